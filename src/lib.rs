@@ -1,0 +1,27 @@
+//! cnncodes turns a frozen ImageNet network and a folder of labelled photos into an image classifier.
+//!
+//! Data flows through the rooms in this order:
+//!
+//! ```text
+//! images/ -> decode -> preprocess -> batch -> backbone (truncated ONNX graph) -> codes (HDF5)
+//! codes (HDF5) -> folds -> scale -> solver -> head file
+//! image -> preprocess -> backbone -> head -> ranked classes
+//! ```
+//!
+//! - [`images`]: which pictures there are, and their pixels as the network wants them.
+//! - [`backbone`]: the frozen network: its manifest, its layers, its truncated graph, its session.
+//! - [`extract`]: the pipeline from a set of images to a file of codes.
+//! - [`codes`]: the HDF5 file of codes.
+//! - [`head`]: the linear classifier that is trained on codes, and its file.
+//! - [`evaluate`]: folds, metrics and how they are reported.
+//! - [`demo`]: the embedded example.
+//! - [`cli`]: one file a command.
+
+pub mod backbone;
+pub mod cli;
+pub mod codes;
+pub mod demo;
+pub mod evaluate;
+pub mod extract;
+pub mod head;
+pub mod images;

@@ -1,0 +1,3 @@
+//! The `cnncodes` program.
+
+fn main() {}
