@@ -23,5 +23,6 @@ pub mod codes;
 pub mod demo;
 pub mod evaluate;
 pub mod extract;
+pub mod files;
 pub mod head;
 pub mod images;

@@ -1,1 +1,16 @@
-//! backbone.
+//! The frozen network: its manifest, its graph and layers, the ONNX Runtime library and a session on it.
+//!
+//! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
+
+pub mod graph;
+pub mod layers;
+pub mod manifest;
+pub mod profile;
+pub mod runtime;
+pub mod session;
+mod topology;
+
+pub use graph::{Graph, GraphError};
+pub use layers::{Catalogue, Layer, NoSuchLayer, PENULTIMATE};
+pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
+pub use session::{Backbone, BackboneError, SessionSettings, Tap};

@@ -1,1 +1,121 @@
-//! cli.
+//! The command line: one file a command, its arguments and its `run`.
+//!
+//! clap's types stay inside this room. Results go to standard output; progress, warnings and errors to standard
+//! error.
+
+mod classify;
+mod completions;
+mod demo;
+mod extract;
+mod fit_head;
+mod layers;
+mod models;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::backbone::ModelsFolder;
+
+/// Turns a frozen ImageNet network and a small folder of labelled photos into an image classifier.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cnncodes",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "\
+The usual way, in a folder that holds data/CLASS/*.jpg and models/:
+  cnncodes extract --layer fc7      activations of the layer fc7 of every photo -> features/
+  cnncodes fit-head --svm           a linear SVM on them -> models/
+  cnncodes classify image.jpg       what is in image.jpg
+
+No photos at hand? `cnncodes demo` shows all of it.
+
+Exit status: 0 all well, 1 some inputs were skipped, 2 failed."
+)]
+pub struct Cli {
+    /// The folder of networks, manifests and heads
+    #[arg(long, global = true, value_name = "DIR", default_value = "models")]
+    pub models: PathBuf,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Extract(extract::Args),
+    FitHead(fit_head::Args),
+    Classify(classify::Args),
+    Layers(layers::Args),
+    Models(models::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
+}
+
+/// How a command ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// All well.
+    Done,
+    /// Some inputs were skipped.
+    Skipped,
+    /// Failed.
+    Failed,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(match status {
+            Status::Done => 0,
+            Status::Skipped => 1,
+            Status::Failed => 2,
+        })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever keeps the command from doing its work, with its causes.
+pub fn run(cli: &Cli) -> anyhow::Result<Status> {
+    let models = ModelsFolder { path: cli.models.clone() };
+    match &cli.command {
+        Command::Extract(args) => extract::run(args, &models),
+        Command::FitHead(args) => fit_head::run(args, &models),
+        Command::Classify(args) => classify::run(args, &models),
+        Command::Layers(args) => layers::run(args, &models),
+        Command::Models(args) => models::run(args, &models),
+        Command::Demo(args) => demo::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// Prints an error and its causes to standard error.
+pub fn report_error(error: &anyhow::Error) {
+    show::error(error);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_argument_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_in_its_help() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("cnncodes "), "{} has no example", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The ONNX graph: what is in it, and how it is cut.
+//!
+//! ONNX Runtime returns graph outputs only, and runs every node that leads to a declared output. So a graph is
+//! edited before it is loaded: the tapped tensors become the outputs, and every node, initializer and input that
+//! leads to none of them is dropped. An early layer then costs an early layer's time and memory.
+//!
+//! The file is memory-mapped and its protobuf decoded without copying the weights.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::images::Layout;
+
+/// The ONNX protobuf messages, generated from `onnx.proto` (Apache-2.0, the ONNX project).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+use proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+
+/// Why a file could not be used as a network.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    #[error("cannot read the network {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} is not an ONNX graph; export the network to ONNX and add it with `cnncodes models add FILE`", path.display())]
+    NotOnnx {
+        path: PathBuf,
+        #[source]
+        source: Option<prost::DecodeError>,
+    },
+    #[error("{}: {reason}", path.display())]
+    Unsupported { path: PathBuf, reason: String },
+    #[error("{} keeps its weights in {}, which cannot be read; put that file beside it", path.display(), weights.display())]
+    ExternalWeights { path: PathBuf, weights: PathBuf, source: std::io::Error },
+    #[error("{} has no tensor named {tensor:?}", path.display())]
+    NoTensor { path: PathBuf, tensor: String },
+    #[error("the layers asked for do not depend on the image input of {}", path.display())]
+    Detached { path: PathBuf },
+}
+
+/// The image input of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphInput {
+    /// Name of the input tensor.
+    pub name: String,
+    /// Where the channels stand.
+    pub layout: Layout,
+    /// The number of images a run must hold, where the graph fixes it.
+    pub batch: Option<usize>,
+    /// Height and width, where the graph fixes them.
+    pub height: Option<usize>,
+    pub width: Option<usize>,
+}
+
+/// A graph cut at some tensors, ready to be loaded.
+#[derive(Debug)]
+pub struct TruncatedGraph {
+    /// The serialised ONNX model.
+    pub bytes: Vec<u8>,
+    /// The folder that relative paths of external weights start from.
+    pub weights_folder: PathBuf,
+    /// How many nodes were kept.
+    pub nodes: usize,
+}
+
+/// An ONNX graph that was read from a file and is not loaded into a runtime.
+pub struct Graph {
+    path: PathBuf,
+    model: ModelProto,
+    sha256: String,
+    /// Node that makes a tensor, by the tensor's name.
+    producer: HashMap<String, usize>,
+    initializers: HashMap<String, usize>,
+    input: GraphInput,
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Graph").field("path", &self.path).field("nodes", &self.nodes().len()).finish()
+    }
+}
+
+const FLOAT32: i32 = 1;
+
+impl Graph {
+    /// Reads and checks the graph in `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no ONNX model, misses a file of external weights, or has no single float32
+    /// image input of three channels.
+    pub fn open(path: &Path) -> Result<Graph, GraphError> {
+        let read_error = |source| GraphError::Read { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(read_error)?;
+        let metadata = file.metadata().map_err(read_error)?;
+        if metadata.is_dir() {
+            return Err(read_error(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+        }
+        if metadata.len() == 0 {
+            return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None });
+        }
+        // SAFETY: the mapping is read-only and private to this value. Another process that truncates a network
+        // while it is in use breaks it under any reader; replacing it by a rename does not.
+        let map = unsafe { Mmap::map(&file) }.map_err(read_error)?;
+        let bytes = Bytes::from_owner(map);
+        let mut hasher = Sha256::new();
+        hasher.update(&bytes);
+        let model = ModelProto::decode(bytes)
+            .map_err(|source| GraphError::NotOnnx { path: path.to_path_buf(), source: Some(source) })?;
+        let graph = match &model.graph {
+            Some(graph) if !graph.node.is_empty() && !graph.input.is_empty() => graph,
+            _ => return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None }),
+        };
+        let mut producer = HashMap::with_capacity(graph.node.len());
+        for (index, node) in graph.node.iter().enumerate() {
+            for output in node.output.iter().filter(|name| !name.is_empty()) {
+                producer.insert(output.clone(), index);
+            }
+        }
+        let initializers: HashMap<String, usize> =
+            graph.initializer.iter().enumerate().map(|(index, tensor)| (tensor.name().to_owned(), index)).collect();
+        for weights in external_files(graph, path) {
+            let external = |source| GraphError::ExternalWeights {
+                path: path.to_path_buf(),
+                weights: weights.clone(),
+                source,
+            };
+            let mut file = File::open(&weights).map_err(external)?;
+            std::io::copy(&mut file, &mut hasher).map_err(external)?;
+        }
+        let input = image_input(graph, &initializers, path)?;
+        let sha256 = format!("{:x}", hasher.finalize());
+        Ok(Graph { path: path.to_path_buf(), sha256, producer, initializers, input, model })
+    }
+
+    /// The file that the graph was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// SHA-256, in hexadecimal, of the graph's file followed by its files of external weights in order of name.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The image input.
+    pub fn input(&self) -> &GraphInput {
+        &self.input
+    }
+
+    /// The nodes, in the order of the file (which ONNX wants to be topological).
+    pub fn nodes(&self) -> &[NodeProto] {
+        &self.graph().node
+    }
+
+    /// The declared outputs.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.graph().output.iter().map(|output| output.name())
+    }
+
+    /// Files of external weights, each once, in order of name.
+    pub fn external_files(&self) -> impl Iterator<Item = PathBuf> {
+        external_files(self.graph(), &self.path).into_iter()
+    }
+
+    /// The constant tensor `name`, when there is one.
+    pub fn initializer(&self, name: &str) -> Option<&TensorProto> {
+        self.initializers.get(name).map(|&index| &self.graph().initializer[index])
+    }
+
+    /// The node that makes the tensor `name`.
+    pub fn producer(&self, name: &str) -> Option<&NodeProto> {
+        self.producer.get(name).map(|&index| &self.nodes()[index])
+    }
+
+    /// The index in [`nodes`](Self::nodes) of the node that makes the tensor `name`.
+    pub fn producer_index(&self, name: &str) -> Option<usize> {
+        self.producer.get(name).copied()
+    }
+
+    /// Whether `name` is constant: an initializer, or made by a `Constant` node.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.initializers.contains_key(name)
+            || self.producer(name).is_some_and(|node| node.op_type() == "Constant")
+    }
+
+    /// The shape of the constant tensor `name`.
+    pub fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
+        let dims = match self.initializer(name) {
+            Some(tensor) => &tensor.dims,
+            None => {
+                let node = self.producer(name).filter(|node| node.op_type() == "Constant")?;
+                &node.attribute.iter().find(|attribute| attribute.name() == "value")?.t.as_ref()?.dims
+            }
+        };
+        dims.iter().map(|&dim| usize::try_from(dim).ok()).collect()
+    }
+
+    /// Marks every node that one of `tensors` depends on; index as in [`nodes`](Self::nodes).
+    pub fn ancestors<'a>(&self, tensors: impl IntoIterator<Item = &'a str>) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes().len()];
+        let mut stack: Vec<usize> =
+            tensors.into_iter().filter_map(|tensor| self.producer_index(tensor)).collect();
+        while let Some(index) = stack.pop() {
+            if std::mem::replace(&mut needed[index], true) {
+                continue;
+            }
+            let mut names = Vec::new();
+            names_read_by(&self.nodes()[index], &mut names);
+            stack.extend(names.into_iter().filter_map(|name| self.producer_index(name)));
+        }
+        needed
+    }
+
+    /// The graph cut at `taps`: they become the outputs, in this order, and nothing stays that leads to none of
+    /// them. A tensor named twice becomes one output.
+    ///
+    /// # Errors
+    /// A tensor does not exist, or none of them depends on the image.
+    pub fn truncate(&self, taps: &[&str]) -> Result<TruncatedGraph, GraphError> {
+        for tap in taps {
+            if !self.producer.contains_key(*tap) {
+                return Err(GraphError::NoTensor { path: self.path.clone(), tensor: (*tap).to_owned() });
+            }
+        }
+        let needed = self.ancestors(taps.iter().copied());
+        let source = self.graph();
+        let mut used: HashSet<&str> = HashSet::new();
+        let mut names = Vec::new();
+        for node in needed.iter().zip(&source.node).filter_map(|(&keep, node)| keep.then_some(node)) {
+            names_read_by(node, &mut names);
+            used.extend(names.drain(..));
+        }
+        if !used.contains(self.input.name.as_str()) {
+            return Err(GraphError::Detached { path: self.path.clone() });
+        }
+        let mut seen = HashSet::new();
+        let graph = GraphProto {
+            name: source.name.clone(),
+            node: needed.iter().zip(&source.node).filter(|(keep, _)| **keep).map(|(_, node)| node.clone()).collect(),
+            initializer: source
+                .initializer
+                .iter()
+                .filter(|tensor| used.contains(tensor.name()))
+                .cloned()
+                .collect(),
+            sparse_initializer: source
+                .sparse_initializer
+                .iter()
+                .filter(|tensor| tensor.values.as_ref().is_some_and(|values| used.contains(values.name())))
+                .cloned()
+                .collect(),
+            // Weights that also stand as inputs (IR version 3) could be overridden at run time, which keeps the
+            // runtime from folding them: only the image stays an input.
+            input: source.input.iter().filter(|input| input.name() == self.input.name).cloned().collect(),
+            // The runtime infers the type of an output; a name is all it needs.
+            output: taps
+                .iter()
+                .filter(|tap| seen.insert(**tap))
+                .map(|tap| ValueInfoProto { name: Some((*tap).to_owned()), ..Default::default() })
+                .collect(),
+            quantization_annotation: source.quantization_annotation.clone(),
+            ..Default::default()
+        };
+        let nodes = graph.node.len();
+        let model = ModelProto {
+            ir_version: Some(self.model.ir_version().max(4)),
+            opset_import: self.model.opset_import.clone(),
+            producer_name: self.model.producer_name.clone(),
+            functions: self.model.functions.clone(),
+            graph: Some(graph),
+            ..Default::default()
+        };
+        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder: parent_folder(&self.path), nodes })
+    }
+
+    fn graph(&self) -> &GraphProto {
+        // `open` refuses a model without a graph.
+        self.model.graph.as_ref().expect("a Graph holds a model with a graph")
+    }
+}
+
+/// The names that `node` reads: its inputs, and what its subgraphs read from outside.
+fn names_read_by<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
+    names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            // Names that the subgraph makes itself are harmless here: they have no producer outside.
+            for inner in &graph.node {
+                names_read_by(inner, names);
+            }
+            names.extend(graph.output.iter().map(|output| output.name()));
+        }
+    }
+}
+
+fn parent_folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Files of external weights, as full paths in order of name, each once.
+fn external_files(graph: &GraphProto, path: &Path) -> Vec<PathBuf> {
+    let folder = parent_folder(path);
+    let mut locations: Vec<&str> =
+        graph.initializer.iter().flat_map(|tensor| entry(&tensor.external_data, "location")).collect();
+    locations.sort_unstable();
+    locations.dedup();
+    locations.into_iter().map(|location| folder.join(location)).collect()
+}
+
+fn entry<'a>(entries: &'a [StringStringEntryProto], key: &str) -> Option<&'a str> {
+    entries.iter().find(|entry| entry.key() == key).map(|entry| entry.value())
+}
+
+/// Finds the one input that is an image.
+fn image_input(
+    graph: &GraphProto,
+    initializers: &HashMap<String, usize>,
+    path: &Path,
+) -> Result<GraphInput, GraphError> {
+    let unsupported = |reason: String| GraphError::Unsupported { path: path.to_path_buf(), reason };
+    let inputs: Vec<&ValueInfoProto> =
+        graph.input.iter().filter(|input| !initializers.contains_key(input.name())).collect();
+    let [input] = inputs[..] else {
+        let names: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
+        return Err(unsupported(format!(
+            "a network with one image input is wanted; this graph has {} inputs ({})",
+            names.len(),
+            names.join(", ")
+        )));
+    };
+    let name = input.name();
+    let tensor = match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(proto::type_proto::Value::TensorType(tensor)) => tensor,
+        _ => return Err(unsupported(format!("the input {name:?} is not a tensor"))),
+    };
+    if tensor.elem_type() != FLOAT32 {
+        let kind = proto::tensor_proto::DataType::try_from(tensor.elem_type())
+            .map_or("of an unknown type", |kind| kind.as_str_name());
+        return Err(unsupported(format!(
+            "the input {name:?} is {kind}; export the network with a FLOAT (32-bit) input"
+        )));
+    }
+    let dims: Vec<Option<usize>> = match &tensor.shape {
+        Some(shape) => shape.dim.iter().map(fixed_dim).collect(),
+        None => return Err(unsupported(format!("the input {name:?} has no shape"))),
+    };
+    let [batch, a, b, c] = dims[..] else {
+        return Err(unsupported(format!(
+            "the input {name:?} has {} dimensions; an image batch has 4 (N x 3 x H x W or N x H x W x 3)",
+            dims.len()
+        )));
+    };
+    let (layout, height, width) = match (a, c) {
+        (Some(3), _) => (Layout::Nchw, b, c),
+        (_, Some(3)) => (Layout::Nhwc, a, b),
+        _ => {
+            return Err(unsupported(format!(
+                "the input {name:?} has no dimension of 3 colour channels (its shape is {})",
+                show_dims(&dims)
+            )));
+        }
+    };
+    Ok(GraphInput { name: name.to_owned(), layout, batch, height, width })
+}
+
+fn fixed_dim(dim: &proto::tensor_shape_proto::Dimension) -> Option<usize> {
+    match dim.value {
+        Some(proto::tensor_shape_proto::dimension::Value::DimValue(value)) if value > 0 => {
+            usize::try_from(value).ok()
+        }
+        _ => None,
+    }
+}
+
+fn show_dims(dims: &[Option<usize>]) -> String {
+    dims.iter()
+        .map(|dim| dim.map_or_else(|| "?".to_owned(), |dim| dim.to_string()))
+        .collect::<Vec<_>>()
+        .join(" x ")
+}

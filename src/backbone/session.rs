@@ -1,0 +1,288 @@
+//! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
+
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+
+use super::graph::{Graph, GraphError};
+use super::layers::Layer;
+use super::runtime::{self, RuntimeError};
+use crate::images::Layout;
+
+/// Why a network could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum BackboneError {
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error("ONNX Runtime {version} cannot load {network} cut at {layers}")]
+    Load { network: String, layers: String, version: String, source: ort::Error },
+    #[error("{network} failed while it ran on {images} images")]
+    Run { network: String, images: usize, source: ort::Error },
+    #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
+    NotCodes { network: String, layer: String, reason: String },
+}
+
+/// How a session is to run.
+#[derive(Debug, Clone, Default)]
+pub struct SessionSettings {
+    /// Threads inside an operation; every core when absent.
+    pub threads: Option<usize>,
+}
+
+/// A tapped layer of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tap {
+    pub layer: Layer,
+    /// The shape of one image's activations, channels first; without the batch.
+    pub shape: Vec<usize>,
+}
+
+impl Tap {
+    /// Numbers in one image's codes.
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A frozen network, cut at the tapped layers and loaded.
+#[derive(Debug)]
+pub struct Backbone {
+    network: String,
+    session: Session,
+    layout: Layout,
+    height: usize,
+    width: usize,
+    fixed_batch: Option<usize>,
+    taps: Vec<Tap>,
+    runtime_version: String,
+}
+
+impl Backbone {
+    /// Cuts `graph` at `layers` and loads what is left; images will be `width` x `height`.
+    ///
+    /// # Errors
+    /// The runtime library is missing, does not take the graph, or a layer's activations are no codes: not 32-bit
+    /// floats, or without one row an image.
+    pub fn open(
+        graph: &Graph,
+        layers: &[Layer],
+        (width, height): (u32, u32),
+        settings: &SessionSettings,
+    ) -> Result<Backbone, BackboneError> {
+        let runtime = runtime::load()?;
+        let tensors: Vec<&str> = layers.iter().map(|layer| layer.tensor.as_str()).collect();
+        let truncated = graph.truncate(&tensors)?;
+        let network = graph.path().display().to_string();
+        let threads = settings
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        let load = || -> ort::Result<Session> {
+            Ok(Session::builder(&runtime.environment)?
+                .with_optimization_level(GraphOptimizationLevel::Level3)?
+                .with_intra_threads(threads)?
+                .with_config_entry(
+                    "session.model_external_initializers_file_folder_path",
+                    truncated.weights_folder.to_string_lossy(),
+                )?
+                .commit_from_memory(&truncated.bytes)?)
+        };
+        let session = load().map_err(|source| BackboneError::Load {
+            network: network.clone(),
+            layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
+            version: runtime.version.clone(),
+            source,
+        })?;
+        let input = graph.input();
+        let mut backbone = Backbone {
+            network,
+            session,
+            layout: input.layout,
+            height: height as usize,
+            width: width as usize,
+            fixed_batch: input.batch,
+            taps: layers.iter().map(|layer| Tap { layer: layer.clone(), shape: Vec::new() }).collect(),
+            runtime_version: runtime.version.clone(),
+        };
+        backbone.learn_shapes()?;
+        Ok(backbone)
+    }
+
+    /// The tapped layers, in the order they were asked for.
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    /// Where the channels of an input image stand.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Numbers in one input image.
+    pub fn image_len(&self) -> usize {
+        3 * self.height * self.width
+    }
+
+    /// The number of images that every run holds, where the graph fixes it; fewer are padded.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.fixed_batch
+    }
+
+    /// The version of ONNX Runtime that runs the network.
+    pub fn runtime_version(&self) -> &str {
+        &self.runtime_version
+    }
+
+    /// Runs `images`, n preprocessed images one after another, and hands the codes to `take`: for each tap in
+    /// order, its index and n rows of [`Tap::width`] numbers, channels first.
+    ///
+    /// # Errors
+    /// The runtime reports a failure, such as memory that is not to be had.
+    ///
+    /// # Panics
+    /// `images` does not hold a whole number of images.
+    pub fn run(&mut self, images: &[f32], mut take: impl FnMut(usize, &[f32])) -> Result<(), BackboneError> {
+        assert_eq!(images.len() % self.image_len(), 0, "a batch holds whole images");
+        let count = images.len() / self.image_len();
+        match self.fixed_batch {
+            Some(batch) if batch != count => self.run_in_fixed_batches(images, count, batch, take),
+            _ => self.run_once(images, count, &mut take),
+        }
+    }
+
+    fn run_once(
+        &mut self,
+        images: &[f32],
+        count: usize,
+        take: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), BackboneError> {
+        let shape = self.input_shape(count);
+        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
+        let input = TensorRef::from_array_view((shape, images)).map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let mut scratch = Vec::new();
+        for (index, tap) in self.taps.iter().enumerate() {
+            let value = outputs.get(&tap.layer.tensor).ok_or_else(|| BackboneError::NotCodes {
+                network: self.network.clone(),
+                layer: tap.layer.name.clone(),
+                reason: "the runtime did not return it".to_owned(),
+            })?;
+            let (shape, codes) = value.try_extract_tensor::<f32>().map_err(failed)?;
+            let width = tap.width();
+            if codes.len() != count * width {
+                return Err(BackboneError::NotCodes {
+                    network: self.network.clone(),
+                    layer: tap.layer.name.clone(),
+                    reason: format!("{count} images gave the shape {shape:?}, not {count} rows of {width}"),
+                });
+            }
+            match (tap.layer.channels_last, &tap.shape[..]) {
+                (true, &[channels, height, width]) => {
+                    channels_first(codes, channels, height * width, &mut scratch);
+                    take(index, &scratch);
+                }
+                _ => take(index, codes),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `count` images through a graph that takes exactly `batch` at a time.
+    fn run_in_fixed_batches(
+        &mut self,
+        images: &[f32],
+        count: usize,
+        batch: usize,
+        mut take: impl FnMut(usize, &[f32]),
+    ) -> Result<(), BackboneError> {
+        let len = self.image_len();
+        let widths: Vec<usize> = self.taps.iter().map(Tap::width).collect();
+        let mut codes: Vec<Vec<f32>> = widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
+        for chunk in images.chunks(batch * len) {
+            let real = chunk.len() / len;
+            let mut padded = Vec::new();
+            let chunk = if real == batch {
+                chunk
+            } else {
+                padded.extend_from_slice(chunk);
+                padded.resize(batch * len, 0.0);
+                &padded
+            };
+            self.run_once(chunk, batch, &mut |index, rows| {
+                codes[index].extend_from_slice(&rows[..real * widths[index]]);
+            })?;
+        }
+        for (index, rows) in codes.iter().enumerate() {
+            take(index, rows);
+        }
+        Ok(())
+    }
+
+    fn input_shape(&self, count: usize) -> [usize; 4] {
+        match self.layout {
+            Layout::Nchw => [count, 3, self.height, self.width],
+            Layout::Nhwc => [count, self.height, self.width, 3],
+        }
+    }
+
+    /// Runs one black image to learn what shape each tap has.
+    fn learn_shapes(&mut self) -> Result<(), BackboneError> {
+        let count = self.fixed_batch.unwrap_or(1);
+        let image = vec![0.0; count * self.image_len()];
+        let shape = self.input_shape(count);
+        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
+        let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
+        for tap in &mut self.taps {
+            let not_codes = |reason: String| BackboneError::NotCodes {
+                network: self.network.clone(),
+                layer: tap.layer.name.clone(),
+                reason,
+            };
+            let value = outputs
+                .get(&tap.layer.tensor)
+                .ok_or_else(|| not_codes("the runtime did not return it".to_owned()))?;
+            let (shape, _) = value
+                .try_extract_tensor::<f32>()
+                .map_err(|_| not_codes(format!("it holds {}, not 32-bit floats", value.dtype())))?;
+            let mut dims: Vec<usize> = shape.iter().map(|&dim| dim.max(0) as usize).collect();
+            if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
+                return Err(not_codes(format!("its shape {dims:?} does not have one row an image")));
+            }
+            dims.remove(0);
+            if tap.layer.channels_last && dims.len() == 3 {
+                dims.rotate_right(1);
+            }
+            tap.shape = dims;
+        }
+        Ok(())
+    }
+}
+
+/// Rewrites rows of (pixels, channels) as (channels, pixels).
+fn channels_first(rows: &[f32], channels: usize, pixels: usize, out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(rows.len(), 0.0);
+    for (source, target) in rows.chunks(channels * pixels).zip(out.chunks_mut(channels * pixels)) {
+        for (pixel, values) in source.chunks(channels).enumerate() {
+            for (channel, &value) in values.iter().enumerate() {
+                target[channel * pixels + pixel] = value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::channels_first;
+
+    #[test]
+    fn channels_move_to_the_front_of_every_row() {
+        let mut out = Vec::new();
+        // Two rows of two pixels with three channels.
+        let rows = [1., 2., 3., 4., 5., 6., 11., 12., 13., 14., 15., 16.];
+        channels_first(&rows, 3, 2, &mut out);
+        assert_eq!(out, [1., 4., 2., 5., 3., 6., 11., 14., 12., 15., 13., 16.]);
+    }
+}

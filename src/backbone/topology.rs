@@ -1,0 +1,216 @@
+//! The shape of a network, told without looking at names: which operations it has and what feeds what.
+//!
+//! Exporters differ in names, in whether they fold batch normalisation, in how they write a dense layer and where
+//! they put reshapes and transposes. [`Topology`] removes those differences, so that [`super::layers`] can
+//! recognise an architecture by its form.
+
+use std::collections::{HashMap, HashSet};
+
+use super::graph::{Graph, proto::NodeProto};
+use crate::images::Layout;
+
+/// What an operation does, as far as recognising an architecture needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    Input,
+    /// A convolution: output channels, kernel, stride, groups, whether batch normalisation follows.
+    Conv {
+        channels: usize,
+        kernel: Vec<usize>,
+        stride: usize,
+        normalised: bool,
+    },
+    /// A matrix product with a constant: number of outputs.
+    Dense {
+        outputs: usize,
+    },
+    Relu,
+    MaxPool,
+    /// An average over a window.
+    AveragePool,
+    /// An average over the whole map.
+    GlobalPool,
+    /// Addition of two activations.
+    Sum,
+    Softmax,
+    Other,
+}
+
+/// One operation of the simplified network.
+#[derive(Debug, Clone)]
+pub struct Op {
+    pub kind: Kind,
+    /// Indices of the operations whose results it reads.
+    pub inputs: Vec<usize>,
+    /// The ONNX tensor that holds its result.
+    pub tensor: String,
+    /// Whether that tensor has its channels last.
+    pub channels_last: bool,
+}
+
+/// The simplified network: operations in topological order, the image first.
+#[derive(Debug)]
+pub struct Topology {
+    pub ops: Vec<Op>,
+    by_tensor: HashMap<String, usize>,
+    consumers: Vec<Vec<usize>>,
+}
+
+/// Operations that pass their first input on, changed in form at most.
+const TRANSPARENT: [&str; 9] =
+    ["Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Pad"];
+
+impl Topology {
+    /// Simplifies `graph`.
+    pub fn of(graph: &Graph) -> Topology {
+        let mut builder = Builder::new(graph);
+        for node in graph.nodes() {
+            builder.add(graph, node);
+        }
+        let mut consumers = vec![Vec::new(); builder.ops.len()];
+        for (index, op) in builder.ops.iter().enumerate() {
+            for &input in &op.inputs {
+                consumers[input].push(index);
+            }
+        }
+        Topology { ops: builder.ops, by_tensor: builder.by_tensor, consumers }
+    }
+
+    /// The operation whose result the tensor `name` holds, possibly in another form.
+    pub fn op_of(&self, name: &str) -> Option<usize> {
+        self.by_tensor.get(name).copied()
+    }
+
+    /// The operations that read the result of `op`.
+    pub fn consumers(&self, op: usize) -> &[usize] {
+        &self.consumers[op]
+    }
+
+    /// The ReLU that follows `op` directly, when there is one.
+    pub fn relu_after(&self, op: usize) -> Option<usize> {
+        self.consumers(op).iter().copied().find(|&next| self.ops[next].kind == Kind::Relu)
+    }
+}
+
+struct Builder {
+    ops: Vec<Op>,
+    by_tensor: HashMap<String, usize>,
+    /// Tensors whose channels stand last.
+    channels_last: HashSet<String>,
+    constant: HashSet<String>,
+}
+
+impl Builder {
+    fn new(graph: &Graph) -> Builder {
+        let input = graph.input();
+        let channels_last = input.layout == Layout::Nhwc;
+        let mut builder = Builder {
+            ops: vec![Op { kind: Kind::Input, inputs: Vec::new(), tensor: input.name.clone(), channels_last }],
+            by_tensor: HashMap::from([(input.name.clone(), 0)]),
+            channels_last: HashSet::new(),
+            constant: HashSet::new(),
+        };
+        if channels_last {
+            builder.channels_last.insert(input.name.clone());
+        }
+        builder
+    }
+
+    fn add(&mut self, graph: &Graph, node: &NodeProto) {
+        let Some(output) = node.output.first() else { return };
+        let is_constant = |builder: &Builder, name: &str| {
+            graph.initializer(name).is_some() || builder.constant.contains(name)
+        };
+        if node.op_type() == "Constant"
+            || (!node.input.is_empty() && node.input.iter().all(|name| name.is_empty() || is_constant(self, name)))
+        {
+            self.constant.extend(node.output.iter().cloned());
+            return;
+        }
+        let activations: Vec<&String> =
+            node.input.iter().filter(|name| self.by_tensor.contains_key(name.as_str())).collect();
+        let Some(&first) = activations.first() else { return };
+        let source = self.by_tensor[first];
+        let layout_in = self.channels_last.contains(first);
+        let op_type = node.op_type();
+
+        if TRANSPARENT.contains(&op_type) {
+            let channels_last = match op_type {
+                "Transpose" => match ints(node, "perm") {
+                    Some([0, 2, 3, 1]) => true,
+                    Some([0, 3, 1, 2]) => false,
+                    _ => layout_in,
+                },
+                _ => layout_in,
+            };
+            self.set(output, source, channels_last);
+            return;
+        }
+        // Batch normalisation, and a bias or scale by a constant, belong to the operation before them.
+        let affine = matches!(op_type, "Add" | "Mul" | "Sub" | "Div") && activations.len() == 1;
+        let weighted = matches!(self.ops[source].kind, Kind::Conv { .. } | Kind::Dense { .. });
+        if weighted && (op_type == "BatchNormalization" || affine) {
+            if let Kind::Conv { normalised, .. } = &mut self.ops[source].kind {
+                *normalised |= op_type == "BatchNormalization" || op_type == "Mul";
+            }
+            self.ops[source].tensor = output.clone();
+            self.ops[source].channels_last = layout_in;
+            self.set(output, source, layout_in);
+            return;
+        }
+        let (kind, channels_last) = classify(graph, node, activations.len(), layout_in);
+        let inputs = activations.iter().map(|name| self.by_tensor[name.as_str()]).collect();
+        self.ops.push(Op { kind, inputs, tensor: output.clone(), channels_last });
+        self.set(output, self.ops.len() - 1, channels_last);
+        for extra in &node.output[1..] {
+            self.set(extra, self.ops.len() - 1, channels_last);
+        }
+    }
+
+    fn set(&mut self, tensor: &str, op: usize, channels_last: bool) {
+        self.by_tensor.insert(tensor.to_owned(), op);
+        if channels_last {
+            self.channels_last.insert(tensor.to_owned());
+        }
+    }
+}
+
+/// The kind of `node`, and whether its result has its channels last.
+fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool) -> (Kind, bool) {
+    match node.op_type() {
+        "Conv" => {
+            let shape = node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
+            let kernel = match shape.get(2..) {
+                Some(kernel) if !kernel.is_empty() => kernel.to_vec(),
+                _ => ints(node, "kernel_shape")
+                    .map(|kernel| kernel.iter().map(|&k| k.max(0) as usize).collect())
+                    .unwrap_or_default(),
+            };
+            let stride = ints(node, "strides").and_then(|strides| strides.first().copied()).unwrap_or(1);
+            let channels = shape.first().copied().unwrap_or(0);
+            (Kind::Conv { channels, kernel, stride: stride.max(1) as usize, normalised: false }, false)
+        }
+        "Gemm" | "MatMul" if activations == 1 => {
+            let transposed = int(node, "transB") == Some(1);
+            let shape = node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
+            let outputs = if transposed { shape.first() } else { shape.get(1) }.copied().unwrap_or(0);
+            (Kind::Dense { outputs }, false)
+        }
+        "Relu" => (Kind::Relu, layout_in),
+        "MaxPool" => (Kind::MaxPool, false),
+        "AveragePool" => (Kind::AveragePool, false),
+        "GlobalAveragePool" => (Kind::GlobalPool, false),
+        "ReduceMean" => (Kind::GlobalPool, layout_in),
+        "Add" | "Sum" if activations == 2 => (Kind::Sum, layout_in),
+        "Softmax" => (Kind::Softmax, layout_in),
+        _ => (Kind::Other, layout_in),
+    }
+}
+
+pub(super) fn ints<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
+    node.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| attribute.ints.as_slice())
+}
+
+pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|attribute| attribute.name() == name).and_then(|attribute| attribute.i)
+}

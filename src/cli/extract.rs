@@ -1,0 +1,168 @@
+//! `cnncodes extract`: codes of a folder of images.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::{Status, show};
+use crate::backbone::{Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, SessionSettings};
+use crate::codes::{Header, LayerSpec};
+use crate::extract::{self, ExtractSettings};
+use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, PreprocessOverrides, SampleSet};
+
+/// Write the activations of a layer ("CNN codes") of every image of a folder to an HDF5 file
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+IMAGES is a folder with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), a folder of images without
+classes, or a CSV file with the columns path,label. JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read,
+whatever their extension says. An image that cannot be read is listed, recorded in the file and skipped
+(exit status 1). A run that was interrupted goes on where it was when the same command is given again.
+
+Examples:
+  cnncodes extract                               of data/, with the only model in models/, its penultimate layer
+  cnncodes extract --layer fc7
+  cnncodes extract photos/ --model vgg16 --layer pool5 -o features/photos-pool5.h5
+  cnncodes extract photos.csv --layer fc6")]
+pub struct Args {
+    /// The images: a folder, or a CSV file with the columns path,label
+    #[arg(value_name = "IMAGES", default_value = "data")]
+    images: PathBuf,
+    /// The model, by its name in models/; may be left out where there is only one
+    #[arg(short, long, value_name = "NAME")]
+    model: Option<String>,
+    /// The layer (`cnncodes layers` lists them); the model's own default, or else the penultimate
+    #[arg(short, long, value_name = "LAYER")]
+    layer: Option<String>,
+    /// The file to write [default: features/MODEL-LAYER.h5]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Do not take the folders' names as labels
+    #[arg(long)]
+    no_labels: bool,
+    /// Images a forward run
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+    /// Threads for the network and for decoding [default: every core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Refuse images of more pixels than this
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
+    max_pixels: u64,
+    /// Take the pixels as they are stored, whatever orientation EXIF says
+    #[arg(long)]
+    ignore_orientation: bool,
+    /// Stop at the first image that cannot be read
+    #[arg(long)]
+    strict: bool,
+    /// Start anew instead of going on from an interrupted run
+    #[arg(long)]
+    fresh: bool,
+}
+
+pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let mut samples = SampleSet::open(&args.images)?;
+    if args.no_labels {
+        samples.class_names.clear();
+        samples.samples.iter_mut().for_each(|sample| sample.label = None);
+    }
+    let model = models.find(args.model.as_deref())?;
+    let graph = model.open()?;
+    let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
+    let wanted = args.layer.as_deref().or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
+    let layer = catalogue.find(&model.name, wanted)?;
+    let output = args.output.clone().unwrap_or_else(|| default_output(&model, layer));
+    let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
+        exif_orientation: args.ignore_orientation.then_some(false),
+        ..Default::default()
+    })?;
+    let settings = SessionSettings { threads: args.threads.map(usize::from) };
+    let mut backbone = Backbone::open(&graph, std::slice::from_ref(layer), preprocess.size(), &settings)?;
+    let header = header(&model, &backbone, &preprocess, &samples)?;
+
+    let bar = show::progress_bar("extracting");
+    let result = extract::extract(
+        &samples,
+        &mut backbone,
+        &preprocess,
+        &header,
+        &output,
+        &ExtractSettings {
+            batch_size: usize::from(args.batch_size),
+            decode: DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels: args.max_pixels },
+            threads: args.threads.map(usize::from),
+            strict: args.strict,
+            fresh: args.fresh,
+        },
+        |progress| {
+            if bar.length() != Some(progress.total as u64) {
+                bar.set_length(progress.total as u64);
+                // What an interrupted run had done does not count towards the rate.
+                bar.set_position(progress.done as u64);
+                bar.reset_eta();
+            }
+            bar.set_position(progress.done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let summary = result?;
+    summary.notes.iter().for_each(|note| show::warning(note));
+    show::problems(&summary.problems, 20);
+    let tap = &backbone.taps()[0];
+    println!(
+        "{}: {} x {} codes of {} ({}), {} classes, {} skipped{}, in {}",
+        summary.path.display(),
+        summary.rows,
+        tap.width(),
+        tap.layer.name,
+        model.name,
+        samples.class_names.len(),
+        summary.problems.len(),
+        if summary.resumed > 0 {
+            format!(", {} kept from an interrupted run", summary.resumed)
+        } else {
+            String::new()
+        },
+        show::duration(summary.elapsed),
+    );
+    Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
+}
+
+/// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced.
+fn default_output(model: &Model, layer: &Layer) -> PathBuf {
+    let safe: String = layer
+        .name
+        .trim_start_matches('/')
+        .chars()
+        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .collect();
+    Path::new("features").join(format!("{}-{safe}.h5", model.name))
+}
+
+/// What the file of codes says of where they come from.
+fn header(
+    model: &Model,
+    backbone: &Backbone,
+    preprocess: &Preprocess,
+    samples: &SampleSet,
+) -> anyhow::Result<Header> {
+    Ok(Header {
+        model_name: model.name.clone(),
+        model_sha256: model.manifest.sha256.clone(),
+        preprocess_json: serde_json::to_string(preprocess).context("the preprocessing cannot be written as JSON")?,
+        source: samples.source.clone(),
+        class_names: samples.class_names.clone(),
+        layers: backbone
+            .taps()
+            .iter()
+            .map(|tap| LayerSpec {
+                name: tap.layer.name.clone(),
+                tensor: tap.layer.tensor.clone(),
+                shape: tap.shape.clone(),
+                pooling: "none".to_owned(),
+            })
+            .collect(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime: format!("ONNX Runtime {}", backbone.runtime_version()),
+        device: "cpu".to_owned(),
+    })
+}

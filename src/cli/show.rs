@@ -1,0 +1,88 @@
+//! How things look on a terminal: errors, warnings, skipped inputs, progress, durations.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::images::Problem;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Prints `error` and its causes, each on a line of its own.
+pub fn error(error: &anyhow::Error) {
+    anstream::eprintln!("{RED}error{RED:#}: {error}");
+    // An error that shows its source's text itself must not show it twice.
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        if !last.contains(&text) {
+            anstream::eprintln!("  because: {text}");
+        }
+        last = text;
+    }
+}
+
+/// Prints a warning.
+pub fn warning(text: &str) {
+    anstream::eprintln!("{YELLOW}warning{YELLOW:#}: {text}");
+}
+
+/// Lists inputs that were skipped, with their reasons; the first `limit` of them.
+pub fn problems(problems: &[Problem], limit: usize) {
+    for problem in problems.iter().take(limit) {
+        anstream::eprintln!("{YELLOW}skipped{YELLOW:#}: {}: {}", problem.name, problem.reason);
+    }
+    if problems.len() > limit {
+        anstream::eprintln!("… and {} more", problems.len() - limit);
+    }
+}
+
+/// A progress bar with images a second and time left; silent where standard error is no terminal.
+pub fn progress_bar(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    // The template is a constant; were it wrong, the default bar would do.
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}  {per_sec}  {eta} left")
+    {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar
+}
+
+/// `n thing`, with a plural where one is due.
+pub fn count(n: usize, thing: &str) -> String {
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+}
+
+/// A duration as people say it.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match duration.as_secs() {
+        0..60 => format!("{seconds:.1} s"),
+        whole @ 60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        whole => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{count, duration};
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(duration(Duration::from_millis(1_240)), "1.2 s");
+        assert_eq!(duration(Duration::from_secs(61)), "1 min 1 s");
+        assert_eq!(duration(Duration::from_secs(3_600 * 2 + 60 * 5 + 7)), "2 h 5 min");
+    }
+
+    #[test]
+    fn counts_take_a_plural() {
+        assert_eq!(count(1, "image"), "1 image");
+        assert_eq!(count(0, "image"), "0 images");
+    }
+}
