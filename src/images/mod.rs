@@ -1,1 +1,18 @@
-//! images.
+//! Which pictures there are, and their pixels as a network wants them.
+//!
+//! [`samples`] lists the inputs (a folder, a CSV manifest, or paths on the command line) and gives each a stable
+//! name and a label; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
+//! the network's input tensor. All three follow one rule: a bad input is a [`Problem`] with a name and a reason,
+//! never a silent substitute and never the end of the run.
+
+pub mod decode;
+mod jpeg;
+pub mod preprocess;
+mod resample;
+pub mod samples;
+
+pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
+pub use preprocess::{
+    ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
+};
+pub use samples::{Problem, Sample, SampleSet, SamplesError};

@@ -1,0 +1,467 @@
+//! The recipe from RGB pixels to a network's input tensor.
+//!
+//! A network is only as good as the agreement between how it was trained to see and how it is shown its input, so
+//! the recipe is data: it stands in the model's manifest, travels with the codes and the head, and gives the same
+//! numbers as the framework that the network comes from.
+//!
+//! ```toml
+//! [preprocess]
+//! preset = "torchvision"       # or "keras-caffe", "tf", "custom"
+//! size = [224, 224]            # width, height of the input tensor
+//! resize = "shorter-side"      # then crop the centre; or "stretch"
+//! shorter_side = 256
+//! interpolation = "bilinear"   # or "nearest", "bicubic", "lanczos"
+//! channel_order = "rgb"        # of the tensor; or "bgr"
+//! divisor = 255.0
+//! mean = [0.485, 0.456, 0.406] # in the tensor's channel order
+//! std = [0.229, 0.224, 0.225]
+//! exif_orientation = true
+//! ```
+//!
+//! Everything but `preset` may be left out unless it is `custom`.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::resample::{MAX_SIDE, resample};
+
+mod choices;
+#[cfg(test)]
+mod tests;
+
+pub use choices::{ChannelOrder, Interpolation, Layout, Preset, UnknownChoice};
+
+/// Longest side of an input tensor that is taken for meant.
+const MAX_INPUT_SIDE: u32 = 8192;
+
+/// torchvision resizes to 256 for a crop of 224.
+const SHORTER_SIDE_OF_CROP: f64 = 256.0 / 224.0;
+
+/// How an image of any shape becomes one of the network's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resize {
+    /// Shorter side to this many pixels, aspect kept, then the centre is cropped.
+    ShorterSide(u32),
+    /// Both sides to the network's size, aspect lost.
+    Stretch,
+}
+
+/// The whole recipe from RGB8 pixels to the input tensor.
+///
+/// A channel's value is `(x / divisor - mean) / std` with x in 0..=255, computed in f32 in that order, as
+/// torchvision's ToTensor and Normalize and Keras's `preprocess_input` compute it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Fields", into = "Fields")]
+pub struct Preprocess {
+    preset: Preset,
+    size: (u32, u32),
+    resize: Resize,
+    interpolation: Interpolation,
+    channel_order: ChannelOrder,
+    divisor: f64,
+    mean: [f64; 3],
+    std: [f64; 3],
+    exif_orientation: bool,
+}
+
+/// What to change in a recipe; `None` leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PreprocessOverrides {
+    /// Width and height of the input tensor.
+    ///
+    /// Without `shorter_side`, a recipe that crops keeps its ratio of shorter side to crop (256/224).
+    pub size: Option<(u32, u32)>,
+    /// `true`: stretch both sides to `size`; `false`: shorter side, then centre crop.
+    pub stretch: Option<bool>,
+    /// Shorter side in pixels before the crop; implies cropping.
+    pub shorter_side: Option<u32>,
+    /// Resampling filter.
+    pub interpolation: Option<Interpolation>,
+    /// Channel order of the tensor. The recipe's own mean and std move with their channels.
+    pub channel_order: Option<ChannelOrder>,
+    /// What pixel values are divided by first.
+    pub divisor: Option<f64>,
+    /// Subtracted then, in the tensor's channel order.
+    pub mean: Option<[f64; 3]>,
+    /// Divided by last, in the tensor's channel order.
+    pub std: Option<[f64; 3]>,
+    /// Whether to turn images as their EXIF orientation says.
+    pub exif_orientation: Option<bool>,
+}
+
+/// Why a recipe is refused or cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum PreprocessError {
+    /// A side of the input tensor is 0 or absurdly long.
+    #[error("input size {width} x {height}: each side must be between 1 and {MAX_INPUT_SIDE} pixels")]
+    Size {
+        /// Width asked for.
+        width: u32,
+        /// Height asked for.
+        height: u32,
+    },
+    /// The crop would not fit into the resized image.
+    #[error("shorter side {shorter_side} is out of range for a crop of {width} x {height}; it must be between the crop's longer side and {MAX_INPUT_SIDE}")]
+    ShorterSide {
+        /// Shorter side asked for.
+        shorter_side: u32,
+        /// Width of the crop.
+        width: u32,
+        /// Height of the crop.
+        height: u32,
+    },
+    /// Stretching has no shorter side.
+    #[error("a shorter side and stretching exclude each other; give one of them")]
+    StretchWithShorterSide,
+    /// A number that normalisation cannot use.
+    #[error("{field} {value}: must be a finite number{}", if *.nonzero { " other than 0" } else { "" })]
+    Number {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+        /// Whether 0 is refused, too.
+        nonzero: bool,
+    },
+    /// A custom recipe must say everything.
+    #[error("preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf")]
+    MissingField {
+        /// The field that is missing.
+        field: &'static str,
+    },
+    /// The output slice has the wrong length.
+    #[error("the tensor of this recipe has {expected} values, the buffer {found}")]
+    BufferLength {
+        /// 3 x height x width.
+        expected: usize,
+        /// The slice's length.
+        found: usize,
+    },
+    /// An image that cannot be resized.
+    #[error("an image of {width} x {height} pixels cannot be resized; each side must be between 1 and {MAX_SIDE}")]
+    ImageSize {
+        /// The image's width.
+        width: u32,
+        /// The image's height.
+        height: u32,
+    },
+    /// The resizer refused.
+    #[error("cannot resize the image")]
+    Resize(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl Preprocess {
+    /// The recipe of a framework; `None` for [`Preset::Custom`], which has none of its own.
+    pub fn preset(preset: Preset) -> Option<Self> {
+        let torchvision = Self {
+            preset,
+            size: (224, 224),
+            resize: Resize::ShorterSide(256),
+            interpolation: Interpolation::Bilinear,
+            channel_order: ChannelOrder::Rgb,
+            divisor: 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            exif_orientation: true,
+        };
+        match preset {
+            Preset::Torchvision => Some(torchvision),
+            Preset::KerasCaffe => Some(Self {
+                resize: Resize::Stretch,
+                interpolation: Interpolation::Nearest,
+                channel_order: ChannelOrder::Bgr,
+                divisor: 1.0,
+                mean: [103.939, 116.779, 123.68],
+                std: [1.0; 3],
+                ..torchvision
+            }),
+            Preset::Tf => Some(Self { divisor: 127.5, mean: [1.0; 3], std: [1.0; 3], ..torchvision }),
+            Preset::Custom => None,
+        }
+    }
+
+    /// The recipe with some of its fields changed. Where that makes it differ from its preset in anything but
+    /// the EXIF switch, its preset becomes [`Preset::Custom`].
+    ///
+    /// # Errors
+    /// When the result is no usable recipe.
+    pub fn with(&self, overrides: &PreprocessOverrides) -> Result<Self, PreprocessError> {
+        let mut recipe = self.clone();
+        recipe.size = overrides.size.unwrap_or(self.size);
+        recipe.resize = self.resize_with(overrides)?;
+        recipe.interpolation = overrides.interpolation.unwrap_or(self.interpolation);
+        if let Some(order) = overrides.channel_order.filter(|&order| order != self.channel_order) {
+            recipe.channel_order = order;
+            recipe.mean.reverse();
+            recipe.std.reverse();
+        }
+        recipe.divisor = overrides.divisor.unwrap_or(self.divisor);
+        recipe.mean = overrides.mean.unwrap_or(recipe.mean);
+        recipe.std = overrides.std.unwrap_or(recipe.std);
+        recipe.exif_orientation = overrides.exif_orientation.unwrap_or(self.exif_orientation);
+        recipe.checked()
+    }
+
+    fn resize_with(&self, overrides: &PreprocessOverrides) -> Result<Resize, PreprocessError> {
+        let (width, height) = overrides.size.unwrap_or(self.size);
+        match (overrides.stretch, overrides.shorter_side) {
+            (Some(true), Some(_)) => Err(PreprocessError::StretchWithShorterSide),
+            (_, Some(shorter_side)) => Ok(Resize::ShorterSide(shorter_side)),
+            (Some(true), None) => Ok(Resize::Stretch),
+            (None, None) if self.resize == Resize::Stretch => Ok(Resize::Stretch),
+            (_, None) => {
+                let ratio = match self.resize {
+                    Resize::ShorterSide(shorter) => f64::from(shorter) / f64::from(self.size.0.max(self.size.1)),
+                    Resize::Stretch => SHORTER_SIDE_OF_CROP,
+                };
+                // A side beyond u32 saturates, and is refused as out of range.
+                Ok(Resize::ShorterSide((f64::from(width.max(height)) * ratio).round() as u32))
+            }
+        }
+    }
+
+    /// Validates, and names the preset for what the fields are.
+    fn checked(mut self) -> Result<Self, PreprocessError> {
+        let (width, height) = self.size;
+        let sane = 1..=MAX_INPUT_SIDE;
+        if !sane.contains(&width) || !sane.contains(&height) {
+            return Err(PreprocessError::Size { width, height });
+        }
+        if let Resize::ShorterSide(shorter_side) = self.resize
+            && !(width.max(height)..=MAX_INPUT_SIDE).contains(&shorter_side)
+        {
+            return Err(PreprocessError::ShorterSide { shorter_side, width, height });
+        }
+        // What counts is the f32 that the arithmetic sees: 1e-60 is a zero there, 1e60 infinite.
+        let check = |field, value: f64, nonzero| match value as f32 {
+            x if x.is_finite() && !(nonzero && x == 0.0) => Ok(()),
+            _ => Err(PreprocessError::Number { field, value, nonzero }),
+        };
+        check("divisor", self.divisor, true)?;
+        self.mean.into_iter().try_for_each(|mean| check("mean", mean, false))?;
+        self.std.into_iter().try_for_each(|std| check("std", std, true))?;
+
+        let original = Self::preset(self.preset);
+        let same = original.is_some_and(|preset| {
+            preset == Self { exif_orientation: preset.exif_orientation, ..self.clone() }
+        });
+        if !same {
+            self.preset = Preset::Custom;
+        }
+        Ok(self)
+    }
+
+    /// Which framework's recipe this is.
+    pub fn preset_name(&self) -> Preset {
+        self.preset
+    }
+
+    /// Width and height of the input tensor.
+    pub fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    /// How an image gets that size.
+    pub fn resize(&self) -> Resize {
+        self.resize
+    }
+
+    /// The resampling filter.
+    pub fn interpolation(&self) -> Interpolation {
+        self.interpolation
+    }
+
+    /// The tensor's channel order.
+    pub fn channel_order(&self) -> ChannelOrder {
+        self.channel_order
+    }
+
+    /// Whether images are to be turned as their EXIF orientation says, before [`Preprocess::apply`].
+    pub fn exif_orientation(&self) -> bool {
+        self.exif_orientation
+    }
+
+    /// Number of values in the tensor of one image: 3 x height x width.
+    pub fn tensor_len(&self) -> usize {
+        3 * self.size.0 as usize * self.size.1 as usize
+    }
+
+    /// Resizes, crops and normalises `image` into `out`, which has the shape 3 x H x W or H x W x 3 by `layout`.
+    ///
+    /// Convolving filters are antialiased and stay within 1 of 255 levels of Pillow's; `nearest` equals Pillow's.
+    ///
+    /// # Errors
+    /// When `out` has another length than [`Preprocess::tensor_len`], or the image no pixels or a side of more
+    /// than 2^20.
+    pub fn apply(&self, image: &RgbImage, layout: Layout, out: &mut [f32]) -> Result<(), PreprocessError> {
+        let expected = self.tensor_len();
+        if out.len() != expected {
+            return Err(PreprocessError::BufferLength { expected, found: out.len() });
+        }
+        let (width, height) = image.dimensions();
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(PreprocessError::ImageSize { width, height });
+        }
+        let pixels =
+            resample(image, self.size, self.resize, self.interpolation).map_err(PreprocessError::Resize)?;
+
+        let source_channel = match self.channel_order {
+            ChannelOrder::Rgb => [0, 1, 2],
+            ChannelOrder::Bgr => [2, 1, 0],
+        };
+        let n_pixels = expected / 3;
+        for (channel, table) in self.levels().iter().enumerate() {
+            let levels =
+                pixels.iter().skip(source_channel[channel]).step_by(3).map(|&level| table[usize::from(level)]);
+            match layout {
+                Layout::Nchw => {
+                    let plane = &mut out[channel * n_pixels..][..n_pixels];
+                    plane.iter_mut().zip(levels).for_each(|(value, level)| *value = level);
+                }
+                Layout::Nhwc => {
+                    let values = out.iter_mut().skip(channel).step_by(3);
+                    values.zip(levels).for_each(|(value, level)| *value = level);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What each of the 256 levels becomes, for each channel of the tensor.
+    fn levels(&self) -> [[f32; 256]; 3] {
+        let divisor = self.divisor as f32;
+        std::array::from_fn(|channel| {
+            let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
+            std::array::from_fn(|level| (level as f32 / divisor - mean) / std)
+        })
+    }
+
+    /// The recipe in one line, for people.
+    pub fn describe(&self) -> String {
+        let (width, height) = self.size;
+        let mut line = format!("{}: ", self.preset);
+        // Writing to a String cannot fail.
+        let _ = match self.resize {
+            Resize::ShorterSide(shorter) => write!(
+                line,
+                "shorter side to {shorter} ({}), centre crop {width} x {height}",
+                self.interpolation
+            ),
+            Resize::Stretch => write!(line, "stretch to {width} x {height} ({})", self.interpolation),
+        };
+        let _ = write!(line, ", {}", self.channel_order.to_string().to_uppercase());
+        if self.divisor != 1.0 {
+            let _ = write!(line, ", / {}", self.divisor);
+        }
+        let listed = |values: [f64; 3]| values.map(|value| value.to_string()).join(" ");
+        if self.mean != [0.0; 3] {
+            let _ = write!(line, ", - mean {}", listed(self.mean));
+        }
+        if self.std != [1.0; 3] {
+            let _ = write!(line, ", / std {}", listed(self.std));
+        }
+        line.push_str(if self.exif_orientation { ", EXIF orientation applied" } else { ", EXIF orientation ignored" });
+        line
+    }
+}
+
+/// The fields as they stand in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    preset: Preset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<(u32, u32)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resize: Option<ResizeName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shorter_side: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interpolation: Option<Interpolation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_order: Option<ChannelOrder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divisor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean: Option<[f64; 3]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    std: Option<[f64; 3]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exif_orientation: Option<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ResizeName {
+    ShorterSide,
+    Stretch,
+}
+
+impl From<Preprocess> for Fields {
+    fn from(recipe: Preprocess) -> Self {
+        let (resize, shorter_side) = match recipe.resize {
+            Resize::ShorterSide(shorter_side) => (ResizeName::ShorterSide, Some(shorter_side)),
+            Resize::Stretch => (ResizeName::Stretch, None),
+        };
+        Self {
+            preset: recipe.preset,
+            size: Some(recipe.size),
+            resize: Some(resize),
+            shorter_side,
+            interpolation: Some(recipe.interpolation),
+            channel_order: Some(recipe.channel_order),
+            divisor: Some(recipe.divisor),
+            mean: Some(recipe.mean),
+            std: Some(recipe.std),
+            exif_orientation: Some(recipe.exif_orientation),
+        }
+    }
+}
+
+impl TryFrom<Fields> for Preprocess {
+    type Error = PreprocessError;
+
+    fn try_from(fields: Fields) -> Result<Self, PreprocessError> {
+        let Some(base) = Self::preset(fields.preset) else { return fields.into_custom() };
+        base.with(&PreprocessOverrides {
+            size: fields.size,
+            stretch: fields.resize.map(|resize| resize == ResizeName::Stretch),
+            shorter_side: fields.shorter_side,
+            interpolation: fields.interpolation,
+            channel_order: fields.channel_order,
+            divisor: fields.divisor,
+            mean: fields.mean,
+            std: fields.std,
+            exif_orientation: fields.exif_orientation,
+        })
+    }
+}
+
+impl Fields {
+    /// A recipe without a preset to fall back on.
+    fn into_custom(self) -> Result<Preprocess, PreprocessError> {
+        let missing = |field| PreprocessError::MissingField { field };
+        let resize = match (self.resize, self.shorter_side) {
+            (Some(ResizeName::Stretch), Some(_)) => return Err(PreprocessError::StretchWithShorterSide),
+            (Some(ResizeName::Stretch), None) => Resize::Stretch,
+            (_, Some(shorter_side)) => Resize::ShorterSide(shorter_side),
+            (Some(ResizeName::ShorterSide), None) => return Err(missing("shorter_side")),
+            (None, None) => return Err(missing("resize")),
+        };
+        Preprocess {
+            preset: Preset::Custom,
+            size: self.size.ok_or_else(|| missing("size"))?,
+            resize,
+            interpolation: self.interpolation.ok_or_else(|| missing("interpolation"))?,
+            channel_order: self.channel_order.ok_or_else(|| missing("channel_order"))?,
+            divisor: self.divisor.ok_or_else(|| missing("divisor"))?,
+            mean: self.mean.ok_or_else(|| missing("mean"))?,
+            std: self.std.ok_or_else(|| missing("std"))?,
+            exif_orientation: self.exif_orientation.ok_or_else(|| missing("exif_orientation"))?,
+        }
+        .checked()
+    }
+}
