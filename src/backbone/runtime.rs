@@ -1,0 +1,188 @@
+//! Finds ONNX Runtime, checks that this program can use it, and opens it once for the whole process.
+//!
+//! The library is loaded at run time, so that one binary serves the CPU build and the CUDA build of it. It
+//! is looked for in the order that [`SEARCH_ORDER`] tells the user; the first usable one is taken. A library
+//! that an environment variable names is used or refused, never passed over. One that the search meets and
+//! cannot use is remembered, and told if nothing better follows.
+//!
+//! ONNX Runtime's own messages below the level of an error are silent; the variable `ORT_LOG`
+//! (`verbose`, `info`, `warning`, `error`, `fatal`) changes that.
+
+mod library;
+mod search;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use ort::environment::Environment;
+use thiserror::Error;
+
+pub use library::LibraryError;
+use library::{Library, OLDEST_MINOR};
+use search::{Surroundings, VARIABLES, library_in, shared_by_all};
+
+/// The order of the search, as the program's help tells it.
+pub const SEARCH_ORDER: &str = "\
+ONNX Runtime (version 1.24 or a later 1.x) is loaded when it is first needed, from the first of these:
+  1. the file or folder that the variable CNNCODES_ONNXRUNTIME names, else ORT_DYLIB_PATH
+  2. beside the program: its own folder, lib/ in it, ../lib
+  3. the project's folder: .cnncodes/onnxruntime/lib in the current folder or one above it,
+     then in the program's folder or one above it
+  4. the user's data folder: cnncodes/onnxruntime/lib in it (Linux: ~/.local/share)
+  5. the system's libraries
+`scripts/setup` fetches it into the project's folder.";
+
+/// ONNX Runtime, loaded and started.
+#[derive(Debug)]
+pub struct Runtime {
+    /// The library's file.
+    pub path: PathBuf,
+    /// Its version, as `1.24.4`.
+    pub version: String,
+    /// What sessions are created in. There is one to a process.
+    pub environment: Environment,
+}
+
+/// Why there is no ONNX Runtime to work with.
+#[derive(Debug, Clone, Error)]
+pub enum RuntimeError {
+    /// The environment names a library that cannot be used.
+    #[error(
+        "{variable} names an ONNX Runtime that cannot be used; name another one, or unset {variable} and run \
+         `scripts/setup`, which fetches one"
+    )]
+    Named {
+        /// The environment variable.
+        variable: &'static str,
+        /// What is wrong with what it names.
+        #[source]
+        source: LibraryError,
+    },
+    /// Nothing was found, or nothing usable.
+    #[error(
+        "no usable ONNX Runtime was found; run `scripts/setup` in the project's folder, which fetches one, or set \
+         {} to a library of version 1.{OLDEST_MINOR} or a later 1.x\nlooked at:\n{searched}",
+        VARIABLES[0]
+    )]
+    NotFound {
+        /// Every place, with what was wrong there.
+        searched: Searched,
+    },
+    /// The library passed every check, but did not start.
+    #[error(
+        "ONNX Runtime {version} from {} did not start; run `scripts/setup` for a fresh one, or name another with {}",
+        path.display(),
+        VARIABLES[0]
+    )]
+    Start {
+        /// The library's file.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// What it said.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The places of a search that found nothing usable, in their order, each with the libraries refused there.
+#[derive(Debug, Clone, Default)]
+pub struct Searched {
+    places: Vec<(String, Vec<LibraryError>)>,
+}
+
+impl fmt::Display for Searched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (place, refused)) in self.places.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}  {place}")?;
+            if refused.is_empty() {
+                write!(f, ": nothing there")?;
+            }
+            for error in refused {
+                write!(f, "\n    {error}")?;
+                let mut cause = std::error::Error::source(error);
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds, checks and starts ONNX Runtime; every later call returns the first one's outcome.
+///
+/// # Errors
+/// [`RuntimeError`] says where it was looked for, what is wrong there, and what to run.
+pub fn load() -> Result<&'static Runtime, RuntimeError> {
+    static RUNTIME: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
+    RUNTIME.get_or_init(|| start(find(&Surroundings::of_this_process())?)).as_ref().map_err(Clone::clone)
+}
+
+/// The first usable library of the search that starts from `surroundings`.
+fn find(surroundings: &Surroundings) -> Result<Library, RuntimeError> {
+    if let Some((variable, path)) = &surroundings.named {
+        return open_named(path).map_err(|source| RuntimeError::Named { variable, source });
+    }
+    let mut searched = Searched::default();
+    searched.places.push((format!("the variables {}: not set", VARIABLES.join(", ")), Vec::new()));
+    let mut opened = Vec::new();
+    for place in surroundings.places() {
+        let mut refused = Vec::new();
+        for folder in &place.folders {
+            let Some(path) = library_in(folder).filter(|path| !opened.contains(path)) else { continue };
+            if let Some(folder) = shared_by_all(folder).filter(|_| place.only_private) {
+                refused.push(LibraryError::SharedFolder { path, folder });
+                continue;
+            }
+            match Library::open(&path) {
+                Ok(library) => return Ok(library),
+                Err(error) => refused.push(error),
+            }
+            opened.push(path);
+        }
+        searched.places.push((place.description, refused));
+    }
+    let mut refused = Vec::new();
+    for name in surroundings.system {
+        match Library::open_by_loader(Path::new(name)) {
+            Ok(library) => return Ok(library),
+            Err(error) => refused.push(error),
+        }
+    }
+    searched.places.push(("the system's libraries".to_owned(), refused));
+    Err(RuntimeError::NotFound { searched })
+}
+
+/// What an environment variable names: the library itself, or a folder that holds it.
+fn open_named(path: &Path) -> Result<Library, LibraryError> {
+    if path.is_dir() {
+        let folder = path.to_path_buf();
+        return Library::open(&library_in(path).ok_or(LibraryError::NoneInFolder { folder })?);
+    }
+    if !path.exists() {
+        return Err(LibraryError::Missing { path: path.to_path_buf() });
+    }
+    // The dynamic loader searches the system for a bare name, and `ort` takes a relative path as one beside
+    // the program; an absolute one means the same file to everybody.
+    let unreadable = |source| LibraryError::Unreadable { path: path.to_path_buf(), source: Arc::new(source) };
+    Library::open(&std::path::absolute(path).map_err(unreadable)?)
+}
+
+fn start(library: Library) -> Result<Runtime, RuntimeError> {
+    let failed =
+        |source| RuntimeError::Start { path: library.path.clone(), version: library.version.clone(), source };
+    let builder = ort::init_from(&library.path).map_err(|error| failed(Arc::new(error)))?;
+    let environment = builder
+        .with_name("cnncodes")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| failed(Arc::new(error)))?;
+    Ok(Runtime { path: library.path, version: library.version, environment })
+}
+
+#[cfg(test)]
+mod tests;
