@@ -302,11 +302,10 @@ fn resnet(topology: &Topology) -> Option<(String, Vec<Layer>)> {
     let mut last = pool;
     for &sum in &sums {
         let relu = topology.relu_after(sum)?;
-        let (channels, kernel) =
-            topology.ops[sum].inputs.iter().find_map(|&input| match &topology.ops[input].kind {
-                Kind::Conv { channels, kernel, .. } if input > last => Some((*channels, kernel.clone())),
-                _ => None,
-            })?;
+        let channels = topology.ops[sum].inputs.iter().find_map(|&input| match topology.ops[input].kind {
+            Kind::Conv { channels, .. } if input > last => Some(channels),
+            _ => None,
+        })?;
         bottleneck &= block_convolutions(topology, sum, last) >= 3;
         strided_first |= kernel_strides_first(topology, last, channels);
         match stages.last_mut() {

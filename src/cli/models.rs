@@ -227,10 +227,10 @@ fn table(entries: &[Entry]) -> Table {
     table.set_header(["model", "architecture", "input", "preprocessing", "sha256", "state"]);
     for entry in entries {
         table.add_row([
-            &entry.name,
+            entry.name.as_str(),
             entry.architecture.as_deref().unwrap_or("-"),
-            &entry.input,
-            &entry.preprocess,
+            entry.input.as_str(),
+            entry.preprocess.as_str(),
             entry.sha256.get(..12).unwrap_or(&entry.sha256),
             if entry.intact { "intact" } else { "NOT INTACT" },
         ]);
