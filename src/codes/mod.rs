@@ -1,1 +1,19 @@
-//! codes.
+//! The HDF5 file of codes: what an image became in each tapped layer, under the image's own name.
+//!
+//! This room owns the file's layout ([`schema`]), its writing ([`CodesWriter`]: one process, one sibling
+//! partial file, resumed after a crash) and its reading ([`CodesFile`]: nothing in the file is trusted).
+//! HDF5 types and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
+//! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
+
+mod error;
+mod lock;
+mod reader;
+pub mod schema;
+mod strings;
+mod table;
+mod writer;
+
+pub use error::CodesError;
+pub use reader::{CodesFile, NonFinite};
+pub use schema::{Header, LayerSpec, Row, Skipped, escape_layer_name};
+pub use writer::{CodesWriter, Done, NotResumed, Start, WriteOptions};

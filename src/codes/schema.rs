@@ -1,0 +1,341 @@
+//! The layout of a file of codes: names of its objects, its header, and how a layer's name becomes a
+//! dataset's name. `docs/codes-format.md` says the same to users of other programs; change both together.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use hdf5_metno::types::{TypeDescriptor, VarLenUnicode};
+use hdf5_metno::{Dataset, File, H5Type, Location};
+
+use super::CodesError;
+use super::strings::{is_type, read_string, read_strings, to_hdf5};
+
+/// The value of the root attribute `format`.
+pub const FORMAT: &str = "cnncodes";
+/// The version of the layout that this program writes, and the newest that it reads.
+pub const FORMAT_VERSION: i64 = 1;
+
+pub(super) const LAYERS: &str = "layers";
+pub(super) const FEATURES: &str = "features";
+pub(super) const IMAGE_NAMES: &str = "image_names";
+pub(super) const LABELS: &str = "labels";
+pub(super) const CLASS_NAMES: &str = "class_names";
+pub(super) const SHA256: &str = "sha256";
+pub(super) const ERRORS: &str = "errors";
+pub(super) const ERROR_NAME: &str = "errors/name";
+pub(super) const ERROR_REASON: &str = "errors/reason";
+pub(super) const ROWS: &str = "rows";
+pub(super) const ERROR_ROWS: &str = "error_rows";
+pub(super) const COMPLETE: &str = "complete";
+
+/// What a file of codes says about itself as a whole: where the codes come from and how they were computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Version of cnncodes that wrote the file.
+    pub program_version: String,
+    /// Name of the model's manifest.
+    pub model_name: String,
+    /// SHA-256 of the model's graph, in lower-case hexadecimal.
+    pub model_sha256: String,
+    /// The whole recipe from a decoded picture to the input tensor, as JSON.
+    pub preprocess_json: String,
+    /// What the user named as the source of the images.
+    pub source: String,
+    /// The inference library and its version.
+    pub runtime: String,
+    /// What the network ran on, e.g. `cpu` or `cuda:0`.
+    pub device: String,
+    /// Names of the classes; a label is an index into them.
+    pub class_names: Vec<String>,
+    /// The stored layers, the primary one first; never empty.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// One stored layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// The layer's own name, as the user knows it; may hold `/`.
+    pub name: String,
+    /// The ONNX tensor that was tapped.
+    pub tensor: String,
+    /// Shape of one image's activation, e.g. `[512, 7, 7]` (channels, height, width) or `[4096]`.
+    pub shape: Vec<usize>,
+    /// How the activation was pooled before it was stored, e.g. `none` or `mean`.
+    pub pooling: String,
+}
+
+impl LayerSpec {
+    /// Values in one row: the product of `shape`; `None` if that is not a possible size.
+    pub fn width(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n))
+    }
+}
+
+/// One image as it is appended: one row in each layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The image's name: relative to the source, `/`-separated.
+    pub name: &'a str,
+    /// Index of the image's class, or -1 where unknown.
+    pub label: i64,
+    /// SHA-256 of the image file, in lower-case hexadecimal.
+    pub sha256: &'a str,
+    /// One slice a layer, in the header's order, each as wide as that layer.
+    pub codes: &'a [&'a [f32]],
+}
+
+/// An image that has no row, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The image's name, as a row would have it.
+    pub name: String,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// The dataset name of a layer: percent-encoded where HDF5 would take a character for something else.
+///
+/// `/` becomes `%2F`, `%` becomes `%25`, NUL becomes `%00`, and a name that is a lone `.` becomes `%2E`;
+/// all else stays. Every URL decoder (Python's `urllib.parse.unquote`) gives the name back.
+///
+/// ```
+/// # use cnncodes::codes::escape_layer_name;
+/// assert_eq!(escape_layer_name("fire9/concat"), "fire9%2Fconcat");
+/// assert_eq!(escape_layer_name("features.0"), "features.0");
+/// ```
+pub fn escape_layer_name(name: &str) -> String {
+    if name == "." {
+        return "%2E".to_owned();
+    }
+    let mut escaped = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '/' => escaped.push_str("%2F"),
+            '%' => escaped.push_str("%25"),
+            '\0' => escaped.push_str("%00"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// The path of a layer's dataset in the file.
+pub(super) fn layer_path(name: &str) -> String {
+    format!("{LAYERS}/{}", escape_layer_name(name))
+}
+
+impl Header {
+    /// Whether this header can be stored; the reason if not.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        if self.layers.is_empty() {
+            return Err("no layer was named".to_owned());
+        }
+        let mut names = HashSet::new();
+        for layer in &self.layers {
+            let name = &layer.name;
+            if name.is_empty() || name.contains('\0') {
+                return Err(format!("{name:?} cannot be the name of a layer"));
+            }
+            if !names.insert(name) {
+                return Err(format!("the layer {name:?} is named twice"));
+            }
+            if layer.shape.is_empty() || layer.width().is_none_or(|width| width == 0) {
+                return Err(format!("the layer {name:?} has the impossible shape {:?}", layer.shape));
+            }
+        }
+        let mut classes = HashSet::new();
+        if let Some(name) = self.class_names.iter().find(|name| !classes.insert(*name)) {
+            return Err(format!("the class {name:?} is named twice"));
+        }
+        Ok(())
+    }
+
+    /// The first thing in which codes under `other` would not be comparable with codes under `self`.
+    /// The program's version, the runtime and the device are provenance and may differ.
+    pub(super) fn difference(&self, other: &Header) -> Option<&'static str> {
+        [
+            ("the model", self.model_sha256 == other.model_sha256),
+            ("the preprocessing", self.preprocess_json == other.preprocess_json),
+            ("the layers", self.layers == other.layers),
+            ("the class names", self.class_names == other.class_names),
+            ("the source", self.source == other.source),
+        ]
+        .into_iter()
+        .find_map(|(what, same)| (!same).then_some(what))
+    }
+
+    fn texts(&self) -> [(&'static str, &str); 7] {
+        [
+            ("program_version", &self.program_version),
+            ("model_name", &self.model_name),
+            ("model_sha256", &self.model_sha256),
+            ("preprocess", &self.preprocess_json),
+            ("source", &self.source),
+            ("runtime", &self.runtime),
+            ("device", &self.device),
+        ]
+    }
+
+    /// Writes the root attributes and the class names; the layers are written with their datasets.
+    pub(super) fn write(&self, file: &File) -> hdf5_metno::Result<()> {
+        write_text(file, "format", FORMAT)?;
+        file.new_attr::<i64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
+        for (name, text) in self.texts() {
+            write_text(file, name, text)?;
+        }
+        let dataset = file
+            .new_dataset_builder()
+            .obj_track_times(false)
+            .empty::<VarLenUnicode>()
+            .shape(self.class_names.len())
+            .create(CLASS_NAMES)?;
+        let names: Vec<_> = self.class_names.iter().map(|name| hdf5_text(name)).collect::<Result<_, _>>()?;
+        if names.is_empty() { Ok(()) } else { dataset.write(&names) }
+    }
+}
+
+impl LayerSpec {
+    /// Writes the attributes of the layer's dataset; `index` is its place in the header.
+    pub(super) fn write(&self, dataset: &Dataset, index: usize) -> hdf5_metno::Result<()> {
+        write_text(dataset, "name", &self.name)?;
+        write_text(dataset, "tensor", &self.tensor)?;
+        write_text(dataset, "pooling", &self.pooling)?;
+        dataset.new_attr::<i64>().create("index")?.write_scalar(&(index as i64))?;
+        let shape: Vec<i64> = self.shape.iter().map(|&n| n as i64).collect();
+        dataset.new_attr_builder().with_data(&shape).create("shape")?;
+        Ok(())
+    }
+}
+
+/// Checks that the file is one of ours and of a version that is known.
+pub(super) fn check_format(file: &File, path: &Path) -> Result<(), CodesError> {
+    let format = read_text(file, "format", path);
+    if !format.is_ok_and(|format| format == FORMAT) {
+        return Err(CodesError::NotCodes { path: path.to_owned() });
+    }
+    match read_number::<i64>(file, "format_version", path)? {
+        1..=FORMAT_VERSION => Ok(()),
+        found if found > FORMAT_VERSION => {
+            Err(CodesError::NewerFormat { path: path.to_owned(), found, known: FORMAT_VERSION })
+        }
+        found => Err(CodesError::bad_value(path, "the attribute format_version", found.to_string())),
+    }
+}
+
+/// Reads the header of a file that [`check_format`] has passed, and the layers' datasets in its order.
+pub(super) fn read_header(file: &File, path: &Path) -> Result<(Header, Vec<Dataset>), CodesError> {
+    let (layers, datasets) = read_layers(file, path)?;
+    let header = Header {
+        program_version: read_text(file, "program_version", path)?,
+        model_name: read_text(file, "model_name", path)?,
+        model_sha256: read_text(file, "model_sha256", path)?,
+        preprocess_json: read_text(file, "preprocess", path)?,
+        source: read_text(file, "source", path)?,
+        runtime: read_text(file, "runtime", path)?,
+        device: read_text(file, "device", path)?,
+        class_names: read_class_names(file, path)?,
+        layers,
+    };
+    Ok((header, datasets))
+}
+
+fn read_class_names(file: &File, path: &Path) -> Result<Vec<String>, CodesError> {
+    let dataset = open_dataset(file, CLASS_NAMES, path)?;
+    let names = read_strings(&dataset, 0..column_length(&dataset, CLASS_NAMES, path)?, path, CLASS_NAMES)?;
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(CodesError::DuplicateClass { path: path.to_owned(), name: name.clone() }),
+        None => Ok(names),
+    }
+}
+
+fn read_layers(file: &File, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>), CodesError> {
+    let group = file.group(LAYERS).map_err(|_| CodesError::missing(path, "the group /layers"))?;
+    let links = group.member_names().map_err(CodesError::damaged(path, "the group /layers"))?;
+    let mut found = Vec::with_capacity(links.len());
+    for link in links {
+        let object = format!("{LAYERS}/{link}");
+        let dataset = open_dataset(file, &object, path)?;
+        let spec = read_layer_spec(&dataset, &object, path)?;
+        if escape_layer_name(&spec.name) != link {
+            let why = format!("its attribute name is {:?}", spec.name);
+            return Err(CodesError::bad_value(path, object, why));
+        }
+        found.push((read_number::<i64>(&dataset, "index", path)?, spec, dataset));
+    }
+    found.sort_by_key(|(index, ..)| *index);
+    if found.is_empty() {
+        return Err(CodesError::missing(path, "a layer in /layers"));
+    }
+    if !(0..).zip(&found).all(|(expected, (index, ..))| expected == *index) {
+        return Err(CodesError::missing(path, "one of its layers (their attributes index have a gap)"));
+    }
+    Ok(found.into_iter().map(|(_, spec, dataset)| (spec, dataset)).unzip())
+}
+
+fn read_layer_spec(dataset: &Dataset, object: &str, path: &Path) -> Result<LayerSpec, CodesError> {
+    let is_f32 = is_type(dataset, path, object, |t| *t == f32::type_descriptor())?;
+    if !is_f32 || dataset.ndim() != 2 {
+        return Err(CodesError::wrong_type(path, object, "a two-dimensional dataset of float32"));
+    }
+    let attribute = format!("the attribute shape of {object}");
+    let shape = dataset.attr("shape").map_err(|_| CodesError::missing(path, attribute.as_str()))?;
+    if !is_type(&shape, path, &attribute, |t| *t == i64::type_descriptor())? || shape.ndim() != 1 {
+        return Err(CodesError::wrong_type(path, attribute, "a list of int64"));
+    }
+    let shape: Vec<i64> = shape.read_raw().map_err(CodesError::damaged(path, attribute.as_str()))?;
+    let shape: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
+    let spec = LayerSpec {
+        name: read_text(dataset, "name", path)?,
+        tensor: read_text(dataset, "tensor", path)?,
+        shape: shape.ok_or_else(|| CodesError::bad_value(path, attribute, "a negative size"))?,
+        pooling: read_text(dataset, "pooling", path)?,
+    };
+    let (found, expected) = (dataset.shape()[1], spec.width().unwrap_or(0));
+    if found != expected || found == 0 {
+        let (path, object) = (path.to_owned(), object.to_owned());
+        return Err(CodesError::WrongLength { path, object, unit: "values a row", found, expected });
+    }
+    Ok(spec)
+}
+
+/// Opens a dataset; its absence is told from damage.
+pub(super) fn open_dataset(file: &File, name: &str, path: &Path) -> Result<Dataset, CodesError> {
+    if !file.link_exists(name) {
+        return Err(CodesError::missing(path, format!("the dataset /{name}")));
+    }
+    file.dataset(name).map_err(CodesError::damaged(path, format!("the dataset /{name}")))
+}
+
+/// The length of a one-dimensional dataset.
+pub(super) fn column_length(dataset: &Dataset, name: &str, path: &Path) -> Result<usize, CodesError> {
+    match dataset.get_shape().map_err(CodesError::damaged(path, name))?[..] {
+        [length] => Ok(length),
+        _ => Err(CodesError::wrong_type(path, name, "one-dimensional")),
+    }
+}
+
+/// Reads a numeric scalar attribute of exactly the type `T`.
+pub(super) fn read_number<T: H5Type>(at: &Location, name: &str, path: &Path) -> Result<T, CodesError> {
+    let object = format!("the attribute {name}");
+    let attribute = at.attr(name).map_err(|_| CodesError::missing(path, object.as_str()))?;
+    let expected: TypeDescriptor = T::type_descriptor();
+    if !is_type(&attribute, path, &object, |t| *t == expected)? || !attribute.is_scalar() {
+        return Err(CodesError::wrong_type(path, object, "a single integer of the expected size"));
+    }
+    attribute.read_scalar().map_err(CodesError::damaged(path, object))
+}
+
+fn read_text(at: &Location, name: &str, path: &Path) -> Result<String, CodesError> {
+    let object = format!("the attribute {name}");
+    let attribute = at.attr(name).map_err(|_| CodesError::missing(path, object.as_str()))?;
+    read_string(&attribute, path, &object)
+}
+
+fn write_text(at: &Location, name: &str, text: &str) -> hdf5_metno::Result<()> {
+    at.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&hdf5_text(text)?)
+}
+
+fn hdf5_text(text: &str) -> hdf5_metno::Result<VarLenUnicode> {
+    to_hdf5(text).ok_or_else(|| format!("the text {text:?} holds a NUL").into())
+}

@@ -1,0 +1,375 @@
+//! Writing a file of codes: a sibling partial file, committed batch by batch, resumed after a crash, and
+//! renamed onto the output when it is complete.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::CodesError;
+use super::lock::RunLock;
+use super::reader::{self, Contents};
+use super::schema::{Header, Row, Skipped};
+use super::strings::{to_hdf5, to_sha256};
+use super::table::{Batch, Table, TableError};
+
+/// Appended rows are committed this often, unless batches are farther apart. A commit waits for the disk.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How an output is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    /// Whether an existing output may be replaced, which happens when the new one is complete.
+    pub overwrite: bool,
+    /// Rows that the caller expects in all. Space for them is reserved (as a sparse file); more or fewer are
+    /// correct as well, but more cost time and some of the safety against a kill.
+    pub expected_rows: usize,
+}
+
+/// A row that an earlier, interrupted run has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The image's name.
+    pub name: String,
+    /// SHA-256 of the image file as it was then, in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// How [`CodesWriter::open_or_create`] began.
+#[derive(Debug)]
+pub enum Start {
+    /// No partial file was there.
+    New,
+    /// A partial file is continued: these rows and skipped images are in it already, in this order.
+    Resumed { done: Vec<Done>, skipped: Vec<Skipped> },
+    /// A partial file was there but cannot be continued; it has been replaced by an empty one.
+    Anew(NotResumed),
+}
+
+/// Why a partial file was not continued.
+#[derive(Debug)]
+pub enum NotResumed {
+    /// It holds codes under other settings; this names the first that differs.
+    Differs(&'static str),
+    /// It cannot be read.
+    Damaged(Box<CodesError>),
+}
+
+impl fmt::Display for NotResumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Differs(what) => write!(f, "the interrupted run differs in {what}"),
+            Self::Damaged(error) => write!(f, "what the interrupted run left cannot be read: {error}"),
+        }
+    }
+}
+
+/// Writes one file of codes.
+///
+/// Rows go to `<output>.partial`; the output itself appears, or is replaced, only in [`CodesWriter::finish`].
+/// A kill at any moment loses at most the rows since the last commit, which [`CodesWriter::append`] makes
+/// once a second, or with every batch if those take longer. Dropping the writer commits what it has and
+/// leaves the partial file to be resumed.
+///
+/// ```
+/// # use cnncodes::codes::{CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
+/// # let folder = tempfile::tempdir()?;
+/// # let output = folder.path().join("net-fc7.h5");
+/// let layer = LayerSpec { name: "fc7".into(), tensor: "relu7".into(), shape: vec![3], pooling: "none".into() };
+/// # let text = String::new;
+/// # let header = Header { program_version: text(), model_name: text(), model_sha256: text(),
+/// #     preprocess_json: text(), source: text(), runtime: text(), device: text(),
+/// #     class_names: vec!["cat".into()], layers: vec![layer] };
+/// let mut writer = CodesWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
+/// let codes: &[f32] = &[0.5, 0.0, 2.0];
+/// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), codes: &[codes] }], &[])?;
+/// writer.finish()?;
+/// assert_eq!(CodesFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(codes));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CodesWriter {
+    /// `None` after a failed write.
+    table: Option<Table>,
+    final_path: PathBuf,
+    partial_path: PathBuf,
+    overwrite: bool,
+    widths: Vec<usize>,
+    classes: usize,
+    names: HashSet<String>,
+    committed_rows: usize,
+    committed_at: Instant,
+    // Last, so that the file is closed before another run may open it.
+    _lock: RunLock,
+}
+
+impl CodesWriter {
+    /// Starts a new file; a partial file of an earlier run is replaced. Missing parent folders are made.
+    ///
+    /// # Errors
+    /// [`CodesError::Exists`], [`CodesError::Locked`], [`CodesError::BadHeader`],
+    /// [`CodesError::CreateFolder`] and [`CodesError::Create`].
+    pub fn create(final_path: &Path, header: &Header, options: WriteOptions) -> Result<Self, CodesError> {
+        let lock = prepare(final_path, header, options)?;
+        let table = create_table(&sibling(final_path, ".partial"), header, options)?;
+        Ok(Self::with(table, lock, final_path, header, options))
+    }
+
+    /// Continues the partial file of an interrupted run where its header equals `header` in all that makes
+    /// codes comparable (model, preprocessing, layers, classes, source); else starts anew and says why.
+    ///
+    /// # Errors
+    /// As [`CodesWriter::create`].
+    pub fn open_or_create(
+        final_path: &Path,
+        header: &Header,
+        options: WriteOptions,
+    ) -> Result<(Self, Start), CodesError> {
+        let lock = prepare(final_path, header, options)?;
+        let partial = sibling(final_path, ".partial");
+        let (table, start) = match try_resume(&partial, header, options) {
+            Ok(None) => (create_table(&partial, header, options)?, Start::New),
+            Err(why) => (create_table(&partial, header, options)?, Start::Anew(why)),
+            Ok(Some((table, done, skipped))) => (table, Start::Resumed { done, skipped }),
+        };
+        let mut writer = Self::with(table, lock, final_path, header, options);
+        if let Start::Resumed { done, .. } = &start {
+            writer.names.extend(done.iter().map(|row| row.name.clone()));
+        }
+        Ok((writer, start))
+    }
+
+    fn with(table: Table, lock: RunLock, final_path: &Path, header: &Header, options: WriteOptions) -> Self {
+        Self {
+            committed_rows: table.rows(),
+            table: Some(table),
+            final_path: final_path.to_owned(),
+            partial_path: sibling(final_path, ".partial"),
+            overwrite: options.overwrite,
+            widths: header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect(),
+            classes: header.class_names.len(),
+            names: HashSet::new(),
+            committed_at: Instant::now(),
+            _lock: lock,
+        }
+    }
+
+    /// Appends a batch of images and of images that could not be read.
+    ///
+    /// # Errors
+    /// [`CodesError::BadRow`] if a row does not fit the header or its name is there already; nothing of the
+    /// batch is then stored and the writer remains usable. [`CodesError::Write`] if the disk is full or
+    /// fails; the partial file then keeps the rows that the error states, and the writer is of no more use.
+    pub fn append(&mut self, rows: &[Row<'_>], skipped: &[Skipped]) -> Result<(), CodesError> {
+        let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.partial_path.clone() })?;
+        let fit = Fit { path: &self.final_path, widths: &self.widths, classes: self.classes };
+        let batch = fit.batch(rows, skipped)?;
+        for (i, row) in rows.iter().enumerate() {
+            if !self.names.insert(row.name.to_owned()) {
+                rows[..i].iter().for_each(|earlier| {
+                    self.names.remove(earlier.name);
+                });
+                return Err(fit.bad(row.name, "an image of this name is stored already"));
+            }
+        }
+        let due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
+        let result = table.append(&batch).and_then(|()| if due { table.commit() } else { Ok(()) });
+        self.settle(result, due)
+    }
+
+    /// Makes all appended rows safe now.
+    ///
+    /// # Errors
+    /// [`CodesError::Write`] as [`CodesWriter::append`].
+    pub fn commit(&mut self) -> Result<(), CodesError> {
+        let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.partial_path.clone() })?;
+        let result = table.commit();
+        self.settle(result, true)
+    }
+
+    /// Rows in the file so far, resumed ones included.
+    pub fn rows(&self) -> usize {
+        self.table.as_ref().map_or(self.committed_rows, Table::rows)
+    }
+
+    /// Marks the file as complete, brings it to the disk and renames it onto the output.
+    ///
+    /// # Errors
+    /// [`CodesError::Write`] as [`CodesWriter::append`]; [`CodesError::Exists`] if the output has come into
+    /// being meanwhile and may not be replaced; [`CodesError::Create`] if it cannot be renamed.
+    pub fn finish(mut self) -> Result<(), CodesError> {
+        let mut table = self.table.take().ok_or(CodesError::Failed { path: self.partial_path.clone() })?;
+        if let Err(error) = table.finish() {
+            table.abandon();
+            return Err(self.write_error(error));
+        }
+        self.committed_rows = table.rows();
+        table.close().map_err(|error| self.write_error(error))?;
+        if !self.overwrite && self.final_path.exists() {
+            return Err(CodesError::Exists { path: self.final_path.clone() });
+        }
+        let rename_error =
+            |e: std::io::Error| CodesError::Create { path: self.final_path.clone(), source: e.into() };
+        fs::rename(&self.partial_path, &self.final_path).map_err(rename_error)?;
+        sync_folder(folder_of(&self.final_path)).map_err(rename_error)
+    }
+
+    fn settle(&mut self, result: Result<(), TableError>, committed: bool) -> Result<(), CodesError> {
+        match result {
+            Ok(()) => {
+                if committed {
+                    self.committed_at = Instant::now();
+                    self.committed_rows = self.rows();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(table) = self.table.take() {
+                    table.abandon();
+                }
+                Err(self.write_error(error))
+            }
+        }
+    }
+
+    fn write_error(&self, error: TableError) -> CodesError {
+        let (path, rows) = (self.partial_path.clone(), self.committed_rows as u64);
+        CodesError::Write { path, rows, source: error.into() }
+    }
+}
+
+impl Drop for CodesWriter {
+    fn drop(&mut self) {
+        if let Some(mut table) = self.table.take() {
+            // Best effort: a failure here loses no more than a kill at this point would.
+            match table.commit() {
+                Ok(()) => drop(table),
+                Err(_) => table.abandon(),
+            }
+        }
+    }
+}
+
+/// What rows must fit.
+struct Fit<'a> {
+    path: &'a Path,
+    widths: &'a [usize],
+    classes: usize,
+}
+
+impl Fit<'_> {
+    fn bad(&self, name: &str, why: impl Into<String>) -> CodesError {
+        CodesError::BadRow { path: self.path.to_owned(), name: name.to_owned(), why: why.into() }
+    }
+
+    /// Checks the rows and turns them into columns.
+    fn batch(&self, rows: &[Row<'_>], skipped: &[Skipped]) -> Result<Batch, CodesError> {
+        let mut batch = Batch {
+            names: Vec::with_capacity(rows.len()),
+            labels: rows.iter().map(|row| row.label).collect(),
+            sha256: Vec::with_capacity(rows.len()),
+            codes: self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect(),
+            error_names: Vec::with_capacity(skipped.len()),
+            error_reasons: Vec::with_capacity(skipped.len()),
+        };
+        let nul = "its name holds a NUL character";
+        for row in rows {
+            let known = -1..self.classes as i64;
+            if !known.contains(&row.label) {
+                let why = format!("its label is {}, but there are {} classes", row.label, self.classes);
+                return Err(self.bad(row.name, why));
+            }
+            let widths = row.codes.iter().map(|codes| codes.len());
+            if !widths.clone().eq(self.widths.iter().copied()) {
+                let found: Vec<_> = widths.collect();
+                let why = format!("its codes have {found:?} values, the layers have {:?}", self.widths);
+                return Err(self.bad(row.name, why));
+            }
+            batch.names.push(to_hdf5(row.name).ok_or_else(|| self.bad(row.name, nul))?);
+            let sha256 = to_sha256(row.sha256);
+            batch.sha256.push(sha256.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
+            for (column, codes) in batch.codes.iter_mut().zip(row.codes) {
+                column.extend_from_slice(codes);
+            }
+        }
+        for image in skipped {
+            batch.error_names.push(to_hdf5(&image.name).ok_or_else(|| self.bad(&image.name, nul))?);
+            let reason = to_hdf5(&image.reason.replace('\0', "\u{fffd}"));
+            batch.error_reasons.push(reason.ok_or_else(|| self.bad(&image.name, nul))?);
+        }
+        Ok(batch)
+    }
+}
+
+/// Checks the request, makes the folder and takes the lock: all that may fail before the slow work.
+fn prepare(final_path: &Path, header: &Header, options: WriteOptions) -> Result<RunLock, CodesError> {
+    header.validate().map_err(|why| CodesError::BadHeader { path: final_path.to_owned(), why })?;
+    if final_path.to_str().is_none() {
+        return Err(CodesError::PathNotUtf8 { path: final_path.to_owned() });
+    }
+    if final_path.is_dir() || final_path.file_name().is_none() {
+        let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+        return Err(CodesError::Create { path: final_path.to_owned(), source: source.into() });
+    }
+    if !options.overwrite && final_path.exists() {
+        return Err(CodesError::Exists { path: final_path.to_owned() });
+    }
+    let folder = folder_of(final_path);
+    fs::create_dir_all(folder)
+        .map_err(|source| CodesError::CreateFolder { path: folder.to_owned(), source })?;
+    RunLock::take(&sibling(final_path, ".lock"), final_path)
+}
+
+fn create_table(partial: &Path, header: &Header, options: WriteOptions) -> Result<Table, CodesError> {
+    Table::create(partial, header, options.expected_rows)
+        .map_err(|error| CodesError::Create { path: partial.to_owned(), source: error.into() })
+}
+
+type Resumed = (Table, Vec<Done>, Vec<Skipped>);
+
+fn try_resume(partial: &Path, header: &Header, options: WriteOptions) -> Result<Option<Resumed>, NotResumed> {
+    if !partial.exists() {
+        return Ok(None);
+    }
+    let damaged = |error: CodesError| NotResumed::Damaged(Box::new(error));
+    let file = reader::open_hdf5(partial, true).map_err(damaged)?;
+    let contents = Contents::read_partial(&file, partial).map_err(damaged)?;
+    if let Some(what) = header.difference(&contents.header) {
+        return Err(NotResumed::Differs(what));
+    }
+    let (rows, error_rows) = (contents.image_names.len(), contents.skipped.len());
+    let table = Table::resume(partial, file, contents.layers, rows, error_rows, options.expected_rows)
+        .map_err(|error| damaged(CodesError::Create { path: partial.to_owned(), source: error.into() }))?;
+    let names = contents.image_names.into_iter().zip(contents.sha256);
+    let done = names.map(|(name, sha256)| Done { name, sha256 }).collect();
+    Ok(Some((table, done, contents.skipped)))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes a rename in the folder durable.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    match fs::File::open(folder)?.sync_all() {
+        // Some network file systems cannot; their rename is as durable as it gets.
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
+}
