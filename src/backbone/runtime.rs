@@ -94,9 +94,10 @@ pub struct Searched {
 
 impl fmt::Display for Searched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (place, refused)) in self.places.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}  {place}")?;
+        // A search is only made where no variable is set.
+        write!(f, "  the variables {}: not set", VARIABLES.join(", "))?;
+        for (place, refused) in &self.places {
+            write!(f, "\n  {place}")?;
             if refused.is_empty() {
                 write!(f, ": nothing there")?;
             }
@@ -128,7 +129,6 @@ fn find(surroundings: &Surroundings) -> Result<Library, RuntimeError> {
         return open_named(path).map_err(|source| RuntimeError::Named { variable, source });
     }
     let mut searched = Searched::default();
-    searched.places.push((format!("the variables {}: not set", VARIABLES.join(", ")), Vec::new()));
     let mut opened = Vec::new();
     for place in surroundings.places() {
         let mut refused = Vec::new();
