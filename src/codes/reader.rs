@@ -319,3 +319,6 @@ fn read_labels(dataset: &Dataset, rows: usize, classes: usize, path: &Path) -> R
         None => Ok(labels),
     }
 }
+
+#[cfg(test)]
+mod tests;
