@@ -11,6 +11,8 @@ mod reader;
 pub mod schema;
 mod strings;
 mod table;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use error::CodesError;

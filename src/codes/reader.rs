@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, File, H5Type, MinorErrorCode};
+use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode, OpenMode};
 use ndarray::Array2;
 use ndarray17::s;
 
@@ -262,8 +262,8 @@ pub(super) fn open_hdf5(path: &Path, write: bool) -> Result<File, CodesError> {
     if metadata.is_dir() {
         return Err(open(std::io::ErrorKind::IsADirectory.into()));
     }
-    let file = if write { File::open_rw(path) } else { File::open(path) };
-    file.map_err(|source| {
+    let mode = if write { OpenMode::ReadWrite } else { OpenMode::Read };
+    without_hdf5_locks().open_as(path, mode).map_err(|source| {
         let path = path.to_owned();
         if source.contains_minor(MinorErrorCode::NotHdf5) {
             CodesError::NotHdf5 { path }
@@ -273,6 +273,14 @@ pub(super) fn open_hdf5(path: &Path, write: bool) -> Result<File, CodesError> {
             CodesError::Damaged { path, object: "its header".to_owned(), source }
         }
     })
+}
+
+/// Opens files without HDF5's own locks: some network file systems have none, and child processes inherit
+/// them. [`RunLock`](super::lock::RunLock) keeps writers apart, and nothing writes to a complete file.
+pub(super) fn without_hdf5_locks() -> FileBuilder {
+    let mut builder = FileBuilder::new();
+    builder.with_fapl(|access| access.file_locking(false));
+    builder
 }
 
 fn read_count(file: &File, name: &str, path: &Path) -> Result<usize, CodesError> {
@@ -311,3 +319,6 @@ fn read_labels(dataset: &Dataset, rows: usize, classes: usize, path: &Path) -> R
         None => Ok(labels),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,3 +339,57 @@ fn write_text(at: &Location, name: &str, text: &str) -> hdf5_metno::Result<()> {
 fn hdf5_text(text: &str) -> hdf5_metno::Result<VarLenUnicode> {
     to_hdf5(text).ok_or_else(|| format!("the text {text:?} holds a NUL").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What every URL decoder does, written independently of the encoder.
+    fn unquote(text: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, tail @ ..] = rest {
+            rest = tail;
+            match (first, tail) {
+                (b'%', [_, _, after @ ..]) => {
+                    let digits = std::str::from_utf8(&tail[..2]).unwrap();
+                    bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                    rest = after;
+                }
+                _ => bytes.push(*first),
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn ordinary_layer_names_stay_as_they_are() {
+        for name in ["fc7", "conv1_1", "features.29", "..", ".hidden", "Größe 7"] {
+            assert_eq!(escape_layer_name(name), name);
+        }
+    }
+
+    #[test]
+    fn names_that_hdf5_would_misunderstand_are_escaped() {
+        for (name, escaped) in [
+            ("fire9/concat", "fire9%2Fconcat"),
+            ("/features/features.0/Conv_output_0", "%2Ffeatures%2Ffeatures.0%2FConv_output_0"),
+            (".", "%2E"),
+            ("100%", "100%25"),
+            ("a%2Fb", "a%252Fb"),
+        ] {
+            assert_eq!(escape_layer_name(name), escaped);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_escaped_name_is_one_link_and_gives_the_name_back(name in "[./%0-9A-Fü\\x00]{1,12}|\\PC*") {
+            let escaped = escape_layer_name(&name);
+            prop_assert!(!escaped.contains(['/', '\0']) && escaped != ".");
+            prop_assert_eq!(unquote(&escaped), name);
+        }
+    }
+}

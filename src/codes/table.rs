@@ -54,16 +54,8 @@ pub(super) struct Batch {
 
 /// An open partial file. `Err` from any method that writes means that the file must be [`Table::abandon`]ed.
 pub(super) struct Table {
-    // Fields are dropped in this order: HDF5 closes a file after its objects.
-    layers: Vec<Dataset>,
-    names: Dataset,
-    labels: Dataset,
-    sha256: Dataset,
-    error_names: Dataset,
-    error_reasons: Dataset,
-    rows_attribute: Attribute,
-    error_rows_attribute: Attribute,
-    complete_attribute: Attribute,
+    // Dropped before `file`: HDF5 closes a file after its objects.
+    objects: Objects,
     file: File,
     /// The same file, opened beside HDF5 to set its length and to bring it to the disk.
     plain: fs::File,
@@ -71,6 +63,19 @@ pub(super) struct Table {
     error_rows: usize,
     capacity: usize,
     error_capacity: usize,
+}
+
+/// The objects of the file that are written to after it is made.
+struct Objects {
+    layers: Vec<Dataset>,
+    names: Dataset,
+    labels: Dataset,
+    sha256: Dataset,
+    error_names: Dataset,
+    error_reasons: Dataset,
+    rows: Attribute,
+    error_rows: Attribute,
+    complete: Attribute,
 }
 
 /// HDF5's error, or that of the plain file beside it.
@@ -103,7 +108,7 @@ impl From<TableError> for Box<dyn std::error::Error + Send + Sync> {
 impl Table {
     /// Makes the file anew, replacing what is there, with space for `expected` rows, and commits it empty.
     pub(super) fn create(path: &Path, header: &Header, expected: usize) -> Result<Self, TableError> {
-        let file = File::create(path)?;
+        let file = super::reader::without_hdf5_locks().create(path)?;
         // The library makes a file with the usual permissions; opening it again follows the same path.
         let plain = fs::OpenOptions::new().write(true).open(path)?;
         header.write(&file)?;
@@ -125,32 +130,20 @@ impl Table {
         }
         let primary = format!("/{}", schema::layer_path(&header.layers[0].name));
         file.link_soft(&primary, schema::FEATURES)?;
-        let names = new_strings(&file, schema::IMAGE_NAMES, expected)?;
-        let labels = new_column::<i64>(&file, schema::LABELS, expected)?;
-        let sha256 = new_column::<Sha256Hex>(&file, schema::SHA256, expected)?;
-        let error_names = new_strings(&file, schema::ERROR_NAME, ERROR_STEP)?;
-        let error_reasons = new_strings(&file, schema::ERROR_REASON, ERROR_STEP)?;
-        let rows_attribute = new_count(&file, schema::ROWS)?;
-        let error_rows_attribute = new_count(&file, schema::ERROR_ROWS)?;
-        let complete_attribute = file.new_attr::<u8>().create(schema::COMPLETE)?;
-        complete_attribute.write_scalar(&0_u8)?;
-        let mut table = Self {
+        let complete = file.new_attr::<u8>().create(schema::COMPLETE)?;
+        complete.write_scalar(&0_u8)?;
+        let objects = Objects {
             layers,
-            names,
-            labels,
-            sha256,
-            error_names,
-            error_reasons,
-            rows_attribute,
-            error_rows_attribute,
-            complete_attribute,
-            file,
-            plain,
-            rows: 0,
-            error_rows: 0,
-            capacity: 0,
-            error_capacity: 0,
+            names: new_strings(&file, schema::IMAGE_NAMES, expected)?,
+            labels: new_column::<i64>(&file, schema::LABELS, expected)?,
+            sha256: new_column::<Sha256Hex>(&file, schema::SHA256, expected)?,
+            error_names: new_strings(&file, schema::ERROR_NAME, ERROR_STEP)?,
+            error_reasons: new_strings(&file, schema::ERROR_REASON, ERROR_STEP)?,
+            rows: new_count(&file, schema::ROWS)?,
+            error_rows: new_count(&file, schema::ERROR_ROWS)?,
+            complete,
         };
+        let mut table = Self { objects, file, plain, rows: 0, error_rows: 0, capacity: 0, error_capacity: 0 };
         table.reserve(expected, ERROR_STEP)?;
         table.commit()?;
         Ok(table)
@@ -166,34 +159,26 @@ impl Table {
         expected: usize,
     ) -> Result<Self, TableError> {
         let plain = fs::OpenOptions::new().write(true).open(path)?;
-        let names = file.dataset(schema::IMAGE_NAMES)?;
-        let error_names = file.dataset(schema::ERROR_NAME)?;
-        let error_reasons = file.dataset(schema::ERROR_REASON)?;
-        forget_strings_after(&names, rows)?;
-        forget_strings_after(&error_names, error_rows)?;
-        forget_strings_after(&error_reasons, error_rows)?;
-        let mut table = Self {
-            names,
+        let objects = Objects {
+            layers,
+            names: file.dataset(schema::IMAGE_NAMES)?,
             labels: file.dataset(schema::LABELS)?,
             sha256: file.dataset(schema::SHA256)?,
-            rows_attribute: file.attr(schema::ROWS)?,
-            error_rows_attribute: file.attr(schema::ERROR_ROWS)?,
-            complete_attribute: file.attr(schema::COMPLETE)?,
-            layers,
-            file,
-            plain,
-            rows,
-            error_rows,
-            capacity: 0,
-            error_capacity: error_names.size().min(error_reasons.size()),
-            error_names,
-            error_reasons,
+            error_names: file.dataset(schema::ERROR_NAME)?,
+            error_reasons: file.dataset(schema::ERROR_REASON)?,
+            rows: file.attr(schema::ROWS)?,
+            error_rows: file.attr(schema::ERROR_ROWS)?,
+            complete: file.attr(schema::COMPLETE)?,
         };
-        let columns = [&table.names, &table.labels, &table.sha256];
-        let lengths = columns.into_iter().chain(&table.layers).map(|dataset| dataset.shape()[0]);
-        table.capacity = lengths.min().unwrap_or(0);
+        forget_strings_after(&objects.names, rows)?;
+        forget_strings_after(&objects.error_names, error_rows)?;
+        forget_strings_after(&objects.error_reasons, error_rows)?;
+        let shortest = |lengths: &mut dyn Iterator<Item = usize>| lengths.min().unwrap_or(0);
+        let capacity = shortest(&mut objects.per_row().map(|dataset| dataset.shape()[0]));
+        let error_capacity = shortest(&mut objects.per_error().map(|dataset| dataset.size()));
         // A run killed between finishing the file and renaming it leaves it marked as complete.
-        table.complete_attribute.write_scalar(&0_u8)?;
+        objects.complete.write_scalar(&0_u8)?;
+        let mut table = Self { objects, file, plain, rows, error_rows, capacity, error_capacity };
         table.reserve(expected, 0)?;
         table.commit()?;
         Ok(table)
@@ -214,19 +199,20 @@ impl Table {
             let rows = if end > self.capacity { end + (end / 2).max(GROWTH_ROWS) } else { 0 };
             self.reserve(rows, error_end.next_multiple_of(ERROR_STEP))?;
         }
-        if end > self.rows {
-            for (dataset, codes) in self.layers.iter().zip(&batch.codes) {
-                let shape = (batch.names.len(), codes.len() / batch.names.len());
-                let codes = ArrayView2::from_shape(shape, codes).map_err(hdf5_metno::Error::from)?;
-                dataset.write_slice(codes, s![self.rows..end, ..])?;
+        let (to, rows, errors) = (&self.objects, self.rows..end, self.error_rows..error_end);
+        if !rows.is_empty() {
+            for (dataset, codes) in to.layers.iter().zip(&batch.codes) {
+                let codes = ArrayView2::from_shape((rows.len(), codes.len() / rows.len()), codes)
+                    .map_err(hdf5_metno::Error::from)?;
+                dataset.write_slice(codes, s![rows.clone(), ..])?;
             }
-            self.names.write_slice(&batch.names, self.rows..end)?;
-            self.labels.write_slice(&batch.labels, self.rows..end)?;
-            self.sha256.write_slice(&batch.sha256, self.rows..end)?;
+            to.names.write_slice(&batch.names, rows.clone())?;
+            to.labels.write_slice(&batch.labels, rows.clone())?;
+            to.sha256.write_slice(&batch.sha256, rows)?;
         }
-        if error_end > self.error_rows {
-            self.error_names.write_slice(&batch.error_names, self.error_rows..error_end)?;
-            self.error_reasons.write_slice(&batch.error_reasons, self.error_rows..error_end)?;
+        if !errors.is_empty() {
+            to.error_names.write_slice(&batch.error_names, errors.clone())?;
+            to.error_reasons.write_slice(&batch.error_reasons, errors)?;
         }
         (self.rows, self.error_rows) = (end, error_end);
         Ok(())
@@ -236,33 +222,26 @@ impl Table {
     pub(super) fn commit(&mut self) -> Result<(), TableError> {
         self.flush()?;
         self.plain.sync_data()?;
-        self.rows_attribute.write_scalar(&(self.rows as i64))?;
-        self.error_rows_attribute.write_scalar(&(self.error_rows as i64))?;
+        self.objects.rows.write_scalar(&(self.rows as i64))?;
+        self.objects.error_rows.write_scalar(&(self.error_rows as i64))?;
         self.flush()
     }
 
     /// Commits, cuts the reserved space off and marks the file as complete; only [`Table::close`] may follow.
     pub(super) fn finish(&mut self) -> Result<(), TableError> {
         self.commit()?;
-        for dataset in &self.layers {
-            dataset.resize((self.rows, dataset.shape()[1]))?;
-        }
-        for dataset in [&self.names, &self.labels, &self.sha256] {
-            dataset.resize(self.rows)?;
-        }
-        for dataset in [&self.error_names, &self.error_reasons] {
-            dataset.resize(self.error_rows)?;
-        }
+        self.objects.resize(self.rows)?;
+        self.objects.resize_errors(self.error_rows)?;
         self.flush()?;
-        self.complete_attribute.write_scalar(&1_u8)?;
+        self.objects.complete.write_scalar(&1_u8)?;
         self.flush()
     }
 
     /// Closes the file and brings it to the disk.
     pub(super) fn close(self) -> Result<(), TableError> {
-        let Self { file, plain, .. } = self;
-        // The other fields, all objects in the file, are dropped at the end of the statement above; dropping
-        // the file as well would close it without telling of a failure.
+        let Self { objects, file, plain, .. } = self;
+        // HDF5 closes a file with the last object in it, which must not happen unheard.
+        drop(objects);
         file.close()?;
         Ok(plain.sync_all()?)
     }
@@ -281,18 +260,11 @@ impl Table {
 
     fn reserve(&mut self, rows: usize, error_rows: usize) -> Result<(), TableError> {
         if rows > self.capacity {
-            for dataset in &self.layers {
-                dataset.resize((rows, dataset.shape()[1]))?;
-            }
-            for dataset in [&self.names, &self.labels, &self.sha256] {
-                dataset.resize(rows)?;
-            }
+            self.objects.resize(rows)?;
             self.capacity = rows;
         }
         if error_rows > self.error_capacity {
-            for dataset in [&self.error_names, &self.error_reasons] {
-                dataset.resize(error_rows)?;
-            }
+            self.objects.resize_errors(error_rows)?;
             self.error_capacity = error_rows;
         }
         self.flush()
@@ -304,6 +276,28 @@ impl Table {
             self.plain.set_len(stated)?;
         }
         Ok(self.file.flush()?)
+    }
+}
+
+impl Objects {
+    fn per_row(&self) -> impl Iterator<Item = &Dataset> {
+        self.layers.iter().chain([&self.names, &self.labels, &self.sha256])
+    }
+
+    fn per_error(&self) -> impl Iterator<Item = &Dataset> {
+        [&self.error_names, &self.error_reasons].into_iter()
+    }
+
+    fn resize(&self, rows: usize) -> hdf5_metno::Result<()> {
+        self.per_row().try_for_each(|dataset| {
+            let mut shape = dataset.shape();
+            shape[0] = rows;
+            dataset.resize(shape)
+        })
+    }
+
+    fn resize_errors(&self, rows: usize) -> hdf5_metno::Result<()> {
+        self.per_error().try_for_each(|dataset| dataset.resize(rows))
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -49,21 +48,14 @@ pub enum Start {
 }
 
 /// Why a partial file was not continued.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum NotResumed {
     /// It holds codes under other settings; this names the first that differs.
+    #[error("the interrupted run differs in {0}")]
     Differs(&'static str),
     /// It cannot be read.
-    Damaged(Box<CodesError>),
-}
-
-impl fmt::Display for NotResumed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Differs(what) => write!(f, "the interrupted run differs in {what}"),
-            Self::Damaged(error) => write!(f, "what the interrupted run left cannot be read: {error}"),
-        }
-    }
+    #[error("what the interrupted run left cannot be read")]
+    Damaged(#[source] Box<CodesError>),
 }
 
 /// Writes one file of codes.
@@ -373,3 +365,6 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
 fn sync_folder(_folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
