@@ -6,13 +6,14 @@
 
 mod pipeline;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use crate::backbone::{Backbone, BackboneError};
-use crate::codes::{CodesError, CodesWriter, Header};
-use crate::images::{DecodeOptions, Preprocess, Problem, SampleSet};
+use crate::codes::{CodesError, CodesWriter, Done, Header, Skipped, Start, WriteOptions};
+use crate::images::{DecodeOptions, Preprocess, Problem, Sample, SampleSet};
 
 /// Why an extraction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +22,8 @@ pub enum ExtractError {
     Backbone(#[from] BackboneError),
     #[error(transparent)]
     Codes(#[from] CodesError),
-    #[error("none of the {count} images in {source_name} could be read; the first: {first}: {reason}")]
-    NothingReadable { count: usize, source_name: String, first: String, reason: String },
+    #[error("none of the {count} images in {source_name} could be read; the first: {name}: {reason}")]
+    NothingReadable { count: usize, source_name: String, name: String, reason: String },
     #[error("{name}: {reason} (--strict stops at the first image that cannot be read)")]
     Strict { name: String, reason: String },
     #[error("cannot start the threads that decode images")]
@@ -83,58 +84,98 @@ pub fn extract(
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, ExtractError> {
     let start = Instant::now();
-    let mut notes = Vec::new();
-    let (writer, resumed) = if settings.fresh {
-        (CodesWriter::create(output, header)?, None)
-    } else {
-        let (writer, outcome) = CodesWriter::open_or_create(output, header)?;
-        (writer, outcome.into_resumed(&mut notes))
-    };
-    let resumed = resumed.unwrap_or_default();
-    let known: HashSet<&str> = resumed
-        .rows
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .chain(resumed.errors.iter().map(|(name, _)| name.as_str()))
-        .collect();
-    let pending: Vec<_> =
-        samples.samples.iter().filter(|sample| !known.contains(sample.name.as_str())).collect();
     let total = samples.samples.len();
-    progress(Progress { done: total - pending.len(), total });
+    let options = WriteOptions { overwrite: true, expected_rows: total };
+    let (writer, earlier, notes) = open_writer(samples, header, output, options, settings)?;
+    let known = earlier.done + earlier.skipped.len();
+    let pending: Vec<&Sample> = samples.samples[known..].iter().collect();
+    progress(Progress { done: known, total });
 
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads.unwrap_or(0))
         .thread_name(|index| format!("decode-{index}"))
         .build()?;
-    let mut problems: Vec<Problem> =
-        resumed.errors.iter().map(|(name, reason)| Problem { name: name.clone(), reason: reason.clone() }).collect();
-    let done_before = total - pending.len();
-    let finished = pipeline::run(
-        &pipeline::Job { samples: &pending, preprocess, settings, pool: &pool },
-        backbone,
-        writer,
-        |done| progress(Progress { done: done_before + done, total }),
-    )?;
+    let job = pipeline::Job { samples: &pending, preprocess, settings, pool: &pool };
+    let mut finished = pipeline::run(&job, backbone, writer, |done| progress(Progress { done: known + done, total }))?;
+    let mut problems = earlier.skipped;
     problems.extend(finished.problems);
-    let rows = resumed.rows.len() + finished.rows;
+    let rows = earlier.done + finished.rows;
     if rows == 0 {
-        let first = problems.first();
-        return Err(ExtractError::NothingReadable {
-            count: total,
-            source_name: samples.source.clone(),
-            first: first.map(|problem| problem.name.clone()).unwrap_or_default(),
-            reason: first.map(|problem| problem.reason.clone()).unwrap_or_default(),
-        });
+        let (name, reason) =
+            problems.first().map_or_else(Default::default, |first| (first.name.clone(), first.reason.clone()));
+        return Err(ExtractError::NothingReadable { count: total, source_name: samples.source.clone(), name, reason });
     }
-    let mut writer = finished.writer;
-    // What the walk itself could not read comes after what the pipeline could not.
-    let unseen: Vec<&Problem> =
-        samples.problems.iter().filter(|problem| !known.contains(problem.name.as_str())).collect();
-    let recorded: Vec<(&str, &str)> =
-        unseen.iter().map(|problem| (problem.name.as_str(), problem.reason.as_str())).collect();
-    writer.append(&[], &recorded)?;
-    problems.extend(unseen.into_iter().cloned());
-    let path = writer.finish()?;
+    // What the walk could not read comes after what the pipeline could not.
+    finished.writer.append(&[], &samples.problems.iter().map(skipped).collect::<Vec<_>>())?;
+    problems.extend(samples.problems.iter().cloned());
+    finished.writer.finish()?;
     problems.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Summary { path, rows, resumed: resumed.rows.len(), problems, elapsed: start.elapsed(), notes })
+    Ok(Summary { path: output.to_path_buf(), rows, resumed: earlier.done, problems, elapsed: start.elapsed(), notes })
+}
+
+/// What an interrupted run had done.
+#[derive(Default)]
+struct Earlier {
+    /// Rows in its file.
+    done: usize,
+    /// Images that it could not read.
+    skipped: Vec<Problem>,
+}
+
+/// Opens the output, going on from an interrupted run where what it left is what this run would have begun with.
+fn open_writer(
+    samples: &SampleSet,
+    header: &Header,
+    output: &Path,
+    options: WriteOptions,
+    settings: &ExtractSettings,
+) -> Result<(CodesWriter, Earlier, Vec<String>), ExtractError> {
+    if settings.fresh {
+        return Ok((CodesWriter::create(output, header, options)?, Earlier::default(), Vec::new()));
+    }
+    let (writer, start) = CodesWriter::open_or_create(output, header, options)?;
+    match start {
+        Start::New => Ok((writer, Earlier::default(), Vec::new())),
+        Start::Anew(why) => {
+            Ok((writer, Earlier::default(), vec![format!("started anew instead of resuming: {why}")]))
+        }
+        Start::Resumed { done, skipped } if is_beginning_of(samples, &done, &skipped) => {
+            let skipped = skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();
+            Ok((writer, Earlier { done: done.len(), skipped }, Vec::new()))
+        }
+        Start::Resumed { .. } => {
+            // The lock goes with the writer.
+            drop(writer);
+            let note = "started anew instead of resuming: images were added, removed or changed since".to_owned();
+            Ok((CodesWriter::create(output, header, options)?, Earlier::default(), vec![note]))
+        }
+    }
+}
+
+/// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were.
+fn is_beginning_of(samples: &SampleSet, done: &[Done], skipped: &[Skipped]) -> bool {
+    let count = done.len() + skipped.len();
+    let Some(beginning) = samples.samples.get(..count) else { return false };
+    let mut rows = done.iter();
+    let mut missing = skipped.iter();
+    let mut next_skipped = missing.next();
+    let mut pairs = Vec::with_capacity(done.len());
+    for sample in beginning {
+        if next_skipped.is_some_and(|skipped| skipped.name == sample.name) {
+            next_skipped = missing.next();
+        } else {
+            match rows.next() {
+                Some(row) if row.name == sample.name => pairs.push((sample, row)),
+                _ => return false,
+            }
+        }
+    }
+    pairs.par_iter().all(|(sample, row)| {
+        std::fs::read(&sample.path).is_ok_and(|bytes| pipeline::sha256(&bytes) == row.sha256)
+    })
+}
+
+/// A problem as the file of codes records it.
+fn skipped(problem: &Problem) -> Skipped {
+    Skipped { name: problem.name.clone(), reason: problem.reason.clone() }
 }

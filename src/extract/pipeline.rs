@@ -6,9 +6,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{ExtractError, ExtractSettings};
+use super::{ExtractError, ExtractSettings, skipped};
 use crate::backbone::Backbone;
-use crate::codes::{CodesWriter, Row};
+use crate::codes::{CodesWriter, Row, Skipped};
 use crate::images::{Layout, Preprocess, Problem, Sample, decode};
 
 /// Batches that may wait between two stages.
@@ -149,7 +149,12 @@ fn prepare(sample: &Sample, job: &Job<'_>, layout: Layout, slot: &mut [f32]) -> 
     let bytes = std::fs::read(&sample.path).map_err(|error| problem(&error))?;
     let image = decode(&bytes, &job.settings.decode).map_err(|error| problem(&error))?;
     job.preprocess.apply(&image, layout, slot).map_err(|error| problem(&error))?;
-    Ok(format!("{:x}", Sha256::digest(&bytes)))
+    Ok(sha256(&bytes))
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// Writes what comes, in the order in which it comes.
@@ -177,8 +182,7 @@ fn write_all(
                 codes,
             })
             .collect();
-        let failed: Vec<(&str, &str)> =
-            batch.problems.iter().map(|problem| (problem.name.as_str(), problem.reason.as_str())).collect();
+        let failed: Vec<Skipped> = batch.problems.iter().map(skipped).collect();
         writer.append(&rows, &failed)?;
         written += rows.len();
         problems.extend(batch.problems);
