@@ -229,7 +229,7 @@ impl Backbone {
     /// Runs one black image to learn what shape each tap has.
     fn learn_shapes(&mut self) -> Result<(), BackboneError> {
         let count = self.fixed_batch.unwrap_or(1);
-        let image = vec![0.0; count * self.image_len()];
+        let image = vec![0.0_f32; count * self.image_len()];
         let shape = self.input_shape(count);
         let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;

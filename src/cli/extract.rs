@@ -109,13 +109,13 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     show::problems(&summary.problems, 20);
     let tap = &backbone.taps()[0];
     println!(
-        "{}: {} x {} codes of {} ({}), {} classes, {} skipped{}, in {}",
+        "{}: {} of {}, {} codes each ({} of {}), {} skipped{}, in {}",
         summary.path.display(),
-        summary.rows,
+        show::count(summary.rows, "image"),
+        show::count_of(samples.class_names.len(), "class", "classes"),
         tap.width(),
         tap.layer.name,
         model.name,
-        samples.class_names.len(),
         summary.problems.len(),
         if summary.resumed > 0 {
             format!(", {} kept from an interrupted run", summary.resumed)

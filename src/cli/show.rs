@@ -54,7 +54,12 @@ pub fn progress_bar(what: &'static str) -> ProgressBar {
 
 /// `n thing`, with a plural where one is due.
 pub fn count(n: usize, thing: &str) -> String {
-    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+    count_of(n, thing, &format!("{thing}s"))
+}
+
+/// `n one` or `n many`.
+pub fn count_of(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 /// A duration as people say it.

@@ -6,6 +6,8 @@
 
 mod pipeline;
 
+pub(crate) use pipeline::read_image;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

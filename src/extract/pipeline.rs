@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{ExtractError, ExtractSettings, skipped};
 use crate::backbone::Backbone;
 use crate::codes::{CodesWriter, Row, Skipped};
-use crate::images::{Layout, Preprocess, Problem, Sample, decode};
+use crate::images::{DecodeOptions, Layout, Preprocess, Problem, Sample, decode};
 
 /// Batches that may wait between two stages.
 const QUEUE: usize = 2;
@@ -121,7 +121,7 @@ fn prepare_all<'a>(
             images
                 .par_chunks_mut(image_len)
                 .zip(samples)
-                .map(|(slot, sample)| prepare(sample, job, layout, slot))
+                .map(|(slot, sample)| read_image(sample, job.preprocess, &job.settings.decode, layout, slot))
                 .collect()
         });
         let mut rows = Vec::with_capacity(samples.len());
@@ -143,12 +143,18 @@ fn prepare_all<'a>(
     }
 }
 
-/// Reads one image into its slot; gives the SHA-256 of its file.
-fn prepare(sample: &Sample, job: &Job<'_>, layout: Layout, slot: &mut [f32]) -> Result<String, Problem> {
+/// Reads one image into its slot, preprocessed; gives the SHA-256 of its file.
+pub(crate) fn read_image(
+    sample: &Sample,
+    preprocess: &Preprocess,
+    options: &DecodeOptions,
+    layout: Layout,
+    slot: &mut [f32],
+) -> Result<String, Problem> {
     let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name.clone(), error);
     let bytes = std::fs::read(&sample.path).map_err(|error| problem(&error))?;
-    let image = decode(&bytes, &job.settings.decode).map_err(|error| problem(&error))?;
-    job.preprocess.apply(&image, layout, slot).map_err(|error| problem(&error))?;
+    let image = decode(&bytes, options).map_err(|error| problem(&error))?;
+    preprocess.apply(&image, layout, slot).map_err(|error| problem(&error))?;
     Ok(sha256(&bytes))
 }
 
