@@ -53,6 +53,13 @@ pub(super) struct Descent {
     pub seed: u64,
 }
 
+impl Descent {
+    /// Asks for a little more, so that a change of rounding afterwards does not undo the convergence.
+    pub fn tightened(&self) -> Self {
+        Self { tolerance: 0.9 * self.tolerance, ..*self }
+    }
+}
+
 /// The multipliers found, and the bounds that they prove.
 pub(super) struct Solution {
     pub alpha: Vec<f64>,
@@ -75,15 +82,14 @@ pub(super) trait Scores {
     fn score(&self, i: usize) -> f64;
     /// Adds `change` times row `i` to w.
     fn add(&mut self, i: usize, change: f64);
-    /// Computes w anew from `coefficients` (α y) in float64, forgetting the rounding of many small changes, and
-    /// returns w·w.
+    /// Computes w anew from `coefficients` (α y), forgetting the rounding of many small changes, and returns w·w.
     fn rebuild(&mut self, coefficients: &[f64]) -> f64;
 }
 
 /// Keeps w itself: a score costs d operations.
 pub(super) struct Weights<'a> {
     rows: &'a [&'a [f32]],
-    weights: Vec<f32>,
+    weights: Vec<f64>,
     bias: f64,
 }
 
@@ -95,19 +101,18 @@ impl<'a> Weights<'a> {
 
 impl Scores for Weights<'_> {
     fn score(&self, i: usize) -> f64 {
-        kernel::dot(self.rows[i], &self.weights) + self.bias
+        kernel::dot_wide(self.rows[i], &self.weights) + self.bias
     }
 
     fn add(&mut self, i: usize, change: f64) {
-        kernel::add_scaled(&mut self.weights, change as f32, self.rows[i]);
+        kernel::add_scaled_wide(&mut self.weights, change, self.rows[i]);
         self.bias += change;
     }
 
     fn rebuild(&mut self, coefficients: &[f64]) -> f64 {
-        let exact = combine(self.rows, coefficients, self.weights.len());
+        self.weights = combine(self.rows, coefficients, self.weights.len());
         self.bias = coefficients.iter().sum();
-        self.weights.iter_mut().zip(&exact).for_each(|(w, &e)| *w = e as f32);
-        exact.iter().map(|w| w * w).sum::<f64>() + self.bias * self.bias
+        self.weights.iter().map(|w| w * w).sum::<f64>() + self.bias * self.bias
     }
 }
 
@@ -131,7 +136,7 @@ impl Scores for FromGram<'_> {
 
     fn add(&mut self, i: usize, change: f64) {
         for (score, &product) in self.scores.iter_mut().zip(self.gram.row(i)) {
-            *score += change * f64::from(product);
+            *score += change * product;
         }
     }
 
@@ -146,9 +151,9 @@ impl Scores for FromGram<'_> {
     }
 }
 
-/// All products `x_i·x_j + 1` (n x n, float32); the classes share one.
+/// All products `x_i·x_j + 1` (n x n); the classes share one.
 pub(super) struct Gram {
-    products: Vec<f32>,
+    products: Vec<f64>,
     count: usize,
 }
 
@@ -156,7 +161,7 @@ impl Gram {
     pub fn new(rows: &[&[f32]]) -> Self {
         const BLOCK: usize = 16;
         let count = rows.len();
-        let mut products = vec![0f32; count * count];
+        let mut products = vec![0f64; count * count];
         products.par_chunks_mut(BLOCK * count).enumerate().for_each(|(block, out)| {
             let from = block * BLOCK;
             let mine = &rows[from..(from + BLOCK).min(count)];
@@ -168,7 +173,7 @@ impl Gram {
                 kernel::products(mine, others, &mut tile[..mine.len() * others.len()]);
                 for (r, values) in tile.chunks(others.len()).take(mine.len()).enumerate() {
                     for (k, &value) in values.iter().enumerate() {
-                        out[r * count + start + k] = (value + 1.0) as f32;
+                        out[r * count + start + k] = value + 1.0;
                     }
                 }
             }
@@ -181,7 +186,7 @@ impl Gram {
         Self { products, count }
     }
 
-    fn row(&self, i: usize) -> &[f32] {
+    fn row(&self, i: usize) -> &[f64] {
         &self.products[i * self.count..(i + 1) * self.count]
     }
 }
@@ -191,7 +196,7 @@ pub(super) fn combine(rows: &[&[f32]], coefficients: &[f64], columns: usize) -> 
     let mut sum = vec![0f64; columns];
     for (row, &coefficient) in rows.iter().zip(coefficients) {
         if coefficient != 0.0 {
-            sum.iter_mut().zip(*row).for_each(|(s, &x)| *s += coefficient * f64::from(x));
+            kernel::add_scaled_wide(&mut sum, coefficient, row);
         }
     }
     sum

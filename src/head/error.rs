@@ -97,8 +97,9 @@ impl HeadError {
         Self::check(value.is_finite() && value > 0.0, name, value, "a number above 0")
     }
 
-    pub(super) fn check_tolerance(value: f64) -> Result<(), Self> {
-        Self::check((1e-7..1.0).contains(&value), "the tolerance", value, "at least 1e-7 and below 1")
+    pub(super) fn check_tolerance(value: f64, least: f64) -> Result<(), Self> {
+        let requirement = "below 1, and at least 1e-9 for the SVM and 1e-7 for logistic regression";
+        Self::check((least..1.0).contains(&value), "the tolerance", value, requirement)
     }
 
     pub(super) fn check_iterations(value: usize) -> Result<(), Self> {

@@ -39,7 +39,7 @@ pub struct FitSettings {
     pub folds: usize,
     /// Seed of the folds and of the SVM's order of visits.
     pub seed: u64,
-    /// What the solver's stopping rule asks for: SVM: relative duality gap, logistic: relative gradient norm.
+    /// Duality gap, relative to the objective, at which the solver stops: at most this share is left to gain.
     pub tolerance: f64,
     /// Passes (SVM) or iterations (logistic) after which the solver gives up, and says so.
     pub max_iterations: usize,

@@ -1,8 +1,8 @@
-//! The three inner loops that the solvers spend their time in: products of float32 rows with float32 weights,
-//! and sums of float32 rows.
+//! The inner loops that the solvers spend their time in: products of float32 rows with weights, and sums of rows.
 //!
-//! Products are accumulated in float32 lanes over at most [`CHUNK`] columns and then added up in float64, so the
-//! rounding error does not grow with the number of columns. The loops are plain Rust, compiled twice: once for the
+//! With float32 weights, products are accumulated in float32 lanes over at most [`CHUNK`] columns and then added up in
+//! float64, so the rounding error does not grow with the number of columns. With float64 weights everything is float64;
+//! dual coordinate descent needs that, since it adds up millions of small changes, and it waits for memory anyway. The loops are plain Rust, compiled twice: once for the
 //! baseline processor and once for AVX2 with fused multiply-add, chosen at run time.
 
 /// Columns that are accumulated in float32 before they go into a float64 sum.
@@ -96,6 +96,32 @@ fn dot_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[inline(always)]
+fn dot_wide_body<const FUSED: bool>(row: &[f32], weights: &[f64]) -> f64 {
+    const STEP: usize = 2 * LANES;
+    let weights = &weights[..row.len()];
+    let mut lanes = [0f64; STEP];
+    let (row_steps, weight_steps) = (row.chunks_exact(STEP), weights.chunks_exact(STEP));
+    let rest = row_steps.remainder().iter().zip(weight_steps.remainder());
+    let mut total: f64 = rest.map(|(&x, &w)| f64::from(x) * w).sum();
+    for (x, w) in row_steps.zip(weight_steps) {
+        for lane in 0..STEP {
+            let x = f64::from(x[lane]);
+            lanes[lane] = if FUSED { x.mul_add(w[lane], lanes[lane]) } else { x * w[lane] + lanes[lane] };
+        }
+    }
+    total += lanes.iter().sum::<f64>();
+    total
+}
+
+#[inline(always)]
+fn add_scaled_wide_body<const FUSED: bool>(sum: &mut [f64], factor: f64, row: &[f32]) {
+    for (s, &x) in sum.iter_mut().zip(row) {
+        let x = f64::from(x);
+        *s = if FUSED { factor.mul_add(x, *s) } else { factor * x + *s };
+    }
+}
+
+#[inline(always)]
 fn add_scaled_body<const FUSED: bool>(sum: &mut [f32], factor: f32, row: &[f32]) {
     for (s, &x) in sum.iter_mut().zip(row) {
         *s = multiply_add::<FUSED>(factor, x, *s);
@@ -151,6 +177,16 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2,fma")]
+    pub(super) fn dot_wide(row: &[f32], weights: &[f64]) -> f64 {
+        super::dot_wide_body::<true>(row, weights)
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn add_scaled_wide(sum: &mut [f64], factor: f64, row: &[f32]) {
+        super::add_scaled_wide_body::<true>(sum, factor, row);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
     pub(super) fn add_scaled(sum: &mut [f32], factor: f32, row: &[f32]) {
         super::add_scaled_body::<true>(sum, factor, row);
     }
@@ -183,7 +219,17 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     dispatch!(dot, dot_body::<false>(a, b), (a, b))
 }
 
-/// `sum += factor * row`.
+/// Inner product of `row` with the first `row.len()` float64 weights.
+pub(super) fn dot_wide(row: &[f32], weights: &[f64]) -> f64 {
+    dispatch!(dot_wide, dot_wide_body::<false>(row, weights), (row, weights))
+}
+
+/// `sum += factor * row`, in float64.
+pub(super) fn add_scaled_wide(sum: &mut [f64], factor: f64, row: &[f32]) {
+    dispatch!(add_scaled_wide, add_scaled_wide_body::<false>(sum, factor, row), (sum, factor, row))
+}
+
+/// `sum += factor * row`, in float32.
 pub(super) fn add_scaled(sum: &mut [f32], factor: f32, row: &[f32]) {
     dispatch!(add_scaled, add_scaled_body::<false>(sum, factor, row), (sum, factor, row))
 }
@@ -240,6 +286,24 @@ mod tests {
         add_scaled_body::<false>(&mut baseline, 0.5, &a);
         let close = |x: &f32, y: &f32| (x - y).abs() < 1e-5;
         assert!(chosen.iter().zip(&baseline).all(|(x, y)| close(x, y)));
+    }
+
+    #[test]
+    fn float64_weights_lose_no_digits() {
+        for columns in [1, 15, 16, 1999] {
+            let row = example(columns, 0.0);
+            let weights: Vec<f64> = (0..columns).map(|j| (j as f64 * 0.11).cos()).collect();
+            let expected: f64 = row.iter().zip(&weights).map(|(&x, w)| f64::from(x) * w).sum();
+            assert!((dot_wide(&row, &weights) - expected).abs() < 1e-11);
+            assert!((dot_wide_body::<false>(&row, &weights) - expected).abs() < 1e-11);
+            let (mut sum, mut baseline) = (weights.clone(), weights.clone());
+            add_scaled_wide(&mut sum, 0.3, &row);
+            add_scaled_wide_body::<false>(&mut baseline, 0.3, &row);
+            for (j, &found) in sum.iter().enumerate() {
+                assert!((found - (weights[j] + 0.3 * f64::from(row[j]))).abs() < 1e-14);
+                assert!((found - baseline[j]).abs() < 1e-14);
+            }
+        }
     }
 
     #[test]

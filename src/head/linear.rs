@@ -47,7 +47,7 @@ pub struct Convergence {
     pub iterations: usize,
     /// Value of the minimised objective (SVM: summed over the classes' problems).
     pub objective: f64,
-    /// What the stopping rule looks at: SVM: the largest relative duality gap, logistic: the relative gradient norm.
+    /// What the stopping rule looks at: the duality gap relative to the objective (SVM: the largest of the classes).
     pub criterion: f64,
     /// What to know and do when `converged` is false.
     pub message: Option<String>,

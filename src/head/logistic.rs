@@ -6,6 +6,10 @@
 //! C Σ ( log Σ_k exp f_k - f_y ) + ½ Σ_k w_k·w_k
 //! ```
 //!
+//! It is minimised until the duality gap is small enough. For the dual point that the probabilities at hand define, the
+//! gap is half the squared norm of the weights' gradient (Fenchel's inequality is an equality there), provided that the
+//! biases are optimal; their own part, which vanishes with their gradient, is added as an estimate.
+//!
 //! The biases are not penalised. Two classes are one problem with a single weight vector w = w_1 - w_0, as in
 //! scikit-learn; by symmetry w_1 = -w_0 = w/2, so it is the same sum with the penalty doubled.
 //!
@@ -60,7 +64,7 @@ impl Default for LogisticParams {
 }
 
 impl LogisticParams {
-    /// C = 1, gradient norm 1e-4 of the initial one, at most 1000 iterations.
+    /// C = 1, relative duality gap 1e-4, at most 1000 iterations.
     pub fn new() -> Self {
         Self::default()
     }
@@ -71,8 +75,7 @@ impl LogisticParams {
         self
     }
 
-    /// Gradient norm to stop at, relative to that at zero weights, in the scaled variables; at least 1e-7: float32
-    /// codes do not carry more.
+    /// Relative duality gap to stop at, at least 1e-7: float32 codes do not carry more.
     pub fn tolerance(mut self, tolerance: f64) -> Self {
         self.0.tolerance = tolerance;
         self
@@ -91,7 +94,7 @@ impl ParamGuard for LogisticParams {
 
     fn check_ref(&self) -> Result<&LogisticValidParams, HeadError> {
         HeadError::check_positive("C", self.0.c)?;
-        HeadError::check_tolerance(self.0.tolerance)?;
+        HeadError::check_tolerance(self.0.tolerance, 1e-7)?;
         HeadError::check_iterations(self.0.max_iterations)?;
         Ok(&self.0)
     }
@@ -123,7 +126,8 @@ impl LogisticValidParams {
         let objective = Objective::new(set, self.c);
         let start = vec![0.0; set.classes * objective.stride()];
         let evaluate = |point: &[f64], gradient: &mut [f64]| objective.evaluate(point, gradient);
-        let minimum = minimize(evaluate, start, None, self.tolerance, self.max_iterations);
+        let gap = |value: f64, gradient: &[f64]| objective.gap(gradient) / value.max(f64::MIN_POSITIVE);
+        let minimum = minimize(evaluate, gap, start, self.tolerance, self.max_iterations);
         let convergence = self.convergence(&minimum);
         let (weights, bias) = objective.unscale(&minimum.point);
         LinearModel { weights, bias, convergence }
@@ -141,12 +145,12 @@ impl LogisticValidParams {
             converged: minimum.outcome == Outcome::Converged,
             iterations: minimum.iterations,
             objective: minimum.value,
-            criterion: minimum.relative_gradient,
+            criterion: minimum.criterion,
             message: reason.map(|reason| {
                 format!(
-                    "the logistic regression {reason}, with its gradient at {:.1e} of the initial one where {:.1e} \
-                     was asked; standardize the codes, lower C or raise the limit",
-                    minimum.relative_gradient, self.tolerance,
+                    "the logistic regression {reason}, with a duality gap of {:.1e} of the objective where {:.1e} was \
+                     asked; standardize the codes, lower C or raise the limit",
+                    minimum.criterion, self.tolerance,
                 )
             }),
         }
@@ -217,12 +221,21 @@ impl<'a> Objective<'a> {
         (weights, bias)
     }
 
+    /// Duality gap where the scaled variables' gradient is `gradient`.
+    fn gap(&self, gradient: &[f64]) -> f64 {
+        let columns = self.stride() - 1;
+        let of_class = |gradient: &[f64]| -> f64 {
+            let weights = gradient[..columns].iter().zip(&self.roots).map(|(g, root)| (g * root).powi(2));
+            weights.sum::<f64>() / self.penalty + gradient[columns].powi(2)
+        };
+        0.5 * gradient.chunks(self.stride()).map(of_class).sum::<f64>()
+    }
+
     fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
         let (weights, bias) = self.unscale(point);
         let partials: Vec<Partial> =
             self.parts.par_iter().map(|part| self.partial(part.clone(), &weights, &bias)).collect();
         let mut value: f64 = partials.iter().map(|partial| partial.loss).sum();
-        let columns = self.stride() - 1;
         gradient.par_chunks_mut(self.stride()).enumerate().for_each(|(k, gradient)| {
             gradient.fill(0.0);
             let from = k * gradient.len();
@@ -235,7 +248,6 @@ impl<'a> Objective<'a> {
             }
             gradient.iter_mut().zip(&self.roots).for_each(|(g, root)| *g /= root);
         });
-        debug_assert_eq!(columns, weights.ncols());
         value += 0.5 * self.penalty * weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         value
     }

