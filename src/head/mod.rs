@@ -1,1 +1,31 @@
-//! head.
+//! The head: the linear classifier that is trained on codes, its probabilities, and its file.
+//!
+//! [`fit_head`] is the whole of it: standardise ([`Standardizer`]), cross-validate, fit ([`SvmParams`] or
+//! [`LogisticParams`], both behind linfa's `Fit`), calibrate ([`Calibration`]). [`Head`] is what is saved and what
+//! classifies.
+
+mod calibrate;
+mod dual;
+mod error;
+mod file;
+mod fit;
+mod kernel;
+mod lbfgs;
+mod linear;
+mod logistic;
+mod model;
+mod scale;
+mod svm;
+
+#[cfg(test)]
+mod solver_tests;
+
+pub use calibrate::{Calibration, Sigmoid};
+pub use error::HeadError;
+pub use file::{Head, HeadFileError, HeadProvenance};
+pub use fit::{FitSettings, FittedHead, HeadKind, OutOfFold, TrainingData, fit_head};
+pub use linear::{Convergence, LinearModel};
+pub use logistic::{LogisticParams, LogisticValidParams};
+pub use model::HeadModel;
+pub use scale::{CONSTANT_SHARE, Standardizer};
+pub use svm::{Loss, SvmParams, SvmValidParams};

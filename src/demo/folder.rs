@@ -1,0 +1,60 @@
+//! The demo's pictures as a user would have them: a folder of labelled JPEG files, and one more to classify.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+
+use super::draw::{DemoClass, draw};
+
+/// JPEG quality of the files, on libjpeg's scale of 0 to 100.
+const QUALITY: f32 = 90.0;
+
+/// What `image.jpg`, the picture that no folder of [`write_folder`] holds, shows.
+pub const UNSEEN: DemoClass = DemoClass::Sailboat;
+
+/// Why the demo's pictures could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A folder could not be made.
+    #[error("cannot make the folder {path}; name one that you may write to")]
+    Folder { path: PathBuf, source: io::Error },
+    /// A picture could not be compressed or written.
+    #[error("cannot write the picture {path}; make room, or name a folder that you may write to")]
+    Picture { path: PathBuf, source: io::Error },
+}
+
+/// Writes `root/data/CLASS/NNN.jpg`, `per_class` pictures of every class of [`CLASSES`](super::CLASSES), and
+/// `root/image.jpg`, a picture of [`UNSEEN`] that is none of them.
+///
+/// The seed fixes every picture. Files that have one of these names are replaced; others are left alone.
+///
+/// # Errors
+/// [`DemoError`] when a folder or a file cannot be written.
+pub fn write_folder(root: &Path, per_class: usize, seed: u64) -> Result<(), DemoError> {
+    for class in DemoClass::ALL {
+        let folder = root.join("data").join(class.name());
+        fs::create_dir_all(&folder).map_err(|source| DemoError::Folder { path: folder.clone(), source })?;
+        for number in 1..=per_class as u64 {
+            let picture = draw(class, seed.wrapping_add(number));
+            write_jpeg(&folder.join(format!("{number:03}.jpg")), &picture)?;
+        }
+    }
+    write_jpeg(&root.join("image.jpg"), &draw(UNSEEN, seed))
+}
+
+fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<(), DemoError> {
+    compress(picture)
+        .and_then(|bytes| fs::write(path, bytes))
+        .map_err(|source| DemoError::Picture { path: path.to_owned(), source })
+}
+
+fn compress(picture: &RgbImage) -> io::Result<Vec<u8>> {
+    let mut compress = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+    compress.set_size(picture.width() as usize, picture.height() as usize);
+    compress.set_quality(QUALITY);
+    let mut started = compress.start_compress(Vec::new())?;
+    started.write_scanlines(picture.as_raw())?;
+    started.finish()
+}

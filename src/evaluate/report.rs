@@ -1,0 +1,247 @@
+//! The result of a cross-validation, as data (serde) and as text.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+
+use super::metrics::{ClassMetrics, Confusion, Proportion};
+
+/// Above this many classes a confusion matrix no longer fits a screen, and the commonest mistakes are listed instead.
+const WIDEST_MATRIX: usize = 12;
+
+/// Something that the reader of a result should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is, and what to do about it.
+    pub text: String,
+}
+
+/// How much a note matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// The result may be worse, or less certain, than it looks.
+    Warning,
+}
+
+impl Note {
+    /// A note that is good to know.
+    pub fn info(text: impl Into<String>) -> Self {
+        Self { severity: Severity::Info, text: text.into() }
+    }
+
+    /// A note about something that may be wrong.
+    pub fn warning(text: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, text: text.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.severity {
+            Severity::Info => "note",
+            Severity::Warning => "WARNING",
+        };
+        write!(f, "{mark}: {}", self.text)
+    }
+}
+
+/// What cross-validation found about a head: every row was classified by a head that had not seen it or a copy of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Class names in order.
+    pub class_names: Vec<String>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of groups of rows that were kept together; equal to `rows` when nothing was grouped.
+    pub groups: usize,
+    /// Number of folds.
+    pub folds: usize,
+    /// Seed of the folds.
+    pub seed: u64,
+    /// Share of the held-out rows that were classified rightly. The interval takes the rows as independent.
+    pub accuracy: Proportion,
+    /// Accuracy in each fold.
+    pub fold_accuracies: Vec<f64>,
+    /// Accuracy on the training rows themselves, of the head fitted to all of them: no measure of skill, but a head that
+    /// cannot even tell these apart was not fitted.
+    pub training_accuracy: f64,
+    /// Share of the largest class: what always guessing it would give.
+    pub chance: f64,
+    /// Counts of true and predicted classes.
+    pub confusion: Confusion,
+    /// Precision, recall, F1 and support of each class.
+    pub per_class: Vec<ClassMetrics>,
+    /// Mean `-ln p` of the true class, with probabilities calibrated on the other folds.
+    pub log_loss: f64,
+    /// What else the reader should know.
+    pub notes: Vec<Note>,
+}
+
+impl Evaluation {
+    /// Plain text: summary, confusion matrix, per-class table and notes. No colours, no box drawing.
+    pub fn to_text(&self) -> String {
+        let mut text = self.summary();
+        text.push_str("\n\n");
+        if self.class_names.len() <= WIDEST_MATRIX {
+            text.push_str("Confusion matrix (rows: true class, columns: predicted):\n");
+            text.push_str(&self.confusion_table());
+        } else {
+            text.push_str("Most frequent confusions:\n");
+            text.push_str(&self.mistakes_table());
+        }
+        text.push_str("\n\n");
+        text.push_str(&self.class_table());
+        text.push('\n');
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}"));
+        }
+        if !self.notes.is_empty() {
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Two lines: accuracy with its interval, and how it was obtained.
+    pub fn summary(&self) -> String {
+        let Proportion { successes, trials, value, low, high } = self.accuracy;
+        let grouped = match self.rows - self.groups {
+            0 => String::new(),
+            _ => format!(" in {} groups of copies", self.groups),
+        };
+        format!(
+            "accuracy {} ({successes} of {trials}), 95 % interval {} to {}, chance {}\n\
+             {} stratified folds (seed {}) of {} images{grouped}; log-loss {:.3}; on the training images {}",
+            percent(value),
+            percent(low),
+            percent(high),
+            percent(self.chance),
+            self.folds,
+            self.seed,
+            self.rows,
+            self.log_loss,
+            percent(self.training_accuracy),
+        )
+    }
+
+    fn confusion_table(&self) -> String {
+        let mut header = vec![String::new()];
+        header.extend(self.class_names.iter().cloned());
+        let rows = self.class_names.iter().zip(&self.confusion.counts).map(|(name, counts)| {
+            let mut row = vec![name.clone()];
+            row.extend(counts.iter().map(usize::to_string));
+            row
+        });
+        table(header, rows)
+    }
+
+    fn mistakes_table(&self) -> String {
+        let header = ["true class", "predicted", "count"].map(String::from).to_vec();
+        let rows = self.confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
+            vec![self.class_names[truth].clone(), self.class_names[predicted].clone(), count.to_string()]
+        });
+        table(header, rows)
+    }
+
+    fn class_table(&self) -> String {
+        let header = ["class", "precision", "recall", "F1", "images"].map(String::from).to_vec();
+        let rows = self.per_class.iter().map(|class| {
+            vec![
+                class.name.clone(),
+                percent(class.precision),
+                percent(class.recall),
+                percent(class.f1),
+                class.support.to_string(),
+            ]
+        });
+        table(header, rows)
+    }
+}
+
+/// Columns separated by spaces, all but the first aligned to the right.
+fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(class_names: Vec<String>, truth: &[usize], predicted: &[usize]) -> Evaluation {
+        let confusion = Confusion::new(truth, predicted, class_names.len());
+        Evaluation {
+            rows: truth.len(),
+            groups: truth.len(),
+            folds: 2,
+            seed: 3,
+            accuracy: confusion.accuracy(),
+            fold_accuracies: vec![0.5, 1.0],
+            training_accuracy: 1.0,
+            chance: 0.5,
+            per_class: confusion.per_class(&class_names),
+            confusion,
+            class_names,
+            log_loss: 0.25,
+            notes: vec![Note::warning("few images"), Note::info("all is well")],
+        }
+    }
+
+    #[test]
+    fn the_text_is_aligned_and_complete() {
+        let names = ["cats", "dogs"].map(String::from).to_vec();
+        let text = evaluation(names, &[0, 0, 1, 1], &[0, 1, 1, 1]).to_text();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines,
+            [
+                "accuracy 75.0 % (3 of 4), 95 % interval 30.1 % to 95.4 %, chance 50.0 %",
+                "2 stratified folds (seed 3) of 4 images; log-loss 0.250; on the training images 100.0 %",
+                "",
+                "Confusion matrix (rows: true class, columns: predicted):",
+                "       cats  dogs",
+                " cats     1     1",
+                " dogs     0     2",
+                "",
+                " class  precision   recall      F1  images",
+                " cats     100.0 %   50.0 %  66.7 %       2",
+                " dogs      66.7 %  100.0 %  80.0 %       2",
+                "",
+                "WARNING: few images",
+                "note: all is well",
+            ]
+        );
+    }
+
+    #[test]
+    fn with_many_classes_the_commonest_mistakes_replace_the_matrix() {
+        let names: Vec<String> = (0..20).map(|k| format!("class{k}")).collect();
+        let truth: Vec<usize> = (0..20).collect();
+        let mut predicted = truth.clone();
+        predicted[4] = 7;
+        let text = evaluation(names, &truth, &predicted).to_text();
+        assert!(!text.contains("Confusion matrix"));
+        assert!(text.contains("class4") && text.contains("class7"));
+    }
+
+    #[test]
+    fn json_keeps_everything() {
+        let names = ["a", "b"].map(String::from).to_vec();
+        let before = evaluation(names, &[0, 1], &[0, 0]);
+        let json = serde_json::to_string(&before).unwrap();
+        assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), before);
+    }
+}

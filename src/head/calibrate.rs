@@ -1,0 +1,271 @@
+//! Probabilities from scores, learned from out-of-fold scores: those of rows that the model had not seen.
+//!
+//! SVM scores are no probabilities; each class gets a sigmoid of its own (Platt scaling), and the classes' values are
+//! normalised to sum to 1. Logistic scores become probabilities by softmax after division by one temperature.
+//! linfa's Platt scaling is not used: it stops at a mean gradient of 1e-5 with targets rounded to float32, and treats a
+//! failed line search on well separated scores as an error.
+
+use ndarray::{Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+/// From scores to probabilities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "method")]
+pub enum Calibration {
+    /// `p_k ∝ 1 / (1 + exp(slope_k f_k + offset_k))`.
+    Platt {
+        /// One sigmoid a class.
+        sigmoids: Vec<Sigmoid>,
+    },
+    /// `p_k ∝ exp(f_k / temperature)`.
+    Softmax {
+        /// 1 leaves the model's own probabilities as they are; above 1 they become more cautious.
+        temperature: f64,
+    },
+}
+
+/// Platt's sigmoid `1 / (1 + exp(slope f + offset))`; a negative slope lets the probability rise with the score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sigmoid {
+    /// A in Platt's paper.
+    pub slope: f64,
+    /// B in Platt's paper.
+    pub offset: f64,
+}
+
+impl Calibration {
+    /// One sigmoid a class from out-of-fold `scores` (n x classes) and labels.
+    pub fn fit_platt(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+        let sigmoids = scores
+            .axis_iter(Axis(1))
+            .enumerate()
+            .map(|(class, scores)| {
+                let positive: Vec<bool> = labels.iter().map(|&label| label == class).collect();
+                Sigmoid::fit(&scores.to_vec(), &positive)
+            })
+            .collect();
+        Self::Platt { sigmoids }
+    }
+
+    /// The temperature between 1/20 and 20 that minimises the log-loss of out-of-fold `scores` (n x classes).
+    ///
+    /// As in Platt's method the targets are smoothed, `(n + 1) / (n + K)` for the true class, since scores that are all
+    /// right would otherwise ask for temperature 0. (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: "On calibration of
+    /// modern neural networks", ICML 2017.)
+    pub fn fit_temperature(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+        let (count, classes) = (scores.nrows() as f64, scores.ncols() as f64);
+        let other = 1.0 / (count + classes);
+        let loss = |log_temperature: f64| -> f64 {
+            let temperature = log_temperature.exp();
+            let row_loss = |(row, &label): (ndarray::ArrayView1<'_, f64>, &usize)| {
+                let logs = log_softmax(row.iter().map(|f| f / temperature).collect());
+                let spread: f64 = logs.iter().sum::<f64>() * other;
+                -spread - (1.0 - classes * other) * logs[label]
+            };
+            scores.rows().into_iter().zip(labels).map(row_loss).sum()
+        };
+        Self::Softmax { temperature: golden_section(loss, 0.05f64.ln(), 20f64.ln()).exp() }
+    }
+
+    /// Number of classes that the calibration is made for, where it depends on it.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Self::Platt { sigmoids } => Some(sigmoids.len()),
+            Self::Softmax { .. } => None,
+        }
+    }
+
+    /// Whether all parameters are usable numbers.
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Self::Platt { sigmoids } => sigmoids.iter().all(|s| s.slope.is_finite() && s.offset.is_finite()),
+            Self::Softmax { temperature } => temperature.is_finite() && *temperature > 0.0,
+        }
+    }
+
+    /// Probabilities for `scores` (both n x classes); each row sums to 1.
+    pub fn probabilities(&self, scores: ArrayView2<'_, f64>) -> Array2<f64> {
+        let mut out = scores.to_owned();
+        for mut row in out.rows_mut() {
+            // In logarithms, since all sigmoids of a row may underflow at once.
+            let logs: Vec<f64> = match self {
+                Self::Platt { sigmoids } => {
+                    row.iter().zip(sigmoids).map(|(&f, s)| s.log_probability(f)).collect()
+                }
+                Self::Softmax { temperature } => row.iter().map(|f| f / temperature).collect(),
+            };
+            row.iter_mut().zip(log_softmax(logs)).for_each(|(p, log)| *p = log.exp());
+        }
+        out
+    }
+}
+
+impl Sigmoid {
+    /// Maximum a posteriori fit by Newton's method with backtracking: H.-T. Lin, C.-J. Lin, R. C. Weng: "A note on
+    /// Platt's probabilistic outputs for support vector machines", Machine Learning 68, 2007, algorithm 1.
+    ///
+    /// The targets are `(n₊ + 1) / (n₊ + 2)` and `1 / (n₋ + 2)`. Scores are first divided by their largest magnitude,
+    /// so the fit is the same in whatever unit they come.
+    pub fn fit(scores: &[f64], positive: &[bool]) -> Self {
+        let positives = positive.iter().filter(|&&p| p).count() as f64;
+        let negatives = positive.len() as f64 - positives;
+        let targets = [1.0 / (negatives + 2.0), (positives + 1.0) / (positives + 2.0)];
+        let unit = scores.iter().fold(0f64, |unit, f| unit.max(f.abs()));
+        let unit = if unit > 0.0 { unit } else { 1.0 };
+        let points: Vec<(f64, f64)> =
+            scores.iter().zip(positive).map(|(f, &p)| (f / unit, targets[usize::from(p)])).collect();
+        let value = |slope: f64, offset: f64| -> f64 {
+            points.iter().map(|&(f, t)| (t - 1.0) * (slope * f + offset) + softplus(slope * f + offset)).sum()
+        };
+        let (mut slope, mut offset) = (0.0, ((negatives + 1.0) / (positives + 1.0)).ln());
+        let mut current = value(slope, offset);
+        for _ in 0..100 {
+            // A tiny multiple of the identity keeps the Hessian invertible when all scores are equal.
+            let (mut h11, mut h12, mut h22) = (1e-12, 0.0, 1e-12);
+            let (mut g1, mut g2) = (0.0, 0.0);
+            for &(f, t) in &points {
+                let p = (-softplus(slope * f + offset)).exp();
+                let weight = p * (1.0 - p);
+                h11 += f * f * weight;
+                h12 += f * weight;
+                h22 += weight;
+                g1 += f * (t - p);
+                g2 += t - p;
+            }
+            if g1.abs().max(g2.abs()) < 1e-9 {
+                break;
+            }
+            let determinant = h11 * h22 - h12 * h12;
+            let (d1, d2) = (-(h22 * g1 - h12 * g2) / determinant, -(h11 * g2 - h12 * g1) / determinant);
+            let descent = g1 * d1 + g2 * d2;
+            let lower =
+                |step: f64| value(slope + step * d1, offset + step * d2) < current + 1e-4 * step * descent;
+            let Some(step) = (0..40).map(|k| 0.5f64.powi(k)).find(|&step| lower(step)) else {
+                // Rounding dominates: this is the minimum as far as float64 can tell.
+                break;
+            };
+            slope += step * d1;
+            offset += step * d2;
+            current = value(slope, offset);
+        }
+        Self { slope: slope / unit, offset }
+    }
+
+    fn log_probability(&self, score: f64) -> f64 {
+        -softplus(self.slope * score + self.offset)
+    }
+}
+
+/// `log(1 + exp x)` without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// Subtracts log Σ exp.
+fn log_softmax(mut logs: Vec<f64>) -> Vec<f64> {
+    let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total = highest + logs.iter().map(|log| (log - highest).exp()).sum::<f64>().ln();
+    logs.iter_mut().for_each(|log| *log -= total);
+    logs
+}
+
+/// Minimum of a function with one minimum between `low` and `high`, to 1e-6.
+fn golden_section(function: impl Fn(f64) -> f64, mut low: f64, mut high: f64) -> f64 {
+    let ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let mut inner = [high - ratio * (high - low), low + ratio * (high - low)];
+    let mut values = inner.map(&function);
+    while high - low > 1e-6 {
+        if values[0] < values[1] {
+            high = inner[1];
+            inner = [high - ratio * (high - low), inner[0]];
+            values = [function(inner[0]), values[0]];
+        } else {
+            low = inner[0];
+            inner = [inner[1], low + ratio * (high - low)];
+            values = [values[1], function(inner[1])];
+        }
+    }
+    (low + high) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::{assert_abs_diff_eq, assert_relative_eq};
+    use ndarray::array;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Reference {
+        platt: PlattReference,
+        temperature: TemperatureReference,
+    }
+
+    #[derive(Deserialize)]
+    struct PlattReference {
+        scores: Vec<f64>,
+        positive: Vec<bool>,
+        slope: f64,
+        offset: f64,
+    }
+
+    #[derive(Deserialize)]
+    struct TemperatureReference {
+        scores: Vec<f64>,
+        labels: Vec<usize>,
+        temperature: f64,
+    }
+
+    fn reference() -> Reference {
+        serde_json::from_str(include_str!("../../tests/reference/head.json")).unwrap()
+    }
+
+    #[test]
+    fn platt_scaling_finds_the_optimum_that_scipy_finds_in_any_unit() {
+        let PlattReference { scores, positive, slope, offset } = reference().platt;
+        for unit in [1e-9, 1.0, 1e9] {
+            let scores: Vec<f64> = scores.iter().map(|f| f * unit).collect();
+            let sigmoid = Sigmoid::fit(&scores, &positive);
+            assert_relative_eq!(sigmoid.slope * unit, slope, max_relative = 1e-5);
+            assert_relative_eq!(sigmoid.offset, offset, max_relative = 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_temperature_is_the_one_that_scipy_finds() {
+        let TemperatureReference { scores, labels, temperature: expected } = reference().temperature;
+        let scores = Array2::from_shape_vec((labels.len(), 3), scores).unwrap();
+        let Calibration::Softmax { temperature } = Calibration::fit_temperature(scores.view(), &labels)
+        else {
+            panic!("a temperature was asked for");
+        };
+        assert_relative_eq!(temperature, expected, max_relative = 1e-5);
+    }
+
+    #[test]
+    fn perfectly_separated_or_equal_scores_give_finite_sigmoids() {
+        let separated = Sigmoid::fit(&[-3.0, -2.0, 2.0, 3.0], &[false, false, true, true]);
+        assert!(separated.slope < 0.0 && separated.slope.is_finite());
+        // Without information all that is left is the smoothed share: (1 + 1) / (1 + 2) and 1 / (3 + 2), averaged.
+        let equal = Sigmoid::fit(&[1.0; 4], &[true, false, false, false]);
+        assert_abs_diff_eq!(equal.log_probability(1.0).exp(), (2.0 / 3.0 + 3.0 * 0.2) / 4.0, epsilon = 1e-6);
+    }
+
+    #[test]
+    fn probabilities_sum_to_one_even_where_every_sigmoid_underflows() {
+        let sigmoids = vec![Sigmoid { slope: -50.0, offset: 0.0 }; 3];
+        let p = Calibration::Platt { sigmoids }
+            .probabilities(array![[-100.0, -101.0, -99.0], [1.0, 2.0, 3.0]].view());
+        for row in p.rows() {
+            assert_abs_diff_eq!(row.sum(), 1.0, epsilon = 1e-12);
+        }
+        assert_abs_diff_eq!(p[[0, 2]], 1.0, epsilon = 1e-12);
+    }
+
+    #[test]
+    fn softmax_divides_by_the_temperature() {
+        let scores = array![[2.0, 0.0]];
+        let p = Calibration::Softmax { temperature: 2.0 }.probabilities(scores.view());
+        assert_abs_diff_eq!(p[[0, 0]], 1.0 / (1.0 + (-1f64).exp()), epsilon = 1e-12);
+    }
+}

@@ -1,0 +1,319 @@
+//! Dual coordinate descent for one binary linear SVM.
+//!
+//! C.-J. Hsieh, K.-W. Chang, C.-J. Lin, S. S. Keerthi, S. Sundararajan: "A dual coordinate descent method for
+//! large-scale linear SVM", ICML 2008; algorithm 3 with shrinking, as in LIBLINEAR. With signs y of ±1 and cost C of
+//! each row, the problems are
+//!
+//! ```text
+//! primal  P(w) = ½ w·w + Σ C ξ²  (squared hinge)   or  ½ w·w + Σ C ξ  (hinge),   ξ = max(0, 1 - y w·x)
+//! dual    D(α) = Σ α - ½ w·w - Σ α² / 4C           or  Σ α - ½ w·w,              w = Σ α y x
+//!         with α ≥ 0                               or  0 ≤ α ≤ C
+//! ```
+//!
+//! Every row has a constant code 1 appended, whose weight is the bias: the bias is regularised like any weight, as
+//! LIBLINEAR (`-B 1`) and scikit-learn's `LinearSVC` (`intercept_scaling=1`) have it. P(w) - D(α) bounds the distance
+//! to the optimum, so that is what the stopping rule looks at.
+
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::kernel;
+
+/// What a row on the wrong side of its margin costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// `C max(0, 1 - y f)²`, the default of LIBLINEAR and of scikit-learn's `LinearSVC`.
+    #[default]
+    SquaredHinge,
+    /// `C max(0, 1 - y f)`.
+    Hinge,
+}
+
+/// One class against the others.
+pub(super) struct Binary<'a> {
+    pub rows: &'a [&'a [f32]],
+    /// `x·x + 1` of each row: the diagonal of the Gram matrix.
+    pub squares: &'a [f64],
+    /// +1 or -1 of each row.
+    pub signs: &'a [f64],
+    /// C of each row, at least 0.
+    pub costs: &'a [f64],
+    pub loss: Loss,
+}
+
+/// When to stop, and the order of the visits.
+pub(super) struct Descent {
+    /// Stop when (P - D) / P is at most this.
+    pub tolerance: f64,
+    /// Passes over the rows after which to give up.
+    pub max_passes: usize,
+    pub seed: u64,
+}
+
+impl Descent {
+    /// Asks for a little more, so that a change of rounding afterwards does not undo the convergence.
+    pub fn tightened(&self) -> Self {
+        Self { tolerance: 0.9 * self.tolerance, ..*self }
+    }
+}
+
+/// The multipliers found, and the bounds that they prove.
+pub(super) struct Solution {
+    pub alpha: Vec<f64>,
+    pub primal: f64,
+    pub dual: f64,
+    pub passes: usize,
+    pub converged: bool,
+}
+
+impl Solution {
+    /// (P - D) / P: at most this share of the objective could still be gained.
+    pub fn gap(&self) -> f64 {
+        relative_gap(self.primal, self.dual)
+    }
+}
+
+/// The scores `f = w·x` that coordinate descent reads and changes. There are two ways to keep them.
+pub(super) trait Scores {
+    /// Score of row `i`.
+    fn score(&self, i: usize) -> f64;
+    /// Adds `change` times row `i` to w.
+    fn add(&mut self, i: usize, change: f64);
+    /// Computes w anew from `coefficients` (α y), forgetting the rounding of many small changes, and returns w·w.
+    fn rebuild(&mut self, coefficients: &[f64]) -> f64;
+}
+
+/// Keeps w itself: a score costs d operations.
+pub(super) struct Weights<'a> {
+    rows: &'a [&'a [f32]],
+    weights: Vec<f64>,
+    bias: f64,
+}
+
+impl<'a> Weights<'a> {
+    pub fn new(rows: &'a [&'a [f32]], columns: usize) -> Self {
+        Self { rows, weights: vec![0.0; columns], bias: 0.0 }
+    }
+}
+
+impl Scores for Weights<'_> {
+    fn score(&self, i: usize) -> f64 {
+        kernel::dot_wide(self.rows[i], &self.weights) + self.bias
+    }
+
+    fn add(&mut self, i: usize, change: f64) {
+        kernel::add_scaled_wide(&mut self.weights, change, self.rows[i]);
+        self.bias += change;
+    }
+
+    fn rebuild(&mut self, coefficients: &[f64]) -> f64 {
+        self.weights = combine(self.rows, coefficients, self.weights.len());
+        self.bias = coefficients.iter().sum();
+        self.weights.iter().map(|w| w * w).sum::<f64>() + self.bias * self.bias
+    }
+}
+
+/// Keeps the scores of all rows, from the Gram matrix: reading one is free, a change costs n operations. Cheaper than
+/// [`Weights`] when n is well below d.
+pub(super) struct FromGram<'a> {
+    gram: &'a Gram,
+    scores: Vec<f64>,
+}
+
+impl<'a> FromGram<'a> {
+    pub fn new(gram: &'a Gram) -> Self {
+        Self { gram, scores: vec![0.0; gram.count] }
+    }
+}
+
+impl Scores for FromGram<'_> {
+    fn score(&self, i: usize) -> f64 {
+        self.scores[i]
+    }
+
+    fn add(&mut self, i: usize, change: f64) {
+        for (score, &product) in self.scores.iter_mut().zip(self.gram.row(i)) {
+            *score += change * product;
+        }
+    }
+
+    fn rebuild(&mut self, coefficients: &[f64]) -> f64 {
+        self.scores.fill(0.0);
+        for (i, &coefficient) in coefficients.iter().enumerate() {
+            if coefficient != 0.0 {
+                self.add(i, coefficient);
+            }
+        }
+        coefficients.iter().zip(&self.scores).map(|(c, s)| c * s).sum()
+    }
+}
+
+/// All products `x_i·x_j + 1` (n x n); the classes share one.
+pub(super) struct Gram {
+    products: Vec<f64>,
+    count: usize,
+}
+
+impl Gram {
+    pub fn new(rows: &[&[f32]]) -> Self {
+        const BLOCK: usize = 16;
+        let count = rows.len();
+        let mut products = vec![0f64; count * count];
+        products.par_chunks_mut(BLOCK * count).enumerate().for_each(|(block, out)| {
+            let from = block * BLOCK;
+            let mine = &rows[from..(from + BLOCK).min(count)];
+            // Columns up to the block's last row: the rest follows by symmetry.
+            let upto = from + mine.len();
+            let mut tile = vec![0f64; mine.len() * BLOCK];
+            for start in (0..upto).step_by(BLOCK) {
+                let others = &rows[start..(start + BLOCK).min(upto)];
+                kernel::products(mine, others, &mut tile[..mine.len() * others.len()]);
+                for (r, values) in tile.chunks(others.len()).take(mine.len()).enumerate() {
+                    for (k, &value) in values.iter().enumerate() {
+                        out[r * count + start + k] = value + 1.0;
+                    }
+                }
+            }
+        });
+        for i in 0..count {
+            for j in i + 1..count {
+                products[i * count + j] = products[j * count + i];
+            }
+        }
+        Self { products, count }
+    }
+
+    fn row(&self, i: usize) -> &[f64] {
+        &self.products[i * self.count..(i + 1) * self.count]
+    }
+}
+
+/// Σ coefficient · row, in float64.
+pub(super) fn combine(rows: &[&[f32]], coefficients: &[f64], columns: usize) -> Vec<f64> {
+    let mut sum = vec![0f64; columns];
+    for (row, &coefficient) in rows.iter().zip(coefficients) {
+        if coefficient != 0.0 {
+            kernel::add_scaled_wide(&mut sum, coefficient, row);
+        }
+    }
+    sum
+}
+
+fn relative_gap(primal: f64, dual: f64) -> f64 {
+    (primal - dual) / primal.max(f64::MIN_POSITIVE)
+}
+
+impl Binary<'_> {
+    /// Upper bound of α and the diagonal that the loss adds to the Gram matrix, for row `i`.
+    fn bounds(&self, i: usize) -> (f64, f64) {
+        match self.loss {
+            Loss::SquaredHinge => (f64::INFINITY, 0.5 / self.costs[i]),
+            Loss::Hinge => (self.costs[i], 0.0),
+        }
+    }
+
+    /// P and D at `alpha`, from freshly computed scores.
+    fn objectives(&self, alpha: &[f64], scores: &mut impl Scores) -> (f64, f64) {
+        let coefficients: Vec<f64> = alpha.iter().zip(self.signs).map(|(a, y)| a * y).collect();
+        let half_norm = 0.5 * scores.rebuild(&coefficients);
+        let (mut primal, mut dual) = (half_norm, -half_norm);
+        for i in 0..self.rows.len() {
+            let (alpha, cost) = (alpha[i], self.costs[i]);
+            let slack = (1.0 - self.signs[i] * scores.score(i)).max(0.0);
+            dual += alpha;
+            match self.loss {
+                Loss::SquaredHinge if cost > 0.0 => {
+                    primal += cost * slack * slack;
+                    dual -= alpha * alpha / (4.0 * cost);
+                }
+                Loss::SquaredHinge => {}
+                Loss::Hinge => primal += cost * slack,
+            }
+        }
+        (primal, dual)
+    }
+
+    /// Descends from `alpha` (zeros, or the solution of a similar problem) to the asked duality gap.
+    pub fn solve(&self, mut alpha: Vec<f64>, scores: &mut impl Scores, descent: &Descent) -> Solution {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(descent.seed);
+        // A row without cost has no say; leaving it out also spares a division by zero.
+        let mut order: Vec<usize> = (0..self.rows.len()).filter(|&i| self.costs[i] > 0.0).collect();
+        let mut active = order.len();
+        let mut shrink = ShrinkBounds::default();
+        // Spread of the projected gradient at which computing the gap becomes worth its pass.
+        let mut spread_limit = 0.1;
+        let (mut primal, mut dual) = self.objectives(&alpha, scores);
+        let mut passes = 0;
+        while relative_gap(primal, dual) > descent.tolerance && passes < descent.max_passes {
+            for s in 0..active {
+                let other = rng.random_range(s..active);
+                order.swap(s, other);
+            }
+            let mut seen = ShrinkBounds { high: f64::NEG_INFINITY, low: f64::INFINITY };
+            let mut s = 0;
+            while s < active {
+                let i = order[s];
+                let (upper, diagonal) = self.bounds(i);
+                let gradient = self.signs[i] * scores.score(i) - 1.0 + alpha[i] * diagonal;
+                let stuck_low = alpha[i] == 0.0;
+                let stuck_high = alpha[i] == upper;
+                if (stuck_low && gradient > shrink.high) || (stuck_high && gradient < shrink.low) {
+                    active -= 1;
+                    order.swap(s, active);
+                    continue;
+                }
+                let projected = match (stuck_low, stuck_high) {
+                    (true, _) => gradient.min(0.0),
+                    (_, true) => gradient.max(0.0),
+                    _ => gradient,
+                };
+                seen.high = seen.high.max(projected);
+                seen.low = seen.low.min(projected);
+                if projected.abs() > 1e-12 {
+                    let next = (alpha[i] - gradient / (self.squares[i] + diagonal)).clamp(0.0, upper);
+                    scores.add(i, (next - alpha[i]) * self.signs[i]);
+                    alpha[i] = next;
+                }
+                s += 1;
+            }
+            passes += 1;
+            if seen.high - seen.low <= spread_limit || passes == descent.max_passes {
+                (primal, dual) = self.objectives(&alpha, scores);
+                active = order.len();
+                shrink = ShrinkBounds::default();
+                spread_limit *= 0.3;
+            } else {
+                shrink = seen.for_next_pass();
+            }
+        }
+        let converged = relative_gap(primal, dual) <= descent.tolerance;
+        Solution { alpha, primal, dual, passes, converged }
+    }
+}
+
+/// Extremes of the projected gradient in a pass: a bounded multiplier whose gradient lies beyond those of the last pass
+/// is unlikely to move, and is left out until the others have settled.
+#[derive(Clone, Copy)]
+struct ShrinkBounds {
+    high: f64,
+    low: f64,
+}
+
+impl Default for ShrinkBounds {
+    /// Leaves nothing out.
+    fn default() -> Self {
+        Self { high: f64::INFINITY, low: f64::NEG_INFINITY }
+    }
+}
+
+impl ShrinkBounds {
+    fn for_next_pass(self) -> Self {
+        Self {
+            high: if self.high <= 0.0 { f64::INFINITY } else { self.high },
+            low: if self.low >= 0.0 { f64::NEG_INFINITY } else { self.low },
+        }
+    }
+}

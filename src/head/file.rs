@@ -1,0 +1,407 @@
+//! The head file: one self-describing HDF5 file (docs/head-format.md), written whole or not at all, and distrusted when
+//! read.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use hdf5_metno::{self as hdf5, types::VarLenUnicode};
+use ndarray::{Array1, Array2, ArrayView2};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use super::{HeadError, HeadModel, Standardizer};
+use crate::evaluate::Evaluation;
+
+/// Value of the attribute `format`.
+const FORMAT: &str = "cnncodes-head";
+/// The version that is written, and the newest that is read.
+const VERSION: u32 = 1;
+
+/// A head together with where its codes came from and how good it was found to be: the content of a head file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// What classifies.
+    pub model: HeadModel,
+    /// What the codes must be made with.
+    pub provenance: HeadProvenance,
+    /// What cross-validation found.
+    pub evaluation: Evaluation,
+}
+
+/// How the codes that a head was fitted to were made. Codes made otherwise must not be classified with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeadProvenance {
+    /// Name of the backbone's manifest.
+    pub model_name: String,
+    /// SHA-256 of the backbone's file, in hexadecimal.
+    pub model_sha256: String,
+    /// Canonical name of the tapped layer.
+    pub layer: String,
+    /// Name of the ONNX tensor behind it.
+    pub tensor: String,
+    /// How the layer's activations were pooled.
+    pub pooling: String,
+    /// Shape of one row before it was flattened, such as `[512, 7, 7]`.
+    pub row_shape: Vec<usize>,
+    /// The preprocessing, as JSON.
+    pub preprocess_json: String,
+    /// The file that the codes were read from.
+    pub codes_file: String,
+    /// Number of rows of that file.
+    pub codes_rows: usize,
+    /// Version of the program that fitted the head.
+    pub program_version: String,
+}
+
+/// Why a head file cannot be written or read.
+#[derive(Debug, Error)]
+pub enum HeadFileError {
+    /// The file is not there.
+    #[error("there is no head file {}: make one with `cnncodes fit-head`", .0.display())]
+    Missing(PathBuf),
+    /// The file cannot be opened as HDF5.
+    #[error("{} is no HDF5 file, or is cut short: copy it again, or make it anew with `cnncodes fit-head`", .path.display())]
+    NotHdf5 {
+        /// The file.
+        path: PathBuf,
+        /// What the HDF5 library says.
+        source: hdf5::Error,
+    },
+    /// A file of codes where a head was expected.
+    #[error("{} holds codes, not a head: fit a head to it with `cnncodes fit-head`", .0.display())]
+    Codes(PathBuf),
+    /// An HDF5 file of something else.
+    #[error("{} is an HDF5 file, but no head file of cnncodes: make one with `cnncodes fit-head`", .0.display())]
+    OtherFormat(PathBuf),
+    /// A file of a later version of the format.
+    #[error("{} has version {found} of the head format, and this program reads up to {VERSION}: update cnncodes", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// A part is missing or has another type.
+    #[error("{} is damaged: `{part}` cannot be read; copy it again, or make it anew with `cnncodes fit-head`", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The data set or attribute.
+        part: &'static str,
+        /// What the HDF5 library says.
+        source: hdf5::Error,
+    },
+    /// An attribute that should hold JSON of a certain form.
+    #[error("{} is damaged: attribute `{part}` is not what it should be; make it anew with `cnncodes fit-head`", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The attribute.
+        part: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// Parts that contradict each other, or values that make no sense.
+    #[error("{} is damaged: {fault}; make it anew with `cnncodes fit-head`", .path.display())]
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The file cannot be written.
+    #[error("the head cannot be written to {}: check that its folder exists, is writable and has space left", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The HDF5 library cannot write the file.
+    #[error("the head cannot be written to {}: check that its folder is writable and has space left", .path.display())]
+    WriteHdf5 {
+        /// The file.
+        path: PathBuf,
+        /// What the HDF5 library says.
+        source: hdf5::Error,
+    },
+}
+
+impl Head {
+    /// Scores as [`HeadModel::scores`].
+    pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        self.model.scores(codes)
+    }
+
+    /// Probabilities as [`HeadModel::probabilities`].
+    pub fn probabilities(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        self.model.probabilities(codes)
+    }
+
+    /// Ranked classes as [`HeadModel::ranked`].
+    pub fn ranked(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
+        self.model.ranked(codes)
+    }
+
+    /// Writes the head to `path`, replacing what is there: into a temporary file beside it, which takes its place only
+    /// when it is complete and on the disk.
+    pub fn save(&self, path: &Path) -> Result<(), HeadFileError> {
+        let failed = |source| HeadFileError::Write { path: path.to_owned(), source };
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let temporary = temporary_beside(folder).map_err(failed)?;
+        self.write(temporary.path())
+            .map_err(|source| HeadFileError::WriteHdf5 { path: path.to_owned(), source })?;
+        // HDF5 wrote through a handle of its own; synchronising works on any handle of the file.
+        temporary.as_file().sync_all().map_err(failed)?;
+        temporary.persist(path).map_err(|error| failed(error.error))?;
+        sync_folder(folder).map_err(failed)
+    }
+
+    fn write(&self, path: &Path) -> hdf5::Result<()> {
+        let model = &self.model;
+        let file = hdf5::File::create(path)?;
+        let out = Writer { file: &file };
+        let (classes, columns) = model.weights.dim();
+        out.numbers("weights", &[classes, columns], &model.weights.iter().copied().collect::<Vec<f32>>())?;
+        out.numbers("bias", &[classes], &model.bias.to_vec())?;
+        out.numbers("mean", &[columns], model.standardizer.mean())?;
+        out.numbers("scale", &[columns], model.standardizer.scale())?;
+        let constant: Vec<u8> = model.standardizer.constant().iter().map(|&c| u8::from(c)).collect();
+        out.numbers("constant", &[columns], &constant)?;
+        out.names("class_names", &model.class_names)?;
+        out.text("format", FORMAT)?;
+        file.new_attr::<u32>().create("format_version")?.write_scalar(&VERSION)?;
+        out.json("settings", &model.settings)?;
+        out.json("calibration", &model.calibration)?;
+        out.json("convergence", &model.convergence)?;
+        out.json("provenance", &self.provenance)?;
+        out.json("evaluation", &self.evaluation)?;
+        file.flush()?;
+        file.close()
+    }
+
+    /// Reads a head, believing nothing: every size, name and number is checked before it is used.
+    pub fn load(path: &Path) -> Result<Self, HeadFileError> {
+        let metadata = fs::metadata(path).map_err(|_| HeadFileError::Missing(path.to_owned()))?;
+        let file = hdf5::File::open(path)
+            .map_err(|source| HeadFileError::NotHdf5 { path: path.to_owned(), source })?;
+        let input = Reader { file: &file, path, bytes: metadata.len() };
+        input.check_format()?;
+        let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
+        let (classes, columns) = weights.dim();
+        let bias = Array1::from(input.vector::<f64>("bias", classes)?);
+        let constant = input.vector::<u8>("constant", columns)?.iter().map(|&c| c != 0).collect();
+        let (mean, scale) = (input.vector("mean", columns)?, input.vector("scale", columns)?);
+        let standardizer = Standardizer::from_parts(mean, scale, constant)
+            .ok_or_else(|| input.unsound("mean or scale hold values that cannot be"))?;
+        let head = Self {
+            model: HeadModel {
+                class_names,
+                settings: input.json("settings")?,
+                standardizer,
+                weights,
+                bias,
+                calibration: input.json("calibration")?,
+                convergence: input.json("convergence")?,
+            },
+            provenance: input.json("provenance")?,
+            evaluation: input.json("evaluation")?,
+        };
+        match head.fault() {
+            Some(fault) => Err(input.unsound(&fault)),
+            None => Ok(head),
+        }
+    }
+
+    /// What contradicts itself, once all parts have been read.
+    fn fault(&self) -> Option<String> {
+        let model = &self.model;
+        let (classes, columns) = model.weights.dim();
+        let names = &model.class_names;
+        let mut sorted: Vec<&String> = names.iter().collect();
+        sorted.sort();
+        if names.len() != classes {
+            return Some(format!("it has {} class names and weights for {classes} classes", names.len()));
+        }
+        if classes < 2 || columns == 0 {
+            return Some(format!("its weights are {classes} x {columns}"));
+        }
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Some(format!("class `{}` occurs twice", pair[0]));
+        }
+        if !model.weights.iter().all(|w| w.is_finite()) || !model.bias.iter().all(|b| b.is_finite()) {
+            return Some("its weights are not all finite".to_owned());
+        }
+        if model.calibration.classes().is_some_and(|calibrated| calibrated != classes) {
+            return Some("its calibration is made for another number of classes".to_owned());
+        }
+        if !model.calibration.is_sound() {
+            return Some("its calibration holds values that cannot be".to_owned());
+        }
+        // An unknown row shape is empty; a known one must multiply to the columns.
+        let product = self.provenance.row_shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        if !self.provenance.row_shape.is_empty() && product != Some(columns) {
+            return Some(format!(
+                "its row shape {:?} does not make {columns} codes",
+                self.provenance.row_shape
+            ));
+        }
+        None
+    }
+}
+
+/// An empty file beside the target, with the permissions that a plainly created file would get.
+fn temporary_beside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".head-").suffix(".partial");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.flush()?;
+    Ok(file)
+}
+
+/// Makes a rename in `folder` permanent, where the system can.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    fs::File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// Names for what the schema consists of.
+struct Writer<'a> {
+    file: &'a hdf5::File,
+}
+
+impl Writer<'_> {
+    fn numbers<T: hdf5::H5Type>(&self, name: &str, shape: &[usize], values: &[T]) -> hdf5::Result<()> {
+        self.file.new_dataset::<T>().shape(shape).create(name)?.write_raw(values)
+    }
+
+    fn names(&self, name: &str, values: &[String]) -> hdf5::Result<()> {
+        let values: Vec<VarLenUnicode> =
+            values.iter().map(|value| unicode(value)).collect::<hdf5::Result<_>>()?;
+        self.numbers(name, &[values.len()], &values)
+    }
+
+    fn text(&self, name: &str, value: &str) -> hdf5::Result<()> {
+        self.file.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&unicode(value)?)
+    }
+
+    fn json(&self, name: &str, value: &impl Serialize) -> hdf5::Result<()> {
+        let json = serde_json::to_string(value).map_err(|error| hdf5::Error::from(error.to_string()))?;
+        self.text(name, &json)
+    }
+}
+
+fn unicode(text: &str) -> hdf5::Result<VarLenUnicode> {
+    VarLenUnicode::from_str(text).map_err(|error| hdf5::Error::from(format!("{text:?}: {error}")))
+}
+
+/// A file that claims to be a head.
+struct Reader<'a> {
+    file: &'a hdf5::File,
+    path: &'a Path,
+    /// Size of the file: no part of it can be larger, whatever it says.
+    bytes: u64,
+}
+
+impl Reader<'_> {
+    fn check_format(&self) -> Result<(), HeadFileError> {
+        match self.text("format") {
+            Ok(format) if format == FORMAT => {}
+            _ if self.file.link_exists("layers") => return Err(HeadFileError::Codes(self.path.to_owned())),
+            _ => return Err(HeadFileError::OtherFormat(self.path.to_owned())),
+        }
+        let version = self.file.attr("format_version").and_then(|attribute| attribute.read_scalar::<u32>());
+        match version.map_err(|source| self.unreadable("format_version", source))? {
+            0 => Err(self.unsound("its format version is 0")),
+            VERSION => Ok(()),
+            found => Err(HeadFileError::Newer { path: self.path.to_owned(), found }),
+        }
+    }
+
+    fn text(&self, part: &'static str) -> Result<String, HeadFileError> {
+        let read = || self.file.attr(part)?.read_scalar::<VarLenUnicode>();
+        let value = read().map_err(|source| self.unreadable(part, source))?;
+        self.utf8(part, &value)
+    }
+
+    fn json<T: DeserializeOwned>(&self, part: &'static str) -> Result<T, HeadFileError> {
+        serde_json::from_str(&self.text(part)?).map_err(|source| HeadFileError::Json {
+            path: self.path.to_owned(),
+            part,
+            source,
+        })
+    }
+
+    fn names(&self, part: &'static str) -> Result<Vec<String>, HeadFileError> {
+        let values = self.values::<VarLenUnicode>(part, 1)?.1;
+        values.iter().map(|value| self.utf8(part, value)).collect()
+    }
+
+    fn matrix(&self, part: &'static str) -> Result<Array2<f32>, HeadFileError> {
+        let (shape, values) = self.values(part, 2)?;
+        Array2::from_shape_vec((shape[0], shape[1]), values)
+            .map_err(|_| self.unsound(&format!("`{part}` has fewer values than its shape says")))
+    }
+
+    fn vector<T: hdf5::H5Type>(&self, part: &'static str, length: usize) -> Result<Vec<T>, HeadFileError> {
+        let (shape, values) = self.values(part, 1)?;
+        if shape[0] != length {
+            return Err(
+                self.unsound(&format!("`{part}` has {} values where the weights ask for {length}", shape[0]))
+            );
+        }
+        Ok(values)
+    }
+
+    /// Shape and values of a data set with `dimensions` dimensions.
+    fn values<T: hdf5::H5Type>(
+        &self,
+        part: &'static str,
+        dimensions: usize,
+    ) -> Result<(Vec<usize>, Vec<T>), HeadFileError> {
+        let dataset = self.file.dataset(part).map_err(|source| self.unreadable(part, source))?;
+        let shape = dataset.shape();
+        if shape.len() != dimensions {
+            return Err(
+                self.unsound(&format!("`{part}` has {} dimensions instead of {dimensions}", shape.len()))
+            );
+        }
+        let size = shape.iter().try_fold(1u64, |size, &n| size.checked_mul(n as u64));
+        // One byte a value is the least that any of the types takes.
+        if size.is_none_or(|size| size > self.bytes) {
+            return Err(self.unsound(&format!("`{part}` claims to be larger than the file")));
+        }
+        let values = dataset.read_raw().map_err(|source| self.unreadable(part, source))?;
+        Ok((shape, values))
+    }
+
+    /// HDF5 does not promise that text is UTF-8, whatever its type says.
+    fn utf8(&self, part: &str, value: &VarLenUnicode) -> Result<String, HeadFileError> {
+        std::str::from_utf8(value.as_bytes())
+            .map(str::to_owned)
+            .map_err(|_| self.unsound(&format!("`{part}` is not UTF-8 text")))
+    }
+
+    fn unreadable(&self, part: &'static str, source: hdf5::Error) -> HeadFileError {
+        HeadFileError::Unreadable { path: self.path.to_owned(), part, source }
+    }
+
+    fn unsound(&self, fault: &str) -> HeadFileError {
+        HeadFileError::Unsound { path: self.path.to_owned(), fault: fault.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+use std::path::PathBuf;
+
+use ndarray::Array2;
+use tempfile::TempDir;
+
+use super::*;
+use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
+
+fn codes() -> Array2<f32> {
+    Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32)
+}
+
+fn head(kind: HeadKind) -> Head {
+    let labels: Vec<usize> = (0..30).map(|i| i % 3).collect();
+    let class_names = ["cats", "größere Hunde", "馬"].map(String::from);
+    let codes = codes();
+    let data = TrainingData {
+        codes: codes.view(),
+        labels: &labels,
+        class_names: &class_names,
+        groups: None,
+        row_names: None,
+    };
+    let fitted = fit_head(&data, &FitSettings::new(kind)).unwrap();
+    let provenance = HeadProvenance {
+        model_name: "tiny".into(),
+        model_sha256: "00ff".into(),
+        layer: "fc7".into(),
+        tensor: "relu_7".into(),
+        pooling: "none".into(),
+        row_shape: vec![6, 1, 1],
+        preprocess_json: "{\"size\":224}".into(),
+        codes_file: "features/tiny-fc7.h5".into(),
+        codes_rows: 30,
+        program_version: "0.1.0".into(),
+    };
+    Head { model: fitted.model, provenance, evaluation: fitted.evaluation }
+}
+
+/// A saved head in a folder of its own.
+fn saved(kind: HeadKind) -> (TempDir, PathBuf, Head) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.head.h5");
+    let head = head(kind);
+    head.save(&path).unwrap();
+    (folder, path, head)
+}
+
+/// What loading says after `spoil` has changed a sound file.
+fn refusal(spoil: impl FnOnce(&hdf5::File) -> hdf5::Result<()>) -> String {
+    let (_folder, path, _) = saved(HeadKind::Svm);
+    let file = hdf5::File::open_rw(&path).unwrap();
+    spoil(&file).unwrap();
+    file.close().unwrap();
+    Head::load(&path).unwrap_err().to_string()
+}
+
+fn replace_attribute(file: &hdf5::File, name: &str, value: &str) -> hdf5::Result<()> {
+    file.attr(name)?.write_scalar(&unicode(value)?)
+}
+
+#[test]
+fn a_head_comes_back_as_it_was_and_predicts_the_same() {
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        let (_folder, path, head) = saved(kind);
+        let loaded = Head::load(&path).unwrap();
+        assert_eq!(loaded, head);
+        let codes = codes();
+        assert_eq!(loaded.probabilities(codes.view()).unwrap(), head.probabilities(codes.view()).unwrap());
+        assert_eq!(loaded.ranked(codes.view()).unwrap(), head.ranked(codes.view()).unwrap());
+        assert_eq!(loaded.scores(codes.view()).unwrap().dim(), (30, 3));
+    }
+}
+
+#[test]
+fn an_older_head_is_replaced_and_nothing_else_is_left_behind() {
+    let (folder, path, _) = saved(HeadKind::Svm);
+    let newer = head(HeadKind::Logistic);
+    newer.save(&path).unwrap();
+    assert_eq!(Head::load(&path).unwrap(), newer);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["tiny.head.h5"]);
+}
+
+#[test]
+fn an_evaluation_of_a_thousand_classes_fits() {
+    let (_folder, path, mut head) = saved(HeadKind::Svm);
+    head.evaluation.confusion.counts = vec![vec![12_345; 300]; 300];
+    head.save(&path).unwrap();
+    assert_eq!(Head::load(&path).unwrap(), head);
+}
+
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    let (folder, _, head) = saved(HeadKind::Svm);
+    let path = folder.path().join("missing").join("head.h5");
+    let message = head.save(&path).unwrap_err().to_string();
+    assert!(message.contains("missing/head.h5") && message.contains("folder exists"), "{message}");
+}
+
+#[test]
+fn a_file_that_is_not_there_names_the_command_that_makes_it() {
+    let message = Head::load(Path::new("no/such.h5")).unwrap_err().to_string();
+    assert_eq!(message, "there is no head file no/such.h5: make one with `cnncodes fit-head`");
+}
+
+#[test]
+fn text_and_truncated_files_are_told_from_heads() {
+    let (folder, path, _) = saved(HeadKind::Svm);
+    let bytes = fs::read(&path).unwrap();
+    for spoiled in [&b"just text"[..], &bytes[..bytes.len() / 2], &[]] {
+        let path = folder.path().join("spoiled.h5");
+        fs::write(&path, spoiled).unwrap();
+        let message = Head::load(&path).unwrap_err().to_string();
+        assert!(message.contains("spoiled.h5 is no HDF5 file, or is cut short"), "{message}");
+    }
+}
+
+#[test]
+fn codes_and_foreign_files_are_told_from_heads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.h5");
+    hdf5::File::create(&path).unwrap().close().unwrap();
+    assert!(matches!(Head::load(&path), Err(HeadFileError::OtherFormat(_))));
+    let file = hdf5::File::create(&path).unwrap();
+    file.create_group("layers").unwrap();
+    file.close().unwrap();
+    let message = Head::load(&path).unwrap_err().to_string();
+    assert!(message.contains("holds codes, not a head"), "{message}");
+}
+
+#[test]
+fn a_later_version_asks_for_an_update() {
+    let message = refusal(|file| file.attr("format_version")?.write_scalar(&2u32));
+    assert!(message.contains("version 2") && message.contains("update cnncodes"), "{message}");
+}
+
+#[test]
+fn missing_and_misshapen_parts_are_named() {
+    let message = refusal(|file| file.unlink("bias"));
+    assert!(message.contains("`bias` cannot be read"), "{message}");
+    let message = refusal(|file| {
+        file.unlink("bias")?;
+        file.new_dataset::<f64>().shape([2]).create("bias")?.write_raw(&[0.0, 0.0])
+    });
+    assert!(message.contains("`bias` has 2 values where the weights ask for 3"), "{message}");
+    let message = refusal(|file| {
+        file.unlink("weights")?;
+        file.new_dataset::<f32>().shape([18]).create("weights").map(drop)
+    });
+    assert!(message.contains("`weights` has 1 dimensions instead of 2"), "{message}");
+}
+
+#[test]
+fn sizes_beyond_the_file_are_not_believed() {
+    let message = refusal(|file| {
+        file.unlink("weights")?;
+        file.new_dataset::<f32>().shape([1 << 20, 1 << 30]).chunk([1, 1 << 10]).create("weights").map(drop)
+    });
+    assert!(message.contains("`weights` claims to be larger than the file"), "{message}");
+}
+
+#[test]
+fn values_that_cannot_be_are_refused() {
+    let spoil_value = |part: &'static str, value: f64| {
+        refusal(move |file| {
+            let dataset = file.dataset(part)?;
+            let mut values: Vec<f64> = dataset.read_raw()?;
+            values[1] = value;
+            dataset.write_raw(&values)
+        })
+    };
+    assert!(spoil_value("bias", f64::NAN).contains("its weights are not all finite"));
+    assert!(spoil_value("scale", 0.0).contains("mean or scale"));
+    let message = refusal(|file| {
+        let names = ["cats", "cats", "dogs"].map(|name| unicode(name).unwrap());
+        file.dataset("class_names")?.write_raw(&names)
+    });
+    assert!(message.contains("class `cats` occurs twice"), "{message}");
+}
+
+#[test]
+fn attributes_that_are_not_what_they_should_be_are_named() {
+    let message = refusal(|file| replace_attribute(file, "settings", "{}"));
+    assert!(message.contains("attribute `settings`"), "{message}");
+    let message =
+        refusal(|file| replace_attribute(file, "calibration", r#"{"method":"platt","sigmoids":[]}"#));
+    assert!(message.contains("calibration is made for another number of classes"), "{message}");
+    let message =
+        refusal(|file| replace_attribute(file, "calibration", r#"{"method":"softmax","temperature":0.0}"#));
+    assert!(message.contains("its calibration holds values that cannot be"), "{message}");
+    let message = refusal(|file| {
+        let mut provenance = head(HeadKind::Svm).provenance;
+        provenance.row_shape = vec![512, 7, 7];
+        replace_attribute(file, "provenance", &serde_json::to_string(&provenance).unwrap())
+    });
+    assert!(message.contains("row shape [512, 7, 7] does not make 6 codes"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_is_readable_by_whoever_may_read_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path, _) = saved(HeadKind::Svm);
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&plain));
+}

@@ -1,0 +1,234 @@
+//! Limited-memory BFGS for a smooth convex function whose value and gradient come from one pass over the codes.
+//!
+//! J. Nocedal, S. J. Wright: "Numerical Optimization", 2nd edition, algorithms 7.4 and 7.5; the line search brackets a
+//! point that meets the weak Wolfe conditions (A. S. Lewis, M. L. Overton, Math. Program. 141, 2013) and interpolates.
+//! Written here because argmin asks for value and gradient in separate calls, and for the gradient once more after its
+//! line search: two to three passes over the codes where one is enough.
+
+use std::collections::VecDeque;
+
+/// Pairs of steps and gradient changes that are kept.
+const MEMORY: usize = 10;
+/// Sufficient decrease and curvature constants of the Wolfe conditions.
+const DECREASE: f64 = 1e-4;
+const CURVATURE: f64 = 0.9;
+/// Trial points of one line search.
+const MAX_TRIALS: usize = 30;
+/// Relative error of the function's value with float32 codes: smaller increases are not taken for increases.
+const VALUE_NOISE: f64 = 1e-8;
+
+/// Why the iteration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The criterion fell to the tolerance.
+    Converged,
+    /// The iteration limit was hit first.
+    IterationLimit,
+    /// No step lowered the function any more: rounding dominates.
+    NoProgress,
+}
+
+/// The best point found.
+pub(super) struct Minimum {
+    pub point: Vec<f64>,
+    pub value: f64,
+    /// The criterion at this point.
+    pub criterion: f64,
+    pub iterations: usize,
+    pub outcome: Outcome,
+}
+
+/// A point with its function value and gradient.
+struct Visited {
+    point: Vec<f64>,
+    value: f64,
+    gradient: Vec<f64>,
+}
+
+/// Step, gradient change, and one over their product.
+struct Pair {
+    step: Vec<f64>,
+    change: Vec<f64>,
+    inverse: f64,
+}
+
+/// Minimises `function`, which writes the gradient at its first argument into its second and returns the value, until
+/// `criterion` of value and gradient is `tolerance` or less.
+pub(super) fn minimize(
+    mut function: impl FnMut(&[f64], &mut [f64]) -> f64,
+    criterion: impl Fn(f64, &[f64]) -> f64,
+    start: Vec<f64>,
+    tolerance: f64,
+    max_iterations: usize,
+) -> Minimum {
+    let mut gradient = vec![0.0; start.len()];
+    let value = function(&start, &mut gradient);
+    let mut at = Visited { point: start, value, gradient };
+    let mut pairs: VecDeque<Pair> = VecDeque::with_capacity(MEMORY);
+    let mut iterations = 0;
+    let outcome = loop {
+        if criterion(at.value, &at.gradient) <= tolerance {
+            break Outcome::Converged;
+        }
+        if iterations == max_iterations {
+            break Outcome::IterationLimit;
+        }
+        let direction = descent_direction(&at.gradient, &pairs);
+        let Some(next) = line_search(&mut function, &at, &direction) else {
+            if pairs.is_empty() {
+                break Outcome::NoProgress;
+            }
+            // The curvature memory may be at fault: once more from the plain gradient.
+            pairs.clear();
+            continue;
+        };
+        let step: Vec<f64> = next.point.iter().zip(&at.point).map(|(n, a)| n - a).collect();
+        let change: Vec<f64> = next.gradient.iter().zip(&at.gradient).map(|(n, a)| n - a).collect();
+        let product = dot(&step, &change);
+        if product > f64::EPSILON * norm(&step) * norm(&change) {
+            if pairs.len() == MEMORY {
+                pairs.pop_front();
+            }
+            pairs.push_back(Pair { step, change, inverse: 1.0 / product });
+        }
+        at = next;
+        iterations += 1;
+    };
+    let criterion = criterion(at.value, &at.gradient);
+    Minimum { point: at.point, value: at.value, criterion, iterations, outcome }
+}
+
+/// Two-loop recursion: minus the approximate inverse Hessian times the gradient.
+fn descent_direction(gradient: &[f64], pairs: &VecDeque<Pair>) -> Vec<f64> {
+    let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
+    let mut factors = Vec::with_capacity(pairs.len());
+    for pair in pairs.iter().rev() {
+        let factor = pair.inverse * dot(&pair.step, &direction);
+        add_scaled(&mut direction, -factor, &pair.change);
+        factors.push(factor);
+    }
+    if let Some(last) = pairs.back() {
+        let scale = 1.0 / (last.inverse * dot(&last.change, &last.change));
+        direction.iter_mut().for_each(|d| *d *= scale);
+    }
+    for (pair, factor) in pairs.iter().zip(factors.iter().rev()) {
+        let correction = pair.inverse * dot(&pair.change, &direction);
+        add_scaled(&mut direction, factor - correction, &pair.step);
+    }
+    direction
+}
+
+/// A point along `direction` that meets the weak Wolfe conditions, or the lowest point seen when none could be found.
+fn line_search(
+    function: &mut impl FnMut(&[f64], &mut [f64]) -> f64,
+    from: &Visited,
+    direction: &[f64],
+) -> Option<Visited> {
+    let slope = dot(&from.gradient, direction);
+    if !slope.is_finite() || slope >= 0.0 {
+        return None;
+    }
+    let noise = VALUE_NOISE * from.value.abs();
+    // Bracket: (length, value, slope) of the lower end, length of the upper end where one is known.
+    let mut low = (0.0, from.value, slope);
+    let mut high: Option<(f64, f64)> = None;
+    let mut length = 1.0;
+    let mut lowest: Option<Visited> = None;
+    for _ in 0..MAX_TRIALS {
+        let point: Vec<f64> = from.point.iter().zip(direction).map(|(p, d)| p + length * d).collect();
+        let mut gradient = vec![0.0; point.len()];
+        let value = function(&point, &mut gradient);
+        let here = dot(&gradient, direction);
+        let decreased = value.is_finite() && value <= from.value + DECREASE * length * slope + noise;
+        let flat_enough = here >= CURVATURE * slope;
+        if decreased && flat_enough {
+            return Some(Visited { point, value, gradient });
+        }
+        if value < lowest.as_ref().map_or(from.value, |seen| seen.value) {
+            lowest = Some(Visited { point, value, gradient });
+        }
+        if decreased {
+            low = (length, value, here);
+        } else {
+            high = Some((length, value));
+        }
+        length = match high {
+            None => 2.0 * length,
+            Some((end, end_value)) => {
+                // Minimum of the parabola through the lower end's value and slope and the upper end's value.
+                let width = end - low.0;
+                let curvature = end_value - low.1 - low.2 * width;
+                let share = -0.5 * low.2 * width / curvature;
+                let share = if share.is_finite() { share.clamp(0.1, 0.9) } else { 0.5 };
+                low.0 + share * width
+            }
+        };
+    }
+    lowest
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn norm(a: &[f64]) -> f64 {
+    dot(a, a).sqrt()
+}
+
+fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
+    sum.iter_mut().zip(values).for_each(|(s, v)| *s += factor * v);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ½ Σ j² (x_j - j)²: condition number 400.
+    fn bowl(point: &[f64], gradient: &mut [f64]) -> f64 {
+        let mut value = 0.0;
+        for (j, (x, g)) in point.iter().zip(gradient).enumerate() {
+            let j = (j + 1) as f64;
+            *g = j * j * (x - j);
+            value += 0.5 * j * j * (x - j).powi(2);
+        }
+        value
+    }
+
+    fn gradient_norm(_: f64, gradient: &[f64]) -> f64 {
+        norm(gradient)
+    }
+
+    #[test]
+    fn the_minimum_of_a_quadratic_is_found() {
+        let minimum = minimize(bowl, gradient_norm, vec![0.0; 20], 1e-8, 200);
+        assert_eq!(minimum.outcome, Outcome::Converged);
+        assert!(minimum.criterion <= 1e-8 && minimum.value < 1e-15);
+        for (j, x) in minimum.point.iter().enumerate() {
+            assert!((x - (j + 1) as f64).abs() < 1e-7);
+        }
+    }
+
+    #[test]
+    fn a_starting_point_that_is_the_minimum_is_returned() {
+        let start: Vec<f64> = (1..=20).map(f64::from).collect();
+        let minimum = minimize(bowl, gradient_norm, start.clone(), 1e-9, 200);
+        assert_eq!((minimum.iterations, minimum.point), (0, start));
+    }
+
+    #[test]
+    fn the_iteration_limit_is_told_from_convergence() {
+        let minimum = minimize(bowl, gradient_norm, vec![0.0; 20], 1e-9, 3);
+        assert_eq!((minimum.outcome, minimum.iterations), (Outcome::IterationLimit, 3));
+    }
+
+    #[test]
+    fn a_function_whose_value_cannot_fall_ends_without_progress() {
+        // The gradient promises a descent that never comes.
+        let lying = |_: &[f64], gradient: &mut [f64]| {
+            gradient.fill(1.0);
+            7.0
+        };
+        let minimum = minimize(lying, gradient_norm, vec![0.0; 3], 1e-3, 50);
+        assert_eq!((minimum.outcome, minimum.value), (Outcome::NoProgress, 7.0));
+    }
+}

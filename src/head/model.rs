@@ -1,0 +1,69 @@
+//! A fitted head: everything that turns codes into class probabilities.
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use super::{
+    Calibration, Convergence, FitSettings, HeadError, Standardizer,
+    linear::{highest, linear_scores},
+};
+
+/// A linear classifier with its standardisation and its calibration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadModel {
+    /// Class names in the order of the columns of scores and probabilities.
+    pub class_names: Vec<String>,
+    /// What the head was fitted with.
+    pub settings: FitSettings,
+    /// Applied to codes first.
+    pub standardizer: Standardizer,
+    /// Weights of the standardised codes (classes x d).
+    pub weights: Array2<f32>,
+    /// One value a class.
+    pub bias: Array1<f64>,
+    /// From scores to probabilities.
+    pub calibration: Calibration,
+    /// How far the solver got.
+    pub convergence: Convergence,
+}
+
+impl HeadModel {
+    /// Number of codes of an image.
+    pub fn columns(&self) -> usize {
+        self.weights.ncols()
+    }
+
+    /// Scores `standardised codes . weights' + bias` of `codes` (n x d): n x classes.
+    ///
+    /// # Errors
+    /// When the codes have another number of columns than the head, or hold NaN or infinite values.
+    pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        HeadError::check_equal("codes of an image", self.columns(), codes.ncols())?;
+        HeadError::check_finite(codes, None)?;
+        Ok(linear_scores(self.standardizer.transform(codes).view(), &self.weights, &self.bias))
+    }
+
+    /// Calibrated probabilities for `codes` (n x d): n x classes, each row sums to 1. Errors as [`Self::scores`].
+    pub fn probabilities(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        Ok(self.calibration.probabilities(self.scores(codes)?.view()))
+    }
+
+    /// The most probable class of each row. Errors as [`Self::scores`].
+    pub fn predict(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<usize>, HeadError> {
+        Ok(most_probable(self.probabilities(codes)?.view()))
+    }
+
+    /// For each row all classes with their probabilities, most probable first. Errors as [`Self::scores`].
+    pub fn ranked(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
+        let rank = |row: ndarray::ArrayView1<'_, f64>| {
+            let mut ranked: Vec<(usize, f64)> = row.iter().copied().enumerate().collect();
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+            ranked
+        };
+        Ok(self.probabilities(codes)?.rows().into_iter().map(rank).collect())
+    }
+}
+
+/// Index of the highest probability in each row.
+pub(super) fn most_probable(probabilities: ArrayView2<'_, f64>) -> Vec<usize> {
+    probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect()
+}

@@ -1,0 +1,259 @@
+//! Linear support vector machine, one class against the rest, behind linfa's traits.
+//!
+//! Each class's binary problem is solved by dual coordinate descent ([`super::dual`] has the formulas). Two classes are
+//! one problem, whose scores are mirrored. linfa-svm is no option for codes: it builds a dense n x n kernel matrix for
+//! every class even when the kernel is linear.
+
+use linfa::{DatasetBase, ParamGuard, dataset::AsSingleTargets, traits::Fit};
+use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use super::dual::Loss;
+use super::{
+    dual::{Binary, Descent, FromGram, Gram, Solution, Weights, combine},
+    error::{HeadError, training_set_of},
+    kernel,
+    linear::{Convergence, LinearModel, TrainingSet},
+};
+
+/// Checked settings of the SVM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SvmValidParams {
+    c: f64,
+    loss: Loss,
+    tolerance: f64,
+    max_passes: usize,
+    seed: u64,
+}
+
+/// Settings of the SVM, checked when it is fitted.
+///
+/// ```
+/// use cnncodes::head::SvmParams;
+/// use linfa::{Dataset, traits::{Fit, Predict}};
+/// use ndarray::{Array1, array};
+///
+/// let rows = array![[0.0f32, 1.0], [0.2, 0.9], [1.0, 0.1], [0.9, 0.0]];
+/// let model = SvmParams::new().c(1.0).fit(&Dataset::new(rows.clone(), array![0usize, 0, 1, 1]))?;
+/// let classes: Array1<usize> = model.predict(&rows);
+/// assert_eq!(classes, array![0, 0, 1, 1]);
+/// # Ok::<(), cnncodes::head::HeadError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct SvmParams(SvmValidParams);
+
+impl Default for SvmParams {
+    fn default() -> Self {
+        Self(SvmValidParams { c: 0.01, loss: Loss::SquaredHinge, tolerance: 1e-4, max_passes: 1000, seed: 0 })
+    }
+}
+
+impl SvmParams {
+    /// C = 0.01, squared hinge, relative duality gap 1e-4, at most 1000 passes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Weight of the losses against the regularisation, above 0.
+    pub fn c(mut self, c: f64) -> Self {
+        self.0.c = c;
+        self
+    }
+
+    /// Squared hinge or hinge.
+    pub fn loss(mut self, loss: Loss) -> Self {
+        self.0.loss = loss;
+        self
+    }
+
+    /// Relative duality gap (P - D) / P to stop at, at least 1e-9.
+    pub fn tolerance(mut self, tolerance: f64) -> Self {
+        self.0.tolerance = tolerance;
+        self
+    }
+
+    /// Passes over the rows after which a class's problem is given up, and reported as not converged.
+    pub fn max_passes(mut self, max_passes: usize) -> Self {
+        self.0.max_passes = max_passes;
+        self
+    }
+
+    /// Seed of the order in which rows are visited.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.0.seed = seed;
+        self
+    }
+}
+
+impl ParamGuard for SvmParams {
+    type Checked = SvmValidParams;
+    type Error = HeadError;
+
+    fn check_ref(&self) -> Result<&SvmValidParams, HeadError> {
+        HeadError::check_positive("C", self.0.c)?;
+        HeadError::check_tolerance(self.0.tolerance, 1e-9)?;
+        HeadError::check_iterations(self.0.max_passes)?;
+        Ok(&self.0)
+    }
+
+    fn check(self) -> Result<SvmValidParams, HeadError> {
+        self.check_ref()?;
+        Ok(self.0)
+    }
+}
+
+impl<D, T> Fit<ArrayBase<D, Ix2>, T, HeadError> for SvmValidParams
+where
+    D: Data<Elem = f32>,
+    T: AsSingleTargets<Elem = usize>,
+{
+    type Object = LinearModel;
+
+    /// Fits on codes (n x d) with labels 0, 1, …; weights of the data set's rows multiply C.
+    fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, T>) -> Result<LinearModel, HeadError> {
+        let codes = dataset.records().as_standard_layout();
+        let set = training_set_of(codes.view(), dataset)?;
+        Ok(self.solve(&set))
+    }
+}
+
+impl SvmValidParams {
+    /// Fits on rows that have been checked.
+    pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
+        self.solve_as(set, prefers_gram(set.rows.len(), set.columns()))
+    }
+
+    /// As [`Self::solve`], with the choice between the Gram matrix and the codes made by the caller.
+    fn solve_as(&self, set: &TrainingSet<'_>, through_gram: bool) -> LinearModel {
+        let columns = set.columns();
+        let squares: Vec<f64> = set.rows.par_iter().map(|row| kernel::dot(row, row) + 1.0).collect();
+        let costs: Vec<f64> = set.weights.iter().map(|weight| self.c * weight).collect();
+        let gram = through_gram.then(|| Gram::new(&set.rows));
+        // Two classes are one problem: the second against the first.
+        let positives: Vec<usize> = if set.classes == 2 { vec![1] } else { (0..set.classes).collect() };
+        let solved: Vec<(Vec<f64>, f64, Solution)> = positives
+            .into_par_iter()
+            .map(|class| {
+                let sign = |&label: &usize| if label == class { 1.0 } else { -1.0 };
+                let signs: Vec<f64> = set.labels.iter().map(sign).collect();
+                let problem = Binary {
+                    rows: &set.rows,
+                    squares: &squares,
+                    signs: &signs,
+                    costs: &costs,
+                    loss: self.loss,
+                };
+                let descent = Descent {
+                    tolerance: self.tolerance,
+                    max_passes: self.max_passes,
+                    seed: self.seed.wrapping_add(class as u64),
+                };
+                let start = vec![0.0; set.rows.len()];
+                let mut weights = Weights::new(&set.rows, columns);
+                let solution = match &gram {
+                    Some(gram) => {
+                        let first = problem.solve(start, &mut FromGram::new(gram), &descent.tightened());
+                        // The Gram matrix holds rounded products: what counts is the gap with the codes themselves.
+                        let mut last = problem.solve(first.alpha, &mut weights, &descent);
+                        last.passes += first.passes;
+                        last
+                    }
+                    None => problem.solve(start, &mut weights, &descent),
+                };
+                let coefficients: Vec<f64> = solution.alpha.iter().zip(&signs).map(|(a, y)| a * y).collect();
+                (combine(&set.rows, &coefficients, columns), coefficients.iter().sum(), solution)
+            })
+            .collect();
+        let convergence = self.convergence(solved.iter().map(|(_, _, solution)| solution));
+        let mut weights = Array2::zeros((set.classes, columns));
+        let mut bias = Array1::zeros(set.classes);
+        let mirrored = set.classes == 2;
+        for (k, (w, b, _)) in solved.iter().enumerate() {
+            let class = if mirrored { 1 } else { k };
+            weights.row_mut(class).iter_mut().zip(w).for_each(|(to, &from)| *to = from as f32);
+            bias[class] = *b;
+        }
+        if mirrored {
+            let negated = weights.row(1).mapv(|w: f32| -w);
+            weights.row_mut(0).assign(&negated);
+            bias[0] = -bias[1];
+        }
+        LinearModel { weights, bias, convergence }
+    }
+
+    fn convergence<'a>(&self, solutions: impl Iterator<Item = &'a Solution> + Clone) -> Convergence {
+        let stopped = solutions.clone().filter(|solution| !solution.converged).count();
+        let criterion = solutions.clone().map(Solution::gap).fold(0.0, f64::max);
+        let message = (stopped > 0).then(|| {
+            format!(
+                "the SVM stopped at its limit of {} passes in {stopped} of {} problems, with a duality gap of \
+                 {criterion:.1e} of the objective where {:.1e} was asked; standardize the codes, lower C or raise \
+                 the limit",
+                self.max_passes,
+                solutions.clone().count(),
+                self.tolerance,
+            )
+        });
+        Convergence {
+            converged: stopped == 0,
+            iterations: solutions.clone().map(|solution| solution.passes).max().unwrap_or(0),
+            objective: solutions.map(|solution| solution.primal).sum(),
+            criterion,
+            message,
+        }
+    }
+}
+
+/// Whether n rows of d codes are better served by the n x n Gram matrix. At six times as many columns as rows it takes
+/// a third of the codes' memory, and making it costs as much as a few passes.
+fn prefers_gram(rows: usize, columns: usize) -> bool {
+    rows * 6 <= columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few rows of many codes, where both ways of keeping the scores are possible.
+    fn wide() -> (Array2<f32>, Vec<usize>) {
+        let labels: Vec<usize> = (0..41).map(|i| i % 3).collect();
+        let code = |(i, j): (usize, usize)| {
+            ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
+        };
+        (Array2::from_shape_fn((41, 300), code), labels)
+    }
+
+    #[test]
+    fn the_gram_matrix_and_the_weights_lead_to_the_same_optimum() {
+        let (codes, labels) = wide();
+        let rows: Vec<usize> = (0..labels.len()).collect();
+        let set = TrainingSet::select(&codes, &labels, &rows, 3);
+        for (c, loss) in [(0.01, Loss::SquaredHinge), (1.0, Loss::SquaredHinge), (0.1, Loss::Hinge)] {
+            let params = SvmParams::new().c(c).loss(loss).tolerance(1e-6).max_passes(50_000).check().unwrap();
+            let (direct, gram) = (params.solve_as(&set, false), params.solve_as(&set, true));
+            assert!(direct.convergence.converged && gram.convergence.converged);
+            let ratio = direct.convergence.objective / gram.convergence.objective;
+            assert!((ratio - 1.0).abs() < 2e-6, "{ratio}");
+            let difference = &direct.scores(codes.view()) - &gram.scores(codes.view());
+            assert!(difference.iter().all(|d| d.abs() < 5e-3), "{difference}");
+        }
+    }
+
+    #[test]
+    fn the_gram_matrix_is_chosen_for_few_rows_of_many_codes() {
+        assert!(prefers_gram(646, 4096));
+        assert!(!prefers_gram(10_000, 2048));
+        assert!(!prefers_gram(2048, 2048));
+    }
+
+    #[test]
+    fn the_seed_decides_the_order_and_nothing_else_is_random() {
+        let (codes, labels) = wide();
+        let rows: Vec<usize> = (0..labels.len()).collect();
+        let set = TrainingSet::select(&codes, &labels, &rows, 3);
+        let fit = |seed| SvmParams::new().seed(seed).check().unwrap().solve(&set);
+        assert_eq!(fit(1), fit(1));
+        assert_ne!(fit(1).weights, fit(2).weights);
+    }
+}
