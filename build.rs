@@ -5,8 +5,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=src/backbone/onnx.proto");
     let descriptors = protox::compile(["src/backbone/onnx.proto"], ["src/backbone"])?;
-    prost_build::Config::new()
-        .bytes([".onnx.TensorProto.raw_data"])
-        .compile_fds(descriptors)?;
+    prost_build::Config::new().bytes([".onnx.TensorProto.raw_data"]).compile_fds(descriptors)?;
     Ok(())
 }

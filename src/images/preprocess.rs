@@ -20,7 +20,6 @@
 //!
 //! Everything but `preset` may be left out unless it is `custom`.
 
-use std::error::Error;
 use std::fmt::Write as _;
 
 use image::RgbImage;
@@ -104,7 +103,9 @@ pub enum PreprocessError {
         height: u32,
     },
     /// The crop would not fit into the resized image.
-    #[error("shorter side {shorter_side} is out of range for a crop of {width} x {height}; it must be between the crop's longer side and {MAX_INPUT_SIDE}")]
+    #[error(
+        "shorter side {shorter_side} is out of range for a crop of {width} x {height}; it must be between the crop's longer side and {MAX_INPUT_SIDE}"
+    )]
     ShorterSide {
         /// Shorter side asked for.
         shorter_side: u32,
@@ -127,7 +128,9 @@ pub enum PreprocessError {
         nonzero: bool,
     },
     /// A custom recipe must say everything.
-    #[error("preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf")]
+    #[error(
+        "preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf"
+    )]
     MissingField {
         /// The field that is missing.
         field: &'static str,
@@ -141,16 +144,15 @@ pub enum PreprocessError {
         found: usize,
     },
     /// An image that cannot be resized.
-    #[error("an image of {width} x {height} pixels cannot be resized; each side must be between 1 and {MAX_SIDE}")]
+    #[error(
+        "an image of {width} x {height} pixels cannot be resized; each side must be between 1 and {MAX_SIDE}"
+    )]
     ImageSize {
         /// The image's width.
         width: u32,
         /// The image's height.
         height: u32,
     },
-    /// The resizer refused.
-    #[error("cannot resize the image")]
-    Resize(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl Preprocess {
@@ -214,7 +216,9 @@ impl Preprocess {
             (None, None) if self.resize == Resize::Stretch => Ok(Resize::Stretch),
             (_, None) => {
                 let ratio = match self.resize {
-                    Resize::ShorterSide(shorter) => f64::from(shorter) / f64::from(self.size.0.max(self.size.1)),
+                    Resize::ShorterSide(shorter) => {
+                        f64::from(shorter) / f64::from(self.size.0.max(self.size.1))
+                    }
                     Resize::Stretch => SHORTER_SIDE_OF_CROP,
                 };
                 // A side beyond u32 saturates, and is refused as out of range.
@@ -291,7 +295,7 @@ impl Preprocess {
 
     /// Resizes, crops and normalises `image` into `out`, which has the shape 3 x H x W or H x W x 3 by `layout`.
     ///
-    /// Convolving filters are antialiased and stay within 1 of 255 levels of Pillow's; `nearest` equals Pillow's.
+    /// The resized 8-bit pixels equal Pillow's, with any of the filters.
     ///
     /// # Errors
     /// When `out` has another length than [`Preprocess::tensor_len`], or the image no pixels or a side of more
@@ -305,8 +309,7 @@ impl Preprocess {
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
             return Err(PreprocessError::ImageSize { width, height });
         }
-        let pixels =
-            resample(image, self.size, self.resize, self.interpolation).map_err(PreprocessError::Resize)?;
+        let pixels = resample(image, self.size, self.resize, self.interpolation);
 
         let source_channel = match self.channel_order {
             ChannelOrder::Rgb => [0, 1, 2],
@@ -314,8 +317,11 @@ impl Preprocess {
         };
         let n_pixels = expected / 3;
         for (channel, table) in self.levels().iter().enumerate() {
-            let levels =
-                pixels.iter().skip(source_channel[channel]).step_by(3).map(|&level| table[usize::from(level)]);
+            let levels = pixels
+                .iter()
+                .skip(source_channel[channel])
+                .step_by(3)
+                .map(|&level| table[usize::from(level)]);
             match layout {
                 Layout::Nchw => {
                     let plane = &mut out[channel * n_pixels..][..n_pixels];
@@ -363,7 +369,11 @@ impl Preprocess {
         if self.std != [1.0; 3] {
             let _ = write!(line, ", / std {}", listed(self.std));
         }
-        line.push_str(if self.exif_orientation { ", EXIF orientation applied" } else { ", EXIF orientation ignored" });
+        line.push_str(if self.exif_orientation {
+            ", EXIF orientation applied"
+        } else {
+            ", EXIF orientation ignored"
+        });
         line
     }
 }
