@@ -244,17 +244,18 @@ impl<'a> Rows<'a> {
 /// Some rows of `source`, each resized to one pixel a kernel. The first pixel of a row is column `first_column`
 /// to the kernels.
 fn convolve_rows(source: Rows<'_>, rows: Range<usize>, first_column: usize, kernels: &Kernels) -> Vec<u8> {
-    let mut out = Vec::with_capacity(3 * rows.len() * kernels.spans.len());
-    for row in rows {
+    let width = kernels.spans.len();
+    let mut out = vec![0; 3 * rows.len() * width];
+    for (row, resized) in rows.zip(out.chunks_exact_mut(3 * width)) {
         let (pixels, _) = source.row(row).as_chunks::<3>();
-        for (range, weights) in kernels.iter() {
-            let mut sums = [HALF; 3];
-            for (pixel, &weight) in pixels[range.start - first_column..].iter().zip(weights) {
-                for channel in 0..3 {
-                    sums[channel] += i32::from(pixel[channel]) * weight;
-                }
+        for (result, (range, weights)) in resized.as_chunks_mut::<3>().0.iter_mut().zip(kernels.iter()) {
+            let [mut red, mut green, mut blue] = [HALF; 3];
+            for (&[r, g, b], &weight) in pixels[range.start - first_column..].iter().zip(weights) {
+                red += i32::from(r) * weight;
+                green += i32::from(g) * weight;
+                blue += i32::from(b) * weight;
             }
-            out.extend_from_slice(&sums.map(level_of));
+            *result = [red, green, blue].map(level_of);
         }
     }
     out
