@@ -8,7 +8,7 @@ tests/reference/images.json (which case is which, and the normalised values as n
     python3 scripts/make_image_reference.py
     python3 scripts/make_image_reference.py --photos FOLDER   # also tests/reference/images_photos.json
 
-Needs Pillow and numpy.
+Needs Pillow 13 or later (older releases take the passes of a resize in another order) and numpy.
 """
 
 import argparse
@@ -68,6 +68,13 @@ def png(path, width, height, bits, colour, rows, extra=b""):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b""))
 
 
+def cmyk_of(image):
+    """CMYK with some of everything in the black channel, too (Pillow's own conversion leaves it 0)."""
+    inks = np.asarray(image.convert("CMYK")).copy()
+    inks[..., 3] = 255 - np.asarray(image.convert("L"))
+    return Image.fromarray(inks, "CMYK")
+
+
 def draw_jpegs(image):
     save = lambda name, picture, **options: picture.save(FIXTURES / name, quality=85, **options)
     save("jpeg_444.jpg", image, subsampling="4:4:4")
@@ -78,9 +85,7 @@ def draw_jpegs(image):
     save("jpeg_rgb.jpg", image, keep_rgb=True)
     save("jpeg_grey.jpg", image.convert("L"))
     save("jpeg_grey_progressive.jpg", image.convert("L"), progressive=True)
-    cmyk = np.asarray(image.convert("CMYK")).copy()
-    cmyk[..., 3] = 255 - np.asarray(image.convert("L")) // 2
-    cmyk = Image.fromarray(cmyk, "CMYK")
+    cmyk = cmyk_of(image)
     save("jpeg_cmyk.jpg", cmyk)
     # Pillow writes no YCCK, no CMYK without Adobe's marker and no 4:4:0: take a file that it does write and alter
     # the header. The colours turn out wild, and that is as good for a comparison of decoders.
@@ -151,7 +156,7 @@ def draw_lossless(image):
     save("tiff_grey.tif", grey)
     save("tiff_1bit.tif", grey.convert("1"))
     save("tiff_rgba.tif", rgba)
-    save("tiff_cmyk.tif", image.convert("CMYK"))
+    save("tiff_cmyk.tif", cmyk_of(image))
     save("tiff_orientation_6.tif", image, tiffinfo={ORIENTATION: 6})
     grey16 = (np.asarray(grey).astype(np.uint16) << 8) | low[..., 0]
     save("tiff_grey16.tif", Image.fromarray(grey16))
@@ -230,6 +235,7 @@ RESIZES = [
     *[(name, recipe((56, 56), filter_, 64)) for name in ("scene.jpg", "tall.jpg", "small.png", "strip.png")
       for filter_ in FILTERS],
     *[("scene.jpg", recipe((60, 37), filter_)) for filter_ in FILTERS],
+    *[("tall.jpg", recipe((50, 60), filter_)) for filter_ in FILTERS],  # Pillow 13: vertical pass first
     *[("scene.jpg", recipe((51, 38), filter_, 63)) for filter_ in ("nearest", "bilinear")],
     ("tall.jpg", recipe((47, 64), "bicubic", 65)),
     ("same.png", recipe((56, 56), "bilinear", 64)),

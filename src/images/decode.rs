@@ -8,7 +8,7 @@
 //! - greyscale: the value three times; palette: its colours; 1-bit: 0 and 255;
 //! - alpha: dropped, not blended; hidden colours show, as in Pillow;
 //! - 16 bits a sample: the upper byte (Pillow does so for colour, but clips greyscale to 255, which whitens it);
-//! - CMYK: Pillow's formula, in JPEG inverted as Adobe writes it;
+//! - CMYK: Pillow's formula, in JPEG inverted as Adobe writes it (in TIFF within one level of it);
 //! - animations: the first frame; floating-point samples: refused, as their range is not defined.
 
 use std::io::Cursor;
@@ -71,13 +71,17 @@ pub enum DecodeError {
         source: ImageError,
     },
     /// Floating-point samples.
-    #[error("{format} with floating-point samples is not read, as their range is not defined; convert it to an 8-bit PNG")]
+    #[error(
+        "{format} with floating-point samples is not read, as their range is not defined; convert it to an 8-bit PNG"
+    )]
     FloatSamples {
         /// The format's name.
         format: &'static str,
     },
     /// More pixels than allowed.
-    #[error("{width} x {height} pixels are more than the limit of {limit} pixels; if the image is genuine, raise the limit with --max-pixels")]
+    #[error(
+        "{width} x {height} pixels are more than the limit of {limit} pixels; if the image is genuine, raise the limit with --max-pixels"
+    )]
     TooLarge {
         /// Pixels a row.
         width: u32,
@@ -108,6 +112,12 @@ pub enum DecodeError {
         /// The decoder's reason.
         #[source]
         source: ImageError,
+    },
+    /// A file whose own structure says that more should follow.
+    #[error("cut-off {format}: its end is missing; copy it again from its source")]
+    CutOff {
+        /// The format's name.
+        format: &'static str,
     },
     /// A decoder failed in a way that it should not.
     #[error("damaged {format}: its decoder panicked; copy it again from its source")]
@@ -209,6 +219,9 @@ fn decode_unguarded(
 
     let (width, height) = decoder.dimensions();
     check_pixels(width, height, options.max_pixels)?;
+    if is_cut_off(bytes, format) {
+        return Err(DecodeError::CutOff { format: name });
+    }
     // The frame and the canvas of an animation, each with up to 4 samples of 2 bytes.
     let pixels = u64::from(width) * u64::from(height);
     limits.max_alloc = Some(pixels.saturating_mul(16).saturating_add(DECODER_OVERHEAD));
@@ -220,6 +233,32 @@ fn decode_unguarded(
     Ok((to_rgb8(image, name)?, orientation))
 }
 
+/// Whether a container's own structure reaches beyond the file's end. Decoders stop once they have all pixels, and
+/// with the end of the file its metadata, so its orientation, would be lost in silence.
+fn is_cut_off(bytes: &[u8], format: ImageFormat) -> bool {
+    match format {
+        ImageFormat::Png => {
+            let mut rest = bytes.get(8..).unwrap_or_default();
+            // A chunk: length (big-endian), kind, body, checksum.
+            while let Some((&[a, b, c, d, ref kind @ ..], _)) = rest.split_first_chunk::<8>() {
+                let end = 12 + u64::from(u32::from_be_bytes([a, b, c, d]));
+                match usize::try_from(end).ok().and_then(|end| rest.get(end..)) {
+                    None => return true,
+                    Some(_) if kind == b"IEND" => return false,
+                    Some(next) => rest = next,
+                }
+            }
+            true
+        }
+        // RIFF: the length (little-endian) of what follows it.
+        ImageFormat::WebP => match bytes.get(4..8) {
+            Some(&[a, b, c, d]) => (bytes.len() as u64) < 8 + u64::from(u32::from_le_bytes([a, b, c, d])),
+            _ => true,
+        },
+        _ => false,
+    }
+}
+
 /// Drops alpha and the lower byte of 16-bit samples, and spreads grey over three channels.
 fn to_rgb8(image: DynamicImage, format: &'static str) -> Result<RgbImage, DecodeError> {
     let (width, height) = (image.width(), image.height());
@@ -229,7 +268,9 @@ fn to_rgb8(image: DynamicImage, format: &'static str) -> Result<RgbImage, Decode
         DynamicImage::ImageLumaA8(image) => image.pixels().flat_map(|pixel| [pixel.0[0]; 3]).collect(),
         DynamicImage::ImageRgba8(image) => image.pixels().flat_map(|pixel| first_three(pixel.0)).collect(),
         DynamicImage::ImageLuma16(image) => image.pixels().flat_map(|pixel| [upper(pixel.0[0]); 3]).collect(),
-        DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [upper(pixel.0[0]); 3]).collect(),
+        DynamicImage::ImageLumaA16(image) => {
+            image.pixels().flat_map(|pixel| [upper(pixel.0[0]); 3]).collect()
+        }
         DynamicImage::ImageRgb16(image) => image.pixels().flat_map(|pixel| pixel.0.map(upper)).collect(),
         DynamicImage::ImageRgba16(image) => {
             image.pixels().flat_map(|pixel| first_three(pixel.0).map(upper)).collect()

@@ -45,10 +45,7 @@ fn complaint_of(payload: Box<dyn Any + Send>) -> String {
 }
 
 /// As [`decode_jpeg`], except that libjpeg's errors unwind out of it.
-fn decode_unwinding(
-    bytes: &[u8],
-    options: &DecodeOptions,
-) -> Result<(RgbImage, Orientation), DecodeError> {
+fn decode_unwinding(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), DecodeError> {
     let io_error = |error: std::io::Error| DecodeError::Jpeg { message: error.to_string() };
     let jpeg = DecompressBuilder::new()
         .with_err(strict_error_manager())
@@ -72,8 +69,9 @@ fn decode_unwinding(
     if is_cmyk {
         samples = adobe_cmyk_to_rgb(samples);
     }
-    let image = RgbImage::from_raw(width, height, samples)
-        .ok_or_else(|| DecodeError::Jpeg { message: "it holds fewer rows than its header says".to_owned() })?;
+    let image = RgbImage::from_raw(width, height, samples).ok_or_else(|| DecodeError::Jpeg {
+        message: "it holds fewer rows than its header says".to_owned(),
+    })?;
     Ok((image, orientation))
 }
 

@@ -20,15 +20,17 @@
 //!
 //! Everything but `preset` may be left out unless it is `custom`.
 
-use std::error::Error;
 use std::fmt::Write as _;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use self::fields::Fields;
+
 use super::resample::{MAX_SIDE, resample};
 
 mod choices;
+mod fields;
 #[cfg(test)]
 mod tests;
 
@@ -104,7 +106,9 @@ pub enum PreprocessError {
         height: u32,
     },
     /// The crop would not fit into the resized image.
-    #[error("shorter side {shorter_side} is out of range for a crop of {width} x {height}; it must be between the crop's longer side and {MAX_INPUT_SIDE}")]
+    #[error(
+        "shorter side {shorter_side} is out of range for a crop of {width} x {height}; it must be between the crop's longer side and {MAX_INPUT_SIDE}"
+    )]
     ShorterSide {
         /// Shorter side asked for.
         shorter_side: u32,
@@ -127,7 +131,9 @@ pub enum PreprocessError {
         nonzero: bool,
     },
     /// A custom recipe must say everything.
-    #[error("preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf")]
+    #[error(
+        "preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf"
+    )]
     MissingField {
         /// The field that is missing.
         field: &'static str,
@@ -141,16 +147,15 @@ pub enum PreprocessError {
         found: usize,
     },
     /// An image that cannot be resized.
-    #[error("an image of {width} x {height} pixels cannot be resized; each side must be between 1 and {MAX_SIDE}")]
+    #[error(
+        "an image of {width} x {height} pixels cannot be resized; each side must be between 1 and {MAX_SIDE}"
+    )]
     ImageSize {
         /// The image's width.
         width: u32,
         /// The image's height.
         height: u32,
     },
-    /// The resizer refused.
-    #[error("cannot resize the image")]
-    Resize(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl Preprocess {
@@ -214,7 +219,9 @@ impl Preprocess {
             (None, None) if self.resize == Resize::Stretch => Ok(Resize::Stretch),
             (_, None) => {
                 let ratio = match self.resize {
-                    Resize::ShorterSide(shorter) => f64::from(shorter) / f64::from(self.size.0.max(self.size.1)),
+                    Resize::ShorterSide(shorter) => {
+                        f64::from(shorter) / f64::from(self.size.0.max(self.size.1))
+                    }
                     Resize::Stretch => SHORTER_SIDE_OF_CROP,
                 };
                 // A side beyond u32 saturates, and is refused as out of range.
@@ -291,7 +298,7 @@ impl Preprocess {
 
     /// Resizes, crops and normalises `image` into `out`, which has the shape 3 x H x W or H x W x 3 by `layout`.
     ///
-    /// Convolving filters are antialiased and stay within 1 of 255 levels of Pillow's; `nearest` equals Pillow's.
+    /// The resized 8-bit pixels equal Pillow's, with any of the filters.
     ///
     /// # Errors
     /// When `out` has another length than [`Preprocess::tensor_len`], or the image no pixels or a side of more
@@ -305,25 +312,28 @@ impl Preprocess {
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
             return Err(PreprocessError::ImageSize { width, height });
         }
-        let pixels =
-            resample(image, self.size, self.resize, self.interpolation).map_err(PreprocessError::Resize)?;
+        let pixels = resample(image, self.size, self.resize, self.interpolation);
 
         let source_channel = match self.channel_order {
             ChannelOrder::Rgb => [0, 1, 2],
             ChannelOrder::Bgr => [2, 1, 0],
         };
-        let n_pixels = expected / 3;
-        for (channel, table) in self.levels().iter().enumerate() {
-            let levels =
-                pixels.iter().skip(source_channel[channel]).step_by(3).map(|&level| table[usize::from(level)]);
-            match layout {
-                Layout::Nchw => {
-                    let plane = &mut out[channel * n_pixels..][..n_pixels];
-                    plane.iter_mut().zip(levels).for_each(|(value, level)| *value = level);
+        let levels = self.levels();
+        let (pixels, _) = pixels.as_chunks::<3>();
+        match layout {
+            Layout::Nchw => {
+                for (channel, plane) in out.chunks_exact_mut(pixels.len()).enumerate() {
+                    let (table, source) = (&levels[channel], source_channel[channel]);
+                    for (value, pixel) in plane.iter_mut().zip(pixels) {
+                        *value = table[usize::from(pixel[source])];
+                    }
                 }
-                Layout::Nhwc => {
-                    let values = out.iter_mut().skip(channel).step_by(3);
-                    values.zip(levels).for_each(|(value, level)| *value = level);
+            }
+            Layout::Nhwc => {
+                for (values, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
+                    for channel in 0..3 {
+                        values[channel] = levels[channel][usize::from(pixel[source_channel[channel]])];
+                    }
                 }
             }
         }
@@ -363,105 +373,11 @@ impl Preprocess {
         if self.std != [1.0; 3] {
             let _ = write!(line, ", / std {}", listed(self.std));
         }
-        line.push_str(if self.exif_orientation { ", EXIF orientation applied" } else { ", EXIF orientation ignored" });
+        line.push_str(if self.exif_orientation {
+            ", EXIF orientation applied"
+        } else {
+            ", EXIF orientation ignored"
+        });
         line
-    }
-}
-
-/// The fields as they stand in a file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fields {
-    preset: Preset,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<(u32, u32)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resize: Option<ResizeName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shorter_side: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interpolation: Option<Interpolation>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel_order: Option<ChannelOrder>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    divisor: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mean: Option<[f64; 3]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    std: Option<[f64; 3]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exif_orientation: Option<bool>,
-}
-
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum ResizeName {
-    ShorterSide,
-    Stretch,
-}
-
-impl From<Preprocess> for Fields {
-    fn from(recipe: Preprocess) -> Self {
-        let (resize, shorter_side) = match recipe.resize {
-            Resize::ShorterSide(shorter_side) => (ResizeName::ShorterSide, Some(shorter_side)),
-            Resize::Stretch => (ResizeName::Stretch, None),
-        };
-        Self {
-            preset: recipe.preset,
-            size: Some(recipe.size),
-            resize: Some(resize),
-            shorter_side,
-            interpolation: Some(recipe.interpolation),
-            channel_order: Some(recipe.channel_order),
-            divisor: Some(recipe.divisor),
-            mean: Some(recipe.mean),
-            std: Some(recipe.std),
-            exif_orientation: Some(recipe.exif_orientation),
-        }
-    }
-}
-
-impl TryFrom<Fields> for Preprocess {
-    type Error = PreprocessError;
-
-    fn try_from(fields: Fields) -> Result<Self, PreprocessError> {
-        let Some(base) = Self::preset(fields.preset) else { return fields.into_custom() };
-        base.with(&PreprocessOverrides {
-            size: fields.size,
-            stretch: fields.resize.map(|resize| resize == ResizeName::Stretch),
-            shorter_side: fields.shorter_side,
-            interpolation: fields.interpolation,
-            channel_order: fields.channel_order,
-            divisor: fields.divisor,
-            mean: fields.mean,
-            std: fields.std,
-            exif_orientation: fields.exif_orientation,
-        })
-    }
-}
-
-impl Fields {
-    /// A recipe without a preset to fall back on.
-    fn into_custom(self) -> Result<Preprocess, PreprocessError> {
-        let missing = |field| PreprocessError::MissingField { field };
-        let resize = match (self.resize, self.shorter_side) {
-            (Some(ResizeName::Stretch), Some(_)) => return Err(PreprocessError::StretchWithShorterSide),
-            (Some(ResizeName::Stretch), None) => Resize::Stretch,
-            (_, Some(shorter_side)) => Resize::ShorterSide(shorter_side),
-            (Some(ResizeName::ShorterSide), None) => return Err(missing("shorter_side")),
-            (None, None) => return Err(missing("resize")),
-        };
-        Preprocess {
-            preset: Preset::Custom,
-            size: self.size.ok_or_else(|| missing("size"))?,
-            resize,
-            interpolation: self.interpolation.ok_or_else(|| missing("interpolation"))?,
-            channel_order: self.channel_order.ok_or_else(|| missing("channel_order"))?,
-            divisor: self.divisor.ok_or_else(|| missing("divisor"))?,
-            mean: self.mean.ok_or_else(|| missing("mean"))?,
-            std: self.std.ok_or_else(|| missing("std"))?,
-            exif_orientation: self.exif_orientation.ok_or_else(|| missing("exif_orientation"))?,
-        }
-        .checked()
     }
 }

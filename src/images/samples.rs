@@ -152,16 +152,19 @@ impl SampleSet {
             return Err(SamplesError::NotADirectory { path: root.to_owned() });
         }
         // A root that cannot be listed is an error; further down it is a problem among good images.
-        fs::read_dir(root)
-            .map_err(|source| SamplesError::Unreadable { path: root.to_owned(), source })?;
+        fs::read_dir(root).map_err(|source| SamplesError::Unreadable { path: root.to_owned(), source })?;
 
         let (files, problems) = walk(root);
         if files.is_empty() {
             return Err(SamplesError::Empty { path: root.to_owned(), problems });
         }
         let class_of = |name: &str| name.split_once('/').map(|(class, _)| class.to_owned());
-        let class_names: Vec<String> =
-            files.iter().filter_map(|(name, _)| class_of(name)).collect::<BTreeSet<_>>().into_iter().collect();
+        let class_names: Vec<String> = files
+            .iter()
+            .filter_map(|(name, _)| class_of(name))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let samples = files
             .into_iter()
             .map(|(name, path)| {
@@ -193,7 +196,8 @@ impl SampleSet {
                         let reason = "no images in this folder (jpg, png, webp, bmp, gif, tif)".to_owned();
                         problems.push(Problem { name: name.clone(), reason });
                     }
-                    let prefix = if name == "." { String::new() } else { format!("{}/", name.trim_end_matches('/')) };
+                    let prefix =
+                        if name == "." { String::new() } else { format!("{}/", name.trim_end_matches('/')) };
                     samples.extend(files.into_iter().map(|(inner, path)| Sample {
                         name: format!("{prefix}{inner}"),
                         path,

@@ -39,7 +39,10 @@ fn preset(preset: Preset) -> Preprocess {
     Preprocess::preset(preset).unwrap()
 }
 
-fn overridden(base: Preset, change: impl FnOnce(&mut PreprocessOverrides)) -> Result<Preprocess, PreprocessError> {
+fn overridden(
+    base: Preset,
+    change: impl FnOnce(&mut PreprocessOverrides),
+) -> Result<Preprocess, PreprocessError> {
     let mut overrides = PreprocessOverrides::default();
     change(&mut overrides);
     preset(base).with(&overrides)
@@ -72,14 +75,179 @@ fn resized_pixels_are_pillows() {
         let path = tests_folder().join("reference/images").join(&case.expected);
         let expected = image::open(path).unwrap().into_rgb8();
         assert_eq!(expected.dimensions(), recipe.size());
-        let far = |limit: f32| {
-            found.iter().zip(expected.as_raw()).filter(|&(a, &b)| (a - f32::from(b)).abs() > limit).count()
-        };
-        let what = format!("{} {:?}", case.image, case.recipe);
-        if recipe.interpolation() == Interpolation::Nearest {
-            assert_eq!(far(0.0), 0, "{what}");
-        } else {
-            assert_eq!(far(1.0), 0, "{what}: {} of {} values differ", far(0.0), found.len());
+        let different = found.iter().zip(expected.as_raw()).filter(|&(&a, &b)| a != f32::from(b)).count();
+        assert_eq!(different, 0, "{} {:?}: of {} values", case.image, case.recipe, found.len());
+    }
+}
+
+#[test]
+fn levels_are_normalised_as_the_frameworks_do_it() {
+    let levels = reference().levels;
+    assert_eq!(levels.len(), 3);
+    for (name, expected) in levels {
+        let recipe = preset(name.parse().unwrap());
+        // Every pixel of a grey image of one level becomes that level's value, in all three channels.
+        for level in 0..=255u8 {
+            let image = RgbImage::from_pixel(2, 2, image::Rgb([level; 3]));
+            let found = tensor(&recipe, &image, Layout::Nchw);
+            let n_pixels = recipe.tensor_len() / 3;
+            for channel in 0..3 {
+                let value = found[channel * n_pixels];
+                assert_eq!(value, expected[channel][usize::from(level)], "{name} {level} {channel}");
+            }
         }
     }
+}
+
+#[test]
+fn channels_and_layouts_are_where_they_belong() {
+    let mut image = RgbImage::new(2, 1);
+    image.put_pixel(0, 0, image::Rgb([10, 20, 30]));
+    image.put_pixel(1, 0, image::Rgb([40, 50, 60]));
+    let recipe = |order| {
+        let change = |o: &mut PreprocessOverrides| {
+            o.size = Some((2, 1));
+            o.stretch = Some(true);
+            o.channel_order = Some(order);
+            o.divisor = Some(10.0);
+            o.mean = Some([1.0, 0.0, 0.0]);
+            o.std = Some([1.0, 2.0, 1.0]);
+        };
+        overridden(Preset::Torchvision, change).unwrap()
+    };
+    let rgb = recipe(ChannelOrder::Rgb);
+    assert_eq!(tensor(&rgb, &image, Layout::Nchw), [0.0, 3.0, 1.0, 2.5, 3.0, 6.0]);
+    assert_eq!(tensor(&rgb, &image, Layout::Nhwc), [0.0, 1.0, 3.0, 3.0, 2.5, 6.0]);
+    let bgr = recipe(ChannelOrder::Bgr);
+    assert_eq!(tensor(&bgr, &image, Layout::Nchw), [2.0, 5.0, 1.0, 2.5, 1.0, 4.0]);
+    assert_eq!(tensor(&bgr, &image, Layout::Nhwc), [2.0, 1.0, 1.0, 5.0, 2.5, 4.0]);
+}
+
+#[test]
+fn elongated_images_cost_no_more_than_others() {
+    for (width, height) in [(10_000, 1), (1, 10_000), (1 << 20, 1), (1, 1)] {
+        let image = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
+        for &interpolation in Interpolation::ALL {
+            let recipe = overridden(Preset::Tf, |o| o.interpolation = Some(interpolation)).unwrap();
+            assert!(tensor(&recipe, &image, Layout::Nchw).iter().all(|&value| value == 1.0));
+        }
+    }
+    let image = RgbImage::new((1 << 20) + 1, 1);
+    let recipe = preset(Preset::Torchvision);
+    let error = recipe.apply(&image, Layout::Nchw, &mut vec![0.0; recipe.tensor_len()]).unwrap_err();
+    assert!(matches!(error, PreprocessError::ImageSize { width: 1_048_577, height: 1 }));
+}
+
+#[test]
+fn a_buffer_of_another_length_is_refused() {
+    let recipe = preset(Preset::Torchvision);
+    let error = recipe.apply(&RgbImage::new(9, 9), Layout::Nchw, &mut [0.0; 12]).unwrap_err();
+    assert!(matches!(error, PreprocessError::BufferLength { expected: 150_528, found: 12 }));
+    let error = recipe.apply(&RgbImage::new(0, 9), Layout::Nchw, &mut vec![0.0; 150_528]).unwrap_err();
+    assert!(matches!(error, PreprocessError::ImageSize { width: 0, height: 9 }));
+}
+
+#[test]
+fn recipes_read_well_as_toml_and_come_back() {
+    let recipe = preset(Preset::Torchvision);
+    let expected = r#"preset = "torchvision"
+size = [224, 224]
+resize = "shorter-side"
+shorter_side = 256
+interpolation = "bilinear"
+channel_order = "rgb"
+divisor = 255.0
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+exif_orientation = true
+"#;
+    assert_eq!(toml::to_string(&recipe).unwrap(), expected);
+    for choice in [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf] {
+        let recipe = preset(choice);
+        assert_eq!(toml::from_str::<Preprocess>(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
+        assert_eq!(
+            serde_json::from_str::<Preprocess>(&serde_json::to_string(&recipe).unwrap()).unwrap(),
+            recipe
+        );
+        assert_eq!(toml::from_str::<Preprocess>(&format!("preset = \"{choice}\"")).unwrap(), recipe);
+    }
+}
+
+#[test]
+fn a_preset_with_changes_is_custom_and_comes_back_as_such() {
+    let recipe: Preprocess = toml::from_str("preset = \"torchvision\"\nsize = [299, 299]").unwrap();
+    assert_eq!(recipe.preset_name(), Preset::Custom);
+    assert_eq!(recipe.resize(), Resize::ShorterSide(342), "256 / 224 of 299");
+    assert_eq!(toml::from_str::<Preprocess>(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
+
+    let unturned = overridden(Preset::Tf, |o| o.exif_orientation = Some(false)).unwrap();
+    assert_eq!(unturned.preset_name(), Preset::Tf);
+    assert!(!unturned.exif_orientation());
+}
+
+#[test]
+fn overrides_change_what_they_name() {
+    let crop = overridden(Preset::KerasCaffe, |o| o.stretch = Some(false)).unwrap();
+    assert_eq!(crop.resize(), Resize::ShorterSide(256));
+    let crop = overridden(Preset::KerasCaffe, |o| o.shorter_side = Some(300)).unwrap();
+    assert_eq!(crop.resize(), Resize::ShorterSide(300));
+    let stretch = overridden(Preset::Torchvision, |o| o.stretch = Some(true)).unwrap();
+    assert_eq!(stretch.resize(), Resize::Stretch);
+    let bgr = overridden(Preset::Torchvision, |o| o.channel_order = Some(ChannelOrder::Bgr)).unwrap();
+    assert_eq!((bgr.mean, bgr.std), ([0.406, 0.456, 0.485], [0.225, 0.224, 0.229]));
+}
+
+#[test]
+fn recipes_that_cannot_work_are_refused() {
+    let reason = |change: fn(&mut PreprocessOverrides)| {
+        overridden(Preset::Torchvision, change).unwrap_err().to_string()
+    };
+    assert!(reason(|o| o.size = Some((0, 224))).starts_with("input size 0 x 224"));
+    assert!(reason(|o| o.size = Some((224, 9000))).starts_with("input size 224 x 9000"));
+    assert!(
+        reason(|o| o.shorter_side = Some(223)).starts_with("shorter side 223 is out of range for a crop")
+    );
+    assert!(reason(|o| o.shorter_side = Some(u32::MAX)).starts_with("shorter side 4294967295"));
+    assert!(
+        reason(|o| o.std = Some([1.0, 0.0, 1.0])).starts_with("std 0: must be a finite number other than 0")
+    );
+    assert!(reason(|o| o.divisor = Some(0.0)).starts_with("divisor 0"));
+    assert!(reason(|o| o.divisor = Some(1e60)).starts_with("divisor 1"));
+    assert!(reason(|o| o.mean = Some([f64::NAN, 0.0, 0.0])).starts_with("mean NaN: must be a finite number"));
+    let both = reason(|o| (o.stretch, o.shorter_side) = (Some(true), Some(256)));
+    assert!(both.starts_with("a shorter side and stretching exclude each other"));
+}
+
+#[test]
+fn files_with_unknown_or_missing_fields_are_refused() {
+    let reason = |text: &str| toml::from_str::<Preprocess>(text).unwrap_err().to_string();
+    assert!(reason("preset = \"torchvision\"\nsizes = [224, 224]").contains("unknown field `sizes`"));
+    assert!(reason("preset = \"pytorch\"").contains("unknown variant `pytorch`"));
+    assert!(reason("size = [224, 224]").contains("missing field `preset`"));
+    assert!(reason("preset = \"custom\"\nsize = [8, 8]").contains("preset \"custom\" needs resize"));
+    assert!(reason("preset = \"custom\"\nresize = \"stretch\"").contains("needs size"));
+}
+
+#[test]
+fn choices_are_parsed_by_their_names() {
+    assert_eq!("keras-caffe".parse(), Ok(Preset::KerasCaffe));
+    assert_eq!(Layout::Nhwc.to_string(), "nhwc");
+    let error = "cubic".parse::<Interpolation>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "\"cubic\" is no interpolation; choose one of: nearest, bilinear, bicubic, lanczos"
+    );
+}
+
+#[test]
+fn descriptions_say_it_in_one_line() {
+    assert_eq!(
+        preset(Preset::Torchvision).describe(),
+        "torchvision: shorter side to 256 (bilinear), centre crop 224 x 224, RGB, / 255, \
+         - mean 0.485 0.456 0.406, / std 0.229 0.224 0.225, EXIF orientation applied"
+    );
+    assert_eq!(
+        preset(Preset::KerasCaffe).describe(),
+        "keras-caffe: stretch to 224 x 224 (nearest), BGR, - mean 103.939 116.779 123.68, EXIF orientation applied"
+    );
 }

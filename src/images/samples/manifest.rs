@@ -17,10 +17,14 @@ pub enum ManifestError {
     #[error("it is not UTF-8 text; save it as CSV (UTF-8) with the columns path,label")]
     NotUtf8,
     /// It is not well-formed CSV.
-    #[error("it is not well-formed CSV; each line needs as many fields as the header, with quotes around a field that holds a comma")]
+    #[error(
+        "it is not well-formed CSV; each line needs as many fields as the header, with quotes around a field that holds a comma"
+    )]
     Csv(#[source] csv::Error),
     /// The header has no `path`.
-    #[error("its first line has no column `path` (found: {found}); the first line must be path,label with commas between")]
+    #[error(
+        "its first line has no column `path` (found: {found}); the first line must be path,label with commas between"
+    )]
     NoPathColumn {
         /// The first line as read.
         found: String,

@@ -36,9 +36,17 @@ fn text_of(error: &SamplesError) -> String {
 
 #[test]
 fn labels_are_the_first_folder_and_names_are_sorted_by_bytes() {
-    let folder = folder(&["dogs/b.JPG", "dogs/old/a.png", "Zebras/z.webp", "cats/é.tiff", "cats/a b.gif", "loose.bmp"]);
+    let folder = folder(&[
+        "dogs/b.JPG",
+        "dogs/old/a.png",
+        "Zebras/z.webp",
+        "cats/é.tiff",
+        "cats/a b.gif",
+        "loose.bmp",
+    ]);
     let set = SampleSet::from_folder(folder.path()).unwrap();
-    let expected = ["Zebras/z.webp", "cats/a b.gif", "cats/é.tiff", "dogs/b.JPG", "dogs/old/a.png", "loose.bmp"];
+    let expected =
+        ["Zebras/z.webp", "cats/a b.gif", "cats/é.tiff", "dogs/b.JPG", "dogs/old/a.png", "loose.bmp"];
     assert_eq!(names(&set), expected);
     assert_eq!(set.class_names, ["Zebras", "cats", "dogs"]);
     let expected = [Some("Zebras"), Some("cats"), Some("cats"), Some("dogs"), Some("dogs"), None];
@@ -80,7 +88,11 @@ fn links_are_followed_and_bad_ones_reported() {
     let found: Vec<&str> = set.problems.iter().map(|problem| problem.name.as_str()).collect();
     assert_eq!(found, ["a/dangling.jpg", "a/itself.jpg", "a/loop"]);
     assert!(set.problems[0].reason.starts_with("a dangling link: its target"), "{}", set.problems[0].reason);
-    assert!(set.problems[1].reason.starts_with("a link that cannot be followed"), "{}", set.problems[1].reason);
+    assert!(
+        set.problems[1].reason.starts_with("a link that cannot be followed"),
+        "{}",
+        set.problems[1].reason
+    );
     assert!(set.problems[2].reason.starts_with("a link that leads back to"), "{}", set.problems[2].reason);
 }
 
@@ -197,7 +209,8 @@ fn a_manifest_names_images_relative_to_its_folder() {
 fn a_manifest_that_names_an_image_twice_is_refused_with_both_lines() {
     let folder = folder(&["a.jpg", "b.jpg"]);
     let error = manifest(folder.path(), "path,label\na.jpg,x\nb.jpg,x\n./a.jpg,y\n").unwrap_err();
-    let SamplesError::Manifest { source: ManifestError::Duplicate { name, first, second }, .. } = &error else {
+    let SamplesError::Manifest { source: ManifestError::Duplicate { name, first, second }, .. } = &error
+    else {
         panic!("{error:?}")
     };
     assert_eq!((name.as_str(), *first, *second), ("a.jpg", 2, 4));
@@ -210,11 +223,9 @@ fn a_file_that_a_manifest_misses_is_a_problem() {
     let set = manifest(folder.path(), "path,label\na.jpg,x\ngone.jpg,lost\nd,x\n").unwrap();
     assert_eq!(names(&set), ["a.jpg"]);
     assert_eq!(set.class_names, ["x"], "a class without images is no class");
-    let expected = [
-        ("d", "not a regular file"),
-        ("gone.jpg", "no such file or folder (line 3 of the manifest)"),
-    ]
-    .map(|(name, reason)| Problem { name: name.into(), reason: reason.into() });
+    let expected =
+        [("d", "not a regular file"), ("gone.jpg", "no such file or folder (line 3 of the manifest)")]
+            .map(|(name, reason)| Problem { name: name.into(), reason: reason.into() });
     assert_eq!(set.problems, expected);
 }
 
@@ -227,7 +238,10 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
         ("path,label\na.jpg\n", "not well-formed CSV"),
         ("path,label\n,x\n", "line 2 has no path"),
         ("path,label\n", "not one of its 0 images"),
-        ("path,label\ngone.jpg,x\n", "not one of its 1 images can be found (the first: gone.jpg: no such file"),
+        (
+            "path,label\ngone.jpg,x\n",
+            "not one of its 1 images can be found (the first: gone.jpg: no such file",
+        ),
     ];
     for (text, expected) in cases {
         let reason = text_of(&manifest(folder.path(), text).unwrap_err());
