@@ -208,6 +208,36 @@ fn a_file_killed_before_its_renaming_is_resumed() {
 }
 
 #[test]
+fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    let mut writer = CodesWriter::create(&output, &header(), options(100)).unwrap();
+    append(&mut writer, 0..5, &[skipped(0)]).unwrap();
+    drop(writer);
+    // What a kill leaves when a chunk of references is on the disk and the strings are not.
+    let file = hdf5_metno::File::open(partial(&output)).unwrap();
+    let addresses = [("image_names", 5), ("errors/name", 1), ("errors/reason", 1)].map(|(name, rows)| {
+        let dataset = file.dataset(name).unwrap();
+        dataset.chunk_info(0).unwrap().addr + rows * 16
+    });
+    drop(file);
+    let raw = fs::OpenOptions::new().write(true).open(partial(&output)).unwrap();
+    for address in addresses {
+        let mut reference = Vec::from(9_u32.to_le_bytes());
+        reference.extend(0x7fff_0000_u64.to_le_bytes());
+        reference.extend(1_u32.to_le_bytes());
+        std::os::unix::fs::FileExt::write_all_at(&raw, &reference.repeat(20), address).unwrap();
+    }
+    let (mut writer, start) = CodesWriter::open_or_create(&output, &header(), options(100)).unwrap();
+    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == 5), "{start:?}");
+    append(&mut writer, 5..30, &[skipped(1)]).unwrap();
+    writer.finish().unwrap();
+    let file = CodesFile::open(&output).unwrap();
+    assert_rows(&file, 30);
+    assert_eq!(file.errors(), [skipped(0), skipped(1)]);
+}
+
+#[test]
 fn two_writers_of_one_output_exclude_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("codes.h5");
