@@ -124,8 +124,12 @@ impl Graph {
                 producer.insert(output.clone(), index);
             }
         }
-        let initializers: HashMap<String, usize> =
-            graph.initializer.iter().enumerate().map(|(index, tensor)| (tensor.name().to_owned(), index)).collect();
+        let initializers: HashMap<String, usize> = graph
+            .initializer
+            .iter()
+            .enumerate()
+            .map(|(index, tensor)| (tensor.name().to_owned(), index))
+            .collect();
         for weights in external_files(graph, path) {
             let external = |source| GraphError::ExternalWeights {
                 path: path.to_path_buf(),
@@ -244,7 +248,12 @@ impl Graph {
         let mut seen = HashSet::new();
         let graph = GraphProto {
             name: source.name.clone(),
-            node: needed.iter().zip(&source.node).filter(|(keep, _)| **keep).map(|(_, node)| node.clone()).collect(),
+            node: needed
+                .iter()
+                .zip(&source.node)
+                .filter(|(keep, _)| **keep)
+                .map(|(_, node)| node.clone())
+                .collect(),
             initializer: source
                 .initializer
                 .iter()

@@ -116,7 +116,12 @@ impl Catalogue {
             .collect();
         names.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         names.dedup_by(|a, b| a.1 == b.1);
-        names.into_iter().filter(|(similarity, _)| *similarity > 0.6).take(5).map(|(_, name)| name.into()).collect()
+        names
+            .into_iter()
+            .filter(|(similarity, _)| *similarity > 0.6)
+            .take(5)
+            .map(|(_, name)| name.into())
+            .collect()
     }
 
     /// ONNX node names find their first output.
@@ -294,8 +299,7 @@ fn resnet(topology: &Topology) -> Option<(String, Vec<Layer>)> {
     namer.add(relu, "conv1".into(), vec!["conv1_relu".into(), "relu".into()], "stem convolution, after ReLU");
     namer.add(pool, "pool1".into(), vec!["pool1_pool".into(), "maxpool".into()], "max-pool");
 
-    let sums: Vec<usize> =
-        (0..topology.ops.len()).filter(|&op| topology.ops[op].kind == Kind::Sum).collect();
+    let sums: Vec<usize> = (0..topology.ops.len()).filter(|&op| topology.ops[op].kind == Kind::Sum).collect();
     let mut stages: Vec<(usize, usize)> = Vec::new();
     let mut bottleneck = true;
     let mut strided_first = false;
@@ -346,11 +350,17 @@ fn resnet(topology: &Topology) -> Option<(String, Vec<Layer>)> {
         .iter()
         .copied()
         .find(|&op| matches!(topology.ops[op].kind, Kind::GlobalPool | Kind::AveragePool))?;
-    namer.add(pool, "pool5".into(), vec!["avg_pool".into(), "avgpool".into(), "flatten".into()], "average-pool");
+    namer.add(
+        pool,
+        "pool5".into(),
+        vec!["avg_pool".into(), "avgpool".into(), "flatten".into()],
+        "average-pool",
+    );
     let dense = topology.consumers(pool).iter().copied().find(|&op| is_dense(topology, op));
     if let Some(dense) = dense {
         namer.add(dense, "fc1000".into(), vec!["fc".into()], "dense, class scores");
-        let softmax = topology.consumers(dense).iter().copied().find(|&op| topology.ops[op].kind == Kind::Softmax);
+        let softmax =
+            topology.consumers(dense).iter().copied().find(|&op| topology.ops[op].kind == Kind::Softmax);
         if let Some(softmax) = softmax {
             namer.add(softmax, "prob".into(), vec!["predictions".into()], "softmax");
         }

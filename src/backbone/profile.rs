@@ -24,7 +24,8 @@ impl Profile {
     /// # Errors
     /// The runtime is missing or cannot run the graph.
     pub fn measure(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Result<Profile, BackboneError> {
-        let convolutions = weighted_outputs(graph).filter(|tensor| layers.iter().all(|layer| layer.tensor != *tensor));
+        let convolutions =
+            weighted_outputs(graph).filter(|tensor| layers.iter().all(|layer| layer.tensor != *tensor));
         let mut wanted: Vec<Layer> = layers.to_vec();
         wanted.extend(convolutions.map(|tensor| Layer {
             name: tensor.to_owned(),
@@ -37,10 +38,14 @@ impl Profile {
         while !wanted.is_empty() {
             match Backbone::open(graph, &wanted, size, &SessionSettings::default()) {
                 Ok(backbone) => {
-                    shapes.extend(backbone.taps().iter().map(|tap| (tap.layer.tensor.clone(), tap.shape.clone())));
+                    shapes.extend(
+                        backbone.taps().iter().map(|tap| (tap.layer.tensor.clone(), tap.shape.clone())),
+                    );
                     break;
                 }
-                Err(BackboneError::NotCodes { layer, .. }) => wanted.retain(|candidate| candidate.name != layer),
+                Err(BackboneError::NotCodes { layer, .. }) => {
+                    wanted.retain(|candidate| candidate.name != layer)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -87,7 +92,8 @@ fn costs(graph: &Graph, shapes: &HashMap<String, Vec<usize>>) -> Vec<u64> {
         .iter()
         .map(|node| {
             let weights = node.input.get(1).and_then(|name| graph.constant_shape(name));
-            let numbers = node.output.first().and_then(|name| shapes.get(name)).map(|shape| shape.iter().product());
+            let numbers =
+                node.output.first().and_then(|name| shapes.get(name)).map(|shape| shape.iter().product());
             let (Some(weights), Some(numbers)) = (weights, numbers) else { return 0 };
             let numbers: usize = numbers;
             let each: usize = match node.op_type() {

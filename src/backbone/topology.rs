@@ -105,7 +105,12 @@ impl Builder {
         let input = graph.input();
         let channels_last = input.layout == Layout::Nhwc;
         let mut builder = Builder {
-            ops: vec![Op { kind: Kind::Input, inputs: Vec::new(), tensor: input.name.clone(), channels_last }],
+            ops: vec![Op {
+                kind: Kind::Input,
+                inputs: Vec::new(),
+                tensor: input.name.clone(),
+                channels_last,
+            }],
             by_tensor: HashMap::from([(input.name.clone(), 0)]),
             channels_last: HashSet::new(),
             constant: HashSet::new(),
@@ -122,7 +127,8 @@ impl Builder {
             graph.initializer(name).is_some() || builder.constant.contains(name)
         };
         if node.op_type() == "Constant"
-            || (!node.input.is_empty() && node.input.iter().all(|name| name.is_empty() || is_constant(self, name)))
+            || (!node.input.is_empty()
+                && node.input.iter().all(|name| name.is_empty() || is_constant(self, name)))
         {
             self.constant.extend(node.output.iter().cloned());
             return;
@@ -179,7 +185,8 @@ impl Builder {
 fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool) -> (Kind, bool) {
     match node.op_type() {
         "Conv" => {
-            let shape = node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
+            let shape =
+                node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
             let kernel = match shape.get(2..) {
                 Some(kernel) if !kernel.is_empty() => kernel.to_vec(),
                 _ => ints(node, "kernel_shape")
@@ -192,7 +199,8 @@ fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool
         }
         "Gemm" | "MatMul" if activations == 1 => {
             let transposed = int(node, "transB") == Some(1);
-            let shape = node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
+            let shape =
+                node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
             let outputs = if transposed { shape.first() } else { shape.get(1) }.copied().unwrap_or(0);
             (Kind::Dense { outputs }, false)
         }
@@ -208,7 +216,10 @@ fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool
 }
 
 pub(super) fn ints<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
-    node.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| attribute.ints.as_slice())
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name() == name)
+        .map(|attribute| attribute.ints.as_slice())
 }
 
 pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {

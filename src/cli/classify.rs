@@ -79,8 +79,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         )?,
     };
     let head = Head::load(&head_path)?;
-    let preprocess: Preprocess = serde_json::from_str(&head.provenance.preprocess_json)
-        .with_context(|| format!("the preprocessing recorded in {} is not valid; fit the head again", head_path.display()))?;
+    let preprocess: Preprocess =
+        serde_json::from_str(&head.provenance.preprocess_json).with_context(|| {
+            format!("the preprocessing recorded in {} is not valid; fit the head again", head_path.display())
+        })?;
     let samples = SampleSet::from_paths(&args.images);
     if samples.samples.is_empty() && samples.problems.is_empty() {
         bail!("there is no image to classify in what was named");
@@ -89,8 +91,12 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut printer = Printer::new(args);
     if !samples.samples.is_empty() {
         let (graph, layer) = backbone_of(&head, models, &head_path)?;
-        let mut backbone =
-            Backbone::open(&graph, std::slice::from_ref(&layer), preprocess.size(), &SessionSettings::default())?;
+        let mut backbone = Backbone::open(
+            &graph,
+            std::slice::from_ref(&layer),
+            preprocess.size(),
+            &SessionSettings::default(),
+        )?;
         let decode =
             DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels: args.max_pixels };
         for batch in samples.samples.chunks(BATCH) {
@@ -116,22 +122,35 @@ fn backbone_of(head: &Head, models: &ModelsFolder, path: &std::path::Path) -> an
     let mut readable: Vec<_> = models.manifests()?.into_iter().filter_map(|(_, model)| model.ok()).collect();
     // Of several manifests for one network, the one of the head's own name first.
     readable.sort_by_key(|model| model.name != wanted.model_name);
-    let Some(model) = readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(&wanted.model_sha256))
+    let Some(model) =
+        readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(&wanted.model_sha256))
     else {
         let same_name = readable.iter().find(|model| model.name == wanted.model_name);
         match same_name {
             Some(model) => bail!(
                 "the head {} was fitted on the network {} with SHA-256 {}, but {} in {} is another one (SHA-256 {}); extract and fit again, or bring the right network back",
-                path.display(), wanted.model_name, wanted.model_sha256, model.name, models.path.display(), model.manifest.sha256
+                path.display(),
+                wanted.model_name,
+                wanted.model_sha256,
+                model.name,
+                models.path.display(),
+                model.manifest.sha256
             ),
             None => bail!(
                 "the head {} needs the network {} (SHA-256 {}), which is not in {}; add it with `cnncodes models add FILE`",
-                path.display(), wanted.model_name, wanted.model_sha256, models.path.display()
+                path.display(),
+                wanted.model_name,
+                wanted.model_sha256,
+                models.path.display()
             ),
         }
     };
     let graph = model.open().map_err(|error: ModelError| {
-        anyhow::Error::new(error).context(format!("the head {} needs the network {}", path.display(), model.name))
+        anyhow::Error::new(error).context(format!(
+            "the head {} needs the network {}",
+            path.display(),
+            model.name
+        ))
     })?;
     let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &wanted.tensor)?.clone();
     Ok((graph, layer))
@@ -179,7 +198,10 @@ fn classify(
             image,
             classes: ranked
                 .into_iter()
-                .map(|(class, probability)| Ranked { class: head.model.class_names[class].clone(), probability })
+                .map(|(class, probability)| Ranked {
+                    class: head.model.class_names[class].clone(),
+                    probability,
+                })
                 .collect(),
         })
         .collect();
@@ -209,7 +231,8 @@ impl Printer {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Text => {
-                let width = answer.classes.iter().map(|ranked| ranked.class.chars().count()).max().unwrap_or(0);
+                let width =
+                    answer.classes.iter().map(|ranked| ranked.class.chars().count()).max().unwrap_or(0);
                 writeln!(out, "{}", answer.image)?;
                 for Ranked { class, probability } in &answer.classes {
                     writeln!(out, "  {class:width$}  {:5.1} %", probability * 100.0)?;

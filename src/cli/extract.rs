@@ -88,7 +88,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         &output,
         &ExtractSettings {
             batch_size: usize::from(args.batch_size),
-            decode: DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels: args.max_pixels },
+            decode: DecodeOptions {
+                apply_orientation: preprocess.exif_orientation(),
+                max_pixels: args.max_pixels,
+            },
             threads: args.threads.map(usize::from),
             strict: args.strict,
             fresh: args.fresh,
@@ -148,7 +151,8 @@ fn header(
     Ok(Header {
         model_name: model.name.clone(),
         model_sha256: model.manifest.sha256.clone(),
-        preprocess_json: serde_json::to_string(preprocess).context("the preprocessing cannot be written as JSON")?,
+        preprocess_json: serde_json::to_string(preprocess)
+            .context("the preprocessing cannot be written as JSON")?,
         source: samples.source.clone(),
         class_names: samples.class_names.clone(),
         layers: backbone

@@ -95,8 +95,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     };
     let output = args.output.clone().unwrap_or_else(|| default_output(models, &features, kind_name));
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| anyhow::Error::new(error).context(format!("cannot make the folder {}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            anyhow::Error::new(error).context(format!("cannot make the folder {}", folder.display()))
+        })?;
     }
     let fitted = fit_head(
         &TrainingData {

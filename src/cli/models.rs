@@ -113,7 +113,9 @@ struct Triple([f64; 3]);
 
 fn preset(text: &str) -> Result<Preset, String> {
     match text.parse::<Preset>() {
-        Ok(Preset::Custom) => Err("start from torchvision, keras-caffe or tf and change it with the options".into()),
+        Ok(Preset::Custom) => {
+            Err("start from torchvision, keras-caffe or tf and change it with the options".into())
+        }
         Ok(preset) => Ok(preset),
         Err(error) => Err(error.to_string()),
     }
@@ -121,13 +123,16 @@ fn preset(text: &str) -> Result<Preset, String> {
 
 fn alias(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, layer)) if !name.is_empty() && !layer.is_empty() => Ok((name.to_owned(), layer.to_owned())),
+        Some((name, layer)) if !name.is_empty() && !layer.is_empty() => {
+            Ok((name.to_owned(), layer.to_owned()))
+        }
         _ => Err("an alias is NAME=LAYER".to_owned()),
     }
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
-    let parse = |side: &str| side.parse::<u32>().map_err(|_| "a size is SIDE or WIDTHxHEIGHT in pixels".to_owned());
+    let parse =
+        |side: &str| side.parse::<u32>().map_err(|_| "a size is SIDE or WIDTHxHEIGHT in pixels".to_owned());
     match text.split_once('x') {
         Some((width, height)) => Ok((parse(width)?, parse(height)?)),
         None => parse(text).map(|side| (side, side)),
@@ -319,14 +324,9 @@ fn preprocess(args: &AddArgs, graph: &Graph) -> anyhow::Result<Preprocess> {
 
 /// Puts the network into place and gives its path as the manifest is to have it.
 fn place(args: &AddArgs, graph: &Graph, models: &ModelsFolder, name: &str) -> anyhow::Result<PathBuf> {
-    let source = args
-        .file
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", args.file.display()))?;
-    let folder = models
-        .path
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", models.path.display()))?;
+    let source = args.file.canonicalize().with_context(|| format!("cannot find {}", args.file.display()))?;
+    let folder =
+        models.path.canonicalize().with_context(|| format!("cannot find {}", models.path.display()))?;
     if source.parent() == Some(&folder) {
         return Ok(source.file_name().map(PathBuf::from).unwrap_or(source));
     }
@@ -339,7 +339,11 @@ fn place(args: &AddArgs, graph: &Graph, models: &ModelsFolder, name: &str) -> an
     for weights in graph.external_files() {
         // The graph finds its weights by their place relative to itself.
         let Ok(relative) = weights.strip_prefix(beside) else {
-            bail!("{} keeps weights outside its own folder, in {}; add it without --copy", args.file.display(), weights.display());
+            bail!(
+                "{} keeps weights outside its own folder, in {}; add it without --copy",
+                args.file.display(),
+                weights.display()
+            );
         };
         copy(&weights, &folder.join(relative), args.force)?;
     }

@@ -98,21 +98,35 @@ pub fn extract(
         .thread_name(|index| format!("decode-{index}"))
         .build()?;
     let job = pipeline::Job { samples: &pending, preprocess, settings, pool: &pool };
-    let mut finished = pipeline::run(&job, backbone, writer, |done| progress(Progress { done: known + done, total }))?;
+    let mut finished =
+        pipeline::run(&job, backbone, writer, |done| progress(Progress { done: known + done, total }))?;
     let mut problems = earlier.skipped;
     problems.extend(finished.problems);
     let rows = earlier.done + finished.rows;
     if rows == 0 {
-        let (name, reason) =
-            problems.first().map_or_else(Default::default, |first| (first.name.clone(), first.reason.clone()));
-        return Err(ExtractError::NothingReadable { count: total, source_name: samples.source.clone(), name, reason });
+        let (name, reason) = problems
+            .first()
+            .map_or_else(Default::default, |first| (first.name.clone(), first.reason.clone()));
+        return Err(ExtractError::NothingReadable {
+            count: total,
+            source_name: samples.source.clone(),
+            name,
+            reason,
+        });
     }
     // What the walk could not read comes after what the pipeline could not.
     finished.writer.append(&[], &samples.problems.iter().map(skipped).collect::<Vec<_>>())?;
     problems.extend(samples.problems.iter().cloned());
     finished.writer.finish()?;
     problems.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Summary { path: output.to_path_buf(), rows, resumed: earlier.done, problems, elapsed: start.elapsed(), notes })
+    Ok(Summary {
+        path: output.to_path_buf(),
+        rows,
+        resumed: earlier.done,
+        problems,
+        elapsed: start.elapsed(),
+        notes,
+    })
 }
 
 /// What an interrupted run had done.
@@ -142,13 +156,15 @@ fn open_writer(
             Ok((writer, Earlier::default(), vec![format!("started anew instead of resuming: {why}")]))
         }
         Start::Resumed { done, skipped } if is_beginning_of(samples, &done, &skipped) => {
-            let skipped = skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();
+            let skipped =
+                skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();
             Ok((writer, Earlier { done: done.len(), skipped }, Vec::new()))
         }
         Start::Resumed { .. } => {
             // The lock goes with the writer.
             drop(writer);
-            let note = "started anew instead of resuming: images were added, removed or changed since".to_owned();
+            let note =
+                "started anew instead of resuming: images were added, removed or changed since".to_owned();
             Ok((CodesWriter::create(output, header, options)?, Earlier::default(), vec![note]))
         }
     }

@@ -70,13 +70,14 @@ pub(super) fn run(
             if job.settings.strict
                 && let Some(problem) = problems.first()
             {
-                failure = Some(ExtractError::Strict { name: problem.name.clone(), reason: problem.reason.clone() });
+                failure =
+                    Some(ExtractError::Strict { name: problem.name.clone(), reason: problem.reason.clone() });
             }
             done += rows.len() + problems.len();
             let mut layers = vec![Vec::new(); backbone.taps().len()];
             if !rows.is_empty()
-                && let Err(error) =
-                    backbone.run(&images[..rows.len() * image_len], |layer, codes| layers[layer] = codes.to_vec())
+                && let Err(error) = backbone
+                    .run(&images[..rows.len() * image_len], |layer, codes| layers[layer] = codes.to_vec())
             {
                 failure = Some(error.into());
                 break;
@@ -130,7 +131,8 @@ fn prepare_all<'a>(
             match outcome {
                 Ok(sha256) => {
                     if rows.len() != index {
-                        images.copy_within(index * image_len..(index + 1) * image_len, rows.len() * image_len);
+                        images
+                            .copy_within(index * image_len..(index + 1) * image_len, rows.len() * image_len);
                     }
                     rows.push((*sample, sha256));
                 }
@@ -174,7 +176,12 @@ fn write_all(
     for batch in queue {
         let codes: Vec<Vec<&[f32]>> = (0..batch.rows.len())
             .map(|row| {
-                batch.layers.iter().zip(widths).map(|(layer, &width)| &layer[row * width..][..width]).collect()
+                batch
+                    .layers
+                    .iter()
+                    .zip(widths)
+                    .map(|(layer, &width)| &layer[row * width..][..width])
+                    .collect()
             })
             .collect();
         let rows: Vec<Row<'_>> = batch

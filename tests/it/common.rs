@@ -1,0 +1,47 @@
+//! What several tests need: fixtures, the program, drawn pictures, and the shared photos where there are any.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use cnncodes::demo;
+
+/// A file of the repository's `tests` folder.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// The program, to be run in `folder`.
+pub fn cnncodes(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("cnncodes").unwrap();
+    command.current_dir(folder);
+    command
+}
+
+/// The folder of photos and networks that `CNNCODES_ASSETS` names; says so loudly where it is not set.
+pub fn assets(test: &str) -> Option<PathBuf> {
+    match std::env::var_os("CNNCODES_ASSETS") {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => {
+            eprintln!("SKIPPED: {test}: CNNCODES_ASSETS does not name a folder of photos and networks");
+            None
+        }
+    }
+}
+
+/// A folder with `data/CLASS/*.jpg`, `image.jpg` and the embedded network with its manifest in `models/`.
+pub fn workspace(per_class: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    demo::write_folder(folder.path(), per_class, 0).unwrap();
+    add_demo_network(folder.path());
+    folder
+}
+
+/// Puts the embedded network into `folder/models`.
+pub fn add_demo_network(folder: &Path) {
+    std::fs::create_dir_all(folder.join("models")).unwrap();
+    std::fs::write(folder.join("models/demo-vgg.onnx"), demo::MODEL).unwrap();
+    cnncodes(folder)
+        .args(["models", "add", "models/demo-vgg.onnx", "--preprocess", "tf", "--stretch"])
+        .assert()
+        .success();
+}

@@ -1,0 +1,206 @@
+//! The layer catalogue and the truncated graphs, against ONNX Runtime's own activations on the uncut graphs
+//! (`scripts/make_graph_fixtures.py`).
+
+use std::collections::{BTreeMap, HashSet};
+
+use cnncodes::backbone::{Backbone, Catalogue, Graph, Layer, SessionSettings};
+use cnncodes::images::Layout;
+use serde_json::Value;
+
+use crate::common::fixture;
+
+const SIDE: usize = 32;
+
+fn graph(name: &str) -> Graph {
+    Graph::open(&fixture("fixtures/graphs").join(format!("{name}.onnx"))).unwrap()
+}
+
+fn catalogue(graph: &Graph) -> Catalogue {
+    Catalogue::of(graph, &BTreeMap::new())
+}
+
+fn references() -> serde_json::Map<String, Value> {
+    let text = std::fs::read_to_string(fixture("reference/graphs.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The two seeded images in the layout of `graph`.
+fn images(graph: &Graph) -> Vec<f32> {
+    let bytes = std::fs::read(fixture("fixtures/graphs/images.f32")).unwrap();
+    let nchw: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    if graph.input().layout == Layout::Nchw {
+        return nchw;
+    }
+    let pixels = SIDE * SIDE;
+    (0..nchw.len())
+        .map(|index| {
+            let (image, pixel, channel) = (index / (3 * pixels), index / 3 % pixels, index % 3);
+            nchw[image * 3 * pixels + channel * pixels + pixel]
+        })
+        .collect()
+}
+
+fn open(graph: &Graph, layers: &[Layer]) -> Backbone {
+    Backbone::open(graph, layers, (SIDE as u32, SIDE as u32), &SessionSettings { threads: Some(1) }).unwrap()
+}
+
+/// Activations of `layers` for the two images: one vector a layer.
+fn activations(graph: &Graph, layers: &[Layer]) -> Vec<Vec<f32>> {
+    let mut codes = vec![Vec::new(); layers.len()];
+    open(graph, layers).run(&images(graph), |layer, rows| codes[layer] = rows.to_vec()).unwrap();
+    codes
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn every_layer_of_every_exporters_style_has_the_activations_of_the_uncut_graph() {
+    for (name, expected) in &references() {
+        let graph = graph(name);
+        let catalogue = catalogue(&graph);
+        let expected = expected.as_object().unwrap();
+        let names: Vec<&str> = catalogue.layers.iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!(names, expected.keys().map(String::as_str).collect::<Vec<_>>(), "{name}");
+        for (layer, codes) in catalogue.layers.iter().zip(activations(&graph, &catalogue.layers)) {
+            let reference = &expected[&layer.name];
+            assert_eq!(layer.tensor, reference["tensor"].as_str().unwrap(), "{name} {}", layer.name);
+            let width = codes.len() / 2;
+            assert_eq!(width as u64, reference["width"].as_u64().unwrap(), "{name} {}", layer.name);
+            for (image, row) in codes.chunks(width).enumerate() {
+                let sum: f64 = row.iter().map(|&x| f64::from(x)).sum();
+                let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
+                let close = |found: f64, wanted: f64| (found - wanted).abs() <= 1e-4 * (1.0 + wanted.abs());
+                assert!(close(sum, numbers(&reference["sums"])[image]), "{name} {} {sum}", layer.name);
+                assert!(close(squares, numbers(&reference["squares"])[image]), "{name} {}", layer.name);
+                assert!(
+                    close(row[width - 1].into(), numbers(&reference["last"])[image]),
+                    "{name} {}",
+                    layer.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn names_of_three_worlds_find_one_layer() {
+    for name in ["vgg16", "vgg16_bn", "vgg16_nhwc"] {
+        let graph = graph(name);
+        let catalogue = catalogue(&graph);
+        let fc7 = catalogue.find(name, "fc7").unwrap();
+        for alias in ["fc2", "classifier.4", "penultimate", "FC7", fc7.tensor.as_str()] {
+            assert_eq!(catalogue.find(name, alias).unwrap(), fc7, "{name} {alias}");
+        }
+        assert_eq!(catalogue.find(name, "block3_conv2").unwrap().name, "conv3_2");
+        assert_eq!(catalogue.find(name, "block5_pool").unwrap().name, "pool5");
+        assert_eq!(catalogue.architecture.as_deref(), Some("VGG16"));
+    }
+    // torchvision's module numbers, which batch normalisation shifts.
+    assert_eq!(catalogue(&graph("vgg16")).find("", "features.29").unwrap().name, "conv5_3");
+    assert_eq!(catalogue(&graph("vgg16")).find("", "features.30").unwrap().name, "pool5");
+    assert_eq!(catalogue(&graph("vgg16_bn")).find("", "features.42").unwrap().name, "conv5_3");
+    assert_eq!(catalogue(&graph("vgg16_bn")).find("", "features.43").unwrap().name, "pool5");
+    for name in ["resnet50_v1", "resnet50_v15", "resnet50_nhwc"] {
+        let catalogue = catalogue(&graph(name));
+        for (alias, canonical) in [
+            ("conv2_block1_out", "res2a"),
+            ("layer3.5", "res4f"),
+            ("conv5_block3_out", "res5c"),
+            ("avg_pool", "pool5"),
+            ("penultimate", "pool5"),
+            ("fc", "fc1000"),
+        ] {
+            assert_eq!(catalogue.find(name, alias).unwrap().name, canonical, "{name} {alias}");
+        }
+    }
+}
+
+#[test]
+fn where_a_resnet_strides_is_told_by_its_form() {
+    let architecture = |name: &str| catalogue(&graph(name)).architecture.unwrap();
+    assert_eq!(architecture("resnet50_v1"), "ResNet50, stride in the 1x1 convolutions");
+    assert_eq!(architecture("resnet50_nhwc"), "ResNet50, stride in the 1x1 convolutions");
+    assert_eq!(architecture("resnet50_v15"), "ResNet50, stride in the 3x3 convolutions (v1.5)");
+}
+
+#[test]
+fn no_alias_names_two_layers() {
+    for name in references().keys() {
+        let catalogue = catalogue(&graph(name));
+        let mut seen = HashSet::new();
+        for layer in &catalogue.layers {
+            for name in std::iter::once(&layer.name).chain(&layer.aliases) {
+                assert!(seen.insert(name.clone()), "{name} names two layers");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_graph_holds_nothing_above_the_cut() {
+    let graph = graph("vgg16");
+    let catalogue = catalogue(&graph);
+    let tensor = |name: &str| catalogue.find("vgg16", name).unwrap().tensor.clone();
+    let whole = graph.truncate(&[&tensor("prob")]).unwrap();
+    let cut = graph.truncate(&[&tensor("pool1")]).unwrap();
+    // Two convolutions with a ReLU each, and the pool.
+    assert_eq!(cut.nodes, 5);
+    // conv1_1: 4 x 3 x 3 x 3 weights and 4 biases; conv1_2: 4 x 4 x 3 x 3 and 4. The rest is the graph itself.
+    let weights = 4 * (108 + 4 + 144 + 4);
+    assert!((weights..weights + 1200).contains(&cut.bytes.len()), "{}", cut.bytes.len());
+    assert!(whole.bytes.len() > 4 * cut.bytes.len());
+    assert_eq!(whole.nodes, graph.nodes().len());
+}
+
+#[test]
+fn layers_tapped_together_equal_layers_tapped_alone() {
+    let graph = graph("vgg16_nhwc");
+    let catalogue = catalogue(&graph);
+    let layers: Vec<Layer> =
+        ["fc7", "pool2", "conv4_1"].map(|name| catalogue.find("", name).unwrap().clone()).into();
+    let together = activations(&graph, &layers);
+    for (layer, expected) in layers.iter().zip(&together) {
+        let alone = &activations(&graph, std::slice::from_ref(layer))[0];
+        let difference =
+            alone.iter().zip(expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+        assert!(difference < 1e-5, "{} differs by {difference}", layer.name);
+    }
+}
+
+#[test]
+fn a_graph_with_a_fixed_batch_takes_any_number_of_images() {
+    let graph = graph("vgg11_batch1");
+    assert_eq!(graph.input().batch, Some(1));
+    let layer = catalogue(&graph).find("", "fc6").unwrap().clone();
+    let mut backbone = open(&graph, std::slice::from_ref(&layer));
+    let images = images(&graph);
+    let mut three = images.clone();
+    three.extend_from_slice(&images[..backbone.image_len()]);
+    let mut rows = Vec::new();
+    backbone.run(&three, |_, codes| rows = codes.to_vec()).unwrap();
+    let width = backbone.taps()[0].width();
+    assert_eq!(rows.len(), 3 * width);
+    assert_eq!(rows[..width], rows[2 * width..], "the first and the third image are the same");
+    assert_ne!(rows[..width], rows[width..2 * width]);
+}
+
+#[test]
+fn external_weights_count_towards_the_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["vgg11_external.onnx", "vgg11_external.weights"] {
+        std::fs::copy(fixture("fixtures/graphs").join(file), folder.path().join(file)).unwrap();
+    }
+    let path = folder.path().join("vgg11_external.onnx");
+    let before = Graph::open(&path).unwrap().sha256().to_owned();
+    assert_eq!(before, graph("vgg11_external").sha256());
+    let weights = folder.path().join("vgg11_external.weights");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    assert_ne!(Graph::open(&path).unwrap().sha256(), before);
+    std::fs::remove_file(&weights).unwrap();
+    let message = Graph::open(&path).unwrap_err().to_string();
+    assert!(message.contains("vgg11_external.weights"), "{message}");
+}

@@ -1,0 +1,5 @@
+//! Integration tests: the library's rooms together, and the program as its users run it.
+
+mod codes_h5py;
+mod common;
+mod graphs;
