@@ -76,19 +76,22 @@ impl Catalogue {
     /// # Errors
     /// There is none; the error offers the nearest names. `model` is for that message.
     pub fn find(&self, model: &str, wanted: &str) -> Result<&Layer, NoSuchLayer> {
-        let all = || self.layers.iter().chain(&self.others);
         if wanted == PENULTIMATE
             && let Some(layer) = self.penultimate()
         {
             return Ok(layer);
         }
-        if let Some(layer) = all()
-            .find(|layer| layer.name == wanted)
-            .or_else(|| all().find(|layer| layer.aliases.iter().any(|alias| alias == wanted)))
-            .or_else(|| all().find(|layer| layer.tensor == wanted))
-            .or_else(|| all().find(|layer| layer.name.eq_ignore_ascii_case(wanted)))
-        {
-            return Ok(layer);
+        for layers in [&self.layers, &self.others] {
+            if let Some(layer) = layers
+                .iter()
+                .find(|layer| layer.name == wanted)
+                .or_else(|| layers.iter().find(|layer| layer.aliases.iter().any(|alias| alias == wanted)))
+                .or_else(|| layers.iter().find(|layer| layer.tensor == wanted))
+                .or_else(|| layers.iter().find(|layer| layer.name.eq_ignore_ascii_case(wanted)))
+            {
+                // An ONNX name of a layer that has a canonical one finds that.
+                return Ok(self.layers.iter().find(|listed| listed.tensor == layer.tensor).unwrap_or(layer));
+            }
         }
         Err(NoSuchLayer { model: model.to_owned(), wanted: wanted.to_owned(), nearest: self.nearest(wanted) })
     }

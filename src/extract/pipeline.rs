@@ -66,12 +66,12 @@ pub(super) fn run(
 
         let mut done = 0;
         let mut failure = None;
-        for Prepared { images, rows, problems } in prepared_out {
+        for Prepared { images, rows, mut problems } in prepared_out {
             if job.settings.strict
-                && let Some(problem) = problems.first()
+                && let Some(Problem { name, reason }) = problems.pop()
             {
-                failure =
-                    Some(ExtractError::Strict { name: problem.name.clone(), reason: problem.reason.clone() });
+                // The image is not recorded as skipped: once it is mended or removed, the run goes on from here.
+                failure = Some(ExtractError::Strict { name, reason });
             }
             done += rows.len() + problems.len();
             let mut layers = vec![Vec::new(); backbone.taps().len()];
@@ -136,10 +136,16 @@ fn prepare_all<'a>(
                     }
                     rows.push((*sample, sha256));
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    problems.push(problem);
+                    if job.settings.strict {
+                        break;
+                    }
+                }
             }
         }
-        if out.send(Prepared { images, rows, problems }).is_err() {
+        let stopped = job.settings.strict && !problems.is_empty();
+        if out.send(Prepared { images, rows, problems }).is_err() || stopped {
             return;
         }
     }
