@@ -6,6 +6,7 @@
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
 mod error;
+mod journal;
 mod lock;
 mod reader;
 pub mod schema;

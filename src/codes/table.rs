@@ -1,55 +1,63 @@
 //! The HDF5 objects of a partial file, and the order in which they are written.
 //!
-//! HDF5 does not write its metadata atomically. A kill in the middle of a flush that rearranges them (new
-//! chunks in a dataset's index, a grown file) can make a file unreadable. Here nothing is rearranged while
+//! HDF5 does not write its metadata atomically: a kill in the middle of a flush that rearranges them can make
+//! a file unreadable, or one on which the library itself hangs or crashes. Therefore no metadata change while
 //! rows are written:
 //!
-//! 1. Space for the expected rows is reserved at the start, when there is nothing to lose ([`Table::reserve`]).
-//!    From then on a row is written into chunks that the index knows already. New strings go to the file's
-//!    heap, which only grows.
-//! 2. Before a flush the file is lengthened to the end that HDF5 is going to state ([`Table::commit`]), so
-//!    that it is never shorter than it says.
-//! 3. The row count, an attribute of fixed size and place, is written by a second flush, after the first has
-//!    brought all its rows to the disk.
-//!
-//! More rows than were expected, or many skipped images, make the index grow now and then; only within that
-//! flush of a fraction of a millisecond is a kill dangerous.
+//! 1. Space for all rows is reserved at the start, under another name, when there is nothing to lose
+//!    ([`Table::create`]). From then on a row is written into chunks that the file's index knows already.
+//!    If a resumed run has to reserve more, it does so in a copy.
+//! 2. Strings, and what is safe, go to the [`Journal`]; a commit is written there after all its rows have been
+//!    brought to the disk ([`Table::commit`]).
+//! 3. The strings go into the file at its end ([`Table::finish`]). That only adds to what is there: the rows
+//!    stay readable at every step of it.
+//! 4. Before a flush the file is lengthened to the end that HDF5 is going to state, so that it is never shorter
+//!    than it says.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use hdf5_metno::dataset::{AllocTime, FillTime};
 use hdf5_metno::types::VarLenUnicode;
 use hdf5_metno::{Attribute, Dataset, Extents, File, Group, H5Type};
-use hdf5_metno_sys::h5d::{H5Dread_chunk1, H5Dwrite_chunk};
+use hdf5_metno_sys::h5d::H5Dwrite_chunk;
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
+use super::Skipped;
+use super::journal::{Journal, Record};
 use super::schema::{self, Header};
-use super::strings::Sha256Hex;
+use super::strings::{Sha256Hex, to_hdf5};
 
 /// Size of a layer's chunk, if a row is not larger.
 const LAYER_CHUNK_BYTES: usize = 512 << 10;
 /// Size of a chunk of names, labels and the like.
 const COLUMN_CHUNK_BYTES: usize = 64 << 10;
-/// Chunks are no longer than the expected rows, but no shorter than this, in case more come.
+/// Chunks are no longer than the expected rows, but no shorter than this, in case a resumed run has more.
 const MIN_CHUNK_ROWS: usize = 64;
-/// Skipped images for which space is added at a time.
-const ERROR_STEP: usize = 1024;
-/// Rows that are added at least when more come than were expected.
-const GROWTH_ROWS: usize = 1024;
+/// Skipped images for which space is reserved.
+const EXPECTED_ERRORS: usize = 1024;
+/// Strings that are converted at a time, to bound what a million names need.
+const STRING_BATCH: usize = 1 << 16;
 /// Bytes of a reference to a variable-length string in the file: length, heap address and index.
 const STRING_REFERENCE: usize = 16;
 
-/// What an append writes, already in HDF5's terms: one element a row in each column.
-pub(super) struct Batch {
-    pub names: Vec<VarLenUnicode>,
-    pub labels: Vec<i64>,
-    pub sha256: Vec<Sha256Hex>,
+/// The files of an unfinished output.
+pub(super) struct Paths {
+    pub(super) partial: PathBuf,
+    pub(super) journal: PathBuf,
+    /// The partial file's name until its space is reserved.
+    pub(super) reserving: PathBuf,
+}
+
+/// What an append writes, checked: one element a row in each column.
+pub(super) struct Batch<'a> {
+    pub(super) names: Vec<&'a str>,
+    pub(super) labels: Vec<i64>,
+    pub(super) sha256: Vec<Sha256Hex>,
     /// One matrix a layer, row by row.
-    pub codes: Vec<Vec<f32>>,
-    pub error_names: Vec<VarLenUnicode>,
-    pub error_reasons: Vec<VarLenUnicode>,
+    pub(super) codes: Vec<Vec<f32>>,
+    pub(super) skipped: &'a [Skipped],
 }
 
 /// An open partial file. `Err` from any method that writes means that the file must be [`Table::abandon`]ed.
@@ -59,10 +67,10 @@ pub(super) struct Table {
     file: File,
     /// The same file, opened beside HDF5 to set its length and to bring it to the disk.
     plain: fs::File,
+    journal: Journal,
     rows: usize,
-    error_rows: usize,
+    skipped: usize,
     capacity: usize,
-    error_capacity: usize,
 }
 
 /// The objects of the file that are written to after it is made.
@@ -107,10 +115,15 @@ impl From<TableError> for Box<dyn std::error::Error + Send + Sync> {
 
 impl Table {
     /// Makes the file anew, replacing what is there, with space for `expected` rows, and commits it empty.
-    pub(super) fn create(path: &Path, header: &Header, expected: usize) -> Result<Self, TableError> {
-        let file = super::reader::without_hdf5_locks().create(path)?;
-        // The library makes a file with the usual permissions; opening it again follows the same path.
-        let plain = fs::OpenOptions::new().write(true).open(path)?;
+    pub(super) fn create(paths: &Paths, header: &Header, expected: usize) -> Result<Self, TableError> {
+        // The old file goes before its journal, so that no journal is taken for that of another file.
+        match fs::remove_file(&paths.partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let journal = Journal::create(&paths.journal)?;
+        let file = super::reader::without_hdf5_locks().create(&paths.reserving)?;
+        let plain = fs::OpenOptions::new().write(true).open(&paths.reserving)?;
         header.write(&file)?;
         file.create_group(schema::LAYERS)?;
         file.create_group(schema::ERRORS)?;
@@ -137,28 +150,39 @@ impl Table {
             names: new_strings(&file, schema::IMAGE_NAMES, expected)?,
             labels: new_column::<i64>(&file, schema::LABELS, expected)?,
             sha256: new_column::<Sha256Hex>(&file, schema::SHA256, expected)?,
-            error_names: new_strings(&file, schema::ERROR_NAME, ERROR_STEP)?,
-            error_reasons: new_strings(&file, schema::ERROR_REASON, ERROR_STEP)?,
+            error_names: new_strings(&file, schema::ERROR_NAME, EXPECTED_ERRORS)?,
+            error_reasons: new_strings(&file, schema::ERROR_REASON, EXPECTED_ERRORS)?,
             rows: new_count(&file, schema::ROWS)?,
             error_rows: new_count(&file, schema::ERROR_ROWS)?,
             complete,
         };
-        let mut table = Self { objects, file, plain, rows: 0, error_rows: 0, capacity: 0, error_capacity: 0 };
-        table.reserve(expected, ERROR_STEP)?;
+        let mut table = Self { objects, file, plain, journal, rows: 0, skipped: 0, capacity: 0 };
+        table.objects.resize_errors(EXPECTED_ERRORS)?;
+        table.reserve(expected)?;
         table.commit()?;
+        fs::rename(&paths.reserving, &paths.partial)?;
         Ok(table)
     }
 
-    /// Goes on with an open, checked file after its first `rows` rows and `error_rows` skipped images.
-    pub(super) fn resume(
-        path: &Path,
-        file: File,
-        layers: Vec<Dataset>,
-        rows: usize,
-        error_rows: usize,
-        expected: usize,
-    ) -> Result<Self, TableError> {
+    /// Goes on with a checked file after the rows that its journal has recorded.
+    pub(super) fn resume(paths: &Paths, record: &Record, expected: usize) -> Result<Self, TableError> {
+        let mut table = Self::open(&paths.partial, paths, record)?;
+        if expected > table.capacity {
+            drop(table);
+            fs::copy(&paths.partial, &paths.reserving)?;
+            table = Self::open(&paths.reserving, paths, record)?;
+            table.reserve(expected)?;
+            table.plain.sync_data()?;
+            fs::rename(&paths.reserving, &paths.partial)?;
+        }
+        Ok(table)
+    }
+
+    fn open(path: &Path, paths: &Paths, record: &Record) -> Result<Self, TableError> {
+        let journal = Journal::resume(&paths.journal, record)?;
         let plain = fs::OpenOptions::new().write(true).open(path)?;
+        let file = super::reader::without_hdf5_locks().open_rw(path)?;
+        let layers = schema::layer_datasets(&file)?;
         let objects = Objects {
             layers,
             names: file.dataset(schema::IMAGE_NAMES)?,
@@ -170,17 +194,16 @@ impl Table {
             error_rows: file.attr(schema::ERROR_ROWS)?,
             complete: file.attr(schema::COMPLETE)?,
         };
-        forget_strings_after(&objects.names, rows)?;
-        forget_strings_after(&objects.error_names, error_rows)?;
-        forget_strings_after(&objects.error_reasons, error_rows)?;
-        let shortest = |lengths: &mut dyn Iterator<Item = usize>| lengths.min().unwrap_or(0);
-        let capacity = shortest(&mut objects.per_row().map(|dataset| dataset.shape()[0]));
-        let error_capacity = shortest(&mut objects.per_error().map(|dataset| dataset.size()));
-        // A run killed between finishing the file and renaming it leaves it marked as complete.
+        // A run killed while it was finishing leaves strings, or references to them, and may have marked the
+        // file as complete.
+        for dataset in [&objects.names, &objects.error_names, &objects.error_reasons] {
+            forget_strings(dataset)?;
+        }
         objects.complete.write_scalar(&0_u8)?;
-        let mut table = Self { objects, file, plain, rows, error_rows, capacity, error_capacity };
-        table.reserve(expected, 0)?;
-        table.commit()?;
+        let capacity = objects.per_row().map(|dataset| dataset.shape()[0]).min().unwrap_or(0);
+        let (rows, skipped) = (record.names.len(), record.skipped.len());
+        let mut table = Self { objects, file, plain, journal, rows, skipped, capacity };
+        table.flush()?;
         Ok(table)
     }
 
@@ -189,32 +212,28 @@ impl Table {
         self.rows
     }
 
-    /// Appends without committing.
-    pub(super) fn append(&mut self, batch: &Batch) -> Result<(), TableError> {
+    /// Rows for which there is space.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Appends without committing; the rows must fit into the capacity.
+    pub(super) fn append(&mut self, batch: &Batch<'_>) -> Result<(), TableError> {
         let end = self.rows + batch.names.len();
-        let error_end = self.error_rows + batch.error_names.len();
-        if end > self.capacity || error_end > self.error_capacity {
-            // What was appended so far must not depend on the rearrangement that comes now.
-            self.commit()?;
-            let rows = if end > self.capacity { end + (end / 2).max(GROWTH_ROWS) } else { 0 };
-            self.reserve(rows, error_end.next_multiple_of(ERROR_STEP))?;
-        }
-        let (to, rows, errors) = (&self.objects, self.rows..end, self.error_rows..error_end);
+        let (to, rows) = (&self.objects, self.rows..end);
         if !rows.is_empty() {
             for (dataset, codes) in to.layers.iter().zip(&batch.codes) {
                 let codes = ArrayView2::from_shape((rows.len(), codes.len() / rows.len()), codes)
                     .map_err(hdf5_metno::Error::from)?;
                 dataset.write_slice(codes, s![rows.clone(), ..])?;
             }
-            to.names.write_slice(&batch.names, rows.clone())?;
             to.labels.write_slice(&batch.labels, rows.clone())?;
             to.sha256.write_slice(&batch.sha256, rows)?;
         }
-        if !errors.is_empty() {
-            to.error_names.write_slice(&batch.error_names, errors.clone())?;
-            to.error_reasons.write_slice(&batch.error_reasons, errors)?;
-        }
-        (self.rows, self.error_rows) = (end, error_end);
+        batch.names.iter().try_for_each(|name| self.journal.add_image(name))?;
+        batch.skipped.iter().try_for_each(|image| self.journal.add_skipped(image))?;
+        self.rows = end;
+        self.skipped += batch.skipped.len();
         Ok(())
     }
 
@@ -222,16 +241,22 @@ impl Table {
     pub(super) fn commit(&mut self) -> Result<(), TableError> {
         self.flush()?;
         self.plain.sync_data()?;
-        self.objects.rows.write_scalar(&(self.rows as i64))?;
-        self.objects.error_rows.write_scalar(&(self.error_rows as i64))?;
-        self.flush()
+        Ok(self.journal.commit(self.rows, self.skipped)?)
     }
 
-    /// Commits, cuts the reserved space off and marks the file as complete; only [`Table::close`] may follow.
-    pub(super) fn finish(&mut self) -> Result<(), TableError> {
+    /// Commits, writes the strings from the journal, cuts the reserved space off and marks the file as
+    /// complete; only [`Table::close`] may follow.
+    pub(super) fn finish(&mut self, paths: &Paths) -> Result<(), TableError> {
         self.commit()?;
-        self.objects.resize(self.rows)?;
-        self.objects.resize_errors(self.error_rows)?;
+        let record = Record::read(&paths.journal)?;
+        let to = &self.objects;
+        to.resize(record.names.len())?;
+        to.resize_errors(record.skipped.len())?;
+        write_strings(&to.names, record.names.iter().map(String::as_str))?;
+        write_strings(&to.error_names, record.skipped.iter().map(|image| image.name.as_str()))?;
+        write_strings(&to.error_reasons, record.skipped.iter().map(|image| image.reason.as_str()))?;
+        to.rows.write_scalar(&(record.names.len() as i64))?;
+        to.error_rows.write_scalar(&(record.skipped.len() as i64))?;
         self.flush()?;
         self.objects.complete.write_scalar(&1_u8)?;
         self.flush()
@@ -258,15 +283,9 @@ impl Table {
         }
     }
 
-    fn reserve(&mut self, rows: usize, error_rows: usize) -> Result<(), TableError> {
-        if rows > self.capacity {
-            self.objects.resize(rows)?;
-            self.capacity = rows;
-        }
-        if error_rows > self.error_capacity {
-            self.objects.resize_errors(error_rows)?;
-            self.error_capacity = error_rows;
-        }
+    fn reserve(&mut self, rows: usize) -> Result<(), TableError> {
+        self.objects.resize(rows)?;
+        self.capacity = rows;
         self.flush()
     }
 
@@ -341,40 +360,41 @@ fn new_count(file: &File, name: &str) -> hdf5_metno::Result<Attribute> {
     Ok(attribute)
 }
 
-/// Nulls the references of a column of strings after its first `rows` elements.
-///
-/// They may stem from a killed run and point to strings that never reached the disk; HDF5 would follow and
-/// free them before it overwrites them, and fail. The chunks are rewritten in place, past that machinery.
-fn forget_strings_after(dataset: &Dataset, rows: usize) -> hdf5_metno::Result<()> {
-    let chunk = dataset.chunk().and_then(|chunk| chunk.first().copied()).unwrap_or(0);
-    if chunk == 0 {
-        return Err("the dataset of strings is not chunked".into());
-    }
-    let mut bytes = vec![0_u8; chunk * STRING_REFERENCE];
-    let first = rows - rows % chunk;
-    for start in (first..dataset.size()).step_by(chunk) {
-        let offset = start as hdf5_metno_sys::h5::hsize_t;
-        let kept = rows.saturating_sub(start) * STRING_REFERENCE;
-        bytes.fill(0);
-        let _library = hdf5_metno_sys::LOCK.lock();
-        let mut filters = 0_u32;
-        // SAFETY: the library is locked, the id is that of an open one-dimensional dataset, `offset` has its
-        // one dimension, and `bytes` is as large as one of its chunks: no filters, 16 bytes an element.
-        unsafe {
-            if kept > 0 {
-                let buffer = bytes.as_mut_ptr().cast();
-                check(H5Dread_chunk1(dataset.id(), H5P_DEFAULT, &offset, &mut filters, buffer))?;
-                bytes[kept..].fill(0);
-            }
-            let (size, buffer) = (bytes.len(), bytes.as_ptr().cast());
-            check(H5Dwrite_chunk(dataset.id(), H5P_DEFAULT, 0, &offset, size, buffer))?;
-        }
+/// Writes a whole column of strings that has the right length already.
+fn write_strings<'a>(dataset: &Dataset, texts: impl Iterator<Item = &'a str>) -> hdf5_metno::Result<()> {
+    let mut texts = texts.peekable();
+    let mut start = 0;
+    while texts.peek().is_some() {
+        let batch: Option<Vec<_>> = texts.by_ref().take(STRING_BATCH).map(to_hdf5).collect();
+        let batch = batch.ok_or("a string holds a NUL")?;
+        dataset.write_slice(&batch, start..start + batch.len())?;
+        start += batch.len();
     }
     Ok(())
 }
 
-fn check(status: hdf5_metno_sys::h5::herr_t) -> hdf5_metno::Result<()> {
-    if status < 0 { Err(hdf5_metno::Error::query()?) } else { Ok(()) }
+/// Nulls all references of a column of strings.
+///
+/// They may stem from a killed run and point to strings that never reached the disk; HDF5 would follow and
+/// free them before it overwrites them, and fail. The chunks are rewritten in place, past that machinery.
+fn forget_strings(dataset: &Dataset) -> hdf5_metno::Result<()> {
+    let chunk = dataset.chunk().and_then(|chunk| chunk.first().copied()).unwrap_or(0);
+    if chunk == 0 {
+        return Err("the dataset of strings is not chunked".into());
+    }
+    let nulls = vec![0_u8; chunk * STRING_REFERENCE];
+    let (size, buffer) = (nulls.len(), nulls.as_ptr().cast());
+    for start in (0..dataset.size()).step_by(chunk) {
+        let offset = start as hdf5_metno_sys::h5::hsize_t;
+        let _library = hdf5_metno_sys::LOCK.lock();
+        // SAFETY: the library is locked, the id is that of an open one-dimensional dataset, `offset` has its
+        // one dimension, and `buffer` is as large as one of its chunks: no filters, 16 bytes an element.
+        let status = unsafe { H5Dwrite_chunk(dataset.id(), H5P_DEFAULT, 0, &offset, size, buffer) };
+        if status < 0 {
+            return Err(hdf5_metno::Error::query()?);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(unix)]
