@@ -8,6 +8,7 @@
 mod error;
 mod journal;
 mod lock;
+mod objects;
 mod reader;
 pub mod schema;
 mod strings;

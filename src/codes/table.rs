@@ -17,30 +17,16 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use hdf5_metno::dataset::{AllocTime, FillTime};
-use hdf5_metno::types::VarLenUnicode;
-use hdf5_metno::{Attribute, Dataset, Extents, File, Group, H5Type};
-use hdf5_metno_sys::h5d::H5Dwrite_chunk;
+use hdf5_metno::File;
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
 use super::Skipped;
 use super::journal::{Journal, Record};
-use super::schema::{self, Header};
-use super::strings::{Sha256Hex, to_hdf5};
-
-/// Size of a layer's chunk, if a row is not larger.
-const LAYER_CHUNK_BYTES: usize = 512 << 10;
-/// Size of a chunk of names, labels and the like.
-const COLUMN_CHUNK_BYTES: usize = 64 << 10;
-/// Chunks are no longer than the expected rows, but no shorter than this, in case a resumed run has more.
-const MIN_CHUNK_ROWS: usize = 64;
-/// Skipped images for which space is reserved.
-const EXPECTED_ERRORS: usize = 1024;
-/// Strings that are converted at a time, to bound what a million names need.
-const STRING_BATCH: usize = 1 << 16;
-/// Bytes of a reference to a variable-length string in the file: length, heap address and index.
-const STRING_REFERENCE: usize = 16;
+use super::objects::{Objects, forget_strings, write_strings};
+use super::reader::without_hdf5_locks;
+use super::schema::Header;
+use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
 pub(super) struct Paths {
@@ -71,19 +57,6 @@ pub(super) struct Table {
     rows: usize,
     skipped: usize,
     capacity: usize,
-}
-
-/// The objects of the file that are written to after it is made.
-struct Objects {
-    layers: Vec<Dataset>,
-    names: Dataset,
-    labels: Dataset,
-    sha256: Dataset,
-    error_names: Dataset,
-    error_reasons: Dataset,
-    rows: Attribute,
-    error_rows: Attribute,
-    complete: Attribute,
 }
 
 /// HDF5's error, or that of the plain file beside it.
@@ -121,45 +94,24 @@ impl Table {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let journal = Journal::create(&paths.journal)?;
-        let file = super::reader::without_hdf5_locks().create(&paths.reserving)?;
+        Journal::create(&paths.journal)?;
+        let file = without_hdf5_locks().create(&paths.reserving)?;
         let plain = fs::OpenOptions::new().write(true).open(&paths.reserving)?;
-        header.write(&file)?;
-        file.create_group(schema::LAYERS)?;
-        file.create_group(schema::ERRORS)?;
-        let mut layers = Vec::with_capacity(header.layers.len());
-        for (index, layer) in header.layers.iter().enumerate() {
-            let width = layer.width().ok_or_else(|| hdf5_metno::Error::from("a layer is too wide"))?;
-            let rows = chunk_rows(LAYER_CHUNK_BYTES, width * size_of::<f32>(), expected);
-            let dataset = new_dataset::<f32>(
-                &file,
-                &schema::layer_path(&layer.name),
-                (0.., width).into(),
-                &[rows, width],
-                FillTime::Never,
-            )?;
-            layer.write(&dataset, index)?;
-            layers.push(dataset);
+        let made = Objects::create(&file, header, expected).map_err(TableError::from);
+        if let Err(error) = made.and_then(|()| flush(&file, &plain)) {
+            discard(file, None);
+            // Best effort: the next run replaces it.
+            let _ = fs::remove_file(&paths.reserving);
+            return Err(error);
         }
-        let primary = format!("/{}", schema::layer_path(&header.layers[0].name));
-        file.link_soft(&primary, schema::FEATURES)?;
-        let complete = file.new_attr::<u8>().create(schema::COMPLETE)?;
-        complete.write_scalar(&0_u8)?;
-        let objects = Objects {
-            layers,
-            names: new_strings(&file, schema::IMAGE_NAMES, expected)?,
-            labels: new_column::<i64>(&file, schema::LABELS, expected)?,
-            sha256: new_column::<Sha256Hex>(&file, schema::SHA256, expected)?,
-            error_names: new_strings(&file, schema::ERROR_NAME, EXPECTED_ERRORS)?,
-            error_reasons: new_strings(&file, schema::ERROR_REASON, EXPECTED_ERRORS)?,
-            rows: new_count(&file, schema::ROWS)?,
-            error_rows: new_count(&file, schema::ERROR_ROWS)?,
-            complete,
-        };
-        let mut table = Self { objects, file, plain, journal, rows: 0, skipped: 0, capacity: 0 };
-        table.objects.resize_errors(EXPECTED_ERRORS)?;
-        table.reserve(expected)?;
-        table.commit()?;
+        // Closed and opened again, so that HDF5 forgets where there is room left among the header's strings:
+        // later strings shall not be added to what the header needs.
+        file.close()?;
+        let mut table = Self::open(&paths.reserving, paths, &Record::default())?;
+        if let Err(error) = table.commit() {
+            table.abandon();
+            return Err(error);
+        }
         fs::rename(&paths.reserving, &paths.partial)?;
         Ok(table)
     }
@@ -171,8 +123,11 @@ impl Table {
             drop(table);
             fs::copy(&paths.partial, &paths.reserving)?;
             table = Self::open(&paths.reserving, paths, record)?;
-            table.reserve(expected)?;
-            table.plain.sync_data()?;
+            if let Err(error) = table.reserve(expected) {
+                table.abandon();
+                let _ = fs::remove_file(&paths.reserving);
+                return Err(error);
+            }
             fs::rename(&paths.reserving, &paths.partial)?;
         }
         Ok(table)
@@ -181,19 +136,8 @@ impl Table {
     fn open(path: &Path, paths: &Paths, record: &Record) -> Result<Self, TableError> {
         let journal = Journal::resume(&paths.journal, record)?;
         let plain = fs::OpenOptions::new().write(true).open(path)?;
-        let file = super::reader::without_hdf5_locks().open_rw(path)?;
-        let layers = schema::layer_datasets(&file)?;
-        let objects = Objects {
-            layers,
-            names: file.dataset(schema::IMAGE_NAMES)?,
-            labels: file.dataset(schema::LABELS)?,
-            sha256: file.dataset(schema::SHA256)?,
-            error_names: file.dataset(schema::ERROR_NAME)?,
-            error_reasons: file.dataset(schema::ERROR_REASON)?,
-            rows: file.attr(schema::ROWS)?,
-            error_rows: file.attr(schema::ERROR_ROWS)?,
-            complete: file.attr(schema::COMPLETE)?,
-        };
+        let file = without_hdf5_locks().open_rw(path)?;
+        let objects = Objects::open(&file)?;
         // A run killed while it was finishing leaves strings, or references to them, and may have marked the
         // file as complete.
         for dataset in [&objects.names, &objects.error_names, &objects.error_reasons] {
@@ -202,9 +146,7 @@ impl Table {
         objects.complete.write_scalar(&0_u8)?;
         let capacity = objects.per_row().map(|dataset| dataset.shape()[0]).min().unwrap_or(0);
         let (rows, skipped) = (record.names.len(), record.skipped.len());
-        let mut table = Self { objects, file, plain, journal, rows, skipped, capacity };
-        table.flush()?;
-        Ok(table)
+        Ok(Self { objects, file, plain, journal, rows, skipped, capacity })
     }
 
     /// Rows that have been appended, committed or not.
@@ -277,124 +219,40 @@ impl Table {
     /// that would fail again, and might state a length that the file does not have. So the library's file
     /// descriptor is turned to the null device first: it closes in peace, and the last commit stands.
     pub(super) fn abandon(self) {
-        if redirect_to_null(&self.file).is_err() {
-            // Never closed, hence never written again; the process's end frees it.
-            std::mem::forget(self);
-        }
+        let Self { objects, file, .. } = self;
+        discard(file, Some(objects));
     }
 
     fn reserve(&mut self, rows: usize) -> Result<(), TableError> {
         self.objects.resize(rows)?;
         self.capacity = rows;
-        self.flush()
+        self.flush()?;
+        Ok(self.plain.sync_data()?)
     }
 
-    fn flush(&mut self) -> Result<(), TableError> {
-        let stated = self.file.size();
-        if self.plain.metadata()?.len() < stated {
-            self.plain.set_len(stated)?;
-        }
-        Ok(self.file.flush()?)
+    fn flush(&self) -> Result<(), TableError> {
+        flush(&self.file, &self.plain)
     }
 }
 
-impl Objects {
-    fn per_row(&self) -> impl Iterator<Item = &Dataset> {
-        self.layers.iter().chain([&self.names, &self.labels, &self.sha256])
+/// Writes what HDF5 holds in memory, into a file that is long enough for it.
+fn flush(file: &File, plain: &fs::File) -> Result<(), TableError> {
+    let stated = file.size();
+    if plain.metadata()?.len() < stated {
+        plain.set_len(stated)?;
     }
-
-    fn per_error(&self) -> impl Iterator<Item = &Dataset> {
-        [&self.error_names, &self.error_reasons].into_iter()
-    }
-
-    fn resize(&self, rows: usize) -> hdf5_metno::Result<()> {
-        self.per_row().try_for_each(|dataset| {
-            let mut shape = dataset.shape();
-            shape[0] = rows;
-            dataset.resize(shape)
-        })
-    }
-
-    fn resize_errors(&self, rows: usize) -> hdf5_metno::Result<()> {
-        self.per_error().try_for_each(|dataset| dataset.resize(rows))
-    }
+    Ok(file.flush()?)
 }
 
-fn chunk_rows(chunk_bytes: usize, row_bytes: usize, expected: usize) -> usize {
-    (chunk_bytes / row_bytes).clamp(1, expected.max(MIN_CHUNK_ROWS))
-}
-
-fn new_dataset<T: H5Type>(
-    at: &Group,
-    name: &str,
-    extents: Extents,
-    chunk: &[usize],
-    fill: FillTime,
-) -> hdf5_metno::Result<Dataset> {
-    at.new_dataset_builder()
-        .chunk(chunk.to_vec())
-        .alloc_time(Some(AllocTime::Early))
-        .fill_time(fill)
-        // Two runs over the same images shall give the same file.
-        .obj_track_times(false)
-        .empty::<T>()
-        .shape(extents)
-        .create(name)
-}
-
-/// A column whose elements are written before they are read, so that filling them first would be in vain.
-fn new_column<T: H5Type>(at: &Group, name: &str, expected: usize) -> hdf5_metno::Result<Dataset> {
-    let rows = chunk_rows(COLUMN_CHUNK_BYTES, size_of::<T>(), expected);
-    new_dataset::<T>(at, name, (0..).into(), &[rows], FillTime::Never)
-}
-
-/// A column of strings; its references start as null, because HDF5 follows the one that it overwrites.
-fn new_strings(at: &Group, name: &str, expected: usize) -> hdf5_metno::Result<Dataset> {
-    let rows = chunk_rows(COLUMN_CHUNK_BYTES, STRING_REFERENCE, expected);
-    new_dataset::<VarLenUnicode>(at, name, (0..).into(), &[rows], FillTime::IfSet)
-}
-
-fn new_count(file: &File, name: &str) -> hdf5_metno::Result<Attribute> {
-    let attribute = file.new_attr::<i64>().create(name)?;
-    attribute.write_scalar(&0_i64)?;
-    Ok(attribute)
-}
-
-/// Writes a whole column of strings that has the right length already.
-fn write_strings<'a>(dataset: &Dataset, texts: impl Iterator<Item = &'a str>) -> hdf5_metno::Result<()> {
-    let mut texts = texts.peekable();
-    let mut start = 0;
-    while texts.peek().is_some() {
-        let batch: Option<Vec<_>> = texts.by_ref().take(STRING_BATCH).map(to_hdf5).collect();
-        let batch = batch.ok_or("a string holds a NUL")?;
-        dataset.write_slice(&batch, start..start + batch.len())?;
-        start += batch.len();
+/// Closes a file of which a write has failed without letting HDF5 write to it again.
+fn discard(file: File, objects: Option<Objects>) {
+    if redirect_to_null(&file).is_err() {
+        // Never closed, hence never written again; the process's end frees it.
+        std::mem::forget((file, objects));
+    } else {
+        drop(objects);
+        drop(file);
     }
-    Ok(())
-}
-
-/// Nulls all references of a column of strings.
-///
-/// They may stem from a killed run and point to strings that never reached the disk; HDF5 would follow and
-/// free them before it overwrites them, and fail. The chunks are rewritten in place, past that machinery.
-fn forget_strings(dataset: &Dataset) -> hdf5_metno::Result<()> {
-    let chunk = dataset.chunk().and_then(|chunk| chunk.first().copied()).unwrap_or(0);
-    if chunk == 0 {
-        return Err("the dataset of strings is not chunked".into());
-    }
-    let nulls = vec![0_u8; chunk * STRING_REFERENCE];
-    let (size, buffer) = (nulls.len(), nulls.as_ptr().cast());
-    for start in (0..dataset.size()).step_by(chunk) {
-        let offset = start as hdf5_metno_sys::h5::hsize_t;
-        let _library = hdf5_metno_sys::LOCK.lock();
-        // SAFETY: the library is locked, the id is that of an open one-dimensional dataset, `offset` has its
-        // one dimension, and `buffer` is as large as one of its chunks: no filters, 16 bytes an element.
-        let status = unsafe { H5Dwrite_chunk(dataset.id(), H5P_DEFAULT, 0, &offset, size, buffer) };
-        if status < 0 {
-            return Err(hdf5_metno::Error::query()?);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(unix)]
