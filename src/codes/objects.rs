@@ -41,12 +41,14 @@ impl Objects {
         header.write(file)?;
         file.create_group(schema::LAYERS)?;
         file.create_group(schema::ERRORS)?;
+        let mut layers = Vec::with_capacity(header.layers.len());
         for (index, layer) in header.layers.iter().enumerate() {
             let width = layer.width().ok_or_else(|| hdf5_metno::Error::from("a layer is too wide"))?;
             let rows = chunk_rows(LAYER_CHUNK_BYTES, width * size_of::<f32>(), expected);
-            let (path, extents) = (schema::layer_path(&layer.name), (expected.., width).into());
+            let (path, extents) = (schema::layer_path(&layer.name), (0.., width).into());
             let dataset = new_dataset::<f32>(file, &path, extents, &[rows, width], FillTime::Never)?;
             layer.write(&dataset, index)?;
+            layers.push((dataset, width));
         }
         let primary = format!("/{}", schema::layer_path(&header.layers[0].name));
         file.link_soft(&primary, schema::FEATURES)?;
@@ -57,7 +59,9 @@ impl Objects {
         new_strings(file, schema::ERROR_REASON, EXPECTED_ERRORS)?;
         file.new_attr::<i64>().create(schema::ROWS)?.write_scalar(&0_i64)?;
         file.new_attr::<i64>().create(schema::ERROR_ROWS)?.write_scalar(&0_i64)?;
-        file.new_attr::<u8>().create(schema::COMPLETE)?.write_scalar(&0_u8)
+        file.new_attr::<u8>().create(schema::COMPLETE)?.write_scalar(&0_u8)?;
+        // Last, hence at the file's end, where space that is not used in the end can be cut off.
+        layers.iter().try_for_each(|(dataset, width)| dataset.resize((expected, *width)))
     }
 
     pub(super) fn open(file: &File) -> hdf5_metno::Result<Self> {
