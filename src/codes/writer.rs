@@ -172,7 +172,7 @@ impl CodesWriter {
         let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.paths.partial.clone() })?;
         let fit = Fit { path: &self.final_path, widths: &self.widths, classes: self.classes };
         let batch = fit.batch(rows, skipped)?;
-        if let Some(surplus) = rows.get(table.capacity() - table.rows()) {
+        if let Some(surplus) = rows.get(table.capacity().saturating_sub(table.rows())) {
             let why = format!("it is more than the {} rows that were announced", table.capacity());
             return Err(fit.bad(surplus.name, why));
         }
@@ -348,7 +348,14 @@ fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Ve
             .map_err(|source| CodesError::Open { path: paths.journal.clone(), source })?;
         let file = open_hdf5(path)?;
         schema::check_format(&file, path)?;
-        let found = schema::read_header(&file, path)?.0;
+        let (found, layers) = schema::read_header(&file, path)?;
+        for (layer, dataset) in found.layers.iter().zip(layers) {
+            let (found, expected) = (dataset.shape()[0], record.names.len());
+            if found < expected {
+                let (path, object) = (path.clone(), layer.name.clone());
+                return Err(CodesError::WrongLength { path, object, unit: "rows", found, expected });
+            }
+        }
         let hashes = schema::open_dataset(&file, schema::SHA256, path)?;
         let hashes = read_sha256(&hashes, 0..record.names.len(), path, schema::SHA256)?;
         Ok((record, hashes, found))

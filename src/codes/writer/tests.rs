@@ -263,6 +263,19 @@ fn a_resumed_run_may_expect_more_rows() {
 }
 
 #[test]
+fn a_journal_of_more_rows_than_the_file_has_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    drop(CodesWriter::create(&output, &header(), options(1)).unwrap());
+    let mut journal = fs::OpenOptions::new().append(true).open(sibling(&output, JOURNAL)).unwrap();
+    journal.write_all(b"{\"image\":\"a\"}\n{\"image\":\"b\"}\n").unwrap();
+    journal.write_all(b"{\"commit\":{\"rows\":2,\"skipped\":0}}\n").unwrap();
+    let (_, start) = CodesWriter::open_or_create(&output, &header(), options(1)).unwrap();
+    let Start::Anew(NotResumed::Damaged(error)) = start else { panic!("{start:?}") };
+    assert!(matches!(*error, CodesError::WrongLength { found: 1, expected: 2, .. }), "{error:?}");
+}
+
+#[test]
 fn a_partial_file_without_its_journal_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("codes.h5");
