@@ -39,10 +39,10 @@ pub enum CodesError {
     NewerFormat { path: PathBuf, found: i64, known: i64 },
     /// An extraction that did not end.
     #[error(
-        "{} is incomplete: {rows} rows were written before the run stopped; \
+        "{} is incomplete: the run that wrote it was stopped; \
          run the same `cnncodes extract` command again, it continues there", path.display()
     )]
-    Incomplete { path: PathBuf, rows: u64 },
+    Incomplete { path: PathBuf },
     /// A dataset, group, link or attribute is missing.
     #[error("{} lacks {object}; {AGAIN}", path.display())]
     Missing { path: PathBuf, object: String },

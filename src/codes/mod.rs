@@ -6,7 +6,9 @@
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
 mod error;
+mod journal;
 mod lock;
+mod objects;
 mod reader;
 pub mod schema;
 mod strings;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode, OpenMode};
+use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode};
 use ndarray::Array2;
 use ndarray17::s;
 
@@ -38,13 +38,13 @@ pub struct NonFinite {
 }
 
 /// All of a file but the codes, checked.
-pub(super) struct Contents {
-    pub(super) header: Header,
-    pub(super) layers: Vec<Dataset>,
-    pub(super) image_names: Vec<String>,
-    pub(super) labels: Vec<i64>,
-    pub(super) sha256: Vec<String>,
-    pub(super) skipped: Vec<Skipped>,
+struct Contents {
+    header: Header,
+    layers: Vec<Dataset>,
+    image_names: Vec<String>,
+    labels: Vec<i64>,
+    sha256: Vec<String>,
+    skipped: Vec<Skipped>,
 }
 
 impl CodesFile {
@@ -53,13 +53,12 @@ impl CodesFile {
     /// # Errors
     /// A [`CodesError`] of its own for each thing that can be wrong; see there.
     pub fn open(path: &Path) -> Result<Self, CodesError> {
-        let file = open_hdf5(path, false)?;
+        let file = open_hdf5(path)?;
         schema::check_format(&file, path)?;
         if read_number::<u8>(&file, schema::COMPLETE, path)? != 1 {
-            let rows = read_number::<i64>(&file, schema::ROWS, path)?;
-            return Err(CodesError::Incomplete { path: path.to_owned(), rows: rows.max(0) as u64 });
+            return Err(CodesError::Incomplete { path: path.to_owned() });
         }
-        let contents = Contents::read(&file, path, Lengths::Exact)?;
+        let contents = Contents::read(&file, path)?;
         Ok(Self { contents, path: path.to_owned(), _file: file })
     }
 
@@ -203,34 +202,20 @@ impl CodesFile {
     }
 }
 
-/// Whether datasets must be as long as the counts say, or may have reserved space after that.
-#[derive(Clone, Copy, PartialEq)]
-enum Lengths {
-    Exact,
-    AtLeast,
-}
-
 impl Contents {
-    /// Reads the committed part of a partial file.
-    pub(super) fn read_partial(file: &File, path: &Path) -> Result<Self, CodesError> {
-        schema::check_format(file, path)?;
-        read_number::<u8>(file, schema::COMPLETE, path)?;
-        Self::read(file, path, Lengths::AtLeast)
-    }
-
-    fn read(file: &File, path: &Path, lengths: Lengths) -> Result<Self, CodesError> {
+    fn read(file: &File, path: &Path) -> Result<Self, CodesError> {
         let rows = read_count(file, schema::ROWS, path)?;
         let error_rows = read_count(file, schema::ERROR_ROWS, path)?;
         let (header, layers) = schema::read_header(file, path)?;
         for (dataset, layer) in layers.iter().zip(&header.layers) {
-            check_length(dataset.shape()[0], rows, lengths, path, &schema::layer_path(&layer.name))?;
+            check_length(dataset.shape()[0], rows, path, &schema::layer_path(&layer.name))?;
         }
         if !file.link_exists(schema::FEATURES) {
             return Err(CodesError::missing(path, "the link /features"));
         }
         let column = |name: &str, rows: usize| {
             let dataset = open_dataset(file, name, path)?;
-            check_length(column_length(&dataset, name, path)?, rows, lengths, path, name)?;
+            check_length(column_length(&dataset, name, path)?, rows, path, name)?;
             Ok::<_, CodesError>(dataset)
         };
         let texts = |name: &str, rows: usize| read_strings(&column(name, rows)?, 0..rows, path, name);
@@ -252,7 +237,7 @@ impl Contents {
 }
 
 /// Opens an HDF5 file, telling apart the ways in which it may not be one.
-pub(super) fn open_hdf5(path: &Path, write: bool) -> Result<File, CodesError> {
+pub(super) fn open_hdf5(path: &Path) -> Result<File, CodesError> {
     let open = |source| CodesError::Open { path: path.to_owned(), source };
     if path.to_str().is_none() {
         return Err(CodesError::PathNotUtf8 { path: path.to_owned() });
@@ -262,8 +247,7 @@ pub(super) fn open_hdf5(path: &Path, write: bool) -> Result<File, CodesError> {
     if metadata.is_dir() {
         return Err(open(std::io::ErrorKind::IsADirectory.into()));
     }
-    let mode = if write { OpenMode::ReadWrite } else { OpenMode::Read };
-    without_hdf5_locks().open_as(path, mode).map_err(|source| {
+    without_hdf5_locks().open(path).map_err(|source| {
         let path = path.to_owned();
         if source.contains_minor(MinorErrorCode::NotHdf5) {
             CodesError::NotHdf5 { path }
@@ -289,14 +273,8 @@ fn read_count(file: &File, name: &str, path: &Path) -> Result<usize, CodesError>
         .map_err(|_| CodesError::bad_value(path, format!("the attribute {name}"), count.to_string()))
 }
 
-fn check_length(
-    found: usize,
-    expected: usize,
-    lengths: Lengths,
-    path: &Path,
-    object: &str,
-) -> Result<(), CodesError> {
-    if found == expected || (lengths == Lengths::AtLeast && found > expected) {
+fn check_length(found: usize, expected: usize, path: &Path, object: &str) -> Result<(), CodesError> {
+    if found == expected {
         return Ok(());
     }
     let (path, object) = (path.to_owned(), format!("/{object}"));

@@ -239,6 +239,18 @@ pub(super) fn read_header(file: &File, path: &Path) -> Result<(Header, Vec<Datas
     Ok((header, datasets))
 }
 
+/// The layers' datasets of a file that [`read_header`] has passed, in the header's order.
+pub(super) fn layer_datasets(file: &File) -> hdf5_metno::Result<Vec<Dataset>> {
+    let mut found = file
+        .group(LAYERS)?
+        .datasets()?
+        .into_iter()
+        .map(|dataset| Ok((dataset.attr("index")?.read_scalar::<i64>()?, dataset)))
+        .collect::<hdf5_metno::Result<Vec<_>>>()?;
+    found.sort_by_key(|(index, _)| *index);
+    Ok(found.into_iter().map(|(_, dataset)| dataset).collect())
+}
+
 fn read_class_names(file: &File, path: &Path) -> Result<Vec<String>, CodesError> {
     let dataset = open_dataset(file, CLASS_NAMES, path)?;
     let names = read_strings(&dataset, 0..column_length(&dataset, CLASS_NAMES, path)?, path, CLASS_NAMES)?;

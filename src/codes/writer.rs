@@ -8,11 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::CodesError;
+use super::journal::Record;
 use super::lock::RunLock;
-use super::reader::{self, Contents};
-use super::schema::{Header, Row, Skipped};
-use super::strings::{to_hdf5, to_sha256};
-use super::table::{Batch, Table, TableError};
+use super::reader::open_hdf5;
+use super::schema::{self, Header, Row, Skipped};
+use super::strings::{read_sha256, to_sha256};
+use super::table::{Batch, Paths, Table, TableError};
+
+const PARTIAL: &str = ".partial";
+const JOURNAL: &str = ".journal";
+const RESERVING: &str = ".partial.new";
+const LOCK: &str = ".lock";
 
 /// Appended rows are committed this often, unless batches are farther apart. A commit waits for the disk.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,8 +28,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct WriteOptions {
     /// Whether an existing output may be replaced, which happens when the new one is complete.
     pub overwrite: bool,
-    /// Rows that the caller expects in all. Space for them is reserved (as a sparse file); more or fewer are
-    /// correct as well, but more cost time and some of the safety against a kill.
+    /// Rows at most, those of an interrupted run included. Space for them is reserved at the start, as a
+    /// sparse file; what is not used of it is given back at the end.
     pub expected_rows: usize,
 }
 
@@ -60,7 +66,8 @@ pub enum NotResumed {
 
 /// Writes one file of codes.
 ///
-/// Rows go to `<output>.partial`; the output itself appears, or is replaced, only in [`CodesWriter::finish`].
+/// Rows go to `<output>.partial`, with the images' names in `<output>.journal` until the end; the output itself
+/// appears, or is replaced, only in [`CodesWriter::finish`].
 /// A kill at any moment loses at most the rows since the last commit, which [`CodesWriter::append`] makes
 /// once a second, or with every batch if those take longer. Dropping the writer commits what it has and
 /// leaves the partial file to be resumed.
@@ -85,7 +92,7 @@ pub struct CodesWriter {
     /// `None` after a failed write.
     table: Option<Table>,
     final_path: PathBuf,
-    partial_path: PathBuf,
+    paths: Paths,
     overwrite: bool,
     widths: Vec<usize>,
     classes: usize,
@@ -104,7 +111,7 @@ impl CodesWriter {
     /// [`CodesError::CreateFolder`] and [`CodesError::Create`].
     pub fn create(final_path: &Path, header: &Header, options: WriteOptions) -> Result<Self, CodesError> {
         let lock = prepare(final_path, header, options)?;
-        let table = create_table(&sibling(final_path, ".partial"), header, options)?;
+        let table = create_table(final_path, header, options)?;
         Ok(Self::with(table, lock, final_path, header, options))
     }
 
@@ -119,11 +126,19 @@ impl CodesWriter {
         options: WriteOptions,
     ) -> Result<(Self, Start), CodesError> {
         let lock = prepare(final_path, header, options)?;
-        let partial = sibling(final_path, ".partial");
-        let (table, start) = match try_resume(&partial, header, options) {
-            Ok(None) => (create_table(&partial, header, options)?, Start::New),
-            Err(why) => (create_table(&partial, header, options)?, Start::Anew(why)),
-            Ok(Some((table, done, skipped))) => (table, Start::Resumed { done, skipped }),
+        let paths = paths_of(final_path);
+        let (table, start) = match read_interrupted(&paths, header) {
+            Ok(None) => (create_table(final_path, header, options)?, Start::New),
+            Err(why) => (create_table(final_path, header, options)?, Start::Anew(why)),
+            Ok(Some((record, hashes))) => {
+                let table = Table::resume(&paths, &record, options.expected_rows).map_err(|error| {
+                    let rows = record.names.len() as u64;
+                    CodesError::Write { path: paths.partial, rows, source: error.into() }
+                })?;
+                let names = record.names.into_iter().zip(hashes);
+                let done = names.map(|(name, sha256)| Done { name, sha256 }).collect();
+                (table, Start::Resumed { done, skipped: record.skipped })
+            }
         };
         let mut writer = Self::with(table, lock, final_path, header, options);
         if let Start::Resumed { done, .. } = &start {
@@ -137,7 +152,7 @@ impl CodesWriter {
             committed_rows: table.rows(),
             table: Some(table),
             final_path: final_path.to_owned(),
-            partial_path: sibling(final_path, ".partial"),
+            paths: paths_of(final_path),
             overwrite: options.overwrite,
             widths: header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect(),
             classes: header.class_names.len(),
@@ -154,9 +169,13 @@ impl CodesWriter {
     /// batch is then stored and the writer remains usable. [`CodesError::Write`] if the disk is full or
     /// fails; the partial file then keeps the rows that the error states, and the writer is of no more use.
     pub fn append(&mut self, rows: &[Row<'_>], skipped: &[Skipped]) -> Result<(), CodesError> {
-        let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.partial_path.clone() })?;
+        let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.paths.partial.clone() })?;
         let fit = Fit { path: &self.final_path, widths: &self.widths, classes: self.classes };
         let batch = fit.batch(rows, skipped)?;
+        if let Some(surplus) = rows.get(table.capacity().saturating_sub(table.rows())) {
+            let why = format!("it is more than the {} rows that were announced", table.capacity());
+            return Err(fit.bad(surplus.name, why));
+        }
         for (i, row) in rows.iter().enumerate() {
             if !self.names.insert(row.name.to_owned()) {
                 rows[..i].iter().for_each(|earlier| {
@@ -175,7 +194,7 @@ impl CodesWriter {
     /// # Errors
     /// [`CodesError::Write`] as [`CodesWriter::append`].
     pub fn commit(&mut self) -> Result<(), CodesError> {
-        let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.partial_path.clone() })?;
+        let table = self.table.as_mut().ok_or(CodesError::Failed { path: self.paths.partial.clone() })?;
         let result = table.commit();
         self.settle(result, true)
     }
@@ -191,8 +210,8 @@ impl CodesWriter {
     /// [`CodesError::Write`] as [`CodesWriter::append`]; [`CodesError::Exists`] if the output has come into
     /// being meanwhile and may not be replaced; [`CodesError::Create`] if it cannot be renamed.
     pub fn finish(mut self) -> Result<(), CodesError> {
-        let mut table = self.table.take().ok_or(CodesError::Failed { path: self.partial_path.clone() })?;
-        if let Err(error) = table.finish() {
+        let mut table = self.table.take().ok_or(CodesError::Failed { path: self.paths.partial.clone() })?;
+        if let Err(error) = table.finish(&self.paths) {
             table.abandon();
             return Err(self.write_error(error));
         }
@@ -203,8 +222,10 @@ impl CodesWriter {
         }
         let rename_error =
             |e: std::io::Error| CodesError::Create { path: self.final_path.clone(), source: e.into() };
-        fs::rename(&self.partial_path, &self.final_path).map_err(rename_error)?;
-        sync_folder(folder_of(&self.final_path)).map_err(rename_error)
+        fs::rename(&self.paths.partial, &self.final_path).map_err(rename_error)?;
+        sync_folder(folder_of(&self.final_path)).map_err(rename_error)?;
+        fs::remove_file(&self.paths.journal)
+            .map_err(|e| CodesError::Create { path: self.paths.journal.clone(), source: e.into() })
     }
 
     fn settle(&mut self, result: Result<(), TableError>, committed: bool) -> Result<(), CodesError> {
@@ -226,7 +247,7 @@ impl CodesWriter {
     }
 
     fn write_error(&self, error: TableError) -> CodesError {
-        let (path, rows) = (self.partial_path.clone(), self.committed_rows as u64);
+        let (path, rows) = (self.paths.partial.clone(), self.committed_rows as u64);
         CodesError::Write { path, rows, source: error.into() }
     }
 }
@@ -256,16 +277,10 @@ impl Fit<'_> {
     }
 
     /// Checks the rows and turns them into columns.
-    fn batch(&self, rows: &[Row<'_>], skipped: &[Skipped]) -> Result<Batch, CodesError> {
-        let mut batch = Batch {
-            names: Vec::with_capacity(rows.len()),
-            labels: rows.iter().map(|row| row.label).collect(),
-            sha256: Vec::with_capacity(rows.len()),
-            codes: self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect(),
-            error_names: Vec::with_capacity(skipped.len()),
-            error_reasons: Vec::with_capacity(skipped.len()),
-        };
-        let nul = "its name holds a NUL character";
+    fn batch<'a>(&self, rows: &[Row<'a>], skipped: &'a [Skipped]) -> Result<Batch<'a>, CodesError> {
+        let mut sha256 = Vec::with_capacity(rows.len());
+        let mut codes: Vec<_> =
+            self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect();
         for row in rows {
             let known = -1..self.classes as i64;
             if !known.contains(&row.label) {
@@ -278,19 +293,22 @@ impl Fit<'_> {
                 let why = format!("its codes have {found:?} values, the layers have {:?}", self.widths);
                 return Err(self.bad(row.name, why));
             }
-            batch.names.push(to_hdf5(row.name).ok_or_else(|| self.bad(row.name, nul))?);
-            let sha256 = to_sha256(row.sha256);
-            batch.sha256.push(sha256.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
-            for (column, codes) in batch.codes.iter_mut().zip(row.codes) {
-                column.extend_from_slice(codes);
+            let hash = to_sha256(row.sha256);
+            sha256.push(hash.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
+            for (column, values) in codes.iter_mut().zip(row.codes) {
+                column.extend_from_slice(values);
             }
         }
-        for image in skipped {
-            batch.error_names.push(to_hdf5(&image.name).ok_or_else(|| self.bad(&image.name, nul))?);
-            let reason = to_hdf5(&image.reason.replace('\0', "\u{fffd}"));
-            batch.error_reasons.push(reason.ok_or_else(|| self.bad(&image.name, nul))?);
+        let texts = rows.iter().map(|row| (row.name, ""));
+        let texts = texts.chain(skipped.iter().map(|image| (image.name.as_str(), image.reason.as_str())));
+        for (name, reason) in texts {
+            if name.contains('\0') || reason.contains('\0') {
+                return Err(self.bad(name, "its name or reason holds a NUL character"));
+            }
         }
-        Ok(batch)
+        let names = rows.iter().map(|row| row.name).collect();
+        let labels = rows.iter().map(|row| row.label).collect();
+        Ok(Batch { names, labels, sha256, codes, skipped })
     }
 }
 
@@ -310,32 +328,51 @@ fn prepare(final_path: &Path, header: &Header, options: WriteOptions) -> Result<
     let folder = folder_of(final_path);
     fs::create_dir_all(folder)
         .map_err(|source| CodesError::CreateFolder { path: folder.to_owned(), source })?;
-    RunLock::take(&sibling(final_path, ".lock"), final_path)
+    RunLock::take(&sibling(final_path, LOCK), final_path)
 }
 
-fn create_table(partial: &Path, header: &Header, options: WriteOptions) -> Result<Table, CodesError> {
-    Table::create(partial, header, options.expected_rows)
-        .map_err(|error| CodesError::Create { path: partial.to_owned(), source: error.into() })
+fn create_table(final_path: &Path, header: &Header, options: WriteOptions) -> Result<Table, CodesError> {
+    let paths = paths_of(final_path);
+    Table::create(&paths, header, options.expected_rows)
+        .map_err(|error| CodesError::Create { path: paths.partial, source: error.into() })
 }
 
-type Resumed = (Table, Vec<Done>, Vec<Skipped>);
-
-fn try_resume(partial: &Path, header: &Header, options: WriteOptions) -> Result<Option<Resumed>, NotResumed> {
-    if !partial.exists() {
+/// What an interrupted run has committed under the same settings: its record, and the images' SHA-256.
+fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Vec<String>)>, NotResumed> {
+    if !paths.partial.exists() {
         return Ok(None);
     }
-    let damaged = |error: CodesError| NotResumed::Damaged(Box::new(error));
-    let file = reader::open_hdf5(partial, true).map_err(damaged)?;
-    let contents = Contents::read_partial(&file, partial).map_err(damaged)?;
-    if let Some(what) = header.difference(&contents.header) {
-        return Err(NotResumed::Differs(what));
+    let path = &paths.partial;
+    let read = || {
+        let record = Record::read(&paths.journal)
+            .map_err(|source| CodesError::Open { path: paths.journal.clone(), source })?;
+        let file = open_hdf5(path)?;
+        schema::check_format(&file, path)?;
+        let (found, layers) = schema::read_header(&file, path)?;
+        for (layer, dataset) in found.layers.iter().zip(layers) {
+            let (found, expected) = (dataset.shape()[0], record.names.len());
+            if found < expected {
+                let (path, object) = (path.clone(), layer.name.clone());
+                return Err(CodesError::WrongLength { path, object, unit: "rows", found, expected });
+            }
+        }
+        let hashes = schema::open_dataset(&file, schema::SHA256, path)?;
+        let hashes = read_sha256(&hashes, 0..record.names.len(), path, schema::SHA256)?;
+        Ok((record, hashes, found))
+    };
+    let (record, hashes, found) = read().map_err(|error: CodesError| NotResumed::Damaged(Box::new(error)))?;
+    match header.difference(&found) {
+        Some(what) => Err(NotResumed::Differs(what)),
+        None => Ok(Some((record, hashes))),
     }
-    let (rows, error_rows) = (contents.image_names.len(), contents.skipped.len());
-    let table = Table::resume(partial, file, contents.layers, rows, error_rows, options.expected_rows)
-        .map_err(|error| damaged(CodesError::Create { path: partial.to_owned(), source: error.into() }))?;
-    let names = contents.image_names.into_iter().zip(contents.sha256);
-    let done = names.map(|(name, sha256)| Done { name, sha256 }).collect();
-    Ok(Some((table, done, contents.skipped)))
+}
+
+fn paths_of(final_path: &Path) -> Paths {
+    Paths {
+        partial: sibling(final_path, PARTIAL),
+        journal: sibling(final_path, JOURNAL),
+        reserving: sibling(final_path, RESERVING),
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {

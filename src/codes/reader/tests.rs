@@ -163,7 +163,7 @@ fn a_newer_format_asks_for_an_update() {
 #[test]
 fn an_incomplete_file_tells_how_to_go_on() {
     let error = error_after(|file| set_number(file, "complete", 0_u8));
-    assert!(matches!(error, CodesError::Incomplete { rows: 6, .. }), "{error:?}");
+    assert!(matches!(error, CodesError::Incomplete { .. }), "{error:?}");
     assert!(error.to_string().contains("continues there"), "{error}");
 }
 

@@ -36,9 +36,9 @@ fn all_values_come_back_as_they_were_written() {
 }
 
 #[test]
-fn more_and_fewer_rows_than_expected_are_stored_alike() {
+fn fewer_rows_than_expected_are_stored_alike() {
     let folder = tempfile::tempdir().unwrap();
-    for (expected, rows) in [(0, 0), (0, 3000), (5000, 0), (5000, 200), (700, 3000)] {
+    for (expected, rows) in [(0, 0), (3000, 3000), (5000, 0), (5000, 200)] {
         let output = folder.path().join(format!("{expected}-{rows}.h5"));
         let mut writer = CodesWriter::create(&output, &header(), options(expected)).unwrap();
         for start in (0..rows).step_by(100) {
@@ -132,8 +132,8 @@ fn a_dropped_writer_is_resumed_with_all_its_rows() {
     assert!(matches!(start, Start::New));
     append(&mut writer, 0..20, &[skipped(0)]).unwrap();
     drop(writer);
-    assert_eq!(listing(folder.path()), ["codes.h5.partial"]);
-    assert!(matches!(CodesFile::open(&partial(&output)), Err(CodesError::Incomplete { rows: 20, .. })));
+    assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.partial"]);
+    assert!(matches!(CodesFile::open(&partial(&output)), Err(CodesError::Incomplete { .. })));
 
     let mut other_machine = header();
     other_machine.device = "cuda:0".into();
@@ -192,34 +192,47 @@ fn a_damaged_partial_file_is_started_anew() {
     }
 }
 
+/// Leaves a partial file of `rows` rows as a kill just before its renaming does.
+fn kill_before_renaming(output: &Path, rows: usize) {
+    let mut writer = CodesWriter::create(output, &header(), options(100)).unwrap();
+    append(&mut writer, 0..rows, &[skipped(0)]).unwrap();
+    writer.commit().unwrap();
+    let journal = fs::read(sibling(output, JOURNAL)).unwrap();
+    writer.finish().unwrap();
+    fs::rename(output, partial(output)).unwrap();
+    fs::write(sibling(output, JOURNAL), journal).unwrap();
+}
+
+/// Continues that file up to row 30 and checks it.
+fn assert_continued(output: &Path, rows: usize) {
+    let (mut writer, start) = CodesWriter::open_or_create(output, &header(), options(100)).unwrap();
+    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == rows), "{start:?}");
+    append(&mut writer, rows..30, &[skipped(1)]).unwrap();
+    drop(writer);
+    assert!(matches!(CodesFile::open(&partial(output)), Err(CodesError::Incomplete { .. })));
+    CodesWriter::open_or_create(output, &header(), options(0)).unwrap().0.finish().unwrap();
+    let file = CodesFile::open(output).unwrap();
+    assert_rows(&file, 30);
+    assert_eq!(file.errors(), [skipped(0), skipped(1)]);
+}
+
 #[test]
 fn a_file_killed_before_its_renaming_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("codes.h5");
-    let mut writer = CodesWriter::create(&output, &header(), options(100)).unwrap();
-    append(&mut writer, 0..7, &[]).unwrap();
-    writer.finish().unwrap();
-    fs::rename(&output, partial(&output)).unwrap();
-    let (mut writer, start) = CodesWriter::open_or_create(&output, &header(), options(100)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == 7), "{start:?}");
-    append(&mut writer, 7..9, &[]).unwrap();
-    drop(writer);
-    assert!(matches!(CodesFile::open(&partial(&output)), Err(CodesError::Incomplete { rows: 9, .. })));
+    kill_before_renaming(&output, 7);
+    assert_continued(&output, 7);
 }
 
 #[test]
 fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("codes.h5");
-    let mut writer = CodesWriter::create(&output, &header(), options(100)).unwrap();
-    append(&mut writer, 0..5, &[skipped(0)]).unwrap();
-    drop(writer);
-    // What a kill leaves when a chunk of references is on the disk and the strings are not.
+    kill_before_renaming(&output, 5);
+    // What a kill leaves when the references are on the disk and the strings are not.
     let file = hdf5_metno::File::open(partial(&output)).unwrap();
-    let addresses = [("image_names", 5), ("errors/name", 1), ("errors/reason", 1)].map(|(name, rows)| {
-        let dataset = file.dataset(name).unwrap();
-        dataset.chunk_info(0).unwrap().addr + rows * 16
-    });
+    let addresses = ["image_names", "errors/name", "errors/reason"]
+        .map(|name| file.dataset(name).unwrap().chunk_info(0).unwrap().addr);
     drop(file);
     let raw = fs::OpenOptions::new().write(true).open(partial(&output)).unwrap();
     for address in addresses {
@@ -228,13 +241,48 @@ fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
         reference.extend(1_u32.to_le_bytes());
         std::os::unix::fs::FileExt::write_all_at(&raw, &reference.repeat(20), address).unwrap();
     }
-    let (mut writer, start) = CodesWriter::open_or_create(&output, &header(), options(100)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == 5), "{start:?}");
-    append(&mut writer, 5..30, &[skipped(1)]).unwrap();
+    assert_continued(&output, 5);
+}
+
+#[test]
+fn a_resumed_run_may_expect_more_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    let mut writer = CodesWriter::create(&output, &header(), options(10)).unwrap();
+    append(&mut writer, 0..10, &[]).unwrap();
+    let error = append(&mut writer, 10..12, &[]).unwrap_err();
+    assert!(error.to_string().contains("more than the 10 rows"), "{error}");
+    drop(writer);
+    let (mut writer, _) = CodesWriter::open_or_create(&output, &header(), options(5000)).unwrap();
+    assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.lock", "codes.h5.partial"]);
+    append(&mut writer, 10..5000, &[]).unwrap();
+    drop(writer);
+    let (writer, _) = CodesWriter::open_or_create(&output, &header(), options(0)).unwrap();
     writer.finish().unwrap();
-    let file = CodesFile::open(&output).unwrap();
-    assert_rows(&file, 30);
-    assert_eq!(file.errors(), [skipped(0), skipped(1)]);
+    assert_rows(&CodesFile::open(&output).unwrap(), 5000);
+}
+
+#[test]
+fn a_journal_of_more_rows_than_the_file_has_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    drop(CodesWriter::create(&output, &header(), options(1)).unwrap());
+    let mut journal = fs::OpenOptions::new().append(true).open(sibling(&output, JOURNAL)).unwrap();
+    journal.write_all(b"{\"image\":\"a\"}\n{\"image\":\"b\"}\n").unwrap();
+    journal.write_all(b"{\"commit\":{\"rows\":2,\"skipped\":0}}\n").unwrap();
+    let (_, start) = CodesWriter::open_or_create(&output, &header(), options(1)).unwrap();
+    let Start::Anew(NotResumed::Damaged(error)) = start else { panic!("{start:?}") };
+    assert!(matches!(*error, CodesError::WrongLength { found: 1, expected: 2, .. }), "{error:?}");
+}
+
+#[test]
+fn a_partial_file_without_its_journal_is_started_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    drop(CodesWriter::create(&output, &header(), options(5)).unwrap());
+    fs::remove_file(sibling(&output, JOURNAL)).unwrap();
+    let (_, start) = CodesWriter::open_or_create(&output, &header(), options(5)).unwrap();
+    assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{start:?}");
 }
 
 #[test]
@@ -346,10 +394,7 @@ fn child() {
     match task.as_str() {
         "append forever" => append_forever(&output),
         "fill the disk" => fill(&output),
-        "reach the file size limit" => {
-            limit_file_size(1 << 20);
-            fill(&output);
-        }
+        "reach the file size limit" => reach_limit(&output),
         other => panic!("unknown task {other:?}"),
     }
 }
@@ -367,7 +412,7 @@ fn spawn(task: &str, output: &Path) -> Child {
 
 /// Appends and commits without end, telling each count that it has committed.
 fn append_forever(output: &Path) {
-    let (mut writer, _) = CodesWriter::open_or_create(output, &header(), options(20_000)).unwrap();
+    let (mut writer, _) = CodesWriter::open_or_create(output, &header(), options(100_000)).unwrap();
     let mut stdout = std::io::stdout();
     loop {
         let rows = writer.rows();
@@ -377,42 +422,65 @@ fn append_forever(output: &Path) {
     }
 }
 
-/// Appends until the disk is full, and checks how that is told.
-fn fill(output: &Path) {
+fn wide_header() -> Header {
     let mut header = header();
     header.layers[0].shape = vec![1024];
-    let (mut writer, _) =
-        CodesWriter::open_or_create(output, &header, options(100_000)).unwrap_or_else(|e| {
-            // Reserving is refused by a file size limit; start with less.
-            assert!(matches!(e, CodesError::Create { .. }), "{e}");
-            CodesWriter::open_or_create(output, &header, options(50)).unwrap()
-        });
-    let error = loop {
+    header
+}
+
+/// Appends until the disk is full, and checks how that is told.
+fn fill(output: &Path) {
+    let mut writer = CodesWriter::create(output, &wide_header(), options(100_000)).unwrap();
+    let error = append_until_failure(&mut writer);
+    assert_failed(writer, error, output, libc::ENOSPC);
+}
+
+/// Appends until a limit on the size of files is met, and checks how that is told.
+fn reach_limit(output: &Path) {
+    let mut writer = CodesWriter::create(output, &wide_header(), options(1000)).unwrap();
+    append_wide(&mut writer, &[1024, 5], 0..50, &[]).unwrap();
+    writer.commit().unwrap();
+    let old = limit_file_size(64 << 10);
+    let error = append_until_failure(&mut writer);
+    limit_file_size(old);
+    assert_failed(writer, error, output, libc::EFBIG);
+}
+
+fn append_until_failure(writer: &mut CodesWriter) -> CodesError {
+    loop {
         let rows = writer.rows();
-        let result = append_wide(&mut writer, &[1024, 5], rows..rows + 10, &[]);
+        let result = append_wide(writer, &[1024, 5], rows..rows + 10, &[]);
         if let Err(error) = result.and_then(|()| writer.commit()) {
-            break error;
+            return error;
         }
-    };
+    }
+}
+
+fn assert_failed(mut writer: CodesWriter, error: CodesError, output: &Path, expected: i32) {
     let CodesError::Write { rows, source, .. } = &error else { panic!("{error}") };
     let errno = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    assert!(matches!(errno, Some(libc::ENOSPC | libc::EFBIG)), "{source}");
+    assert_eq!(errno, Some(expected), "{source}");
     assert!(error.to_string().contains("codes.h5.partial"), "{error}");
     println!("kept {rows}");
     assert!(matches!(writer.append(&[], &[]), Err(CodesError::Failed { .. })));
+    assert_eq!(writer.rows() as u64, *rows);
     drop(writer);
     // The same process can go on with the file at once.
-    let (resumed, start) = CodesWriter::open_or_create(output, &header, options(50)).unwrap();
+    let (resumed, start) = CodesWriter::open_or_create(output, &wide_header(), options(0)).unwrap();
     assert!(matches!(start, Start::Resumed { .. }), "{start:?}");
     assert_eq!(resumed.rows() as u64, *rows);
 }
 
-fn limit_file_size(bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: both calls only change this child process, which runs nothing else.
+/// Limits the size of files in this process; gives the former limit back.
+fn limit_file_size(bytes: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the calls only change this child process, which runs nothing else.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit), 0);
+        let old = std::mem::replace(&mut limit.rlim_cur, bytes);
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+        old
     }
 }
 
@@ -461,9 +529,7 @@ fn assert_kept(task: &str, output: &Path, make_room: impl FnOnce()) {
     assert!(kept >= 10, "{kept}");
 
     make_room();
-    let mut header = header();
-    header.layers[0].shape = vec![1024];
-    let (mut writer, start) = CodesWriter::open_or_create(output, &header, options(kept + 5)).unwrap();
+    let (mut writer, start) = CodesWriter::open_or_create(output, &wide_header(), options(kept + 5)).unwrap();
     assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == kept), "{start:?}");
     append_wide(&mut writer, &[1024, 5], kept..kept + 5, &[]).unwrap();
     writer.finish().unwrap();
