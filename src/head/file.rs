@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -63,6 +63,14 @@ pub enum HeadFileError {
     /// The file is not there.
     #[error("there is no head file {}: make one with `cnncodes fit-head`", .0.display())]
     Missing(PathBuf),
+    /// The file cannot be opened at all.
+    #[error("the head file {} cannot be opened: check its permissions", .path.display())]
+    Closed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file cannot be opened as HDF5.
     #[error("{} is no HDF5 file, or is cut short: copy it again, or make it anew with `cnncodes fit-head`", .path.display())]
     NotHdf5 {
@@ -189,7 +197,13 @@ impl Head {
 
     /// Reads a head, believing nothing: every size, name and number is checked before it is used.
     pub fn load(path: &Path) -> Result<Self, HeadFileError> {
-        let metadata = fs::metadata(path).map_err(|_| HeadFileError::Missing(path.to_owned()))?;
+        let metadata = match fs::File::open(path).and_then(|file| file.metadata()) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(HeadFileError::Missing(path.to_owned()));
+            }
+            Err(source) => return Err(HeadFileError::Closed { path: path.to_owned(), source }),
+        };
         let file = hdf5::File::open(path)
             .map_err(|source| HeadFileError::NotHdf5 { path: path.to_owned(), source })?;
         let input = Reader { file: &file, path, bytes: metadata.len() };

@@ -38,11 +38,19 @@ pub(super) struct Minimum {
     pub outcome: Outcome,
 }
 
-/// A point with its function value and gradient.
+/// A point with what the function says about it.
 struct Visited {
     point: Vec<f64>,
-    value: f64,
+    value: Value,
     gradient: Vec<f64>,
+}
+
+impl Visited {
+    fn new(function: &mut impl FnMut(&[f64], &mut [f64]) -> Value, point: Vec<f64>) -> Self {
+        let mut gradient = vec![0.0; point.len()];
+        let value = function(&point, &mut gradient);
+        Self { point, value, gradient }
+    }
 }
 
 /// Step, gradient change, and one over their product.
@@ -52,22 +60,28 @@ struct Pair {
     inverse: f64,
 }
 
-/// Minimises `function`, which writes the gradient at its first argument into its second and returns the value, until
-/// `criterion` of value and gradient is `tolerance` or less.
+/// What a function says about a point, besides its gradient.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value {
+    /// What is minimised.
+    pub value: f64,
+    /// What the stopping rule looks at.
+    pub criterion: f64,
+}
+
+/// Minimises `function`, which writes the gradient at its first argument into its second, until its criterion is
+/// `tolerance` or less.
 pub(super) fn minimize(
-    mut function: impl FnMut(&[f64], &mut [f64]) -> f64,
-    criterion: impl Fn(f64, &[f64]) -> f64,
+    mut function: impl FnMut(&[f64], &mut [f64]) -> Value,
     start: Vec<f64>,
     tolerance: f64,
     max_iterations: usize,
 ) -> Minimum {
-    let mut gradient = vec![0.0; start.len()];
-    let value = function(&start, &mut gradient);
-    let mut at = Visited { point: start, value, gradient };
+    let mut at = Visited::new(&mut function, start);
     let mut pairs: VecDeque<Pair> = VecDeque::with_capacity(MEMORY);
     let mut iterations = 0;
     let outcome = loop {
-        if criterion(at.value, &at.gradient) <= tolerance {
+        if at.value.criterion <= tolerance {
             break Outcome::Converged;
         }
         if iterations == max_iterations {
@@ -94,8 +108,8 @@ pub(super) fn minimize(
         at = next;
         iterations += 1;
     };
-    let criterion = criterion(at.value, &at.gradient);
-    Minimum { point: at.point, value: at.value, criterion, iterations, outcome }
+    let Value { value, criterion } = at.value;
+    Minimum { point: at.point, value, criterion, iterations, outcome }
 }
 
 /// Two-loop recursion: minus the approximate inverse Hessian times the gradient.
@@ -120,7 +134,7 @@ fn descent_direction(gradient: &[f64], pairs: &VecDeque<Pair>) -> Vec<f64> {
 
 /// A point along `direction` that meets the weak Wolfe conditions, or the lowest point seen when none could be found.
 fn line_search(
-    function: &mut impl FnMut(&[f64], &mut [f64]) -> f64,
+    function: &mut impl FnMut(&[f64], &mut [f64]) -> Value,
     from: &Visited,
     direction: &[f64],
 ) -> Option<Visited> {
@@ -128,24 +142,24 @@ fn line_search(
     if !slope.is_finite() || slope >= 0.0 {
         return None;
     }
-    let noise = VALUE_NOISE * from.value.abs();
-    // Bracket: (length, value, slope) of the lower end, length of the upper end where one is known.
-    let mut low = (0.0, from.value, slope);
+    let start = from.value.value;
+    let noise = VALUE_NOISE * start.abs();
+    // Bracket: (length, value, slope) of the lower end, (length, value) of the upper end where one is known.
+    let mut low = (0.0, start, slope);
     let mut high: Option<(f64, f64)> = None;
     let mut length = 1.0;
     let mut lowest: Option<Visited> = None;
     for _ in 0..MAX_TRIALS {
-        let point: Vec<f64> = from.point.iter().zip(direction).map(|(p, d)| p + length * d).collect();
-        let mut gradient = vec![0.0; point.len()];
-        let value = function(&point, &mut gradient);
-        let here = dot(&gradient, direction);
-        let decreased = value.is_finite() && value <= from.value + DECREASE * length * slope + noise;
+        let point = from.point.iter().zip(direction).map(|(p, d)| p + length * d).collect();
+        let trial = Visited::new(function, point);
+        let (value, here) = (trial.value.value, dot(&trial.gradient, direction));
+        let decreased = value.is_finite() && value <= start + DECREASE * length * slope + noise;
         let flat_enough = here >= CURVATURE * slope;
         if decreased && flat_enough {
-            return Some(Visited { point, value, gradient });
+            return Some(trial);
         }
-        if value < lowest.as_ref().map_or(from.value, |seen| seen.value) {
-            lowest = Some(Visited { point, value, gradient });
+        if value < lowest.as_ref().map_or(start, |seen| seen.value.value) {
+            lowest = Some(trial);
         }
         if decreased {
             low = (length, value, here);
@@ -183,24 +197,20 @@ fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
 mod tests {
     use super::*;
 
-    /// ½ Σ j² (x_j - j)²: condition number 400.
-    fn bowl(point: &[f64], gradient: &mut [f64]) -> f64 {
+    /// ½ Σ j² (x_j - j)²: condition number 400. The criterion is the gradient norm.
+    fn bowl(point: &[f64], gradient: &mut [f64]) -> Value {
         let mut value = 0.0;
-        for (j, (x, g)) in point.iter().zip(gradient).enumerate() {
+        for (j, (x, g)) in point.iter().zip(&mut *gradient).enumerate() {
             let j = (j + 1) as f64;
             *g = j * j * (x - j);
             value += 0.5 * j * j * (x - j).powi(2);
         }
-        value
-    }
-
-    fn gradient_norm(_: f64, gradient: &[f64]) -> f64 {
-        norm(gradient)
+        Value { value, criterion: norm(gradient) }
     }
 
     #[test]
     fn the_minimum_of_a_quadratic_is_found() {
-        let minimum = minimize(bowl, gradient_norm, vec![0.0; 20], 1e-8, 200);
+        let minimum = minimize(bowl, vec![0.0; 20], 1e-8, 200);
         assert_eq!(minimum.outcome, Outcome::Converged);
         assert!(minimum.criterion <= 1e-8 && minimum.value < 1e-15);
         for (j, x) in minimum.point.iter().enumerate() {
@@ -211,13 +221,13 @@ mod tests {
     #[test]
     fn a_starting_point_that_is_the_minimum_is_returned() {
         let start: Vec<f64> = (1..=20).map(f64::from).collect();
-        let minimum = minimize(bowl, gradient_norm, start.clone(), 1e-9, 200);
+        let minimum = minimize(bowl, start.clone(), 1e-9, 200);
         assert_eq!((minimum.iterations, minimum.point), (0, start));
     }
 
     #[test]
     fn the_iteration_limit_is_told_from_convergence() {
-        let minimum = minimize(bowl, gradient_norm, vec![0.0; 20], 1e-9, 3);
+        let minimum = minimize(bowl, vec![0.0; 20], 1e-9, 3);
         assert_eq!((minimum.outcome, minimum.iterations), (Outcome::IterationLimit, 3));
     }
 
@@ -226,9 +236,9 @@ mod tests {
         // The gradient promises a descent that never comes.
         let lying = |_: &[f64], gradient: &mut [f64]| {
             gradient.fill(1.0);
-            7.0
+            Value { value: 7.0, criterion: 1.0 }
         };
-        let minimum = minimize(lying, gradient_norm, vec![0.0; 3], 1e-3, 50);
+        let minimum = minimize(lying, vec![0.0; 3], 1e-3, 50);
         assert_eq!((minimum.outcome, minimum.value), (Outcome::NoProgress, 7.0));
     }
 }

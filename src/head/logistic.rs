@@ -8,7 +8,7 @@
 //!
 //! It is minimised until the duality gap is small enough. For the dual point that the probabilities at hand define, the
 //! gap is half the squared norm of the weights' gradient (Fenchel's inequality is an equality there), provided that the
-//! biases are optimal; their own part, which vanishes with their gradient, is added as an estimate.
+//! biases are optimal; what is to be gained by moving them is estimated from their gradient and curvature, and added.
 //!
 //! The biases are not penalised. Two classes are one problem with a single weight vector w = w_1 - w_0, as in
 //! scikit-learn; by symmetry w_1 = -w_0 = w/2, so it is the same sum with the penalty doubled.
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{HeadError, training_set_of},
     kernel,
-    lbfgs::{Minimum, Outcome, minimize},
+    lbfgs::{Minimum, Outcome, Value, minimize},
     linear::{Convergence, LinearModel, TrainingSet},
     scale::parts,
 };
@@ -126,8 +126,7 @@ impl LogisticValidParams {
         let objective = Objective::new(set, self.c);
         let start = vec![0.0; set.classes * objective.stride()];
         let evaluate = |point: &[f64], gradient: &mut [f64]| objective.evaluate(point, gradient);
-        let gap = |value: f64, gradient: &[f64]| objective.gap(gradient) / value.max(f64::MIN_POSITIVE);
-        let minimum = minimize(evaluate, gap, start, self.tolerance, self.max_iterations);
+        let minimum = minimize(evaluate, start, self.tolerance, self.max_iterations);
         let convergence = self.convergence(&minimum);
         let (weights, bias) = objective.unscale(&minimum.point);
         LinearModel { weights, bias, convergence }
@@ -163,6 +162,8 @@ struct Objective<'a> {
     /// C of each row.
     costs: Vec<f64>,
     penalty: f64,
+    /// `x·x` of each row.
+    squares: Vec<f64>,
     /// Square root of a bound of the Hessian's diagonal, for d weights and the bias; alike for all classes.
     roots: Vec<f64>,
     /// Row ranges that are evaluated in parallel and added up in order, so that the result does not depend on the
@@ -172,10 +173,12 @@ struct Objective<'a> {
     block: usize,
 }
 
-/// Loss and float64 gradient of a range of rows.
+/// What a range of rows adds to the objective, in unscaled variables.
 struct Partial {
     loss: f64,
     gradient: Vec<f64>,
+    /// Second derivative with respect to each class's bias, the weights following.
+    curvature: Vec<f64>,
 }
 
 impl<'a> Objective<'a> {
@@ -194,6 +197,7 @@ impl<'a> Objective<'a> {
         let gradient_bytes = 8 * set.classes * (columns + 1);
         Self {
             set,
+            squares: set.rows.par_iter().map(|row| kernel::dot(row, row)).collect(),
             penalty,
             roots,
             parts: parts(set.rows.len(), (GRADIENTS / gradient_bytes.max(1)).clamp(1, 64)),
@@ -221,35 +225,35 @@ impl<'a> Objective<'a> {
         (weights, bias)
     }
 
-    /// Duality gap where the scaled variables' gradient is `gradient`.
-    fn gap(&self, gradient: &[f64]) -> f64 {
-        let columns = self.stride() - 1;
-        let of_class = |gradient: &[f64]| -> f64 {
-            let weights = gradient[..columns].iter().zip(&self.roots).map(|(g, root)| (g * root).powi(2));
-            weights.sum::<f64>() / self.penalty + gradient[columns].powi(2)
-        };
-        0.5 * gradient.chunks(self.stride()).map(of_class).sum::<f64>()
-    }
-
-    fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
+    /// Value, relative duality gap, and gradient at `point`.
+    fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> Value {
         let (weights, bias) = self.unscale(point);
         let partials: Vec<Partial> =
             self.parts.par_iter().map(|part| self.partial(part.clone(), &weights, &bias)).collect();
         let mut value: f64 = partials.iter().map(|partial| partial.loss).sum();
-        gradient.par_chunks_mut(self.stride()).enumerate().for_each(|(k, gradient)| {
-            gradient.fill(0.0);
-            let from = k * gradient.len();
-            for partial in &partials {
-                let part = &partial.gradient[from..from + gradient.len()];
-                gradient.iter_mut().zip(part).for_each(|(g, p)| *g += p);
-            }
-            for (j, &weight) in weights.row(k).iter().enumerate() {
-                gradient[j] += self.penalty * f64::from(weight);
-            }
-            gradient.iter_mut().zip(&self.roots).for_each(|(g, root)| *g /= root);
-        });
+        let columns = self.stride() - 1;
+        let gaps: Vec<f64> = gradient
+            .par_chunks_mut(self.stride())
+            .enumerate()
+            .map(|(k, gradient)| {
+                gradient.fill(0.0);
+                let from = k * gradient.len();
+                for partial in &partials {
+                    let part = &partial.gradient[from..from + gradient.len()];
+                    gradient.iter_mut().zip(part).for_each(|(g, p)| *g += p);
+                }
+                for (j, &weight) in weights.row(k).iter().enumerate() {
+                    gradient[j] += self.penalty * f64::from(weight);
+                }
+                let curvature: f64 = partials.iter().map(|partial| partial.curvature[k]).sum();
+                let of_weights = gradient[..columns].iter().map(|g| g * g).sum::<f64>() / self.penalty;
+                let of_bias = gradient[columns].powi(2) / curvature.max(f64::MIN_POSITIVE);
+                gradient.iter_mut().zip(&self.roots).for_each(|(g, root)| *g /= root);
+                0.5 * (of_weights + of_bias)
+            })
+            .collect();
         value += 0.5 * self.penalty * weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
-        value
+        Value { value, criterion: gaps.iter().sum::<f64>() / value.max(f64::MIN_POSITIVE) }
     }
 
     /// Loss and gradient of the rows in `part`, without the penalty and in unscaled variables.
@@ -260,7 +264,8 @@ impl<'a> Objective<'a> {
         let columns = stride - 1;
         let weights: Vec<&[f32]> =
             weights.rows().into_iter().map(|row| row.to_slice().expect("made in standard layout")).collect();
-        let mut total = Partial { loss: 0.0, gradient: vec![0.0; classes * stride] };
+        let mut total =
+            Partial { loss: 0.0, gradient: vec![0.0; classes * stride], curvature: vec![0.0; classes] };
         let mut sums = vec![0f32; classes * columns];
         let mut residuals = vec![0f64; self.block * classes];
         let mut unflushed = 0;
@@ -273,6 +278,11 @@ impl<'a> Objective<'a> {
                 scores.iter_mut().zip(bias).for_each(|(score, b)| *score += b);
                 total.loss += cost * loss_and_residuals(scores, label);
                 for (k, residual) in scores.iter_mut().enumerate() {
+                    // The residual is p or p - 1: either way its size times one minus its size is p (1 - p).
+                    let curvature = cost * residual.abs() * (1.0 - residual.abs());
+                    // The weights take over part of what the bias does (Schur complement, rows taken as orthogonal).
+                    total.curvature[k] +=
+                        curvature / (1.0 + curvature * self.squares[from + i] / self.penalty);
                     *residual *= cost;
                     total.gradient[k * stride + columns] += *residual;
                 }

@@ -81,7 +81,6 @@ fn predictions(model: &LinearModel, codes: &Array2<f32>) -> Vec<usize> {
 }
 
 fn assert_same_objective(model: &LinearModel, expected: f64) {
-    assert!(model.convergence.converged, "{:?}", model.convergence);
     let found = model.convergence.objective;
     assert!(((found - expected) / expected).abs() < 1e-6, "objective {found} instead of {expected}");
 }
@@ -93,6 +92,7 @@ fn the_svm_reaches_the_optimum_of_scikit_learn() {
         for optimum in &problem.svm {
             let params = SvmParams::new().c(optimum.c).loss(optimum.loss).tolerance(1e-7).max_passes(200_000);
             let model = params.fit(&problem.dataset(codes.clone())).unwrap();
+            assert!(model.convergence.converged, "{:?}", model.convergence);
             assert_same_objective(&model, optimum.objective);
             assert_eq!(predictions(&model, &codes), optimum.predictions);
             problem.check_weights(&model, optimum, 2e-3);
@@ -122,7 +122,8 @@ fn logistic_regression_reaches_the_optimum_of_scikit_learn() {
     for problem in reference() {
         let codes = problem.codes();
         for optimum in &problem.logistic {
-            let params = LogisticParams::new().c(optimum.c).tolerance(2e-7);
+            // More than float32 can always prove, so that it goes as far as it can.
+            let params = LogisticParams::new().c(optimum.c).tolerance(1e-7);
             let model = params.fit(&problem.dataset(codes.clone())).unwrap();
             assert_same_objective(&model, optimum.objective);
             assert_eq!(predictions(&model, &codes), optimum.predictions);

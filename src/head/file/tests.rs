@@ -105,6 +105,13 @@ fn a_file_that_is_not_there_names_the_command_that_makes_it() {
 }
 
 #[test]
+fn a_folder_is_no_head() {
+    let (folder, _, _) = saved(HeadKind::Svm);
+    let message = Head::load(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("is no HDF5 file"), "{message}");
+}
+
+#[test]
 fn text_and_truncated_files_are_told_from_heads() {
     let (folder, path, _) = saved(HeadKind::Svm);
     let bytes = fs::read(&path).unwrap();
