@@ -214,13 +214,12 @@ pub struct ModelsFolder {
 }
 
 impl ModelsFolder {
-    /// Every manifest of the folder, by name; each read or the reason why not.
+    /// Every manifest of the folder, by name; each read or the reason why not, which names the file.
     ///
     /// # Errors
     /// The folder cannot be listed.
-    pub fn manifests(&self) -> Result<Vec<(PathBuf, Result<Model, ModelError>)>, ModelError> {
-        let files = self.files("toml")?;
-        Ok(files.into_iter().map(|path| (path.clone(), Model::read(&path))).collect())
+    pub fn manifests(&self) -> Result<Vec<Result<Model, ModelError>>, ModelError> {
+        Ok(self.files("toml")?.iter().map(|path| Model::read(path)).collect())
     }
 
     /// ONNX files of the folder that no manifest refers to.
@@ -231,7 +230,7 @@ impl ModelsFolder {
         let used: Vec<PathBuf> = self
             .manifests()?
             .into_iter()
-            .filter_map(|(_, model)| model.ok()?.network_path().canonicalize().ok())
+            .filter_map(|model| model.ok()?.network_path().canonicalize().ok())
             .collect();
         let mut files = self.files("onnx")?;
         files.retain(|file| file.canonicalize().is_ok_and(|file| !used.contains(&file)));

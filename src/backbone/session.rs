@@ -79,14 +79,14 @@ impl Backbone {
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
         let load = || -> ort::Result<Session> {
-            Ok(Session::builder(&runtime.environment)?
+            Session::builder(&runtime.environment)?
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
                 .with_intra_threads(threads)?
                 .with_config_entry(
                     "session.model_external_initializers_file_folder_path",
                     truncated.weights_folder.to_string_lossy(),
                 )?
-                .commit_from_memory(&truncated.bytes)?)
+                .commit_from_memory(&truncated.bytes)
         };
         let session = load().map_err(|source| BackboneError::Load {
             network: network.clone(),

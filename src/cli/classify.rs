@@ -119,7 +119,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 /// The network that the head's codes came from, and its layer.
 fn backbone_of(head: &Head, models: &ModelsFolder, path: &std::path::Path) -> anyhow::Result<(Graph, Layer)> {
     let wanted = &head.provenance;
-    let mut readable: Vec<_> = models.manifests()?.into_iter().filter_map(|(_, model)| model.ok()).collect();
+    let mut readable: Vec<_> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
     // Of several manifests for one network, the one of the head's own name first.
     readable.sort_by_key(|model| model.name != wanted.model_name);
     let Some(model) =

@@ -12,7 +12,7 @@ use crate::demo::{CLASSES, MODEL, UNSEEN, write_folder};
 /// Show the whole job on an embedded network and drawn pictures
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Makes a folder with drawn pictures of four kinds of things and a small network that has never seen any of them,
+Makes a folder with drawn pictures of four kinds of things and a small network that has never seen any of them, \
 and runs there the very commands that you would type. The folder stays, to be played with.
 
 Examples:

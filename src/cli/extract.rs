@@ -13,13 +13,15 @@ use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, PreprocessOve
 /// Write the activations of a layer ("CNN codes") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IMAGES is a folder with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), a folder of images without
-classes, or a CSV file with the columns path,label. JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read,
-whatever their extension says. An image that cannot be read is listed, recorded in the file and skipped
-(exit status 1). A run that was interrupted goes on where it was when the same command is given again.
+IMAGES is a folder with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), a folder of images without \
+classes, or a CSV file with the columns path,label. JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, \
+whatever their extension says.
+
+An image that cannot be read is listed, recorded in the file and skipped (exit status 1). A run that was \
+interrupted goes on where it was when the same command is given again.
 
 Examples:
-  cnncodes extract                               of data/, with the only model in models/, its penultimate layer
+  cnncodes extract                  of data/, with the only model in models/
   cnncodes extract --layer fc7
   cnncodes extract photos/ --model vgg16 --layer pool5 -o features/photos-pool5.h5
   cnncodes extract photos.csv --layer fc6")]

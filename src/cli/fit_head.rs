@@ -15,8 +15,8 @@ use crate::head::{FitSettings, FittedHead, Head, HeadKind, HeadProvenance, Train
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and
-byte-identical images never stand on both sides of a split. The head that is written is fitted to all images;
+Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and \
+byte-identical images never stand on both sides of a split. The head that is written is fitted to all images; \
 its probabilities are calibrated on the cross-validation's scores.
 
 Examples:

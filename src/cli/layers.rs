@@ -9,8 +9,8 @@ use crate::backbone::{Catalogue, Layer, ModelsFolder};
 /// List the layers whose activations can be taken as codes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Any name in the listing works with `extract --layer`: the canonical name, an alias, the ONNX tensor or node.
-`penultimate` is the input of the last dense layer of any network. Activations are taken after their ReLU.
+Any name in the listing works with `extract --layer`: the canonical name, an alias, the ONNX tensor or node. \
+`penultimate` is the input of the last dense layer of any network. Activations are taken after their ReLU. \
 \"cost\" is the share of the network's multiply-adds that lie at or below a layer.
 
 Examples:

@@ -18,7 +18,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::backbone::ModelsFolder;
+use crate::backbone::{ModelsFolder, runtime};
+
+const AFTER_HELP: &str = "\
+The usual way, in a folder that holds data/CLASS/*.jpg and models/:
+  cnncodes extract --layer fc7      activations of the layer fc7 of every photo -> features/
+  cnncodes fit-head --svm           a linear SVM on them -> models/
+  cnncodes classify image.jpg       what is in image.jpg
+
+No photos at hand? `cnncodes demo` shows all of it.
+
+Exit status: 0 all well, 1 some inputs were skipped, 2 failed.";
 
 /// Turns a frozen ImageNet network and a small folder of labelled photos into an image classifier.
 #[derive(Debug, Parser)]
@@ -28,15 +38,8 @@ use crate::backbone::ModelsFolder;
     max_term_width = 100,
     arg_required_else_help = true,
     subcommand_required = true,
-    after_help = "\
-The usual way, in a folder that holds data/CLASS/*.jpg and models/:
-  cnncodes extract --layer fc7      activations of the layer fc7 of every photo -> features/
-  cnncodes fit-head --svm           a linear SVM on them -> models/
-  cnncodes classify image.jpg       what is in image.jpg
-
-No photos at hand? `cnncodes demo` shows all of it.
-
-Exit status: 0 all well, 1 some inputs were skipped, 2 failed."
+    after_help = AFTER_HELP,
+    after_long_help = format!("{AFTER_HELP}\n\n{}", runtime::SEARCH_ORDER)
 )]
 pub struct Cli {
     /// The folder of networks, manifests and heads

@@ -16,7 +16,7 @@ use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  cnncodes models                                              what is there, and whether it is intact
+  cnncodes models           what is there, and whether it is intact
   cnncodes models add vgg16.onnx --preprocess torchvision
   cnncodes models add resnet50.onnx --preprocess keras-caffe --copy
   cnncodes models add net.onnx --preprocess tf --size 299 --interpolation bicubic"
@@ -43,11 +43,14 @@ enum Command {
 /// Write the manifest of a network, so that it can be used
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-How a network wants its input is not in its file, so say whose preprocessing it was trained with:
-  torchvision   shorter side to 256 (antialiased bilinear), centre crop 224, /255, ImageNet mean and std, RGB
-  keras-caffe   stretched to 224 x 224 (nearest neighbour), BGR, ImageNet mean subtracted (Keras's VGG and ResNet)
-  tf            shorter side to 256 (antialiased bilinear), centre crop 224, x / 127.5 - 1, RGB
-and change what differs with the options. The size is taken from the graph where the graph fixes it.
+How a network wants its input is not in its file, so say whose preprocessing it was trained with, and change \
+what differs with the options. The size is taken from the graph where the graph fixes it.
+  torchvision   shorter side to 256 (antialiased bilinear), centre crop 224,
+                x/255, ImageNet mean and deviation, RGB
+  keras-caffe   stretched to 224 x 224 (nearest neighbour), BGR, ImageNet mean
+                subtracted, as Keras wants it for VGG and ResNet
+  tf            shorter side to 256 (antialiased bilinear), centre crop 224,
+                x/127.5 - 1, RGB
 
 Examples:
   cnncodes models add ~/Downloads/vgg16.onnx --preprocess torchvision --name vgg16
@@ -171,10 +174,10 @@ struct Entry {
 fn list(format: Format, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut entries = Vec::new();
     let mut unreadable = Vec::new();
-    for (path, model) in models.manifests()? {
+    for model in models.manifests()? {
         match model {
             Ok(model) => entries.push(entry(&model)),
-            Err(error) => unreadable.push((path, error)),
+            Err(error) => unreadable.push(error),
         }
     }
     let orphans = models.without_manifest()?;
@@ -198,7 +201,7 @@ fn list(format: Format, models: &ModelsFolder) -> anyhow::Result<Status> {
         show::warning(entry.problem.as_deref().unwrap_or("not intact"));
     }
     let broken = !unreadable.is_empty() || entries.iter().any(|entry| !entry.intact);
-    for (_, error) in unreadable {
+    for error in unreadable {
         show::error(&error.into());
     }
     Ok(if broken { Status::Skipped } else { Status::Done })
