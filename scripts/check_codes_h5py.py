@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads a file of codes with h5py, using nothing but the calls that docs/codes-format.md shows.
 
-Prints what it read as JSON. tests/codes_h5py.rs writes the file and compares.
+Prints what it read as JSON. tests/it/codes_h5py.rs writes the file and compares.
 
 usage: check_codes_h5py.py FILE
 """

@@ -105,10 +105,12 @@ fn h5py_reads_names_labels_classes_and_codes() {
 fn the_documented_snippet_is_the_tested_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = std::fs::read_to_string(root.join("scripts/check_codes_h5py.py")).unwrap();
-    let docs = std::fs::read_to_string(root.join("docs/codes-format.md")).unwrap();
     let (_, rest) = script.split_once("# The snippet of docs/codes-format.md:\n").unwrap();
     let (snippet, _) = rest.split_once("    # End of the snippet.").unwrap();
-    assert!(docs.contains(snippet), "docs/codes-format.md lacks:\n{snippet}");
+    for page in ["docs/codes-format.md", "README.md"] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        assert!(text.contains(snippet), "{page} lacks:\n{snippet}");
+    }
 }
 
 #[test]
