@@ -164,6 +164,11 @@ impl Graph {
         &self.graph().node
     }
 
+    /// The name of the program that wrote the graph, empty where it left none.
+    pub fn producer_name(&self) -> &str {
+        self.model.producer_name()
+    }
+
     /// The declared outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.graph().output.iter().map(|output| output.name())

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::graph::Graph;
 use super::topology::{Kind, Topology};
+use super::{resnet, vgg};
 
 /// A place in the network whose activations can be taken as codes.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +58,7 @@ impl Catalogue {
     /// Reads the catalogue off a graph; `aliases` are the user's own, name to layer or ONNX name.
     pub fn of(graph: &Graph, aliases: &BTreeMap<String, String>) -> Catalogue {
         let topology = Topology::of(graph);
-        let known = vgg(&topology).or_else(|| resnet(&topology));
+        let known = vgg::recognise(graph, &topology).or_else(|| resnet::recognise(&topology));
         let others = activations(graph, &topology);
         let penultimate = penultimate(graph, &topology);
         let recognised = known.is_some();
@@ -167,14 +168,16 @@ fn activations(graph: &Graph, topology: &Topology) -> Vec<Layer> {
     let mut layers = Vec::new();
     for node in graph.nodes() {
         let Some(tensor) = node.output.first() else { continue };
-        let Some(op) = topology.op_of(tensor) else { continue };
+        if topology.op_of(tensor).is_none() {
+            continue;
+        }
         layers.push(Layer {
             name: tensor.clone(),
             aliases: Vec::new(),
             tensor: tensor.clone(),
             what: node.op_type().to_owned(),
-            // A tensor that a transpose made is taken as it stands.
-            channels_last: topology.ops[op].tensor == *tensor && topology.ops[op].channels_last,
+            // Where the channels stand in a tensor of another form cannot be told: it is taken as it stands.
+            channels_last: node.op_type() != "Reshape" && topology.is_channels_last(tensor),
         });
     }
     layers
@@ -187,15 +190,17 @@ fn penultimate(graph: &Graph, topology: &Topology) -> Option<String> {
         let source = *topology.ops[index].inputs.first()?;
         return Some(topology.ops[source].tensor.clone());
     }
-    let last_pool = topology.ops.iter().rev().find(|op| op.kind == Kind::GlobalPool);
-    last_pool.map(|op| op.tensor.clone()).or_else(|| graph.outputs().next().map(str::to_owned))
+    let last_pool = topology.ops.iter().rposition(|op| op.kind == Kind::GlobalPool);
+    // Keras's exports end in a transpose; the operation before it gives the same numbers, channels first.
+    let last = last_pool.or_else(|| topology.op_of(graph.outputs().next()?))?;
+    Some(topology.ops[last].tensor.clone())
 }
 
 /// A dense layer may be written as a 1x1 convolution of a globally pooled map.
-fn is_dense(topology: &Topology, index: usize) -> bool {
+pub(super) fn is_dense(topology: &Topology, index: usize) -> bool {
     let op = &topology.ops[index];
     match &op.kind {
-        Kind::Dense { .. } => true,
+        Kind::Dense => true,
         Kind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1) => {
             op.inputs.first().is_some_and(|&input| topology.ops[input].kind == Kind::GlobalPool)
         }
@@ -204,214 +209,30 @@ fn is_dense(topology: &Topology, index: usize) -> bool {
 }
 
 /// Collects named layers.
-struct Namer<'a> {
+pub(super) struct Namer<'a> {
     topology: &'a Topology,
-    layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer>,
 }
 
-impl Namer<'_> {
-    fn add(&mut self, op: usize, name: String, aliases: Vec<String>, what: &str) {
+impl<'a> Namer<'a> {
+    pub(super) fn new(topology: &'a Topology) -> Namer<'a> {
+        Namer { topology, layers: Vec::new() }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        op: usize,
+        name: String,
+        aliases: impl IntoIterator<Item = String>,
+        what: &str,
+    ) {
         let op = &self.topology.ops[op];
         self.layers.push(Layer {
             name,
-            aliases,
+            aliases: aliases.into_iter().collect(),
             tensor: op.tensor.clone(),
             what: what.to_owned(),
             channels_last: op.channels_last,
         });
     }
-}
-
-/// VGG: five blocks of 3x3 convolutions with ReLU, each closed by a max-pool, then three dense layers
-/// (Simonyan & Zisserman 2014, arXiv:1409.1556).
-fn vgg(topology: &Topology) -> Option<(String, Vec<Layer>)> {
-    let mut namer = Namer { topology, layers: Vec::new() };
-    let mut here = 0;
-    let mut blocks: Vec<usize> = vec![0];
-    let mut module = 0;
-    let next = |from: usize, wanted: &dyn Fn(&Kind) -> bool| -> Option<usize> {
-        topology.consumers(from).iter().copied().find(|&op| wanted(&topology.ops[op].kind))
-    };
-    loop {
-        if let Some(conv) = next(here, &|kind| matches!(kind, Kind::Conv { .. })) {
-            let Kind::Conv { kernel, normalised, .. } = &topology.ops[conv].kind else { return None };
-            if kernel != &[3, 3] {
-                return None;
-            }
-            let relu = topology.relu_after(conv)?;
-            let block = blocks.len();
-            let position = blocks.last_mut()?;
-            *position += 1;
-            // torchvision numbers its modules: convolution, batch normalisation where there is one, ReLU.
-            module += if *normalised { 3 } else { 2 };
-            namer.add(
-                relu,
-                format!("conv{block}_{position}"),
-                vec![format!("block{block}_conv{position}"), format!("features.{}", module - 1)],
-                "convolution, after ReLU",
-            );
-            here = relu;
-        } else if let Some(pool) = next(here, &|kind| *kind == Kind::MaxPool) {
-            let block = blocks.len();
-            module += 1;
-            namer.add(
-                pool,
-                format!("pool{block}"),
-                vec![format!("block{block}_pool"), format!("features.{}", module - 1)],
-                "max-pool",
-            );
-            blocks.push(0);
-            here = pool;
-        } else {
-            break;
-        }
-    }
-    if blocks.pop() != Some(0) || blocks.len() != 5 || blocks.contains(&0) {
-        return None;
-    }
-    if let Some(pool) = next(here, &|kind| *kind == Kind::AveragePool || *kind == Kind::GlobalPool) {
-        // torchvision's adaptive pooling, which changes nothing at the native size.
-        here = pool;
-    }
-    for (name, keras, torchvision) in [("fc6", "fc1", "classifier.1"), ("fc7", "fc2", "classifier.4")] {
-        let dense = next(here, &|kind| matches!(kind, Kind::Dense { .. }))?;
-        here = topology.relu_after(dense)?;
-        namer.add(here, name.into(), vec![keras.into(), torchvision.into()], "dense, after ReLU");
-    }
-    let dense = next(here, &|kind| matches!(kind, Kind::Dense { .. }))?;
-    namer.add(dense, "fc8".into(), vec!["classifier.6".into()], "dense, class scores");
-    if let Some(softmax) = next(dense, &|kind| *kind == Kind::Softmax) {
-        namer.add(softmax, "prob".into(), vec!["predictions".into()], "softmax");
-    }
-    let depth: usize = blocks.iter().sum::<usize>() + 3;
-    let architecture = match blocks[..] {
-        [1, 1, 2, 2, 2] | [2, 2, 2, 2, 2] | [2, 2, 3, 3, 3] | [2, 2, 4, 4, 4] => format!("VGG{depth}"),
-        _ => format!("VGG-style, {depth} weighted layers"),
-    };
-    Some((architecture, namer.layers))
-}
-
-/// ResNet v1 and v1.5: a stem, four stages of residual blocks that end in a sum and a ReLU, a global pool and a
-/// dense layer (He et al. 2015, arXiv:1512.03385).
-fn resnet(topology: &Topology) -> Option<(String, Vec<Layer>)> {
-    let mut namer = Namer { topology, layers: Vec::new() };
-    let stem = *topology.consumers(0).first()?;
-    let Kind::Conv { .. } = topology.ops[stem].kind else { return None };
-    let relu = topology.relu_after(stem)?;
-    let pool = topology.consumers(relu).iter().copied().find(|&op| topology.ops[op].kind == Kind::MaxPool)?;
-    namer.add(relu, "conv1".into(), vec!["conv1_relu".into(), "relu".into()], "stem convolution, after ReLU");
-    namer.add(pool, "pool1".into(), vec!["pool1_pool".into(), "maxpool".into()], "max-pool");
-
-    let sums: Vec<usize> = (0..topology.ops.len()).filter(|&op| topology.ops[op].kind == Kind::Sum).collect();
-    let mut stages: Vec<(usize, usize)> = Vec::new();
-    let mut bottleneck = true;
-    let mut strided_first = false;
-    let mut last = pool;
-    for &sum in &sums {
-        let relu = topology.relu_after(sum)?;
-        let channels = topology.ops[sum].inputs.iter().find_map(|&input| match topology.ops[input].kind {
-            Kind::Conv { channels, .. } if input > last => Some(channels),
-            _ => None,
-        })?;
-        bottleneck &= block_convolutions(topology, sum, last) >= 3;
-        strided_first |= kernel_strides_first(topology, last, channels);
-        match stages.last_mut() {
-            Some((width, blocks)) if *width == channels => *blocks += 1,
-            _ => stages.push((channels, 1)),
-        }
-        last = relu;
-    }
-    let lengths: Vec<usize> = stages.iter().map(|&(_, blocks)| blocks).collect();
-    if lengths.len() != 4 {
-        return None;
-    }
-    let architecture = match (bottleneck, &lengths[..]) {
-        (false, [2, 2, 2, 2]) => "ResNet18",
-        (false, [3, 4, 6, 3]) => "ResNet34",
-        (true, [3, 4, 6, 3]) => "ResNet50",
-        (true, [3, 4, 23, 3]) => "ResNet101",
-        (true, [3, 8, 36, 3]) => "ResNet152",
-        _ => "ResNet-style",
-    };
-    let mut sum = sums.iter();
-    for (stage, &blocks) in lengths.iter().enumerate() {
-        for block in 0..blocks {
-            let relu = topology.relu_after(*sum.next()?)?;
-            namer.add(
-                relu,
-                format!("res{}{}", stage + 2, caffe_block(block, blocks)),
-                vec![
-                    format!("conv{}_block{}_out", stage + 2, block + 1),
-                    format!("layer{}.{block}", stage + 1),
-                ],
-                "residual sum, after ReLU",
-            );
-        }
-    }
-    let pool = topology
-        .consumers(last)
-        .iter()
-        .copied()
-        .find(|&op| matches!(topology.ops[op].kind, Kind::GlobalPool | Kind::AveragePool))?;
-    namer.add(
-        pool,
-        "pool5".into(),
-        vec!["avg_pool".into(), "avgpool".into(), "flatten".into()],
-        "average-pool",
-    );
-    let dense = topology.consumers(pool).iter().copied().find(|&op| is_dense(topology, op));
-    if let Some(dense) = dense {
-        namer.add(dense, "fc1000".into(), vec!["fc".into()], "dense, class scores");
-        let softmax =
-            topology.consumers(dense).iter().copied().find(|&op| topology.ops[op].kind == Kind::Softmax);
-        if let Some(softmax) = softmax {
-            namer.add(softmax, "prob".into(), vec!["predictions".into()], "softmax");
-        }
-    }
-    let stride = match (bottleneck, strided_first) {
-        (true, true) => ", stride in the 1x1 convolutions",
-        (true, false) => ", stride in the 3x3 convolutions (v1.5)",
-        (false, _) => "",
-    };
-    Some((format!("{architecture}{stride}"), namer.layers))
-}
-
-/// Caffe's letter for the block `index` of a stage of `blocks`: a, b, c … or, in long stages, a, b1, b2 …
-fn caffe_block(index: usize, blocks: usize) -> String {
-    match (index, blocks) {
-        (0, _) => "a".to_owned(),
-        (_, 0..=6) => char::from(b'a' + index as u8).to_string(),
-        _ => format!("b{index}"),
-    }
-}
-
-/// The number of convolutions on the longest way from `start` to the residual sum `sum`.
-fn block_convolutions(topology: &Topology, sum: usize, start: usize) -> usize {
-    topology.ops[sum]
-        .inputs
-        .iter()
-        .map(|&input| {
-            let mut op = input;
-            let mut count = 0;
-            while op > start {
-                count += usize::from(matches!(topology.ops[op].kind, Kind::Conv { .. }));
-                let Some(&previous) = topology.ops[op].inputs.first() else { break };
-                op = previous;
-            }
-            count
-        })
-        .max()
-        .unwrap_or(0)
-}
-
-/// Whether the first convolution of the block that starts at `start` is a 1x1 with a stride on the main way
-/// (Keras and Caffe), as against the 3x3 (torchvision). The projection has the block's `channels`, the main way
-/// fewer.
-fn kernel_strides_first(topology: &Topology, start: usize, channels: usize) -> bool {
-    topology.consumers(start).iter().any(|&op| match &topology.ops[op].kind {
-        Kind::Conv { channels: own, kernel, stride, .. } => {
-            *own < channels && kernel == &[1, 1] && *stride > 1
-        }
-        _ => false,
-    })
 }

@@ -6,9 +6,11 @@ pub mod graph;
 pub mod layers;
 pub mod manifest;
 pub mod profile;
+mod resnet;
 pub mod runtime;
 pub mod session;
 mod topology;
+mod vgg;
 
 pub use graph::{Graph, GraphError};
 pub use layers::{Catalogue, Layer, NoSuchLayer, PENULTIMATE};

@@ -254,6 +254,10 @@ impl Backbone {
             if tap.layer.channels_last && dims.len() == 3 {
                 dims.rotate_right(1);
             }
+            // Exporters differ in whether a global pool keeps its map of one pixel.
+            if dims.len() == 3 && dims[1..] == [1, 1] {
+                dims.truncate(1);
+            }
             tap.shape = dims;
         }
         Ok(())

@@ -18,12 +18,11 @@ pub enum Kind {
         channels: usize,
         kernel: Vec<usize>,
         stride: usize,
+        groups: usize,
         normalised: bool,
     },
-    /// A matrix product with a constant: number of outputs.
-    Dense {
-        outputs: usize,
-    },
+    /// A matrix product with a constant.
+    Dense,
     Relu,
     MaxPool,
     /// An average over a window.
@@ -46,6 +45,9 @@ pub struct Op {
     pub tensor: String,
     /// Whether that tensor has its channels last.
     pub channels_last: bool,
+    /// What the exporter calls the operation: its ONNX node and what that reads. Names are no ground to recognise
+    /// an architecture on; they may tell what its form has lost.
+    pub written: Vec<String>,
 }
 
 /// The simplified network: operations in topological order, the image first.
@@ -53,6 +55,7 @@ pub struct Op {
 pub struct Topology {
     pub ops: Vec<Op>,
     by_tensor: HashMap<String, usize>,
+    channels_last: HashSet<String>,
     consumers: Vec<Vec<usize>>,
 }
 
@@ -73,12 +76,22 @@ impl Topology {
                 consumers[input].push(index);
             }
         }
-        Topology { ops: builder.ops, by_tensor: builder.by_tensor, consumers }
+        Topology {
+            ops: builder.ops,
+            by_tensor: builder.by_tensor,
+            channels_last: builder.channels_last,
+            consumers,
+        }
     }
 
     /// The operation whose result the tensor `name` holds, possibly in another form.
     pub fn op_of(&self, name: &str) -> Option<usize> {
         self.by_tensor.get(name).copied()
+    }
+
+    /// Whether the tensor `name` has its channels last.
+    pub fn is_channels_last(&self, name: &str) -> bool {
+        self.channels_last.contains(name)
     }
 
     /// The operations that read the result of `op`.
@@ -110,6 +123,7 @@ impl Builder {
                 inputs: Vec::new(),
                 tensor: input.name.clone(),
                 channels_last,
+                written: Vec::new(),
             }],
             by_tensor: HashMap::from([(input.name.clone(), 0)]),
             channels_last: HashSet::new(),
@@ -154,7 +168,12 @@ impl Builder {
         }
         // Batch normalisation, and a bias or scale by a constant, belong to the operation before them.
         let affine = matches!(op_type, "Add" | "Mul" | "Sub" | "Div") && activations.len() == 1;
-        let weighted = matches!(self.ops[source].kind, Kind::Conv { .. } | Kind::Dense { .. });
+        // The same before the first operation is preprocessing that the graph does itself.
+        let weighted = matches!(self.ops[source].kind, Kind::Conv { .. } | Kind::Dense);
+        if source == 0 && (op_type == "BatchNormalization" || affine) {
+            self.set(output, source, layout_in);
+            return;
+        }
         if weighted && (op_type == "BatchNormalization" || affine) {
             if let Kind::Conv { normalised, .. } = &mut self.ops[source].kind {
                 *normalised |= op_type == "BatchNormalization" || op_type == "Mul";
@@ -166,7 +185,9 @@ impl Builder {
         }
         let (kind, channels_last) = classify(graph, node, activations.len(), layout_in);
         let inputs = activations.iter().map(|name| self.by_tensor[name.as_str()]).collect();
-        self.ops.push(Op { kind, inputs, tensor: output.clone(), channels_last });
+        let written = std::iter::once(node.name()).chain(node.input.iter().map(String::as_str));
+        let written = written.map(str::to_owned).collect();
+        self.ops.push(Op { kind, inputs, tensor: output.clone(), channels_last, written });
         self.set(output, self.ops.len() - 1, channels_last);
         for extra in &node.output[1..] {
             self.set(extra, self.ops.len() - 1, channels_last);
@@ -195,15 +216,11 @@ fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool
             };
             let stride = ints(node, "strides").and_then(|strides| strides.first().copied()).unwrap_or(1);
             let channels = shape.first().copied().unwrap_or(0);
-            (Kind::Conv { channels, kernel, stride: stride.max(1) as usize, normalised: false }, false)
+            let stride = stride.max(1) as usize;
+            let groups = int(node, "group").unwrap_or(1).max(1) as usize;
+            (Kind::Conv { channels, kernel, stride, groups, normalised: false }, false)
         }
-        "Gemm" | "MatMul" if activations == 1 => {
-            let transposed = int(node, "transB") == Some(1);
-            let shape =
-                node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
-            let outputs = if transposed { shape.first() } else { shape.get(1) }.copied().unwrap_or(0);
-            (Kind::Dense { outputs }, false)
-        }
+        "Gemm" | "MatMul" if activations == 1 => (Kind::Dense, false),
         "Relu" => (Kind::Relu, layout_in),
         "MaxPool" => (Kind::MaxPool, false),
         "AveragePool" => (Kind::AveragePool, false),
