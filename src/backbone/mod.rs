@@ -5,6 +5,7 @@
 pub mod graph;
 pub mod layers;
 pub mod manifest;
+pub mod pool;
 pub mod profile;
 mod resnet;
 pub mod runtime;
@@ -15,4 +16,5 @@ mod vgg;
 pub use graph::{Graph, GraphError};
 pub use layers::{Catalogue, Layer, NoSuchLayer, PENULTIMATE};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
+pub use pool::Pooling;
 pub use session::{Backbone, BackboneError, SessionSettings, Tap};

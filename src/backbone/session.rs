@@ -6,6 +6,7 @@ use ort::value::TensorRef;
 
 use super::graph::{Graph, GraphError};
 use super::layers::Layer;
+use super::pool::Pooling;
 use super::runtime::{self, RuntimeError};
 use crate::images::Layout;
 
@@ -36,6 +37,10 @@ pub struct SessionSettings {
 pub struct Tap {
     pub layer: Layer,
     /// The shape of one image's activations, channels first; without the batch.
+    pub activations: Vec<usize>,
+    /// How they become codes; none where they are no maps.
+    pub pooling: Pooling,
+    /// The shape of one image's codes.
     pub shape: Vec<usize>,
 }
 
@@ -102,11 +107,27 @@ impl Backbone {
             height: height as usize,
             width: width as usize,
             fixed_batch: input.batch,
-            taps: layers.iter().map(|layer| Tap { layer: layer.clone(), shape: Vec::new() }).collect(),
+            taps: layers
+                .iter()
+                .map(|layer| Tap {
+                    layer: layer.clone(),
+                    activations: Vec::new(),
+                    pooling: Pooling::None,
+                    shape: Vec::new(),
+                })
+                .collect(),
             runtime_version: runtime.version.clone(),
         };
         backbone.learn_shapes()?;
         Ok(backbone)
+    }
+
+    /// Pools the maps of every tapped layer; layers that are no maps are left as they are.
+    pub fn set_pooling(&mut self, pooling: Pooling) {
+        for tap in &mut self.taps {
+            tap.pooling = pooling.on(&tap.activations);
+            tap.shape = pooling.shape(&tap.activations);
+        }
     }
 
     /// The tapped layers, in the order they were asked for.
@@ -161,7 +182,8 @@ impl Backbone {
         let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
         let input = TensorRef::from_array_view((shape, images)).map_err(failed)?;
         let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
-        let mut scratch = Vec::new();
+        let mut reordered = Vec::new();
+        let mut pooled = Vec::new();
         for (index, tap) in self.taps.iter().enumerate() {
             let value = outputs.get(&tap.layer.tensor).ok_or_else(|| BackboneError::NotCodes {
                 network: self.network.clone(),
@@ -169,7 +191,7 @@ impl Backbone {
                 reason: "the runtime did not return it".to_owned(),
             })?;
             let (shape, codes) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            let width = tap.width();
+            let width: usize = tap.activations.iter().product();
             if codes.len() != count * width {
                 return Err(BackboneError::NotCodes {
                     network: self.network.clone(),
@@ -177,12 +199,19 @@ impl Backbone {
                     reason: format!("{count} images gave the shape {shape:?}, not {count} rows of {width}"),
                 });
             }
-            match (tap.layer.channels_last, &tap.shape[..]) {
+            let codes = match (tap.layer.channels_last, &tap.activations[..]) {
                 (true, &[channels, height, width]) => {
-                    channels_first(codes, channels, height * width, &mut scratch);
-                    take(index, &scratch);
+                    channels_first(codes, channels, height * width, &mut reordered);
+                    &reordered
                 }
-                _ => take(index, codes),
+                _ => codes,
+            };
+            match tap.pooling {
+                Pooling::None | Pooling::Flatten => take(index, codes),
+                pooling => {
+                    pooling.apply(codes, &tap.activations, &mut pooled);
+                    take(index, &pooled);
+                }
             }
         }
         Ok(())
@@ -258,6 +287,7 @@ impl Backbone {
             if dims.len() == 3 && dims[1..] == [1, 1] {
                 dims.truncate(1);
             }
+            tap.activations.clone_from(&dims);
             tap.shape = dims;
         }
         Ok(())

@@ -97,6 +97,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             preprocess.size(),
             &SessionSettings::default(),
         )?;
+        backbone.set_pooling(head.provenance.pooling.parse().with_context(|| {
+            format!("the pooling recorded in {} is not known; fit the head again", head_path.display())
+        })?);
         let decode =
             DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels: args.max_pixels };
         for batch in samples.samples.chunks(BATCH) {

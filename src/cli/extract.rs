@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{Status, show};
-use crate::backbone::{Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, SessionSettings};
+use crate::backbone::{
+    Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, SessionSettings, Tap,
+};
 use crate::codes::{Header, LayerSpec};
 use crate::extract::{self, ExtractSettings};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, PreprocessOverrides, SampleSet};
@@ -24,6 +26,7 @@ Examples:
   cnncodes extract                  of data/, with the only model in models/
   cnncodes extract --layer fc7
   cnncodes extract photos/ --model vgg16 --layer pool5 -o features/photos-pool5.h5
+  cnncodes extract --layer pool3,pool4,fc7 --pool avg
   cnncodes extract photos.csv --layer fc6")]
 pub struct Args {
     /// The images: a folder, or a CSV file with the columns path,label
@@ -32,9 +35,13 @@ pub struct Args {
     /// The model, by its name in models/; may be left out where there is only one
     #[arg(short, long, value_name = "NAME")]
     model: Option<String>,
-    /// The layer (`cnncodes layers` lists them); the model's own default, or else the penultimate
-    #[arg(short, long, value_name = "LAYER")]
-    layer: Option<String>,
+    /// The layer, or several with commas between them (`cnncodes layers` lists them) [default: the
+    /// model's own, or else the penultimate]
+    #[arg(short, long = "layer", value_name = "LAYER", value_delimiter = ',')]
+    layers: Vec<String>,
+    /// How maps become codes: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2
+    #[arg(long, value_name = "POOLING", default_value_t = Pooling::None)]
+    pool: Pooling,
     /// The file to write [default: features/MODEL-LAYER.h5]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -70,15 +77,15 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let model = models.find(args.model.as_deref())?;
     let graph = model.open()?;
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-    let wanted = args.layer.as_deref().or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
-    let layer = catalogue.find(&model.name, wanted)?;
-    let output = args.output.clone().unwrap_or_else(|| default_output(&model, layer));
+    let layers = wanted_layers(args, &model, &catalogue)?;
+    let output = args.output.clone().unwrap_or_else(|| default_output(&model, &layers, args.pool));
     let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
         exif_orientation: args.ignore_orientation.then_some(false),
         ..Default::default()
     })?;
     let settings = SessionSettings { threads: args.threads.map(usize::from) };
-    let mut backbone = Backbone::open(&graph, std::slice::from_ref(layer), preprocess.size(), &settings)?;
+    let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &settings)?;
+    backbone.set_pooling(args.pool);
     let header = header(&model, &backbone, &preprocess, &samples)?;
 
     let bar = show::progress_bar("extracting");
@@ -112,14 +119,12 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let summary = result?;
     summary.notes.iter().for_each(|note| show::warning(note));
     show::problems(&summary.problems, 20);
-    let tap = &backbone.taps()[0];
     println!(
-        "{}: {} of {}, {} codes each ({} of {}), {} skipped{}, in {}",
+        "{}: {} of {}, {} of {}, {} skipped{}, in {}",
         summary.path.display(),
         show::count(summary.rows, "image"),
         show::count_of(samples.class_names.len(), "class", "classes"),
-        tap.width(),
-        tap.layer.name,
+        describe(backbone.taps()),
         model.name,
         summary.problems.len(),
         if summary.resumed > 0 {
@@ -132,15 +137,40 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
 }
 
-/// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced.
-fn default_output(model: &Model, layer: &Layer) -> PathBuf {
-    let safe: String = layer
-        .name
-        .trim_start_matches('/')
-        .chars()
-        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
-        .collect();
-    Path::new("features").join(format!("{}-{safe}.h5", model.name))
+/// The layers that the user or else the manifest names, or else the penultimate; none twice.
+fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::Result<Vec<Layer>> {
+    let default = [model.manifest.layer.clone().unwrap_or_else(|| PENULTIMATE.to_owned())];
+    let names = if args.layers.is_empty() { &default[..] } else { &args.layers };
+    let mut layers: Vec<Layer> = Vec::with_capacity(names.len());
+    for name in names {
+        let layer = catalogue.find(&model.name, name)?;
+        if let Some(twice) = layers.iter().find(|other| other.tensor == layer.tensor) {
+            bail!("the layer {} is named twice, the second time as {name}; name it once", twice.name);
+        }
+        layers.push(layer.clone());
+    }
+    Ok(layers)
+}
+
+/// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
+/// the pooling where there is one.
+fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf {
+    let safe = |layer: &Layer| -> String {
+        let name = layer.name.trim_start_matches('/').chars();
+        name.map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()
+    };
+    let layers = layers.iter().map(safe).collect::<Vec<_>>().join("+");
+    let pooling = if pooling == Pooling::None { String::new() } else { format!("-{pooling}") };
+    Path::new("features").join(format!("{}-{layers}{pooling}.h5", model.name))
+}
+
+/// `4096 codes of fc7`, for every layer.
+fn describe(taps: &[Tap]) -> String {
+    let each = |tap: &Tap| match tap.pooling {
+        Pooling::None => format!("{} codes of {}", tap.width(), tap.layer.name),
+        pooling => format!("{} codes of {} ({pooling})", tap.width(), tap.layer.name),
+    };
+    taps.iter().map(each).collect::<Vec<_>>().join(", ")
 }
 
 /// What the file of codes says of where they come from.
@@ -164,7 +194,7 @@ fn header(
                 name: tap.layer.name.clone(),
                 tensor: tap.layer.tensor.clone(),
                 shape: tap.shape.clone(),
-                pooling: "none".to_owned(),
+                pooling: tap.pooling.to_string(),
             })
             .collect(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),

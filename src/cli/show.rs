@@ -1,9 +1,10 @@
 //! How things look on a terminal: errors, warnings, skipped inputs, progress, durations.
 
+use std::fmt;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::images::Problem;
 
@@ -44,9 +45,12 @@ pub fn progress_bar(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
     // The template is a constant; were it wrong, the default bar would do.
     if let Ok(style) =
-        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}  {per_sec}  {eta} left")
+        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}  {rate}  {eta} left")
     {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A rate that cannot be written leaves a gap in the bar, and nothing else.
+            let _ = write!(out, "{:.1} images/s", state.per_sec());
+        }));
     }
     bar.set_message(what);
     bar

@@ -24,7 +24,12 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
 fn the_three_commands_work_as_typed() {
     let folder = workspace(12);
     let said = stdout(folder.path(), &["extract", "--layer", "fc7"]);
-    assert!(said.starts_with("features/demo-vgg-fc7.h5: 48 images of 4 classes, 160 codes each"), "{said}");
+    assert!(
+        said.starts_with(
+            "features/demo-vgg-fc7.h5: 48 images of 4 classes, 160 codes of fc7 of demo-vgg, 0 skipped"
+        ),
+        "{said}"
+    );
     let said = stdout(folder.path(), &["fit-head", "--svm"]);
     assert!(said.contains("Confusion matrix") && said.contains("95 % interval"), "{said}");
     assert!(said.contains("models/demo-vgg-fc7-svm.head.h5"), "{said}");
@@ -65,6 +70,47 @@ fn two_runs_write_the_same_bytes_of_codes() {
     );
     let read = |name: &str| CodesFile::open(&folder.path().join(name)).unwrap().read_layer(None).unwrap();
     assert_eq!(read("a.h5"), read("b.h5"));
+}
+
+#[test]
+fn several_layers_are_written_in_one_pass_and_maps_can_be_pooled() {
+    let folder = workspace(5);
+    let said = stdout(folder.path(), &["extract", "--layer", "block4_pool,fc6,fc7"]);
+    assert!(said.starts_with("features/demo-vgg-pool4+fc6+fc7.h5"), "{said}");
+    stdout(folder.path(), &["extract", "--layer", "pool4,fc6", "--pool", "max"]);
+    stdout(folder.path(), &["extract", "--layer", "fc7"]);
+    let open = |name: &str| CodesFile::open(&folder.path().join("features").join(name)).unwrap();
+    let whole = open("demo-vgg-pool4+fc6+fc7.h5");
+    assert_eq!(
+        whole.layers().iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(),
+        ["pool4", "fc6", "fc7"]
+    );
+    assert_eq!(whole.layers()[0].shape, [48, 4, 4]);
+    let alone = open("demo-vgg-fc7.h5").read_layer(None).unwrap();
+    let together = whole.read_layer(Some("fc7")).unwrap();
+    assert!(alone.iter().zip(&together).all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + a.abs())));
+
+    let pooled = open("demo-vgg-pool4+fc6-max.h5");
+    assert_eq!(pooled.layers()[0].pooling, "max");
+    assert_eq!(pooled.layers()[0].shape, [48]);
+    assert_eq!(pooled.layers()[1].pooling, "none", "a vector is not pooled");
+    let maps = whole.read_layer(Some("pool4")).unwrap();
+    let maxima = pooled.read_layer(Some("pool4")).unwrap();
+    for (map, maximum) in maps.iter().collect::<Vec<_>>().chunks(16).zip(&maxima) {
+        let expected = map.iter().fold(f32::NEG_INFINITY, |a, &&b| a.max(b));
+        assert!((expected - maximum).abs() <= 1e-5 * (1.0 + expected.abs()));
+    }
+
+    // A head on pooled maps finds its way back.
+    let features = "features/demo-vgg-pool4+fc6-max.h5";
+    stdout(folder.path(), &["fit-head", "--svm", features, "-o", "models/pooled.head.h5"]);
+    assert!(stdout(folder.path(), &["classify", "image.jpg"]).contains(UNSEEN.name()));
+    cnncodes(folder.path())
+        .args(["extract", "--layer", "fc7,fc2"])
+        .assert()
+        .code(2)
+        .stderr(contains("fc7 is named twice"));
+    cnncodes(folder.path()).args(["extract", "--pool", "mean"]).assert().code(2).stderr(contains("gem"));
 }
 
 #[test]
