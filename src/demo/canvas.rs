@@ -5,8 +5,8 @@
 
 use image::RgbImage;
 use tiny_skia::{
-    Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Paint, Path, PathBuilder, Pixmap, Point,
-    Rect, SpreadMode, Stroke, Transform,
+    Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Paint, Path, PathBuilder, Pixmap,
+    Point, Rect, SpreadMode, Stroke, Transform,
 };
 
 /// A picture in the making.
@@ -61,7 +61,8 @@ impl Canvas {
     /// Draws a line with round ends, `width` thick.
     pub(super) fn line(&mut self, route: impl FnOnce(&mut PathBuilder), width: f32, colour: Color) {
         let Some(path) = path(route) else { return };
-        let stroke = Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
+        let stroke =
+            Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
         let mut paint = Paint::default();
         paint.set_color(colour);
         self.pixmap.stroke_path(&path, &paint, &stroke, self.placement, None);

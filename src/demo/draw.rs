@@ -30,7 +30,8 @@ pub enum DemoClass {
 
 impl DemoClass {
     /// Every class, in the order of [`CLASSES`].
-    pub const ALL: [DemoClass; 4] = [DemoClass::Fish, DemoClass::Flower, DemoClass::House, DemoClass::Sailboat];
+    pub const ALL: [DemoClass; 4] =
+        [DemoClass::Fish, DemoClass::Flower, DemoClass::House, DemoClass::Sailboat];
 
     /// The class's name, which is also the name of its folder.
     pub fn name(self) -> &'static str {

@@ -46,7 +46,11 @@ pub(super) fn fish(canvas: &mut Canvas, colours: &[Color; 4], rng: &mut impl Rng
     );
     canvas.ellipse(0.62, -0.12, 0.12, 0.12, Color::WHITE);
     canvas.ellipse(0.64, -0.12, 0.06, 0.06, Color::BLACK);
-    canvas.line(|mouth| arc(mouth, (0.94, 0.1), (0.86, 0.17), (0.76, 0.16)), 0.05, mix(body, Color::BLACK, DARK));
+    canvas.line(
+        |mouth| arc(mouth, (0.94, 0.1), (0.86, 0.17), (0.76, 0.16)),
+        0.05,
+        mix(body, Color::BLACK, DARK),
+    );
 }
 
 /// A flower: a bent stem with one or two leaves, five to nine petals, a seeded heart.
