@@ -9,7 +9,7 @@ ReLU, five 2x2 max-pools, three dense layers, softmax) at a small fraction of it
 x/127.5 - 1. It learns the 36 synthetic classes of demo_training_images.py, none of which the demo shows. It trains
 with batch normalisation, which is folded into the convolutions on export, so that the graph is plain VGG.
 
-Takes about 10 minutes on two CPU cores. The seed fixes the images and the order of training; the last digits of the
+Takes about 8 minutes on two idle CPU cores. The seed fixes the images and the order of training; the last digits of the
 weights still depend on the processor and on the version of torch.
 """
 
