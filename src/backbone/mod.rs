@@ -2,6 +2,7 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
+pub mod device;
 pub mod graph;
 pub mod layers;
 pub mod manifest;
@@ -13,6 +14,7 @@ pub mod session;
 mod topology;
 mod vgg;
 
+pub use device::{Device, DeviceError, Precision};
 pub use graph::{Graph, GraphError};
 pub use layers::{Catalogue, Layer, NoSuchLayer, PENULTIMATE};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};

@@ -1,13 +1,16 @@
 //! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
 
+use std::path::Path;
+
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 
+use super::device::{self, Device, DeviceError, Precision};
 use super::graph::{Graph, GraphError};
 use super::layers::Layer;
 use super::pool::Pooling;
-use super::runtime::{self, RuntimeError};
+use super::runtime::{self, Runtime, RuntimeError};
 use crate::images::Layout;
 
 /// Why a network could not be run.
@@ -17,6 +20,8 @@ pub enum BackboneError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Graph(#[from] GraphError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error("ONNX Runtime {version} cannot load {network} cut at {layers}")]
     Load { network: String, layers: String, version: String, source: ort::Error },
     #[error("{network} failed while it ran on {images} images")]
@@ -30,6 +35,10 @@ pub enum BackboneError {
 pub struct SessionSettings {
     /// Threads inside an operation; every core when absent.
     pub threads: Option<usize>,
+    /// What to run on.
+    pub device: Device,
+    /// What to compute in.
+    pub precision: Precision,
 }
 
 /// A tapped layer of a session.
@@ -62,6 +71,9 @@ pub struct Backbone {
     fixed_batch: Option<usize>,
     taps: Vec<Tap>,
     runtime_version: String,
+    device: Device,
+    precision: Precision,
+    why_not_cuda: Option<BackboneError>,
 }
 
 impl Backbone {
@@ -83,22 +95,35 @@ impl Backbone {
         let threads = settings
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-        let load = || -> ort::Result<Session> {
-            Session::builder(&runtime.environment)?
-                .with_optimization_level(GraphOptimizationLevel::Level3)?
-                .with_intra_threads(threads)?
-                .with_config_entry(
-                    "session.model_external_initializers_file_folder_path",
-                    truncated.weights_folder.to_string_lossy(),
-                )?
-                .commit_from_memory(&truncated.bytes)
+        let load = |device: Device| -> Result<Session, BackboneError> {
+            let provider = device::provider(device, settings.precision, threads, runtime)?;
+            let failed = |source: ort::Error| BackboneError::Load {
+                network: network.clone(),
+                layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
+                version: runtime.version.clone(),
+                source,
+            };
+            let mut builder = session_builder(runtime, threads, &truncated.weights_folder).map_err(failed)?;
+            if let Some(provider) = provider {
+                provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
+                    device,
+                    needs: device::needs(device),
+                    source,
+                })?;
+            }
+            builder.commit_from_memory(&truncated.bytes).map_err(failed)
         };
-        let session = load().map_err(|source| BackboneError::Load {
-            network: network.clone(),
-            layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
-            version: runtime.version.clone(),
-            source,
-        })?;
+        let (session, device, note) = match settings.device {
+            Device::Auto => match load(Device::Cuda(0)) {
+                Ok(session) => (session, Device::Cuda(0), None),
+                // The usual case, and nothing to be told of: a library for the CPU alone.
+                Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
+                    (load(Device::Cpu)?, Device::Cpu, None)
+                }
+                Err(error) => (load(Device::Cpu)?, Device::Cpu, Some(error)),
+            },
+            device => (load(device)?, device, None),
+        };
         let input = graph.input();
         let mut backbone = Backbone {
             network,
@@ -117,6 +142,9 @@ impl Backbone {
                 })
                 .collect(),
             runtime_version: runtime.version.clone(),
+            device,
+            precision: settings.precision,
+            why_not_cuda: note,
         };
         backbone.learn_shapes()?;
         Ok(backbone)
@@ -148,6 +176,21 @@ impl Backbone {
     /// The number of images that every run holds, where the graph fixes it; fewer are padded.
     pub fn fixed_batch(&self) -> Option<usize> {
         self.fixed_batch
+    }
+
+    /// What the network really runs on; never [`Device::Auto`].
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The precision that the network computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Why [`Device::Auto`] did not take the CUDA provider that the runtime has.
+    pub fn why_not_cuda(&self) -> Option<&BackboneError> {
+        self.why_not_cuda.as_ref()
     }
 
     /// The version of ONNX Runtime that runs the network.
@@ -292,6 +335,18 @@ impl Backbone {
         }
         Ok(())
     }
+}
+
+/// A builder with everything but the device; relative paths of external weights start from `weights_folder`.
+fn session_builder(runtime: &Runtime, threads: usize, weights_folder: &Path) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(&runtime.environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(threads)?
+        .with_config_entry(
+            "session.model_external_initializers_file_folder_path",
+            weights_folder.to_string_lossy(),
+        )?;
+    Ok(builder)
 }
 
 /// Rewrites rows of (pixels, channels) as (channels, pixels).

@@ -8,8 +8,9 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::choose::{self, Kind};
+use super::compute::{ComputeArgs, warn_of_fallback};
 use super::{Status, show};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, ModelError, ModelsFolder, SessionSettings};
+use crate::backbone::{Backbone, Catalogue, Graph, Layer, ModelError, ModelsFolder};
 use crate::extract::read_image;
 use crate::head::Head;
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, Problem, Sample, SampleSet};
@@ -36,6 +37,8 @@ pub struct Args {
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Refuse images of more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
@@ -95,8 +98,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             &graph,
             std::slice::from_ref(&layer),
             preprocess.size(),
-            &SessionSettings::default(),
+            &args.compute.settings(),
         )?;
+        warn_of_fallback(&backbone);
         backbone.set_pooling(head.provenance.pooling.parse().with_context(|| {
             format!("the pooling recorded in {} is not known; fit the head again", head_path.display())
         })?);

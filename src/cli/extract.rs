@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::compute::{ComputeArgs, warn_of_fallback};
 use super::{Status, show};
 use crate::backbone::{
-    Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, SessionSettings, Tap,
+    Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, Precision, Tap,
 };
 use crate::codes::{Header, LayerSpec};
 use crate::extract::{self, ExtractSettings};
@@ -51,9 +52,8 @@ pub struct Args {
     /// Images a forward run
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
-    /// Threads for the network and for decoding [default: every core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Refuse images of more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
@@ -83,8 +83,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         exif_orientation: args.ignore_orientation.then_some(false),
         ..Default::default()
     })?;
-    let settings = SessionSettings { threads: args.threads.map(usize::from) };
-    let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &settings)?;
+    let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &args.compute.settings())?;
+    warn_of_fallback(&backbone);
     backbone.set_pooling(args.pool);
     let header = header(&model, &backbone, &preprocess, &samples)?;
 
@@ -101,7 +101,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
                 apply_orientation: preprocess.exif_orientation(),
                 max_pixels: args.max_pixels,
             },
-            threads: args.threads.map(usize::from),
+            threads: args.compute.threads(),
             strict: args.strict,
             fresh: args.fresh,
         },
@@ -120,7 +120,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     summary.notes.iter().for_each(|note| show::warning(note));
     show::problems(&summary.problems, 20);
     println!(
-        "{}: {} of {}, {} of {}, {} skipped{}, in {}",
+        "{}: {} of {}, {} of {}, {} skipped{}, in {} on {}",
         summary.path.display(),
         show::count(summary.rows, "image"),
         show::count_of(samples.class_names.len(), "class", "classes"),
@@ -133,6 +133,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             String::new()
         },
         show::duration(summary.elapsed),
+        match backbone.precision() {
+            Precision::Fp32 => backbone.device().to_string(),
+            precision => format!("{} in {precision}", backbone.device()),
+        },
     );
     Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
 }
@@ -199,6 +203,7 @@ fn header(
             .collect(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime: format!("ONNX Runtime {}", backbone.runtime_version()),
-        device: "cpu".to_owned(),
+        device: backbone.device().to_string(),
+        precision: backbone.precision().to_string(),
     })
 }

@@ -6,6 +6,7 @@
 mod choose;
 mod classify;
 mod completions;
+mod compute;
 mod demo;
 mod extract;
 mod fit_head;

@@ -45,6 +45,8 @@ pub struct Header {
     pub runtime: String,
     /// What the network ran on, e.g. `cpu` or `cuda:0`.
     pub device: String,
+    /// What it computed in, e.g. `fp32` or `bf16`.
+    pub precision: String,
     /// Names of the classes; a label is an index into them.
     pub class_names: Vec<String>,
     /// The stored layers, the primary one first; never empty.
@@ -155,6 +157,7 @@ impl Header {
     pub(super) fn difference(&self, other: &Header) -> Option<&'static str> {
         [
             ("the model", self.model_sha256 == other.model_sha256),
+            ("the precision", self.precision == other.precision),
             ("the preprocessing", self.preprocess_json == other.preprocess_json),
             ("the layers", self.layers == other.layers),
             ("the class names", self.class_names == other.class_names),
@@ -164,7 +167,7 @@ impl Header {
         .find_map(|(what, same)| (!same).then_some(what))
     }
 
-    fn texts(&self) -> [(&'static str, &str); 7] {
+    fn texts(&self) -> [(&'static str, &str); 8] {
         [
             ("program_version", &self.program_version),
             ("model_name", &self.model_name),
@@ -173,6 +176,7 @@ impl Header {
             ("source", &self.source),
             ("runtime", &self.runtime),
             ("device", &self.device),
+            ("precision", &self.precision),
         ]
     }
 
@@ -233,6 +237,7 @@ pub(super) fn read_header(file: &File, path: &Path) -> Result<(Header, Vec<Datas
         source: read_text(file, "source", path)?,
         runtime: read_text(file, "runtime", path)?,
         device: read_text(file, "device", path)?,
+        precision: read_text(file, "precision", path)?,
         class_names: read_class_names(file, path)?,
         layers,
     };

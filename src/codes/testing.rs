@@ -20,6 +20,7 @@ pub(super) fn header() -> Header {
         source: "data".into(),
         runtime: "onnxruntime 1.24.4".into(),
         device: "cpu".into(),
+        precision: "fp32".into(),
         class_names: vec!["Katze".into(), "Köter".into()],
         layers: vec![
             layer("fire9/concat", "/features/fire9/Concat_output_0", &[2, 3, 3], "none"),

@@ -79,7 +79,7 @@ pub enum NotResumed {
 /// let layer = LayerSpec { name: "fc7".into(), tensor: "relu7".into(), shape: vec![3], pooling: "none".into() };
 /// # let text = String::new;
 /// # let header = Header { program_version: text(), model_name: text(), model_sha256: text(),
-/// #     preprocess_json: text(), source: text(), runtime: text(), device: text(),
+/// #     preprocess_json: text(), source: text(), runtime: text(), device: text(), precision: text(),
 /// #     class_names: vec!["cat".into()], layers: vec![layer] };
 /// let mut writer = CodesWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
 /// let codes: &[f32] = &[0.5, 0.0, 2.0];

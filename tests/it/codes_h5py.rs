@@ -22,6 +22,7 @@ fn write_example(output: &Path) {
         source: "Fotos/Tiere".into(),
         runtime: "onnxruntime 1.24.4".into(),
         device: "cpu".into(),
+        precision: "fp32".into(),
         class_names: vec!["Hund".into(), "Käuzchen".into()],
         layers: vec![
             layer("/features/Conv_output_0", "conv", &[2, 1, 2], "none"),
@@ -83,7 +84,7 @@ fn h5py_reads_names_labels_classes_and_codes() {
         read["attributes"],
         json!({
             "complete": 1, "device": "cpu", "error_rows": 1, "format": "cnncodes", "format_version": 1,
-            "model_name": "tiny", "model_sha256": "ab".repeat(32), "preprocess": "{\"resize\":256}",
+            "model_name": "tiny", "model_sha256": "ab".repeat(32), "precision": "fp32", "preprocess": "{\"resize\":256}",
             "program_version": "0.1.0", "rows": 3, "runtime": "onnxruntime 1.24.4", "source": "Fotos/Tiere",
         })
     );

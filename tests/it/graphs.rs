@@ -41,7 +41,13 @@ fn images(graph: &Graph) -> Vec<f32> {
 }
 
 fn open(graph: &Graph, layers: &[Layer]) -> Backbone {
-    Backbone::open(graph, layers, (SIDE as u32, SIDE as u32), &SessionSettings { threads: Some(1) }).unwrap()
+    Backbone::open(
+        graph,
+        layers,
+        (SIDE as u32, SIDE as u32),
+        &SessionSettings { threads: Some(1), ..Default::default() },
+    )
+    .unwrap()
 }
 
 /// Activations of `layers` for the two images: one vector a layer.

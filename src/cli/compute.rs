@@ -1,0 +1,39 @@
+//! Arguments of every command that runs a network: what it runs on.
+
+use super::show;
+use crate::backbone::{Backbone, Device, Precision, SessionSettings};
+
+/// What a network runs on.
+#[derive(Debug, clap::Args)]
+pub struct ComputeArgs {
+    /// What to run the network on: auto (CUDA where it works, else the CPU), cpu, cuda, cuda:N or openvino
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    device: Device,
+    /// What to compute in: fp32, or bf16 (with --device openvino; faster, and the codes differ by about 1 %)
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::Fp32)]
+    precision: Precision,
+    /// Threads for the network and for decoding [default: every core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl ComputeArgs {
+    /// Threads, where the user said how many.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
+    /// What the session is to be opened with.
+    pub fn settings(&self) -> SessionSettings {
+        SessionSettings { threads: self.threads(), device: self.device, precision: self.precision }
+    }
+}
+
+/// Says why `auto` did not take the CUDA provider that is there.
+pub fn warn_of_fallback(backbone: &Backbone) {
+    if let Some(error) = backbone.why_not_cuda() {
+        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+        let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        show::warning(&format!("running on the CPU: {text}"));
+    }
+}
