@@ -100,11 +100,11 @@ impl FromStr for Precision {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error(
-        "{device} was asked for, but the ONNX Runtime {version} at {} is a build without its provider; `scripts/setup --{flag}` brings one that has it, or name one with CNNCODES_ONNXRUNTIME",
+        "{device} cannot be used: the ONNX Runtime {version} at {} is a build without its provider; `scripts/setup --{flag}` brings one that has it, or name one with CNNCODES_ONNXRUNTIME",
         library.display()
     )]
     NotBuilt { device: Device, library: PathBuf, version: String, flag: &'static str },
-    #[error("{device} was asked for, but its provider cannot start; {needs}")]
+    #[error("{device} cannot be used: its provider does not start; {needs}")]
     Unusable { device: Device, needs: &'static str, source: ort::Error },
     #[error("{precision} needs --device openvino; {device} computes in fp32 only")]
     Precision { device: Device, precision: Precision },

@@ -38,7 +38,7 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_is_missing() {
             // Either the library was built without the provider, or the provider lacks its own libraries.
             assert
                 .code(2)
-                .stderr(contains(format!("{recorded} was asked for")))
+                .stderr(contains(format!("{recorded} cannot be used")))
                 .stderr(contains(remedy).or(contains("it needs")));
             assert!(!folder.path().join("codes.h5").exists());
         }
