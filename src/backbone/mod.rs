@@ -12,6 +12,7 @@ pub mod runtime;
 pub mod session;
 mod topology;
 mod vgg;
+pub mod zoo;
 
 pub use graph::{Graph, GraphError};
 pub use layers::{Catalogue, Layer, NoSuchLayer, PENULTIMATE};

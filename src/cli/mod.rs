@@ -7,10 +7,12 @@ mod choose;
 mod classify;
 mod completions;
 mod demo;
+mod enlist;
 mod extract;
 mod fit_head;
 mod layers;
 mod models;
+mod pull;
 mod show;
 
 use std::path::PathBuf;

@@ -5,7 +5,10 @@
 mod bad_input;
 mod codes_h5py;
 mod common;
+mod fetch;
 mod graphs;
 mod main_job;
 mod parity;
+mod pull;
 mod real_photos;
+mod server;
