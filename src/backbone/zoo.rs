@@ -73,6 +73,9 @@ impl Published {
     }
 
     /// Where the file is served, in the order to try: the zoo's place at Hugging Face, and its Git LFS store.
+    ///
+    /// These follow the pattern that both places have for all of the zoo's graphs; the size and the checksum decide
+    /// whether what is served there is the published file.
     pub fn urls(&self) -> [String; 2] {
         let Published { name, folder, .. } = self;
         [

@@ -165,7 +165,9 @@ fn fetch_from_any<'a>(
         match fetched {
             Ok(fetched) => return Ok((url, fetched)),
             Err(error) if error.is_remote() && left.len() > 0 => {
-                show::warning(&format!("{error}; trying another place"));
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                show::warning(&format!("{error}{}", cause.unwrap_or_default()));
+                anstream::eprintln!("trying another place");
             }
             Err(error) => return Err(error),
         }

@@ -9,7 +9,8 @@ pub enum FetchError {
     #[error("{url} is not an address that can be downloaded from; give one with http:// or https://")]
     Url { url: String },
     #[error(
-        "cannot reach {url} ({attempts} attempts); check the network and the proxy (HTTPS_PROXY), name a mirror with --url, or bring the file yourself: `cnncodes models add FILE`"
+        "cannot reach {url} ({}); check the network and the proxy (HTTPS_PROXY), name a mirror with --url, or bring the file yourself: `cnncodes models add FILE`",
+        tries(*attempts)
     )]
     Unreachable { url: String, attempts: u32, source: ureq::Error },
     #[error(
@@ -21,7 +22,7 @@ pub enum FetchError {
     #[error("{url} redirects more than {limit} times; name the final place with --url")]
     Redirects { url: String, limit: u32 },
     #[error(
-        "{url} broke off after {got} of {} bytes ({attempts} attempts); the same command goes on from there, and --url names another place", total.map_or("an unknown number of".to_owned(), |total| total.to_string())
+        "{url} broke off after {got} of {} bytes ({}); the same command goes on from there, and --url names another place", total.map_or("an unknown number of".to_owned(), |total| total.to_string()), tries(*attempts)
     )]
     BrokeOff { url: String, got: u64, total: Option<u64>, attempts: u32, source: Option<io::Error> },
     #[error(
@@ -42,18 +43,31 @@ pub enum FetchError {
     File { path: PathBuf, source: io::Error },
 }
 
+fn tries(attempts: u32) -> String {
+    if attempts == 1 { "tried once".to_owned() } else { format!("tried {attempts} times") }
+}
+
 impl FetchError {
     /// Whether the same request may succeed a moment later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             FetchError::BrokeOff { .. } => true,
-            FetchError::Unreachable { source, .. } => !matches!(
-                source,
-                ureq::Error::HostNotFound
-                    | ureq::Error::Tls(_)
-                    | ureq::Error::Rustls(_)
-                    | ureq::Error::InvalidProxyUrl
-            ),
+            FetchError::Unreachable { source, .. } => match source {
+                ureq::Error::Timeout(_) => true,
+                // Anything else, such as an unknown name or a wrong certificate, is the same a moment later.
+                ureq::Error::Io(cause) => matches!(
+                    cause.kind(),
+                    io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::HostUnreachable
+                        | io::ErrorKind::NetworkUnreachable
+                ),
+                _ => false,
+            },
             FetchError::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             _ => false,
         }

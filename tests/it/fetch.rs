@@ -86,7 +86,7 @@ fn a_whole_file_is_placed_in_stead_of_the_older_one() {
 
 #[test]
 fn what_broke_off_is_gone_on_with_in_the_same_run() {
-    let server = Server::start(|_, request| match request.from_byte() {
+    let server = Server::start(|_, request| match request.first_byte() {
         None => whole(MODEL, "a", BROKEN_AT),
         Some(first) => rest(MODEL, "a", first),
     });
@@ -103,7 +103,7 @@ fn what_broke_off_is_gone_on_with_in_the_same_run() {
 
 #[test]
 fn what_broke_off_is_gone_on_with_in_the_next_run() {
-    let server = Server::start(|number, request| match (number, request.from_byte()) {
+    let server = Server::start(|number, request| match (number, request.first_byte()) {
         (0, _) => whole(MODEL, "a", BROKEN_AT),
         (_, Some(first)) => rest(MODEL, "a", first),
         (_, None) => answer("500 Internal Server Error", &[], b""),
@@ -118,7 +118,7 @@ fn what_broke_off_is_gone_on_with_in_the_next_run() {
     assert_eq!(names(folder.path()), ["net.onnx", "net.onnx.part", "net.onnx.part.json"]);
     fetch_with(&url, &target, ANYTHING, 1).unwrap().place().unwrap();
     assert_eq!(fs::read(&target).unwrap(), MODEL);
-    assert_eq!(server.asked()[1].from_byte(), Some(BROKEN_AT));
+    assert_eq!(server.asked()[1].first_byte(), Some(BROKEN_AT));
     assert_eq!(names(folder.path()), ["net.onnx"]);
 }
 
@@ -156,7 +156,7 @@ fn a_server_that_ignores_ranges_sends_it_all_again() {
     let (_folder, target) = older();
     fetch(&server, &target, ANYTHING).unwrap();
     assert_eq!(fs::read(&target).unwrap(), MODEL);
-    assert_eq!(server.asked()[1].from_byte(), Some(BROKEN_AT));
+    assert_eq!(server.asked()[1].first_byte(), Some(BROKEN_AT));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_file_that_changed_in_between_is_fetched_anew() {
     for heedful in [true, false] {
         let mut before = MODEL.to_vec();
         before.iter_mut().for_each(|byte| *byte = !*byte);
-        let server = Server::start(move |number, request| match (number, request.from_byte()) {
+        let server = Server::start(move |number, request| match (number, request.first_byte()) {
             (0, _) => whole(&before, "before", BROKEN_AT),
             (_, Some(first)) if !heedful => rest(MODEL, "now", first),
             _ => whole(MODEL, "now", usize::MAX),
@@ -194,7 +194,7 @@ fn a_server_without_a_strong_validator_is_asked_for_all_of_it_again() {
 
 #[test]
 fn a_length_that_is_too_long_is_never_reached() {
-    let server = Server::start(|_, request| match request.from_byte() {
+    let server = Server::start(|_, request| match request.first_byte() {
         Some(_) => answer("416 Range Not Satisfiable", &[], b""),
         None => {
             let headers = [format!("Content-Length: {}", MODEL.len() + 1000), "ETag: \"a\"".to_owned()];
@@ -268,7 +268,7 @@ fn a_missing_file_is_asked_for_once_and_a_busy_server_again() {
 
 #[test]
 fn redirects_are_followed_a_few_times() {
-    let server = Server::start(|_, request| match (request.path.as_str(), request.from_byte()) {
+    let server = Server::start(|_, request| match (request.path.as_str(), request.first_byte()) {
         ("/net.onnx", _) => {
             answer("302 Found", &["Location: /cdn/net".to_owned(), "Content-Length: 0".to_owned()], b"")
         }
@@ -279,7 +279,7 @@ fn redirects_are_followed_a_few_times() {
     let (_folder, target) = older();
     fetch(&server, &target, CHECKSUM).unwrap();
     assert_eq!(fs::read(&target).unwrap(), MODEL);
-    assert_eq!(server.asked().last().unwrap().from_byte(), Some(BROKEN_AT), "a range survives a redirect");
+    assert_eq!(server.asked().last().unwrap().first_byte(), Some(BROKEN_AT), "a range survives a redirect");
     let error = fetch_with(&server.url("/round"), &target, ANYTHING, 3).unwrap_err();
     assert!(matches!(error, FetchError::Redirects { limit: 5, .. }), "{error}");
 }

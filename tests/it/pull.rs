@@ -40,7 +40,7 @@ fn without_a_name_it_lists_what_can_be_pulled() {
 #[test]
 fn a_pulled_network_is_ready_to_use() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_, request| match request.from_byte() {
+    let server = Server::start(|_, request| match request.first_byte() {
         None => whole(MODEL, "a", 100_000),
         Some(first) => rest(MODEL, "a", first),
     });
@@ -52,7 +52,7 @@ fn a_pulled_network_is_ready_to_use() {
     )
     .success()
     .stdout(contains("models/demo.toml: VGG16"));
-    assert_eq!(server.asked()[1].from_byte(), Some(100_000));
+    assert_eq!(server.asked()[1].first_byte(), Some(100_000));
     assert_eq!(fs::read(folder.path().join("models/demo.onnx")).unwrap(), MODEL);
     let manifest = read(folder.path(), "models/demo.toml");
     assert!(manifest.contains(&format!("downloaded from {url}")), "{manifest}");

@@ -17,7 +17,7 @@ impl Request {
     }
 
     /// The first byte that a `Range: bytes=N-` asks for.
-    pub fn from_byte(&self) -> Option<usize> {
+    pub fn first_byte(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
