@@ -1,5 +1,6 @@
 //! Files that appear complete or not at all.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -24,4 +25,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Whether `path` still names the open file; a lock on a file without a name excludes nobody.
+///
+/// # Errors
+/// The file system does not tell.
+#[cfg(unix)]
+pub(crate) fn is_still_named(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether `path` still names the open file.
+#[cfg(not(unix))]
+pub(crate) fn is_still_named(_file: &File, _path: &Path) -> io::Result<bool> {
+    // An open file cannot be removed here.
+    Ok(true)
 }

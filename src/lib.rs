@@ -14,6 +14,7 @@
 //! - [`codes`]: the HDF5 file of codes.
 //! - [`head`]: the linear classifier that is trained on codes, and its file.
 //! - [`evaluate`]: folds, metrics and how they are reported.
+//! - [`fetch`]: downloading a file, completely or not at all.
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
 
@@ -23,6 +24,7 @@ pub mod codes;
 pub mod demo;
 pub mod evaluate;
 pub mod extract;
+pub mod fetch;
 pub mod files;
 pub mod head;
 pub mod images;

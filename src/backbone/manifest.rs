@@ -21,7 +21,7 @@ pub const FORMAT: u32 = 1;
 pub enum ModelError {
     #[error("cannot read the models folder {}; make it, and add a network with `cnncodes models add FILE --preprocess PRESET`", path.display())]
     ReadFolder { path: PathBuf, source: std::io::Error },
-    #[error("there is no model in {}; add one with `cnncodes models add FILE --preprocess torchvision|keras-caffe|tf`", path.display())]
+    #[error("there is no model in {}; add one with `cnncodes models add FILE --preprocess torchvision|keras-caffe|tf`, or download one with `cnncodes models pull`", path.display())]
     NoModels { path: PathBuf },
     #[error(
         "there is no model in {}, only networks without a manifest ({}); add them with `cnncodes models add {} --preprocess torchvision|keras-caffe|tf`",

@@ -13,6 +13,7 @@ pub mod runtime;
 pub mod session;
 mod topology;
 mod vgg;
+pub mod zoo;
 
 pub use device::{Device, DeviceError, Precision};
 pub use graph::{Graph, GraphError};

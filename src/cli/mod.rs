@@ -8,10 +8,12 @@ mod classify;
 mod completions;
 mod compute;
 mod demo;
+mod enlist;
 mod extract;
 mod fit_head;
 mod layers;
 mod models;
+mod pull;
 mod show;
 
 use std::path::PathBuf;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Status, show};
-use crate::backbone::manifest::{FORMAT, InputManifest, check_input, layout_name};
-use crate::backbone::{Catalogue, Graph, Manifest, Model, ModelsFolder};
+use super::enlist::{self, Particulars};
+use super::{Status, pull, show};
+use crate::backbone::manifest::layout_name;
+use crate::backbone::{Graph, Model, ModelsFolder};
 use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset};
 
-/// List the models of the models folder, or add one
+/// List the models of the models folder, add one, or download one
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -19,7 +20,9 @@ Examples:
   cnncodes models           what is there, and whether it is intact
   cnncodes models add vgg16.onnx --preprocess torchvision
   cnncodes models add resnet50.onnx --preprocess keras-caffe --copy
-  cnncodes models add net.onnx --preprocess tf --size 299 --interpolation bicubic"
+  cnncodes models add net.onnx --preprocess tf --size 299 --interpolation bicubic
+  cnncodes models pull      which published networks can be downloaded
+  cnncodes models pull vgg16-7"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -38,6 +41,7 @@ enum Format {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Add(AddArgs),
+    Pull(pull::Args),
 }
 
 /// Write the manifest of a network, so that it can be used
@@ -114,7 +118,7 @@ struct AddArgs {
 #[derive(Debug, Clone, Copy)]
 struct Triple([f64; 3]);
 
-fn preset(text: &str) -> Result<Preset, String> {
+pub(super) fn preset(text: &str) -> Result<Preset, String> {
     match text.parse::<Preset>() {
         Ok(Preset::Custom) => {
             Err("start from torchvision, keras-caffe or tf and change it with the options".into())
@@ -153,6 +157,7 @@ fn triple(text: &str) -> Result<Triple, String> {
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     match &args.command {
         Some(Command::Add(add_args)) => add(add_args, models),
+        Some(Command::Pull(pull_args)) => pull::run(pull_args, models),
         None => list(args.format, models),
     }
 }
@@ -255,65 +260,29 @@ fn add(args: &AddArgs, models: &ModelsFolder) -> anyhow::Result<Status> {
             None => bail!("the name of {} is not UTF-8; give the model one with --name", args.file.display()),
         },
     };
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-        bail!("{name:?} cannot be a model's name; choose one without slashes with --name");
-    }
-    let preprocess = preprocess(args, &graph)?;
-    std::fs::create_dir_all(&models.path)
-        .with_context(|| format!("cannot make the models folder {}", models.path.display()))?;
-    let manifest_path = models.path.join(format!("{name}.toml"));
-    if manifest_path.exists() && !args.force {
-        bail!("{} is there already; give --force to replace it, or another --name", manifest_path.display());
-    }
-    let catalogue = Catalogue::of(&graph, &Default::default());
-    for layer in args.layer.iter().chain(args.aliases.iter().map(|(_, layer)| layer)) {
-        catalogue.find(&name, layer)?;
-    }
-    let file = place(args, &graph, models, &name)?;
-    let model = Model {
+    let manifest_path = enlist::manifest_path(models, &name, args.force)?;
+    let said = Particulars {
+        preprocess: preprocess(args, &graph)?,
+        layer: args.layer.clone(),
+        note: args.note.clone(),
+        aliases: args.aliases.iter().cloned().collect(),
         name,
-        manifest: Manifest {
-            format: FORMAT,
-            file,
-            sha256: graph.sha256().to_owned(),
-            architecture: catalogue.architecture.clone(),
-            layer: args.layer.clone(),
-            note: args.note.clone(),
-            input: InputManifest { name: graph.input().name.clone(), layout: graph.input().layout },
-            preprocess,
-            aliases: args.aliases.iter().cloned().collect(),
-        },
-        manifest_path,
     };
-    check_input(&model.manifest, &graph, &model.manifest_path)?;
-    model.write()?;
-    println!(
-        "{}: {}, input {}, {}",
-        model.manifest_path.display(),
-        model.manifest.architecture.as_deref().unwrap_or("unknown architecture"),
-        layout_name(model.manifest.input.layout),
-        model.manifest.preprocess.describe()
-    );
+    let mut model = enlist::model(&graph, args.file.clone(), manifest_path, said)?;
+    model.manifest.file = place(args, &graph, models, &model.name)?;
+    enlist::write(&model)?;
     Ok(Status::Done)
 }
 
-/// The preset with the user's changes, at the graph's own size where it has one.
+/// The preset with the changes that the options make.
 fn preprocess(args: &AddArgs, graph: &Graph) -> anyhow::Result<Preprocess> {
-    let Some(preset) = Preprocess::preset(args.preprocess) else {
-        bail!("the preset {} has no recipe of its own", args.preprocess);
-    };
-    let input = graph.input();
-    let own_size = match (input.width, input.height) {
-        (Some(width), Some(height)) => Some((u32::try_from(width)?, u32::try_from(height)?)),
-        _ => None,
-    };
     let stretch = match (args.stretch, args.crop || args.shorter_side.is_some()) {
         (true, _) => Some(true),
         (_, true) => Some(false),
         _ => None,
     };
-    Ok(preset.with(&PreprocessOverrides {
-        size: args.size.or(own_size).filter(|&size| size != preset.size()),
+    let changes = PreprocessOverrides {
+        size: args.size,
         stretch,
         shorter_side: args.shorter_side,
         interpolation: args.interpolation,
@@ -322,7 +291,8 @@ fn preprocess(args: &AddArgs, graph: &Graph) -> anyhow::Result<Preprocess> {
         mean: args.mean.map(|Triple(mean)| mean),
         std: args.std.map(|Triple(std)| std),
         exif_orientation: None,
-    })?)
+    };
+    enlist::recipe(args.preprocess, changes, graph)
 }
 
 /// Puts the network into place and gives its path as the manifest is to have it.

@@ -56,6 +56,19 @@ pub fn progress_bar(what: &'static str) -> ProgressBar {
     bar
 }
 
+/// A progress bar of a download, with bytes a second; silent where standard error is no terminal.
+pub fn download_bar(from: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    // The template is a constant; were it wrong, the default bar would do.
+    if let Ok(style) = ProgressStyle::with_template(
+        "{msg}\n{wide_bar} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
+    ) {
+        bar.set_style(style);
+    }
+    bar.set_message(from.to_owned());
+    bar
+}
+
 /// `n thing`, with a plural where one is due.
 pub fn count(n: usize, thing: &str) -> String {
     count_of(n, thing, &format!("{thing}s"))

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::CodesError;
+use crate::files::is_still_named;
 
 /// Holds the lock until dropped, which also removes the lock file.
 #[derive(Debug)]
@@ -45,21 +46,4 @@ impl Drop for RunLock {
         // Removed while still locked, so that it cannot be another run's. Failure leaves a harmless file.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-#[cfg(unix)]
-fn is_still_named(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let ours = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-#[cfg(not(unix))]
-fn is_still_named(_file: &File, _path: &Path) -> io::Result<bool> {
-    // An open file cannot be removed here.
-    Ok(true)
 }

@@ -1,0 +1,203 @@
+//! `cnncodes models pull`: a network from the ONNX Model Zoo, or from a place of one's own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::DecimalBytes;
+
+use super::enlist::{self, Particulars};
+use super::{Status, models, show};
+use crate::backbone::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
+use crate::backbone::{Graph, Model, ModelsFolder};
+use crate::fetch::{self, Download, FetchError, Fetched, Patience};
+use crate::images::{PreprocessOverrides, Preset};
+
+/// Download a published network and write its manifest; without a NAME, list what there is
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A download that broke off goes on where it was when the same command is given again. Only a file of the right \
+length and SHA-256 is put into place, and nothing is touched before. A proxy is taken from HTTPS_PROXY and NO_PROXY.
+
+With --url the file comes from a mirror of your own; the published SHA-256 of NAME still holds, unless --sha256 \
+names another. A NAME that is not in the list needs --url and --preprocess; without --sha256 the checksum that was \
+seen is recorded, and the manifest says so.
+
+Examples:
+  cnncodes models pull                  what can be pulled
+  cnncodes models pull vgg16-7 --name vgg16
+  cnncodes models pull resnet50-v1-12 --url https://mirror.example/resnet50-v1-12.onnx
+  cnncodes models pull mynet --url https://mirror.example/net.onnx --preprocess tf")]
+pub struct Args {
+    /// The network's name in the list
+    #[arg(value_name = "NAME")]
+    network: Option<String>,
+    /// Download from here instead of the published place
+    #[arg(long, value_name = "URL", requires = "network")]
+    url: Option<String>,
+    /// The SHA-256 that the file must have [default: the published one]
+    #[arg(long, value_name = "HEX", value_parser = sha256, requires = "network")]
+    sha256: Option<String>,
+    /// The model's name here [default: NAME]
+    #[arg(long = "name", value_name = "NAME", requires = "network")]
+    model: Option<String>,
+    /// Whose preprocessing the network was trained with: torchvision, keras-caffe or tf [default: as published]
+    #[arg(long, value_name = "PRESET", value_parser = models::preset, requires = "network")]
+    preprocess: Option<Preset>,
+    /// Replace a model of the same name
+    #[arg(long, requires = "network")]
+    force: bool,
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        Ok(text.to_lowercase())
+    } else {
+        Err("a SHA-256 is 64 hexadecimal digits, as sha256sum prints it".to_owned())
+    }
+}
+
+pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    match &args.network {
+        Some(network) => pull(args, network, models),
+        None => {
+            println!("{}", table());
+            Ok(Status::Done)
+        }
+    }
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["name", "network", "size", "sha256", "preprocessing", "licence"]);
+    for published in PUBLISHED {
+        table.add_row([
+            published.name,
+            published.network,
+            &DecimalBytes(published.size).to_string(),
+            &published.sha256[..12],
+            published.preprocess.as_str(),
+            LICENCE,
+        ]);
+    }
+    table
+}
+
+fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let published = Published::find(network);
+    let urls = match (&args.url, published) {
+        (Some(url), _) => vec![url.clone()],
+        (None, Some(published)) => published.urls().to_vec(),
+        (None, None) => {
+            let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).collect();
+            bail!(
+                "{network:?} is not among what can be pulled ({}); say with --url where it is",
+                names.join(", ")
+            );
+        }
+    };
+    let Some(preset) = args.preprocess.or(published.map(|published| published.preprocess)) else {
+        bail!(
+            "whose preprocessing {network:?} was trained with is not known; say it with --preprocess torchvision|keras-caffe|tf"
+        );
+    };
+    let name = args.model.clone().unwrap_or_else(|| network.to_owned());
+    let manifest_path = enlist::manifest_path(models, &name, args.force)?;
+    let file = PathBuf::from(format!("{name}.onnx"));
+    let target = models.path.join(&file);
+    if target.exists() && !args.force {
+        bail!("{} is there already; give --force to replace it, or another --name", target.display());
+    }
+
+    // A checksum of the user's own may be that of another version, whose size nobody has published.
+    let published = if args.sha256.is_none() { published } else { None };
+    let due = args.sha256.as_deref().or(published.map(|published| published.sha256));
+    let (url, fetched) = fetch_from_any(&urls, &target, published.map(|published| published.size), due)?;
+    let said = note(network, url, published, args.sha256.is_some());
+    let model = match describe(fetched.path(), file, manifest_path, name, preset, said) {
+        Ok(model) => model,
+        Err(error) => {
+            fetched.discard();
+            return Err(error.context(format!("what {url} serves is of no use, and was removed")));
+        }
+    };
+    fetched.place()?;
+    enlist::write(&model)?;
+    Ok(Status::Done)
+}
+
+/// The manifest of the network that lies in `here` and is to be `file` in the models folder.
+fn describe(
+    here: &Path,
+    file: PathBuf,
+    manifest_path: PathBuf,
+    name: String,
+    preset: Preset,
+    note: String,
+) -> anyhow::Result<Model> {
+    let graph = Graph::open(here)?;
+    let preprocess = enlist::recipe(preset, PreprocessOverrides::default(), &graph)?;
+    let said = Particulars { name, preprocess, layer: None, note: Some(note), aliases: Default::default() };
+    enlist::model(&graph, file, manifest_path, said)
+}
+
+/// Downloads from the first place that serves the file.
+fn fetch_from_any<'a>(
+    urls: &'a [String],
+    target: &Path,
+    size: Option<u64>,
+    sha256: Option<&str>,
+) -> Result<(&'a str, Fetched), FetchError> {
+    let mut left = urls.iter();
+    loop {
+        // The list of places is never empty: it has the user's own, or the published ones.
+        let url = left.next().map(String::as_str).unwrap_or_default();
+        let bar = show::download_bar(url);
+        let wanted = Download { url, target, size, sha256, patience: Patience::default() };
+        let fetched = fetch::download(&wanted, &mut |here, total| {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(here);
+        });
+        bar.finish_and_clear();
+        match fetched {
+            Ok(fetched) => return Ok((url, fetched)),
+            Err(error) if error.is_remote() && left.len() > 0 => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                show::warning(&format!("{error}{}", cause.unwrap_or_default()));
+                anstream::eprintln!("trying another place");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Where the network comes from, and what its checksum is worth.
+fn note(network: &str, url: &str, published: Option<&Published>, given: bool) -> String {
+    match published {
+        Some(published) => format!(
+            "{network} of the ONNX Model Zoo ({}, {LICENCE}), downloaded from {url}; its SHA-256 was known beforehand, as published in ONNX_HUB_MANIFEST.json of github.com/onnx/models at {CHECKSUMS_FROM}",
+            published.network
+        ),
+        None if given => {
+            format!("downloaded from {url}; its SHA-256 was known beforehand, given with --sha256")
+        }
+        None => {
+            format!("downloaded from {url}; its SHA-256 was not known beforehand, the one seen is recorded")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sha256;
+
+    #[test]
+    fn a_checksum_is_64_hexadecimal_digits() {
+        assert_eq!(sha256(&"aB".repeat(32)), Ok("ab".repeat(32)));
+        assert!(sha256(&"ab".repeat(31)).is_err());
+        assert!(sha256(&"xy".repeat(32)).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! Why a file could not be downloaded, and what helps.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a file could not be downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("{url} is not an address that can be downloaded from; give one with http:// or https://")]
+    Url { url: String },
+    #[error(
+        "cannot reach {url} ({}); check the network and the proxy (HTTPS_PROXY), name a mirror with --url, or bring the file yourself: `cnncodes models add FILE`",
+        tries(*attempts)
+    )]
+    Unreachable { url: String, attempts: u32, source: ureq::Error },
+    #[error(
+        "there is no file at {url} (HTTP status {status}); it may have moved: name another place with --url"
+    )]
+    NotFound { url: String, status: u16 },
+    #[error("{url} answers with HTTP status {status}; try again later, or name another place with --url")]
+    Status { url: String, status: u16 },
+    #[error("{url} redirects more than {limit} times; name the final place with --url")]
+    Redirects { url: String, limit: u32 },
+    #[error(
+        "{url} broke off after {got} of {} bytes ({}); the same command goes on from there, and --url names another place", total.map_or("an unknown number of".to_owned(), |total| total.to_string()), tries(*attempts)
+    )]
+    BrokeOff { url: String, got: u64, total: Option<u64>, attempts: u32, source: Option<io::Error> },
+    #[error(
+        "{url} does not say how long the file is, so nobody can tell whether it is complete; give its --sha256, or name another place with --url"
+    )]
+    UnknownLength { url: String },
+    #[error(
+        "{url} is of {found} bytes where {expected} are due, so it is another file, and was not kept; name another place with --url"
+    )]
+    WrongLength { url: String, expected: u64, found: u64 },
+    #[error(
+        "{url} is not the file that it should be, and was removed: its SHA-256 is {found}, due is {expected}; try again, or name another place with --url"
+    )]
+    WrongChecksum { url: String, expected: String, found: String },
+    #[error("another run is downloading {}; wait for it", path.display())]
+    Busy { path: PathBuf },
+    #[error("cannot write {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+fn tries(attempts: u32) -> String {
+    if attempts == 1 { "tried once".to_owned() } else { format!("tried {attempts} times") }
+}
+
+impl FetchError {
+    /// Whether the same request may succeed a moment later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            FetchError::BrokeOff { .. } => true,
+            FetchError::Unreachable { source, .. } => match source {
+                ureq::Error::Timeout(_) => true,
+                // Anything else, such as an unknown name or a wrong certificate, is the same a moment later.
+                ureq::Error::Io(cause) => matches!(
+                    cause.kind(),
+                    io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::HostUnreachable
+                        | io::ErrorKind::NetworkUnreachable
+                ),
+                _ => false,
+            },
+            FetchError::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            _ => false,
+        }
+    }
+
+    /// Whether the trouble lies at the far end, so that another place may help.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, FetchError::Busy { .. } | FetchError::File { .. })
+    }
+}
