@@ -2,4 +2,5 @@
 
 mod codes_h5py;
 mod common;
+mod exporters;
 mod graphs;
