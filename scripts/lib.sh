@@ -27,3 +27,30 @@ project_cargo() {
 step() {
     printf '\n==> %s\n' "$*"
 }
+
+# framework_python torchvision|keras: the Python that has the framework, installed from PyPI on the first call.
+framework_python() {
+    local place=$private/export-$1 requirements=scripts/requirements-export-$1.txt
+    if ! cmp -s "$requirements" "$place/installed.txt"; then
+        local python='' candidate
+        for candidate in python3.11 python3.12 python3.13 python3; do
+            if "$candidate" -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+                python=$candidate
+                break
+            fi
+        done
+        if [ -z "$python" ]; then
+            echo "$0: Python 3.11, 3.12 or 3.13 with pip is needed" >&2
+            return 1
+        fi
+        step "installing $1 into .cnncodes/export-$1 (once)" >&2
+        rm -rf "$place"
+        # Debian keeps venv's own pip in a package of its own, so the environment is filled from outside.
+        "$python" -m venv --without-pip "$place"
+        PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+            "$python" -m pip install --quiet --only-binary=:all: -r "$requirements" \
+            --target "$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >&2 || return
+        cp "$requirements" "$place/installed.txt"
+    fi
+    echo "$place/bin/python"
+}

@@ -6,6 +6,7 @@ mod bad_input;
 mod codes_h5py;
 mod common;
 mod devices;
+mod exporters;
 mod fetch;
 mod graphs;
 mod main_job;
