@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod extract;
 mod fit_head;
+mod labelled;
 mod layers;
 mod models;
 mod show;

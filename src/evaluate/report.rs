@@ -5,6 +5,8 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
+use super::calibration::CalibrationMetrics;
+use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
 
 /// Above this many classes a confusion matrix no longer fits a screen, and the commonest mistakes are listed instead.
@@ -79,6 +81,16 @@ pub struct Evaluation {
     pub per_class: Vec<ClassMetrics>,
     /// Mean `-ln p` of the true class, with probabilities calibrated on the other folds.
     pub log_loss: f64,
+    /// How far these probabilities can be trusted; absent from heads of earlier versions.
+    #[serde(default)]
+    pub calibration: Option<CalibrationMetrics>,
+    /// Accuracy when copies are allowed on both sides of a split, where there are copies: what is commonly reported, and
+    /// too good.
+    #[serde(default)]
+    pub leaky_accuracy: Option<Proportion>,
+    /// Images that were taken for copies of one another.
+    #[serde(default)]
+    pub duplicates: Vec<DuplicateSet<String>>,
     /// What else the reader should know.
     pub notes: Vec<Note>,
 }
@@ -107,14 +119,14 @@ impl Evaluation {
         text
     }
 
-    /// Two lines: accuracy with its interval, and how it was obtained.
+    /// Some lines: accuracy with its interval, how it was obtained, how far the probabilities can be trusted.
     pub fn summary(&self) -> String {
         let Proportion { successes, trials, value, low, high } = self.accuracy;
         let grouped = match self.rows - self.groups {
             0 => String::new(),
             _ => format!(" in {} groups of copies", self.groups),
         };
-        format!(
+        let mut text = format!(
             "accuracy {} ({successes} of {trials}), 95 % interval {} to {}, chance {}\n\
              {} stratified folds (seed {}) of {} images{grouped}; log-loss {:.3}; on the training images {}",
             percent(value),
@@ -126,7 +138,23 @@ impl Evaluation {
             self.rows,
             self.log_loss,
             percent(self.training_accuracy),
-        )
+        );
+        if let Some(calibration) = &self.calibration {
+            text.push_str(&format!(
+                "\ncalibration error {} (ECE, 15 bins), Brier score {:.3}",
+                percent(calibration.expected_error),
+                calibration.brier
+            ));
+        }
+        if let Some(leaky) = self.leaky_accuracy.filter(|leaky| leaky.successes != successes) {
+            text.push_str(&format!(
+                "\nwith copies on both sides of the splits it would be {} ({} of {})",
+                percent(leaky.value),
+                leaky.successes,
+                leaky.trials
+            ));
+        }
+        text
     }
 
     fn confusion_table(&self) -> String {
@@ -196,6 +224,9 @@ mod tests {
             confusion,
             class_names,
             log_loss: 0.25,
+            calibration: None,
+            leaky_accuracy: None,
+            duplicates: Vec::new(),
             notes: vec![Note::warning("few images"), Note::info("all is well")],
         }
     }
@@ -224,6 +255,30 @@ mod tests {
                 "note: all is well",
             ]
         );
+    }
+
+    #[test]
+    fn calibration_and_what_leaks_would_have_claimed_are_told() {
+        let names = ["cats", "dogs"].map(String::from).to_vec();
+        let mut evaluation = evaluation(names, &[0, 0, 1, 1], &[0, 1, 1, 1]);
+        evaluation.calibration =
+            Some(CalibrationMetrics { expected_error: 0.0234, brier: 0.125, bins: Vec::new() });
+        evaluation.leaky_accuracy = Some(Proportion::new(4, 4));
+        let summary = evaluation.summary();
+        assert!(summary.contains("calibration error 2.3 % (ECE, 15 bins), Brier score 0.125"), "{summary}");
+        assert!(summary.contains("on both sides of the splits it would be 100.0 % (4 of 4)"), "{summary}");
+        evaluation.leaky_accuracy = Some(evaluation.accuracy);
+        assert!(!evaluation.summary().contains("both sides"), "they do not differ");
+    }
+
+    #[test]
+    fn heads_of_earlier_versions_still_load() {
+        let names = ["a", "b"].map(String::from).to_vec();
+        let mut json = serde_json::to_value(evaluation(names, &[0, 1], &[0, 0])).unwrap();
+        for newer in ["calibration", "leaky_accuracy", "duplicates"] {
+            json.as_object_mut().unwrap().remove(newer);
+        }
+        assert_eq!(serde_json::from_value::<Evaluation>(json).unwrap().calibration, None);
     }
 
     #[test]
