@@ -3,6 +3,7 @@
 //! clap's types stay inside this room. Results go to standard output; progress, warnings and errors to standard
 //! error.
 
+mod apply;
 mod choose;
 mod classify;
 mod completions;
