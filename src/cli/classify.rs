@@ -58,7 +58,8 @@ enum Format {
     Csv,
 }
 
-fn share(text: &str) -> Result<f64, String> {
+/// A share between 0 and 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
         _ => Err("a share above 0 and below 1 is needed, such as 0.95".to_owned()),
@@ -189,7 +190,7 @@ impl Printer {
                 }
                 if let Some((set, coverage)) = answer.set.as_ref().zip(self.coverage) {
                     let classes = if set.is_empty() { "no class".to_owned() } else { set.join(", ") };
-                    writeln!(out, "  set at {} % coverage: {classes}", coverage * 100.0)?;
+                    writeln!(out, "  set at {coverage} coverage: {classes}")?;
                 }
             }
             Format::Json => {

@@ -8,12 +8,14 @@ mod choose;
 mod classify;
 mod completions;
 mod demo;
+mod evaluate;
 mod extract;
 mod fit_head;
 mod labelled;
 mod layers;
 mod models;
 mod show;
+mod suspects;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +56,8 @@ enum Command {
     Extract(extract::Args),
     FitHead(fit_head::Args),
     Classify(classify::Args),
+    Evaluate(evaluate::Args),
+    Suspects(suspects::Args),
     Layers(layers::Args),
     Models(models::Args),
     Demo(demo::Args),
@@ -91,6 +95,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Extract(args) => extract::run(args, &models),
         Command::FitHead(args) => fit_head::run(args, &models),
         Command::Classify(args) => classify::run(args, &models),
+        Command::Evaluate(args) => evaluate::run(args, &models),
+        Command::Suspects(args) => suspects::run(args),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Demo(args) => demo::run(args),

@@ -100,15 +100,9 @@ impl Evaluation {
     pub fn to_text(&self) -> String {
         let mut text = self.summary();
         text.push_str("\n\n");
-        if self.class_names.len() <= WIDEST_MATRIX {
-            text.push_str("Confusion matrix (rows: true class, columns: predicted):\n");
-            text.push_str(&self.confusion_table());
-        } else {
-            text.push_str("Most frequent confusions:\n");
-            text.push_str(&self.mistakes_table());
-        }
+        text.push_str(&confusion_text(&self.class_names, &self.confusion));
         text.push_str("\n\n");
-        text.push_str(&self.class_table());
+        text.push_str(&class_table(&self.per_class));
         text.push('\n');
         for note in &self.notes {
             text.push_str(&format!("\n{note}"));
@@ -156,43 +150,44 @@ impl Evaluation {
         }
         text
     }
+}
 
-    fn confusion_table(&self) -> String {
-        let mut header = vec![String::new()];
-        header.extend(self.class_names.iter().cloned());
-        let rows = self.class_names.iter().zip(&self.confusion.counts).map(|(name, counts)| {
-            let mut row = vec![name.clone()];
-            row.extend(counts.iter().map(usize::to_string));
-            row
-        });
-        table(header, rows)
-    }
-
-    fn mistakes_table(&self) -> String {
+/// The confusion matrix, or the commonest confusions where it would be too wide, with a heading.
+pub(super) fn confusion_text(class_names: &[String], confusion: &Confusion) -> String {
+    if class_names.len() > WIDEST_MATRIX {
         let header = ["true class", "predicted", "count"].map(String::from).to_vec();
-        let rows = self.confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
-            vec![self.class_names[truth].clone(), self.class_names[predicted].clone(), count.to_string()]
+        let rows = confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
+            vec![class_names[truth].clone(), class_names[predicted].clone(), count.to_string()]
         });
-        table(header, rows)
+        return format!("Most frequent confusions:\n{}", table(header, rows));
     }
+    let mut header = vec![String::new()];
+    header.extend(class_names.iter().cloned());
+    let rows = class_names.iter().zip(&confusion.counts).map(|(name, counts)| {
+        let mut row = vec![name.clone()];
+        row.extend(counts.iter().map(usize::to_string));
+        row
+    });
+    format!("Confusion matrix (rows: true class, columns: predicted):\n{}", table(header, rows))
+}
 
-    fn class_table(&self) -> String {
-        let header = ["class", "precision", "recall", "F1", "images"].map(String::from).to_vec();
-        let rows = self.per_class.iter().map(|class| {
-            vec![
-                class.name.clone(),
-                percent(class.precision),
-                percent(class.recall),
-                percent(class.f1),
-                class.support.to_string(),
-            ]
-        });
-        table(header, rows)
-    }
+/// Precision, recall, F1 and number of images of each class.
+pub(super) fn class_table(per_class: &[ClassMetrics]) -> String {
+    let header = ["class", "precision", "recall", "F1", "images"].map(String::from).to_vec();
+    let rows = per_class.iter().map(|class| {
+        vec![
+            class.name.clone(),
+            percent(class.precision),
+            percent(class.recall),
+            percent(class.f1),
+            class.support.to_string(),
+        ]
+    });
+    table(header, rows)
 }
 
 /// Columns separated by spaces, all but the first aligned to the right.
-fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
@@ -201,7 +196,7 @@ fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String
     table.trim_fmt()
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 

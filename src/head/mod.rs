@@ -29,6 +29,7 @@ pub use error::HeadError;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
 pub use fit::{FitSettings, FittedHead, HeadKind, OutOfFold, TrainingData, fit_head};
 pub use isotonic::Isotonic;
+pub(crate) use linear::highest;
 pub use linear::{Convergence, LinearModel};
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use model::HeadModel;
