@@ -3,26 +3,30 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-use ndarray::Array2;
-use rayon::prelude::*;
+use anyhow::bail;
 
-use super::choose::{self, Kind};
-use super::compute::{ComputeArgs, warn_of_fallback};
+use super::apply::{self, BATCH, Eye, Seen};
+use super::compute::ComputeArgs;
 use super::{Status, show};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, ModelError, ModelsFolder};
-use crate::extract::read_image;
+use crate::backbone::ModelsFolder;
 use crate::head::Head;
-use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, Problem, Sample, SampleSet};
+use crate::images::{DEFAULT_MAX_PIXELS, Sample, SampleSet};
 
 /// Say what is in an image, with probabilities
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The head knows its network, layer and preprocessing; the network is looked for in the models folder by its hash.
 
+An image whose code is farther from all training images than 97.5 % of these are from one another is called unknown: it
+is probably of none of the classes, whatever the probabilities say.
+
+With --coverage 0.95, the set of classes is printed that holds the right one for about 95 % of images like the training
+ones: one class where the head is sure, several where it is not, none where nothing fits.
+
 Examples:
   cnncodes classify image.jpg                    with the only head in models/
   cnncodes classify photos/ --format csv --top 1 > answers.csv
+  cnncodes classify photos/ --coverage 0.95
   cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json")]
 pub struct Args {
     /// Images, or folders of images
@@ -34,6 +38,12 @@ pub struct Args {
     /// How many classes to show, most probable first
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
+    /// Also give the set of classes that holds the right one in this share of cases, such as 0.95
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    coverage: Option<f64>,
+    /// Call no image unknown
+    #[arg(long)]
+    no_unknown: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -51,13 +61,27 @@ enum Format {
     Csv,
 }
 
-/// Images a forward run.
-const BATCH: usize = 8;
+/// A share between 0 and 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
+        _ => Err("a share above 0 and below 1 is needed, such as 0.95".to_owned()),
+    }
+}
 
 /// The answer for one image.
 #[derive(Debug, serde::Serialize)]
 struct Answer {
     image: String,
+    /// Whether the image is probably of none of the classes; absent where the head cannot tell, or was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<bool>,
+    /// 1 - cosine to the nearest training codes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f64>,
+    /// The classes of the prediction set, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<Vec<String>>,
     /// Most probable first.
     classes: Vec<Ranked>,
 }
@@ -69,23 +93,14 @@ struct Ranked {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let head_path = match &args.head {
-        Some(head) => head.clone(),
-        None => choose::only(
-            &models.path,
-            &Kind {
-                what: "head",
-                suffix: ".head.h5",
-                remedy: "run `cnncodes fit-head --svm` or `cnncodes fit-head --logistic` first",
-                how: " with --head FILE",
-            },
-        )?,
-    };
-    let head = Head::load(&head_path)?;
-    let preprocess: Preprocess =
-        serde_json::from_str(&head.provenance.preprocess_json).with_context(|| {
-            format!("the preprocessing recorded in {} is not valid; fit the head again", head_path.display())
-        })?;
+    let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
+    if args.coverage.is_some() && head.model.conformal.is_none() {
+        bail!(
+            "the head {} was fitted by an earlier version and holds nothing to make prediction sets with; fit it again",
+            head_path.display()
+        );
+    }
+    apply::recipe(&head, &head_path)?;
     let samples = SampleSet::from_paths(&args.images);
     if samples.samples.is_empty() && samples.problems.is_empty() {
         bail!("there is no image to classify in what was named");
@@ -93,25 +108,13 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut problems = samples.problems.clone();
     let mut printer = Printer::new(args);
     if !samples.samples.is_empty() {
-        let (graph, layer) = backbone_of(&head, models, &head_path)?;
-        let mut backbone = Backbone::open(
-            &graph,
-            std::slice::from_ref(&layer),
-            preprocess.size(),
-            &args.compute.settings(),
-        )?;
-        warn_of_fallback(&backbone);
-        backbone.set_pooling(head.provenance.pooling.parse().with_context(|| {
-            format!("the pooling recorded in {} is not known; fit the head again", head_path.display())
-        })?);
-        let decode =
-            DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels: args.max_pixels };
+        let mut eye = Eye::open(&head, &head_path, models, &args.compute, args.max_pixels)?;
         for batch in samples.samples.chunks(BATCH) {
-            let (answers, unreadable) = classify(batch, &mut backbone, &head, &preprocess, &decode)?;
-            for answer in answers {
+            let seen = eye.look(batch)?;
+            for answer in answers(batch, &seen, &head, args)? {
                 printer.print(answer)?;
             }
-            problems.extend(unreadable);
+            problems.extend(seen.problems);
         }
     }
     let answered = printer.finish()?;
@@ -123,102 +126,42 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     })
 }
 
-/// The network that the head's codes came from, and its layer.
-fn backbone_of(head: &Head, models: &ModelsFolder, path: &std::path::Path) -> anyhow::Result<(Graph, Layer)> {
-    let wanted = &head.provenance;
-    let mut readable: Vec<_> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
-    // Of several manifests for one network, the one of the head's own name first.
-    readable.sort_by_key(|model| model.name != wanted.model_name);
-    let Some(model) =
-        readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(&wanted.model_sha256))
-    else {
-        let same_name = readable.iter().find(|model| model.name == wanted.model_name);
-        match same_name {
-            Some(model) => bail!(
-                "the head {} was fitted on the network {} with SHA-256 {}, but {} in {} is another one (SHA-256 {}); extract and fit again, or bring the right network back",
-                path.display(),
-                wanted.model_name,
-                wanted.model_sha256,
-                model.name,
-                models.path.display(),
-                model.manifest.sha256
-            ),
-            None => bail!(
-                "the head {} needs the network {} (SHA-256 {}), which is not in {}; add it with `cnncodes models add FILE`",
-                path.display(),
-                wanted.model_name,
-                wanted.model_sha256,
-                models.path.display()
-            ),
-        }
-    };
-    let graph = model.open().map_err(|error: ModelError| {
-        anyhow::Error::new(error).context(format!(
-            "the head {} needs the network {}",
-            path.display(),
-            model.name
-        ))
-    })?;
-    let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &wanted.tensor)?.clone();
-    Ok((graph, layer))
-}
-
-/// Classifies one batch; gives the answers in order, and what could not be read.
-fn classify(
-    samples: &[Sample],
-    backbone: &mut Backbone,
-    head: &Head,
-    preprocess: &Preprocess,
-    decode: &DecodeOptions,
-) -> anyhow::Result<(Vec<Answer>, Vec<Problem>)> {
-    let layout = backbone.layout();
-    let len = backbone.image_len();
-    let read: Vec<Result<Vec<f32>, Problem>> = samples
-        .par_iter()
-        .map(|sample| {
-            let mut image = vec![0.0; len];
-            read_image(sample, preprocess, decode, layout, &mut image).map(|_| image)
-        })
-        .collect();
-    let mut names = Vec::new();
-    let mut images = Vec::new();
-    let mut problems = Vec::new();
-    for (image, sample) in read.into_iter().zip(samples) {
-        match image {
-            Ok(image) => {
-                names.push(sample.name.clone());
-                images.extend(image);
-            }
-            Err(problem) => problems.push(problem),
-        }
+/// The answers for the images of a batch that could be read, in order.
+fn answers(batch: &[Sample], seen: &Seen, head: &Head, args: &Args) -> anyhow::Result<Vec<Answer>> {
+    if seen.indices.is_empty() {
+        return Ok(Vec::new());
     }
-    if names.is_empty() {
-        return Ok((Vec::new(), problems));
-    }
-    let mut codes = Vec::new();
-    backbone.run(&images, |_, rows| codes.extend_from_slice(rows))?;
-    let codes = Array2::from_shape_vec((names.len(), codes.len() / names.len()), codes)?;
-    let answers = names
-        .into_iter()
-        .zip(head.ranked(codes.view())?)
-        .map(|(image, ranked)| Answer {
-            image,
+    let model = &head.model;
+    let ranked = head.ranked(seen.codes.view())?;
+    let novelty = model.novelty.as_ref().filter(|_| !args.no_unknown);
+    let distances = novelty.map(|novelty| novelty.distances(seen.codes.view()));
+    let name = |class: usize| model.class_names[class].clone();
+    let answer = |(row, ranked): (usize, Vec<(usize, f64)>)| {
+        let distance = distances.as_ref().map(|distances| distances[row]);
+        let set = args.coverage.zip(model.conformal.as_ref()).map(|(coverage, conformal)| {
+            let mut probabilities = vec![0.0; ranked.len()];
+            ranked.iter().for_each(|&(class, p)| probabilities[class] = p);
+            conformal.set(&probabilities, coverage).into_iter().map(name).collect()
+        });
+        Answer {
+            image: batch[seen.indices[row]].name.clone(),
+            unknown: novelty.zip(distance).map(|(novelty, distance)| novelty.is_unknown(distance)),
+            distance,
+            set,
             classes: ranked
                 .into_iter()
-                .map(|(class, probability)| Ranked {
-                    class: head.model.class_names[class].clone(),
-                    probability,
-                })
+                .map(|(class, probability)| Ranked { class: name(class), probability })
                 .collect(),
-        })
-        .collect();
-    Ok((answers, problems))
+        }
+    };
+    Ok(ranked.into_iter().enumerate().map(answer).collect())
 }
 
 /// Prints answers as they come.
 struct Printer {
     format: Format,
     top: usize,
+    coverage: Option<f64>,
     printed: usize,
     csv: csv::Writer<io::Stdout>,
 }
@@ -228,6 +171,7 @@ impl Printer {
         Printer {
             format: args.format,
             top: usize::from(args.top),
+            coverage: args.coverage,
             printed: 0,
             csv: csv::Writer::from_writer(io::stdout()),
         }
@@ -241,8 +185,15 @@ impl Printer {
                 let width =
                     answer.classes.iter().map(|ranked| ranked.class.chars().count()).max().unwrap_or(0);
                 writeln!(out, "{}", answer.image)?;
+                if answer.unknown == Some(true) {
+                    writeln!(out, "  unknown: unlike the training images; if it is one of the classes:")?;
+                }
                 for Ranked { class, probability } in &answer.classes {
                     writeln!(out, "  {class:width$}  {:5.1} %", probability * 100.0)?;
+                }
+                if let Some((set, coverage)) = answer.set.as_ref().zip(self.coverage) {
+                    let classes = if set.is_empty() { "no class".to_owned() } else { set.join(", ") };
+                    writeln!(out, "  set at {coverage} coverage: {classes}")?;
                 }
             }
             Format::Json => {
@@ -252,11 +203,15 @@ impl Printer {
             Format::Csv => {
                 drop(out);
                 if self.printed == 0 {
-                    self.csv.write_record(["image", "rank", "class", "probability"])?;
+                    self.csv.write_record(["image", "rank", "class", "probability", "unknown", "in_set"])?;
                 }
+                // Empty where it was not asked for or cannot be told.
+                let flag = |value: Option<bool>| value.map_or(String::new(), |value| value.to_string());
+                let unknown = flag(answer.unknown);
                 for (rank, Ranked { class, probability }) in answer.classes.iter().enumerate() {
                     let (rank, probability) = ((rank + 1).to_string(), format!("{probability:.6}"));
-                    self.csv.write_record([&answer.image, &rank, class, &probability])?;
+                    let in_set = flag(answer.set.as_ref().map(|set| set.contains(class)));
+                    self.csv.write_record([&answer.image, &rank, class, &probability, &unknown, &in_set])?;
                 }
                 self.csv.flush()?;
             }

@@ -1,28 +1,33 @@
 //! `cnncodes fit-head`: a linear classifier on a file of codes.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use ndarray::{Array2, Axis};
-
 use super::choose::{self, Kind};
+use super::labelled::{CopyArgs, Labelled};
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
-use crate::head::{FitSettings, FittedHead, Head, HeadKind, HeadProvenance, TrainingData, fit_head};
+use crate::evaluate::Evaluation;
+use crate::head::{
+    CalibrationMethod, FitSettings, FittedHead, Head, HeadKind, HeadProvenance, Novelty, TrainingData,
+    fingerprint, fit_head,
+};
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and \
-byte-identical images never stand on both sides of a split. The head that is written is fitted to all images; \
-its probabilities are calibrated on the cross-validation's scores.
+Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and
+copies of an image (byte-identical files, and images of nearly the same code) never stand on both sides of a split;
+where that changes the accuracy, both figures are told. The head that is written is fitted to all images; its
+probabilities are calibrated on the cross-validation's scores. It also holds what `classify --coverage` and the answer
+\"unknown\" need.
 
 Examples:
   cnncodes fit-head --svm                        on the only file in features/
   cnncodes fit-head --logistic features/vgg16-fc7.h5 -o models/pets.head.h5
-  cnncodes fit-head --svm --c 0.1 --folds 10 --seed 7")]
+  cnncodes fit-head --svm --c 0.1 --folds 10 --seed 7
+  cnncodes fit-head --logistic --list-duplicates
+  cnncodes fit-head --svm --calibration isotonic --groups scenes.csv")]
 pub struct Args {
     #[command(flatten)]
     kind: KindArgs,
@@ -47,9 +52,37 @@ pub struct Args {
     /// Take the codes as they are, without bringing each to mean 0 and deviation 1
     #[arg(long)]
     no_standardize: bool,
+    /// How scores become probabilities [default: platt for the SVM, temperature for logistic regression]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    calibration: Option<CalibrationChoice>,
+    #[command(flatten)]
+    copies: CopyArgs,
+    /// Name the images that were taken for copies of one another (JSON always does)
+    #[arg(long)]
+    list_duplicates: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CalibrationChoice {
+    /// A sigmoid a class; sound for few images
+    Platt,
+    /// A function a class that never falls; follows any shape, wants some hundreds of images a class
+    Isotonic,
+    /// Softmax of the scores divided by one number
+    Temperature,
+}
+
+impl From<CalibrationChoice> for CalibrationMethod {
+    fn from(choice: CalibrationChoice) -> Self {
+        match choice {
+            CalibrationChoice::Platt => Self::Platt,
+            CalibrationChoice::Isotonic => Self::Isotonic,
+            CalibrationChoice::Temperature => Self::Temperature,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,6 +124,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         folds: args.folds,
         seed: args.seed,
         standardize: !args.no_standardize,
+        calibration: args.calibration.map(CalibrationMethod::from),
         ..FitSettings::new(kind)
     };
     let output = args.output.clone().unwrap_or_else(|| default_output(models, &features, kind_name));
@@ -99,21 +133,30 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             anyhow::Error::new(error).context(format!("cannot make the folder {}", folder.display()))
         })?;
     }
-    let fitted = fit_head(
-        &TrainingData {
-            codes: labelled.codes.view(),
-            labels: &labelled.labels,
-            class_names: &labelled.class_names,
-            groups: Some(&labelled.groups),
-            row_names: Some(&labelled.names),
-        },
-        &settings,
-    )?;
-    let head = head(&file, args.layer.as_deref(), &features, fitted)?;
+    let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
+    let grouped = TrainingData {
+        codes: labelled.codes.view(),
+        labels: &labelled.labels,
+        class_names: &labelled.class_names,
+        groups: Some(&copies.groups),
+        row_names: Some(&labelled.names),
+    };
+    let mut fitted = fit_head(&grouped, &settings)?;
+    if !copies.sets.is_empty() {
+        let leaky = fit_head(&TrainingData { groups: None, ..grouped }, &settings)?;
+        fitted.evaluation.leaky_accuracy = Some(leaky.evaluation.accuracy);
+        fitted.evaluation.duplicates = copies.named(&labelled.names);
+    }
+    fitted.evaluation.notes.extend(notes);
+    fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
+    let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&head.evaluation)?),
-        Format::Text => println!("{}", head.evaluation.to_text()),
+        Format::Text => {
+            println!("{}", head.evaluation.to_text());
+            print_duplicates(&head.evaluation, args.list_duplicates);
+        }
     }
     labelled.notes.iter().for_each(|note| show::warning(note));
     if matches!(args.format, Format::Text) {
@@ -135,71 +178,44 @@ fn default_output(models: &ModelsFolder, features: &Path, kind: &str) -> PathBuf
     models.path.join(format!("{stem}-{kind}.head.h5"))
 }
 
-/// The rows of a file of codes whose class is known.
-struct Labelled {
-    codes: Array2<f32>,
-    labels: Vec<usize>,
-    class_names: Vec<String>,
-    names: Vec<String>,
-    /// Equal for byte-identical files.
-    groups: Vec<usize>,
-    notes: Vec<String>,
-}
-
-impl Labelled {
-    fn read(file: &CodesFile, layer: Option<&str>, path: &Path) -> anyhow::Result<Labelled> {
-        let rows: Vec<usize> = (0..file.rows()).filter(|&row| file.labels()[row] >= 0).collect();
-        if rows.is_empty() {
-            bail!(
-                "no image in {} has a label; extract a folder with one folder a class, or a CSV file with the columns path,label",
-                path.display()
-            );
+/// How many images were taken for copies, and which where that was asked.
+fn print_duplicates(evaluation: &Evaluation, list: bool) {
+    let sets = &evaluation.duplicates;
+    if sets.is_empty() {
+        if list {
+            println!("no copies were found\n");
         }
-        let mut notes = Vec::new();
-        if rows.len() < file.rows() {
-            let unlabelled = show::count(file.rows() - rows.len(), "image");
-            notes.push(format!("{unlabelled} without a label took no part"));
-        }
-        // A class all of whose images were skipped is no class of the head.
-        let mut present = vec![false; file.class_names().len()];
-        rows.iter().for_each(|&row| present[file.labels()[row] as usize] = true);
-        let mut renumbered = vec![0; present.len()];
-        let mut class_names = Vec::new();
-        for (class, name) in file.class_names().iter().enumerate() {
-            if present[class] {
-                renumbered[class] = class_names.len();
-                class_names.push(name.clone());
-            } else {
-                notes.push(format!("the class {name:?} has no image that could be read; it took no part"));
-            }
-        }
-        let mut codes = file.read_layer(layer)?;
-        if rows.len() < file.rows() {
-            codes = codes.select(Axis(0), &rows);
-        }
-        let mut group_of: HashMap<&str, usize> = HashMap::new();
-        let groups = rows
-            .iter()
-            .map(|&row| {
-                let next = group_of.len();
-                *group_of.entry(file.sha256()[row].as_str()).or_insert(next)
-            })
-            .collect();
-        Ok(Labelled {
-            codes,
-            labels: rows.iter().map(|&row| renumbered[file.labels()[row] as usize]).collect(),
-            class_names,
-            names: rows.iter().map(|&row| file.image_names()[row].clone()).collect(),
-            groups,
-            notes,
-        })
+        return;
     }
+    let images = sets.iter().map(|set| set.images.len()).sum();
+    let hint = if list { ":" } else { "; --list-duplicates names them" };
+    println!(
+        "{} are copies of one another, in {}, and were kept on one side of each split{hint}",
+        show::count(images, "image"),
+        show::count(sets.len(), "set"),
+    );
+    if list {
+        println!("cosine  images");
+        for set in sets {
+            println!(" {:.3}  {}", set.similarity, set.images.join("  "));
+        }
+    }
+    println!();
 }
 
 /// The fitted head with where its codes come from.
-fn head(file: &CodesFile, layer: Option<&str>, path: &Path, fitted: FittedHead) -> anyhow::Result<Head> {
+fn head(
+    file: &CodesFile,
+    layer: Option<&str>,
+    path: &Path,
+    fitted: FittedHead,
+    labelled: &Labelled,
+) -> anyhow::Result<Head> {
     let header = file.header();
     let layer = file.layer(layer)?;
+    let mut trained_on: Vec<u64> = labelled.sha256.iter().filter_map(|hash| fingerprint(hash)).collect();
+    trained_on.sort_unstable();
+    trained_on.dedup();
     Ok(Head {
         model: fitted.model,
         provenance: HeadProvenance {
@@ -215,5 +231,6 @@ fn head(file: &CodesFile, layer: Option<&str>, path: &Path, fitted: FittedHead) 
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         evaluation: fitted.evaluation,
+        trained_on,
     })
 }

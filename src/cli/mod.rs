@@ -3,18 +3,22 @@
 //! clap's types stay inside this room. Results go to standard output; progress, warnings and errors to standard
 //! error.
 
+mod apply;
 mod choose;
 mod classify;
 mod completions;
 mod compute;
 mod demo;
 mod enlist;
+mod evaluate;
 mod extract;
 mod fit_head;
+mod labelled;
 mod layers;
 mod models;
 mod pull;
 mod show;
+mod suspects;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +62,8 @@ enum Command {
     Extract(extract::Args),
     FitHead(fit_head::Args),
     Classify(classify::Args),
+    Evaluate(evaluate::Args),
+    Suspects(suspects::Args),
     Layers(layers::Args),
     Models(models::Args),
     Demo(demo::Args),
@@ -95,6 +101,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Extract(args) => extract::run(args, &models),
         Command::FitHead(args) => fit_head::run(args, &models),
         Command::Classify(args) => classify::run(args, &models),
+        Command::Evaluate(args) => evaluate::run(args, &models),
+        Command::Suspects(args) => suspects::run(args),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Demo(args) => demo::run(args),

@@ -1,9 +1,17 @@
 //! How good a head is: folds that no duplicate straddles, metrics with their uncertainty, and their report.
 
+mod assessment;
+mod calibration;
+mod duplicates;
 mod folds;
 mod metrics;
 mod report;
+mod suspects;
 
+pub use assessment::{Assessment, Judged, Mistake};
+pub use calibration::{CalibrationMetrics, ReliabilityBin};
+pub use duplicates::{DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Joining, MOST_COMPARED};
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 pub use report::{Evaluation, Note, Severity};
+pub use suspects::{Evidence, LabelSuspect, MixedCopies, Outlier, Suspects};

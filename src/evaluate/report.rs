@@ -5,6 +5,8 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
+use super::calibration::CalibrationMetrics;
+use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
 
 /// Above this many classes a confusion matrix no longer fits a screen, and the commonest mistakes are listed instead.
@@ -79,6 +81,16 @@ pub struct Evaluation {
     pub per_class: Vec<ClassMetrics>,
     /// Mean `-ln p` of the true class, with probabilities calibrated on the other folds.
     pub log_loss: f64,
+    /// How far these probabilities can be trusted; absent from heads of earlier versions.
+    #[serde(default)]
+    pub calibration: Option<CalibrationMetrics>,
+    /// Accuracy when copies are allowed on both sides of a split, where there are copies: what is commonly reported, and
+    /// too good.
+    #[serde(default)]
+    pub leaky_accuracy: Option<Proportion>,
+    /// Images that were taken for copies of one another.
+    #[serde(default)]
+    pub duplicates: Vec<DuplicateSet<String>>,
     /// What else the reader should know.
     pub notes: Vec<Note>,
 }
@@ -88,15 +100,9 @@ impl Evaluation {
     pub fn to_text(&self) -> String {
         let mut text = self.summary();
         text.push_str("\n\n");
-        if self.class_names.len() <= WIDEST_MATRIX {
-            text.push_str("Confusion matrix (rows: true class, columns: predicted):\n");
-            text.push_str(&self.confusion_table());
-        } else {
-            text.push_str("Most frequent confusions:\n");
-            text.push_str(&self.mistakes_table());
-        }
+        text.push_str(&confusion_text(&self.class_names, &self.confusion));
         text.push_str("\n\n");
-        text.push_str(&self.class_table());
+        text.push_str(&class_table(&self.per_class));
         text.push('\n');
         for note in &self.notes {
             text.push_str(&format!("\n{note}"));
@@ -107,14 +113,14 @@ impl Evaluation {
         text
     }
 
-    /// Two lines: accuracy with its interval, and how it was obtained.
+    /// Some lines: accuracy with its interval, how it was obtained, how far the probabilities can be trusted.
     pub fn summary(&self) -> String {
         let Proportion { successes, trials, value, low, high } = self.accuracy;
         let grouped = match self.rows - self.groups {
             0 => String::new(),
             _ => format!(" in {} groups of copies", self.groups),
         };
-        format!(
+        let mut text = format!(
             "accuracy {} ({successes} of {trials}), 95 % interval {} to {}, chance {}\n\
              {} stratified folds (seed {}) of {} images{grouped}; log-loss {:.3}; on the training images {}",
             percent(value),
@@ -126,45 +132,62 @@ impl Evaluation {
             self.rows,
             self.log_loss,
             percent(self.training_accuracy),
-        )
-    }
-
-    fn confusion_table(&self) -> String {
-        let mut header = vec![String::new()];
-        header.extend(self.class_names.iter().cloned());
-        let rows = self.class_names.iter().zip(&self.confusion.counts).map(|(name, counts)| {
-            let mut row = vec![name.clone()];
-            row.extend(counts.iter().map(usize::to_string));
-            row
-        });
-        table(header, rows)
-    }
-
-    fn mistakes_table(&self) -> String {
-        let header = ["true class", "predicted", "count"].map(String::from).to_vec();
-        let rows = self.confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
-            vec![self.class_names[truth].clone(), self.class_names[predicted].clone(), count.to_string()]
-        });
-        table(header, rows)
-    }
-
-    fn class_table(&self) -> String {
-        let header = ["class", "precision", "recall", "F1", "images"].map(String::from).to_vec();
-        let rows = self.per_class.iter().map(|class| {
-            vec![
-                class.name.clone(),
-                percent(class.precision),
-                percent(class.recall),
-                percent(class.f1),
-                class.support.to_string(),
-            ]
-        });
-        table(header, rows)
+        );
+        if let Some(calibration) = &self.calibration {
+            text.push_str(&format!(
+                "\ncalibration error {} (ECE, 15 bins), Brier score {:.3}",
+                percent(calibration.expected_error),
+                calibration.brier
+            ));
+        }
+        if let Some(leaky) = self.leaky_accuracy.filter(|leaky| leaky.successes != successes) {
+            text.push_str(&format!(
+                "\nwith copies on both sides of the splits it would be {} ({} of {})",
+                percent(leaky.value),
+                leaky.successes,
+                leaky.trials
+            ));
+        }
+        text
     }
 }
 
+/// The confusion matrix, or the commonest confusions where it would be too wide, with a heading.
+pub(super) fn confusion_text(class_names: &[String], confusion: &Confusion) -> String {
+    if class_names.len() > WIDEST_MATRIX {
+        let header = ["true class", "predicted", "count"].map(String::from).to_vec();
+        let rows = confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
+            vec![class_names[truth].clone(), class_names[predicted].clone(), count.to_string()]
+        });
+        return format!("Most frequent confusions:\n{}", table(header, rows));
+    }
+    let mut header = vec![String::new()];
+    header.extend(class_names.iter().cloned());
+    let rows = class_names.iter().zip(&confusion.counts).map(|(name, counts)| {
+        let mut row = vec![name.clone()];
+        row.extend(counts.iter().map(usize::to_string));
+        row
+    });
+    format!("Confusion matrix (rows: true class, columns: predicted):\n{}", table(header, rows))
+}
+
+/// Precision, recall, F1 and number of images of each class.
+pub(super) fn class_table(per_class: &[ClassMetrics]) -> String {
+    let header = ["class", "precision", "recall", "F1", "images"].map(String::from).to_vec();
+    let rows = per_class.iter().map(|class| {
+        vec![
+            class.name.clone(),
+            percent(class.precision),
+            percent(class.recall),
+            percent(class.f1),
+            class.support.to_string(),
+        ]
+    });
+    table(header, rows)
+}
+
 /// Columns separated by spaces, all but the first aligned to the right.
-fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
@@ -173,7 +196,7 @@ fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String
     table.trim_fmt()
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
@@ -196,6 +219,9 @@ mod tests {
             confusion,
             class_names,
             log_loss: 0.25,
+            calibration: None,
+            leaky_accuracy: None,
+            duplicates: Vec::new(),
             notes: vec![Note::warning("few images"), Note::info("all is well")],
         }
     }
@@ -224,6 +250,30 @@ mod tests {
                 "note: all is well",
             ]
         );
+    }
+
+    #[test]
+    fn calibration_and_what_leaks_would_have_claimed_are_told() {
+        let names = ["cats", "dogs"].map(String::from).to_vec();
+        let mut evaluation = evaluation(names, &[0, 0, 1, 1], &[0, 1, 1, 1]);
+        evaluation.calibration =
+            Some(CalibrationMetrics { expected_error: 0.0234, brier: 0.125, bins: Vec::new() });
+        evaluation.leaky_accuracy = Some(Proportion::new(4, 4));
+        let summary = evaluation.summary();
+        assert!(summary.contains("calibration error 2.3 % (ECE, 15 bins), Brier score 0.125"), "{summary}");
+        assert!(summary.contains("on both sides of the splits it would be 100.0 % (4 of 4)"), "{summary}");
+        evaluation.leaky_accuracy = Some(evaluation.accuracy);
+        assert!(!evaluation.summary().contains("both sides"), "they do not differ");
+    }
+
+    #[test]
+    fn heads_of_earlier_versions_still_load() {
+        let names = ["a", "b"].map(String::from).to_vec();
+        let mut json = serde_json::to_value(evaluation(names, &[0, 1], &[0, 0])).unwrap();
+        for newer in ["calibration", "leaky_accuracy", "duplicates"] {
+            json.as_object_mut().unwrap().remove(newer);
+        }
+        assert_eq!(serde_json::from_value::<Evaluation>(json).unwrap().calibration, None);
     }
 
     #[test]

@@ -8,6 +8,20 @@
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::Isotonic;
+
+/// How probabilities are learned from scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CalibrationMethod {
+    /// A sigmoid a class: two numbers, sound for few images.
+    Platt,
+    /// A function a class that never falls: follows any shape, but wants some hundreds of images a class.
+    Isotonic,
+    /// Softmax after division by one temperature: keeps the order of the classes.
+    Temperature,
+}
+
 /// From scores to probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "method")]
@@ -16,6 +30,11 @@ pub enum Calibration {
     Platt {
         /// One sigmoid a class.
         sigmoids: Vec<Sigmoid>,
+    },
+    /// `p_k ∝ g_k(f_k)`; equal for all classes where every `g_k` is 0.
+    Isotonic {
+        /// One function a class.
+        functions: Vec<Isotonic>,
     },
     /// `p_k ∝ exp(f_k / temperature)`.
     Softmax {
@@ -34,6 +53,29 @@ pub struct Sigmoid {
 }
 
 impl Calibration {
+    /// By the given method from out-of-fold `scores` (n x classes) and labels.
+    pub fn fit(method: CalibrationMethod, scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+        match method {
+            CalibrationMethod::Platt => Self::fit_platt(scores, labels),
+            CalibrationMethod::Isotonic => Self::fit_isotonic(scores, labels),
+            CalibrationMethod::Temperature => Self::fit_temperature(scores, labels),
+        }
+    }
+
+    /// One isotonic function a class from out-of-fold `scores` (n x classes) and labels.
+    pub fn fit_isotonic(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+        let functions = scores
+            .axis_iter(Axis(1))
+            .enumerate()
+            .map(|(class, scores)| {
+                let targets: Vec<f64> =
+                    labels.iter().map(|&label| f64::from(u8::from(label == class))).collect();
+                Isotonic::fit(&scores.to_vec(), &targets)
+            })
+            .collect();
+        Self::Isotonic { functions }
+    }
+
     /// One sigmoid a class from out-of-fold `scores` (n x classes) and labels.
     pub fn fit_platt(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
         let sigmoids = scores
@@ -71,6 +113,7 @@ impl Calibration {
     pub fn classes(&self) -> Option<usize> {
         match self {
             Self::Platt { sigmoids } => Some(sigmoids.len()),
+            Self::Isotonic { functions } => Some(functions.len()),
             Self::Softmax { .. } => None,
         }
     }
@@ -79,6 +122,7 @@ impl Calibration {
     pub fn is_sound(&self) -> bool {
         match self {
             Self::Platt { sigmoids } => sigmoids.iter().all(|s| s.slope.is_finite() && s.offset.is_finite()),
+            Self::Isotonic { functions } => functions.iter().all(Isotonic::is_sound),
             Self::Softmax { temperature } => temperature.is_finite() && *temperature > 0.0,
         }
     }
@@ -91,6 +135,11 @@ impl Calibration {
             let logs: Vec<f64> = match self {
                 Self::Platt { sigmoids } => {
                     row.iter().zip(sigmoids).map(|(&f, s)| s.log_probability(f)).collect()
+                }
+                Self::Isotonic { functions } => {
+                    let values: Vec<f64> = row.iter().zip(functions).map(|(&f, g)| g.at(f)).collect();
+                    let nowhere = values.iter().all(|&value| value == 0.0);
+                    values.iter().map(|value| if nowhere { 0.0 } else { value.ln() }).collect()
                 }
                 Self::Softmax { temperature } => row.iter().map(|f| f / temperature).collect(),
             };
@@ -260,6 +309,17 @@ mod tests {
             assert_abs_diff_eq!(row.sum(), 1.0, epsilon = 1e-12);
         }
         assert_abs_diff_eq!(p[[0, 2]], 1.0, epsilon = 1e-12);
+    }
+
+    #[test]
+    fn isotonic_probabilities_are_the_normalised_values_and_equal_where_all_are_zero() {
+        let scores = array![[-2.0, 1.0], [-1.0, 2.0], [1.0, -1.0], [2.0, -2.0]];
+        let calibration = Calibration::fit(CalibrationMethod::Isotonic, scores.view(), &[1, 1, 0, 0]);
+        assert!(calibration.is_sound() && calibration.classes() == Some(2));
+        let p = calibration.probabilities(array![[3.0, -3.0], [-3.0, -3.0], [0.0, 0.0]].view());
+        assert_eq!(p.row(0).to_vec(), [1.0, 0.0]);
+        assert_eq!(p.row(1).to_vec(), [0.5, 0.5]);
+        assert_abs_diff_eq!(p[[2, 0]], 0.5, epsilon = 1e-12);
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub struct Head {
     pub provenance: HeadProvenance,
     /// What cross-validation found.
     pub evaluation: Evaluation,
+    /// The images that the head was fitted to, as [`fingerprint`]s, sorted; empty where they are not known.
+    pub trained_on: Vec<u64>,
+}
+
+/// The first eight bytes of an image file's SHA-256, given in hexadecimal, as a big-endian number: enough to recognise
+/// an image. `None` for text that is no hash.
+pub fn fingerprint(sha256: &str) -> Option<u64> {
+    sha256.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok())
 }
 
 /// How the codes that a head was fitted to were made. Codes made otherwise must not be classified with it.
@@ -155,6 +163,11 @@ impl Head {
         self.model.ranked(codes)
     }
 
+    /// Whether the image file with this SHA-256 (hexadecimal) was among those that the head was fitted to.
+    pub fn was_trained_on(&self, sha256: &str) -> bool {
+        fingerprint(sha256).is_some_and(|image| self.trained_on.binary_search(&image).is_ok())
+    }
+
     /// Writes the head to `path`, replacing what is there: into a temporary file beside it, which takes its place only
     /// when it is complete and on the disk.
     pub fn save(&self, path: &Path) -> Result<(), HeadFileError> {
@@ -191,6 +204,13 @@ impl Head {
         out.json("convergence", &model.convergence)?;
         out.json("provenance", &self.provenance)?;
         out.json("evaluation", &self.evaluation)?;
+        if let Some(conformal) = &model.conformal {
+            out.conformal(conformal)?;
+        }
+        if let Some(novelty) = &model.novelty {
+            out.novelty(novelty)?;
+        }
+        out.trained_on(&self.trained_on)?;
         file.flush()?;
         file.close()
     }
@@ -224,9 +244,12 @@ impl Head {
                 bias,
                 calibration: input.json("calibration")?,
                 convergence: input.json("convergence")?,
+                conformal: input.conformal()?,
+                novelty: input.novelty(columns)?,
             },
             provenance: input.json("provenance")?,
             evaluation: input.json("evaluation")?,
+            trained_on: input.trained_on()?,
         };
         match head.fault() {
             Some(fault) => Err(input.unsound(&fault)),
@@ -416,6 +439,8 @@ impl Reader<'_> {
         HeadFileError::Unsound { path: self.path.to_owned(), fault: fault.to_owned() }
     }
 }
+
+mod trust;
 
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,11 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Calibration, Convergence, HeadError, HeadModel, LinearModel, LogisticParams, LogisticValidParams, Loss,
-    Standardizer, SvmParams, SvmValidParams, linear::TrainingSet, model::most_probable,
+    Calibration, CalibrationMethod, Conformal, Convergence, HeadError, HeadModel, LinearModel,
+    LogisticParams, LogisticValidParams, Loss, Standardizer, SvmParams, SvmValidParams, linear::TrainingSet,
+    model::most_probable,
 };
-use crate::evaluate::{Confusion, Evaluation, Folds, Note, log_loss};
+use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
 
 /// Which classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ pub struct FitSettings {
     pub tolerance: f64,
     /// Passes (SVM) or iterations (logistic) after which the solver gives up, and says so.
     pub max_iterations: usize,
+    /// How scores become probabilities; `None` for Platt's sigmoids for the SVM and a temperature for logistic
+    /// regression.
+    #[serde(default)]
+    pub calibration: Option<CalibrationMethod>,
 }
 
 impl FitSettings {
@@ -57,6 +62,7 @@ impl FitSettings {
             seed: 0,
             tolerance: 1e-4,
             max_iterations: 1000,
+            calibration: None,
         }
     }
 
@@ -66,6 +72,14 @@ impl FitSettings {
         self.c.unwrap_or(match self.kind {
             HeadKind::Svm => 0.01,
             HeadKind::Logistic => 1.0,
+        })
+    }
+
+    /// How scores become probabilities, or the kind's default.
+    pub fn calibration(&self) -> CalibrationMethod {
+        self.calibration.unwrap_or(match self.kind {
+            HeadKind::Svm => CalibrationMethod::Platt,
+            HeadKind::Logistic => CalibrationMethod::Temperature,
         })
     }
 
@@ -152,8 +166,8 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     // One buffer serves all folds and the final fit.
     let mut scaled = Array2::zeros(data.codes.raw_dim());
     let held_out = HeldOut::collect(data, settings, &solver, &folds, &mut scaled);
-    let calibration = held_out.calibrate(settings.kind, data.labels, |_| true);
-    let probabilities = held_out.probabilities(settings.kind, data.labels, &folds);
+    let calibration = held_out.calibrate(settings.calibration(), data.labels, |_| true);
+    let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
 
     scaler.transform_into(data.codes, &mut scaled);
     let linear = solver.fit(&scaled, data.labels, &everything, data.class_names.len());
@@ -174,6 +188,8 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         bias: linear.bias,
         calibration,
         convergence: linear.convergence,
+        conformal: Some(Conformal::new(probabilities.view(), data.labels)),
+        novelty: None,
     };
     let out_of_fold =
         OutOfFold { folds: folds.assignment().to_vec(), scores: held_out.scores, probabilities };
@@ -304,21 +320,23 @@ impl HeldOut {
     }
 
     /// The calibration that the chosen rows ask for.
-    fn calibrate(&self, kind: HeadKind, labels: &[usize], chosen: impl Fn(usize) -> bool) -> Calibration {
+    fn calibrate(
+        &self,
+        method: CalibrationMethod,
+        labels: &[usize],
+        chosen: impl Fn(usize) -> bool,
+    ) -> Calibration {
         let rows: Vec<usize> = (0..labels.len()).filter(|&row| self.comparable[row] && chosen(row)).collect();
         let scores = self.scores.select(Axis(0), &rows);
         let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-        match kind {
-            HeadKind::Svm => Calibration::fit_platt(scores.view(), &labels),
-            HeadKind::Logistic => Calibration::fit_temperature(scores.view(), &labels),
-        }
+        Calibration::fit(method, scores.view(), &labels)
     }
 
     /// Probabilities of every row, calibrated on the folds that it does not belong to.
-    fn probabilities(&self, kind: HeadKind, labels: &[usize], folds: &Folds) -> Array2<f64> {
+    fn probabilities(&self, method: CalibrationMethod, labels: &[usize], folds: &Folds) -> Array2<f64> {
         let mut probabilities = Array2::zeros(self.scores.raw_dim());
         for fold in 0..folds.count() {
-            let calibration = self.calibrate(kind, labels, |row| folds.assignment()[row] != fold);
+            let calibration = self.calibrate(method, labels, |row| folds.assignment()[row] != fold);
             let testing = folds.testing(fold);
             let held_out = calibration.probabilities(self.scores.select(Axis(0), &testing).view());
             for (&row, values) in testing.iter().zip(held_out.rows()) {
@@ -376,6 +394,9 @@ fn evaluate(
         confusion,
         per_class,
         log_loss: log_loss(probabilities.view(), data.labels),
+        calibration: Some(CalibrationMetrics::new(probabilities.view(), data.labels)),
+        leaky_accuracy: None,
+        duplicates: Vec::new(),
         notes,
     }
 }

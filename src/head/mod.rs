@@ -5,27 +5,34 @@
 //! classifies.
 
 mod calibrate;
+mod conformal;
 mod dual;
 mod error;
 mod file;
 mod fit;
+mod isotonic;
 mod kernel;
 mod lbfgs;
 mod linear;
 mod logistic;
 mod model;
+mod novelty;
 mod scale;
 mod svm;
 
 #[cfg(test)]
 mod solver_tests;
 
-pub use calibrate::{Calibration, Sigmoid};
+pub use calibrate::{Calibration, CalibrationMethod, Sigmoid};
+pub use conformal::Conformal;
 pub use error::HeadError;
-pub use file::{Head, HeadFileError, HeadProvenance};
+pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
 pub use fit::{FitSettings, FittedHead, HeadKind, OutOfFold, TrainingData, fit_head};
+pub use isotonic::Isotonic;
+pub(crate) use linear::highest;
 pub use linear::{Convergence, LinearModel};
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use model::HeadModel;
+pub use novelty::{Novelty, NoveltyLimits};
 pub use scale::{CONSTANT_SHARE, Standardizer};
 pub use svm::{Loss, SvmParams, SvmValidParams};

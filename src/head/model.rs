@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::{
-    Calibration, Convergence, FitSettings, HeadError, Standardizer,
+    Calibration, Conformal, Convergence, FitSettings, HeadError, Novelty, Standardizer,
     linear::{highest, linear_scores},
 };
 
@@ -24,6 +24,10 @@ pub struct HeadModel {
     pub calibration: Calibration,
     /// How far the solver got.
     pub convergence: Convergence,
+    /// What prediction sets are made with; absent from heads of earlier versions.
+    pub conformal: Option<Conformal>,
+    /// What tells images of none of the classes, where it was learned.
+    pub novelty: Option<Novelty>,
 }
 
 impl HeadModel {

@@ -164,7 +164,7 @@ fn classify_speaks_json_and_csv_and_takes_folders() {
     }
     let csv = stdout(folder.path(), &["classify", "data/house", "--format", "csv", "--top", "1"]);
     let rows: Vec<&str> = csv.lines().collect();
-    assert_eq!(rows[0], "image,rank,class,probability");
+    assert_eq!(rows[0], "image,rank,class,probability,unknown,in_set");
     assert_eq!(rows.len(), 9);
     assert!(rows[1].contains(",1,house,0."), "{csv}");
 }

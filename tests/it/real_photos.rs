@@ -34,7 +34,8 @@ fn accuracy(folder: &Path, kind: &str, features: &str) -> f64 {
         .clone();
     let evaluation: Value = serde_json::from_slice(&output).unwrap();
     assert_eq!(evaluation["rows"], 808);
-    assert_eq!(evaluation["groups"], 770, "38 photos are byte-identical copies");
+    let groups = evaluation["groups"].as_u64().unwrap();
+    assert!(groups <= 770, "38 photos are byte-identical copies, and more are nearly so: {groups}");
     evaluation["accuracy"]["value"].as_f64().unwrap()
 }
 

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use tempfile::TempDir;
 
 use super::*;
-use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
+use crate::head::{FitSettings, HeadKind, Novelty, TrainingData, fit_head};
 
 fn codes() -> Array2<f32> {
     Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32)
@@ -34,7 +34,12 @@ fn head(kind: HeadKind) -> Head {
         codes_rows: 30,
         program_version: "0.1.0".into(),
     };
-    Head { model: fitted.model, provenance, evaluation: fitted.evaluation }
+    let groups: Vec<usize> = (0..30).collect();
+    let novelty = Novelty::fit(codes.view(), &groups, 0);
+    assert!(novelty.is_some());
+    let model = HeadModel { novelty, ..fitted.model };
+    let trained_on = vec![0, 0x0123_4567_89ab_cdef, u64::MAX];
+    Head { model, provenance, evaluation: fitted.evaluation, trained_on }
 }
 
 /// A saved head in a folder of its own.
@@ -213,4 +218,43 @@ fn the_file_is_readable_by_whoever_may_read_new_files() {
     fs::write(&plain, "").unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&path), mode(&plain));
+}
+
+#[test]
+fn a_head_of_an_earlier_version_loads_without_what_it_lacks() {
+    let (_folder, path, head) = saved(HeadKind::Logistic);
+    let file = hdf5::File::open_rw(&path).unwrap();
+    for part in ["conformal_scores", "novelty_codes", "novelty_mean", "trained_on"] {
+        file.unlink(part).unwrap();
+    }
+    file.close().unwrap();
+    let loaded = Head::load(&path).unwrap();
+    assert_eq!((&loaded.model.conformal, &loaded.model.novelty), (&None, &None));
+    assert_eq!(loaded.model.weights, head.model.weights);
+    assert!(!loaded.was_trained_on(&"0".repeat(64)));
+}
+
+#[test]
+fn what_makes_no_sense_about_trust_is_refused() {
+    let refused = refusal(|file| replace_attribute(file, "conformal", "{\"rows\":7}"));
+    assert!(refused.contains("prediction sets"), "{refused}");
+    let refused =
+        refusal(|file| replace_attribute(file, "novelty", "{\"neighbours\":0,\"threshold\":1,\"known\":1}"));
+    assert!(refused.contains("training codes"), "{refused}");
+    let refused = refusal(|file| replace_attribute(file, "novelty", "[]"));
+    assert!(refused.contains("attribute `novelty`"), "{refused}");
+    let refused = refusal(|file| {
+        file.unlink("novelty_mean")?;
+        file.new_dataset::<f32>().shape([2]).create("novelty_mean")?.write_raw(&[0f32, 1.0])
+    });
+    assert!(refused.contains("`novelty_mean` has 2 values"), "{refused}");
+}
+
+#[test]
+fn training_images_are_recognised_by_their_hash() {
+    let (_folder, path, _) = saved(HeadKind::Svm);
+    let loaded = Head::load(&path).unwrap();
+    assert!(loaded.was_trained_on(&format!("0123456789abcdef{}", "5".repeat(48))));
+    assert!(!loaded.was_trained_on(&format!("0123456789abcdee{}", "5".repeat(48))));
+    assert!(!loaded.was_trained_on("") && !loaded.was_trained_on("no hash, but long enough"));
 }

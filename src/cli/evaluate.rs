@@ -1,0 +1,257 @@
+//! `cnncodes evaluate`: how well a head does on images whose classes are known.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure};
+use ndarray::{Array2, Axis, concatenate};
+
+use super::apply::{self, BATCH, Eye};
+use super::compute::ComputeArgs;
+use super::{Status, show};
+use crate::backbone::ModelsFolder;
+use crate::codes::CodesFile;
+use crate::evaluate::{Assessment, Judged, Note};
+use crate::head::Head;
+use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample, SampleSet};
+
+/// Measure a head on images whose classes are known
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+IMAGES is a folder with one folder a class, or a CSV file with the columns path,label; FEATURES is a file of codes from
+`cnncodes extract`, made with the head's network, layer and preprocessing. Use images that the head was not fitted to:
+those that it was fitted to are recognised by their bytes and told.
+
+CSV has one line an image, text and JSON have the figures and the most confident mistakes.
+
+Examples:
+  cnncodes evaluate test-photos/                 with the only head in models/
+  cnncodes evaluate test.csv --head models/pets.head.h5 --format json
+  cnncodes evaluate features/test-fc7.h5 --format csv > answers.csv")]
+pub struct Args {
+    /// Images or codes with known classes
+    #[arg(value_name = "IMAGES|FEATURES")]
+    input: PathBuf,
+    /// The head; may be left out where the models folder holds only one
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
+    /// How many of the most confident mistakes to name
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    mistakes: usize,
+    /// Coverage of the prediction sets that are checked
+    #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = super::classify::share)]
+    coverage: f64,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Refuse images of more pixels than this
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
+    max_pixels: u64,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+/// Images of the head's classes, as codes.
+struct Labelled {
+    names: Vec<String>,
+    labels: Vec<usize>,
+    sha256: Vec<String>,
+    codes: Array2<f32>,
+    problems: Vec<Problem>,
+    notes: Vec<Note>,
+}
+
+pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
+    let is_codes = args.input.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5"));
+    let labelled = if is_codes {
+        from_codes(&args.input, &head, &head_path)?
+    } else {
+        from_images(args, &head, &head_path, models)?
+    };
+    let probabilities = head.probabilities(labelled.codes.view())?;
+    let model = &head.model;
+    let unknown = model.novelty.as_ref().map(|novelty| -> Vec<bool> {
+        let distances = novelty.distances(labelled.codes.view());
+        distances.into_iter().map(|distance| novelty.is_unknown(distance)).collect()
+    });
+    let covered = model.conformal.as_ref().map(|conformal| -> Vec<bool> {
+        let rows = probabilities.rows().into_iter().zip(&labelled.labels);
+        rows.map(|(row, label)| conformal.set(&row.to_vec(), args.coverage).contains(label)).collect()
+    });
+    let trained_on: Vec<bool> = labelled.sha256.iter().map(|hash| head.was_trained_on(hash)).collect();
+    let judged = Judged {
+        class_names: &model.class_names,
+        names: &labelled.names,
+        labels: &labelled.labels,
+        probabilities: probabilities.view(),
+        unknown: unknown.as_deref(),
+        covered: covered.as_deref().map(|covered| (args.coverage, covered)),
+        trained_on: &trained_on,
+    };
+    let mut assessment = Assessment::new(&judged, args.mistakes);
+    assessment.notes.extend(labelled.notes);
+    if head.trained_on.is_empty() {
+        assessment.notes.push(Note::info("the head does not say which images it was fitted to"));
+    }
+    match args.format {
+        Format::Text => print!("{}", assessment.to_text()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&assessment)?),
+        Format::Csv => {
+            print_csv(&judged)?;
+            assessment.notes.iter().for_each(|note| show::warning(&note.text));
+        }
+    }
+    show::problems(&labelled.problems, 20);
+    Ok(if labelled.problems.is_empty() { Status::Done } else { Status::Skipped })
+}
+
+/// Which of the rows with the given labels take part: those of the head's classes. Gives rows and the head's labels.
+fn of_the_heads_classes(
+    labels: &[Option<usize>],
+    class_names: &[String],
+    head: &Head,
+    input: &Path,
+) -> anyhow::Result<(Vec<usize>, Vec<usize>, Vec<Note>)> {
+    let known = &head.model.class_names;
+    let position = |name: &String| known.iter().position(|class| class == name);
+    let renumbered: Vec<Option<usize>> = class_names.iter().map(position).collect();
+    let (mut rows, mut renamed, mut unlabelled) = (Vec::new(), Vec::new(), 0);
+    let mut strangers: BTreeMap<&str, usize> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        match label.map(|label| (label, renumbered[label])) {
+            None => unlabelled += 1,
+            Some((label, None)) => *strangers.entry(class_names[label].as_str()).or_default() += 1,
+            Some((_, Some(class))) => {
+                rows.push(row);
+                renamed.push(class);
+            }
+        }
+    }
+    ensure!(
+        !rows.is_empty(),
+        "no image of {} belongs to a class of the head ({}); expected {}/CLASS/*.jpg or a CSV file with the columns path,label",
+        input.display(),
+        known.join(", "),
+        input.display()
+    );
+    let mut notes = Vec::new();
+    if unlabelled > 0 {
+        let unlabelled = show::count(unlabelled, "image");
+        notes.push(Note::info(format!("{unlabelled} without a label took no part")));
+    }
+    for (class, count) in strangers {
+        let images = show::count(count, "image");
+        notes.push(Note::warning(format!("{images} of {class:?} took no part: the head has no such class")));
+    }
+    Ok((rows, renamed, notes))
+}
+
+fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labelled> {
+    let file = CodesFile::open(path)?;
+    let (header, wanted) = (file.header(), &head.provenance);
+    let differs = |what: &str, here: &str, there: &str| {
+        format!(
+            "{} and the head {} do not match: {what} is {here} here and {there} there; extract again as the head wants it",
+            path.display(),
+            head_path.display()
+        )
+    };
+    ensure!(
+        header.model_sha256.eq_ignore_ascii_case(&wanted.model_sha256),
+        differs("the network's SHA-256", &header.model_sha256, &wanted.model_sha256)
+    );
+    let recipe = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
+    ensure!(
+        recipe(&header.preprocess_json) == recipe(&wanted.preprocess_json),
+        differs("the preprocessing", &header.preprocess_json, &wanted.preprocess_json)
+    );
+    let layer = file.layer(Some(&wanted.layer))?;
+    ensure!(layer.pooling == wanted.pooling, differs("the pooling", &layer.pooling, &wanted.pooling));
+    let labels: Vec<Option<usize>> = file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();
+    let (rows, labels, notes) = of_the_heads_classes(&labels, file.class_names(), head, path)?;
+    let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
+    Ok(Labelled {
+        names: text(file.image_names()),
+        labels,
+        sha256: text(file.sha256()),
+        codes: file.read_layer(Some(&wanted.layer))?.select(Axis(0), &rows),
+        problems: Vec::new(),
+        notes,
+    })
+}
+
+fn from_images(
+    args: &Args,
+    head: &Head,
+    head_path: &Path,
+    models: &ModelsFolder,
+) -> anyhow::Result<Labelled> {
+    let set = SampleSet::open(&args.input)?;
+    let labels: Vec<Option<usize>> = set.samples.iter().map(|sample| sample.label).collect();
+    let (rows, labels, notes) = of_the_heads_classes(&labels, &set.class_names, head, &args.input)?;
+    let samples: Vec<Sample> = rows.iter().map(|&row| set.samples[row].clone()).collect();
+    let mut eye = Eye::open(head, head_path, models, &args.compute, args.max_pixels)?;
+    let bar = show::progress_bar("looking");
+    bar.set_length(samples.len() as u64);
+    let mut found = Labelled {
+        names: Vec::new(),
+        labels: Vec::new(),
+        sha256: Vec::new(),
+        codes: Array2::zeros((0, head.model.columns())),
+        problems: set.problems,
+        notes,
+    };
+    let mut batches = Vec::new();
+    for (batch, labels) in samples.chunks(BATCH).zip(labels.chunks(BATCH)) {
+        let seen = eye.look(batch)?;
+        found.names.extend(seen.indices.iter().map(|&index| batch[index].name.clone()));
+        found.labels.extend(seen.indices.iter().map(|&index| labels[index]));
+        found.sha256.extend(seen.sha256);
+        found.problems.extend(seen.problems);
+        if !seen.indices.is_empty() {
+            batches.push(seen.codes);
+        }
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    if batches.is_empty() {
+        show::problems(&found.problems, 20);
+        bail!("not one image of {} could be read", args.input.display());
+    }
+    let views: Vec<_> = batches.iter().map(Array2::view).collect();
+    found.codes = concatenate(Axis(0), &views)?;
+    Ok(found)
+}
+
+/// One line an image.
+fn print_csv(judged: &Judged<'_>) -> anyhow::Result<()> {
+    let mut out = csv::Writer::from_writer(io::stdout());
+    let header = ["image", "class", "predicted", "probability", "probability_of_class"];
+    out.write_record(header.into_iter().chain(["right", "unknown", "in_set", "trained_on"]))?;
+    let flag = |flags: Option<&[bool]>, row: usize| flags.map_or(String::new(), |f| f[row].to_string());
+    for (row, (name, &label)) in judged.names.iter().zip(judged.labels).enumerate() {
+        let predicted = crate::head::highest(judged.probabilities.row(row).iter().copied());
+        out.write_record([
+            name,
+            &judged.class_names[label],
+            &judged.class_names[predicted],
+            &format!("{:.6}", judged.probabilities[[row, predicted]]),
+            &format!("{:.6}", judged.probabilities[[row, label]]),
+            &(predicted == label).to_string(),
+            &flag(judged.unknown, row),
+            &flag(judged.covered.map(|(_, covered)| covered), row),
+            &judged.trained_on[row].to_string(),
+        ])?;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The labelled rows of a file of codes, and which of them are copies: what `fit-head` and `suspects` start from.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ndarray::{Array2, Axis};
+
+use super::show;
+use crate::codes::CodesFile;
+use crate::evaluate::{DUPLICATE_THRESHOLD, Duplicates, Joining, MOST_COMPARED, Note};
+
+/// Which images belong together.
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    /// Cosine of centred codes above which two images count as copies of one; 1 for byte-identical files only [default:
+    /// 0.95 for up to 20,000 images, else 1]
+    #[arg(long, value_name = "COSINE", value_parser = cosine)]
+    pub duplicate_threshold: Option<f64>,
+    /// CSV file with the columns path,group: images of one group count as copies, whatever they look like
+    #[arg(long, value_name = "FILE.csv")]
+    pub groups: Option<PathBuf>,
+}
+
+fn cosine(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("a cosine above 0 and up to 1 is needed, such as 0.95".to_owned()),
+    }
+}
+
+/// The rows of a file of codes whose class is known.
+pub struct Labelled {
+    pub codes: Array2<f32>,
+    pub labels: Vec<usize>,
+    pub class_names: Vec<String>,
+    pub names: Vec<String>,
+    /// SHA-256 of each image file.
+    pub sha256: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl Labelled {
+    pub fn read(file: &CodesFile, layer: Option<&str>, path: &Path) -> anyhow::Result<Labelled> {
+        let rows: Vec<usize> = (0..file.rows()).filter(|&row| file.labels()[row] >= 0).collect();
+        if rows.is_empty() {
+            bail!(
+                "no image in {} has a label; extract a folder with one folder a class, or a CSV file with the columns path,label",
+                path.display()
+            );
+        }
+        let mut notes = Vec::new();
+        if rows.len() < file.rows() {
+            let unlabelled = show::count(file.rows() - rows.len(), "image");
+            notes.push(format!("{unlabelled} without a label took no part"));
+        }
+        // A class all of whose images were skipped is no class of the head.
+        let mut present = vec![false; file.class_names().len()];
+        rows.iter().for_each(|&row| present[file.labels()[row] as usize] = true);
+        let mut renumbered = vec![0; present.len()];
+        let mut class_names = Vec::new();
+        for (class, name) in file.class_names().iter().enumerate() {
+            if present[class] {
+                renumbered[class] = class_names.len();
+                class_names.push(name.clone());
+            } else {
+                notes.push(format!("the class {name:?} has no image that could be read; it took no part"));
+            }
+        }
+        let mut codes = file.read_layer(layer)?;
+        if rows.len() < file.rows() {
+            codes = codes.select(Axis(0), &rows);
+        }
+        let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
+        Ok(Labelled {
+            codes,
+            labels: rows.iter().map(|&row| renumbered[file.labels()[row] as usize]).collect(),
+            class_names,
+            names: text(file.image_names()),
+            sha256: text(file.sha256()),
+            notes,
+        })
+    }
+
+    /// Which rows are copies of one another, and what the reader of the results should know about it.
+    ///
+    /// Were a class left with fewer photos than `folds` by their likeness alone, likeness is not relied on: codes of
+    /// which all images of a class look alike say nothing about copies.
+    pub fn copies(&self, args: &CopyArgs, folds: usize) -> anyhow::Result<(Duplicates, Vec<Note>)> {
+        let mut certain = Joining::new(self.names.len());
+        certain.equal(self.sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
+        let mut notes = Vec::new();
+        if let Some(csv) = &args.groups {
+            let (groups, unknown) = read_groups(csv, &self.names)?;
+            certain.equal(groups);
+            if unknown > 0 {
+                let unknown = show::count(unknown, "path");
+                notes.push(Note::warning(format!("{unknown} of {} name no labelled image", csv.display())));
+            }
+        }
+        let threshold = args.duplicate_threshold.unwrap_or(DUPLICATE_THRESHOLD);
+        if args.duplicate_threshold.is_none() && self.names.len() > MOST_COMPARED {
+            notes.push(Note::info(format!(
+                "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
+                 {threshold} does so, in a time that grows with the square of their number"
+            )));
+            return Ok((certain.finish(), notes));
+        }
+        let mut joining = certain.clone();
+        if threshold < 1.0 {
+            joining.similar(self.codes.view(), threshold);
+        }
+        let found = joining.finish();
+        let fewest = found.fewest_of_a_class(&self.labels);
+        if fewest < folds && args.duplicate_threshold.is_none() {
+            let certain = certain.finish();
+            if certain.fewest_of_a_class(&self.labels) > fewest {
+                notes.push(Note::warning(format!(
+                    "by the likeness of their codes (cosine above {threshold}) a class would have only {fewest} different \
+                     images, so only byte-identical ones were kept together; if the others are copies, the accuracy is \
+                     too good, and --duplicate-threshold {threshold} keeps them together"
+                )));
+                return Ok((certain, notes));
+            }
+        }
+        let mixed = found
+            .sets
+            .iter()
+            .filter(|set| set.images.iter().any(|&row| self.labels[row] != self.labels[set.images[0]]));
+        if let Some(set) = mixed.clone().next() {
+            let named: Vec<&str> = set.images.iter().map(|&row| self.names[row].as_str()).collect();
+            notes.push(Note::warning(format!(
+                "{} of copies with different labels, such as {}; `cnncodes suspects` lists them",
+                show::count(mixed.count(), "set"),
+                named.join(" and ")
+            )));
+        }
+        Ok((found, notes))
+    }
+}
+
+/// The group of each image, `None` for those that the file does not name; and how many paths are of no image.
+fn read_groups(csv: &Path, names: &[String]) -> anyhow::Result<(Vec<Option<String>>, usize)> {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        path: String,
+        group: String,
+    }
+    let remedy = || {
+        format!(
+            "cannot use the groups in {}; its first line must be path,group and each further line name an image as the file of codes does",
+            csv.display()
+        )
+    };
+    let positions: HashMap<&str, usize> =
+        names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
+    let mut groups = vec![None; names.len()];
+    let mut unknown = 0;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(csv).with_context(remedy)?;
+    for row in reader.deserialize() {
+        let Row { path, group } = row.with_context(remedy)?;
+        match positions.get(path.replace('\\', "/").as_str()) {
+            Some(&row) if !group.is_empty() => groups[row] = Some(group),
+            Some(_) => {}
+            None => unknown += 1,
+        }
+    }
+    if groups.iter().all(Option::is_none) {
+        bail!(
+            "not one line of {} gives a group to a labelled image; its paths must be the images' names, such as {}",
+            csv.display(),
+            names.first().map_or("cats/1.jpg", String::as_str)
+        );
+    }
+    Ok((groups, unknown))
+}

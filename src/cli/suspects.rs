@@ -1,0 +1,121 @@
+//! `cnncodes suspects`: images of a file of codes that deserve a second look.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::choose::{self, Kind};
+use super::labelled::{CopyArgs, Labelled};
+use super::{Status, show};
+use crate::codes::CodesFile;
+use crate::evaluate::{Evidence, Severity, Suspects};
+use crate::head::{FitSettings, HeadKind, Novelty, TrainingData, fit_head};
+
+/// Rank probable label errors, copies with different labels, and outliers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every image is judged by a logistic regression that was fitted without it and its copies. An image whose given class is
+improbable to it has a wrong label, is hard, or shows several things: have a look. Copies of one photo with different
+labels cannot all be right. Outliers are the images whose codes are farthest from all others.
+
+Examples:
+  cnncodes suspects                              on the only file in features/
+  cnncodes suspects features/vgg16-fc7.h5 --top 50
+  cnncodes suspects features/vgg16-fc7.h5 --format csv > look-at-these.csv")]
+pub struct Args {
+    /// The file of codes; may be left out where features/ holds only one
+    #[arg(value_name = "FEATURES")]
+    features: Option<PathBuf>,
+    /// The layer, where the file holds several [default: the first]
+    #[arg(short, long, value_name = "LAYER")]
+    layer: Option<String>,
+    /// How many of each kind to show
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// Folds of the cross-validation
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    folds: usize,
+    /// Seed of the folds
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    copies: CopyArgs,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    let features = match &args.features {
+        Some(features) => features.clone(),
+        None => choose::only(
+            "features".as_ref(),
+            &Kind {
+                what: "file of codes",
+                suffix: ".h5",
+                remedy: "run `cnncodes extract` first",
+                how: ": cnncodes suspects FEATURES",
+            },
+        )?,
+    };
+    let file = CodesFile::open(&features)?;
+    let labelled = Labelled::read(&file, args.layer.as_deref(), &features)?;
+    let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
+    let data = TrainingData {
+        codes: labelled.codes.view(),
+        labels: &labelled.labels,
+        class_names: &labelled.class_names,
+        groups: Some(&copies.groups),
+        row_names: Some(&labelled.names),
+    };
+    let settings = FitSettings { folds: args.folds, seed: args.seed, ..FitSettings::new(HeadKind::Logistic) };
+    let fitted = fit_head(&data, &settings)?;
+    let evidence = Evidence {
+        class_names: &labelled.class_names,
+        names: &labelled.names,
+        labels: &labelled.labels,
+        probabilities: fitted.out_of_fold.probabilities.view(),
+        distances: &Novelty::held_out_distances(labelled.codes.view(), &copies.groups, args.seed),
+        copies: &copies,
+    };
+    let suspects = Suspects::rank(&evidence, args.top);
+    match args.format {
+        Format::Text => print!("{}", suspects.to_text()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&suspects)?),
+        Format::Csv => print_csv(&suspects)?,
+    }
+    labelled.notes.iter().for_each(|note| show::warning(note));
+    let warnings = fitted.evaluation.notes.iter().chain(&notes);
+    warnings.filter(|note| note.severity == Severity::Warning).for_each(|note| show::warning(&note.text));
+    Ok(Status::Done)
+}
+
+/// One line a suspect; copies take one line each, with the number of their set as rank.
+fn print_csv(suspects: &Suspects) -> anyhow::Result<()> {
+    let mut out = csv::Writer::from_writer(io::stdout());
+    out.write_record(["kind", "rank", "image", "label", "probability", "predicted", "distance"])?;
+    let rank = |index: usize| (index + 1).to_string();
+    for (index, suspect) in suspects.labels.iter().enumerate() {
+        let probability = format!("{:.6}", suspect.probability);
+        let (image, class, predicted) = (&suspect.image, &suspect.class, &suspect.predicted);
+        out.write_record(["label", &rank(index), image, class, &probability, predicted, ""])?;
+    }
+    for (index, set) in suspects.copies.iter().enumerate() {
+        let distance = format!("{:.6}", 1.0 - set.similarity);
+        for (image, class) in set.images.iter().zip(&set.classes) {
+            out.write_record(["copies", &rank(index), image, class, "", "", &distance])?;
+        }
+    }
+    for (index, outlier) in suspects.outliers.iter().enumerate() {
+        let distance = format!("{:.6}", outlier.distance);
+        out.write_record(["outlier", &rank(index), &outlier.image, &outlier.class, "", "", &distance])?;
+    }
+    out.flush()?;
+    Ok(())
+}
