@@ -9,3 +9,4 @@ mod graphs;
 mod main_job;
 mod parity;
 mod real_photos;
+mod trust;
