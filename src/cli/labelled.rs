@@ -174,3 +174,55 @@ fn read_groups(csv: &Path, names: &[String]) -> anyhow::Result<(Vec<Option<Strin
     }
     Ok((groups, unknown))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(codes: Array2<f32>, labels: Vec<usize>) -> Labelled {
+        let rows = labels.len();
+        Labelled {
+            codes,
+            labels,
+            class_names: ["a", "b"].map(String::from).to_vec(),
+            names: (0..rows).map(|row| format!("{row}.jpg")).collect(),
+            sha256: (0..rows).map(|row| row.to_string()).collect(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn arguments(duplicate_threshold: Option<f64>) -> CopyArgs {
+        CopyArgs { duplicate_threshold, groups: None }
+    }
+
+    #[test]
+    fn likeness_within_a_class_is_not_mistaken_for_copies_unless_it_is_asked_for() {
+        let code = |(row, column): (usize, usize)| ((row % 2 == column % 2) as u8 * 100 + row as u8) as f32;
+        let alike = labelled(Array2::from_shape_fn((12, 8), code), (0..12).map(|row| row % 2).collect());
+        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("only 1 different"), "{notes:?}");
+        let (found, _) = alike.copies(&arguments(Some(0.95)), 5).unwrap();
+        assert_eq!(found.sets.len(), 2);
+    }
+
+    #[test]
+    fn copies_with_different_labels_are_warned_of() {
+        let mut codes = Array2::from_shape_fn((12, 12), |(row, column)| f32::from(u8::from(row == column)));
+        let first = codes.row(0).to_owned();
+        codes.row_mut(1).assign(&first);
+        let (found, notes) =
+            labelled(codes, (0..12).map(|row| row % 2).collect()).copies(&arguments(None), 3).unwrap();
+        assert_eq!(found.sets.len(), 1);
+        assert!(notes[0].text.contains("1 set of copies with different labels, such as 0.jpg and 1.jpg"));
+    }
+
+    #[test]
+    fn many_images_are_compared_only_when_asked() {
+        let rows = MOST_COMPARED + 1;
+        let many = labelled(Array2::zeros((rows, 1)), (0..rows).map(|row| row % 2).collect());
+        let (found, notes) = many.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("--duplicate-threshold 0.95 does so"), "{notes:?}");
+    }
+}

@@ -70,7 +70,7 @@ pub struct Outlier {
     pub image: String,
     /// The class that it was given.
     pub class: String,
-    /// Its mean distance (1 - cosine of centred codes) from the five nearest images that are no copies of it.
+    /// Its mean distance (1 - cosine of codes) from the three nearest images that are no copies of it.
     pub distance: f64,
 }
 
@@ -137,7 +137,7 @@ impl Suspects {
             let members: Vec<String> = members.map(|(image, class)| format!("{image} ({class})")).collect();
             text.push_str(&format!(" cosine {:.3}: {}\n", set.similarity, members.join(", ")));
         }
-        text.push_str("\nImages least like any other (distance from their nearest five):\n");
+        text.push_str("\nImages least like any other (distance from their nearest three):\n");
         let header = ["image", "label", "distance"].map(String::from);
         let rows = self.outliers.iter().map(|outlier| {
             vec![outlier.image.clone(), outlier.class.clone(), format!("{:.3}", outlier.distance)]

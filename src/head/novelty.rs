@@ -1,38 +1,36 @@
 //! Images of none of the classes: codes that are farther from the training codes than those are from one another.
 //!
 //! A classifier must answer with one of its classes, and is often sure of it for pictures of something else. The distance
-//! of an image is 1 minus the cosine between its code and a training code, both centred on the training codes' mean,
-//! averaged over the five nearest training codes (nearest-neighbour novelty: Y. Sun, Y. Ming, X. Zhu, Y. Li:
-//! "Out-of-distribution detection with deep nearest neighbors", ICML 2022). Training images get theirs from images that
-//! are no copies of them; the distance that 97.5 % of them stay within is the threshold.
+//! of an image is 1 minus the cosine between its code and a training code, averaged over the three nearest training codes
+//! (Y. Sun, Y. Ming, X. Zhu, Y. Li: "Out-of-distribution detection with deep nearest neighbors", ICML 2022). Training
+//! images get theirs from images that are no copies of them; the distance that 97.5 % of them stay within is the
+//! threshold.
 //!
-//! Chosen by measurement on MobileNetV2 codes of four classes, each left out once and then to be told from the other
-//! three: area under the ROC curve 0.990, against 0.951 without centring and 0.989 with standardised codes.
+//! Chosen by measurement on 808 photos of four classes, each class left out once and then to be told from the other
+//! three, with MobileNetV2 and SqueezeNet: area under the ROC curve 0.955 and 0.935. Centred codes give 0.959 and 0.845,
+//! standardised ones 0.945 and 0.780, and with SqueezeNet both take blank images and noise for known ones.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::linear::linear_scores;
-
 /// Training codes over whose distances is averaged.
-const NEIGHBOURS: usize = 5;
+const NEIGHBOURS: usize = 3;
 /// Share of images of the classes that are to be known.
 const KNOWN: f64 = 0.975;
 /// One byte a code: what the stored training codes may take. Of more codes a random part is kept.
 const MOST_BYTES: usize = 8 << 20;
 /// Rows whose distances decide the threshold.
 const MOST_MEASURED: usize = 5000;
-/// Rows whose distances to all references are held at a time.
+/// Rows whose distances to all references a thread holds at a time.
 const BLOCK: usize = 256;
 
 /// What tells images of the classes from others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Novelty {
-    /// Mean of the training codes.
-    mean: Vec<f32>,
-    /// Centred training codes, each divided by its largest magnitude and rounded to -127..=127 (m x d).
+    /// Training codes, each divided by its largest magnitude and rounded to -127..=127 (m x d).
     codes: Array2<i8>,
     limits: NoveltyLimits,
     /// `codes` brought to length 1.
@@ -67,8 +65,8 @@ impl Novelty {
         let rank = ((held_out.len() + 1) as f64 * KNOWN).ceil() as usize;
         let threshold = held_out[rank.min(held_out.len()) - 1];
         let limits = NoveltyLimits { neighbours: NEIGHBOURS, threshold, known: KNOWN };
-        let References { mean, codes, directions, .. } = references;
-        Some(Self { mean, codes, limits, directions })
+        let References { codes, directions, .. } = references;
+        Some(Self { codes, limits, directions })
     }
 
     /// Distance of every training row from the others that are no copies of it.
@@ -78,22 +76,16 @@ impl Novelty {
     }
 
     /// The parts of a file; `None` when they do not fit together.
-    pub fn from_parts(mean: Vec<f32>, codes: Array2<i8>, limits: NoveltyLimits) -> Option<Self> {
-        let sound = codes.ncols() == mean.len()
-            && codes.nrows() > 0
-            && mean.iter().all(|value| value.is_finite())
+    pub fn from_parts(codes: Array2<i8>, limits: NoveltyLimits) -> Option<Self> {
+        let sound = codes.nrows() > 0
+            && codes.ncols() > 0
             && limits.neighbours > 0
             && limits.threshold.is_finite()
             && (0.0..=1.0).contains(&limits.known);
-        sound.then(|| Self { directions: directions(&codes), mean, codes, limits })
+        sound.then(|| Self { directions: directions(&codes), codes, limits })
     }
 
-    /// Mean of the training codes.
-    pub fn mean(&self) -> &[f32] {
-        &self.mean
-    }
-
-    /// The stored training codes (m x d): centred, each divided by its largest magnitude and rounded to -127..=127.
+    /// The stored training codes (m x d): each divided by its largest magnitude and rounded to -127..=127.
     pub fn codes(&self) -> &Array2<i8> {
         &self.codes
     }
@@ -106,7 +98,7 @@ impl Novelty {
     /// Distance of each row of finite `codes` (n x d) from the training codes, 0 to 2.
     pub fn distances(&self, codes: ArrayView2<'_, f32>) -> Vec<f64> {
         let rows: Vec<usize> = (0..codes.nrows()).collect();
-        nearest(codes, &rows, &self.mean, &self.directions, self.limits.neighbours, |_, _| true)
+        nearest(codes, &rows, &self.directions, self.limits.neighbours, |_, _| true)
     }
 
     /// Whether an image at this distance is of none of the classes.
@@ -117,7 +109,6 @@ impl Novelty {
 
 /// The training codes that others are compared with.
 struct References {
-    mean: Vec<f32>,
     codes: Array2<i8>,
     directions: Array2<f32>,
     /// Group of each reference.
@@ -129,9 +120,6 @@ struct References {
 impl References {
     fn new(codes: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Self {
         let (rows, columns) = codes.dim();
-        let mut sums = Array1::<f64>::zeros(columns);
-        codes.rows().into_iter().for_each(|row| sums.zip_mut_with(&row, |sum, &x| *sum += f64::from(x)));
-        let mean: Vec<f32> = sums.iter().map(|sum| (sum / rows.max(1) as f64) as f32).collect();
         let mut order: Vec<usize> = (0..rows).collect();
         let most = (MOST_BYTES / columns.max(1)).max(NEIGHBOURS);
         if rows > most.min(MOST_MEASURED) {
@@ -140,17 +128,15 @@ impl References {
         let kept = &order[..rows.min(most)];
         let mut stored = Array2::zeros((kept.len(), columns));
         for (&row, mut out) in kept.iter().zip(stored.rows_mut()) {
-            let centred: Vec<f64> =
-                codes.row(row).iter().zip(&mean).map(|(&x, &m)| f64::from(x) - f64::from(m)).collect();
-            let largest = centred.iter().fold(0f64, |largest, x| largest.max(x.abs()));
+            let code = codes.row(row);
+            let largest = code.iter().fold(0f64, |largest, &x| largest.max(f64::from(x).abs()));
             if largest > 0.0 {
-                let steps = centred.iter().map(|x| (127.0 * x / largest).round() as i8);
+                let steps = code.iter().map(|&x| (127.0 * f64::from(x) / largest).round() as i8);
                 out.iter_mut().zip(steps).for_each(|(to, step)| *to = step);
             }
         }
         Self {
             directions: directions(&stored),
-            mean,
             codes: stored,
             groups: kept.iter().map(|&row| groups[row]).collect(),
             measured: order[..rows.min(MOST_MEASURED)].to_vec(),
@@ -159,7 +145,7 @@ impl References {
 
     fn held_out(&self, codes: ArrayView2<'_, f32>, groups: &[usize], rows: &[usize]) -> Vec<f64> {
         let other = |row: usize, reference: usize| groups[row] != self.groups[reference];
-        nearest(codes, rows, &self.mean, &self.directions, NEIGHBOURS, other)
+        nearest(codes, rows, &self.directions, NEIGHBOURS, other)
     }
 }
 
@@ -175,48 +161,48 @@ fn directions(codes: &Array2<i8>) -> Array2<f32> {
     directions
 }
 
-/// Mean of 1 - cosine between each of the chosen rows of `codes`, centred on `mean`, and the `neighbours` nearest of the
-/// `directions` (m x d) that it may be compared with; 1, as for perpendicular ones, where there are none.
+/// Mean of 1 - cosine between each of the chosen rows of `codes` and the `neighbours` nearest of the `directions` (m x d)
+/// that it may be compared with; 1, as for perpendicular ones, where there are none.
 fn nearest(
     codes: ArrayView2<'_, f32>,
     rows: &[usize],
-    mean: &[f32],
     directions: &Array2<f32>,
     neighbours: usize,
-    comparable: impl Fn(usize, usize) -> bool,
+    comparable: impl Fn(usize, usize) -> bool + Sync,
 ) -> Vec<f64> {
-    let none = Array1::zeros(directions.nrows());
-    let mut distances = Vec::with_capacity(rows.len());
-    let mut block = Array2::zeros((rows.len().min(BLOCK), codes.ncols()));
-    for chosen in rows.chunks(BLOCK) {
+    let distances_of = |chosen: &[usize]| -> Vec<f64> {
+        let mut block = Array2::zeros((chosen.len(), codes.ncols()));
         for (&row, mut out) in chosen.iter().zip(block.rows_mut()) {
-            let centred = codes.row(row).into_iter().zip(mean).map(|(&x, &m)| f64::from(x) - f64::from(m));
-            let length = centred.clone().map(|x| x * x).sum::<f64>().sqrt();
+            let code = codes.row(row).into_iter().map(|&x| f64::from(x));
+            let length = code.clone().map(|x| x * x).sum::<f64>().sqrt();
             let unit = if length > 0.0 { 1.0 / length } else { 0.0 };
-            out.iter_mut().zip(centred).for_each(|(to, x)| *to = (x * unit) as f32);
+            out.iter_mut().zip(code).for_each(|(to, x)| *to = (x * unit) as f32);
         }
-        let cosines = linear_scores(block.slice(s![..chosen.len(), ..]), directions, &none);
-        for (&row, cosines) in chosen.iter().zip(cosines.axis_iter(Axis(0))) {
-            let mut found: Vec<f64> = cosines
-                .iter()
-                .enumerate()
+        let cosines = block.dot(&directions.t());
+        let distance = |(&row, cosines): (&usize, ArrayView1<'_, f32>)| {
+            let references = cosines.iter().enumerate();
+            let mut found: Vec<f64> = references
                 .filter(|(reference, _)| comparable(row, *reference))
-                .map(|(_, cosine)| 1.0 - cosine)
+                .map(|(_, &cosine)| 1.0 - f64::from(cosine))
                 .collect();
             let count = neighbours.min(found.len());
-            if count > 0 && count < found.len() {
+            if count == 0 {
+                return 1.0;
+            }
+            if count < found.len() {
                 found.select_nth_unstable_by(count - 1, f64::total_cmp);
             }
-            let sum: f64 = found[..count].iter().sum();
-            distances.push(if count > 0 { sum / count as f64 } else { 1.0 });
-        }
-    }
-    distances
+            found[..count].iter().sum::<f64>() / count as f64
+        };
+        chosen.iter().zip(cosines.rows()).map(distance).collect()
+    };
+    rows.par_chunks(BLOCK).flat_map_iter(distances_of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use approx::assert_abs_diff_eq;
+    use ndarray::{Axis, s};
 
     use super::*;
 
@@ -250,13 +236,13 @@ mod tests {
         let Case { columns, neighbours, codes, groups, queries, distances, held_out } = reference();
         let (codes, queries) = (rows(codes, columns), rows(queries, columns));
         let novelty = Novelty::fit(codes.view(), &groups, 0).unwrap();
-        let mut exact = &codes - &Array1::from(novelty.mean().to_vec());
+        let mut exact = codes.clone();
         for mut row in exact.rows_mut() {
             let length = row.dot(&row).sqrt();
             row /= length;
         }
         let everything: Vec<usize> = (0..queries.nrows()).collect();
-        let found = nearest(queries.view(), &everything, novelty.mean(), &exact, neighbours, |_, _| true);
+        let found = nearest(queries.view(), &everything, &exact, neighbours, |_, _| true);
         let stored = novelty.distances(queries.view());
         for ((found, stored), expected) in found.into_iter().zip(stored).zip(distances) {
             assert_abs_diff_eq!(found, expected, epsilon = 1e-6);
@@ -286,9 +272,8 @@ mod tests {
         assert!(known >= 92, "{known} of 100");
         let other = Array2::from_shape_fn((10, 32), |(i, j)| if j % 4 == 3 { 4.0 } else { i as f32 * 0.01 });
         assert!(novelty.distances(other.view()).iter().all(|&distance| novelty.is_unknown(distance)));
-        // The mean itself has no direction.
-        let mean = Array2::from_shape_vec((1, 32), novelty.mean().to_vec()).unwrap();
-        assert_abs_diff_eq!(novelty.distances(mean.view())[0], 1.0, epsilon = 1e-9);
+        // Nothing has no direction.
+        assert_eq!(novelty.distances(Array2::zeros((1, 32)).view()), [1.0]);
     }
 
     #[test]
@@ -307,8 +292,8 @@ mod tests {
         let codes = Array2::from_shape_fn((40, 1 << 18), |(i, j)| ((i * 31 + j * 17) as f32).sin());
         let novelty = Novelty::fit(codes.view(), &(0..40).collect::<Vec<_>>(), 0).unwrap();
         assert_eq!(novelty.codes().dim(), (32, 1 << 18));
-        let parts = (novelty.mean().to_vec(), novelty.codes().clone(), novelty.limits().clone());
-        assert_eq!(Novelty::from_parts(parts.0.clone(), parts.1.clone(), parts.2.clone()), Some(novelty));
-        assert_eq!(Novelty::from_parts(vec![0.0], parts.1, parts.2), None);
+        let (codes, limits) = (novelty.codes().clone(), novelty.limits().clone());
+        assert_eq!(Novelty::from_parts(codes, limits.clone()), Some(novelty));
+        assert_eq!(Novelty::from_parts(Array2::zeros((0, 4)), limits), None);
     }
 }

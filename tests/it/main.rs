@@ -14,3 +14,4 @@ mod parity;
 mod pull;
 mod real_photos;
 mod server;
+mod trust;

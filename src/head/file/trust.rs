@@ -12,7 +12,6 @@ const CONFORMAL: &str = "conformal";
 const CONFORMAL_SCORES: &str = "conformal_scores";
 const NOVELTY: &str = "novelty";
 const NOVELTY_CODES: &str = "novelty_codes";
-const NOVELTY_MEAN: &str = "novelty_mean";
 const TRAINED_ON: &str = "trained_on";
 
 /// The attribute beside the scores of prediction sets.
@@ -31,7 +30,6 @@ impl Writer<'_> {
         let (rows, columns) = novelty.codes().dim();
         let codes: Vec<i8> = novelty.codes().iter().copied().collect();
         self.numbers(NOVELTY_CODES, &[rows, columns], &codes)?;
-        self.numbers(NOVELTY_MEAN, &[columns], novelty.mean())?;
         self.json(NOVELTY, novelty.limits())
     }
 
@@ -58,10 +56,13 @@ impl Reader<'_> {
             return Ok(None);
         }
         let (shape, codes) = self.values::<i8>(NOVELTY_CODES, 2)?;
+        if shape[1] != columns {
+            return Err(self.unsound("`novelty_codes` and the weights have different numbers of columns"));
+        }
         let codes = Array2::from_shape_vec((shape[0], shape[1]), codes)
             .map_err(|_| self.unsound("`novelty_codes` has fewer values than its shape says"))?;
         let limits: NoveltyLimits = self.json(NOVELTY)?;
-        match Novelty::from_parts(self.vector(NOVELTY_MEAN, columns)?, codes, limits) {
+        match Novelty::from_parts(codes, limits) {
             None => Err(self.unsound("its training codes or their limits hold values that cannot be")),
             sound => Ok(sound),
         }
