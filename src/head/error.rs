@@ -159,5 +159,5 @@ where
     let columns = codes.ncols();
     let values = codes.to_slice().expect("the caller passes standard layout");
     let rows = (0..labels.len()).map(|row| &values[row * columns..(row + 1) * columns]).collect();
-    Ok(TrainingSet { rows, labels, weights, classes })
+    Ok(TrainingSet { rows, whole: Some(values), labels, weights, classes })
 }

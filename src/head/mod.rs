@@ -4,6 +4,7 @@
 //! [`LogisticParams`], both behind linfa's `Fit`), calibrate ([`Calibration`]). [`Head`] is what is saved and what
 //! classifies.
 
+mod batched;
 mod calibrate;
 mod dual;
 mod error;
