@@ -2,7 +2,7 @@
 
 use std::{env, fs, time::Instant};
 
-use cnncodes::head::{LogisticParams, SvmParams};
+use cnncodes::head::{LogisticParams, RidgeParams, SvmParams};
 use linfa::{DatasetBase, traits::Fit};
 use ndarray::{Array1, ArrayView2};
 
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = match kind.as_str() {
         "svm" => SvmParams::new().c(c).fit(&dataset)?,
         "logistic" => LogisticParams::new().c(c).fit(&dataset)?,
+        "ridge" => RidgeParams::new().alphas(vec![c]).fit(&dataset)?.linear,
         other => return Err(format!("no head is called {other}").into()),
     };
     let seconds = start.elapsed().as_secs_f64();

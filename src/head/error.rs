@@ -77,6 +77,12 @@ pub enum HeadError {
         /// What it must be.
         requirement: &'static str,
     },
+    /// Ridge regression with settings that only the other heads have.
+    #[error(
+        "ridge regression takes neither class weights nor values of C to choose from: it chooses its penalty by itself; \
+         leave them out, or fit an SVM or logistic regression"
+    )]
+    NotForRidge,
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]
     Folds(#[from] FoldError),

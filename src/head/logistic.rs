@@ -122,8 +122,16 @@ where
 impl LogisticValidParams {
     /// Fits on rows that have been checked.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
+        self.solve_from(set, None)
+    }
+
+    /// As [`Self::solve`], starting from the solution of a similar problem.
+    pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let objective = Objective::new(set, self.c);
-        let start = vec![0.0; set.classes * objective.stride()];
+        let start = match start {
+            Some(model) => objective.scale(model),
+            None => vec![0.0; set.classes * objective.stride()],
+        };
         let evaluate = |point: &[f64], gradient: &mut [f64]| objective.evaluate(point, gradient);
         let minimum = minimize(evaluate, start, self.tolerance, self.max_iterations);
         let convergence = self.convergence(&minimum);
@@ -203,6 +211,18 @@ impl<'a> Objective<'a> {
             bias[k] = variables[columns] / self.roots[columns];
         }
         (weights, bias)
+    }
+
+    /// The point of a model's weights and biases.
+    fn scale(&self, model: &LinearModel) -> Vec<f64> {
+        let variables = model.weights.rows().into_iter().zip(&model.bias);
+        variables
+            .flat_map(|(weights, &bias)| {
+                weights.iter().map(|&w| f64::from(w)).chain([bias]).collect::<Vec<_>>()
+            })
+            .zip(self.roots.iter().cycle())
+            .map(|(variable, root)| variable * root)
+            .collect()
     }
 
     /// Value, relative duality gap, and gradient at `point`.

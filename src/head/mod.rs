@@ -15,8 +15,12 @@ mod lbfgs;
 mod linear;
 mod logistic;
 mod model;
+mod primal;
+mod ridge;
 mod scale;
 mod svm;
+mod tune;
+mod weights;
 
 #[cfg(test)]
 mod solver_tests;
@@ -28,5 +32,8 @@ pub use fit::{FitSettings, FittedHead, HeadKind, OutOfFold, TrainingData, fit_he
 pub use linear::{Convergence, LinearModel};
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use model::HeadModel;
+pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use scale::{CONSTANT_SHARE, Standardizer};
 pub use svm::{Loss, SvmParams, SvmValidParams};
+pub use tune::Tuning;
+pub use weights::ClassWeights;
