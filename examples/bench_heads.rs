@@ -1,6 +1,6 @@
 //! Fits one head to codes in a raw file and prints a line of JSON: called by `scripts/bench-heads`.
 
-use std::{env, fs, time::Instant};
+use std::{env, fs, io::Read, time::Instant};
 
 use cnncodes::head::{LogisticParams, RidgeParams, SvmParams};
 use linfa::{DatasetBase, traits::Fit};
@@ -12,10 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: bench_heads svm|logistic|ridge CODES.f32 LABELS.u32 COLUMNS C".into());
     };
     let (columns, c): (usize, f64) = (columns.parse()?, c.parse()?);
-    let bytes = fs::read(codes)?;
-    let values: Vec<f32> =
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    drop(bytes);
+    let values = read(codes)?;
     let labels: Array1<usize> = fs::read(labels)?
         .chunks_exact(4)
         .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)
@@ -43,6 +40,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         peak()
     );
     Ok(())
+}
+
+/// float32 values, without a second copy of them in memory.
+fn read(path: &str) -> std::io::Result<Vec<f32>> {
+    let mut file = fs::File::open(path)?;
+    let mut values = Vec::with_capacity(file.metadata()?.len() as usize / 4);
+    let mut buffer = vec![0; 1 << 20];
+    for _ in 0..values.capacity().div_ceil(buffer.len() / 4) {
+        let length = buffer.len().min(4 * (values.capacity() - values.len()));
+        file.read_exact(&mut buffer[..length])?;
+        values.extend(buffer[..length].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    }
+    Ok(values)
 }
 
 /// Peak resident memory in MiB, as Linux tells it; 0 elsewhere.

@@ -4,7 +4,9 @@
 //! in variables v = Lᵀ R w, where `R L Lᵀ R = I + 2 C XᵀX` (R diagonal, L lower triangular) is the Hessian that every
 //! row within its margin would give. It bounds the true Hessian from above, so a unit step always descends, and the
 //! condition that is left is that of the rows outside the margin alone. From at most four rows a column it is estimated
-//! by a sample: a preconditioner need not be exact.
+//! by a sample: a preconditioner need not be exact. With a large C few rows stay within their margin; so a descent that has
+//! not arrived after some iterations goes on with the Hessian of the rows that are within it where it stands, each row
+//! weighted by the share of the problems in which it is.
 //!
 //! With α = 2 C ξ, which is feasible in the dual, the duality gap is half the squared norm of the gradient: the stopping
 //! rule is exact here as well.
@@ -17,15 +19,20 @@ use faer::{
     },
 };
 use ndarray::{Array1, Array2};
+use rayon::prelude::*;
 
 use super::{
     batched::{RowLoss, Rows, Sums, add_rows},
-    lbfgs::{Minimum, Value, minimize},
+    kernel,
+    lbfgs::{Minimum, Outcome, Value, minimize},
     linear::TrainingSet,
 };
 
 /// Added to the unit diagonal before it is factorised in float32.
 const JITTER: f32 = 1e-3;
+/// Iterations after which the preconditioner is made anew, and how often it is worth it.
+const ROUND: usize = 60;
+const ROUNDS: usize = 6;
 
 /// The problems of `positives` (each class against the rest).
 pub(super) struct Primal<'a> {
@@ -49,9 +56,47 @@ impl<'a> Primal<'a> {
         Self { set, positives, costs, preconditioner }
     }
 
+    /// C of each row times the share of the problems in which it is within its margin.
+    fn active_costs(&self, weights: &Array2<f32>, bias: &Array1<f64>) -> Vec<f64> {
+        let weights: Vec<&[f32]> =
+            weights.rows().into_iter().map(|row| row.to_slice().expect("made in standard layout")).collect();
+        let share = |i: usize| {
+            let mut scores = vec![0f64; weights.len()];
+            kernel::products(&[self.set.rows[i]], &weights, &mut scores);
+            let within = |(k, score): (usize, &f64)| self.sign(i, k) * (score + bias[k]) < 1.0;
+            scores.iter().enumerate().filter(|&pair| within(pair)).count() as f64 / weights.len() as f64
+        };
+        (0..self.set.rows.len()).into_par_iter().map(|i| self.costs[i] * share(i)).collect()
+    }
+
+    fn sign(&self, row: usize, problem: usize) -> f64 {
+        if self.positives[problem] == self.set.labels[row] { 1.0 } else { -1.0 }
+    }
+
     /// Descends from `start` (weights and biases of each problem), or from 0, until every problem's relative duality gap
     /// is at most `tolerance`.
     pub fn solve(
+        mut self,
+        mut start: Option<(Array2<f32>, Array1<f64>)>,
+        tolerance: f64,
+        max_iterations: usize,
+    ) -> PrimalSolution {
+        let mut iterations = 0;
+        loop {
+            let mut solution = self.descend(start, tolerance, ROUND.min(max_iterations - iterations));
+            iterations += solution.minimum.iterations;
+            solution.minimum.iterations = iterations;
+            let stopped = solution.minimum.outcome != Outcome::IterationLimit;
+            if stopped || iterations >= max_iterations.min(ROUNDS * ROUND) {
+                return solution;
+            }
+            self.preconditioner =
+                Preconditioner::new(self.set, &self.active_costs(&solution.weights, &solution.bias));
+            start = Some((solution.weights, solution.bias));
+        }
+    }
+
+    fn descend(
         &self,
         start: Option<(Array2<f32>, Array1<f64>)>,
         tolerance: f64,
@@ -117,9 +162,9 @@ impl RowLoss for Primal<'_> {
     fn differentiate(&self, first: usize, scores: &mut [f32], sums: &mut Sums) {
         let count = self.positives.len();
         for (i, scores) in scores.chunks_mut(count).enumerate() {
-            let (label, cost) = (self.set.labels[first + i], self.costs[first + i]);
+            let cost = self.costs[first + i];
             for (k, score) in scores.iter_mut().enumerate() {
-                let sign = if self.positives[k] == label { 1.0 } else { -1.0 };
+                let sign = self.sign(first + i, k);
                 let slack = (1.0 - sign * f64::from(*score)).max(0.0);
                 let residual = -2.0 * cost * sign * slack;
                 sums.loss[k] += cost * slack * slack;
@@ -140,20 +185,25 @@ struct Preconditioner {
 
 impl Preconditioner {
     fn new(set: &TrainingSet<'_>, costs: &[f64]) -> Self {
-        const BLOCK: usize = 512;
-        let (count, size) = (set.rows.len(), set.columns() + 1);
+        const BLOCK: usize = 256;
+        let size = set.columns() + 1;
+        let mut rows: Vec<usize> = (0..set.rows.len()).filter(|&i| costs[i] > 0.0).collect();
+        let count = rows.len();
         let sampled = count.min(4 * size);
-        let mean_cost = costs.iter().sum::<f64>() / sampled as f64;
+        rows = (0..sampled).map(|s| rows[s * count / sampled]).collect();
+        let whole: f64 = costs.iter().sum();
+        let drawn: f64 = rows.iter().map(|&i| costs[i]).sum();
+        let scale = 2.0 * whole / drawn.max(f64::MIN_POSITIVE);
         let mut gram = vec![0f32; size * size];
         let mut block = Vec::with_capacity(BLOCK * size);
-        for from in (0..sampled).step_by(BLOCK) {
-            let to = (from + BLOCK).min(sampled);
+        for rows in rows.chunks(BLOCK) {
             block.clear();
-            for s in from..to {
-                block.extend_from_slice(set.rows[s * count / sampled]);
-                block.push(1.0);
+            for &i in rows {
+                let root = (scale * costs[i]).sqrt() as f32;
+                block.extend(set.rows[i].iter().map(|x| root * x));
+                block.push(root);
             }
-            let rows = MatRef::from_row_major_slice(&block, to - from, size);
+            let rows = MatRef::from_row_major_slice(&block, rows.len(), size);
             matmul(
                 MatMut::from_row_major_slice_mut(&mut gram, size, size),
                 BlockStructure::TriangularLower,
@@ -162,7 +212,7 @@ impl Preconditioner {
                 BlockStructure::Rectangular,
                 rows,
                 BlockStructure::Rectangular,
-                2.0 * mean_cost as f32,
+                1.0,
                 Par::rayon(0),
             );
         }

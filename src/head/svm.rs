@@ -133,23 +133,24 @@ impl SvmValidParams {
             && self.tolerance >= PRIMAL_TOLERANCE
             && prefers_primal(rows, columns);
         // Where float32 does not get there, the dual's float64 does.
-        primal
-            .then(|| self.solve_primal(set, start))
-            .flatten()
-            .unwrap_or_else(|| self.solve_dual(set, prefers_gram(rows, columns), start))
+        if !primal {
+            return self.solve_dual(set, prefers_gram(rows, columns), start);
+        }
+        let found = self.solve_primal(set, start);
+        if found.convergence.converged || found.convergence.iterations >= self.max_passes {
+            return found;
+        }
+        self.solve_dual(set, false, Some(&found))
     }
 
-    /// In the primal; `None` when rounding ended the descent before its tolerance was reached.
-    fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> Option<LinearModel> {
+    /// In the primal.
+    fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let costs: Vec<f64> = set.weights.iter().map(|weight| self.c * weight).collect();
         let positives = positives(set.classes);
         let start = start
             .map(|from| (from.weights.select(Axis(0), &positives), from.bias.select(Axis(0), &positives)));
         let solution = Primal::new(set, &positives, &costs).solve(start, self.tolerance, self.max_passes);
         let minimum = solution.minimum;
-        if minimum.outcome == Outcome::NoProgress {
-            return None;
-        }
         let converged = minimum.outcome == Outcome::Converged;
         let mut model = LinearModel {
             weights: Array2::zeros((set.classes, set.columns())),
@@ -167,7 +168,7 @@ impl SvmValidParams {
             model.bias[class] = bias;
         }
         mirror(&mut model);
-        Some(model)
+        model
     }
 
     /// In the dual, through the Gram matrix or with the codes themselves.
@@ -339,14 +340,13 @@ mod tests {
             let set = TrainingSet::select(&codes, &labels, &rows, classes);
             for c in [0.001, 0.1] {
                 let params = SvmParams::new().c(c).tolerance(1e-5).max_passes(50_000).check().unwrap();
-                let (dual, primal) =
-                    (params.solve_dual(&set, false, None), params.solve_primal(&set, None).unwrap());
+                let (dual, primal) = (params.solve_dual(&set, false, None), params.solve_primal(&set, None));
                 assert!(primal.convergence.converged, "{:?}", primal.convergence);
                 let ratio = dual.convergence.objective / primal.convergence.objective;
                 assert!((ratio - 1.0).abs() < 2e-5, "{ratio}");
                 let difference = &dual.scores(codes.view()) - &primal.scores(codes.view());
                 assert!(difference.iter().all(|d| d.abs() < 2e-2), "{difference}");
-                let again = params.solve_primal(&set, Some(&primal)).unwrap().convergence;
+                let again = params.solve_primal(&set, Some(&primal)).convergence;
                 assert!(again.iterations <= 2, "{again:?}");
                 let again = params.solve_dual(&set, false, Some(&dual)).convergence;
                 assert!(again.converged && again.iterations < dual.convergence.iterations, "{again:?}");
