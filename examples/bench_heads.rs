@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         convergence.criterion,
         convergence.iterations,
         convergence.converged,
-        values.len() * 4 >> 20,
+        values.len() >> 18,
         peak()
     );
     Ok(())

@@ -355,6 +355,24 @@ mod tests {
     }
 
     #[test]
+    fn in_the_primal_two_rows_of_half_a_weight_are_one_row_and_their_order_is_nothing() {
+        let labels: Vec<usize> = (0..300).map(|i| i * i % 7 % 3).collect();
+        let code = |(i, j): (usize, usize)| {
+            ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
+        };
+        let codes = Array2::from_shape_fn((300, 23), code);
+        let params = SvmParams::new().c(0.1).tolerance(1e-5).check().unwrap();
+        let once: Vec<usize> = (0..300).collect();
+        let once = params.solve_primal(&TrainingSet::select(&codes, &labels, &once, 3), None).convergence;
+        let twice: Vec<usize> = (0..300).rev().flat_map(|row| [row, row]).collect();
+        let mut set = TrainingSet::select(&codes, &labels, &twice, 3);
+        set.weights.fill(0.5);
+        let twice = params.solve_primal(&set, None).convergence;
+        assert!(once.converged && twice.converged);
+        assert!((once.objective / twice.objective - 1.0).abs() < 2e-5, "{once:?} {twice:?}");
+    }
+
+    #[test]
     fn the_primal_is_chosen_for_many_rows() {
         assert!(prefers_primal(10_000, 2048) && prefers_primal(50_000, 2048));
         assert!(!prefers_primal(646, 4096) && !prefers_primal(120, 20));
