@@ -10,7 +10,7 @@ use crate::codes::CodesFile;
 use crate::evaluate::Evaluation;
 use crate::head::{
     CalibrationMethod, FitSettings, FittedHead, Head, HeadKind, HeadProvenance, Novelty, TrainingData,
-    fingerprint, fit_head,
+    Tuning, fingerprint, fit_head,
 };
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
@@ -40,9 +40,10 @@ pub struct Args {
     /// The layer, where the file holds several [default: the first]
     #[arg(short, long, value_name = "LAYER")]
     layer: Option<String>,
-    /// Weight of the losses against the regularisation [default: 0.01 for the SVM, 1 for logistic regression]
+    /// Weight of the losses against the regularisation; `auto`, or several numbers with commas, to have it chosen by
+    /// cross-validation within the training images [default: 0.01 for the SVM, 1 for logistic regression]
     #[arg(long, value_name = "C")]
-    c: Option<f64>,
+    c: Option<Cost>,
     /// Folds of the cross-validation
     #[arg(long, value_name = "N", default_value_t = 5)]
     folds: usize,
@@ -94,6 +95,31 @@ struct KindArgs {
     /// Fit multinomial logistic regression
     #[arg(long)]
     logistic: bool,
+    /// Fit ridge regression on targets of ±1, whose penalty is chosen by exact leave-one-out
+    #[arg(long)]
+    ridge: bool,
+}
+
+/// The argument of `--c`.
+#[derive(Debug, Clone, PartialEq)]
+enum Cost {
+    Fixed(f64),
+    Tuned(Tuning),
+}
+
+impl std::str::FromStr for Cost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Tuned(Tuning::auto()));
+        }
+        let number = |part: &str| part.trim().parse::<f64>().map_err(|error| format!("`{part}`: {error}"));
+        match text.split(',').map(number).collect::<Result<Vec<_>, _>>()?[..] {
+            [only] => Ok(Self::Fixed(only)),
+            ref grid => Ok(Self::Tuned(Tuning::new(grid.to_vec()))),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -103,8 +129,11 @@ enum Format {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let (kind, kind_name) =
-        if args.kind.svm { (HeadKind::Svm, "svm") } else { (HeadKind::Logistic, "logistic") };
+    let (kind, kind_name) = match &args.kind {
+        KindArgs { svm: true, .. } => (HeadKind::Svm, "svm"),
+        KindArgs { ridge: true, .. } => (HeadKind::Ridge, "ridge"),
+        KindArgs { .. } => (HeadKind::Logistic, "logistic"),
+    };
     let features = match &args.features {
         Some(features) => features.clone(),
         None => choose::only(
@@ -120,7 +149,14 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let file = CodesFile::open(&features)?;
     let labelled = Labelled::read(&file, args.layer.as_deref(), &features)?;
     let settings = FitSettings {
-        c: args.c,
+        c: match args.c {
+            Some(Cost::Fixed(c)) => Some(c),
+            _ => None,
+        },
+        tuning: match &args.c {
+            Some(Cost::Tuned(tuning)) => Some(tuning.clone()),
+            _ => None,
+        },
         folds: args.folds,
         seed: args.seed,
         standardize: !args.no_standardize,
@@ -233,4 +269,17 @@ fn head(
         evaluation: fitted.evaluation,
         trained_on,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c_is_a_number_several_numbers_or_auto() {
+        assert_eq!("0.1".parse(), Ok(Cost::Fixed(0.1)));
+        assert_eq!("auto".parse(), Ok(Cost::Tuned(Tuning::auto())));
+        assert_eq!("0.01, 1".parse(), Ok(Cost::Tuned(Tuning::new(vec![0.01, 1.0]))));
+        assert!("0.01,much".parse::<Cost>().unwrap_err().contains("`much`"));
+    }
 }

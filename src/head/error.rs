@@ -77,6 +77,12 @@ pub enum HeadError {
         /// What it must be.
         requirement: &'static str,
     },
+    /// Ridge regression with settings that only the other heads have.
+    #[error(
+        "ridge regression takes neither class weights nor values of C to choose from: it chooses its penalty by itself; \
+         leave them out, or fit an SVM or logistic regression"
+    )]
+    NotForRidge,
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]
     Folds(#[from] FoldError),
@@ -159,5 +165,5 @@ where
     let columns = codes.ncols();
     let values = codes.to_slice().expect("the caller passes standard layout");
     let rows = (0..labels.len()).map(|row| &values[row * columns..(row + 1) * columns]).collect();
-    Ok(TrainingSet { rows, labels, weights, classes })
+    Ok(TrainingSet { rows, whole: Some(values), labels, weights, classes })
 }

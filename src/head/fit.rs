@@ -8,9 +8,9 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Calibration, CalibrationMethod, Conformal, Convergence, HeadError, HeadModel, LinearModel,
-    LogisticParams, LogisticValidParams, Loss, Standardizer, SvmParams, SvmValidParams, linear::TrainingSet,
-    model::most_probable,
+    Calibration, CalibrationMethod, ClassWeights, Conformal, Convergence, HeadError, HeadModel, LinearModel,
+    LogisticParams, LogisticValidParams, Loss, RidgeParams, RidgeValidParams, Standardizer, SvmParams,
+    SvmValidParams, Tuning, linear::TrainingSet, model::most_probable, tune::Problem,
 };
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
 
@@ -22,6 +22,8 @@ pub enum HeadKind {
     Svm,
     /// Multinomial logistic regression.
     Logistic,
+    /// Ridge regression on targets of ±1.
+    Ridge,
 }
 
 /// How a head is fitted.
@@ -29,7 +31,8 @@ pub enum HeadKind {
 pub struct FitSettings {
     /// Which classifier.
     pub kind: HeadKind,
-    /// Weight of the losses against the regularisation; `None` for the kind's default (see [`Self::c`]).
+    /// Weight of the losses against the regularisation; `None` for the kind's default (see [`Self::c`]). For ridge
+    /// regression it is 1 / 2α, and `None` chooses α by leave-one-out among the training rows.
     pub c: Option<f64>,
     /// Whether each column is brought to mean 0 and deviation 1 first. Without it, C means something else for every
     /// network, and codes of very small or large values may not be learned from at all.
@@ -48,6 +51,12 @@ pub struct FitSettings {
     /// regression.
     #[serde(default)]
     pub calibration: Option<CalibrationMethod>,
+    /// How much mistakes on each class count; not for ridge regression.
+    #[serde(default)]
+    pub class_weights: ClassWeights,
+    /// Chooses C, in place of `c`; not for ridge regression. The head that is returned has the chosen value in `c`.
+    #[serde(default)]
+    pub tuning: Option<Tuning>,
 }
 
 impl FitSettings {
@@ -63,6 +72,8 @@ impl FitSettings {
             tolerance: 1e-4,
             max_iterations: 1000,
             calibration: None,
+            class_weights: ClassWeights::default(),
+            tuning: None,
         }
     }
 
@@ -71,32 +82,80 @@ impl FitSettings {
     pub fn c(&self) -> f64 {
         self.c.unwrap_or(match self.kind {
             HeadKind::Svm => 0.01,
-            HeadKind::Logistic => 1.0,
+            HeadKind::Logistic | HeadKind::Ridge => 1.0,
         })
     }
 
     /// How scores become probabilities, or the kind's default.
     pub fn calibration(&self) -> CalibrationMethod {
         self.calibration.unwrap_or(match self.kind {
-            HeadKind::Svm => CalibrationMethod::Platt,
+            HeadKind::Svm | HeadKind::Ridge => CalibrationMethod::Platt,
             HeadKind::Logistic => CalibrationMethod::Temperature,
         })
     }
 
-    /// The solver's checked settings.
-    fn solver(&self) -> Result<Solver, HeadError> {
-        HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
-        Ok(match self.kind {
+    /// The solver's checked settings, with C = `c`.
+    fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
+        let method = match self.kind {
             HeadKind::Svm => {
-                let params = SvmParams::new().c(self.c()).loss(self.loss).seed(self.seed);
-                Solver::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
+                let params = SvmParams::new().c(c).loss(self.loss).seed(self.seed);
+                Method::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
             }
             HeadKind::Logistic => {
-                let params = LogisticParams::new().c(self.c()).tolerance(self.tolerance);
-                Solver::Logistic(params.max_iterations(self.max_iterations).check()?)
+                let params = LogisticParams::new().c(c).tolerance(self.tolerance);
+                Method::Logistic(params.max_iterations(self.max_iterations).check()?)
             }
-        })
+            HeadKind::Ridge if self.c.is_none() => Method::Ridge(RidgeParams::new().check()?),
+            HeadKind::Ridge => {
+                HeadError::check_positive("C", c)?;
+                Method::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
+            }
+        };
+        Ok(Solver { method, class_weights: self.class_weights.clone() })
     }
+
+    /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
+    fn solver(&self) -> Result<Solver, HeadError> {
+        HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
+        let plain = self.class_weights == ClassWeights::Uniform && self.tuning.is_none();
+        if self.kind == HeadKind::Ridge && !plain {
+            return Err(HeadError::NotForRidge);
+        }
+        if let Some(tuning) = &self.tuning {
+            tuning.check()?;
+        }
+        self.solver_with(self.c())
+    }
+
+    /// The solver for the rows `problem` may look at: with the settings' own C, or with the one chosen by tuning, which is
+    /// returned as well.
+    fn tuned(&self, problem: &Problem<'_>, plain: &Solver) -> Result<(Solver, Option<f64>), HeadError> {
+        let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
+        let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
+        solvers(&tuning.grid)?;
+        let classes = problem.class_names.len();
+        let chosen = tuning.choose(problem, |rows, path| {
+            let solvers = solvers(path).expect("every C of the grid has just been checked");
+            fit_path(&solvers, problem.codes, problem.labels, rows, classes)
+        })?;
+        Ok((self.solver_with(chosen)?, Some(chosen)))
+    }
+}
+
+/// Fits with each solver in turn, each but the first starting from the solution of the last.
+fn fit_path(
+    solvers: &[Solver],
+    codes: &Array2<f32>,
+    labels: &[usize],
+    rows: &[usize],
+    classes: usize,
+) -> Vec<LinearModel> {
+    let mut models: Vec<LinearModel> = Vec::with_capacity(solvers.len());
+    for solver in solvers {
+        let model = solver.fit_from(codes, labels, rows, classes, models.last());
+        models.push(model);
+    }
+    models
 }
 
 /// What a head is fitted to. All slices have one element a row of `codes`.
@@ -146,6 +205,7 @@ pub struct OutOfFold {
 pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<FittedHead, HeadError> {
     let solver = settings.solver()?;
     data.check()?;
+    settings.class_weights.check(data.class_names.len())?;
     let own_groups: Vec<usize>;
     let groups = match data.groups {
         Some(groups) => groups,
@@ -165,14 +225,23 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
 
     // One buffer serves all folds and the final fit.
     let mut scaled = Array2::zeros(data.codes.raw_dim());
-    let held_out = HeldOut::collect(data, settings, &solver, &folds, &mut scaled);
+    let held_out = HeldOut::collect(data, settings, &solver, groups, &folds, &mut scaled)?;
     let calibration = held_out.calibrate(settings.calibration(), data.labels, |_| true);
     let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
 
     scaler.transform_into(data.codes, &mut scaled);
+    let (solver, chosen) = settings.tuned(&problem(data, groups, settings, &scaled, &everything), &solver)?;
     let linear = solver.fit(&scaled, data.labels, &everything, data.class_names.len());
     let in_training = most_probable(calibration.probabilities(linear.scores(scaled.view()).view()).view());
     let mut evaluation = evaluate(data, settings, &folds, &probabilities, &in_training);
+    if let Some(chosen) = chosen {
+        let c_of_folds: Vec<String> = held_out.chosen.iter().map(f64::to_string).collect();
+        evaluation.notes.push(Note::info(format!(
+            "C = {chosen} was chosen by cross-validation; to measure the accuracy it was chosen anew in each fold, \
+             without looking at the fold's images: {}",
+            c_of_folds.join(", ")
+        )));
+    }
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
     if constant > 0 {
         let columns = data.codes.ncols();
@@ -182,7 +251,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     }
     let model = HeadModel {
         class_names: data.class_names.to_vec(),
-        settings: settings.clone(),
+        settings: FitSettings { c: chosen.or(settings.c), ..settings.clone() },
         standardizer: scaler,
         weights: linear.weights,
         bias: linear.bias,
@@ -234,26 +303,47 @@ impl TrainingData<'_> {
     }
 }
 
-/// The two kinds of solver, with checked settings.
-enum Solver {
+/// A solver with checked settings.
+#[derive(Debug, Clone)]
+struct Solver {
+    method: Method,
+    class_weights: ClassWeights,
+}
+
+#[derive(Debug, Clone)]
+enum Method {
     Svm(SvmValidParams),
     Logistic(LogisticValidParams),
+    Ridge(RidgeValidParams),
 }
 
 impl Solver {
     /// Fits on the given rows of standardised `codes`. Classes without a row among them are never predicted.
     fn fit(&self, codes: &Array2<f32>, labels: &[usize], rows: &[usize], classes: usize) -> LinearModel {
+        self.fit_from(codes, labels, rows, classes, None)
+    }
+
+    /// As [`Self::fit`], starting from the solution of a similar problem on the same rows.
+    fn fit_from(
+        &self,
+        codes: &Array2<f32>,
+        labels: &[usize],
+        rows: &[usize],
+        classes: usize,
+        start: Option<&LinearModel>,
+    ) -> LinearModel {
         /// Score of a class that was not trained on; e^-30 leaves nothing of its probability.
         const ABSENT: f64 = -30.0;
         let mut present: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
         present.sort_unstable();
         present.dedup();
         let mut set = TrainingSet::select(codes, labels, rows, present.len());
-        if present.len() == classes {
-            return self.solve(&set);
-        }
         for label in &mut set.labels {
             *label = present.binary_search(label).expect("`present` holds every label of these rows");
+        }
+        self.class_weights.apply(&mut set, |label| present[label]);
+        if present.len() == classes {
+            return self.solve(&set, start);
         }
         let mut weights = Array2::zeros((classes, codes.ncols()));
         let mut bias = Array1::from_elem(classes, ABSENT);
@@ -263,7 +353,7 @@ impl Solver {
                 Convergence { converged: true, iterations: 0, objective: 0.0, criterion: 0.0, message: None };
             return LinearModel { weights, bias, convergence };
         }
-        let part = self.solve(&set);
+        let part = self.solve(&set, None);
         for (k, &class) in present.iter().enumerate() {
             weights.row_mut(class).assign(&part.weights.row(k));
             bias[class] = part.bias[k];
@@ -271,10 +361,11 @@ impl Solver {
         LinearModel { weights, bias, convergence: part.convergence }
     }
 
-    fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
-        match self {
-            Self::Svm(params) => params.solve(set),
-            Self::Logistic(params) => params.solve(set),
+    fn solve(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+        match &self.method {
+            Method::Svm(params) => params.solve_from(set, start),
+            Method::Logistic(params) => params.solve_from(set, start),
+            Method::Ridge(params) => params.solve(set).linear,
         }
     }
 }
@@ -286,6 +377,26 @@ struct HeldOut {
     comparable: Vec<bool>,
     /// Messages of solvers that did not converge.
     unconverged: Vec<String>,
+    /// C of each fold, where it was tuned.
+    chosen: Vec<f64>,
+}
+
+/// What tuning on `rows` may look at; `scaled` has been standardised on them.
+fn problem<'a>(
+    data: &'a TrainingData<'_>,
+    groups: &'a [usize],
+    settings: &FitSettings,
+    scaled: &'a Array2<f32>,
+    rows: &'a [usize],
+) -> Problem<'a> {
+    Problem {
+        codes: scaled,
+        labels: data.labels,
+        groups,
+        class_names: data.class_names,
+        rows,
+        seed: settings.seed,
+    }
 }
 
 impl HeldOut {
@@ -293,19 +404,24 @@ impl HeldOut {
         data: &TrainingData<'_>,
         settings: &FitSettings,
         solver: &Solver,
+        groups: &[usize],
         folds: &Folds,
         scaled: &mut Array2<f32>,
-    ) -> Self {
+    ) -> Result<Self, HeadError> {
         let (rows, classes) = (data.labels.len(), data.class_names.len());
         let mut held_out = Self {
             scores: Array2::zeros((rows, classes)),
             comparable: vec![false; rows],
             unconverged: Vec::new(),
+            chosen: Vec::new(),
         };
         for fold in 0..folds.count() {
             let training = folds.training(fold);
             let testing = folds.testing(fold);
             settings.standardizer(data, &training).transform_into(data.codes, scaled);
+            let (solver, chosen) =
+                settings.tuned(&problem(data, groups, settings, scaled, &training), solver)?;
+            held_out.chosen.extend(chosen);
             let model = solver.fit(scaled, data.labels, &training, classes);
             let scores = model.scores(scaled.select(Axis(0), &testing).view());
             let mut trained = vec![false; classes];
@@ -316,7 +432,7 @@ impl HeldOut {
             }
             held_out.unconverged.extend(model.convergence.message);
         }
-        held_out
+        Ok(held_out)
     }
 
     /// The calibration that the chosen rows ask for.

@@ -122,25 +122,6 @@ fn add_scaled_wide_body<const FUSED: bool>(sum: &mut [f64], factor: f64, row: &[
 }
 
 #[inline(always)]
-fn add_scaled_body<const FUSED: bool>(sum: &mut [f32], factor: f32, row: &[f32]) {
-    for (s, &x) in sum.iter_mut().zip(row) {
-        *s = multiply_add::<FUSED>(factor, x, *s);
-    }
-}
-
-#[inline(always)]
-fn add_scaled4_body<const FUSED: bool>(sum: &mut [f32], factors: [f32; 4], rows: [&[f32]; 4]) {
-    let columns = sum.len();
-    let [a, b, c, d] = rows.map(|row| &row[..columns]);
-    for j in 0..columns {
-        let low = multiply_add::<FUSED>(factors[0], a[j], sum[j]);
-        let low = multiply_add::<FUSED>(factors[1], b[j], low);
-        let low = multiply_add::<FUSED>(factors[2], c[j], low);
-        sum[j] = multiply_add::<FUSED>(factors[3], d[j], low);
-    }
-}
-
-#[inline(always)]
 fn products_body<const FUSED: bool>(rows: &[&[f32]], weights: &[&[f32]], out: &mut [f64]) {
     let count = weights.len();
     let whole = count / TILE_WEIGHTS * TILE_WEIGHTS;
@@ -187,16 +168,6 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn add_scaled(sum: &mut [f32], factor: f32, row: &[f32]) {
-        super::add_scaled_body::<true>(sum, factor, row);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn add_scaled4(sum: &mut [f32], factors: [f32; 4], rows: [&[f32]; 4]) {
-        super::add_scaled4_body::<true>(sum, factors, rows);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
     pub(super) fn products(rows: &[&[f32]], weights: &[&[f32]], out: &mut [f64]) {
         super::products_body::<true>(rows, weights, out);
     }
@@ -227,16 +198,6 @@ pub(super) fn dot_wide(row: &[f32], weights: &[f64]) -> f64 {
 /// `sum += factor * row`, in float64.
 pub(super) fn add_scaled_wide(sum: &mut [f64], factor: f64, row: &[f32]) {
     dispatch!(add_scaled_wide, add_scaled_wide_body::<false>(sum, factor, row), (sum, factor, row))
-}
-
-/// `sum += factor * row`, in float32.
-pub(super) fn add_scaled(sum: &mut [f32], factor: f32, row: &[f32]) {
-    dispatch!(add_scaled, add_scaled_body::<false>(sum, factor, row), (sum, factor, row))
-}
-
-/// `sum += factors[0] * rows[0] + … + factors[3] * rows[3]`, in float32.
-pub(super) fn add_scaled4(sum: &mut [f32], factors: [f32; 4], rows: [&[f32]; 4]) {
-    dispatch!(add_scaled4, add_scaled4_body::<false>(sum, factors, rows), (sum, factors, rows))
 }
 
 /// `out[r * weights.len() + k] = rows[r] . weights[k]`; all slices are equally long.
@@ -281,11 +242,6 @@ mod tests {
     fn the_baseline_build_agrees_with_the_chosen_one() {
         let (a, b) = (example(1999, 0.0), example(1999, 1.0));
         assert!((dot_body::<false>(&a, &b) - dot(&a, &b)).abs() < 1e-3);
-        let (mut chosen, mut baseline) = (b.clone(), b.clone());
-        add_scaled(&mut chosen, 0.5, &a);
-        add_scaled_body::<false>(&mut baseline, 0.5, &a);
-        let close = |x: &f32, y: &f32| (x - y).abs() < 1e-5;
-        assert!(chosen.iter().zip(&baseline).all(|(x, y)| close(x, y)));
     }
 
     #[test]
@@ -303,20 +259,6 @@ mod tests {
                 assert!((found - (weights[j] + 0.3 * f64::from(row[j]))).abs() < 1e-14);
                 assert!((found - baseline[j]).abs() < 1e-14);
             }
-        }
-    }
-
-    #[test]
-    fn four_rows_at_once_equal_four_rows_in_turn() {
-        let rows: Vec<_> = (0..4).map(|i| example(77, i as f32)).collect();
-        let factors = [0.5, -1.0, 2.0, 0.25];
-        let (mut together, mut in_turn) = (example(77, 9.0), example(77, 9.0));
-        add_scaled4(&mut together, factors, [&rows[0], &rows[1], &rows[2], &rows[3]]);
-        for (row, factor) in rows.iter().zip(factors) {
-            add_scaled(&mut in_turn, factor, row);
-        }
-        for (x, y) in together.iter().zip(&in_turn) {
-            assert!((x - y).abs() < 1e-5);
         }
     }
 }

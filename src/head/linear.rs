@@ -11,6 +11,8 @@ use super::kernel;
 pub(super) struct TrainingSet<'a> {
     /// n rows of d codes each.
     pub rows: Vec<&'a [f32]>,
+    /// The same rows as one slice, where they lie next to each other.
+    pub whole: Option<&'a [f32]>,
     /// Class of each row, `0..classes`.
     pub labels: Vec<usize>,
     /// Weight of each row: its loss counts this many times.
@@ -24,7 +26,13 @@ impl<'a> TrainingSet<'a> {
     pub fn select(codes: &'a Array2<f32>, labels: &[usize], rows: &[usize], classes: usize) -> Self {
         let values = codes.as_slice().expect("an owned array made in standard layout is contiguous");
         let columns = codes.ncols();
+        let consecutive = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        let whole = match rows {
+            [first, .., last] if consecutive => Some(&values[first * columns..(last + 1) * columns]),
+            _ => None,
+        };
         Self {
+            whole,
             rows: rows.iter().map(|&row| &values[row * columns..(row + 1) * columns]).collect(),
             labels: rows.iter().map(|&row| labels[row]).collect(),
             weights: vec![1.0; rows.len()],

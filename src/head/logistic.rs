@@ -18,14 +18,13 @@
 //! error.) The minimiser works in variables scaled by the square root of a bound of the Hessian's diagonal, so columns
 //! of very different size, or codes that are all tiny or huge, do not spoil its conditioning.
 
-use std::ops::Range;
-
 use linfa::{DatasetBase, ParamGuard, dataset::AsSingleTargets, traits::Fit};
 use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    batched::{RowLoss, Rows, Sums, add_rows},
     error::{HeadError, training_set_of},
     kernel,
     lbfgs::{Minimum, Outcome, Value, minimize},
@@ -123,8 +122,16 @@ where
 impl LogisticValidParams {
     /// Fits on rows that have been checked.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
+        self.solve_from(set, None)
+    }
+
+    /// As [`Self::solve`], starting from the solution of a similar problem.
+    pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let objective = Objective::new(set, self.c);
-        let start = vec![0.0; set.classes * objective.stride()];
+        let start = match start {
+            Some(model) => objective.scale(model),
+            None => vec![0.0; set.classes * objective.stride()],
+        };
         let evaluate = |point: &[f64], gradient: &mut [f64]| objective.evaluate(point, gradient);
         let minimum = minimize(evaluate, start, self.tolerance, self.max_iterations);
         let convergence = self.convergence(&minimum);
@@ -166,26 +173,10 @@ struct Objective<'a> {
     squares: Vec<f64>,
     /// Square root of a bound of the Hessian's diagonal, for d weights and the bias; alike for all classes.
     roots: Vec<f64>,
-    /// Row ranges that are evaluated in parallel and added up in order, so that the result does not depend on the
-    /// number of threads.
-    parts: Vec<Range<usize>>,
-    /// Rows of one block: few enough to stay in the cache between scores and gradient.
-    block: usize,
-}
-
-/// What a range of rows adds to the objective, in unscaled variables.
-struct Partial {
-    loss: f64,
-    gradient: Vec<f64>,
-    /// Second derivative with respect to each class's bias, the weights following.
-    curvature: Vec<f64>,
 }
 
 impl<'a> Objective<'a> {
     fn new(set: &'a TrainingSet<'a>, c: f64) -> Self {
-        const CACHE: usize = 256 << 10;
-        const GRADIENTS: usize = 256 << 20;
-        let columns = set.columns();
         let penalty = if set.classes == 2 { 2.0 } else { 1.0 };
         let costs: Vec<f64> = set.weights.iter().map(|weight| c * weight).collect();
         // Each class's probability p has p (1 - p) <= ¼, and about (1 - 1/K) / K at the start.
@@ -194,14 +185,11 @@ impl<'a> Objective<'a> {
         let mut roots = weighted_squares(set, &costs);
         roots.iter_mut().for_each(|root| *root = (penalty + curvature * *root).sqrt());
         roots.push((curvature * costs.iter().sum::<f64>()).sqrt());
-        let gradient_bytes = 8 * set.classes * (columns + 1);
         Self {
             set,
             squares: set.rows.par_iter().map(|row| kernel::dot(row, row)).collect(),
             penalty,
             roots,
-            parts: parts(set.rows.len(), (GRADIENTS / gradient_bytes.max(1)).clamp(1, 64)),
-            block: (CACHE / (4 * columns.max(1))).clamp(4, 64) / 4 * 4,
             costs,
         }
     }
@@ -225,79 +213,66 @@ impl<'a> Objective<'a> {
         (weights, bias)
     }
 
+    /// The point of a model's weights and biases.
+    fn scale(&self, model: &LinearModel) -> Vec<f64> {
+        let variables = model.weights.rows().into_iter().zip(&model.bias);
+        variables
+            .flat_map(|(weights, &bias)| {
+                weights.iter().map(|&w| f64::from(w)).chain([bias]).collect::<Vec<_>>()
+            })
+            .zip(self.roots.iter().cycle())
+            .map(|(variable, root)| variable * root)
+            .collect()
+    }
+
     /// Value, relative duality gap, and gradient at `point`.
     fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> Value {
         let (weights, bias) = self.unscale(point);
-        let partials: Vec<Partial> =
-            self.parts.par_iter().map(|part| self.partial(part.clone(), &weights, &bias)).collect();
-        let mut value: f64 = partials.iter().map(|partial| partial.loss).sum();
         let columns = self.stride() - 1;
+        let mut sums = Sums::zeros(self.set.classes, columns);
+        let flat = weights.as_slice().expect("made in standard layout");
+        let biases = bias.as_slice().expect("made in standard layout");
+        add_rows(Rows::of(self.set), 0, flat, biases, self, &mut sums);
+        let mut value: f64 = sums.loss.iter().sum();
         let gaps: Vec<f64> = gradient
             .par_chunks_mut(self.stride())
             .enumerate()
             .map(|(k, gradient)| {
-                gradient.fill(0.0);
-                let from = k * gradient.len();
-                for partial in &partials {
-                    let part = &partial.gradient[from..from + gradient.len()];
-                    gradient.iter_mut().zip(part).for_each(|(g, p)| *g += p);
+                let weights = &flat[k * columns..(k + 1) * columns];
+                let of_losses = &sums.gradient[k * columns..(k + 1) * columns];
+                for ((g, &loss), &weight) in gradient.iter_mut().zip(of_losses).zip(weights) {
+                    *g = loss + self.penalty * f64::from(weight);
                 }
-                for (j, &weight) in weights.row(k).iter().enumerate() {
-                    gradient[j] += self.penalty * f64::from(weight);
-                }
-                let curvature: f64 = partials.iter().map(|partial| partial.curvature[k]).sum();
+                gradient[columns] = sums.bias[k];
                 let of_weights = gradient[..columns].iter().map(|g| g * g).sum::<f64>() / self.penalty;
-                let of_bias = gradient[columns].powi(2) / curvature.max(f64::MIN_POSITIVE);
+                let of_bias = gradient[columns].powi(2) / sums.curvature[k].max(f64::MIN_POSITIVE);
                 gradient.iter_mut().zip(&self.roots).for_each(|(g, root)| *g /= root);
                 0.5 * (of_weights + of_bias)
             })
             .collect();
-        value += 0.5 * self.penalty * weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
+        value += 0.5 * self.penalty * flat.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         Value { value, criterion: gaps.iter().sum::<f64>() / value.max(f64::MIN_POSITIVE) }
     }
+}
 
-    /// Loss and gradient of the rows in `part`, without the penalty and in unscaled variables.
-    fn partial(&self, part: Range<usize>, weights: &Array2<f32>, bias: &Array1<f64>) -> Partial {
-        /// Rows whose gradient is accumulated in float32 before it goes into the float64 sum.
-        const FLUSH: usize = 256;
-        let (classes, stride) = (self.set.classes, self.stride());
-        let columns = stride - 1;
-        let weights: Vec<&[f32]> =
-            weights.rows().into_iter().map(|row| row.to_slice().expect("made in standard layout")).collect();
-        let mut total =
-            Partial { loss: 0.0, gradient: vec![0.0; classes * stride], curvature: vec![0.0; classes] };
-        let mut sums = vec![0f32; classes * columns];
-        let mut residuals = vec![0f64; self.block * classes];
-        let mut unflushed = 0;
-        for from in part.clone().step_by(self.block) {
-            let rows = &self.set.rows[from..(from + self.block).min(part.end)];
-            let residuals = &mut residuals[..rows.len() * classes];
-            kernel::products(rows, &weights, residuals);
-            for (i, scores) in residuals.chunks_mut(classes).enumerate() {
-                let (label, cost) = (self.set.labels[from + i], self.costs[from + i]);
-                scores.iter_mut().zip(bias).for_each(|(score, b)| *score += b);
-                total.loss += cost * loss_and_residuals(scores, label);
-                for (k, residual) in scores.iter_mut().enumerate() {
-                    // The residual is p or p - 1: either way its size times one minus its size is p (1 - p).
-                    let curvature = cost * residual.abs() * (1.0 - residual.abs());
-                    // The weights take over part of what the bias does (Schur complement, rows taken as orthogonal).
-                    total.curvature[k] +=
-                        curvature / (1.0 + curvature * self.squares[from + i] / self.penalty);
-                    *residual *= cost;
-                    total.gradient[k * stride + columns] += *residual;
-                }
-            }
-            for (k, sum) in sums.chunks_mut(columns.max(1)).enumerate() {
-                add_rows(sum, rows, |i| residuals[i * classes + k] as f32);
-            }
-            unflushed += rows.len();
-            if unflushed >= FLUSH {
-                flush(&mut sums, &mut total.gradient, columns);
-                unflushed = 0;
+impl RowLoss for Objective<'_> {
+    fn differentiate(&self, first: usize, scores: &mut [f32], sums: &mut Sums) {
+        let classes = self.set.classes;
+        let mut wide = vec![0f64; classes];
+        for (i, scores) in scores.chunks_mut(classes).enumerate() {
+            let (label, cost) = (self.set.labels[first + i], self.costs[first + i]);
+            let square = self.squares[first + i];
+            wide.iter_mut().zip(&*scores).for_each(|(w, &score)| *w = f64::from(score));
+            sums.loss[label] += cost * loss_and_residuals(&mut wide, label);
+            for (k, (&residual, out)) in wide.iter().zip(scores).enumerate() {
+                // The residual is p or p - 1: either way its size times one minus its size is p (1 - p).
+                let curvature = cost * residual.abs() * (1.0 - residual.abs());
+                // The weights take over part of what the bias does (Schur complement, rows taken as orthogonal).
+                sums.curvature[k] += curvature / (1.0 + curvature * square / self.penalty);
+                sums.bias[k] += cost * residual;
+                *out = (cost * residual) as f32;
             }
         }
-        flush(&mut sums, &mut total.gradient, columns);
-        total
     }
 }
 
@@ -313,28 +288,6 @@ fn loss_and_residuals(scores: &mut [f64], label: usize) -> f64 {
     scores.iter_mut().for_each(|score| *score /= sum);
     scores[label] -= 1.0;
     sum.ln() - of_label
-}
-
-/// `sum += Σ factor(i) rows[i]`, four rows at a time.
-fn add_rows(sum: &mut [f32], rows: &[&[f32]], factor: impl Fn(usize) -> f32) {
-    let fours = rows.len() / 4 * 4;
-    for i in (0..fours).step_by(4) {
-        let factors = std::array::from_fn(|r| factor(i + r));
-        kernel::add_scaled4(sum, factors, std::array::from_fn(|r| rows[i + r]));
-    }
-    for (i, row) in rows.iter().enumerate().skip(fours) {
-        kernel::add_scaled(sum, factor(i), row);
-    }
-}
-
-/// Moves the float32 sums (classes x d) into the float64 gradient (classes x (d + 1)).
-fn flush(sums: &mut [f32], gradient: &mut [f64], columns: usize) {
-    for (sums, gradient) in sums.chunks_mut(columns.max(1)).zip(gradient.chunks_mut(columns + 1)) {
-        for (sum, g) in sums.iter_mut().zip(gradient) {
-            *g += f64::from(*sum);
-            *sum = 0.0;
-        }
-    }
 }
 
 /// Σ cost · x² of each column.

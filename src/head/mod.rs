@@ -4,6 +4,7 @@
 //! [`LogisticParams`], both behind linfa's `Fit`), calibrate ([`Calibration`]). [`Head`] is what is saved and what
 //! classifies.
 
+mod batched;
 mod calibrate;
 mod conformal;
 mod dual;
@@ -17,8 +18,12 @@ mod linear;
 mod logistic;
 mod model;
 mod novelty;
+mod primal;
+mod ridge;
 mod scale;
 mod svm;
+mod tune;
+mod weights;
 
 #[cfg(test)]
 mod solver_tests;
@@ -34,5 +39,8 @@ pub use linear::{Convergence, LinearModel};
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use model::HeadModel;
 pub use novelty::{Novelty, NoveltyLimits};
+pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use scale::{CONSTANT_SHARE, Standardizer};
 pub use svm::{Loss, SvmParams, SvmValidParams};
+pub use tune::Tuning;
+pub use weights::ClassWeights;

@@ -1,4 +1,5 @@
-//! Both solvers against scikit-learn's optimum (scripts/make_head_reference.py), and properties that hold for both.
+//! The solvers against scikit-learn's optimum (scripts/make_head_reference.py, scripts/make_ridge_reference.py), and
+//! properties that hold for all of them.
 
 use linfa::{
     Dataset,
@@ -8,7 +9,7 @@ use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 use serde::Deserialize;
 
-use super::{HeadError, LinearModel, LogisticParams, Loss, Standardizer, SvmParams};
+use super::{HeadError, LinearModel, LogisticParams, Loss, RidgeParams, Standardizer, SvmParams};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -156,6 +157,52 @@ fn logistic_regression_copes_with_columns_of_very_different_size() {
     }
 }
 
+#[derive(Deserialize)]
+struct Ridges {
+    three_classes: Ridge,
+    two_classes: Ridge,
+}
+
+#[derive(Deserialize)]
+struct Ridge {
+    alphas: Vec<f64>,
+    alpha: f64,
+    errors: Vec<f64>,
+    weights: Vec<Vec<f64>>,
+    intercepts: Vec<f64>,
+    predictions: Vec<usize>,
+}
+
+#[test]
+fn ridge_regression_finds_what_scikit_learn_finds() {
+    let json = include_str!("../../tests/reference/ridge.json");
+    let Ridges { three_classes, two_classes } = serde_json::from_str(json).unwrap();
+    for (problem, expected) in reference().iter().zip([three_classes, two_classes]) {
+        let params = RidgeParams::new().alphas(expected.alphas);
+        let model = params.fit(&problem.dataset(problem.codes())).unwrap();
+        assert_eq!(model.alpha, expected.alpha);
+        for (error, expected) in model.errors.iter().zip(&expected.errors) {
+            assert!((error / expected - 1.0).abs() < 1e-6, "{error} instead of {expected}");
+        }
+        for (k, (weights, intercept)) in expected.weights.iter().zip(&expected.intercepts).enumerate() {
+            let class = if problem.classes == 2 { 1 } else { k };
+            for (w, e) in model.linear.weights.row(class).iter().zip(weights) {
+                assert!((f64::from(*w) - e).abs() < 1e-6, "weight {w} instead of {e}");
+            }
+            assert!((model.linear.bias[class] - intercept).abs() < 1e-6);
+        }
+        assert_eq!(predictions(&model.linear, &problem.codes()), expected.predictions);
+    }
+}
+
+#[test]
+fn ridge_regression_refuses_weights_of_rows() {
+    let [problem, _] = reference();
+    let weighted =
+        problem.dataset(problem.codes()).with_weights(Array1::from_elem(problem.labels.len(), 2.0));
+    assert!(matches!(RidgeParams::new().fit(&weighted), Err(HeadError::Setting { .. })));
+}
+
 #[test]
 fn two_classes_have_mirrored_scores() {
     let [_, problem] = reference();
@@ -226,14 +273,15 @@ fn unusable_settings_and_data_are_refused_before_fitting() {
     assert!(matches!(SvmParams::new().fit(&negative), Err(HeadError::Setting { .. })));
 }
 
-/// Predictions of both kinds of head, fitted on standardised codes.
-fn standardized_predictions(codes: &Array2<f32>, labels: &[usize]) -> [Vec<usize>; 2] {
+/// Predictions of every kind of head, fitted on standardised codes.
+fn standardized_predictions(codes: &Array2<f32>, labels: &[usize]) -> [Vec<usize>; 3] {
     let rows: Vec<usize> = (0..labels.len()).collect();
     let scaled = Standardizer::fit(codes.view(), &rows).transform(codes.view());
     let dataset = Dataset::new(scaled.clone(), Array1::from(labels.to_vec()));
     let svm = SvmParams::new().tolerance(1e-6).fit(&dataset).unwrap();
     let logistic = LogisticParams::new().c(0.01).tolerance(1e-6).fit(&dataset).unwrap();
-    [predictions(&svm, &scaled), predictions(&logistic, &scaled)]
+    let ridge = RidgeParams::new().alphas(vec![10.0]).fit(&dataset).unwrap().linear;
+    [&svm, &logistic, &ridge].map(|model| predictions(model, &scaled))
 }
 
 proptest! {

@@ -5,7 +5,7 @@
 //! every class even when the kernel is linear.
 
 use linfa::{DatasetBase, ParamGuard, dataset::AsSingleTargets, traits::Fit};
-use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
+use ndarray::{Array1, Array2, ArrayBase, Axis, Data, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,9 @@ use super::{
     dual::{Binary, Descent, FromGram, Gram, Solution, Weights, combine},
     error::{HeadError, training_set_of},
     kernel,
+    lbfgs::Outcome,
     linear::{Convergence, LinearModel, TrainingSet},
+    primal::Primal,
 };
 
 /// Checked settings of the SVM.
@@ -119,22 +121,71 @@ where
 }
 
 impl SvmValidParams {
-    /// Fits on rows that have been checked.
+    /// Fits on rows that have been checked, by the method that suits their number.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
-        self.solve_as(set, prefers_gram(set.rows.len(), set.columns()))
+        self.solve_from(set, None)
     }
 
-    /// As [`Self::solve`], with the choice between the Gram matrix and the codes made by the caller.
-    fn solve_as(&self, set: &TrainingSet<'_>, through_gram: bool) -> LinearModel {
+    /// As [`Self::solve`], starting from the solution of a similar problem.
+    pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+        let (rows, columns) = (set.rows.len(), set.columns());
+        let primal = self.loss == Loss::SquaredHinge
+            && self.tolerance >= PRIMAL_TOLERANCE
+            && prefers_primal(rows, columns);
+        // Where float32 does not get there, the dual's float64 does.
+        if !primal {
+            return self.solve_dual(set, prefers_gram(rows, columns), start);
+        }
+        let found = self.solve_primal(set, start);
+        if found.convergence.converged || found.convergence.iterations >= self.max_passes {
+            return found;
+        }
+        self.solve_dual(set, false, Some(&found))
+    }
+
+    /// In the primal.
+    fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+        let costs: Vec<f64> = set.weights.iter().map(|weight| self.c * weight).collect();
+        let positives = positives(set.classes);
+        let start = start
+            .map(|from| (from.weights.select(Axis(0), &positives), from.bias.select(Axis(0), &positives)));
+        let solution = Primal::new(set, &positives, &costs).solve(start, self.tolerance, self.max_passes);
+        let minimum = solution.minimum;
+        let converged = minimum.outcome == Outcome::Converged;
+        let mut model = LinearModel {
+            weights: Array2::zeros((set.classes, set.columns())),
+            bias: Array1::zeros(set.classes),
+            convergence: Convergence {
+                converged,
+                iterations: minimum.iterations,
+                objective: minimum.value,
+                criterion: minimum.criterion,
+                message: (!converged).then(|| self.message(minimum.criterion, "")),
+            },
+        };
+        for ((&class, weights), &bias) in positives.iter().zip(solution.weights.rows()).zip(&solution.bias) {
+            model.weights.row_mut(class).assign(&weights);
+            model.bias[class] = bias;
+        }
+        mirror(&mut model);
+        model
+    }
+
+    /// In the dual, through the Gram matrix or with the codes themselves.
+    fn solve_dual(
+        &self,
+        set: &TrainingSet<'_>,
+        through_gram: bool,
+        start: Option<&LinearModel>,
+    ) -> LinearModel {
         let columns = set.columns();
         let squares: Vec<f64> = set.rows.par_iter().map(|row| kernel::dot(row, row) + 1.0).collect();
         let costs: Vec<f64> = set.weights.iter().map(|weight| self.c * weight).collect();
         let gram = through_gram.then(|| Gram::new(&set.rows));
-        // Two classes are one problem: the second against the first.
-        let positives: Vec<usize> = if set.classes == 2 { vec![1] } else { (0..set.classes).collect() };
+        let positives = positives(set.classes);
         let solved: Vec<(Vec<f64>, f64, Solution)> = positives
-            .into_par_iter()
-            .map(|class| {
+            .par_iter()
+            .map(|&class| {
                 let sign = |&label: &usize| if label == class { 1.0 } else { -1.0 };
                 let signs: Vec<f64> = set.labels.iter().map(sign).collect();
                 let problem = Binary {
@@ -149,7 +200,7 @@ impl SvmValidParams {
                     max_passes: self.max_passes,
                     seed: self.seed.wrapping_add(class as u64),
                 };
-                let start = vec![0.0; set.rows.len()];
+                let start = self.start(set, class, &signs, &costs, start);
                 let mut weights = Weights::new(&set.rows, columns);
                 let solution = match &gram {
                     Some(gram) => {
@@ -168,33 +219,46 @@ impl SvmValidParams {
         let convergence = self.convergence(solved.iter().map(|(_, _, solution)| solution));
         let mut weights = Array2::zeros((set.classes, columns));
         let mut bias = Array1::zeros(set.classes);
-        let mirrored = set.classes == 2;
-        for (k, (w, b, _)) in solved.iter().enumerate() {
-            let class = if mirrored { 1 } else { k };
+        for (&class, (w, b, _)) in positives.iter().zip(&solved) {
             weights.row_mut(class).iter_mut().zip(w).for_each(|(to, &from)| *to = from as f32);
             bias[class] = *b;
         }
-        if mirrored {
-            let negated = weights.row(1).mapv(|w: f32| -w);
-            weights.row_mut(0).assign(&negated);
-            bias[0] = -bias[1];
-        }
-        LinearModel { weights, bias, convergence }
+        let mut model = LinearModel { weights, bias, convergence };
+        mirror(&mut model);
+        model
+    }
+
+    /// Multipliers to start from: those that a similar problem's solution defines, α = 2 C ξ, or zeros.
+    fn start(
+        &self,
+        set: &TrainingSet<'_>,
+        class: usize,
+        signs: &[f64],
+        costs: &[f64],
+        from: Option<&LinearModel>,
+    ) -> Vec<f64> {
+        let Some(model) = from.filter(|_| self.loss == Loss::SquaredHinge) else {
+            return vec![0.0; set.rows.len()];
+        };
+        let weights = model.weights.row(class).to_vec();
+        let slack = |i: usize| 1.0 - signs[i] * (kernel::dot(set.rows[i], &weights) + model.bias[class]);
+        (0..set.rows.len()).map(|i| 2.0 * costs[i] * slack(i).max(0.0)).collect()
+    }
+
+    fn message(&self, gap: f64, where_: &str) -> String {
+        format!(
+            "the SVM stopped at its limit of {} passes{where_}, with a duality gap of {gap:.1e} of the objective where \
+             {:.1e} was asked; standardize the codes, lower C or raise the limit",
+            self.max_passes, self.tolerance,
+        )
     }
 
     fn convergence<'a>(&self, solutions: impl Iterator<Item = &'a Solution> + Clone) -> Convergence {
         let stopped = solutions.clone().filter(|solution| !solution.converged).count();
         let criterion = solutions.clone().map(Solution::gap).fold(0.0, f64::max);
-        let message = (stopped > 0).then(|| {
-            format!(
-                "the SVM stopped at its limit of {} passes in {stopped} of {} problems, with a duality gap of \
-                 {criterion:.1e} of the objective where {:.1e} was asked; standardize the codes, lower C or raise \
-                 the limit",
-                self.max_passes,
-                solutions.clone().count(),
-                self.tolerance,
-            )
-        });
+        let problems = solutions.clone().count();
+        let message =
+            (stopped > 0).then(|| self.message(criterion, &format!(" in {stopped} of {problems} problems")));
         Convergence {
             converged: stopped == 0,
             iterations: solutions.clone().map(|solution| solution.passes).max().unwrap_or(0),
@@ -202,6 +266,29 @@ impl SvmValidParams {
             criterion,
             message,
         }
+    }
+}
+
+/// float32 proves no smaller gap than this.
+const PRIMAL_TOLERANCE: f64 = 1e-5;
+
+/// Whether n rows of d codes are better served by the primal: its d x d preconditioner should take less memory than half
+/// the codes, and below a million codes the dual takes no time either and is more exact.
+fn prefers_primal(rows: usize, columns: usize) -> bool {
+    rows >= 2 * columns && columns <= 8192 && rows * columns >= 1 << 20
+}
+
+/// The classes that stand against the rest; two classes are one problem, the second against the first.
+fn positives(classes: usize) -> Vec<usize> {
+    if classes == 2 { vec![1] } else { (0..classes).collect() }
+}
+
+/// Gives the first of two classes the scores of the second with the opposite sign.
+fn mirror(model: &mut LinearModel) {
+    if model.bias.len() == 2 {
+        let negated = model.weights.row(1).mapv(|w: f32| -w);
+        model.weights.row_mut(0).assign(&negated);
+        model.bias[0] = -model.bias[1];
     }
 }
 
@@ -231,13 +318,64 @@ mod tests {
         let set = TrainingSet::select(&codes, &labels, &rows, 3);
         for (c, loss) in [(0.01, Loss::SquaredHinge), (1.0, Loss::SquaredHinge), (0.1, Loss::Hinge)] {
             let params = SvmParams::new().c(c).loss(loss).tolerance(1e-6).max_passes(50_000).check().unwrap();
-            let (direct, gram) = (params.solve_as(&set, false), params.solve_as(&set, true));
+            let (direct, gram) = (params.solve_dual(&set, false, None), params.solve_dual(&set, true, None));
             assert!(direct.convergence.converged && gram.convergence.converged);
             let ratio = direct.convergence.objective / gram.convergence.objective;
             assert!((ratio - 1.0).abs() < 2e-6, "{ratio}");
             let difference = &direct.scores(codes.view()) - &gram.scores(codes.view());
             assert!(difference.iter().all(|d| d.abs() < 5e-3), "{difference}");
         }
+    }
+
+    #[test]
+    fn the_primal_and_the_dual_lead_to_the_same_optimum_and_a_start_saves_passes() {
+        for classes in [2, 4] {
+            let labels: Vec<usize> = (0..400).map(|i| i % classes).collect();
+            let code = |(i, j): (usize, usize)| {
+                ((i * 31 + j * 17) as f32 * 0.61).sin() * (1 + j % 5) as f32
+                    + (labels[i] * (j % 3)) as f32 * 0.1
+            };
+            let codes = Array2::from_shape_fn((400, 37), code);
+            let rows: Vec<usize> = (0..400).collect();
+            let set = TrainingSet::select(&codes, &labels, &rows, classes);
+            for c in [0.001, 0.1] {
+                let params = SvmParams::new().c(c).tolerance(1e-5).max_passes(50_000).check().unwrap();
+                let (dual, primal) = (params.solve_dual(&set, false, None), params.solve_primal(&set, None));
+                assert!(primal.convergence.converged, "{:?}", primal.convergence);
+                let ratio = dual.convergence.objective / primal.convergence.objective;
+                assert!((ratio - 1.0).abs() < 2e-5, "{ratio}");
+                let difference = &dual.scores(codes.view()) - &primal.scores(codes.view());
+                assert!(difference.iter().all(|d| d.abs() < 2e-2), "{difference}");
+                let again = params.solve_primal(&set, Some(&primal)).convergence;
+                assert!(again.iterations <= 2, "{again:?}");
+                let again = params.solve_dual(&set, false, Some(&dual)).convergence;
+                assert!(again.converged && again.iterations < dual.convergence.iterations, "{again:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn in_the_primal_two_rows_of_half_a_weight_are_one_row_and_their_order_is_nothing() {
+        let labels: Vec<usize> = (0..300).map(|i| i * i % 7 % 3).collect();
+        let code = |(i, j): (usize, usize)| {
+            ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
+        };
+        let codes = Array2::from_shape_fn((300, 23), code);
+        let params = SvmParams::new().c(0.1).tolerance(1e-5).check().unwrap();
+        let once: Vec<usize> = (0..300).collect();
+        let once = params.solve_primal(&TrainingSet::select(&codes, &labels, &once, 3), None).convergence;
+        let twice: Vec<usize> = (0..300).rev().flat_map(|row| [row, row]).collect();
+        let mut set = TrainingSet::select(&codes, &labels, &twice, 3);
+        set.weights.fill(0.5);
+        let twice = params.solve_primal(&set, None).convergence;
+        assert!(once.converged && twice.converged);
+        assert!((once.objective / twice.objective - 1.0).abs() < 2e-5, "{once:?} {twice:?}");
+    }
+
+    #[test]
+    fn the_primal_is_chosen_for_many_rows() {
+        assert!(prefers_primal(10_000, 2048) && prefers_primal(50_000, 2048));
+        assert!(!prefers_primal(646, 4096) && !prefers_primal(120, 20));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Example {
     }
 }
 
-const KINDS: [HeadKind; 2] = [HeadKind::Svm, HeadKind::Logistic];
+const KINDS: [HeadKind; 3] = [HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge];
 
 #[test]
 fn a_head_learns_what_can_be_learned_and_says_how_well() {
@@ -197,7 +197,7 @@ fn constant_columns_are_mentioned() {
 #[test]
 fn a_solver_that_was_cut_short_is_a_warning() {
     let example = Example::new(20, 3);
-    for kind in KINDS {
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
         let settings = FitSettings { max_iterations: 1, c: Some(10.0), ..FitSettings::new(kind) };
         let fitted = fit_head(&example.data(), &settings).unwrap();
         assert!(!fitted.model.convergence.converged);
@@ -249,4 +249,80 @@ fn codes_of_another_layer_or_with_nan_are_not_classified() {
         model.probabilities(broken.view()),
         Err(HeadError::NotFinite { row: 0, column: 0, .. })
     ));
+}
+
+#[test]
+fn tuning_chooses_c_anew_in_every_fold_and_records_it() {
+    let example = Example::new(20, 3);
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        let settings =
+            FitSettings { tuning: Some(Tuning::new(vec![1.0, 1e-6, 0.01])), ..FitSettings::new(kind) };
+        let fitted = fit_head(&example.data(), &settings).unwrap();
+        let chosen = fitted.model.settings.c.unwrap();
+        assert!([1.0, 1e-6, 0.01].contains(&chosen));
+        let note = format!("C = {chosen} was chosen by cross-validation");
+        let told = fitted.evaluation.notes.iter().find(|found| found.text.starts_with(&note)).unwrap();
+        assert_eq!(told.text.rsplit(": ").next().unwrap().split(", ").count(), 5, "{told}");
+        // With that C and no tuning the final head is the same.
+        let plain = FitSettings { c: Some(chosen), ..FitSettings::new(kind) };
+        assert_eq!(fit_head(&example.data(), &plain).unwrap().model.weights, fitted.model.weights);
+    }
+    let settings = FitSettings { tuning: Some(Tuning::auto()), ..FitSettings::new(HeadKind::Ridge) };
+    assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::NotForRidge)));
+    let settings = FitSettings { tuning: Some(Tuning::new(vec![])), ..FitSettings::new(HeadKind::Svm) };
+    assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::Setting { .. })));
+}
+
+#[test]
+fn a_held_out_fold_has_no_say_in_its_c() {
+    // The labels of one fold are turned round; its C must stay what it was.
+    let example = Example::new(20, 2);
+    let settings = FitSettings {
+        tuning: Some(Tuning::new(vec![1e-6, 1e-3, 1.0])),
+        ..FitSettings::new(HeadKind::Logistic)
+    };
+    let folds =
+        Folds::stratified(&example.labels, &(0..40).collect::<Vec<_>>(), &example.class_names, 5, 0).unwrap();
+    let training = folds.training(3);
+    let scaled = Standardizer::fit(example.codes.view(), &training).transform(example.codes.view());
+    let groups: Vec<usize> = (0..40).collect();
+    let mut turned = example.labels.clone();
+    folds.testing(3).into_iter().for_each(|row| turned[row] = 1 - turned[row]);
+    let solver = settings.solver().unwrap();
+    let choose = |labels: &[usize]| {
+        let data = TrainingData { labels, ..example.data() };
+        settings.tuned(&problem(&data, &groups, &settings, &scaled, &training), &solver).unwrap().1
+    };
+    assert_eq!(choose(&turned), choose(&example.labels));
+}
+
+#[test]
+fn balanced_weights_help_the_small_class() {
+    let mut example = Example::new(120, 2);
+    let kept: Vec<usize> = (0..240).filter(|i| i % 2 == 0 || i % 24 == 1).collect();
+    example.codes = example.codes.select(Axis(0), &kept);
+    example.labels = kept.iter().map(|&row| row % 2).collect();
+    let everything: Vec<usize> = (0..kept.len()).collect();
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        let recalled = |class_weights: ClassWeights| {
+            let settings = FitSettings { class_weights, c: Some(1e-3), ..FitSettings::new(kind) };
+            let model = settings.solver().unwrap().fit(&example.codes, &example.labels, &everything, 2);
+            let scores = model.scores(example.codes.view());
+            everything
+                .iter()
+                .filter(|&&row| example.labels[row] == 1 && scores[[row, 1]] > scores[[row, 0]])
+                .count()
+        };
+        let (plain, balanced) = (recalled(ClassWeights::Uniform), recalled(ClassWeights::Balanced));
+        assert!(balanced > plain, "{balanced} {plain}");
+    }
+}
+
+#[test]
+fn settings_of_older_heads_can_be_read() {
+    let mut json = serde_json::to_value(FitSettings::new(HeadKind::Svm)).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    fields.remove("class_weights");
+    fields.remove("tuning");
+    assert_eq!(serde_json::from_value::<FitSettings>(json).unwrap(), FitSettings::new(HeadKind::Svm));
 }

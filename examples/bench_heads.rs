@@ -1,0 +1,63 @@
+//! Fits one head to codes in a raw file and prints a line of JSON: called by `scripts/bench-heads`.
+
+use std::{env, fs, io::Read, time::Instant};
+
+use cnncodes::head::{LogisticParams, RidgeParams, SvmParams};
+use linfa::{DatasetBase, traits::Fit};
+use ndarray::{Array1, ArrayView2};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [kind, codes, labels, columns, c] = &arguments[..] else {
+        return Err("usage: bench_heads svm|logistic|ridge CODES.f32 LABELS.u32 COLUMNS C".into());
+    };
+    let (columns, c): (usize, f64) = (columns.parse()?, c.parse()?);
+    let values = read(codes)?;
+    let labels: Array1<usize> = fs::read(labels)?
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)
+        .collect();
+    let codes = ArrayView2::from_shape((values.len() / columns, columns), &values)?;
+    let before = peak();
+    let start = Instant::now();
+    let dataset = DatasetBase::new(codes, labels);
+    let model = match kind.as_str() {
+        "svm" => SvmParams::new().c(c).fit(&dataset)?,
+        "logistic" => LogisticParams::new().c(c).fit(&dataset)?,
+        "ridge" => RidgeParams::new().alphas(vec![c]).fit(&dataset)?.linear,
+        other => return Err(format!("no head is called {other}").into()),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let convergence = model.convergence;
+    println!(
+        "{{\"seconds\": {seconds}, \"objective\": {}, \"gap\": {}, \"iterations\": {}, \"converged\": {}, \
+         \"codes_mib\": {}, \"before_mib\": {before}, \"peak_mib\": {}}}",
+        convergence.objective,
+        convergence.criterion,
+        convergence.iterations,
+        convergence.converged,
+        values.len() >> 18,
+        peak()
+    );
+    Ok(())
+}
+
+/// float32 values, without a second copy of them in memory.
+fn read(path: &str) -> std::io::Result<Vec<f32>> {
+    let mut file = fs::File::open(path)?;
+    let mut values = Vec::with_capacity(file.metadata()?.len() as usize / 4);
+    let mut buffer = vec![0; 1 << 20];
+    for _ in 0..values.capacity().div_ceil(buffer.len() / 4) {
+        let length = buffer.len().min(4 * (values.capacity() - values.len()));
+        file.read_exact(&mut buffer[..length])?;
+        values.extend(buffer[..length].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    }
+    Ok(values)
+}
+
+/// Peak resident memory in MiB, as Linux tells it; 0 elsewhere.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or("");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10
+}
