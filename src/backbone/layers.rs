@@ -7,23 +7,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::graph::Graph;
+use super::layer::Layer;
 use super::topology::{Kind, Topology};
 use super::{resnet, vgg};
-
-/// A place in the network whose activations can be taken as codes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Layer {
-    /// The one name that files and reports use.
-    pub name: String,
-    /// Other names that find it.
-    pub aliases: Vec<String>,
-    /// The ONNX tensor that is tapped.
-    pub tensor: String,
-    /// What the activation is, in a few words.
-    pub what: String,
-    /// Whether the tensor has its channels last (codes are always written channels first).
-    pub channels_last: bool,
-}
 
 /// No layer of that name.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +171,7 @@ fn activations(graph: &Graph, topology: &Topology) -> Vec<Layer> {
 
 /// The tensor that the last dense layer reads.
 fn penultimate(graph: &Graph, topology: &Topology) -> Option<String> {
-    let last_dense = (0..topology.ops.len()).rev().find(|&index| is_dense(topology, index));
+    let last_dense = (0..topology.ops.len()).rev().find(|&index| topology.is_dense(index));
     if let Some(index) = last_dense {
         let source = *topology.ops[index].inputs.first()?;
         return Some(topology.ops[source].tensor.clone());
@@ -194,45 +180,4 @@ fn penultimate(graph: &Graph, topology: &Topology) -> Option<String> {
     // Keras's exports end in a transpose; the operation before it gives the same numbers, channels first.
     let last = last_pool.or_else(|| topology.op_of(graph.outputs().next()?))?;
     Some(topology.ops[last].tensor.clone())
-}
-
-/// A dense layer may be written as a 1x1 convolution of a globally pooled map.
-pub(super) fn is_dense(topology: &Topology, index: usize) -> bool {
-    let op = &topology.ops[index];
-    match &op.kind {
-        Kind::Dense => true,
-        Kind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1) => {
-            op.inputs.first().is_some_and(|&input| topology.ops[input].kind == Kind::GlobalPool)
-        }
-        _ => false,
-    }
-}
-
-/// Collects named layers.
-pub(super) struct Namer<'a> {
-    topology: &'a Topology,
-    pub(super) layers: Vec<Layer>,
-}
-
-impl<'a> Namer<'a> {
-    pub(super) fn new(topology: &'a Topology) -> Namer<'a> {
-        Namer { topology, layers: Vec::new() }
-    }
-
-    pub(super) fn add(
-        &mut self,
-        op: usize,
-        name: String,
-        aliases: impl IntoIterator<Item = String>,
-        what: &str,
-    ) {
-        let op = &self.topology.ops[op];
-        self.layers.push(Layer {
-            name,
-            aliases: aliases.into_iter().collect(),
-            tensor: op.tensor.clone(),
-            what: what.to_owned(),
-            channels_last: op.channels_last,
-        });
-    }
 }

@@ -4,6 +4,7 @@
 
 pub mod device;
 pub mod graph;
+pub mod layer;
 pub mod layers;
 pub mod manifest;
 pub mod pool;
@@ -17,7 +18,8 @@ pub mod zoo;
 
 pub use device::{Device, DeviceError, Precision};
 pub use graph::{Graph, GraphError};
-pub use layers::{Catalogue, Layer, NoSuchLayer, PENULTIMATE};
+pub use layer::Layer;
+pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
 pub use pool::Pooling;
 pub use session::{Backbone, BackboneError, SessionSettings, Tap};

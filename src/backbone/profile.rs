@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::graph::Graph;
-use super::layers::Layer;
+use super::layer::Layer;
 use super::session::{Backbone, BackboneError, SessionSettings};
 use super::topology::int;
 

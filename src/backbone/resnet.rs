@@ -2,7 +2,7 @@
 //! pool and a dense layer (He et al. 2015, arXiv:1512.03385); ResNeXt (arXiv:1611.05431) and Wide ResNet
 //! (arXiv:1605.07146) have the same places and other convolutions between them.
 
-use super::layers::{Layer, Namer, is_dense};
+use super::layer::{Layer, Namer};
 use super::topology::{Kind, Op, Topology};
 
 /// The architecture and its named layers, where the network is a ResNet.
@@ -43,7 +43,7 @@ pub(super) fn recognise(topology: &Topology) -> Option<(String, Vec<Layer>)> {
     match next(end, &|kind| matches!(kind, Kind::GlobalPool | Kind::AveragePool)) {
         Some(pool) => {
             namer.add(pool, "pool5".into(), names(&["avg_pool", "avgpool", "flatten"]), "average-pool");
-            match topology.consumers(pool).iter().copied().find(|&op| is_dense(topology, op)) {
+            match topology.consumers(pool).iter().copied().find(|&op| topology.is_dense(op)) {
                 Some(dense) => {
                     namer.add(dense, "fc1000".into(), names(&["fc"]), "dense, class scores");
                     if let Some(softmax) = next(dense, &|kind| *kind == Kind::Softmax) {

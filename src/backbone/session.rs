@@ -8,7 +8,7 @@ use ort::value::TensorRef;
 
 use super::device::{self, Device, DeviceError, Precision};
 use super::graph::{Graph, GraphError};
-use super::layers::Layer;
+use super::layer::Layer;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
 use crate::images::Layout;

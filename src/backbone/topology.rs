@@ -99,6 +99,17 @@ impl Topology {
         &self.consumers[op]
     }
 
+    /// Whether `op` is a dense layer, which may be written as a 1x1 convolution of a globally pooled map.
+    pub fn is_dense(&self, op: usize) -> bool {
+        match &self.ops[op].kind {
+            Kind::Dense => true,
+            Kind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1) => {
+                self.ops[op].inputs.first().is_some_and(|&input| self.ops[input].kind == Kind::GlobalPool)
+            }
+            _ => false,
+        }
+    }
+
     /// The ReLU that follows `op` directly, when there is one.
     pub fn relu_after(&self, op: usize) -> Option<usize> {
         self.consumers(op).iter().copied().find(|&next| self.ops[next].kind == Kind::Relu)

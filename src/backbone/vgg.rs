@@ -2,7 +2,7 @@
 //! (Simonyan & Zisserman 2014, arXiv:1409.1556).
 
 use super::graph::Graph;
-use super::layers::{Layer, Namer};
+use super::layer::{Layer, Namer};
 use super::topology::{Kind, Topology};
 
 /// The architecture and its named layers, where the network is a VGG.

@@ -7,6 +7,7 @@ use anyhow::bail;
 
 use super::apply::{self, BATCH, Eye, Seen};
 use super::compute::ComputeArgs;
+use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::head::Head;
@@ -52,13 +53,6 @@ pub struct Args {
     /// Refuse images of more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Csv,
 }
 
 /// A share between 0 and 1.

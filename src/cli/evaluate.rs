@@ -9,6 +9,7 @@ use ndarray::{Array2, Axis, concatenate};
 
 use super::apply::{self, BATCH, Eye};
 use super::compute::ComputeArgs;
+use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
@@ -50,13 +51,6 @@ pub struct Args {
     /// Refuse images of more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Csv,
 }
 
 /// Images of the head's classes, as codes.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
+use super::show::Listing;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
@@ -63,7 +64,7 @@ pub struct Args {
     list_duplicates: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: Listing,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -120,12 +121,6 @@ impl std::str::FromStr for Cost {
             ref grid => Ok(Self::Tuned(Tuning::new(grid.to_vec()))),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
@@ -188,14 +183,14 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&head.evaluation)?),
-        Format::Text => {
+        Listing::Json => println!("{}", serde_json::to_string_pretty(&head.evaluation)?),
+        Listing::Text => {
             println!("{}", head.evaluation.to_text());
             print_duplicates(&head.evaluation, args.list_duplicates);
         }
     }
     labelled.notes.iter().for_each(|note| show::warning(note));
-    if matches!(args.format, Format::Text) {
+    if matches!(args.format, Listing::Text) {
         println!(
             "{}: {kind_name} head of {} on {} codes of {} ({})",
             output.display(),

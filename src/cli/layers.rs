@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::Status;
+use super::show::Listing;
 use crate::backbone::profile::Profile;
 use crate::backbone::{Catalogue, Layer, ModelsFolder};
 
@@ -27,13 +28,7 @@ pub struct Args {
     all: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    format: Listing,
 }
 
 /// One line of the listing.
@@ -76,8 +71,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         })
         .collect();
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
-        Format::Text => {
+        Listing::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
+        Listing::Text => {
             let architecture =
                 catalogue.architecture.as_deref().unwrap_or("unknown architecture, so ONNX names");
             println!(

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::enlist::{self, Particulars};
+use super::show::Listing;
 use super::{Status, pull, show};
 use crate::backbone::manifest::layout_name;
 use crate::backbone::{Graph, Model, ModelsFolder};
@@ -29,13 +30,7 @@ pub struct Args {
     command: Option<Command>,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    format: Listing,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -176,7 +171,7 @@ struct Entry {
     problem: Option<String>,
 }
 
-fn list(format: Format, models: &ModelsFolder) -> anyhow::Result<Status> {
+fn list(format: Listing, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut entries = Vec::new();
     let mut unreadable = Vec::new();
     for model in models.manifests()? {
@@ -187,13 +182,13 @@ fn list(format: Format, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     let orphans = models.without_manifest()?;
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
-        Format::Text if entries.is_empty() && orphans.is_empty() && unreadable.is_empty() => {
+        Listing::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
+        Listing::Text if entries.is_empty() && orphans.is_empty() && unreadable.is_empty() => {
             // The same words as when another command looks for a model.
             models.find(None)?;
         }
-        Format::Text if !entries.is_empty() => println!("{}", table(&entries)),
-        Format::Text => {}
+        Listing::Text if !entries.is_empty() => println!("{}", table(&entries)),
+        Listing::Text => {}
     }
     for orphan in &orphans {
         show::warning(&format!(

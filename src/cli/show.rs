@@ -8,6 +8,21 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::images::Problem;
 
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Listing {
+    Text,
+    Json,
+}
+
+/// How answers about images are printed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
+use super::show::Format;
 use super::{Status, show};
 use crate::codes::CodesFile;
 use crate::evaluate::{Evidence, Severity, Suspects};
@@ -42,13 +43,6 @@ pub struct Args {
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Csv,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Status> {
