@@ -18,10 +18,10 @@ use crate::images::{DEFAULT_MAX_PIXELS, Sample, SampleSet};
 #[command(after_help = "\
 The head knows its network, layer and preprocessing; the network is looked for in the models folder by its hash.
 
-An image whose code is farther from all training images than 97.5 % of these are from one another is called unknown: it
+An image whose code is farther from all training images than 97.5 % of these are from one another is called unknown: it \
 is probably of none of the classes, whatever the probabilities say.
 
-With --coverage 0.95, the set of classes is printed that holds the right one for about 95 % of images like the training
+With --coverage 0.95, the set of classes is printed that holds the right one for about 95 % of images like the training \
 ones: one class where the head is sure, several where it is not, none where nothing fits.
 
 Examples:

@@ -17,10 +17,10 @@ use crate::head::{
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and
-copies of an image (byte-identical files, and images of nearly the same code) never stand on both sides of a split;
-where that changes the accuracy, both figures are told. The head that is written is fitted to all images; its
-probabilities are calibrated on the cross-validation's scores. It also holds what `classify --coverage` and the answer
+Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and \
+copies of an image (byte-identical files, and images of nearly the same code) never stand on both sides of a split; \
+where that changes the accuracy, both figures are told. The head that is written is fitted to all images; its \
+probabilities are calibrated on the cross-validation's scores. It also holds what `classify --coverage` and the answer \
 \"unknown\" need.
 
 Examples:

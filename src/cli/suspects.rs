@@ -14,8 +14,8 @@ use crate::head::{FitSettings, HeadKind, Novelty, TrainingData, fit_head};
 /// Rank probable label errors, copies with different labels, and outliers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every image is judged by a logistic regression that was fitted without it and its copies. An image whose given class is
-improbable to it has a wrong label, is hard, or shows several things: have a look. Copies of one photo with different
+Every image is judged by a logistic regression that was fitted without it and its copies. An image whose given class is \
+improbable to it has a wrong label, is hard, or shows several things: have a look. Copies of one photo with different \
 labels cannot all be right. Outliers are the images whose codes are farthest from all others.
 
 Examples:
