@@ -21,7 +21,7 @@ use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample, SampleSet};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 IMAGES is a folder with one folder a class, or a CSV file with the columns path,label; FEATURES is a file of codes from \
-`cnncodes extract`, made with the head's network, layer and preprocessing. Use images that the head was not fitted to:
+`cnncodes extract`, made with the head's network, layer and preprocessing. Use images that the head was not fitted to: \
 those that it was fitted to are recognised by their bytes and told.
 
 CSV has one line an image, text and JSON have the figures and the most confident mistakes.

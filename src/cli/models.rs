@@ -24,7 +24,7 @@ Examples:
   cnncodes models add net.onnx --preprocess tf --size 299 --interpolation bicubic
   cnncodes models pull      which published networks can be downloaded
   cnncodes models pull vgg16-7"
-)] \
+)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
