@@ -6,6 +6,7 @@ pub mod device;
 pub mod graph;
 pub mod layers;
 pub mod manifest;
+mod network_file;
 pub mod pool;
 pub mod profile;
 mod resnet;
