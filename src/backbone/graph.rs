@@ -4,17 +4,17 @@
 //! edited before it is loaded: the tapped tensors become the outputs, and every node, initializer and input that
 //! leads to none of them is dropped. An early layer then costs an early layer's time and memory.
 //!
-//! The file is memory-mapped and its protobuf decoded without copying the weights.
+//! The file is memory-mapped and its protobuf decoded without copying the weights, and a cut graph refers to them
+//! where they lie ([`super::network_file`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use memmap2::Mmap;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::network_file::NetworkFile;
 use crate::images::Layout;
 
 /// The ONNX protobuf messages, generated from `onnx.proto` (Apache-2.0, the ONNX project).
@@ -40,6 +40,8 @@ pub enum GraphError {
     Unsupported { path: PathBuf, reason: String },
     #[error("{} keeps its weights in {}, which cannot be read; put that file beside it", path.display(), weights.display())]
     ExternalWeights { path: PathBuf, weights: PathBuf, source: std::io::Error },
+    #[error("{} was changed while it was being loaded; give the command again", path.display())]
+    Changed { path: PathBuf },
     #[error("{} has no tensor named {tensor:?}", path.display())]
     NoTensor { path: PathBuf, tensor: String },
     #[error("the layers asked for do not depend on the image input of {}", path.display())]
@@ -63,7 +65,7 @@ pub struct GraphInput {
 /// A graph cut at some tensors, ready to be loaded.
 #[derive(Debug)]
 pub struct TruncatedGraph {
-    /// The serialised ONNX model.
+    /// The serialised ONNX model, its large weights left in the network's file.
     pub bytes: Vec<u8>,
     /// The folder that relative paths of external weights start from.
     pub weights_folder: PathBuf,
@@ -74,6 +76,7 @@ pub struct TruncatedGraph {
 /// An ONNX graph that was read from a file and is not loaded into a runtime.
 pub struct Graph {
     path: PathBuf,
+    file: NetworkFile,
     model: ModelProto,
     sha256: String,
     /// Node that makes a tensor, by the tensor's name.
@@ -98,20 +101,13 @@ impl Graph {
     /// image input of three channels.
     pub fn open(path: &Path) -> Result<Graph, GraphError> {
         let read_error = |source| GraphError::Read { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(read_error)?;
-        let metadata = file.metadata().map_err(read_error)?;
-        if metadata.is_dir() {
-            return Err(read_error(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
-        }
-        if metadata.len() == 0 {
+        let file = NetworkFile::open(path).map_err(read_error)?;
+        let bytes = file.bytes();
+        if bytes.is_empty() {
             return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None });
         }
-        // SAFETY: the mapping is read-only and private to this value. Another process that truncates a network
-        // while it is in use breaks it under any reader; replacing it by a rename does not.
-        let map = unsafe { Mmap::map(&file) }.map_err(read_error)?;
-        let bytes = Bytes::from_owner(map);
         let mut hasher = Sha256::new();
-        hasher.update(&bytes);
+        file.reader().and_then(|mut reader| std::io::copy(&mut reader, &mut hasher)).map_err(read_error)?;
         let model = ModelProto::decode(bytes)
             .map_err(|source| GraphError::NotOnnx { path: path.to_path_buf(), source: Some(source) })?;
         let graph = match &model.graph {
@@ -141,7 +137,7 @@ impl Graph {
         }
         let input = image_input(graph, &initializers, path)?;
         let sha256 = format!("{:x}", hasher.finalize());
-        Ok(Graph { path: path.to_path_buf(), sha256, producer, initializers, input, model })
+        Ok(Graph { path: path.to_path_buf(), file, sha256, producer, initializers, input, model })
     }
 
     /// The file that the graph was read from.
@@ -228,8 +224,26 @@ impl Graph {
         needed
     }
 
+    /// Makes sure that the weights that a cut graph referred to were the ones that this graph was read with.
+    ///
+    /// # Errors
+    /// The file was replaced or written to since.
+    pub fn check_unchanged(&self) -> Result<(), GraphError> {
+        if self.weights_by_reference() && !self.file.is_unchanged() {
+            return Err(GraphError::Changed { path: self.path.clone() });
+        }
+        Ok(())
+    }
+
+    /// Whether cut graphs refer to the weights in the file. Those of a graph with files of weights beside it refer
+    /// to these already, from its own folder.
+    fn weights_by_reference(&self) -> bool {
+        self.file.folder().is_some() && self.external_files().next().is_none()
+    }
+
     /// The graph cut at `taps`: they become the outputs, in this order, and nothing stays that leads to none of
-    /// them. A tensor named twice becomes one output.
+    /// them. A tensor named twice becomes one output. Large weights stay in the file, which the cut graph refers
+    /// to: call [`check_unchanged`](Self::check_unchanged) once it is loaded.
     ///
     /// # Errors
     /// A tensor does not exist, or none of them depends on the image.
@@ -250,6 +264,7 @@ impl Graph {
         if !used.contains(self.input.name.as_str()) {
             return Err(GraphError::Detached { path: self.path.clone() });
         }
+        let by_reference = self.weights_by_reference();
         let mut seen = HashSet::new();
         let graph = GraphProto {
             name: source.name.clone(),
@@ -263,7 +278,7 @@ impl Graph {
                 .initializer
                 .iter()
                 .filter(|tensor| used.contains(tensor.name()))
-                .cloned()
+                .map(|tensor| if by_reference { self.file.refer(tensor) } else { tensor.clone() })
                 .collect(),
             sparse_initializer: source
                 .sparse_initializer
@@ -292,7 +307,11 @@ impl Graph {
             graph: Some(graph),
             ..Default::default()
         };
-        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder: parent_folder(&self.path), nodes })
+        let weights_folder = match self.file.folder() {
+            Some(folder) if by_reference => folder.to_path_buf(),
+            _ => parent_folder(&self.path),
+        };
+        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes })
     }
 
     fn graph(&self) -> &GraphProto {

@@ -7,6 +7,7 @@ pub mod graph;
 pub mod layer;
 pub mod layers;
 pub mod manifest;
+mod network_file;
 pub mod pool;
 pub mod profile;
 mod resnet;

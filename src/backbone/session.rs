@@ -124,6 +124,7 @@ impl Backbone {
             },
             device => (load(device)?, device, None),
         };
+        graph.check_unchanged()?;
         let input = graph.input();
         let mut backbone = Backbone {
             network,

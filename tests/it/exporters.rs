@@ -2,8 +2,9 @@
 //! (`scripts/make_exporter_fixtures.py`).
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
-use cnncodes::backbone::{Backbone, Catalogue, Graph, SessionSettings};
+use cnncodes::backbone::{Backbone, BackboneError, Catalogue, Graph, GraphError, SessionSettings};
 use cnncodes::images::Layout;
 use serde_json::Value;
 
@@ -125,4 +126,59 @@ fn no_alias_of_a_real_export_names_two_layers() {
             }
         }
     }
+}
+
+fn copy_of(name: &str, target: &Path) {
+    std::fs::copy(fixture("fixtures/graphs/exporters").join(format!("{name}.onnx")), target).unwrap();
+}
+
+fn backbone(path: &Path, layer: &str) -> Result<Backbone, BackboneError> {
+    let graph = Graph::open(path).unwrap();
+    let layer = catalogue(&graph).find("", layer).unwrap().clone();
+    Backbone::open(&graph, &[layer], (SIDE as u32, SIDE as u32), &SessionSettings::default())
+}
+
+#[test]
+fn a_cut_graph_leaves_large_weights_in_the_file() {
+    let graph = graph("torchvision_vgg11_bn_legacy");
+    let catalogue = catalogue(&graph);
+    let cut = graph.truncate(&[&catalogue.find("", "fc8").unwrap().tensor]).unwrap();
+    let file = std::fs::metadata(graph.path()).unwrap().len();
+    // The first dense layer alone has 8 x 784 weights of 4 bytes.
+    assert!(cut.bytes.len() as u64 + 8 * 784 * 4 < file, "{} of {file}", cut.bytes.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_are_found_through_a_symbolic_link() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("models")).unwrap();
+    let (real, link) = (folder.path().join("real.onnx"), folder.path().join("models/link.onnx"));
+    copy_of("torchvision_vgg11_bn_legacy", &real);
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let mut rows = Vec::new();
+    for path in [&real, &link] {
+        let mut backbone = backbone(path, "fc7").unwrap();
+        backbone.run(&image(Layout::Nchw), |_, row| rows.push(row.to_vec())).unwrap();
+    }
+    assert_eq!(rows[0], rows[1]);
+}
+
+#[test]
+fn a_network_that_is_replaced_while_it_is_loaded_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.onnx");
+    copy_of("torchvision_vgg11_bn_legacy", &path);
+    let graph = Graph::open(&path).unwrap();
+    let layer = catalogue(&graph).find("", "fc7").unwrap().clone();
+    // The same bytes but for one weight, and the same length.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(folder.path().join("other"), bytes).unwrap();
+    std::fs::rename(folder.path().join("other"), &path).unwrap();
+    let size = (SIDE as u32, SIDE as u32);
+    let error = Backbone::open(&graph, &[layer], size, &SessionSettings::default()).unwrap_err();
+    assert!(matches!(&error, BackboneError::Graph(GraphError::Changed { .. })), "{error}");
+    assert!(error.to_string().contains("network.onnx"), "{error}");
 }
