@@ -1,6 +1,6 @@
 """Speed and agreement of the devices: images per second of `cnncodes extract`, and how far the codes are from fp32's.
 
-    python scripts/bench_devices.py PHOTOS NETWORK.onnx [...] [--program target/release/cnncodes] [--write docs/devices.md]
+    python scripts/bench_devices.py PHOTOS NETWORK.onnx [...] [--program target/debug/cnncodes] [--write docs/bench-devices.md]
 
 PHOTOS is a folder of images; the networks want torchvision's preprocessing. ONNX Runtime must be a build that has the
 devices (scripts/setup --openvino, or --cuda). Devices take turns within each round, so that a slow minute hits all of
@@ -44,7 +44,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("photos", type=pathlib.Path)
     parser.add_argument("networks", type=pathlib.Path, nargs="+")
-    parser.add_argument("--program", default="target/release/cnncodes")
+    parser.add_argument("--program", default="target/debug/cnncodes")
     parser.add_argument("--devices", default="cpu,openvino,openvino:bf16", help="device or device:precision, with commas")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--rounds", type=int, default=3)
