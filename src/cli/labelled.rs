@@ -29,6 +29,9 @@ fn cosine(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Images in sets of several classes that are put down to wrong labels, however few images there are.
+const A_FEW_WRONG_LABELS: usize = 4;
+
 /// The rows of a file of codes whose class is known.
 pub struct Labelled {
     pub codes: Array2<f32>,
@@ -82,10 +85,25 @@ impl Labelled {
         })
     }
 
+    /// How many images stand in sets of several classes, and two of them that differ in class, where these are so many
+    /// that likeness cannot mean copying: more than a tenth of the images in sets. A few may be wrong labels.
+    fn taken_for_copies_across_classes(&self, found: &Duplicates) -> Option<(usize, [usize; 2])> {
+        let (mut joined, mut crossed, mut example) = (0, 0, None);
+        for set in &found.sets {
+            joined += set.images.len();
+            let first = set.images[0];
+            if let Some(&other) = set.images.iter().find(|&&row| self.labels[row] != self.labels[first]) {
+                crossed += set.images.len();
+                example.get_or_insert([first, other]);
+            }
+        }
+        example.filter(|_| crossed > A_FEW_WRONG_LABELS.max(joined / 10)).map(|example| (crossed, example))
+    }
+
     /// Which rows are copies of one another, and what the reader of the results should know about it.
     ///
-    /// Were a class left with fewer photos than `folds` by their likeness alone, likeness is not relied on: codes of
-    /// which all images of a class look alike say nothing about copies.
+    /// Were a class left with fewer photos than `folds` by their likeness alone, or many images of different classes
+    /// taken for copies of one another, likeness is not relied on: such codes say nothing about copies.
     pub fn copies(&self, args: &CopyArgs, folds: usize) -> anyhow::Result<(Duplicates, Vec<Note>)> {
         let mut certain = Joining::new(self.names.len());
         certain.equal(self.sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
@@ -113,7 +131,7 @@ impl Labelled {
         let found = joining.finish();
         let fewest = found.fewest_of_a_class(&self.labels);
         if fewest < folds && args.duplicate_threshold.is_none() {
-            let certain = certain.finish();
+            let certain = certain.clone().finish();
             if certain.fewest_of_a_class(&self.labels) > fewest {
                 notes.push(Note::warning(format!(
                     "by the likeness of their codes (cosine above {threshold}) a class would have only {fewest} different \
@@ -122,6 +140,17 @@ impl Labelled {
                 )));
                 return Ok((certain, notes));
             }
+        }
+        if args.duplicate_threshold.is_none()
+            && let Some((crossed, set)) = self.taken_for_copies_across_classes(&found)
+        {
+            notes.push(Note::info(format!(
+                "{crossed} images of different classes have nearly the same codes (cosine above {threshold}), such as {} \
+                 and {}: these codes do not tell copies from look-alikes, so only byte-identical images were kept \
+                 together; --duplicate-threshold {threshold} goes by likeness all the same",
+                self.names[set[0]], self.names[set[1]]
+            )));
+            return Ok((certain.finish(), notes));
         }
         let mixed = found
             .sets
@@ -215,6 +244,22 @@ mod tests {
             labelled(codes, (0..12).map(|row| row % 2).collect()).copies(&arguments(None), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[0].text.contains("1 set of copies with different labels, such as 0.jpg and 1.jpg"));
+    }
+
+    #[test]
+    fn look_alikes_of_different_classes_are_no_copies() {
+        // Rows 0 to 5 are alike and of both classes; the others differ from all.
+        let alike = labelled(
+            Array2::from_shape_fn((20, 20), |(row, column)| f32::from(u8::from(row.max(5) == column.max(5)))),
+            (0..20).map(|row| row % 2).collect(),
+        );
+        let (found, notes) = alike.copies(&arguments(None), 3).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");
+        assert!(notes[0].text.contains("0.jpg and 1.jpg"), "{notes:?}");
+        let (found, notes) = alike.copies(&arguments(Some(0.95)), 3).unwrap();
+        assert_eq!(found.sets.len(), 1);
+        assert!(notes[0].text.contains("copies with different labels"), "{notes:?}");
     }
 
     #[test]
