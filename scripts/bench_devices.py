@@ -90,7 +90,7 @@ def main():
         args.write.write_text(
             "# Devices\n\n"
             f"Measured on {datetime.date.today()} with {runtime}, on {processor()}, {len(reference)} photos, "
-            f"{args.rounds} rounds, by `scripts/bench_devices.py`.\n\n" + "\n".join(lines) + "\n"
+            f"{args.rounds} rounds, by `scripts/bench_devices.py`. Seconds are told to a tenth, so a rate is good to about a tenth.\n\n" + "\n".join(lines) + "\n"
         )
 
 
