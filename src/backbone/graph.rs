@@ -15,6 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::network_file::NetworkFile;
+use crate::files::folder_of;
 use crate::images::Layout;
 
 /// The ONNX protobuf messages, generated from `onnx.proto` (Apache-2.0, the ONNX project).
@@ -309,7 +310,7 @@ impl Graph {
         };
         let weights_folder = match self.file.folder() {
             Some(folder) if by_reference => folder.to_path_buf(),
-            _ => parent_folder(&self.path),
+            _ => folder_of(&self.path).to_path_buf(),
         };
         Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes })
     }
@@ -334,16 +335,9 @@ fn names_read_by<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
     }
 }
 
-fn parent_folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
-}
-
 /// Files of external weights, as full paths in order of name, each once.
 fn external_files(graph: &GraphProto, path: &Path) -> Vec<PathBuf> {
-    let folder = parent_folder(path);
+    let folder = folder_of(path);
     let mut locations: Vec<&str> =
         graph.initializer.iter().flat_map(|tensor| entry(&tensor.external_data, "location")).collect();
     locations.sort_unstable();

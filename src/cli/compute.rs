@@ -2,6 +2,7 @@
 
 use super::show;
 use crate::backbone::{Backbone, Device, Precision, SessionSettings};
+use crate::images::with_causes;
 
 /// What a network runs on.
 #[derive(Debug, clap::Args)]
@@ -32,8 +33,6 @@ impl ComputeArgs {
 /// Says why `auto` did not take the CUDA provider that is there.
 pub fn warn_of_fallback(backbone: &Backbone) {
     if let Some(error) = backbone.why_not_cuda() {
-        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        show::warning(&format!("running on the CPU: {text}"));
+        show::warning(&format!("running on the CPU: {}", with_causes(error)));
     }
 }

@@ -10,7 +10,7 @@ use super::show::Listing;
 use super::{Status, pull, show};
 use crate::backbone::manifest::layout_name;
 use crate::backbone::{Graph, Model, ModelsFolder};
-use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset};
+use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset, with_causes};
 
 /// List the models of the models folder, add one, or download one
 #[derive(Debug, clap::Args)]
@@ -217,15 +217,7 @@ fn entry(model: &Model) -> Entry {
         input: format!("{} {}", model.manifest.input.name, layout_name(model.manifest.input.layout)),
         preprocess: model.manifest.preprocess.describe(),
         intact: opened.is_ok(),
-        problem: opened.err().map(|error| {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
-        }),
+        problem: opened.err().map(|error| with_causes(&error)),
     }
 }
 

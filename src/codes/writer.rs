@@ -14,6 +14,7 @@ use super::reader::open_hdf5;
 use super::schema::{self, Header, Row, Skipped};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{Batch, Paths, Table, TableError};
+use crate::files::{folder_of, sync_folder};
 
 const PARTIAL: &str = ".partial";
 const JOURNAL: &str = ".journal";
@@ -375,32 +376,10 @@ fn paths_of(final_path: &Path) -> Paths {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
-}
-
-/// Makes a rename in the folder durable.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    match fs::File::open(folder)?.sync_all() {
-        // Some network file systems cannot; their rename is as durable as it gets.
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
-        result => result,
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::{HeadError, HeadModel, Standardizer};
 use crate::evaluate::Evaluation;
+use crate::files::{folder_of, sync_folder, temporary_beside};
 
 /// Value of the attribute `format`.
 const FORMAT: &str = "cnncodes-head";
@@ -172,17 +173,13 @@ impl Head {
     /// when it is complete and on the disk.
     pub fn save(&self, path: &Path) -> Result<(), HeadFileError> {
         let failed = |source| HeadFileError::Write { path: path.to_owned(), source };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let temporary = temporary_beside(folder).map_err(failed)?;
+        let temporary = temporary_beside(path).map_err(failed)?;
         self.write(temporary.path())
             .map_err(|source| HeadFileError::WriteHdf5 { path: path.to_owned(), source })?;
         // HDF5 wrote through a handle of its own; synchronising works on any handle of the file.
         temporary.as_file().sync_all().map_err(failed)?;
         temporary.persist(path).map_err(|error| failed(error.error))?;
-        sync_folder(folder).map_err(failed)
+        sync_folder(folder_of(path)).map_err(failed)
     }
 
     fn write(&self, path: &Path) -> hdf5::Result<()> {
@@ -292,26 +289,6 @@ impl Head {
         }
         None
     }
-}
-
-/// An empty file beside the target, with the permissions that a plainly created file would get.
-fn temporary_beside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".head-").suffix(".partial");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    file.flush()?;
-    Ok(file)
-}
-
-/// Makes a rename in `folder` permanent, where the system can.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    fs::File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
 }
 
 /// Names for what the schema consists of.

@@ -15,4 +15,5 @@ pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };
+pub(crate) use samples::with_causes;
 pub use samples::{Problem, Sample, SampleSet, SamplesError};

@@ -44,19 +44,24 @@ pub struct Problem {
 impl Problem {
     /// A problem whose reason is the error and its chain of causes, separated by ": ".
     pub fn from_error(name: impl Into<String>, error: &dyn Error) -> Self {
-        let mut reason = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Some libraries already paste their cause's text into their own.
-            if !reason.contains(&text) {
-                reason.push_str(": ");
-                reason.push_str(&text);
-            }
-            cause = error.source();
-        }
-        Self { name: name.into(), reason }
+        Self { name: name.into(), reason: with_causes(error) }
     }
+}
+
+/// An error and its chain of causes in one line, separated by ": ".
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some libraries already paste their cause's text into their own.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
 }
 
 /// The images of one run.
