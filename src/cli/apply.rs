@@ -75,7 +75,7 @@ impl Eye {
     }
 
     /// Codes of the samples that can be read.
-    pub fn look(&mut self, samples: &[Sample]) -> anyhow::Result<Seen> {
+    pub fn look(&mut self, samples: &[Sample<'_>]) -> anyhow::Result<Seen> {
         let (layout, len) = (self.backbone.layout(), self.backbone.image_len());
         let read: Vec<Result<(Vec<f32>, String), Problem>> = samples
             .par_iter()

@@ -104,8 +104,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     if !samples.samples.is_empty() {
         let mut eye = Eye::open(&head, &head_path, models, &args.compute, args.max_pixels)?;
         for batch in samples.samples.chunks(BATCH) {
-            let seen = eye.look(batch)?;
-            for answer in answers(batch, &seen, &head, args)? {
+            let seen = eye.look(&batch)?;
+            for answer in answers(&batch, &seen, &head, args)? {
                 printer.print(answer)?;
             }
             problems.extend(seen.problems);
@@ -121,7 +121,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 }
 
 /// The answers for the images of a batch that could be read, in order.
-fn answers(batch: &[Sample], seen: &Seen, head: &Head, args: &Args) -> anyhow::Result<Vec<Answer>> {
+fn answers(batch: &[Sample<'_>], seen: &Seen, head: &Head, args: &Args) -> anyhow::Result<Vec<Answer>> {
     if seen.indices.is_empty() {
         return Ok(Vec::new());
     }
@@ -138,7 +138,7 @@ fn answers(batch: &[Sample], seen: &Seen, head: &Head, args: &Args) -> anyhow::R
             conformal.set(&probabilities, coverage).into_iter().map(name).collect()
         });
         Answer {
-            image: batch[seen.indices[row]].name.clone(),
+            image: batch[seen.indices[row]].name.to_owned(),
             unknown: novelty.zip(distance).map(|(novelty, distance)| novelty.is_unknown(distance)),
             distance,
             set,

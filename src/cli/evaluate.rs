@@ -192,7 +192,7 @@ fn from_images(
     let set = SampleSet::open(&args.input)?;
     let labels: Vec<Option<usize>> = set.samples.iter().map(|sample| sample.label).collect();
     let (rows, labels, notes) = of_the_heads_classes(&labels, &set.class_names, head, &args.input)?;
-    let samples: Vec<Sample> = rows.iter().map(|&row| set.samples[row].clone()).collect();
+    let samples: Vec<Sample<'_>> = rows.iter().map(|&row| set.samples.get(row)).collect();
     let mut eye = Eye::open(head, head_path, models, &args.compute, args.max_pixels)?;
     let bar = show::progress_bar("looking");
     bar.set_length(samples.len() as u64);
@@ -207,7 +207,7 @@ fn from_images(
     let mut batches = Vec::new();
     for (batch, labels) in samples.chunks(BATCH).zip(labels.chunks(BATCH)) {
         let seen = eye.look(batch)?;
-        found.names.extend(seen.indices.iter().map(|&index| batch[index].name.clone()));
+        found.names.extend(seen.indices.iter().map(|&index| batch[index].name.to_owned()));
         found.labels.extend(seen.indices.iter().map(|&index| labels[index]));
         found.sha256.extend(seen.sha256);
         found.problems.extend(seen.problems);

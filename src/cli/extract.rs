@@ -72,7 +72,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut samples = SampleSet::open(&args.images)?;
     if args.no_labels {
         samples.class_names.clear();
-        samples.samples.iter_mut().for_each(|sample| sample.label = None);
+        samples.samples.forget_labels();
     }
     let model = models.find(args.model.as_deref())?;
     let graph = model.open()?;

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::backbone::{Backbone, BackboneError};
 use crate::codes::{CodesError, CodesWriter, Done, Header, Skipped, Start, WriteOptions};
-use crate::images::{DecodeOptions, Preprocess, Problem, Sample, SampleSet};
+use crate::images::{DecodeOptions, Preprocess, Problem, SampleSet};
 
 /// Why an extraction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -90,14 +90,15 @@ pub fn extract(
     let options = WriteOptions { overwrite: true, expected_rows: total };
     let (writer, earlier, notes) = open_writer(samples, header, output, options, settings)?;
     let known = earlier.done + earlier.skipped.len();
-    let pending: Vec<&Sample> = samples.samples[known..].iter().collect();
+    let pending: Vec<usize> = (known..total).collect();
     progress(Progress { done: known, total });
 
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads.unwrap_or(0))
         .thread_name(|index| format!("decode-{index}"))
         .build()?;
-    let job = pipeline::Job { samples: &pending, preprocess, settings, pool: &pool };
+    let job =
+        pipeline::Job { samples: &samples.samples, pending: &pending, preprocess, settings, pool: &pool };
     let mut finished =
         pipeline::run(&job, backbone, writer, |done| progress(Progress { done: known + done, total }))?;
     let mut problems = earlier.skipped;
@@ -173,12 +174,14 @@ fn open_writer(
 /// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were.
 fn is_beginning_of(samples: &SampleSet, done: &[Done], skipped: &[Skipped]) -> bool {
     let count = done.len() + skipped.len();
-    let Some(beginning) = samples.samples.get(..count) else { return false };
+    if count > samples.samples.len() {
+        return false;
+    }
     let mut rows = done.iter();
     let mut missing = skipped.iter();
     let mut next_skipped = missing.next();
     let mut pairs = Vec::with_capacity(done.len());
-    for sample in beginning {
+    for sample in samples.samples.iter().take(count) {
         if next_skipped.is_some_and(|skipped| skipped.name == sample.name) {
             next_skipped = missing.next();
         } else {
@@ -189,7 +192,7 @@ fn is_beginning_of(samples: &SampleSet, done: &[Done], skipped: &[Skipped]) -> b
         }
     }
     pairs.par_iter().all(|(sample, row)| {
-        std::fs::read(&sample.path).is_ok_and(|bytes| pipeline::sha256(&bytes) == row.sha256)
+        sample.read().is_ok_and(|content| pipeline::sha256(content.bytes()) == row.sha256)
     })
 }
 

@@ -9,14 +9,16 @@ use sha2::{Digest, Sha256};
 use super::{ExtractError, ExtractSettings, skipped};
 use crate::backbone::Backbone;
 use crate::codes::{CodesWriter, Row, Skipped};
-use crate::images::{DecodeOptions, Layout, Preprocess, Problem, Sample, decode};
+use crate::images::{Content, DecodeOptions, Layout, Preprocess, Problem, Sample, Samples, decode};
 
 /// Batches that may wait between two stages.
 const QUEUE: usize = 2;
 
 /// What is to be extracted, and how.
 pub(super) struct Job<'a> {
-    pub samples: &'a [&'a Sample],
+    pub samples: &'a Samples,
+    /// Which of the samples, in this order.
+    pub pending: &'a [usize],
     pub preprocess: &'a Preprocess,
     pub settings: &'a ExtractSettings,
     pub pool: &'a rayon::ThreadPool,
@@ -33,13 +35,13 @@ pub(super) struct Finished {
 struct Prepared<'a> {
     /// The images that could be read, one after another; the rest of the buffer is stale.
     images: Vec<f32>,
-    rows: Vec<(&'a Sample, String)>,
+    rows: Vec<(Sample<'a>, String)>,
     problems: Vec<Problem>,
 }
 
 /// A batch of codes on its way to the file.
 struct Computed<'a> {
-    rows: Vec<(&'a Sample, String)>,
+    rows: Vec<(Sample<'a>, String)>,
     /// For each layer, the rows' codes one after another.
     layers: Vec<Vec<f32>>,
     problems: Vec<Problem>,
@@ -112,7 +114,8 @@ fn prepare_all<'a>(
     out: &Sender<Prepared<'a>>,
     spare: &Receiver<Vec<f32>>,
 ) {
-    for samples in job.samples.chunks(job.settings.batch_size.max(1)) {
+    for indices in job.pending.chunks(job.settings.batch_size.max(1)) {
+        let samples: Vec<Sample<'a>> = indices.iter().map(|&index| job.samples.get(index)).collect();
         if stop.load(Ordering::Relaxed) {
             return;
         }
@@ -121,13 +124,13 @@ fn prepare_all<'a>(
         let outcomes: Vec<Result<String, Problem>> = job.pool.install(|| {
             images
                 .par_chunks_mut(image_len)
-                .zip(samples)
+                .zip(&samples)
                 .map(|(slot, sample)| read_image(sample, job.preprocess, &job.settings.decode, layout, slot))
                 .collect()
         });
         let mut rows = Vec::with_capacity(samples.len());
         let mut problems = Vec::new();
-        for (index, (outcome, sample)) in outcomes.into_iter().zip(samples).enumerate() {
+        for (index, (outcome, sample)) in outcomes.into_iter().zip(&samples).enumerate() {
             match outcome {
                 Ok(sha256) => {
                     if rows.len() != index {
@@ -151,19 +154,21 @@ fn prepare_all<'a>(
     }
 }
 
-/// Reads one image into its slot, preprocessed; gives the SHA-256 of its file.
+/// Reads one image into its slot, preprocessed; gives the SHA-256 of its bytes as they are stored.
 pub(crate) fn read_image(
-    sample: &Sample,
+    sample: &Sample<'_>,
     preprocess: &Preprocess,
     options: &DecodeOptions,
     layout: Layout,
     slot: &mut [f32],
 ) -> Result<String, Problem> {
-    let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name.clone(), error);
-    let bytes = std::fs::read(&sample.path).map_err(|error| problem(&error))?;
-    let image = decode(&bytes, options).map_err(|error| problem(&error))?;
+    let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
+    let content = sample.read().map_err(|error| problem(&error))?;
+    let image = match &content {
+        Content::Encoded(bytes) => decode(bytes, options).map_err(|error| problem(&error))?,
+    };
     preprocess.apply(&image, layout, slot).map_err(|error| problem(&error))?;
-    Ok(sha256(&bytes))
+    Ok(sha256(content.bytes()))
 }
 
 /// SHA-256 in lower-case hexadecimal.
@@ -195,7 +200,7 @@ fn write_all(
             .iter()
             .zip(&codes)
             .map(|((sample, sha256), codes)| Row {
-                name: &sample.name,
+                name: sample.name,
                 label: sample.label.map_or(-1, |label| label as i64),
                 sha256,
                 codes,

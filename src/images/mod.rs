@@ -16,4 +16,4 @@ pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };
 pub(crate) use samples::with_causes;
-pub use samples::{Problem, Sample, SampleSet, SamplesError};
+pub use samples::{Content, Problem, Sample, SampleSet, Samples, SamplesError};

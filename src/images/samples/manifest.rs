@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Problem, Sample, SampleSet, SamplesError, look_at, not_a_file, reason_of, slashed};
+use super::{Problem, SampleSet, Samples, SamplesError, look_at, not_a_file, reason_of, slashed};
 
 /// Why a CSV manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -114,16 +114,17 @@ fn read_rows(bytes: &[u8]) -> Result<Vec<Row>, ManifestError> {
 fn collect(folder: &Path, rows: Vec<Row>, source: String) -> Result<SampleSet, ManifestError> {
     let n_rows = rows.len();
     let mut line_of_name: HashMap<String, u64> = HashMap::with_capacity(n_rows);
-    let mut found: Vec<(Sample, Option<String>)> = Vec::with_capacity(n_rows);
+    let mut found: Vec<(String, String, Option<String>)> = Vec::with_capacity(n_rows);
     let mut problems = Vec::new();
     for Row { line, path, label } in rows {
-        let (path, name) = resolve(folder, &path);
+        let (written, name) = resolve(folder, path);
         if let Some(&first) = line_of_name.get(&name) {
             return Err(ManifestError::Duplicate { name, first, second: line });
         }
         line_of_name.insert(name.clone(), line);
+        let path = folder.join(&written);
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => found.push((Sample { name, path, label: None }, label)),
+            Ok(metadata) if metadata.is_file() => found.push((name, written, label)),
             Ok(_) => problems.push(not_a_file(name)),
             Err(error) => {
                 let reason = format!("{} (line {line} of the manifest)", reason_of(&path, &error));
@@ -134,38 +135,37 @@ fn collect(folder: &Path, rows: Vec<Row>, source: String) -> Result<SampleSet, M
     if found.is_empty() {
         return Err(ManifestError::NoImages { rows: n_rows, first: problems.into_iter().next() });
     }
-    let class_names: Vec<String> =
-        found.iter().filter_map(|(_, label)| label.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut samples: Vec<Sample> = found
-        .into_iter()
-        .map(|(sample, label)| {
-            let label = label.and_then(|label| class_names.binary_search(&label).ok());
-            Sample { label, ..sample }
-        })
-        .collect();
-    samples.sort_by(|a, b| a.name.cmp(&b.name));
+    let class_names: BTreeSet<&String> = found.iter().filter_map(|(.., label)| label.as_ref()).collect();
+    let class_names: Vec<String> = class_names.into_iter().cloned().collect();
+    let mut samples = Samples::below(folder);
+    for (name, path, label) in &found {
+        let label = label.as_ref().and_then(|label| class_names.binary_search(label).ok());
+        samples.push_file(name, path, label);
+    }
+    samples.sort_from(0);
+    samples.shrink();
     problems.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(SampleSet { root: folder.to_owned(), samples, class_names, problems, source })
+    Ok(SampleSet { samples, class_names, problems, source })
 }
 
-/// Where the file is, and the name it gets.
-fn resolve(folder: &Path, written: &str) -> (PathBuf, String) {
-    let mut path = folder.join(written);
-    let mut shown = PathBuf::from(written);
-    if written.contains('\\') && !path.exists() {
+/// The path that the line names, relative to `folder` or absolute, and the name that the image gets.
+fn resolve(folder: &Path, written: String) -> (String, String) {
+    let written = if written.contains('\\') && !folder.join(&written).exists() {
         // Written on Windows, read elsewhere.
-        shown = PathBuf::from(written.replace('\\', "/"));
-        path = folder.join(&shown);
-    }
+        written.replace('\\', "/")
+    } else {
+        written
+    };
+    let shown = Path::new(&written);
     let relative = match shown.strip_prefix(folder) {
         Ok(relative) if shown.is_absolute() => relative.to_owned(),
         _ if shown.is_absolute() => {
             let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-            shown.strip_prefix(&folder).map(Path::to_owned).unwrap_or(shown)
+            shown.strip_prefix(&folder).unwrap_or(shown).to_owned()
         }
-        _ => shown,
+        _ => shown.to_owned(),
     };
     // The CSV is UTF-8, so its paths are as well; the fallback only spares an unreachable panic.
-    let name = slashed(&relative).unwrap_or_else(|| written.to_owned());
-    (path, name)
+    let name = slashed(&relative).unwrap_or_else(|| written.clone());
+    (written, name)
 }
