@@ -14,6 +14,8 @@
 //! - [`codes`]: the HDF5 file of codes.
 //! - [`head`]: the linear classifier that is trained on codes, and its file.
 //! - [`evaluate`]: folds, metrics and how they are reported.
+//! - [`explain`]: which parts of a picture a head's answer rests on.
+//! - [`neighbors`]: the nearest images by code, exactly, in one pass over a file.
 //! - [`fetch`]: downloading a file, completely or not at all.
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
@@ -23,8 +25,10 @@ pub mod cli;
 pub mod codes;
 pub mod demo;
 pub mod evaluate;
+pub mod explain;
 pub mod extract;
 pub mod fetch;
 pub mod files;
 pub mod head;
 pub mod images;
+pub mod neighbors;

@@ -149,6 +149,22 @@ impl Catalogue {
 /// The name that finds the input of the last dense layer in any graph.
 pub const PENULTIMATE: &str = "penultimate";
 
+/// The map that `layer` averages, where it is the network's own average pooling: found by topology, so it is a
+/// candidate; whether the average is global is seen in the shapes.
+pub fn pooled_map(graph: &Graph, layer: &Layer) -> Option<Layer> {
+    let topology = Topology::of(graph);
+    let pool = &topology.ops[topology.op_of(&layer.tensor)?];
+    let &[source] = &pool.inputs[..] else { return None };
+    let map = &topology.ops[source];
+    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool).then(|| Layer {
+        name: map.tensor.clone(),
+        aliases: Vec::new(),
+        tensor: map.tensor.clone(),
+        what: "what is pooled".to_owned(),
+        channels_last: map.channels_last,
+    })
+}
+
 /// Every activation that hangs on the image, under its ONNX name.
 fn activations(graph: &Graph, topology: &Topology) -> Vec<Layer> {
     let mut layers = Vec::new();

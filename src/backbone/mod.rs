@@ -20,7 +20,7 @@ pub mod zoo;
 pub use device::{Device, DeviceError, Precision};
 pub use graph::{Graph, GraphError};
 pub use layer::Layer;
-pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE};
+pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
 pub use pool::Pooling;
 pub use session::{Backbone, BackboneError, SessionSettings, Tap};

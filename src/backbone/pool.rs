@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The exponent of generalised-mean pooling, as Radenović et al. start from it.
-const GEM_EXPONENT: f64 = 3.0;
+pub(crate) const GEM_EXPONENT: f64 = 3.0;
 
 /// What generalised-mean pooling takes for the least activation, so that the root has a slope everywhere.
-const GEM_LEAST: f32 = 1e-6;
+pub(crate) const GEM_LEAST: f32 = 1e-6;
 
 /// The largest grid that is taken for meant.
 const MAX_GRID: usize = 64;
@@ -111,7 +111,12 @@ impl Pooling {
                 for map in maps {
                     for row in 0..k {
                         for column in 0..k {
-                            out.push(cell(map, width, range(row, k, height), range(column, k, width)));
+                            out.push(cell(
+                                map,
+                                width,
+                                cell_range(row, k, height),
+                                cell_range(column, k, width),
+                            ));
                         }
                     }
                 }
@@ -121,7 +126,7 @@ impl Pooling {
 }
 
 /// Where the cell `index` of `k` begins and ends along a side of `length`.
-fn range(index: usize, k: usize, length: usize) -> std::ops::Range<usize> {
+pub(crate) fn cell_range(index: usize, k: usize, length: usize) -> std::ops::Range<usize> {
     index * length / k..((index + 1) * length).div_ceil(k)
 }
 

@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode};
+use hdf5_metno::{Dataset, Dataspace, Datatype, File, FileBuilder, H5Type, MinorErrorCode};
+use hdf5_metno_sys::h5d::H5Dread;
+use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray::Array2;
-use ndarray17::s;
 
 use super::schema::{self, Header, LayerSpec, Skipped, column_length, open_dataset, read_number};
 use super::strings::{is_type, read_sha256, read_strings};
@@ -153,11 +154,7 @@ impl CodesFile {
             return Ok(());
         }
         let (object, dataset) = self.dataset(index);
-        let values = dataset
-            .read_slice_2d::<f32, _>(s![range, ..])
-            .map_err(CodesError::damaged(&self.path, object.as_str()))?;
-        out.iter_mut().zip(&values).for_each(|(to, from)| *to = *from);
-        Ok(())
+        read_into(dataset, range, out).map_err(CodesError::damaged(&self.path, object.as_str()))
     }
 
     /// The first value of a layer that is not a number or infinite, with the image it belongs to.
@@ -265,6 +262,26 @@ pub(super) fn without_hdf5_locks() -> FileBuilder {
     let mut builder = FileBuilder::new();
     builder.with_fapl(|access| access.file_locking(false));
     builder
+}
+
+/// Reads the rows `range` of a two-dimensional dataset straight into `out`, which has exactly their size. (The crate's
+/// own reading of a part allocates, and the pages of a fresh allocation cost as much as the reading itself.)
+fn read_into(dataset: &Dataset, range: Range<usize>, out: &mut [f32]) -> hdf5_metno::Result<()> {
+    let shape = [range.len(), out.len() / range.len()];
+    let selected = dataset.space()?.select((range, ..))?;
+    let memory = Dataspace::try_new(shape)?;
+    if selected.selection_size() != out.len() {
+        return Err("the dataset has another width".into());
+    }
+    let float32 = Datatype::from_type::<f32>()?;
+    let _library = hdf5_metno_sys::LOCK.lock();
+    // SAFETY: the library is locked, all ids are those of open objects, and `out` holds as many float32 values as are
+    // selected.
+    let status = unsafe {
+        let (to, ids) = (out.as_mut_ptr().cast(), (float32.id(), memory.id(), selected.id()));
+        H5Dread(dataset.id(), ids.0, ids.1, ids.2, H5P_DEFAULT, to)
+    };
+    if status < 0 { Err(hdf5_metno::Error::query()?) } else { Ok(()) }
 }
 
 fn read_count(file: &File, name: &str, path: &Path) -> Result<usize, CodesError> {

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::fields::Fields;
 
-use super::resample::{MAX_SIDE, resample};
+use super::resample::{MAX_SIDE, resample, window};
 
 mod choices;
 mod fields;
@@ -338,6 +338,12 @@ impl Preprocess {
             }
         }
         Ok(())
+    }
+
+    /// The part of an image of `width` x `height` pixels that the network sees: left, top, width and height, in the
+    /// image's own pixels.
+    pub fn window(&self, width: u32, height: u32) -> [f64; 4] {
+        window((width, height), self.size, self.resize)
     }
 
     /// What each of the 256 levels becomes, for each channel of the tensor.

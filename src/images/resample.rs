@@ -167,6 +167,15 @@ fn spans(source: (u32, u32), size: (u32, u32), resize: Resize) -> (Span, Span) {
     }
 }
 
+/// The part of an image of `source` (width, height) that stays after the crop: left, top, width and height in pixels of
+/// the source.
+pub(super) fn window(source: (u32, u32), size: (u32, u32), resize: Resize) -> [f64; 4] {
+    let (across, down) = spans(source, size, resize);
+    let extent = |span: Span| (span.offset as f64 * span.scale(), f64::from(span.length) * span.scale());
+    let ((left, width), (top, height)) = (extent(across), extent(down));
+    [left, top, width, height]
+}
+
 /// Resizes and crops to `size` (width, height); returns RGB rows.
 ///
 /// `image` has pixels and no side beyond [`MAX_SIDE`]; a shorter side is at least as long as either side of

@@ -1,0 +1,150 @@
+//! Class activation maps: the score of a linear head as a sum over the places of the map that its codes come from.
+//!
+//! B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: "Learning Deep Features for Discriminative Localization"
+//! (CVPR 2016), for the global average: a code is the mean of its channel, so the score `Σ v (mean A - m) + b` is the
+//! sum over places p of `Σ v (A_p - m) / P`, and `b` is left. Each code's own mean m is thus spread over the places that
+//! it is pooled from, so that 0 stands for the average training image. The other poolings split alike: a maximum belongs
+//! to the places that reach it, a grid's mean to its cell, a whole map's code to its own place. A generalised mean is
+//! homogeneous of degree 1, so by Euler's theorem it is the sum of its activations times its slopes, which are its parts.
+
+use ndarray::Array2;
+
+use crate::backbone::Pooling;
+use crate::backbone::pool::{GEM_EXPONENT, GEM_LEAST, cell_range};
+use crate::head::HeadModel;
+
+/// One class of a linear head in terms of an image's own codes: `score = Σ weights (codes - means) + bias`.
+pub(super) struct LinearTerms {
+    weights: Vec<f64>,
+    means: Vec<f64>,
+    pub(super) bias: f64,
+}
+
+impl LinearTerms {
+    pub(super) fn of(head: &HeadModel, class: usize) -> LinearTerms {
+        let scaler = &head.standardizer;
+        let row = head.weights.row(class);
+        let weights = row.iter().zip(scaler.scale()).zip(scaler.constant());
+        // The standardizer makes constant columns 0.
+        let weight = |((&weight, &scale), &constant): ((&f32, &f64), &bool)| {
+            if constant { 0.0 } else { f64::from(weight) / scale }
+        };
+        LinearTerms {
+            weights: weights.map(weight).collect(),
+            means: scaler.mean().to_vec(),
+            bias: head.bias[class],
+        }
+    }
+}
+
+/// What each place of the map, C x H x W, adds to the score: H x W. With the bias, their sum is the score.
+pub(super) fn contributions(
+    terms: &LinearTerms,
+    map: &[f32],
+    [channels, height, width]: [usize; 3],
+    pooling: Pooling,
+) -> Array2<f64> {
+    let places = height * width;
+    let mut total = vec![0.0; places];
+    for channel in 0..channels {
+        let map = &map[channel * places..][..places];
+        match pooling {
+            Pooling::None | Pooling::Flatten => {
+                for (place, (total, &value)) in total.iter_mut().zip(map).enumerate() {
+                    let (weight, mean) = terms.at(channel * places + place);
+                    *total += weight * (f64::from(value) - mean);
+                }
+            }
+            Pooling::Average => {
+                let (weight, mean) = terms.at(channel);
+                let share = weight / places as f64;
+                total
+                    .iter_mut()
+                    .zip(map)
+                    .for_each(|(total, &value)| *total += share * (f64::from(value) - mean));
+            }
+            Pooling::Max => {
+                let (weight, mean) = terms.at(channel);
+                let maximum = map.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let winners = map.iter().filter(|&&value| value == maximum).count();
+                let share = weight * (f64::from(maximum) - mean) / winners.max(1) as f64;
+                let places = total.iter_mut().zip(map).filter(|(_, value)| **value == maximum);
+                places.for_each(|(total, _)| *total += share);
+            }
+            Pooling::Gem => {
+                let (weight, mean) = terms.at(channel);
+                let powers = map.iter().map(|&value| f64::from(value.max(GEM_LEAST)).powf(GEM_EXPONENT));
+                let sum: f64 = powers.clone().sum();
+                let code = (sum / places as f64).powf(1.0 / GEM_EXPONENT);
+                let spread = mean / places as f64;
+                total.iter_mut().zip(powers).for_each(|(total, power)| {
+                    *total += weight * (code * power / sum - spread);
+                });
+            }
+            Pooling::Grid(k) => {
+                for (row, column) in (0..k * k).map(|cell| (cell / k, cell % k)) {
+                    let (rows, columns) = (cell_range(row, k, height), cell_range(column, k, width));
+                    let (weight, mean) = terms.at(channel * k * k + row * k + column);
+                    let share = weight / (rows.len() * columns.len()) as f64;
+                    for place in rows.flat_map(|y| columns.clone().map(move |x| y * width + x)) {
+                        total[place] += share * (f64::from(map[place]) - mean);
+                    }
+                }
+            }
+        }
+    }
+    Array2::from_shape_fn((height, width), |(row, column)| total[row * width + column])
+}
+
+impl LinearTerms {
+    fn at(&self, code: usize) -> (f64, f64) {
+        (self.weights[code], self.means[code])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(count: usize, step: f64) -> Vec<f64> {
+        (0..count).map(|index| (index as f64 * step).sin()).collect()
+    }
+
+    #[test]
+    fn with_any_pooling_the_places_and_the_bias_add_up_to_the_score() {
+        let shape = [6, 5, 4];
+        let map: Vec<f32> = wave(120, 0.7).into_iter().map(|x| (x as f32).max(0.0) * 3.0).collect();
+        for pooling in ["none", "flatten", "avg", "max", "gem", "2x2", "3x3", "4x4"] {
+            let pooling: Pooling = pooling.parse().unwrap();
+            let mut codes = Vec::new();
+            pooling.apply(&map, &shape, &mut codes);
+            let terms =
+                LinearTerms { weights: wave(codes.len(), 1.3), means: wave(codes.len(), 2.1), bias: 0.25 };
+            let score: f64 =
+                (0..codes.len()).map(|j| terms.weights[j] * (f64::from(codes[j]) - terms.means[j])).sum();
+            let found = contributions(&terms, &map, shape, pooling);
+            assert_eq!(found.dim(), (5, 4));
+            assert!(
+                (found.sum() - score).abs() < 1e-5 * (1.0 + score.abs()),
+                "{pooling}: {} {score}",
+                found.sum()
+            );
+        }
+    }
+
+    #[test]
+    fn a_maximum_belongs_to_the_places_that_reach_it() {
+        let terms = LinearTerms { weights: vec![2.0], means: vec![1.0], bias: 0.0 };
+        let map = [0.0, 4.0, 1.0, 4.0];
+        let found = contributions(&terms, &map, [1, 2, 2], Pooling::Max);
+        assert_eq!(found, ndarray::array![[0.0, 3.0], [0.0, 3.0]]);
+    }
+
+    #[test]
+    fn an_average_is_the_weighted_map_itself() {
+        let terms = LinearTerms { weights: vec![2.0, -1.0], means: vec![1.0, 0.0], bias: 0.0 };
+        let map = [0.0, 4.0, 1.0, 3.0, 1.0, 0.0, 0.0, 2.0];
+        let found = contributions(&terms, &map, [2, 2, 2], Pooling::Average);
+        assert_eq!(found, ndarray::array![[-0.75, 1.5], [0.0, 0.5]]);
+    }
+}

@@ -1,0 +1,286 @@
+//! Which parts of a picture a head's answer rests on, as a map over the picture.
+//!
+//! Where the codes are a map of activations, or were pooled from one, a linear head's score is a sum over the places of
+//! the map, and the terms of that sum are the explanation: exact, and free of any choice ([`ActivationMap`](Method)).
+//! Codes of dense layers have no place. Then patches of the picture are covered one after the other, and what the score
+//! falls by is the explanation ([`Occlusion`](Method)).
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! # use cnncodes::{backbone::*, explain::*, head::Head, images::*};
+//! # let (graph, layer): (Graph, Layer) = unimplemented!();
+//! # let preprocess: Preprocess = unimplemented!();
+//! let head = Head::load("models/pets.head.h5".as_ref())?;
+//! let photo = decode(&std::fs::read("cat.jpg")?, &DecodeOptions::default())?;
+//! let mut explainer = Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default())?;
+//! let look = explainer.look_at(&photo)?;
+//! let why = explainer.explain(&look, &[look.top()], &mut |_, _| {})?;
+//! let picture = overlay(&photo, preprocess.window(photo.width(), photo.height()), &why[0].map);
+//! # Ok(()) }
+//! ```
+
+mod cam;
+mod occlusion;
+mod overlay;
+
+use ndarray::{Array2, ArrayView2};
+
+pub use self::occlusion::OcclusionSettings;
+pub use self::overlay::{overlay, write_png};
+use crate::backbone::{Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map};
+use crate::head::{Head, HeadError, HeadModel, highest};
+use crate::images::{Preprocess, PreprocessError};
+
+/// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
+const SAME_MEAN: f32 = 1e-3;
+
+/// Why there is no explanation.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    #[error("the head's pooling {0:?} is not known; fit the head again")]
+    Pooling(String),
+}
+
+/// Where an explanation comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The terms of the score's sum over the places of the map.
+    ActivationMap,
+    /// What the score falls by where a patch is covered.
+    Occlusion,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Method::ActivationMap => "class activation map",
+            Method::Occlusion => "occlusion",
+        })
+    }
+}
+
+/// How to explain.
+#[derive(Debug, Clone, Default)]
+pub struct ExplainSettings {
+    /// What the network runs on.
+    pub session: SessionSettings,
+    /// Patches, where the codes have no place.
+    pub occlusion: OcclusionSettings,
+}
+
+/// Why a picture gets its score for one class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// Index of the class in the head.
+    pub class: usize,
+    /// The head's score of the class, before it is made a probability.
+    pub score: f64,
+    /// Where [`map`](Self::map) comes from.
+    pub method: Method,
+    /// What of the score belongs to no place; the map's sum and this are the score. None for occlusion, whose map is no
+    /// sum.
+    pub bias: Option<f64>,
+    /// A value for each place, rows x columns, over the part of the picture that the network sees. Positive: speaks for
+    /// the class. An activation map's zero is the average training image.
+    pub map: Array2<f64>,
+}
+
+/// What the network makes of one picture.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The network's input.
+    tensor: Vec<f32>,
+    /// The head's input.
+    codes: Vec<f32>,
+    /// A score for each class.
+    scores: Vec<f64>,
+    /// The activations that the codes are made of, C x H x W, and how they become codes.
+    map: Option<(Vec<f32>, [usize; 3], Pooling)>,
+}
+
+impl Look {
+    /// The codes of the picture, as the head takes them.
+    pub fn codes(&self) -> &[f32] {
+        &self.codes
+    }
+
+    /// The head's score for each class.
+    pub fn scores(&self) -> &[f64] {
+        &self.scores
+    }
+
+    /// The class of the highest score.
+    pub fn top(&self) -> usize {
+        highest(self.scores.iter().copied())
+    }
+}
+
+/// A head with its network, ready to explain.
+pub struct Explainer<'h> {
+    head: &'h HeadModel,
+    backbone: Backbone,
+    preprocess: Preprocess,
+    occlusion: OcclusionSettings,
+    /// How the head's codes are pooled from the tapped layer.
+    pooling: Pooling,
+    /// Shape of the map that the head's layer is the mean of, which is then the second tap.
+    pooled: Option<[usize; 3]>,
+}
+
+impl<'h> Explainer<'h> {
+    /// Opens `graph`, the network of `head`, at the head's `layer`, and at the map that enters it where the layer is the
+    /// network's global average pooling.
+    ///
+    /// # Errors
+    /// The network cannot be run, or the head's pooling is not known.
+    pub fn open(
+        graph: &Graph,
+        layer: &Layer,
+        head: &'h Head,
+        preprocess: &Preprocess,
+        settings: &ExplainSettings,
+    ) -> Result<Explainer<'h>, ExplainError> {
+        let recorded = &head.provenance.pooling;
+        let pooling: Pooling = recorded.parse().map_err(|_| ExplainError::Pooling(recorded.clone()))?;
+        let mut layers = vec![layer.clone()];
+        layers.extend(pooled_map(graph, layer));
+        let backbone = Backbone::open(graph, &layers, preprocess.size(), &settings.session)?;
+        let codes = &backbone.taps()[0].activations;
+        let pooled = backbone.taps().get(1).and_then(|tap| match (&codes[..], &tap.activations[..]) {
+            (&[codes], &[channels, height, width]) if codes == channels => Some([channels, height, width]),
+            _ => None,
+        });
+        Ok(Explainer {
+            head: &head.model,
+            pooling: pooling.on(codes),
+            pooled,
+            backbone,
+            preprocess: preprocess.clone(),
+            occlusion: settings.occlusion,
+        })
+    }
+
+    /// The network, for what it says about itself.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+
+    /// Looks at a decoded picture.
+    ///
+    /// # Errors
+    /// As [`Self::look`], or the picture cannot be resized.
+    pub fn look_at(&mut self, picture: &image::RgbImage) -> Result<Look, ExplainError> {
+        let mut tensor = vec![0.0; self.backbone.image_len()];
+        self.preprocess.apply(picture, self.backbone.layout(), &mut tensor)?;
+        self.look(tensor)
+    }
+
+    /// Looks at a preprocessed picture, one input of the network.
+    ///
+    /// # Errors
+    /// The network fails, or the head does not fit its codes.
+    pub fn look(&mut self, tensor: Vec<f32>) -> Result<Look, ExplainError> {
+        let mut taps = vec![Vec::new(); self.backbone.taps().len()];
+        self.backbone.run(&tensor, |tap, values| taps[tap] = values.to_vec())?;
+        let shape = &self.backbone.taps()[0].activations;
+        let mut codes = Vec::new();
+        self.pooling.apply(&taps[0], shape, &mut codes);
+        let scores = self.head.scores(row(&codes)?)?.row(0).to_vec();
+        let map = match (&shape[..], self.pooled) {
+            (&[channels, height, width], _) => {
+                Some((taps.swap_remove(0), [channels, height, width], self.pooling))
+            }
+            (_, Some(shape)) => {
+                let map = taps.swap_remove(1);
+                is_mean(&map, &shape, &codes).then_some((map, shape, Pooling::Average))
+            }
+            _ => None,
+        };
+        Ok(Look { tensor, codes, scores, map })
+    }
+
+    /// Explains the scores of `classes` for the picture. `progress` is told how many of how many covered pictures have
+    /// been run.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    ///
+    /// # Panics
+    /// The head has no such class.
+    pub fn explain(
+        &mut self,
+        look: &Look,
+        classes: &[usize],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Explanation>, ExplainError> {
+        if let Some((map, shape, pooling)) = &look.map {
+            let explained = classes.iter().map(|&class| {
+                let terms = cam::LinearTerms::of(self.head, class);
+                Explanation {
+                    class,
+                    score: look.scores[class],
+                    method: Method::ActivationMap,
+                    bias: Some(terms.bias),
+                    map: cam::contributions(&terms, map, *shape, *pooling),
+                }
+            });
+            return Ok(explained.collect());
+        }
+        let (head, pooling, backbone) = (self.head, self.pooling, &mut self.backbone);
+        let (width, height) = self.preprocess.size();
+        let covered = occlusion::Covered {
+            tensor: &look.tensor,
+            layout: backbone.layout(),
+            size: (width as usize, height as usize),
+            settings: self.occlusion,
+        };
+        let shape = backbone.taps()[0].activations.clone();
+        let mut score = |pictures: &[f32], count: usize| -> Result<Array2<f64>, ExplainError> {
+            let mut codes = Vec::new();
+            backbone.run(pictures, |tap, values| {
+                if tap == 0 {
+                    pooling.apply(values, &shape, &mut codes);
+                }
+            })?;
+            Ok(head.scores(rows(&codes, count)?)?)
+        };
+        let drops = covered.drops(&look.scores, classes, &mut score, progress)?;
+        let explained = classes.iter().zip(drops).map(|(&class, map)| Explanation {
+            class,
+            score: look.scores[class],
+            method: Method::Occlusion,
+            bias: None,
+            map,
+        });
+        Ok(explained.collect())
+    }
+}
+
+fn row(codes: &[f32]) -> Result<ArrayView2<'_, f32>, HeadError> {
+    rows(codes, 1)
+}
+
+fn rows(codes: &[f32], count: usize) -> Result<ArrayView2<'_, f32>, HeadError> {
+    let columns = codes.len() / count.max(1);
+    ArrayView2::from_shape((count, columns), codes).map_err(|_| HeadError::Mismatch {
+        what: "codes of an image",
+        expected: columns * count,
+        found: codes.len(),
+    })
+}
+
+/// Whether `codes` are the means of the maps of `shape`: the pooling that topology found may have covered a part only.
+fn is_mean(map: &[f32], shape: &[usize], codes: &[f32]) -> bool {
+    let mut means = Vec::new();
+    Pooling::Average.apply(map, shape, &mut means);
+    let largest = codes.iter().fold(0.0f32, |largest, code| largest.max(code.abs()));
+    means.len() == codes.len()
+        && means.iter().zip(codes).all(|(mean, code)| (mean - code).abs() <= SAME_MEAN * largest)
+}
