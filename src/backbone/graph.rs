@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -133,6 +133,16 @@ impl Graph {
                 weights: weights.clone(),
                 source,
             };
+            // ONNX wants the files beside the graph; a graph from elsewhere must not have others read, or devices that
+            // never end.
+            let below = weights.strip_prefix(folder_of(path)).unwrap_or(&weights);
+            if !below.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+                let why = "it is outside of the graph's folder, which ONNX does not allow";
+                return Err(external(std::io::Error::other(why)));
+            }
+            if !std::fs::metadata(&weights).map_err(external)?.is_file() {
+                return Err(external(std::io::Error::other("it is not a regular file")));
+            }
             let mut file = File::open(&weights).map_err(external)?;
             std::io::copy(&mut file, &mut hasher).map_err(external)?;
         }

@@ -28,11 +28,16 @@ Examples:
   cnncodes classify image.jpg                    with the only head in models/
   cnncodes classify photos/ --format csv --top 1 > answers.csv
   cnncodes classify photos/ --coverage 0.95
+  find photos -newer last-run -name '*.jpg' | cnncodes classify -
   cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json")]
 pub struct Args {
-    /// Images, or folders of images
+    /// Images, folders of images, tar shards, HDF5 arrays (FILE.h5:/DATASET), or - for a list of images on standard
+    /// input
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
+    /// Paths on standard input end with a NUL, as `find -print0` has them, not with a line
+    #[arg(short = '0', long)]
+    null: bool,
     /// The head; may be left out where the models folder holds only one
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -95,7 +100,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         );
     }
     apply::recipe(&head, &head_path)?;
-    let samples = SampleSet::from_paths(&args.images);
+    let samples = SampleSet::from_paths(&args.images, args.null)?;
     if samples.samples.is_empty() && samples.problems.is_empty() {
         bail!("there is no image to classify in what was named");
     }

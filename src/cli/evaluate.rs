@@ -9,18 +9,20 @@ use ndarray::{Array2, Axis, concatenate};
 
 use super::apply::{self, BATCH, Eye};
 use super::compute::ComputeArgs;
+use super::inputs::InputArgs;
 use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::{Assessment, Judged, Note};
 use crate::head::Head;
-use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample, SampleSet};
+use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample};
 
 /// Measure a head on images whose classes are known
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IMAGES is a folder with one folder a class, or a CSV file with the columns path,label; FEATURES is a file of codes from \
+IMAGES is a folder with one folder a class, a CSV file with the columns path,label (- for standard input), tar shards or \
+an HDF5 array FILE.h5:/DATASET, all as `cnncodes extract` takes them; FEATURES is a file of codes from \
 `cnncodes extract`, made with the head's network, layer and preprocessing. Use images that the head was not fitted to: \
 those that it was fitted to are recognised by their bytes and told.
 
@@ -29,11 +31,14 @@ CSV has one line an image, text and JSON have the figures and the most confident
 Examples:
   cnncodes evaluate test-photos/                 with the only head in models/
   cnncodes evaluate test.csv --head models/pets.head.h5 --format json
+  cnncodes evaluate 'shards/test-*.tar' --classes names.txt
   cnncodes evaluate features/test-fc7.h5 --format csv > answers.csv")]
 pub struct Args {
     /// Images or codes with known classes
-    #[arg(value_name = "IMAGES|FEATURES")]
-    input: PathBuf,
+    #[arg(value_name = "IMAGES|FEATURES", required = true)]
+    input: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// The head; may be left out where the models folder holds only one
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -65,11 +70,11 @@ struct Labelled {
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
-    let is_codes = args.input.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5"));
-    let labelled = if is_codes {
-        from_codes(&args.input, &head, &head_path)?
-    } else {
-        from_images(args, &head, &head_path, models)?
+    let labelled = match &args.input[..] {
+        [codes] if codes.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) => {
+            from_codes(codes, &head, &head_path)?
+        }
+        _ => from_images(args, &head, &head_path, models)?,
     };
     let probabilities = head.probabilities(labelled.codes.view())?;
     let model = &head.model;
@@ -113,7 +118,7 @@ fn of_the_heads_classes(
     labels: &[Option<usize>],
     class_names: &[String],
     head: &Head,
-    input: &Path,
+    input: &str,
 ) -> anyhow::Result<(Vec<usize>, Vec<usize>, Vec<Note>)> {
     let known = &head.model.class_names;
     let position = |name: &String| known.iter().position(|class| class == name);
@@ -132,10 +137,9 @@ fn of_the_heads_classes(
     }
     ensure!(
         !rows.is_empty(),
-        "no image of {} belongs to a class of the head ({}); expected {}/CLASS/*.jpg or a CSV file with the columns path,label",
-        input.display(),
-        known.join(", "),
-        input.display()
+        "no image of {} belongs to a class of the head ({}); expected a folder with CLASS/*.jpg or a CSV file with the columns path,label",
+        input,
+        known.join(", ")
     );
     let mut notes = Vec::new();
     if unlabelled > 0 {
@@ -171,7 +175,8 @@ fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labe
     let layer = file.layer(Some(&wanted.layer))?;
     ensure!(layer.pooling == wanted.pooling, differs("the pooling", &layer.pooling, &wanted.pooling));
     let labels: Vec<Option<usize>> = file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();
-    let (rows, labels, notes) = of_the_heads_classes(&labels, file.class_names(), head, path)?;
+    let (rows, labels, notes) =
+        of_the_heads_classes(&labels, file.class_names(), head, &path.display().to_string())?;
     let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
     Ok(Labelled {
         names: text(file.image_names()),
@@ -189,9 +194,9 @@ fn from_images(
     head_path: &Path,
     models: &ModelsFolder,
 ) -> anyhow::Result<Labelled> {
-    let set = SampleSet::open(&args.input)?;
+    let set = args.inputs.open(&args.input)?;
     let labels: Vec<Option<usize>> = set.samples.iter().map(|sample| sample.label).collect();
-    let (rows, labels, notes) = of_the_heads_classes(&labels, &set.class_names, head, &args.input)?;
+    let (rows, labels, notes) = of_the_heads_classes(&labels, &set.class_names, head, &set.source)?;
     let samples: Vec<Sample<'_>> = rows.iter().map(|&row| set.samples.get(row)).collect();
     let mut eye = Eye::open(head, head_path, models, &args.compute, args.max_pixels)?;
     let bar = show::progress_bar("looking");
@@ -219,7 +224,7 @@ fn from_images(
     bar.finish_and_clear();
     if batches.is_empty() {
         show::problems(&found.problems, 20);
-        bail!("not one image of {} could be read", args.input.display());
+        bail!("not one image of {} could be read", set.source);
     }
     let views: Vec<_> = batches.iter().map(Array2::view).collect();
     found.codes = concatenate(Axis(0), &views)?;

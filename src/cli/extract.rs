@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::compute::{ComputeArgs, warn_of_fallback};
+use super::inputs::InputArgs;
 use super::{Status, show};
 use crate::backbone::{
     Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, Precision, Tap,
@@ -16,9 +17,19 @@ use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, PreprocessOve
 /// Write the activations of a layer ("CNN codes") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IMAGES is a folder with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), a folder of images without \
-classes, or a CSV file with the columns path,label. JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, \
-whatever their extension says.
+IMAGES is one of these:
+  a folder        with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), or of images without classes
+  a CSV file      with the columns path,label
+  -               a list on standard input: one path a line, or the lines of such a CSV file
+  tar shards      *.tar in the form of WebDataset: KEY.jpg with KEY.cls (a class's name or number) or KEY.json (with \
+label, cls or class); several, a folder of them, or a pattern such as 'train-{000..010}.tar'. classes.txt beside them, \
+or --classes, names the numbers
+  an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x height \
+x width; --labels names the dataset of its labels
+
+JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, whatever their extension says. The rows of the output are \
+sorted by the images' names, so all names are listed before the first image is read; in memory an image takes 40 \
+bytes and its name.
 
 An image that cannot be read is listed, recorded in the file and skipped (exit status 1). A run that was \
 interrupted goes on where it was when the same command is given again.
@@ -28,11 +39,16 @@ Examples:
   cnncodes extract --layer fc7
   cnncodes extract photos/ --model vgg16 --layer pool5 -o features/photos-pool5.h5
   cnncodes extract --layer pool3,pool4,fc7 --pool avg
-  cnncodes extract photos.csv --layer fc6")]
+  cnncodes extract photos.csv --layer fc6
+  find photos -name '*.jpg' -print0 | cnncodes extract -0 -
+  cnncodes extract 'shards/train-{000..010}.tar'
+  cnncodes extract cifar10.h5:/x_train --labels y_train --classes names.txt")]
 pub struct Args {
-    /// The images: a folder, or a CSV file with the columns path,label
+    /// The images: a folder, a CSV file, - for a list on standard input, tar shards, or FILE.h5:/DATASET
     #[arg(value_name = "IMAGES", default_value = "data")]
-    images: PathBuf,
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// The model, by its name in models/; may be left out where there is only one
     #[arg(short, long, value_name = "NAME")]
     model: Option<String>,
@@ -69,7 +85,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let mut samples = SampleSet::open(&args.images)?;
+    let mut samples = args.inputs.open(&args.images)?;
     if args.no_labels {
         samples.class_names.clear();
         samples.samples.forget_labels();

@@ -13,6 +13,7 @@ mod enlist;
 mod evaluate;
 mod extract;
 mod fit_head;
+mod inputs;
 mod labelled;
 mod layers;
 mod models;

@@ -2,10 +2,12 @@
 //!
 //! This room owns the file's layout ([`schema`]), its writing ([`CodesWriter`]: one process, one sibling
 //! partial file, resumed after a crash) and its reading ([`CodesFile`]: nothing in the file is trusted).
+//! It reads arrays of images from other programs' HDF5 files as well ([`ImageArray`]), since
 //! HDF5 types and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
 mod error;
+mod image_array;
 mod journal;
 mod lock;
 mod objects;
@@ -18,6 +20,7 @@ mod testing;
 mod writer;
 
 pub use error::CodesError;
+pub use image_array::{ArrayError, ArrayLabels, ImageArray};
 pub use reader::{CodesFile, NonFinite};
 pub use schema::{Header, LayerSpec, Row, Skipped, escape_layer_name};
 pub use writer::{CodesWriter, Done, NotResumed, Start, WriteOptions};

@@ -164,10 +164,15 @@ pub(crate) fn read_image(
 ) -> Result<String, Problem> {
     let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
     let content = sample.read().map_err(|error| problem(&error))?;
+    let decoded;
     let image = match &content {
-        Content::Encoded(bytes) => decode(bytes, options).map_err(|error| problem(&error))?,
+        Content::Pixels { image, .. } => image,
+        Content::Encoded(bytes) => {
+            decoded = decode(bytes, options).map_err(|error| problem(&error))?;
+            &decoded
+        }
     };
-    preprocess.apply(&image, layout, slot).map_err(|error| problem(&error))?;
+    preprocess.apply(image, layout, slot).map_err(|error| problem(&error))?;
     Ok(sha256(content.bytes()))
 }
 

@@ -1,7 +1,7 @@
 //! Which pictures there are, and their pixels as a network wants them.
 //!
-//! [`samples`] lists the inputs (a folder, a CSV manifest, or paths on the command line) and gives each a stable
-//! name and a label; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
+//! [`samples`] lists the inputs (a folder, a CSV manifest, a list of paths, tar shards, an HDF5 array) and gives each a
+//! stable name and a label; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
 //! the network's input tensor. All three follow one rule: a bad input is a [`Problem`] with a name and a reason,
 //! never a silent substitute and never the end of the run.
 
@@ -16,4 +16,4 @@ pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };
 pub(crate) use samples::with_causes;
-pub use samples::{Content, Problem, Sample, SampleSet, Samples, SamplesError};
+pub use samples::{Content, Problem, Sample, SampleSet, Samples, SamplesError, SourceOptions};

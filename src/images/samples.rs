@@ -10,14 +10,22 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod classes;
 mod list;
 mod manifest;
+mod shards;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+use crate::codes::ArrayError;
+pub use classes::ClassesError;
 pub use list::{Content, Sample, Samples};
 pub use manifest::ManifestError;
+#[doc(hidden)]
+pub use shards::count_images;
+pub use sources::{STDIN, SourceOptions};
 use walk::{has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 
 /// File extensions that a folder walk takes for images, in lower case.
@@ -56,16 +64,19 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
 }
 
 /// The images of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SampleSet {
     /// Sorted by name, bytewise ([`SampleSet::from_paths`] keeps the order of its arguments instead).
     pub samples: Samples,
-    /// Sorted bytewise; every class has at least one sample.
+    /// Every class has at least one sample. Sorted bytewise, or in the order of their numbers where the data have
+    /// numbers for classes.
     pub class_names: Vec<String>,
     /// What could not become a sample.
     pub problems: Vec<Problem>,
     /// What the user named, for provenance.
     pub source: String,
+    /// What the user ought to know of the set as a whole.
+    pub notes: Vec<String>,
 }
 
 /// Why there is no list of images at all.
@@ -100,6 +111,56 @@ pub enum SamplesError {
         /// What was found there and could not be used.
         problems: Vec<Problem>,
     },
+    /// Several inputs that are not all shards.
+    #[error("{} is no tar shard; several inputs are taken where all are .tar shards; for several folders name the one that holds them, or give a list of paths on standard input with -", other.display())]
+    Several {
+        /// The first that is none.
+        other: PathBuf,
+    },
+    /// An option without use for what was named.
+    #[error("{option} goes with {kind} only; leave it out")]
+    OptionOfOtherKind {
+        /// The option.
+        option: &'static str,
+        /// What it goes with.
+        kind: &'static str,
+    },
+    /// A pattern that is none.
+    #[error("{pattern} is not a pattern of file names")]
+    Pattern {
+        /// As written.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: glob::PatternError,
+    },
+    /// A pattern without a file.
+    #[error("no file matches {pattern}; check the folder and the number of digits")]
+    NoMatch {
+        /// As written.
+        pattern: String,
+    },
+    /// Shards without one usable image.
+    #[error(
+        "no images in {}{}; expected tar shards with KEY.jpg and KEY.cls or KEY.json",
+        shown(shards),
+        first_problem(problems)
+    )]
+    EmptyShards {
+        /// The shards.
+        shards: Vec<PathBuf>,
+        /// What was found there and could not be used.
+        problems: Vec<Problem>,
+    },
+    /// The list of class names cannot be used.
+    #[error(transparent)]
+    Classes(#[from] ClassesError),
+    /// The HDF5 array cannot be used.
+    #[error(transparent)]
+    Array(#[from] ArrayError),
+    /// The list on standard input cannot be used.
+    #[error("cannot use the list on standard input")]
+    List(#[source] ManifestError),
     /// The CSV manifest cannot be used.
     #[error("cannot use the manifest {}", path.display())]
     Manifest {
@@ -119,21 +180,15 @@ fn first_problem(problems: &[Problem]) -> String {
     }
 }
 
-impl SampleSet {
-    /// Lists a folder or reads a CSV manifest, by what `path` is.
-    ///
-    /// # Errors
-    /// As [`SampleSet::from_folder`] and [`SampleSet::from_manifest`].
-    pub fn open(path: &Path) -> Result<Self, SamplesError> {
-        if look_at(path)?.is_dir() {
-            return Self::from_folder(path);
-        }
-        if has_image_extension(path) {
-            return Err(SamplesError::NotADirectory { path: path.to_owned() });
-        }
-        Self::from_manifest(path)
+fn shown(shards: &[PathBuf]) -> String {
+    match shards {
+        [only] => only.display().to_string(),
+        [first, .., last] => format!("{} … {} ({} shards)", first.display(), last.display(), shards.len()),
+        [] => "no shard".to_owned(),
     }
+}
 
+impl SampleSet {
     /// Every image below `root`, links followed.
     ///
     /// The label is the first folder below `root`; an image directly in `root` has none. Hidden files and folders
@@ -160,21 +215,35 @@ impl SampleSet {
             samples.iter().filter_map(|sample| class_of(sample.name)).collect();
         let class_names: Vec<String> = class_names.into_iter().collect();
         samples.label_by_name(|name| class_names.binary_search(&class_of(name)?).ok());
-        Ok(Self { samples, class_names, problems, source: root.display().to_string() })
+        let source = root.display().to_string();
+        Ok(Self { samples, class_names, problems, source, notes: Vec::new() })
     }
 
-    /// The images named one by one, without labels: each argument a file (of any extension) or a folder to walk.
+    /// The images named one by one, without labels: each argument a file (of any extension), a folder to walk, a tar
+    /// shard, an HDF5 array as `FILE.h5:/DATASET`, or "-" for a list of images on standard input.
     ///
-    /// The order is that of the arguments, and sorted by name inside each folder. A name is the argument as
-    /// written, '/'-separated. What is missing, or a folder without images, is a problem.
-    pub fn from_paths(paths: &[PathBuf]) -> Self {
+    /// The order is that of the arguments, and sorted by name inside each folder, shard or list. A name is the argument
+    /// as written, '/'-separated. What is missing, or a folder without images, is a problem.
+    ///
+    /// # Errors
+    /// The list on standard input, a shard or an array cannot be used at all.
+    pub fn from_paths(paths: &[PathBuf], null: bool) -> Result<Self, SamplesError> {
         let mut samples = Samples::below(Path::new("."));
         let mut problems = Vec::new();
         for path in paths {
+            if path == Path::new(STDIN) {
+                let listed = Self::from_list(&sources::read_stdin()?, null)?;
+                listed.samples.iter().for_each(|sample| samples.push_file(sample.name, sample.name, None));
+                problems.extend(listed.problems);
+                continue;
+            }
             let (Some(name), Some(written)) = (slashed(path), path.to_str()) else {
                 problems.push(not_utf8(path));
                 continue;
             };
+            if sources::add_container(&mut samples, &mut problems, path)? {
+                continue;
+            }
             match fs::metadata(path) {
                 Err(error) => problems.push(Problem { reason: reason_of(path, &error), name }),
                 Ok(metadata) if metadata.is_dir() => add_folder(&mut samples, &mut problems, &name, written),
@@ -182,8 +251,9 @@ impl SampleSet {
                 Ok(_) => problems.push(not_a_file(name)),
             }
         }
+        samples.shrink();
         let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
-        Self { samples, class_names: Vec::new(), problems, source }
+        Ok(Self { samples, class_names: Vec::new(), problems, source, notes: Vec::new() })
     }
 }
 

@@ -4,15 +4,23 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The samples of a set. One takes 40 bytes and the length of its name, and where its path is not simply its name
-/// below the set's root, the length of that path.
-#[derive(Clone, PartialEq, Eq)]
+use image::RgbImage;
+
+use super::shards::Shard;
+use crate::codes::ImageArray;
+
+/// The samples of a set. One takes 40 bytes and the length of its name, and where it is a file whose path is not
+/// simply its name below the set's root, the length of that path.
+#[derive(Clone)]
 pub struct Samples {
     root: PathBuf,
     /// Names, and the paths that differ from them, one after another.
     text: String,
     entries: Vec<Entry>,
+    shards: Vec<Shard>,
+    arrays: Vec<Arc<ImageArray>>,
 }
 
 /// One image.
@@ -27,13 +35,13 @@ pub struct Sample<'a> {
 }
 
 /// A stretch of [`Samples::text`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Text {
     start: usize,
     len: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Entry {
     name_start: usize,
     name_len: u32,
@@ -48,12 +56,16 @@ const _: () = assert!(size_of::<Entry>() <= 40);
 const NO_LABEL: u32 = u32::MAX;
 
 /// Where an image is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// In the file that has the sample's name, below the root.
     Named,
     /// In the file at this path, which is relative to the root or absolute.
     At(Text),
+    /// In a tar shard, so many bytes from its beginning.
+    Member { shard: u32, offset: u64, size: u32 },
+    /// A row of an array.
+    Row { array: u32, row: u64 },
 }
 
 /// What a sample holds.
@@ -61,6 +73,13 @@ enum Place {
 pub enum Content {
     /// The bytes of an image file.
     Encoded(Vec<u8>),
+    /// A row of an array.
+    Pixels {
+        /// The row's bytes as they are stored.
+        stored: Vec<u8>,
+        /// The same as 8-bit RGB.
+        image: RgbImage,
+    },
 }
 
 impl Content {
@@ -68,6 +87,7 @@ impl Content {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Content::Encoded(bytes) => bytes,
+            Content::Pixels { stored, .. } => stored,
         }
     }
 }
@@ -75,7 +95,13 @@ impl Content {
 impl Samples {
     /// No samples yet; paths will be relative to `root`.
     pub(super) fn below(root: &Path) -> Self {
-        Self { root: root.to_owned(), text: String::new(), entries: Vec::new() }
+        Self {
+            root: root.to_owned(),
+            text: String::new(),
+            entries: Vec::new(),
+            shards: Vec::new(),
+            arrays: Vec::new(),
+        }
     }
 
     /// What paths are relative to: the folder, the manifest's folder, or "." for paths given one by one.
@@ -126,10 +152,63 @@ impl Samples {
         self.push(name_text, label, place);
     }
 
-    /// Sorts the samples from `start` on by name, bytewise.
+    /// Makes a tar shard known; gives its number.
+    pub(super) fn add_shard(&mut self, shard: Shard) -> u32 {
+        self.shards.push(shard);
+        stored(Some(self.shards.len() - 1))
+    }
+
+    /// Adds the member of a shard that begins at `offset`.
+    pub(super) fn push_member(
+        &mut self,
+        name: &str,
+        shard: u32,
+        offset: u64,
+        size: u32,
+        label: Option<usize>,
+    ) {
+        let name = self.add_text(name);
+        self.push(name, label, Place::Member { shard, offset, size });
+    }
+
+    /// Adds all rows of an array, named by `name` and labelled by `label`.
+    pub(super) fn push_rows(
+        &mut self,
+        array: &Arc<ImageArray>,
+        name: impl Fn(usize) -> String,
+        label: impl Fn(usize) -> Option<usize>,
+    ) {
+        let rows = array.rows();
+        self.arrays.push(Arc::clone(array));
+        let array = stored(Some(self.arrays.len() - 1));
+        for row in 0..rows {
+            let name = self.add_text(&name(row));
+            self.push(name, label(row), Place::Row { array, row: row as u64 });
+        }
+    }
+
+    /// Sorts the samples from `start` on by name, bytewise; those of one name by their place.
     pub(super) fn sort_from(&mut self, start: usize) {
         let text = &self.text;
-        self.entries[start..].sort_unstable_by(|a, b| a.name(text).cmp(b.name(text)));
+        self.entries[start..]
+            .sort_unstable_by(|a, b| a.name(text).cmp(b.name(text)).then_with(|| a.place.cmp(&b.place)));
+    }
+
+    /// Keeps the samples from `start` on that `keep` says so of; it sees each with the one that was kept before it.
+    pub(super) fn retain_from(
+        &mut self,
+        start: usize,
+        mut keep: impl FnMut(Option<Sample<'_>>, Sample<'_>) -> bool,
+    ) {
+        let mut kept = start;
+        for index in start..self.len() {
+            let before = (kept > start).then(|| self.get(kept - 1));
+            if keep(before, self.get(index)) {
+                self.entries.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.entries.truncate(kept);
     }
 
     /// Gives back the memory that further samples would have used.
@@ -142,6 +221,20 @@ impl Samples {
     pub(super) fn label_by_name(&mut self, label_of: impl Fn(&str) -> Option<usize>) {
         for entry in &mut self.entries {
             entry.label = stored(label_of(entry.name(&self.text)));
+        }
+    }
+
+    /// Labels the samples from `start` on.
+    pub(super) fn label_from(&mut self, start: usize, labels: &[Option<usize>]) {
+        for (entry, &label) in self.entries[start..].iter_mut().zip(labels) {
+            entry.label = stored(label);
+        }
+    }
+
+    /// Gives labels other numbers.
+    pub(super) fn renumber_labels(&mut self, new: impl Fn(usize) -> Option<usize>) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.label != NO_LABEL) {
+            entry.label = stored(new(entry.label as usize));
         }
     }
 
@@ -173,22 +266,33 @@ fn stored(label: Option<usize>) -> u32 {
 }
 
 impl Sample<'_> {
-    /// The file that holds the image.
+    /// The file that holds the image: an image file, a tar shard or an HDF5 file.
     pub fn file(&self) -> PathBuf {
         let path = match self.place {
             Place::Named => self.name,
             Place::At(path) => self.list.text(path),
+            Place::Member { shard, .. } => return self.list.shards[shard as usize].path().to_owned(),
+            Place::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
         };
         if self.list.root == Path::new(".") { PathBuf::from(path) } else { self.list.root.join(path) }
     }
 
-    /// Reads the image as it is stored.
+    /// Reads the image as it is stored. Members of shards and rows of arrays are read by themselves, at random.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or a shard is not what it was when it was listed.
     pub fn read(&self) -> io::Result<Content> {
         match self.place {
             Place::Named | Place::At(_) => fs::read(self.file()).map(Content::Encoded),
+            Place::Member { shard, offset, size } => {
+                self.list.shards[shard as usize].read(offset, size).map(Content::Encoded)
+            }
+            Place::Row { array, row } => {
+                // A row's number is below the array's length, which is a usize.
+                let (stored, image) =
+                    self.list.arrays[array as usize].read(row as usize).map_err(io::Error::other)?;
+                Ok(Content::Pixels { stored, image })
+            }
         }
     }
 }

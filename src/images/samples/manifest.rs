@@ -1,11 +1,14 @@
-//! The CSV manifest: `path,label`, for photos that are not laid out one folder a class.
+//! Lists of images: the CSV manifest `path,label`, for photos that are not laid out one folder a class, and the list of
+//! paths on standard input.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Problem, SampleSet, Samples, SamplesError, look_at, not_a_file, reason_of, slashed};
+use super::{
+    Problem, STDIN, SampleSet, Samples, SamplesError, look_at, not_a_file, not_utf8, reason_of, slashed,
+};
 
 /// Why a CSV manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,22 +48,34 @@ pub enum ManifestError {
         /// 1-based line where it came again.
         second: u64,
     },
-    /// Not one image of the manifest can be found.
-    #[error("not one of its {rows} images can be found{}; paths are relative to the folder of the manifest", .first.as_ref().map(|first| format!(" (the first: {}: {})", first.name, first.reason)).unwrap_or_default())]
+    /// Not one image of the list can be found.
+    #[error("not one of its {rows} images can be found{}; paths are relative to {folder}", .first.as_ref().map(|first| format!(" (the first: {}: {})", first.name, first.reason)).unwrap_or_default())]
     NoImages {
-        /// Number of lines below the header.
+        /// Number of images listed.
         rows: usize,
+        /// What paths are relative to, in words.
+        folder: &'static str,
         /// What is wrong with the first.
         first: Option<Problem>,
     },
 }
 
-/// A line of the manifest.
+/// A line of the list.
 struct Row {
     line: u64,
     path: String,
     label: Option<String>,
 }
+
+/// What kind of list it is, in words.
+struct Kind {
+    name: &'static str,
+    /// What its paths are relative to.
+    folder: &'static str,
+}
+
+const MANIFEST: Kind = Kind { name: "manifest", folder: "the folder of the manifest" };
+const LIST: Kind = Kind { name: "list", folder: "the current folder" };
 
 impl SampleSet {
     /// The images of a CSV file with a header line and the columns `path` and, if there are labels, `label`.
@@ -81,8 +96,47 @@ impl SampleSet {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        collect(&folder, rows, csv.display().to_string()).map_err(fail)
+        let problems = Vec::new();
+        collect(&folder, rows, problems, csv.display().to_string(), &MANIFEST).map_err(fail)
     }
+
+    /// The images of a list as it comes on standard input: one path a line, or with `null`, a NUL after each.
+    ///
+    /// A list whose first line has a column `path` is a CSV manifest instead (not with `null`). Paths are absolute or
+    /// relative to the current folder; without a manifest there are no labels. Names and problems are as with
+    /// [`SampleSet::from_manifest`]; a path that is not UTF-8 is a problem.
+    ///
+    /// # Errors
+    /// As with [`SampleSet::from_manifest`].
+    pub fn from_list(bytes: &[u8], null: bool) -> Result<Self, SamplesError> {
+        let mut problems = Vec::new();
+        let rows = if !null && has_header(bytes) {
+            read_rows(bytes).map_err(SamplesError::List)?
+        } else {
+            read_paths(bytes, if null { 0 } else { b'\n' }, &mut problems)
+        };
+        collect(Path::new("."), rows, problems, STDIN.to_owned(), &LIST).map_err(SamplesError::List)
+    }
+}
+
+/// Whether the first line is the header of a manifest.
+fn has_header(bytes: &[u8]) -> bool {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+    line.split(|&byte| byte == b',').any(|field| field.trim_ascii().eq_ignore_ascii_case(b"path"))
+}
+
+fn read_paths(bytes: &[u8], separator: u8, problems: &mut Vec<Problem>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (line, path) in (1..).zip(bytes.split(|&byte| byte == separator)) {
+        let path = if separator == b'\n' { path.strip_suffix(b"\r").unwrap_or(path) } else { path };
+        match str::from_utf8(path) {
+            Ok("") => {}
+            Ok(path) => rows.push(Row { line, path: path.to_owned(), label: None }),
+            Err(_) => problems.push(not_utf8(Path::new(&*String::from_utf8_lossy(path)))),
+        }
+    }
+    rows
 }
 
 fn read_rows(bytes: &[u8]) -> Result<Vec<Row>, ManifestError> {
@@ -111,11 +165,16 @@ fn read_rows(bytes: &[u8]) -> Result<Vec<Row>, ManifestError> {
     Ok(rows)
 }
 
-fn collect(folder: &Path, rows: Vec<Row>, source: String) -> Result<SampleSet, ManifestError> {
+fn collect(
+    folder: &Path,
+    rows: Vec<Row>,
+    mut problems: Vec<Problem>,
+    source: String,
+    kind: &Kind,
+) -> Result<SampleSet, ManifestError> {
     let n_rows = rows.len();
     let mut line_of_name: HashMap<String, u64> = HashMap::with_capacity(n_rows);
     let mut found: Vec<(String, String, Option<String>)> = Vec::with_capacity(n_rows);
-    let mut problems = Vec::new();
     for Row { line, path, label } in rows {
         let (written, name) = resolve(folder, path);
         if let Some(&first) = line_of_name.get(&name) {
@@ -127,13 +186,17 @@ fn collect(folder: &Path, rows: Vec<Row>, source: String) -> Result<SampleSet, M
             Ok(metadata) if metadata.is_file() => found.push((name, written, label)),
             Ok(_) => problems.push(not_a_file(name)),
             Err(error) => {
-                let reason = format!("{} (line {line} of the manifest)", reason_of(&path, &error));
+                let reason = format!("{} (line {line} of the {})", reason_of(&path, &error), kind.name);
                 problems.push(Problem { name, reason });
             }
         }
     }
     if found.is_empty() {
-        return Err(ManifestError::NoImages { rows: n_rows, first: problems.into_iter().next() });
+        return Err(ManifestError::NoImages {
+            rows: n_rows,
+            folder: kind.folder,
+            first: problems.into_iter().next(),
+        });
     }
     let class_names: BTreeSet<&String> = found.iter().filter_map(|(.., label)| label.as_ref()).collect();
     let class_names: Vec<String> = class_names.into_iter().cloned().collect();
@@ -145,7 +208,7 @@ fn collect(folder: &Path, rows: Vec<Row>, source: String) -> Result<SampleSet, M
     samples.sort_from(0);
     samples.shrink();
     problems.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(SampleSet { samples, class_names, problems, source })
+    Ok(SampleSet { samples, class_names, problems, source, notes: Vec::new() })
 }
 
 /// The path that the line names, relative to `folder` or absolute, and the name that the image gets.

@@ -16,6 +16,10 @@ fn folder(files: &[&str]) -> TempDir {
     folder
 }
 
+fn open(path: &Path) -> Result<SampleSet, SamplesError> {
+    SampleSet::open(&[path.to_owned()], &SourceOptions::default())
+}
+
 fn names(set: &SampleSet) -> Vec<&str> {
     set.samples.iter().map(|sample| sample.name).collect()
 }
@@ -151,11 +155,11 @@ fn a_folder_without_permission_is_a_problem_among_good_images() {
 #[test]
 fn a_folder_that_gives_nothing_says_what_was_expected() {
     let folder = folder(&["notes.txt"]);
-    let empty = SampleSet::open(folder.path()).unwrap_err();
+    let empty = open(folder.path()).unwrap_err();
     assert!(matches!(&empty, SamplesError::Empty { problems, .. } if problems.is_empty()));
     assert!(text_of(&empty).contains("/CLASS/*.jpg"), "{empty}");
 
-    let missing = SampleSet::open(&folder.path().join("data")).unwrap_err();
+    let missing = open(&folder.path().join("data")).unwrap_err();
     assert!(matches!(missing, SamplesError::Missing { .. }));
     assert!(text_of(&missing).contains("data/CLASS/*.jpg"), "{missing}");
 
@@ -167,7 +171,7 @@ fn a_folder_that_gives_nothing_says_what_was_expected() {
 #[test]
 fn an_image_is_no_manifest() {
     let folder = folder(&["x.jpg"]);
-    let error = SampleSet::open(&folder.path().join("x.jpg")).unwrap_err();
+    let error = open(&folder.path().join("x.jpg")).unwrap_err();
     assert!(matches!(error, SamplesError::NotADirectory { .. }));
 }
 
@@ -177,7 +181,7 @@ fn a_manifest_gives_paths_and_labels() {
     // Byte order mark, CRLF, quotes, blanks, a column of no concern, an empty label.
     let text = "\u{feff}Path,label,note\r\n\"p/b, c.jpg\",dog,x\r\n./p/a.jpg , cat,y\r\nq.dat,,z\r\n";
     fs::write(folder.path().join("list.csv"), text).unwrap();
-    let set = SampleSet::open(&folder.path().join("list.csv")).unwrap();
+    let set = open(&folder.path().join("list.csv")).unwrap();
     assert_eq!(names(&set), ["p/a.jpg", "p/b, c.jpg", "q.dat"]);
     assert_eq!(set.class_names, ["cat", "dog"]);
     assert_eq!(labels(&set), [Some("cat"), Some("dog"), None]);
@@ -256,7 +260,7 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
 fn paths_keep_their_order_and_folders_are_sorted_inside() {
     let folder = folder(&["z.jpg", "d/b.jpg", "d/a.jpg", "d/e/c.png", "odd.dat"]);
     let at = |name: &str| folder.path().join(name);
-    let set = SampleSet::from_paths(&[at("z.jpg"), at("gone.jpg"), at("d"), at("odd.dat")]);
+    let set = SampleSet::from_paths(&[at("z.jpg"), at("gone.jpg"), at("d"), at("odd.dat")], false).unwrap();
     let expected: Vec<PathBuf> = ["z.jpg", "d/a.jpg", "d/b.jpg", "d/e/c.png", "odd.dat"].map(at).into();
     assert_eq!(set.samples.iter().map(|sample| sample.file()).collect::<Vec<_>>(), expected);
     assert!(set.samples.iter().all(|sample| sample.file().display().to_string() == sample.name));
@@ -268,7 +272,7 @@ fn paths_keep_their_order_and_folders_are_sorted_inside() {
 #[test]
 fn a_folder_among_paths_that_holds_no_image_is_a_problem() {
     let folder = folder(&["d/notes.txt"]);
-    let set = SampleSet::from_paths(&[folder.path().join("d")]);
+    let set = SampleSet::from_paths(&[folder.path().join("d")], false).unwrap();
     assert_eq!(names(&set), Vec::<&str>::new());
     assert!(set.problems[0].reason.starts_with("no images in this folder"));
 }

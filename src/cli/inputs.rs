@@ -1,0 +1,31 @@
+//! The options that go with images of some kinds, and how the commands open what was named.
+
+use std::path::PathBuf;
+
+use super::show;
+use crate::images::{SampleSet, SamplesError, SourceOptions};
+
+/// Options of lists, shards and arrays.
+#[derive(Debug, clap::Args)]
+pub struct InputArgs {
+    /// Paths on standard input end with a NUL, as `find -print0` has them, not with a line
+    #[arg(short = '0', long)]
+    null: bool,
+    /// Names of the classes that tar shards or an HDF5 array have by number: a text file, one a line, class 0 first
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// The dataset with the labels of an HDF5 array
+    #[arg(long, value_name = "DATASET")]
+    labels: Option<String>,
+}
+
+impl InputArgs {
+    /// The images that `inputs` name, with their labels; says what is remarkable about them.
+    pub fn open(&self, inputs: &[PathBuf]) -> Result<SampleSet, SamplesError> {
+        let options =
+            SourceOptions { null: self.null, classes: self.classes.clone(), labels: self.labels.clone() };
+        let set = SampleSet::open(inputs, &options)?;
+        set.notes.iter().for_each(|note| show::warning(note));
+        Ok(set)
+    }
+}

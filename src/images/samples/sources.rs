@@ -1,0 +1,383 @@
+//! What may be named as images: which kind it is, and the set that it becomes.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::classes::{ClassLabel, ClassNames};
+use super::{Problem, SampleSet, Samples, SamplesError, has_image_extension, look_at, shards, slashed};
+use crate::codes::{ArrayLabels, ImageArray};
+
+/// What stands for standard input.
+pub const STDIN: &str = "-";
+
+/// What goes with some kinds of images.
+#[derive(Debug, Clone, Default)]
+pub struct SourceOptions {
+    /// A list on standard input ends each path with a NUL, not a line's end.
+    pub null: bool,
+    /// Text file with the names of classes that the data have as numbers, one a line.
+    pub classes: Option<PathBuf>,
+    /// Dataset with the labels of an HDF5 array.
+    pub labels: Option<String>,
+}
+
+/// The kinds of images that can be named.
+enum Source<'a> {
+    Stdin,
+    Shards(Vec<PathBuf>),
+    Array(PathBuf, Option<&'a str>),
+    Folder(&'a Path),
+    Manifest(&'a Path),
+}
+
+impl Source<'_> {
+    fn of(inputs: &[PathBuf]) -> Result<Source<'_>, SamplesError> {
+        if let [only] = inputs {
+            if only == Path::new(STDIN) {
+                return Ok(Source::Stdin);
+            }
+            if let Some((file, dataset)) = array_parts(only) {
+                return Ok(Source::Array(file, dataset));
+            }
+        }
+        let shards = expand(inputs)?;
+        if shards.iter().all(|path| shards::is_shard(path) && !path.is_dir()) {
+            return Ok(Source::Shards(shards));
+        }
+        let [only] = inputs else {
+            let other = shards.into_iter().find(|path| !shards::is_shard(path)).unwrap_or_default();
+            return Err(SamplesError::Several { other });
+        };
+        if !look_at(only)?.is_dir() {
+            if has_image_extension(only) {
+                return Err(SamplesError::NotADirectory { path: only.clone() });
+            }
+            return Ok(Source::Manifest(only));
+        }
+        Ok(Source::Folder(only))
+    }
+}
+
+impl SampleSet {
+    /// The images that `inputs` name: a folder, a CSV manifest, "-" for a list on standard input, an HDF5 array as
+    /// `FILE.h5:/DATASET`, or one or more tar shards, which may have the patterns `*`, `?`, `[…]` and `{a..b}`.
+    ///
+    /// # Errors
+    /// As those of the kind; and when an option does not go with the kind.
+    pub fn open(inputs: &[PathBuf], options: &SourceOptions) -> Result<Self, SamplesError> {
+        let source = Source::of(inputs)?;
+        let refuse = |given: bool, option, kind| match given {
+            true => Err(SamplesError::OptionOfOtherKind { option, kind }),
+            false => Ok(()),
+        };
+        refuse(options.null && !matches!(source, Source::Stdin), "--null", "a list on standard input (-)")?;
+        let is_array = matches!(source, Source::Array(..));
+        refuse(options.labels.is_some() && !is_array, "--labels", "an HDF5 array (FILE.h5:/DATASET)")?;
+        let set = match source {
+            Source::Shards(shards) => Self::from_shards(&shards, options.classes.as_deref()),
+            Source::Array(file, dataset) => Self::from_array(&file, dataset, options),
+            Source::Folder(folder) => match Self::from_folder(folder) {
+                Err(SamplesError::Empty { path, problems }) => {
+                    let shards = shards_in(folder);
+                    if shards.is_empty() {
+                        return Err(SamplesError::Empty { path, problems });
+                    }
+                    Self::from_shards(&shards, options.classes.as_deref())
+                }
+                set => {
+                    refuse(options.classes.is_some(), "--classes", "tar shards and HDF5 arrays")?;
+                    set
+                }
+            },
+            Source::Stdin | Source::Manifest(_) if options.classes.is_some() => {
+                return Err(SamplesError::OptionOfOtherKind {
+                    option: "--classes",
+                    kind: "tar shards and HDF5 arrays",
+                });
+            }
+            Source::Stdin => Self::from_list(&read_stdin()?, options.null),
+            Source::Manifest(csv) => Self::from_manifest(csv),
+        }?;
+        let source = inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+        Ok(Self { source, ..set })
+    }
+
+    /// The images of tar shards in the form of WebDataset: `KEY.jpg` with `KEY.cls`, which holds a class's name or
+    /// number, or `KEY.json` with one of the fields `label`, `cls` or `class`.
+    ///
+    /// Names are `SHARD/KEY.jpg`, the shard without `.tar` and relative to the folder that holds all shards. Names of
+    /// classes that are numbers come from `classes`, or else from `classes.txt` in that folder, where there is one.
+    /// The memory is that of [`Samples`], and while a shard is gone through, that of its keys.
+    ///
+    /// # Errors
+    /// A shard or the list of classes cannot be read, or there is no usable image at all.
+    pub fn from_shards(shards: &[PathBuf], classes: Option<&Path>) -> Result<Self, SamplesError> {
+        let mut shards = shards.to_vec();
+        shards.sort();
+        shards.dedup();
+        let root = common_folder(&shards);
+        let beside = root.join("classes.txt");
+        let mut classes = match classes {
+            Some(classes) => ClassNames::read(classes)?,
+            None if beside.is_file() => ClassNames::read(&beside)?,
+            None => ClassNames::default(),
+        };
+        let mut samples = Samples::below(&root);
+        let mut problems = Vec::new();
+        for shard in &shards {
+            let relative = shard.strip_prefix(&root).unwrap_or(shard).with_extension("");
+            let Some(prefix) = slashed(&relative) else {
+                problems.push(super::not_utf8(shard));
+                continue;
+            };
+            shards::add(&mut samples, &mut problems, &mut classes, shard, &prefix)?;
+        }
+        if samples.is_empty() {
+            return Err(SamplesError::EmptyShards { shards, problems });
+        }
+        samples.sort_from(0);
+        samples.shrink();
+        problems.sort_by(|a, b| a.name.cmp(&b.name));
+        let source = shards.iter().map(|shard| shard.display().to_string()).collect::<Vec<_>>().join(" ");
+        Ok(Self::with_classes(samples, classes, problems, source))
+    }
+
+    /// The rows of an array of images in an HDF5 file (see [`ImageArray::open`]), named `DATASET/00042`, labelled by
+    /// the dataset `options.labels` where one is named, with the class names of `options.classes`.
+    ///
+    /// # Errors
+    /// The file, the array, its labels or the list of classes cannot be used.
+    pub fn from_array(
+        file: &Path,
+        dataset: Option<&str>,
+        options: &SourceOptions,
+    ) -> Result<Self, SamplesError> {
+        look_at(file)?;
+        let array = Arc::new(ImageArray::open(file, dataset)?);
+        let labels: Vec<Option<ClassLabel>> = match &options.labels {
+            None => Vec::new(),
+            Some(dataset) => match array.labels(dataset)? {
+                ArrayLabels::Numbers(numbers) => numbers.into_iter().map(ClassLabel::of_number).collect(),
+                ArrayLabels::Names(names) => {
+                    names.into_iter().map(|name| Some(ClassLabel::Name(name))).collect()
+                }
+            },
+        };
+        let mut classes = match &options.classes {
+            Some(classes) => ClassNames::read(classes)?,
+            None => ClassNames::default(),
+        };
+        let mut samples = Samples::below(Path::new("."));
+        let mut problems = Vec::new();
+        let mut numbers = Vec::with_capacity(labels.len());
+        for (row, label) in labels.into_iter().enumerate() {
+            let number = label.map(|label| classes.number(label)).transpose();
+            numbers.push(
+                number.map_err(|reason| problems.push(Problem { name: row_name(&array, row), reason })),
+            );
+        }
+        samples.push_rows(
+            &array,
+            |row| row_name(&array, row),
+            |row| match numbers.get(row) {
+                Some(Ok(number)) => *number,
+                _ => None,
+            },
+        );
+        let mut outcomes = numbers.iter();
+        samples.retain_from(0, |_, _| !matches!(outcomes.next(), Some(Err(()))));
+        if samples.is_empty() {
+            return Err(SamplesError::Empty { path: file.to_owned(), problems });
+        }
+        Ok(Self::with_classes(samples, classes, problems, file.display().to_string()))
+    }
+
+    /// The set, its labels numbered as its classes are ordered.
+    fn with_classes(
+        mut samples: Samples,
+        classes: ClassNames,
+        problems: Vec<Problem>,
+        source: String,
+    ) -> Self {
+        let (class_names, place) = classes.finish();
+        samples.renumber_labels(|label| place.get(label).copied());
+        let unlabelled = samples.iter().filter(|sample| sample.label.is_none()).count();
+        let mut notes = Vec::new();
+        if unlabelled > 0 && !class_names.is_empty() {
+            let total = samples.len();
+            let first = samples.iter().find(|sample| sample.label.is_none()).map_or("", |sample| sample.name);
+            notes.push(format!("{unlabelled} of {total} images have no class, the first: {first}"));
+        }
+        Self { samples, class_names, problems, source, notes }
+    }
+}
+
+/// Adds the images of a shard or an array that was named among others, without labels; `false` where `path` is neither.
+pub(super) fn add_container(
+    samples: &mut Samples,
+    problems: &mut Vec<Problem>,
+    path: &Path,
+) -> Result<bool, SamplesError> {
+    if shards::is_shard(path) && path.is_file() {
+        let name = slashed(&path.with_extension("")).unwrap_or_default();
+        shards::add(samples, problems, &mut ClassNames::default(), path, &name)?;
+        return Ok(true);
+    }
+    match array_parts(path) {
+        Some((file, dataset)) => {
+            let array = Arc::new(ImageArray::open(&file, dataset)?);
+            let file = slashed(&file).unwrap_or_default();
+            samples.push_rows(&array, |row| format!("{file}:{}", row_name(&array, row)), |_| None);
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+/// All of standard input.
+pub(super) fn read_stdin() -> Result<Vec<u8>, SamplesError> {
+    let mut bytes = Vec::new();
+    match std::io::stdin().lock().read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(source) => Err(SamplesError::Unreadable { path: PathBuf::from(STDIN), source }),
+    }
+}
+
+/// `x_train/00042`: with as many digits as the last row has, so that the order of names is that of rows.
+fn row_name(array: &ImageArray, row: usize) -> String {
+    let digits = array.rows().saturating_sub(1).to_string().len();
+    format!("{}/{row:0digits$}", array.name().trim_start_matches('/'))
+}
+
+/// The file and the dataset of `FILE.h5:/DATASET`, or the file alone; `None` where the path is no such thing.
+fn array_parts(path: &Path) -> Option<(PathBuf, Option<&str>)> {
+    let is_hdf5 = |path: &Path| {
+        path.extension().is_some_and(|extension| {
+            extension.eq_ignore_ascii_case("h5") || extension.eq_ignore_ascii_case("hdf5")
+        })
+    };
+    if is_hdf5(path) {
+        return Some((path.to_owned(), None));
+    }
+    let (file, dataset) = path.to_str()?.rsplit_once(':')?;
+    (is_hdf5(Path::new(file)) && !path.exists()).then(|| (PathBuf::from(file), Some(dataset)))
+}
+
+/// The tar files directly in the folder, in no order.
+fn shards_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| shards::is_shard(path) && path.is_file()).collect()
+}
+
+/// The deepest folder that holds all of the files.
+fn common_folder(files: &[PathBuf]) -> PathBuf {
+    let mut folders = files.iter().map(|file| crate::files::folder_of(file));
+    let mut common = folders.next().unwrap_or(Path::new(".")).to_owned();
+    for folder in folders {
+        while !folder.starts_with(&common) {
+            if !common.pop() || common.as_os_str().is_empty() {
+                return PathBuf::from(".");
+            }
+        }
+    }
+    common
+}
+
+/// Patterns replaced by the files that match them; a path that exists stands for itself.
+fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, SamplesError> {
+    let mut paths = Vec::new();
+    for input in inputs {
+        let pattern = match input.to_str() {
+            Some(text) if text.contains(['*', '?', '[', '{']) && !input.exists() => text,
+            _ => {
+                paths.push(input.clone());
+                continue;
+            }
+        };
+        for pattern in braces(pattern) {
+            if !pattern.contains(['*', '?', '[']) {
+                paths.push(PathBuf::from(pattern));
+                continue;
+            }
+            let before = paths.len();
+            let matches = glob::glob(&pattern)
+                .map_err(|source| SamplesError::Pattern { pattern: pattern.clone(), source })?;
+            paths.extend(matches.flatten());
+            if paths.len() == before {
+                return Err(SamplesError::NoMatch { pattern });
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// `a{00..02}b` and `a{x,y}b` as a shell would have them; braces that are neither stay as they are.
+fn braces(pattern: &str) -> Vec<String> {
+    /// More than this is a typing error.
+    const MAX_NUMBERS: u64 = 1_000_000;
+    let Some((before, inner, after)) = pattern.split_once('{').and_then(|(before, rest)| {
+        let (inner, after) = rest.split_once('}')?;
+        Some((before, inner, after))
+    }) else {
+        return vec![pattern.to_owned()];
+    };
+    let range = inner.split_once("..").and_then(|(first, last)| {
+        let numbers: (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let (from, to) = (numbers.0.min(numbers.1), numbers.0.max(numbers.1));
+        let digits =
+            if first.starts_with('0') || last.starts_with('0') { first.len().max(last.len()) } else { 0 };
+        (to - from < MAX_NUMBERS)
+            .then(|| (from..=to).map(|number| format!("{number:0digits$}")).collect::<Vec<_>>())
+    });
+    let choices = match range {
+        Some(numbers) => numbers,
+        None if inner.contains(',') => inner.split(',').map(str::to_owned).collect(),
+        None => {
+            let literal = format!("{before}{{{inner}}}");
+            return braces(after).into_iter().map(|after| literal.clone() + &after).collect();
+        }
+    };
+    let tails = braces(after);
+    let each = |choice: &String| -> Vec<String> {
+        tails.iter().map(|tail| format!("{before}{choice}{tail}")).collect()
+    };
+    choices.iter().flat_map(each).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{array_parts, braces, common_folder};
+
+    #[test]
+    fn braces_expand_as_in_a_shell() {
+        assert_eq!(braces("a-{008..010}.tar"), ["a-008.tar", "a-009.tar", "a-010.tar"]);
+        assert_eq!(braces("{9..11}"), ["9", "10", "11"]);
+        assert_eq!(braces("{2..1}"), ["1", "2"]);
+        assert_eq!(braces("{a,b}{0..1}"), ["a0", "a1", "b0", "b1"]);
+        assert_eq!(braces("x{y}z{1,2}"), ["x{y}z1", "x{y}z2"]);
+        assert_eq!(braces("{0..99999999999}.tar"), ["{0..99999999999}.tar"]);
+        assert_eq!(braces("}{"), ["}{"]);
+    }
+
+    #[test]
+    fn a_dataset_is_named_behind_the_last_colon() {
+        let parts = |path: &'static str| array_parts(Path::new(path));
+        assert_eq!(parts("a/x.h5:/x_train"), Some((PathBuf::from("a/x.h5"), Some("/x_train"))));
+        assert_eq!(parts("x.HDF5"), Some((PathBuf::from("x.HDF5"), None)));
+        assert_eq!(parts("x.jpg:/y"), None);
+        assert_eq!(parts("x.csv"), None);
+    }
+
+    #[test]
+    fn shards_have_the_deepest_common_folder() {
+        let of = |files: &[&str]| common_folder(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(of(&["d/a.tar", "d/b.tar"]), Path::new("d"));
+        assert_eq!(of(&["d/x/a.tar", "d/y/a.tar"]), Path::new("d"));
+        assert_eq!(of(&["a.tar", "d/b.tar"]), Path::new("."));
+        assert_eq!(of(&["c/a.tar", "d/b.tar"]), Path::new("."));
+        assert_eq!(of(&["/c/a.tar", "/d/b.tar"]), Path::new("/"));
+    }
+}
