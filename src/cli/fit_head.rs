@@ -27,6 +27,7 @@ Examples:
   cnncodes fit-head --svm                        on the only file in features/
   cnncodes fit-head --logistic features/vgg16-fc7.h5 -o models/pets.head.h5
   cnncodes fit-head --svm --c 0.1 --folds 10 --seed 7
+  cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv")]
 pub struct Args {
@@ -51,9 +52,8 @@ pub struct Args {
     /// Seed of the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Take the codes as they are, without bringing each to mean 0 and deviation 1
-    #[arg(long)]
-    no_standardize: bool,
+    #[command(flatten)]
+    preparation: PreparationArgs,
     /// How scores become probabilities [default: platt for the SVM, temperature for logistic regression]
     #[arg(long, value_enum, value_name = "METHOD")]
     calibration: Option<CalibrationChoice>,
@@ -85,6 +85,23 @@ impl From<CalibrationChoice> for CalibrationMethod {
             CalibrationChoice::Temperature => Self::Temperature,
         }
     }
+}
+
+/// What is done to the codes first, in this order.
+#[derive(Debug, clap::Args)]
+struct PreparationArgs {
+    /// Divide each image's codes by their Euclidean length first
+    #[arg(long)]
+    l2_normalize: bool,
+    /// Bring each code to mean 0 and deviation 1 over the training images (the default)
+    #[arg(long, overrides_with = "no_standardize")]
+    standardize: bool,
+    /// Do not
+    #[arg(long)]
+    no_standardize: bool,
+    /// Then keep only the first K principal components
+    #[arg(long, value_name = "K")]
+    pca: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -154,7 +171,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         },
         folds: args.folds,
         seed: args.seed,
-        standardize: !args.no_standardize,
+        standardize: args.preparation.standardize || !args.preparation.no_standardize,
+        l2_normalize: args.preparation.l2_normalize,
+        pca: args.preparation.pca,
         calibration: args.calibration.map(CalibrationMethod::from),
         ..FitSettings::new(kind)
     };

@@ -4,7 +4,7 @@ use linfa::{DatasetBase, dataset::AsSingleTargets};
 use ndarray::{ArrayBase, ArrayView2, Data, Ix2};
 use thiserror::Error;
 
-use super::linear::TrainingSet;
+use super::{linear::TrainingSet, pca::LONGEST_SIDE};
 use crate::evaluate::FoldError;
 
 /// Why a head cannot be fitted to these codes, or applied to them.
@@ -67,6 +67,32 @@ pub enum HeadError {
         "the codes of all images are the same, so no head can tell them apart: tap another layer or check the model"
     )]
     AllConstant,
+    /// More principal components than the images can have.
+    #[error(
+        "{asked} principal components were asked for, but {rows} training images of {columns} codes have {most} at most: \
+         ask for fewer"
+    )]
+    TooManyComponents {
+        /// How many were asked for.
+        asked: usize,
+        /// Rows that are learned from.
+        rows: usize,
+        /// Codes of a row.
+        columns: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// A matrix too large for its eigenvectors.
+    #[error(
+        "the principal components of {rows} images of {columns} codes need the eigenvectors of a matrix of more than \
+         {LONGEST_SIDE} x {LONGEST_SIDE}: pool the layer when extracting (--pool avg), or fit without --pca"
+    )]
+    TooLargeForPca {
+        /// Rows that are learned from.
+        rows: usize,
+        /// Codes of a row.
+        columns: usize,
+    },
     /// A setting outside its range.
     #[error("{name} is {value}, but must be {requirement}")]
     Setting {

@@ -13,14 +13,15 @@ use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{HeadError, HeadModel, Standardizer};
+use super::{HeadError, HeadModel};
 use crate::evaluate::Evaluation;
 use crate::files::{folder_of, sync_folder, temporary_beside};
 
 /// Value of the attribute `format`.
 const FORMAT: &str = "cnncodes-head";
-/// The version that is written, and the newest that is read.
-const VERSION: u32 = 1;
+/// The newest version that is read. Heads that need nothing newer are written as version 1, so that earlier programs read
+/// them as well.
+const VERSION: u32 = 2;
 
 /// A head together with where its codes came from and how good it was found to be: the content of a head file.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,20 +183,23 @@ impl Head {
         sync_folder(folder_of(path)).map_err(failed)
     }
 
+    /// The format version that the head needs.
+    fn version(&self) -> u32 {
+        let preparation = &self.model.preparation;
+        if preparation.l2_normalize() || preparation.pca().is_some() { 2 } else { 1 }
+    }
+
     fn write(&self, path: &Path) -> hdf5::Result<()> {
         let model = &self.model;
         let file = hdf5::File::create(path)?;
         let out = Writer { file: &file };
         let (classes, columns) = model.weights.dim();
+        out.preparation(&model.preparation)?;
         out.numbers("weights", &[classes, columns], &model.weights.iter().copied().collect::<Vec<f32>>())?;
         out.numbers("bias", &[classes], &model.bias.to_vec())?;
-        out.numbers("mean", &[columns], model.standardizer.mean())?;
-        out.numbers("scale", &[columns], model.standardizer.scale())?;
-        let constant: Vec<u8> = model.standardizer.constant().iter().map(|&c| u8::from(c)).collect();
-        out.numbers("constant", &[columns], &constant)?;
         out.names("class_names", &model.class_names)?;
         out.text("format", FORMAT)?;
-        file.new_attr::<u32>().create("format_version")?.write_scalar(&VERSION)?;
+        file.new_attr::<u32>().create("format_version")?.write_scalar(&self.version())?;
         out.json("settings", &model.settings)?;
         out.json("calibration", &model.calibration)?;
         out.json("convergence", &model.convergence)?;
@@ -228,15 +232,13 @@ impl Head {
         let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
         let (classes, columns) = weights.dim();
         let bias = Array1::from(input.vector::<f64>("bias", classes)?);
-        let constant = input.vector::<u8>("constant", columns)?.iter().map(|&c| c != 0).collect();
-        let (mean, scale) = (input.vector("mean", columns)?, input.vector("scale", columns)?);
-        let standardizer = Standardizer::from_parts(mean, scale, constant)
-            .ok_or_else(|| input.unsound("mean or scale hold values that cannot be"))?;
+        let preparation = input.preparation(columns)?;
+        let columns = preparation.columns();
         let head = Self {
             model: HeadModel {
                 class_names,
                 settings: input.json("settings")?,
-                standardizer,
+                preparation,
                 weights,
                 bias,
                 calibration: input.json("calibration")?,
@@ -257,15 +259,16 @@ impl Head {
     /// What contradicts itself, once all parts have been read.
     fn fault(&self) -> Option<String> {
         let model = &self.model;
-        let (classes, columns) = model.weights.dim();
+        let (classes, inputs) = model.weights.dim();
+        let columns = model.columns();
         let names = &model.class_names;
         let mut sorted: Vec<&String> = names.iter().collect();
         sorted.sort();
         if names.len() != classes {
             return Some(format!("it has {} class names and weights for {classes} classes", names.len()));
         }
-        if classes < 2 || columns == 0 {
-            return Some(format!("its weights are {classes} x {columns}"));
+        if classes < 2 || inputs == 0 {
+            return Some(format!("its weights are {classes} x {inputs}"));
         }
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             return Some(format!("class `{}` occurs twice", pair[0]));
@@ -339,7 +342,7 @@ impl Reader<'_> {
         let version = self.file.attr("format_version").and_then(|attribute| attribute.read_scalar::<u32>());
         match version.map_err(|source| self.unreadable("format_version", source))? {
             0 => Err(self.unsound("its format version is 0")),
-            VERSION => Ok(()),
+            1..=VERSION => Ok(()),
             found => Err(HeadFileError::Newer { path: self.path.to_owned(), found }),
         }
     }
@@ -417,6 +420,7 @@ impl Reader<'_> {
     }
 }
 
+mod preparation;
 mod trust;
 
 #[cfg(test)]

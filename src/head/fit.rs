@@ -1,162 +1,18 @@
 //! Fitting a head to codes: cross-validation, calibration and the final fit, in one call.
 //!
-//! Nothing about a held-out fold is learned from it: its standardisation comes from the training rows, and its
-//! probabilities are calibrated on the other folds.
+//! Nothing about a held-out fold is learned from it: its preparation ([`Preparation`]) comes from the training rows, and
+//! its probabilities are calibrated on the other folds.
 
-use linfa::ParamGuard;
-use ndarray::{Array1, Array2, ArrayView2, Axis};
-use serde::{Deserialize, Serialize};
+mod held_out;
+mod settings;
+mod solver;
 
-use super::{
-    Calibration, CalibrationMethod, ClassWeights, Conformal, Convergence, HeadError, HeadModel, LinearModel,
-    LogisticParams, LogisticValidParams, Loss, RidgeParams, RidgeValidParams, Standardizer, SvmParams,
-    SvmValidParams, Tuning, linear::TrainingSet, model::most_probable, tune::Problem,
-};
+use ndarray::{Array2, ArrayView2};
+
+use self::held_out::{HeldOut, problem};
+pub use self::settings::{FitSettings, HeadKind};
+use super::{Conformal, HeadError, HeadModel, LinearModel, Preparation, Standardizer, model::most_probable};
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
-
-/// Which classifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadKind {
-    /// Linear support vector machine, one class against the rest.
-    Svm,
-    /// Multinomial logistic regression.
-    Logistic,
-    /// Ridge regression on targets of ±1.
-    Ridge,
-}
-
-/// How a head is fitted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FitSettings {
-    /// Which classifier.
-    pub kind: HeadKind,
-    /// Weight of the losses against the regularisation; `None` for the kind's default (see [`Self::c`]). For ridge
-    /// regression it is 1 / 2α, and `None` chooses α by leave-one-out among the training rows.
-    pub c: Option<f64>,
-    /// Whether each column is brought to mean 0 and deviation 1 first. Without it, C means something else for every
-    /// network, and codes of very small or large values may not be learned from at all.
-    pub standardize: bool,
-    /// Loss of the SVM.
-    pub loss: Loss,
-    /// Folds of the cross-validation.
-    pub folds: usize,
-    /// Seed of the folds and of the SVM's order of visits.
-    pub seed: u64,
-    /// Duality gap, relative to the objective, at which the solver stops: at most this share is left to gain.
-    pub tolerance: f64,
-    /// Passes (SVM) or iterations (logistic) after which the solver gives up, and says so.
-    pub max_iterations: usize,
-    /// How scores become probabilities; `None` for Platt's sigmoids for the SVM and a temperature for logistic
-    /// regression.
-    #[serde(default)]
-    pub calibration: Option<CalibrationMethod>,
-    /// How much mistakes on each class count; not for ridge regression.
-    #[serde(default)]
-    pub class_weights: ClassWeights,
-    /// Chooses C, in place of `c`; not for ridge regression. The head that is returned has the chosen value in `c`.
-    #[serde(default)]
-    pub tuning: Option<Tuning>,
-}
-
-impl FitSettings {
-    /// The defaults: standardised, squared hinge, 5 folds, seed 0, tolerance 1e-4, 1000 iterations.
-    pub fn new(kind: HeadKind) -> Self {
-        Self {
-            kind,
-            c: None,
-            standardize: true,
-            loss: Loss::default(),
-            folds: 5,
-            seed: 0,
-            tolerance: 1e-4,
-            max_iterations: 1000,
-            calibration: None,
-            class_weights: ClassWeights::default(),
-            tuning: None,
-        }
-    }
-
-    /// C, or its default: 0.01 for the SVM and 1 for logistic regression. On standardised codes of 512 to 4096 columns
-    /// accuracy hardly depends on C; smaller values regularise more.
-    pub fn c(&self) -> f64 {
-        self.c.unwrap_or(match self.kind {
-            HeadKind::Svm => 0.01,
-            HeadKind::Logistic | HeadKind::Ridge => 1.0,
-        })
-    }
-
-    /// How scores become probabilities, or the kind's default.
-    pub fn calibration(&self) -> CalibrationMethod {
-        self.calibration.unwrap_or(match self.kind {
-            HeadKind::Svm | HeadKind::Ridge => CalibrationMethod::Platt,
-            HeadKind::Logistic => CalibrationMethod::Temperature,
-        })
-    }
-
-    /// The solver's checked settings, with C = `c`.
-    fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
-        let method = match self.kind {
-            HeadKind::Svm => {
-                let params = SvmParams::new().c(c).loss(self.loss).seed(self.seed);
-                Method::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
-            }
-            HeadKind::Logistic => {
-                let params = LogisticParams::new().c(c).tolerance(self.tolerance);
-                Method::Logistic(params.max_iterations(self.max_iterations).check()?)
-            }
-            HeadKind::Ridge if self.c.is_none() => Method::Ridge(RidgeParams::new().check()?),
-            HeadKind::Ridge => {
-                HeadError::check_positive("C", c)?;
-                Method::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
-            }
-        };
-        Ok(Solver { method, class_weights: self.class_weights.clone() })
-    }
-
-    /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
-    fn solver(&self) -> Result<Solver, HeadError> {
-        HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
-        let plain = self.class_weights == ClassWeights::Uniform && self.tuning.is_none();
-        if self.kind == HeadKind::Ridge && !plain {
-            return Err(HeadError::NotForRidge);
-        }
-        if let Some(tuning) = &self.tuning {
-            tuning.check()?;
-        }
-        self.solver_with(self.c())
-    }
-
-    /// The solver for the rows `problem` may look at: with the settings' own C, or with the one chosen by tuning, which is
-    /// returned as well.
-    fn tuned(&self, problem: &Problem<'_>, plain: &Solver) -> Result<(Solver, Option<f64>), HeadError> {
-        let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
-        let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
-        solvers(&tuning.grid)?;
-        let classes = problem.class_names.len();
-        let chosen = tuning.choose(problem, |rows, path| {
-            let solvers = solvers(path).expect("every C of the grid has just been checked");
-            fit_path(&solvers, problem.codes, problem.labels, rows, classes)
-        })?;
-        Ok((self.solver_with(chosen)?, Some(chosen)))
-    }
-}
-
-/// Fits with each solver in turn, each but the first starting from the solution of the last.
-fn fit_path(
-    solvers: &[Solver],
-    codes: &Array2<f32>,
-    labels: &[usize],
-    rows: &[usize],
-    classes: usize,
-) -> Vec<LinearModel> {
-    let mut models: Vec<LinearModel> = Vec::with_capacity(solvers.len());
-    for solver in solvers {
-        let model = solver.fit_from(codes, labels, rows, classes, models.last());
-        models.push(model);
-    }
-    models
-}
 
 /// What a head is fitted to. All slices have one element a row of `codes`.
 #[derive(Debug, Clone, Copy)]
@@ -216,23 +72,22 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     };
     let folds = Folds::stratified(data.labels, groups, data.class_names, settings.folds, settings.seed)?;
     let everything: Vec<usize> = (0..data.labels.len()).collect();
-    let learned = Standardizer::fit(data.codes, &everything);
-    let constant = learned.constant().iter().filter(|&&constant| constant).count();
+    let constant = Standardizer::fit(data.codes, &everything).constant().iter().filter(|&&constant| constant).count();
     if constant == data.codes.ncols() {
         return Err(HeadError::AllConstant);
     }
-    let scaler = if settings.standardize { learned } else { Standardizer::identity(data.codes.ncols()) };
+    let preparation = Preparation::fit(data.codes, &everything, settings.steps())?;
 
     // One buffer serves all folds and the final fit.
-    let mut scaled = Array2::zeros(data.codes.raw_dim());
-    let held_out = HeldOut::collect(data, settings, &solver, groups, &folds, &mut scaled)?;
+    let mut prepared = Array2::zeros((everything.len(), preparation.prepared_columns()));
+    let held_out = HeldOut::collect(data, settings, &solver, groups, &folds, &mut prepared)?;
     let calibration = held_out.calibrate(settings.calibration(), data.labels, |_| true);
     let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
 
-    scaler.transform_into(data.codes, &mut scaled);
-    let (solver, chosen) = settings.tuned(&problem(data, groups, settings, &scaled, &everything), &solver)?;
-    let linear = solver.fit(&scaled, data.labels, &everything, data.class_names.len());
-    let in_training = most_probable(calibration.probabilities(linear.scores(scaled.view()).view()).view());
+    preparation.transform_into(data.codes, &mut prepared);
+    let (solver, chosen) = settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
+    let linear = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
+    let in_training = most_probable(calibration.probabilities(linear.scores(prepared.view()).view()).view());
     let mut evaluation = evaluate(data, settings, &folds, &probabilities, &in_training);
     if let Some(chosen) = chosen {
         let c_of_folds: Vec<String> = held_out.chosen.iter().map(f64::to_string).collect();
@@ -249,10 +104,17 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
             .notes
             .push(Note::info(format!("{constant} of {columns} columns are the same for all images")));
     }
+    if let Some(pca) = preparation.pca() {
+        evaluation.notes.push(Note::info(format!(
+            "{} principal components keep {:.1} % of the variance of the codes",
+            pca.components().nrows(),
+            100.0 * pca.kept()
+        )));
+    }
     let model = HeadModel {
         class_names: data.class_names.to_vec(),
         settings: FitSettings { c: chosen.or(settings.c), ..settings.clone() },
-        standardizer: scaler,
+        preparation,
         weights: linear.weights,
         bias: linear.bias,
         calibration,
@@ -263,16 +125,6 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let out_of_fold =
         OutOfFold { folds: folds.assignment().to_vec(), scores: held_out.scores, probabilities };
     Ok(FittedHead { model, evaluation, out_of_fold })
-}
-
-impl FitSettings {
-    fn standardizer(&self, data: &TrainingData<'_>, rows: &[usize]) -> Standardizer {
-        if self.standardize {
-            Standardizer::fit(data.codes, rows)
-        } else {
-            Standardizer::identity(data.codes.ncols())
-        }
-    }
 }
 
 impl TrainingData<'_> {
@@ -300,166 +152,6 @@ impl TrainingData<'_> {
             });
         }
         HeadError::check_finite(self.codes, self.row_names)
-    }
-}
-
-/// A solver with checked settings.
-#[derive(Debug, Clone)]
-struct Solver {
-    method: Method,
-    class_weights: ClassWeights,
-}
-
-#[derive(Debug, Clone)]
-enum Method {
-    Svm(SvmValidParams),
-    Logistic(LogisticValidParams),
-    Ridge(RidgeValidParams),
-}
-
-impl Solver {
-    /// Fits on the given rows of standardised `codes`. Classes without a row among them are never predicted.
-    fn fit(&self, codes: &Array2<f32>, labels: &[usize], rows: &[usize], classes: usize) -> LinearModel {
-        self.fit_from(codes, labels, rows, classes, None)
-    }
-
-    /// As [`Self::fit`], starting from the solution of a similar problem on the same rows.
-    fn fit_from(
-        &self,
-        codes: &Array2<f32>,
-        labels: &[usize],
-        rows: &[usize],
-        classes: usize,
-        start: Option<&LinearModel>,
-    ) -> LinearModel {
-        /// Score of a class that was not trained on; e^-30 leaves nothing of its probability.
-        const ABSENT: f64 = -30.0;
-        let mut present: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-        present.sort_unstable();
-        present.dedup();
-        let mut set = TrainingSet::select(codes, labels, rows, present.len());
-        for label in &mut set.labels {
-            *label = present.binary_search(label).expect("`present` holds every label of these rows");
-        }
-        self.class_weights.apply(&mut set, |label| present[label]);
-        if present.len() == classes {
-            return self.solve(&set, start);
-        }
-        let mut weights = Array2::zeros((classes, codes.ncols()));
-        let mut bias = Array1::from_elem(classes, ABSENT);
-        if let [only] = present[..] {
-            bias[only] = 0.0;
-            let convergence =
-                Convergence { converged: true, iterations: 0, objective: 0.0, criterion: 0.0, message: None };
-            return LinearModel { weights, bias, convergence };
-        }
-        let part = self.solve(&set, None);
-        for (k, &class) in present.iter().enumerate() {
-            weights.row_mut(class).assign(&part.weights.row(k));
-            bias[class] = part.bias[k];
-        }
-        LinearModel { weights, bias, convergence: part.convergence }
-    }
-
-    fn solve(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
-        match &self.method {
-            Method::Svm(params) => params.solve_from(set, start),
-            Method::Logistic(params) => params.solve_from(set, start),
-            Method::Ridge(params) => params.solve(set).linear,
-        }
-    }
-}
-
-/// Scores of every row by the head of the fold that it was held out of.
-struct HeldOut {
-    scores: Array2<f64>,
-    /// Whether the row's class was trained on at all: the scores of other rows say nothing about calibration.
-    comparable: Vec<bool>,
-    /// Messages of solvers that did not converge.
-    unconverged: Vec<String>,
-    /// C of each fold, where it was tuned.
-    chosen: Vec<f64>,
-}
-
-/// What tuning on `rows` may look at; `scaled` has been standardised on them.
-fn problem<'a>(
-    data: &'a TrainingData<'_>,
-    groups: &'a [usize],
-    settings: &FitSettings,
-    scaled: &'a Array2<f32>,
-    rows: &'a [usize],
-) -> Problem<'a> {
-    Problem {
-        codes: scaled,
-        labels: data.labels,
-        groups,
-        class_names: data.class_names,
-        rows,
-        seed: settings.seed,
-    }
-}
-
-impl HeldOut {
-    fn collect(
-        data: &TrainingData<'_>,
-        settings: &FitSettings,
-        solver: &Solver,
-        groups: &[usize],
-        folds: &Folds,
-        scaled: &mut Array2<f32>,
-    ) -> Result<Self, HeadError> {
-        let (rows, classes) = (data.labels.len(), data.class_names.len());
-        let mut held_out = Self {
-            scores: Array2::zeros((rows, classes)),
-            comparable: vec![false; rows],
-            unconverged: Vec::new(),
-            chosen: Vec::new(),
-        };
-        for fold in 0..folds.count() {
-            let training = folds.training(fold);
-            let testing = folds.testing(fold);
-            settings.standardizer(data, &training).transform_into(data.codes, scaled);
-            let (solver, chosen) =
-                settings.tuned(&problem(data, groups, settings, scaled, &training), solver)?;
-            held_out.chosen.extend(chosen);
-            let model = solver.fit(scaled, data.labels, &training, classes);
-            let scores = model.scores(scaled.select(Axis(0), &testing).view());
-            let mut trained = vec![false; classes];
-            training.iter().for_each(|&row| trained[data.labels[row]] = true);
-            for (&row, scores) in testing.iter().zip(scores.rows()) {
-                held_out.scores.row_mut(row).assign(&scores);
-                held_out.comparable[row] = trained[data.labels[row]];
-            }
-            held_out.unconverged.extend(model.convergence.message);
-        }
-        Ok(held_out)
-    }
-
-    /// The calibration that the chosen rows ask for.
-    fn calibrate(
-        &self,
-        method: CalibrationMethod,
-        labels: &[usize],
-        chosen: impl Fn(usize) -> bool,
-    ) -> Calibration {
-        let rows: Vec<usize> = (0..labels.len()).filter(|&row| self.comparable[row] && chosen(row)).collect();
-        let scores = self.scores.select(Axis(0), &rows);
-        let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-        Calibration::fit(method, scores.view(), &labels)
-    }
-
-    /// Probabilities of every row, calibrated on the folds that it does not belong to.
-    fn probabilities(&self, method: CalibrationMethod, labels: &[usize], folds: &Folds) -> Array2<f64> {
-        let mut probabilities = Array2::zeros(self.scores.raw_dim());
-        for fold in 0..folds.count() {
-            let calibration = self.calibrate(method, labels, |row| folds.assignment()[row] != fold);
-            let testing = folds.testing(fold);
-            let held_out = calibration.probabilities(self.scores.select(Axis(0), &testing).view());
-            for (&row, values) in testing.iter().zip(held_out.rows()) {
-                probabilities.row_mut(row).assign(&values);
-            }
-        }
-        probabilities
     }
 }
 

@@ -1,6 +1,6 @@
 //! The head: the linear classifier that is trained on codes, its probabilities, and its file.
 //!
-//! [`fit_head`] is the whole of it: standardise ([`Standardizer`]), cross-validate, fit ([`SvmParams`] or
+//! [`fit_head`] is the whole of it: prepare the codes ([`Preparation`]), cross-validate, fit ([`SvmParams`] or
 //! [`LogisticParams`], both behind linfa's `Fit`), calibrate ([`Calibration`]). [`Head`] is what is saved and what
 //! classifies.
 
@@ -18,6 +18,8 @@ mod linear;
 mod logistic;
 mod model;
 mod novelty;
+mod pca;
+mod prepare;
 mod primal;
 mod ridge;
 mod scale;
@@ -39,6 +41,8 @@ pub use linear::{Convergence, LinearModel};
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use model::HeadModel;
 pub use novelty::{Novelty, NoveltyLimits};
+pub use pca::Pca;
+pub use prepare::{Preparation, Steps};
 pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use scale::{CONSTANT_SHARE, Standardizer};
 pub use svm::{Loss, SvmParams, SvmValidParams};

@@ -3,11 +3,11 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::{
-    Calibration, Conformal, Convergence, FitSettings, HeadError, Novelty, Standardizer,
+    Calibration, Conformal, Convergence, FitSettings, HeadError, Novelty, Preparation,
     linear::{highest, linear_scores},
 };
 
-/// A linear classifier with its standardisation and its calibration.
+/// A linear classifier with the preparation of its codes and its calibration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadModel {
     /// Class names in the order of the columns of scores and probabilities.
@@ -15,8 +15,8 @@ pub struct HeadModel {
     /// What the head was fitted with.
     pub settings: FitSettings,
     /// Applied to codes first.
-    pub standardizer: Standardizer,
-    /// Weights of the standardised codes (classes x d).
+    pub preparation: Preparation,
+    /// Weights of the prepared codes (classes x [`Preparation::prepared_columns`]).
     pub weights: Array2<f32>,
     /// One value a class.
     pub bias: Array1<f64>,
@@ -33,17 +33,17 @@ pub struct HeadModel {
 impl HeadModel {
     /// Number of codes of an image.
     pub fn columns(&self) -> usize {
-        self.weights.ncols()
+        self.preparation.columns()
     }
 
-    /// Scores `standardised codes . weights' + bias` of `codes` (n x d): n x classes.
+    /// Scores `prepared codes . weights' + bias` of `codes` (n x d): n x classes.
     ///
     /// # Errors
     /// When the codes have another number of columns than the head, or hold NaN or infinite values.
     pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
         HeadError::check_equal("codes of an image", self.columns(), codes.ncols())?;
         HeadError::check_finite(codes, None)?;
-        Ok(linear_scores(self.standardizer.transform(codes).view(), &self.weights, &self.bias))
+        Ok(linear_scores(self.preparation.transform(codes).view(), &self.weights, &self.bias))
     }
 
     /// Calibrated probabilities for `codes` (n x d): n x classes, each row sums to 1. Errors as [`Self::scores`].

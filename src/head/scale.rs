@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis, Zip, parallel::prelude::*};
+use ndarray::{Array2, ArrayView2, parallel::prelude::*};
 use serde::{Deserialize, Serialize};
 
 /// A column counts as constant when its standard deviation is at most this share of its root mean square.
@@ -33,10 +33,20 @@ impl Standardizer {
     ///
     /// `rows` must not be empty and must lie within `codes`; the codes must be finite.
     pub fn fit(codes: ArrayView2<'_, f32>, rows: &[usize]) -> Self {
+        Self::fit_scaled(codes, rows, |_| 1.0)
+    }
+
+    /// As [`Self::fit`], after each row has been multiplied by its `factor`.
+    pub(super) fn fit_scaled(
+        codes: ArrayView2<'_, f32>,
+        rows: &[usize],
+        factor: impl Fn(usize) -> f64 + Sync,
+    ) -> Self {
         let count = rows.len() as f64;
-        let mean: Vec<f64> = column_sums(codes, rows, |_, x| x).iter().map(|sum| sum / count).collect();
+        let mean: Vec<f64> =
+            column_sums(codes, rows, &factor, |_, x| x).iter().map(|sum| sum / count).collect();
         // A second pass over centred values: the textbook difference of squares would cancel for large means.
-        let squares = column_sums(codes, rows, |j, x| (x - mean[j]).powi(2));
+        let squares = column_sums(codes, rows, &factor, |j, x| (x - mean[j]).powi(2));
         let mut scale = Vec::with_capacity(mean.len());
         let mut constant = Vec::with_capacity(mean.len());
         for (&m, &square) in mean.iter().zip(&squares) {
@@ -64,29 +74,23 @@ impl Standardizer {
         sound.then_some(Self { mean, scale, constant })
     }
 
+    /// The same without division: columns are brought to mean 0 and keep their deviations.
+    pub(super) fn centring(self) -> Self {
+        Self { scale: vec![1.0; self.scale.len()], ..self }
+    }
+
     /// Standardises all rows of `codes` (n x d).
     pub fn transform(&self, codes: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut out = Array2::zeros(codes.raw_dim());
-        self.transform_into(codes, &mut out);
+        for (mut to, from) in out.rows_mut().into_iter().zip(codes.rows()) {
+            to.iter_mut().zip(from).enumerate().for_each(|(j, (z, &x))| *z = self.value(j, f64::from(x)) as f32);
+        }
         out
     }
 
-    /// Standardises all rows of `codes` into `out`, which has the same shape.
-    pub fn transform_into(&self, codes: ArrayView2<'_, f32>, out: &mut Array2<f32>) {
-        assert_eq!(
-            codes.ncols(),
-            self.mean.len(),
-            "codes have the columns that the standardizer was fitted on"
-        );
-        Zip::from(out.axis_iter_mut(Axis(0))).and(codes.axis_iter(Axis(0))).par_for_each(|mut to, from| {
-            for (j, (z, &x)) in to.iter_mut().zip(from).enumerate() {
-                *z = if self.constant[j] {
-                    0.0
-                } else {
-                    ((f64::from(x) - self.mean[j]) / self.scale[j]) as f32
-                };
-            }
-        });
+    /// Standardises value `x` of column `j`.
+    pub(super) fn value(&self, j: usize, x: f64) -> f64 {
+        if self.constant[j] { 0.0 } else { (x - self.mean[j]) / self.scale[j] }
     }
 
     /// Mean of each column.
@@ -105,10 +109,11 @@ impl Standardizer {
     }
 }
 
-/// Sums `term(column, value)` down each column, over `rows`.
+/// Sums `term(column, value)` down each column, over `rows`, each multiplied by its `factor`.
 fn column_sums(
     codes: ArrayView2<'_, f32>,
     rows: &[usize],
+    factor: impl Fn(usize) -> f64 + Sync,
     term: impl Fn(usize, f64) -> f64 + Sync,
 ) -> Vec<f64> {
     let partial: Vec<Vec<f64>> = parts(rows.len(), PARTS)
@@ -116,8 +121,9 @@ fn column_sums(
         .map(|part| {
             let mut sums = vec![0.0; codes.ncols()];
             for &row in &rows[part] {
+                let factor = factor(row);
                 for (j, (sum, &x)) in sums.iter_mut().zip(codes.row(row)).enumerate() {
-                    *sum += term(j, f64::from(x));
+                    *sum += term(j, factor * f64::from(x));
                 }
             }
             sums

@@ -11,6 +11,10 @@ fn codes() -> Array2<f32> {
 }
 
 fn head(kind: HeadKind) -> Head {
+    head_with(&FitSettings::new(kind))
+}
+
+fn head_with(settings: &FitSettings) -> Head {
     let labels: Vec<usize> = (0..30).map(|i| i % 3).collect();
     let class_names = ["cats", "größere Hunde", "馬"].map(String::from);
     let codes = codes();
@@ -21,7 +25,7 @@ fn head(kind: HeadKind) -> Head {
         groups: None,
         row_names: None,
     };
-    let fitted = fit_head(&data, &FitSettings::new(kind)).unwrap();
+    let fitted = fit_head(&data, settings).unwrap();
     let provenance = HeadProvenance {
         model_name: "tiny".into(),
         model_sha256: "00ff".into(),
@@ -257,4 +261,55 @@ fn training_images_are_recognised_by_their_hash() {
     assert!(loaded.was_trained_on(&format!("0123456789abcdef{}", "5".repeat(48))));
     assert!(!loaded.was_trained_on(&format!("0123456789abcdee{}", "5".repeat(48))));
     assert!(!loaded.was_trained_on("") && !loaded.was_trained_on("no hash, but long enough"));
+}
+
+/// A head whose codes are normalised and projected.
+fn prepared() -> (TempDir, PathBuf, Head) {
+    let (folder, path, _) = saved(HeadKind::Svm);
+    let settings = FitSettings { l2_normalize: true, pca: Some(4), ..FitSettings::new(HeadKind::Logistic) };
+    let head = head_with(&settings);
+    head.save(&path).unwrap();
+    (folder, path, head)
+}
+
+fn version(path: &Path) -> u32 {
+    hdf5::File::open(path).unwrap().attr("format_version").unwrap().read_scalar().unwrap()
+}
+
+#[test]
+fn lengths_and_components_come_back_in_a_file_that_earlier_programs_refuse() {
+    let (_folder, path, head) = prepared();
+    let loaded = Head::load(&path).unwrap();
+    assert_eq!(loaded, head);
+    assert_eq!((loaded.model.columns(), loaded.model.weights.ncols()), (6, 4));
+    let codes = codes();
+    assert_eq!(loaded.scores(codes.view()).unwrap(), head.scores(codes.view()).unwrap());
+    assert_eq!(version(&path), 2);
+    // What needs nothing new is written as before.
+    let (_folder, path, _) = saved(HeadKind::Svm);
+    assert_eq!(version(&path), 1);
+}
+
+#[test]
+fn components_that_do_not_fit_are_damage() {
+    let refusal = |spoil: &dyn Fn(&hdf5::File)| {
+        let (_folder, path, _) = prepared();
+        let file = hdf5::File::open_rw(&path).unwrap();
+        spoil(&file);
+        file.close().unwrap();
+        Head::load(&path).unwrap_err().to_string()
+    };
+    let replace = |file: &hdf5::File, shape: [usize; 2], value: f32| {
+        file.unlink("components").unwrap();
+        let values = vec![value; shape[0] * shape[1]];
+        file.new_dataset::<f32>().shape(shape).create("components").unwrap().write_raw(&values).unwrap();
+    };
+    assert!(refusal(&|file| replace(file, [3, 6], 0.5)).contains("components hold values"));
+    assert!(refusal(&|file| replace(file, [4, 5], 0.5)).contains("`constant` has 6 values"));
+    assert!(refusal(&|file| replace(file, [4, 6], f32::NAN)).contains("components hold values"));
+    assert!(refusal(&|file| file.unlink("components").unwrap()).contains("`components` cannot be read"));
+    let swap = |file: &hdf5::File, json: &str| replace_attribute(file, "preparation", json).unwrap();
+    assert!(refusal(&|file| swap(file, "{}")).contains("attribute `preparation`"));
+    let other = "{\"l2_normalize\":true,\"pca\":null}";
+    assert!(refusal(&|file| swap(file, other)).contains("`constant` has 6 values"));
 }

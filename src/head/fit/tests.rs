@@ -1,8 +1,9 @@
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis, s};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
+use crate::head::{ClassWeights, Tuning};
 use crate::evaluate::Severity;
 
 /// `rows` noisy codes of each class around centres that a linear head can tell apart.

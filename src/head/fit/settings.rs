@@ -1,0 +1,152 @@
+//! What can be chosen about a head, and the solver that the choices make.
+
+use linfa::ParamGuard;
+use serde::{Deserialize, Serialize};
+
+use super::solver::{Method, Solver, fit_path};
+use crate::head::{
+    CalibrationMethod, ClassWeights, HeadError, LogisticParams, Loss, RidgeParams, SvmParams, Tuning, prepare::Steps,
+    tune::Problem,
+};
+
+/// Which classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadKind {
+    /// Linear support vector machine, one class against the rest.
+    Svm,
+    /// Multinomial logistic regression.
+    Logistic,
+    /// Ridge regression on targets of ±1.
+    Ridge,
+}
+
+/// How a head is fitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitSettings {
+    /// Which classifier.
+    pub kind: HeadKind,
+    /// Weight of the losses against the regularisation; `None` for the kind's default (see [`Self::c`]). For ridge
+    /// regression it is 1 / 2α, and `None` chooses α by leave-one-out among the training rows.
+    pub c: Option<f64>,
+    /// Whether each column is brought to mean 0 and deviation 1 first. Without it, C means something else for every
+    /// network, and codes of very small or large values may not be learned from at all.
+    pub standardize: bool,
+    /// Whether each row is brought to length 1 before that.
+    #[serde(default)]
+    pub l2_normalize: bool,
+    /// Number of principal components that the codes are projected on after that; `None` to take them as they are.
+    #[serde(default)]
+    pub pca: Option<usize>,
+    /// Loss of the SVM.
+    pub loss: Loss,
+    /// Folds of the cross-validation.
+    pub folds: usize,
+    /// Seed of the folds and of the SVM's order of visits.
+    pub seed: u64,
+    /// Duality gap, relative to the objective, at which the solver stops: at most this share is left to gain.
+    pub tolerance: f64,
+    /// Passes (SVM) or iterations (logistic) after which the solver gives up, and says so.
+    pub max_iterations: usize,
+    /// How scores become probabilities; `None` for Platt's sigmoids for the SVM and a temperature for logistic
+    /// regression.
+    #[serde(default)]
+    pub calibration: Option<CalibrationMethod>,
+    /// How much mistakes on each class count; not for ridge regression.
+    #[serde(default)]
+    pub class_weights: ClassWeights,
+    /// Chooses C, in place of `c`; not for ridge regression. The head that is returned has the chosen value in `c`.
+    #[serde(default)]
+    pub tuning: Option<Tuning>,
+}
+
+impl FitSettings {
+    /// The defaults: standardised, squared hinge, 5 folds, seed 0, tolerance 1e-4, 1000 iterations.
+    pub fn new(kind: HeadKind) -> Self {
+        Self {
+            kind,
+            c: None,
+            standardize: true,
+            l2_normalize: false,
+            pca: None,
+            loss: Loss::default(),
+            folds: 5,
+            seed: 0,
+            tolerance: 1e-4,
+            max_iterations: 1000,
+            calibration: None,
+            class_weights: ClassWeights::default(),
+            tuning: None,
+        }
+    }
+
+    /// C, or its default: 0.01 for the SVM and 1 for logistic regression. On standardised codes of 512 to 4096 columns
+    /// accuracy hardly depends on C; smaller values regularise more.
+    pub fn c(&self) -> f64 {
+        self.c.unwrap_or(match self.kind {
+            HeadKind::Svm => 0.01,
+            HeadKind::Logistic | HeadKind::Ridge => 1.0,
+        })
+    }
+
+    /// How scores become probabilities, or the kind's default.
+    pub fn calibration(&self) -> CalibrationMethod {
+        self.calibration.unwrap_or(match self.kind {
+            HeadKind::Svm | HeadKind::Ridge => CalibrationMethod::Platt,
+            HeadKind::Logistic => CalibrationMethod::Temperature,
+        })
+    }
+
+    /// What is done to the codes first.
+    pub fn steps(&self) -> Steps {
+        Steps { l2_normalize: self.l2_normalize, standardize: self.standardize, pca: self.pca }
+    }
+
+    /// The solver's checked settings, with C = `c`.
+    fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
+        let method = match self.kind {
+            HeadKind::Svm => {
+                let params = SvmParams::new().c(c).loss(self.loss).seed(self.seed);
+                Method::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
+            }
+            HeadKind::Logistic => {
+                let params = LogisticParams::new().c(c).tolerance(self.tolerance);
+                Method::Logistic(params.max_iterations(self.max_iterations).check()?)
+            }
+            HeadKind::Ridge if self.c.is_none() => Method::Ridge(RidgeParams::new().check()?),
+            HeadKind::Ridge => {
+                HeadError::check_positive("C", c)?;
+                Method::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
+            }
+        };
+        Ok(Solver { method, class_weights: self.class_weights.clone() })
+    }
+
+    /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
+    pub(super) fn solver(&self) -> Result<Solver, HeadError> {
+        HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
+        let plain = self.class_weights == ClassWeights::Uniform && self.tuning.is_none();
+        if self.kind == HeadKind::Ridge && !plain {
+            return Err(HeadError::NotForRidge);
+        }
+        if let Some(tuning) = &self.tuning {
+            tuning.check()?;
+        }
+        self.solver_with(self.c())
+    }
+
+    /// The solver for the rows `problem` may look at: with the settings' own C, or with the one chosen by tuning, which is
+    /// returned as well.
+    pub(super) fn tuned(
+        &self, problem: &Problem<'_>, plain: &Solver) -> Result<(Solver, Option<f64>), HeadError> {
+        let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
+        let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
+        solvers(&tuning.grid)?;
+        let classes = problem.class_names.len();
+        let chosen = tuning.choose(problem, |rows, path| {
+            let solvers = solvers(path).expect("every C of the grid has just been checked");
+            fit_path(&solvers, problem.codes, problem.labels, rows, classes)
+        })?;
+        Ok((self.solver_with(chosen)?, Some(chosen)))
+    }
+}
