@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
+
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
 use super::show::Listing;
@@ -10,8 +12,8 @@ use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::Evaluation;
 use crate::head::{
-    CalibrationMethod, FitSettings, FittedHead, Head, HeadKind, HeadProvenance, Novelty, TrainingData,
-    Tuning, fingerprint, fit_head,
+    CalibrationMethod, ClassWeights, FitSettings, FittedHead, Head, HeadKind, HeadProvenance, Novelty,
+    TrainingData, Tuning, fingerprint, fit_head,
 };
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
@@ -28,6 +30,7 @@ Examples:
   cnncodes fit-head --logistic features/vgg16-fc7.h5 -o models/pets.head.h5
   cnncodes fit-head --svm --c 0.1 --folds 10 --seed 7
   cnncodes fit-head --logistic --l2-normalize --pca 128
+  cnncodes fit-head --svm --class-weight balanced
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv")]
 pub struct Args {
@@ -46,6 +49,10 @@ pub struct Args {
     /// cross-validation within the training images [default: 0.01 for the SVM, 1 for logistic regression]
     #[arg(long, value_name = "C")]
     c: Option<Cost>,
+    /// How much a mistake on each class counts: `uniform`, `balanced` (every class the same, however many images it has),
+    /// or CLASS=WEIGHT with commas, where classes that are not named count 1 [default: uniform]
+    #[arg(long, value_name = "WEIGHTS")]
+    class_weight: Option<Weighting>,
     /// Folds of the cross-validation
     #[arg(long, value_name = "N", default_value_t = 5)]
     folds: usize,
@@ -140,6 +147,54 @@ impl std::str::FromStr for Cost {
     }
 }
 
+/// The argument of `--class-weight`.
+#[derive(Debug, Clone, PartialEq)]
+enum Weighting {
+    Uniform,
+    Balanced,
+    Given(Vec<(String, f64)>),
+}
+
+impl std::str::FromStr for Weighting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let weight = |part: &str| {
+            let (class, weight) = part
+                .rsplit_once('=')
+                .ok_or_else(|| format!("`{part}` is no CLASS=WEIGHT, such as cats=2"))?;
+            match weight.trim().parse::<f64>() {
+                Ok(weight) if weight.is_finite() && weight > 0.0 => Ok((class.trim().to_owned(), weight)),
+                _ => Err(format!("the weight of `{class}` is `{weight}`, but must be a number above 0")),
+            }
+        };
+        match text {
+            "uniform" => Ok(Self::Uniform),
+            "balanced" => Ok(Self::Balanced),
+            given => given.split(',').map(weight).collect::<Result<_, _>>().map(Self::Given),
+        }
+    }
+}
+
+impl Weighting {
+    fn of_classes(&self, class_names: &[String]) -> anyhow::Result<ClassWeights> {
+        let Self::Given(given) = self else {
+            return Ok(if *self == Self::Balanced { ClassWeights::Balanced } else { ClassWeights::Uniform });
+        };
+        let mut weights = vec![1.0; class_names.len()];
+        for (class, weight) in given {
+            let Some(index) = class_names.iter().position(|name| name == class) else {
+                bail!(
+                    "--class-weight names the class `{class}`, but the classes are {}",
+                    class_names.join(", ")
+                );
+            };
+            weights[index] = *weight;
+        }
+        Ok(ClassWeights::Given(weights))
+    }
+}
+
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (kind, kind_name) = match &args.kind {
         KindArgs { svm: true, .. } => (HeadKind::Svm, "svm"),
@@ -175,6 +230,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         l2_normalize: args.preparation.l2_normalize,
         pca: args.preparation.pca,
         calibration: args.calibration.map(CalibrationMethod::from),
+        class_weights: match &args.class_weight {
+            Some(weighting) => weighting.of_classes(&labelled.class_names)?,
+            None => ClassWeights::Uniform,
+        },
         ..FitSettings::new(kind)
     };
     let output = args.output.clone().unwrap_or_else(|| default_output(models, &features, kind_name));
@@ -295,5 +354,20 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Cost::Tuned(Tuning::auto())));
         assert_eq!("0.01, 1".parse(), Ok(Cost::Tuned(Tuning::new(vec![0.01, 1.0]))));
         assert!("0.01,much".parse::<Cost>().unwrap_err().contains("`much`"));
+    }
+
+    #[test]
+    fn weights_are_of_named_classes() {
+        let names = ["cats", "dogs", "a=b"].map(String::from);
+        let weights = |text: &str| text.parse::<Weighting>().unwrap().of_classes(&names);
+        assert_eq!(weights("balanced").unwrap(), ClassWeights::Balanced);
+        assert_eq!(weights("uniform").unwrap(), ClassWeights::Uniform);
+        assert_eq!(weights("dogs=2.5, a=b=3").unwrap(), ClassWeights::Given(vec![1.0, 2.5, 3.0]));
+        let unknown = weights("cat=2").unwrap_err().to_string();
+        assert!(unknown.contains("`cat`") && unknown.contains("cats, dogs, a=b"), "{unknown}");
+        assert!("cats".parse::<Weighting>().unwrap_err().contains("CLASS=WEIGHT"));
+        for bad in ["cats=0", "cats=-1", "cats=much", "cats=inf"] {
+            assert!(bad.parse::<Weighting>().unwrap_err().contains("above 0"), "{bad}");
+        }
     }
 }

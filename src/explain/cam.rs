@@ -21,17 +21,19 @@ pub(super) struct LinearTerms {
 }
 
 impl LinearTerms {
-    pub(super) fn of(head: &HeadModel, class: usize) -> LinearTerms {
-        let scaler = &head.standardizer;
-        let row = head.weights.row(class);
+    /// Of an image with these codes: only its length depends on them, for a head that brings rows to length 1.
+    pub(super) fn of(head: &HeadModel, class: usize, codes: &[f32]) -> LinearTerms {
+        let scaler = head.preparation.standardizer();
+        let factor = head.preparation.row_factor(codes);
+        let row = head.preparation.unprojected(head.weights.row(class));
         let weights = row.iter().zip(scaler.scale()).zip(scaler.constant());
         // The standardizer makes constant columns 0.
-        let weight = |((&weight, &scale), &constant): ((&f32, &f64), &bool)| {
-            if constant { 0.0 } else { f64::from(weight) / scale }
+        let weight = |((&weight, &scale), &constant): ((&f64, &f64), &bool)| {
+            if constant { 0.0 } else { factor * weight / scale }
         };
         LinearTerms {
             weights: weights.map(weight).collect(),
-            means: scaler.mean().to_vec(),
+            means: scaler.mean().iter().map(|mean| mean / factor).collect(),
             bias: head.bias[class],
         }
     }
@@ -105,6 +107,36 @@ impl LinearTerms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
+
+    #[test]
+    fn the_terms_of_a_head_make_its_score_however_it_prepares_codes() {
+        let codes =
+            Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32);
+        let labels: Vec<usize> = (0..30).map(|i| i % 3).collect();
+        let class_names = ["a", "b", "c"].map(String::from);
+        let (codes_view, class_names) = (codes.view(), &class_names[..]);
+        let data =
+            TrainingData { codes: codes_view, labels: &labels, class_names, groups: None, row_names: None };
+        for (l2_normalize, standardize, pca) in
+            [(false, true, None), (true, true, Some(4)), (true, false, None), (false, false, Some(2))]
+        {
+            let settings =
+                FitSettings { l2_normalize, standardize, pca, ..FitSettings::new(HeadKind::Logistic) };
+            let head = fit_head(&data, &settings).unwrap().model;
+            let scores = head.scores(codes.view()).unwrap();
+            for (row, class) in [(0, 0), (7, 2), (22, 1)] {
+                let row_codes = codes.row(row).to_vec();
+                let terms = LinearTerms::of(&head, class, &row_codes);
+                let parts = row_codes.iter().enumerate().map(|(code, &x)| {
+                    let (weight, mean) = terms.at(code);
+                    weight * (f64::from(x) - mean)
+                });
+                let score = parts.sum::<f64>() + terms.bias;
+                assert!((score - scores[[row, class]]).abs() < 1e-4, "{score} {}", scores[[row, class]]);
+            }
+        }
+    }
 
     fn wave(count: usize, step: f64) -> Vec<f64> {
         (0..count).map(|index| (index as f64 * step).sin()).collect()

@@ -222,7 +222,7 @@ impl<'h> Explainer<'h> {
     ) -> Result<Vec<Explanation>, ExplainError> {
         if let Some((map, shape, pooling)) = &look.map {
             let explained = classes.iter().map(|&class| {
-                let terms = cam::LinearTerms::of(self.head, class);
+                let terms = cam::LinearTerms::of(self.head, class, &look.codes);
                 Explanation {
                     class,
                     score: look.scores[class],

@@ -72,7 +72,8 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     };
     let folds = Folds::stratified(data.labels, groups, data.class_names, settings.folds, settings.seed)?;
     let everything: Vec<usize> = (0..data.labels.len()).collect();
-    let constant = Standardizer::fit(data.codes, &everything).constant().iter().filter(|&&constant| constant).count();
+    let constant =
+        Standardizer::fit(data.codes, &everything).constant().iter().filter(|&&constant| constant).count();
     if constant == data.codes.ncols() {
         return Err(HeadError::AllConstant);
     }
@@ -85,7 +86,8 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
 
     preparation.transform_into(data.codes, &mut prepared);
-    let (solver, chosen) = settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
+    let (solver, chosen) =
+        settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
     let linear = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
     let in_training = most_probable(calibration.probabilities(linear.scores(prepared.view()).view()).view());
     let mut evaluation = evaluate(data, settings, &folds, &probabilities, &in_training);

@@ -46,8 +46,9 @@ impl Pca {
         if side > LONGEST_SIDE {
             return Err(HeadError::TooLargeForPca { rows, columns });
         }
-        let part =
-            |r: Range<usize>, c: Range<usize>| Mat::from_fn(r.len(), c.len(), |i, j| value(r.start + i, c.start + j));
+        let part = |r: Range<usize>, c: Range<usize>| {
+            Mat::from_fn(r.len(), c.len(), |i, j| value(r.start + i, c.start + j))
+        };
         let mut gram = Mat::<f64>::zeros(side, side);
         let dual = rows <= columns;
         for block in blocks(if dual { columns } else { rows }) {
@@ -70,11 +71,17 @@ impl Pca {
         let negligible = NO_VARIANCE * values[side - 1];
         let kept: Vec<f64> =
             chosen.iter().map(|&at| if values[at] > negligible { values[at] } else { 0.0 }).collect();
-        let mut vectors = Mat::from_fn(side, k, |i, j| if kept[j] > 0.0 { eigen.U()[(i, chosen[j])] } else { 0.0 });
+        let mut vectors =
+            Mat::from_fn(side, k, |i, j| if kept[j] > 0.0 { eigen.U()[(i, chosen[j])] } else { 0.0 });
         if dual {
-            let scaled = Mat::from_fn(side, k, |i, j| {
-                if kept[j] > 0.0 { vectors[(i, j)] / kept[j].sqrt() } else { 0.0 }
-            });
+            let scaled =
+                Mat::from_fn(
+                    side,
+                    k,
+                    |i, j| {
+                        if kept[j] > 0.0 { vectors[(i, j)] / kept[j].sqrt() } else { 0.0 }
+                    },
+                );
             vectors = Mat::zeros(columns, k);
             for block in blocks(columns) {
                 let part = part(0..rows, block.clone());
@@ -85,7 +92,8 @@ impl Pca {
         let mut components = Array2::zeros((k, columns));
         for (j, mut component) in components.rows_mut().into_iter().enumerate() {
             let vector = vectors.col(j);
-            let largest = vector.iter().fold(0f64, |largest, &v| if v.abs() > largest.abs() { v } else { largest });
+            let largest =
+                vector.iter().fold(0f64, |largest, &v| if v.abs() > largest.abs() { v } else { largest });
             let sign = if largest < 0.0 { -1.0 } else { 1.0 };
             component.iter_mut().zip(vector.iter()).for_each(|(to, &v)| *to = (sign * v) as f32);
         }

@@ -9,7 +9,7 @@
 //! without, C keeps its meaning, and fewer components only leave directions out. The other order, to standardise the
 //! scores of the components, would make the least of them as loud as the first.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use rayon::prelude::*;
 
 use super::{HeadError, Pca, Standardizer, kernel};
@@ -95,6 +95,21 @@ impl Preparation {
         self.pca.as_ref()
     }
 
+    /// What a row's codes are multiplied by first: 1 / length, or 1.
+    pub fn row_factor(&self, codes: &[f32]) -> f64 {
+        if self.l2_normalize { inverse_length(codes.iter()) } else { 1.0 }
+    }
+
+    /// Weights of prepared values, in terms of the standardised codes (d).
+    pub fn unprojected(&self, weights: ArrayView1<'_, f32>) -> Vec<f64> {
+        let Some(pca) = &self.pca else { return weights.iter().map(|&w| f64::from(w)).collect() };
+        let mut sums = vec![0.0; self.columns()];
+        for (&weight, component) in weights.iter().zip(pca.rows()) {
+            sums.iter_mut().zip(component).for_each(|(sum, &v)| *sum += f64::from(weight) * f64::from(v));
+        }
+        sums
+    }
+
     /// Prepares all rows of `codes` (n x d).
     pub fn transform(&self, codes: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut out = Array2::zeros((codes.nrows(), self.prepared_columns()));
@@ -107,13 +122,20 @@ impl Preparation {
         assert_eq!(codes.nrows(), out.nrows(), "there is a row for each row");
         let codes = codes.as_standard_layout();
         let rows = codes.as_slice().expect("standard layout is contiguous");
-        self.apply(rows, out.as_slice_mut().expect("an array that was made in standard layout is contiguous"));
+        self.apply(
+            rows,
+            out.as_slice_mut().expect("an array that was made in standard layout is contiguous"),
+        );
     }
 
     /// Prepares whole rows, one after the other in `rows` (r x d) and `out` (r x [`Self::prepared_columns`]).
     pub fn apply(&self, rows: &[f32], out: &mut [f32]) {
         let (columns, prepared) = (self.columns(), self.prepared_columns());
-        assert_eq!(rows.len() * prepared, out.len() * columns, "whole rows of the columns that were learned from");
+        assert_eq!(
+            rows.len() * prepared,
+            out.len() * columns,
+            "whole rows of the columns that were learned from"
+        );
         if rows.is_empty() {
             return;
         }
@@ -135,7 +157,7 @@ impl Preparation {
 
     /// The first two steps for one row.
     fn standardize(&self, row: &[f32], out: &mut [f32]) {
-        let factor = if self.l2_normalize { inverse_length(row.iter()) } else { 1.0 };
+        let factor = self.row_factor(row);
         for (j, (to, &x)) in out.iter_mut().zip(row).enumerate() {
             *to = self.standardizer.value(j, factor * f64::from(x)) as f32;
         }
@@ -267,7 +289,8 @@ mod tests {
     #[test]
     fn more_components_than_there_are_directions_are_refused() {
         let all: Vec<usize> = (0..5).collect();
-        let refuse = |pca| Preparation::fit(codes().view(), &all, Steps { pca: Some(pca), ..PLAIN }).unwrap_err();
+        let refuse =
+            |pca| Preparation::fit(codes().view(), &all, Steps { pca: Some(pca), ..PLAIN }).unwrap_err();
         assert!(matches!(refuse(0), HeadError::TooManyComponents { .. }));
         let said = refuse(5).to_string();
         assert!(said.contains("5 training images of 6 codes have 4 at most"), "{said}");

@@ -83,7 +83,10 @@ impl Standardizer {
     pub fn transform(&self, codes: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut out = Array2::zeros(codes.raw_dim());
         for (mut to, from) in out.rows_mut().into_iter().zip(codes.rows()) {
-            to.iter_mut().zip(from).enumerate().for_each(|(j, (z, &x))| *z = self.value(j, f64::from(x)) as f32);
+            to.iter_mut()
+                .zip(from)
+                .enumerate()
+                .for_each(|(j, (z, &x))| *z = self.value(j, f64::from(x)) as f32);
         }
         out
     }

@@ -147,8 +147,8 @@ fn codes_and_foreign_files_are_told_from_heads() {
 
 #[test]
 fn a_later_version_asks_for_an_update() {
-    let message = refusal(|file| file.attr("format_version")?.write_scalar(&2u32));
-    assert!(message.contains("version 2") && message.contains("update cnncodes"), "{message}");
+    let message = refusal(|file| file.attr("format_version")?.write_scalar(&3u32));
+    assert!(message.contains("version 3") && message.contains("update cnncodes"), "{message}");
 }
 
 #[test]

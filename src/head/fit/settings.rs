@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::solver::{Method, Solver, fit_path};
 use crate::head::{
-    CalibrationMethod, ClassWeights, HeadError, LogisticParams, Loss, RidgeParams, SvmParams, Tuning, prepare::Steps,
-    tune::Problem,
+    CalibrationMethod, ClassWeights, HeadError, LogisticParams, Loss, RidgeParams, SvmParams, Tuning,
+    prepare::Steps, tune::Problem,
 };
 
 /// Which classifier.
@@ -138,7 +138,10 @@ impl FitSettings {
     /// The solver for the rows `problem` may look at: with the settings' own C, or with the one chosen by tuning, which is
     /// returned as well.
     pub(super) fn tuned(
-        &self, problem: &Problem<'_>, plain: &Solver) -> Result<(Solver, Option<f64>), HeadError> {
+        &self,
+        problem: &Problem<'_>,
+        plain: &Solver,
+    ) -> Result<(Solver, Option<f64>), HeadError> {
         let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
         let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
         solvers(&tuning.grid)?;

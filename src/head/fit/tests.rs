@@ -3,8 +3,8 @@ use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
-use crate::head::{ClassWeights, Tuning};
 use crate::evaluate::Severity;
+use crate::head::{ClassWeights, Tuning};
 
 /// `rows` noisy codes of each class around centres that a linear head can tell apart.
 struct Example {
