@@ -210,11 +210,12 @@ impl SampleSet {
         }
         samples.sort_from(0);
         samples.shrink();
-        let class_of = |name: &str| name.split_once('/').map(|(class, _)| class.to_owned());
-        let class_names: BTreeSet<String> =
-            samples.iter().filter_map(|sample| class_of(sample.name)).collect();
-        let class_names: Vec<String> = class_names.into_iter().collect();
-        samples.label_by_name(|name| class_names.binary_search(&class_of(name)?).ok());
+        let classes: BTreeSet<&str> = samples.iter().filter_map(|sample| class_of(sample.name)).collect();
+        let class_names: Vec<String> = classes.into_iter().map(str::to_owned).collect();
+        samples.label_by_name(|name| {
+            let class = class_of(name)?;
+            class_names.binary_search_by(|known| known.as_str().cmp(class)).ok()
+        });
         let source = root.display().to_string();
         Ok(Self { samples, class_names, problems, source, notes: Vec::new() })
     }
@@ -276,6 +277,11 @@ fn add_folder(samples: &mut Samples, problems: &mut Vec<Problem>, name: &str, pa
             .into_iter()
             .map(|Problem { name: inner, reason }| Problem { name: below(name, &inner), reason }),
     );
+}
+
+/// The first folder of a name.
+fn class_of(name: &str) -> Option<&str> {
+    name.split_once('/').map(|(class, _)| class)
 }
 
 fn look_at(path: &Path) -> Result<fs::Metadata, SamplesError> {

@@ -16,8 +16,8 @@ use crate::codes::ImageArray;
 #[derive(Clone)]
 pub struct Samples {
     root: PathBuf,
-    /// Names, and the paths that differ from them, one after another.
-    text: String,
+    /// Names, and the paths that differ from them, one after another, in blocks that never move.
+    text: Vec<String>,
     entries: Vec<Entry>,
     shards: Vec<Shard>,
     arrays: Vec<Arc<ImageArray>>,
@@ -37,14 +37,14 @@ pub struct Sample<'a> {
 /// A stretch of [`Samples::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Text {
-    start: usize,
+    block: u32,
+    start: u32,
     len: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    name_start: usize,
-    name_len: u32,
+    name: Text,
     /// [`NO_LABEL`] where the class is unknown.
     label: u32,
     place: Place,
@@ -54,6 +54,9 @@ struct Entry {
 const _: () = assert!(size_of::<Entry>() <= 40);
 
 const NO_LABEL: u32 = u32::MAX;
+
+/// Bytes of a block of [`Samples::text`].
+const BLOCK: usize = 1 << 20;
 
 /// Where an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +100,7 @@ impl Samples {
     pub(super) fn below(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            text: String::new(),
+            text: Vec::new(),
             entries: Vec::new(),
             shards: Vec::new(),
             arrays: Vec::new(),
@@ -126,7 +129,7 @@ impl Samples {
     pub fn get(&self, index: usize) -> Sample<'_> {
         let entry = &self.entries[index];
         let label = (entry.label != NO_LABEL).then_some(entry.label as usize);
-        Sample { name: entry.name(&self.text), label, list: self, place: entry.place }
+        Sample { name: self.text(entry.name), label, list: self, place: entry.place }
     }
 
     /// All of them, in order.
@@ -190,8 +193,9 @@ impl Samples {
     /// Sorts the samples from `start` on by name, bytewise; those of one name by their place.
     pub(super) fn sort_from(&mut self, start: usize) {
         let text = &self.text;
-        self.entries[start..]
-            .sort_unstable_by(|a, b| a.name(text).cmp(b.name(text)).then_with(|| a.place.cmp(&b.place)));
+        self.entries[start..].sort_unstable_by(|a, b| {
+            a.name.of(text).cmp(b.name.of(text)).then_with(|| a.place.cmp(&b.place))
+        });
     }
 
     /// Keeps the samples from `start` on that `keep` says so of; it sees each with the one that was kept before it.
@@ -214,13 +218,12 @@ impl Samples {
     /// Gives back the memory that further samples would have used.
     pub(super) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
-        self.text.shrink_to_fit();
     }
 
     /// Labels every sample by its name.
     pub(super) fn label_by_name(&mut self, label_of: impl Fn(&str) -> Option<usize>) {
         for entry in &mut self.entries {
-            entry.label = stored(label_of(entry.name(&self.text)));
+            entry.label = stored(label_of(entry.name.of(&self.text)));
         }
     }
 
@@ -239,25 +242,30 @@ impl Samples {
     }
 
     fn push(&mut self, name: Text, label: Option<usize>, place: Place) {
-        let Text { start: name_start, len: name_len } = name;
-        self.entries.push(Entry { name_start, name_len, label: stored(label), place });
+        self.entries.push(Entry { name, label: stored(label), place });
     }
 
     fn add_text(&mut self, text: &str) -> Text {
-        let start = self.text.len();
-        let len = u32::try_from(text.len()).expect("no file system has names of 4 GiB");
-        self.text.push_str(text);
-        Text { start, len }
+        let has_room = |block: &String| block.capacity() - block.len() >= text.len();
+        if !self.text.last().is_some_and(has_room) {
+            self.text.push(String::with_capacity(BLOCK.max(text.len())));
+        }
+        let number = self.text.len() - 1;
+        let block = &mut self.text[number];
+        let start = block.len();
+        block.push_str(text);
+        let small = |size: usize| u32::try_from(size).expect("names are limited to a few kilobytes");
+        Text { block: small(number), start: small(start), len: small(text.len()) }
     }
 
-    fn text(&self, Text { start, len }: Text) -> &str {
-        &self.text[start..][..len as usize]
+    fn text(&self, text: Text) -> &str {
+        text.of(&self.text)
     }
 }
 
-impl Entry {
-    fn name<'a>(&self, text: &'a str) -> &'a str {
-        &text[self.name_start..][..self.name_len as usize]
+impl Text {
+    fn of(self, blocks: &[String]) -> &str {
+        &blocks[self.block as usize][self.start as usize..][..self.len as usize]
     }
 }
 

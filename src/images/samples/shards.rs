@@ -19,6 +19,8 @@ const MAX_CLS: u64 = 4 << 10;
 const MAX_JSON: u64 = 16 << 20;
 /// The fields of a `.json` that may name the class, or have its number.
 const JSON_FIELDS: [&str; 3] = ["label", "cls", "class"];
+/// Longest name of a member: more than any file system has.
+const MAX_NAME: usize = 64 << 10;
 /// Bytes of a header, and what members are padded to.
 const BLOCK: u64 = 512;
 
@@ -188,6 +190,12 @@ fn index(reader: impl Read + Seek, len: u64, mut found: impl FnMut(&str, Member)
         };
         end = member_end.next_multiple_of(BLOCK);
         members += 1;
+        let name_len = entry.path_bytes().len();
+        if name_len > MAX_NAME {
+            return Err(format!(
+                "damaged after {members} members: a name of {name_len} bytes; what follows is lost"
+            ));
+        }
         let name = match std::str::from_utf8(&entry.path_bytes()) {
             Ok(name) => slashed(Path::new(name)).unwrap_or_else(|| name.to_owned()),
             Err(_) => {
