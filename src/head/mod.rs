@@ -19,6 +19,7 @@ mod logistic;
 mod model;
 mod novelty;
 mod pca;
+mod preconditioner;
 mod prepare;
 mod primal;
 mod ridge;
