@@ -127,6 +127,18 @@ where
 }
 
 impl LogisticValidParams {
+    pub(super) fn c(&self) -> f64 {
+        self.c
+    }
+
+    pub(super) fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    pub(super) fn max_iterations(&self) -> usize {
+        self.max_iterations
+    }
+
     /// Fits on rows that have been checked.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
         self.solve_from(set, None)
@@ -144,7 +156,7 @@ impl LogisticValidParams {
         };
         let loss = LogisticLoss::new(set, self.c);
         let matrix = prefers_matrix(rows, columns, set.classes);
-        let known = Known { rows: &set.rows, loss: &loss, share: 1.0, matrix };
+        let known = Known { rows: &set.rows, loss: &loss, passed: rows, matrix };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
         let mut model = self.model(&loss, solution, columns);
@@ -166,7 +178,7 @@ impl LogisticValidParams {
             classes: set.classes,
         };
         let loss = LogisticLoss::new(&small, self.c);
-        let known = Known { rows: &small.rows, loss: &loss, share: 1.0, matrix: true };
+        let known = Known { rows: &small.rows, loss: &loss, passed: count, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(&small, &loss, weights, bias));
         let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights, columns), bias));
         // A little more is asked for, so that rounding on the way back does not undo the convergence.

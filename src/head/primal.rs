@@ -41,8 +41,8 @@ pub(super) struct Known<'a, L> {
     pub rows: &'a [&'a [f32]],
     /// The loss of these rows.
     pub loss: &'a L,
-    /// Rows that there are for each of these.
-    pub share: f64,
+    /// Rows that a pass looks through.
+    pub passed: usize,
     /// Whether there is memory for a matrix.
     pub matrix: bool,
 }
@@ -100,9 +100,9 @@ pub(super) fn descend<L: PrimalLoss>(
 impl<L: PrimalLoss> Known<'_, L> {
     /// Iterations after which a new preconditioner costs no more than they did.
     fn round(&self, columns: usize) -> usize {
-        let rows = self.rows.len() as f64;
+        let (rows, passed) = (self.rows.len() as f64, self.passed as f64);
         let size = (columns + 1) as f64;
-        let of_pass = 4.0 * rows * self.share * size * self.loss.problems() as f64;
+        let of_pass = 4.0 * passed * size * self.loss.problems() as f64;
         let of_renewal = rows.min(4.0 * size) * size * size + size.powi(3) / 3.0;
         ((of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
@@ -116,7 +116,7 @@ impl<L: PrimalLoss> Known<'_, L> {
                 kernel::products(&[*row], &vectors, &mut scores);
                 scores.iter_mut().zip(bias).for_each(|(score, b)| *score += b);
             }
-            self.share * self.loss.curvature(i, &mut scores)
+            self.loss.curvature(i, &mut scores)
         };
         let curvatures: Vec<f64> = self.rows.par_iter().enumerate().map(curvature).collect();
         let make = if self.matrix { Preconditioner::new } else { Preconditioner::diagonal };

@@ -122,6 +122,18 @@ where
 }
 
 impl SvmValidParams {
+    pub(super) fn c(&self) -> f64 {
+        self.c
+    }
+
+    pub(super) fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    pub(super) fn max_passes(&self) -> usize {
+        self.max_passes
+    }
+
     /// Fits on rows that have been checked, by the method that suits their number.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
         self.solve_from(set, None)
@@ -147,7 +159,7 @@ impl SvmValidParams {
     /// In the primal.
     fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let loss = SvmLoss::new(set, self.c);
-        let known = Known { rows: &set.rows, loss: &loss, share: 1.0, matrix: true };
+        let known = Known { rows: &set.rows, loss: &loss, passed: set.rows.len(), matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let limit = self.max_passes.min(MOST_IN_PRIMAL);
         let start = start.map(|model| loss.linear(model));
