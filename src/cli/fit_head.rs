@@ -6,14 +6,15 @@ use anyhow::bail;
 
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
+use super::memory::Memory;
 use super::show::Listing;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
-use crate::evaluate::Evaluation;
+use crate::evaluate::{Evaluation, Note};
 use crate::head::{
-    CalibrationMethod, ClassWeights, FitSettings, FittedHead, Head, HeadKind, HeadProvenance, Novelty,
-    TrainingData, Tuning, fingerprint, fit_head,
+    CalibrationMethod, ClassWeights, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadProvenance,
+    Novelty, StreamedData, TrainingData, Tuning, fingerprint, fit_head, fit_head_streamed,
 };
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
@@ -32,7 +33,8 @@ Examples:
   cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --svm --class-weight balanced
   cnncodes fit-head --logistic --list-duplicates
-  cnncodes fit-head --svm --calibration isotonic --groups scenes.csv")]
+  cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
+  cnncodes fit-head --svm --max-memory 2GiB      on codes of any size")]
 pub struct Args {
     #[command(flatten)]
     kind: KindArgs,
@@ -64,6 +66,10 @@ pub struct Args {
     /// How scores become probabilities [default: platt for the SVM, temperature for logistic regression]
     #[arg(long, value_enum, value_name = "METHOD")]
     calibration: Option<CalibrationChoice>,
+    /// Memory to keep within, such as 2GiB or 500MB; codes that take more are streamed from their file, pass after pass
+    /// [default: half of the machine's memory]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<Memory>,
     #[command(flatten)]
     copies: CopyArgs,
     /// Name the images that were taken for copies of one another (JSON always does)
@@ -214,7 +220,13 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         )?,
     };
     let file = CodesFile::open(&features)?;
-    let labelled = Labelled::read(&file, args.layer.as_deref(), &features)?;
+    let layer = args.layer.as_deref();
+    let max_memory = args.max_memory.unwrap_or_default();
+    let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes();
+    let labelled = match streamed {
+        true => Labelled::without_codes(&file, &features)?,
+        false => Labelled::read(&file, layer, &features)?,
+    };
     let settings = FitSettings {
         c: match args.c {
             Some(Cost::Fixed(c)) => Some(c),
@@ -243,21 +255,38 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         })?;
     }
     let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
-    let grouped = TrainingData {
-        codes: labelled.codes.view(),
-        labels: &labelled.labels,
-        class_names: &labelled.class_names,
-        groups: Some(&copies.groups),
-        row_names: Some(&labelled.names),
+    let apart: Vec<usize> = (0..labelled.labels.len()).collect();
+    let rows = FileRows::new(&file, layer, &labelled.rows)?;
+    let fit = |groups: &[usize]| {
+        let (labels, class_names) = (&labelled.labels[..], &labelled.class_names[..]);
+        if streamed {
+            let max_memory = max_memory.bytes();
+            let data = StreamedData {
+                source: &rows,
+                labels,
+                class_names,
+                groups,
+                row_names: &labelled.names,
+                max_memory,
+            };
+            return fit_head_streamed(&data, &settings);
+        }
+        let (codes, row_names) = (labelled.codes.view(), Some(&labelled.names[..]));
+        fit_head(&TrainingData { codes, labels, class_names, groups: Some(groups), row_names }, &settings)
     };
-    let mut fitted = fit_head(&grouped, &settings)?;
+    let mut fitted = fit(&copies.groups)?;
     if !copies.sets.is_empty() {
-        let leaky = fit_head(&TrainingData { groups: None, ..grouped }, &settings)?;
-        fitted.evaluation.leaky_accuracy = Some(leaky.evaluation.accuracy);
+        fitted.evaluation.leaky_accuracy = Some(fit(&apart)?.evaluation.accuracy);
         fitted.evaluation.duplicates = copies.named(&labelled.names);
     }
     fitted.evaluation.notes.extend(notes);
-    fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
+    if streamed {
+        fitted.evaluation.notes.push(Note::info(format!(
+            "the codes were streamed from their file, to keep within {max_memory} of memory (--max-memory)"
+        )));
+    } else {
+        fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
+    }
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
     match args.format {
@@ -273,12 +302,19 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             "{}: {kind_name} head of {} on {} codes of {} ({})",
             output.display(),
             show::count_of(labelled.class_names.len(), "class", "classes"),
-            labelled.codes.ncols(),
+            head.model.columns(),
             head.provenance.layer,
             head.provenance.model_name,
         );
     }
     Ok(Status::Done)
+}
+
+/// What a fit in memory would take: the codes as they are, the codes as the solver sees them, and a good third of their size
+/// for the solver.
+fn in_memory_bytes(file: &CodesFile, layer: Option<&str>) -> anyhow::Result<usize> {
+    let columns = file.layer(layer)?.width().unwrap_or(1);
+    Ok((file.rows() * columns).saturating_mul(4 * 5 / 2))
 }
 
 /// `models/FEATURES-KIND.head.h5`.

@@ -34,7 +34,10 @@ const A_FEW_WRONG_LABELS: usize = 4;
 
 /// The rows of a file of codes whose class is known.
 pub struct Labelled {
+    /// Their codes; no row where they have been left in the file.
     pub codes: Array2<f32>,
+    /// Their numbers in the file.
+    pub rows: Vec<usize>,
     pub labels: Vec<usize>,
     pub class_names: Vec<String>,
     pub names: Vec<String>,
@@ -45,6 +48,16 @@ pub struct Labelled {
 
 impl Labelled {
     pub fn read(file: &CodesFile, layer: Option<&str>, path: &Path) -> anyhow::Result<Labelled> {
+        let mut labelled = Self::without_codes(file, path)?;
+        labelled.codes = file.read_layer(layer)?;
+        if labelled.rows.len() < file.rows() {
+            labelled.codes = labelled.codes.select(Axis(0), &labelled.rows);
+        }
+        Ok(labelled)
+    }
+
+    /// All but the codes.
+    pub fn without_codes(file: &CodesFile, path: &Path) -> anyhow::Result<Labelled> {
         let rows: Vec<usize> = (0..file.rows()).filter(|&row| file.labels()[row] >= 0).collect();
         if rows.is_empty() {
             bail!(
@@ -70,18 +83,15 @@ impl Labelled {
                 notes.push(format!("the class {name:?} has no image that could be read; it took no part"));
             }
         }
-        let mut codes = file.read_layer(layer)?;
-        if rows.len() < file.rows() {
-            codes = codes.select(Axis(0), &rows);
-        }
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
         Ok(Labelled {
-            codes,
+            codes: Array2::zeros((0, 0)),
             labels: rows.iter().map(|&row| renumbered[file.labels()[row] as usize]).collect(),
             class_names,
             names: text(file.image_names()),
             sha256: text(file.sha256()),
             notes,
+            rows,
         })
     }
 
@@ -117,6 +127,19 @@ impl Labelled {
             }
         }
         let threshold = args.duplicate_threshold.unwrap_or(DUPLICATE_THRESHOLD);
+        if self.codes.nrows() < self.names.len() {
+            if args.duplicate_threshold.is_some_and(|threshold| threshold < 1.0) {
+                bail!(
+                    "near-identical images are looked for in memory, and the codes take more than may be used: raise \
+                     --max-memory, or leave --duplicate-threshold out"
+                );
+            }
+            notes.push(Note::info(
+                "near-identical images were not looked for, since the codes were streamed from their file"
+                    .to_owned(),
+            ));
+            return Ok((certain.finish(), notes));
+        }
         if args.duplicate_threshold.is_none() && self.names.len() > MOST_COMPARED {
             notes.push(Note::info(format!(
                 "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
@@ -212,6 +235,7 @@ mod tests {
         let rows = labels.len();
         Labelled {
             codes,
+            rows: (0..rows).collect(),
             labels,
             class_names: ["a", "b"].map(String::from).to_vec(),
             names: (0..rows).map(|row| format!("{row}.jpg")).collect(),

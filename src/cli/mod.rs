@@ -16,6 +16,7 @@ mod fit_head;
 mod inputs;
 mod labelled;
 mod layers;
+mod memory;
 mod models;
 mod pull;
 mod show;

@@ -99,6 +99,13 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What all rows of a set add up to at `weights` (problems x d) and `bias`.
+pub(super) fn pass(set: &TrainingSet<'_>, loss: &impl RowLoss, weights: &[f32], bias: &[f64]) -> Sums {
+    let mut sums = Sums::zeros(bias.len(), set.columns());
+    add_rows(Rows::of(set), 0, weights, bias, loss, &mut sums);
+    sums
+}
+
 /// Adds to `sums` what `rows` contribute, at `weights` (classes x d) and `bias`. `first` is the number of the first row,
 /// as the loss counts them. The result does not depend on the number of threads.
 pub(super) fn add_rows(
@@ -112,8 +119,8 @@ pub(super) fn add_rows(
     let classes = bias.len();
     let columns = weights.len() / classes.max(1);
     let count = rows.count(columns);
-    // Each part has a gradient of its own: at 60 rows a class they take a twentieth of the codes' memory together.
-    let split = parts(count, (count / (60 * classes.max(1))).clamp(2, 64));
+    // Each part has gradients of its own: at 100 rows a class they take a thirtieth of the codes' memory together.
+    let split = parts(count, (count / (100 * classes.max(1))).clamp(4, 32));
     let partial: Vec<Sums> = split
         .into_par_iter()
         .map(|part| {

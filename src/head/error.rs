@@ -5,6 +5,7 @@ use ndarray::{ArrayBase, ArrayView2, Data, Ix2};
 use thiserror::Error;
 
 use super::{linear::TrainingSet, pca::LONGEST_SIDE};
+use crate::codes::CodesError;
 use crate::evaluate::FoldError;
 
 /// Why a head cannot be fitted to these codes, or applied to them.
@@ -109,6 +110,27 @@ pub enum HeadError {
          leave them out, or fit an SVM or logistic regression"
     )]
     NotForRidge,
+    /// A setting for which all codes must be in memory.
+    #[error(
+        "{what} needs all codes in memory, and they take more than the bound of {bound} MiB: raise it, or do without"
+    )]
+    NotStreamed {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound, in MiB.
+        bound: usize,
+    },
+    /// Not even what must be kept of each image fits the bound.
+    #[error("about {needed} MiB of memory are needed, and the bound is {bound} MiB: raise it")]
+    TooLittleMemory {
+        /// What is needed, in MiB.
+        needed: usize,
+        /// The bound, in MiB.
+        bound: usize,
+    },
+    /// The file of codes cannot be read.
+    #[error("the codes cannot be read")]
+    Codes(#[from] CodesError),
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]
     Folds(#[from] FoldError),

@@ -6,11 +6,13 @@
 mod held_out;
 mod settings;
 mod solver;
+mod stream;
 
 use ndarray::{Array2, ArrayView2};
 
 use self::held_out::{HeldOut, problem};
 pub use self::settings::{FitSettings, HeadKind};
+pub use self::stream::{StreamedData, fit_head_streamed};
 use super::{Conformal, HeadError, HeadModel, LinearModel, Preparation, Standardizer, model::most_probable};
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
 
@@ -90,7 +92,8 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
     let linear = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
     let in_training = most_probable(calibration.probabilities(linear.scores(prepared.view()).view()).view());
-    let mut evaluation = evaluate(data, settings, &folds, &probabilities, &in_training);
+    let mut evaluation =
+        evaluate((data.labels, data.class_names), settings, &folds, &probabilities, &in_training);
     if let Some(chosen) = chosen {
         let c_of_folds: Vec<String> = held_out.chosen.iter().map(f64::to_string).collect();
         evaluation.notes.push(Note::info(format!(
@@ -138,45 +141,48 @@ impl TrainingData<'_> {
         HeadError::check_equal("labels", rows, self.labels.len())?;
         HeadError::check_equal("groups", rows, self.groups.map_or(rows, <[_]>::len))?;
         HeadError::check_equal("names of images", rows, self.row_names.map_or(rows, <[_]>::len))?;
-        let classes = self.class_names.len();
-        let mut sizes = vec![0usize; classes];
-        for (row, &label) in self.labels.iter().enumerate() {
-            *sizes.get_mut(label).ok_or(HeadError::LabelOutOfRange { row, label, classes })? += 1;
-        }
-        if sizes.iter().filter(|&&size| size > 0).count() < 2 {
-            let class = self.class_names[self.labels[0]].clone();
-            return Err(HeadError::OneClass { class });
-        }
-        if let Some(class) = sizes.iter().position(|&size| size < 2) {
-            return Err(HeadError::ClassTooSmall {
-                class: self.class_names[class].clone(),
-                rows: sizes[class],
-            });
-        }
+        check_labels(self.labels, self.class_names)?;
         HeadError::check_finite(self.codes, self.row_names)
     }
 }
 
+/// Refuses labels of no class, and classes of fewer than 2 rows.
+fn check_labels(labels: &[usize], class_names: &[String]) -> Result<(), HeadError> {
+    let classes = class_names.len();
+    let mut sizes = vec![0usize; classes];
+    for (row, &label) in labels.iter().enumerate() {
+        *sizes.get_mut(label).ok_or(HeadError::LabelOutOfRange { row, label, classes })? += 1;
+    }
+    if sizes.iter().filter(|&&size| size > 0).count() < 2 {
+        let class = class_names[labels[0]].clone();
+        return Err(HeadError::OneClass { class });
+    }
+    if let Some(class) = sizes.iter().position(|&size| size < 2) {
+        return Err(HeadError::ClassTooSmall { class: class_names[class].clone(), rows: sizes[class] });
+    }
+    Ok(())
+}
+
 /// Figures of the held-out predictions, with the folds' notes and a warning when nothing was learned.
 fn evaluate(
-    data: &TrainingData<'_>,
+    (labels, class_names): (&[usize], &[String]),
     settings: &FitSettings,
     folds: &Folds,
     probabilities: &Array2<f64>,
     in_training: &[usize],
 ) -> Evaluation {
-    let classes = data.class_names.len();
+    let classes = class_names.len();
     let predicted = most_probable(probabilities.view());
-    let confusion = Confusion::new(data.labels, &predicted, classes);
+    let confusion = Confusion::new(labels, &predicted, classes);
     let accuracy = confusion.accuracy();
-    let per_class = confusion.per_class(data.class_names);
+    let per_class = confusion.per_class(class_names);
     let largest = per_class.iter().map(|class| class.support).max().unwrap_or(0);
-    let chance = largest as f64 / data.labels.len() as f64;
-    let training_accuracy = Confusion::new(data.labels, in_training, classes).accuracy().value;
+    let chance = largest as f64 / labels.len() as f64;
+    let training_accuracy = Confusion::new(labels, in_training, classes).accuracy().value;
     let fold_accuracies = (0..folds.count())
         .map(|fold| {
             let rows = folds.testing(fold);
-            let right = rows.iter().filter(|&&row| predicted[row] == data.labels[row]).count();
+            let right = rows.iter().filter(|&&row| predicted[row] == labels[row]).count();
             right as f64 / rows.len() as f64
         })
         .collect();
@@ -192,8 +198,8 @@ fn evaluate(
     }
     notes.extend(folds.notes().iter().cloned());
     Evaluation {
-        class_names: data.class_names.to_vec(),
-        rows: data.labels.len(),
+        class_names: class_names.to_vec(),
+        rows: labels.len(),
         groups: folds.groups(),
         folds: folds.count(),
         seed: settings.seed,
@@ -203,8 +209,8 @@ fn evaluate(
         chance,
         confusion,
         per_class,
-        log_loss: log_loss(probabilities.view(), data.labels),
-        calibration: Some(CalibrationMetrics::new(probabilities.view(), data.labels)),
+        log_loss: log_loss(probabilities.view(), labels),
+        calibration: Some(CalibrationMetrics::new(probabilities.view(), labels)),
         leaky_accuracy: None,
         duplicates: Vec::new(),
         notes,

@@ -6,30 +6,37 @@
 //! C Σ ( log Σ_k exp f_k - f_y ) + ½ Σ_k w_k·w_k
 //! ```
 //!
-//! It is minimised until the duality gap is small enough. For the dual point that the probabilities at hand define, the
-//! gap is half the squared norm of the weights' gradient (Fenchel's inequality is an equality there), provided that the
-//! biases are optimal; what is to be gained by moving them is estimated from their gradient and curvature, and added.
+//! It is minimised until the duality gap is small enough ([`super::primal`]). Where there are far fewer rows than codes, the
+//! problem is moved to as many columns as there are rows; the gap that counts is that with the codes themselves.
 //!
 //! The biases are not penalised. Two classes are one problem with a single weight vector w = w_1 - w_0, as in
 //! scikit-learn; by symmetry w_1 = -w_0 = w/2, so it is the same sum with the penalty doubled.
 //!
 //! log Σ exp is taken relative to each row's own maximum. (linfa-logistic 0.8.1 subtracts the maximum of the whole
 //! matrix; on badly scaled codes every exponential of a row can then vanish, and it returned zero weights without an
-//! error.) The minimiser works in variables scaled by the square root of a bound of the Hessian's diagonal, so columns
-//! of very different size, or codes that are all tiny or huge, do not spoil its conditioning.
+//! error.)
 
+use faer::{
+    Mat, Par,
+    dyn_stack::{MemBuffer, MemStack},
+    linalg::{
+        cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch},
+        triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
+    },
+};
 use linfa::{DatasetBase, ParamGuard, dataset::AsSingleTargets, traits::Fit};
 use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batched::{RowLoss, Rows, Sums, add_rows},
+    batched::{RowLoss, Sums, pass},
+    dual::{Gram, combine},
     error::{HeadError, training_set_of},
     kernel,
-    lbfgs::{Minimum, Outcome, Value, minimize},
+    lbfgs::{Minimum, Outcome},
     linear::{Convergence, LinearModel, TrainingSet},
-    scale::parts,
+    primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
 };
 
 /// Checked settings of the logistic regression.
@@ -120,6 +127,18 @@ where
 }
 
 impl LogisticValidParams {
+    pub(super) fn c(&self) -> f64 {
+        self.c
+    }
+
+    pub(super) fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    pub(super) fn max_iterations(&self) -> usize {
+        self.max_iterations
+    }
+
     /// Fits on rows that have been checked.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
         self.solve_from(set, None)
@@ -127,16 +146,60 @@ impl LogisticValidParams {
 
     /// As [`Self::solve`], starting from the solution of a similar problem.
     pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
-        let objective = Objective::new(set, self.c);
-        let start = match start {
-            Some(model) => objective.scale(model),
-            None => vec![0.0; set.classes * objective.stride()],
+        let (rows, columns) = (set.rows.len(), set.columns());
+        let start = start.map(linear);
+        let (start, before) = if prefers_reduced(rows, columns) {
+            let (reached, iterations) = self.in_fewer_columns(set, start);
+            (Some(reached), iterations)
+        } else {
+            (start, 0)
         };
-        let evaluate = |point: &[f64], gradient: &mut [f64]| objective.evaluate(point, gradient);
-        let minimum = minimize(evaluate, start, self.tolerance, self.max_iterations);
-        let convergence = self.convergence(&minimum);
-        let (weights, bias) = objective.unscale(&minimum.point);
-        LinearModel { weights, bias, convergence }
+        let loss = LogisticLoss::new(set, self.c);
+        let matrix = prefers_matrix(rows, columns, set.classes);
+        let known = Known { rows: &set.rows, loss: &loss, passed: rows, matrix };
+        let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
+        let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
+        let mut model = self.model(&loss, solution, columns);
+        model.convergence.iterations += before;
+        model
+    }
+
+    /// With `XXᵀ = L Lᵀ`, the weights of the n rows of L are those of X in other coordinates, `w = Xᵀ L⁻ᵀ u`, and of the
+    /// same length: a problem of n columns in place of d. Returns weights and biases, and the iterations made.
+    fn in_fewer_columns(&self, set: &TrainingSet<'_>, start: Option<Linear>) -> (Linear, usize) {
+        let (count, columns) = (set.rows.len(), set.columns());
+        let reduced = Reduced::new(&set.rows);
+        let rows: Vec<&[f32]> = reduced.rows.chunks(count).collect();
+        let small = TrainingSet {
+            rows,
+            whole: Some(&reduced.rows),
+            labels: set.labels.clone(),
+            weights: set.weights.clone(),
+            classes: set.classes,
+        };
+        let loss = LogisticLoss::new(&small, self.c);
+        let known = Known { rows: &small.rows, loss: &loss, passed: count, matrix: true };
+        let pass = |weights: &[f32], bias: &[f64]| Some(pass(&small, &loss, weights, bias));
+        let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights, columns), bias));
+        // A little more is asked for, so that rounding on the way back does not undo the convergence.
+        let tolerance = 0.7 * self.tolerance;
+        let found = descend(&known, count, &pass, start, tolerance, self.max_iterations);
+        let weights = reduced.leave(&set.rows, &found.linear.0, columns);
+        ((weights, found.linear.1), found.minimum.iterations)
+    }
+
+    /// The model of a solution in the primal.
+    pub(super) fn model(
+        &self,
+        loss: &LogisticLoss<'_>,
+        solution: PrimalSolution,
+        columns: usize,
+    ) -> LinearModel {
+        let convergence = self.convergence(&solution.minimum);
+        let (weights, bias) = solution.linear;
+        let weights =
+            Array2::from_shape_vec((loss.classes, columns), weights).expect("one row of weights a class");
+        LinearModel { weights, bias: Array1::from(bias), convergence }
     }
 
     fn convergence(&self, minimum: &Minimum) -> Convergence {
@@ -163,104 +226,141 @@ impl LogisticValidParams {
     }
 }
 
-/// The objective in scaled variables: for each class d weights and the bias, each times its `root`.
-struct Objective<'a> {
-    set: &'a TrainingSet<'a>,
+/// Whether n rows of d codes are few enough for a problem of n columns: its two n x n matrices then take little beside
+/// the codes.
+fn prefers_reduced(rows: usize, columns: usize) -> bool {
+    rows * 4 <= columns
+}
+
+/// Whether a d x d preconditioner is worth its memory, and its time: that of about n / 4d passes for each class.
+fn prefers_matrix(rows: usize, columns: usize, classes: usize) -> bool {
+    rows >= 2 * columns && columns <= 8192 && rows * classes >= 100 * columns
+}
+
+/// Weights and biases of a model.
+fn linear(model: &LinearModel) -> Linear {
+    (model.weights.iter().copied().collect(), model.bias.to_vec())
+}
+
+/// The rows of L, where `XXᵀ = L Lᵀ`.
+struct Reduced {
+    lower: Mat<f64>,
+    rows: Vec<f32>,
+}
+
+impl Reduced {
+    fn new(rows: &[&[f32]]) -> Self {
+        let count = rows.len();
+        let gram = Gram::new(rows);
+        let mean = (0..count).map(|i| gram.product(i, i)).sum::<f64>() / count as f64;
+        // Centred rows are dependent, and so are equal ones; what rounding makes of that is not positive definite.
+        let mut jitter = if mean > 0.0 { 1e-8 * mean } else { 1.0 };
+        let matrix = loop {
+            let mut matrix =
+                Mat::from_fn(count, count, |i, j| gram.product(i, j) + if i == j { jitter } else { 0.0 });
+            if factorise(&mut matrix).is_some() || !mean.is_finite() {
+                break matrix;
+            }
+            jitter *= 10.0;
+        };
+        drop(gram);
+        let mut rows = vec![0f32; count * count];
+        for (i, row) in rows.chunks_mut(count).enumerate() {
+            (0..=i).for_each(|j| row[j] = matrix[(i, j)] as f32);
+        }
+        Self { lower: matrix, rows }
+    }
+
+    /// w = Xᵀ L⁻ᵀ u of each problem.
+    fn leave(&self, rows: &[&[f32]], variables: &[f32], columns: usize) -> Vec<f32> {
+        let count = rows.len();
+        let mut solved =
+            Mat::from_fn(count, variables.len() / count, |i, k| f64::from(variables[k * count + i]));
+        solve_upper_triangular_in_place(self.lower.transpose(), solved.as_mut(), Par::rayon(0));
+        let combined: Vec<Vec<f32>> = (0..solved.ncols())
+            .into_par_iter()
+            .map(|k| {
+                let coefficients: Vec<f64> = solved.col(k).iter().copied().collect();
+                combine(rows, &coefficients, columns).into_iter().map(|w| w as f32).collect()
+            })
+            .collect();
+        combined.concat()
+    }
+
+    /// u = L⁻¹ X w of each problem: the part of w within the rows' span.
+    fn enter(&self, rows: &[&[f32]], weights: &[f32], columns: usize) -> Vec<f32> {
+        let vectors: Vec<&[f32]> = weights.chunks(columns).collect();
+        let mut scores = vec![0f64; rows.len() * vectors.len()];
+        kernel::products(rows, &vectors, &mut scores);
+        let mut solved = Mat::from_fn(rows.len(), vectors.len(), |i, k| scores[i * vectors.len() + k]);
+        solve_lower_triangular_in_place(self.lower.as_ref(), solved.as_mut(), Par::rayon(0));
+        (0..vectors.len()).flat_map(|k| solved.col(k).iter().map(|&u| u as f32).collect::<Vec<_>>()).collect()
+    }
+}
+
+/// Replaces the lower triangle by its Cholesky factor; `None` when it is not positive definite.
+fn factorise(matrix: &mut Mat<f64>) -> Option<()> {
+    let size = matrix.nrows();
+    let mut memory =
+        MemBuffer::new(cholesky_in_place_scratch::<f64>(size, Par::rayon(0), Default::default()));
+    let stack = MemStack::new(&mut memory);
+    cholesky_in_place(matrix.as_mut(), Default::default(), Par::rayon(0), stack, Default::default())
+        .ok()
+        .map(drop)
+}
+
+/// `C (log Σ exp f - f_y)` of each row.
+pub(super) struct LogisticLoss<'a> {
+    labels: &'a [usize],
+    classes: usize,
     /// C of each row.
     costs: Vec<f64>,
     penalty: f64,
     /// `x·x` of each row.
     squares: Vec<f64>,
-    /// Square root of a bound of the Hessian's diagonal, for d weights and the bias; alike for all classes.
-    roots: Vec<f64>,
 }
 
-impl<'a> Objective<'a> {
-    fn new(set: &'a TrainingSet<'a>, c: f64) -> Self {
-        let penalty = if set.classes == 2 { 2.0 } else { 1.0 };
-        let costs: Vec<f64> = set.weights.iter().map(|weight| c * weight).collect();
-        // Each class's probability p has p (1 - p) <= ¼, and about (1 - 1/K) / K at the start.
-        let classes = set.classes as f64;
-        let curvature = (1.0 - 1.0 / classes) / classes;
-        let mut roots = weighted_squares(set, &costs);
-        roots.iter_mut().for_each(|root| *root = (penalty + curvature * *root).sqrt());
-        roots.push((curvature * costs.iter().sum::<f64>()).sqrt());
-        Self {
-            set,
-            squares: set.rows.par_iter().map(|row| kernel::dot(row, row)).collect(),
-            penalty,
-            roots,
-            costs,
-        }
+impl<'a> LogisticLoss<'a> {
+    pub fn new(set: &'a TrainingSet<'_>, c: f64) -> Self {
+        let costs = set.weights.iter().map(|weight| c * weight).collect();
+        let squares = set.rows.par_iter().map(|row| kernel::dot(row, row)).collect();
+        Self::of(&set.labels, set.classes, costs, squares)
     }
 
-    /// Variables of one class.
-    fn stride(&self) -> usize {
-        self.roots.len()
-    }
-
-    /// float32 weights (classes x d) and float64 biases at `point`.
-    fn unscale(&self, point: &[f64]) -> (Array2<f32>, Array1<f64>) {
-        let columns = self.stride() - 1;
-        let mut weights = Array2::zeros((self.set.classes, columns));
-        let mut bias = Array1::zeros(self.set.classes);
-        for (k, variables) in point.chunks(self.stride()).enumerate() {
-            for (j, weight) in weights.row_mut(k).iter_mut().enumerate() {
-                *weight = (variables[j] / self.roots[j]) as f32;
-            }
-            bias[k] = variables[columns] / self.roots[columns];
-        }
-        (weights, bias)
-    }
-
-    /// The point of a model's weights and biases.
-    fn scale(&self, model: &LinearModel) -> Vec<f64> {
-        let variables = model.weights.rows().into_iter().zip(&model.bias);
-        variables
-            .flat_map(|(weights, &bias)| {
-                weights.iter().map(|&w| f64::from(w)).chain([bias]).collect::<Vec<_>>()
-            })
-            .zip(self.roots.iter().cycle())
-            .map(|(variable, root)| variable * root)
-            .collect()
-    }
-
-    /// Value, relative duality gap, and gradient at `point`.
-    fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> Value {
-        let (weights, bias) = self.unscale(point);
-        let columns = self.stride() - 1;
-        let mut sums = Sums::zeros(self.set.classes, columns);
-        let flat = weights.as_slice().expect("made in standard layout");
-        let biases = bias.as_slice().expect("made in standard layout");
-        add_rows(Rows::of(self.set), 0, flat, biases, self, &mut sums);
-        let mut value: f64 = sums.loss.iter().sum();
-        let gaps: Vec<f64> = gradient
-            .par_chunks_mut(self.stride())
-            .enumerate()
-            .map(|(k, gradient)| {
-                let weights = &flat[k * columns..(k + 1) * columns];
-                let of_losses = &sums.gradient[k * columns..(k + 1) * columns];
-                for ((g, &loss), &weight) in gradient.iter_mut().zip(of_losses).zip(weights) {
-                    *g = loss + self.penalty * f64::from(weight);
-                }
-                gradient[columns] = sums.bias[k];
-                let of_weights = gradient[..columns].iter().map(|g| g * g).sum::<f64>() / self.penalty;
-                let of_bias = gradient[columns].powi(2) / sums.curvature[k].max(f64::MIN_POSITIVE);
-                gradient.iter_mut().zip(&self.roots).for_each(|(g, root)| *g /= root);
-                0.5 * (of_weights + of_bias)
-            })
-            .collect();
-        value += 0.5 * self.penalty * flat.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
-        Value { value, criterion: gaps.iter().sum::<f64>() / value.max(f64::MIN_POSITIVE) }
+    /// Of rows with these labels, C, and squared lengths.
+    pub fn of(labels: &'a [usize], classes: usize, costs: Vec<f64>, squares: Vec<f64>) -> Self {
+        Self { labels, classes, costs, penalty: if classes == 2 { 2.0 } else { 1.0 }, squares }
     }
 }
 
-impl RowLoss for Objective<'_> {
+impl PrimalLoss for LogisticLoss<'_> {
+    fn problems(&self) -> usize {
+        self.classes
+    }
+
+    /// Two classes share one weight vector, and with it the penalty.
+    fn penalties(&self) -> (f64, f64) {
+        (self.penalty, 0.0)
+    }
+
+    fn joint(&self) -> bool {
+        true
+    }
+
+    /// C times the mean of p (1 - p).
+    fn curvature(&self, row: usize, scores: &mut [f64]) -> f64 {
+        loss_and_residuals(scores, self.labels[row]);
+        let of_classes: f64 = scores.iter().map(|residual| residual.abs() * (1.0 - residual.abs())).sum();
+        self.costs[row] * of_classes / scores.len() as f64
+    }
+}
+
+impl RowLoss for LogisticLoss<'_> {
     fn differentiate(&self, first: usize, scores: &mut [f32], sums: &mut Sums) {
-        let classes = self.set.classes;
+        let classes = self.classes;
         let mut wide = vec![0f64; classes];
         for (i, scores) in scores.chunks_mut(classes).enumerate() {
-            let (label, cost) = (self.set.labels[first + i], self.costs[first + i]);
+            let (label, cost) = (self.labels[first + i], self.costs[first + i]);
             let square = self.squares[first + i];
             wide.iter_mut().zip(&*scores).for_each(|(w, &score)| *w = f64::from(score));
             sums.loss[label] += cost * loss_and_residuals(&mut wide, label);
@@ -288,24 +388,4 @@ fn loss_and_residuals(scores: &mut [f64], label: usize) -> f64 {
     scores.iter_mut().for_each(|score| *score /= sum);
     scores[label] -= 1.0;
     sum.ln() - of_label
-}
-
-/// Σ cost · x² of each column.
-fn weighted_squares(set: &TrainingSet<'_>, costs: &[f64]) -> Vec<f64> {
-    let columns = set.columns();
-    let partial: Vec<Vec<f64>> = parts(set.rows.len(), 16)
-        .into_par_iter()
-        .map(|part| {
-            let mut sums = vec![0.0; columns];
-            for i in part {
-                let cost = costs[i];
-                sums.iter_mut().zip(set.rows[i]).for_each(|(s, &x)| *s += cost * f64::from(x).powi(2));
-            }
-            sums
-        })
-        .collect();
-    partial.into_iter().fold(vec![0.0; columns], |mut total, sums| {
-        total.iter_mut().zip(sums).for_each(|(t, s)| *t += s);
-        total
-    })
 }

@@ -165,7 +165,7 @@ impl Preparation {
 }
 
 /// 1 / |row|, or 1 for a row of zeros.
-fn inverse_length<'a>(row: impl Iterator<Item = &'a f32>) -> f64 {
+pub(super) fn inverse_length<'a>(row: impl Iterator<Item = &'a f32>) -> f64 {
     let squares: f64 = row.map(|&x| f64::from(x).powi(2)).sum();
     if squares > 0.0 { squares.sqrt().recip() } else { 1.0 }
 }

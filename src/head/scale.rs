@@ -47,10 +47,16 @@ impl Standardizer {
             column_sums(codes, rows, &factor, |_, x| x).iter().map(|sum| sum / count).collect();
         // A second pass over centred values: the textbook difference of squares would cancel for large means.
         let squares = column_sums(codes, rows, &factor, |j, x| (x - mean[j]).powi(2));
+        let variances = squares.iter().map(|square| square / count).collect();
+        Self::from_variances(mean, variances)
+    }
+
+    /// From mean and variance of each column.
+    pub(super) fn from_variances(mean: Vec<f64>, variances: Vec<f64>) -> Self {
         let mut scale = Vec::with_capacity(mean.len());
         let mut constant = Vec::with_capacity(mean.len());
-        for (&m, &square) in mean.iter().zip(&squares) {
-            let deviation = (square / count).sqrt();
+        for (&m, &variance) in mean.iter().zip(&variances) {
+            let deviation = variance.max(0.0).sqrt();
             let varies =
                 deviation > CONSTANT_SHARE * m.hypot(deviation) && deviation > f64::from(f32::MIN_POSITIVE);
             scale.push(if varies { deviation } else { 1.0 });

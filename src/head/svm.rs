@@ -5,18 +5,19 @@
 //! every class even when the kernel is linear.
 
 use linfa::{DatasetBase, ParamGuard, dataset::AsSingleTargets, traits::Fit};
-use ndarray::{Array1, Array2, ArrayBase, Axis, Data, Ix2};
+use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use super::dual::Loss;
 use super::{
+    batched::{RowLoss, Sums, pass},
     dual::{Binary, Descent, FromGram, Gram, Solution, Weights, combine},
     error::{HeadError, training_set_of},
     kernel,
     lbfgs::Outcome,
     linear::{Convergence, LinearModel, TrainingSet},
-    primal::Primal,
+    primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
 };
 
 /// Checked settings of the SVM.
@@ -121,6 +122,18 @@ where
 }
 
 impl SvmValidParams {
+    pub(super) fn c(&self) -> f64 {
+        self.c
+    }
+
+    pub(super) fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    pub(super) fn max_passes(&self) -> usize {
+        self.max_passes
+    }
+
     /// Fits on rows that have been checked, by the method that suits their number.
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> LinearModel {
         self.solve_from(set, None)
@@ -145,16 +158,21 @@ impl SvmValidParams {
 
     /// In the primal.
     fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
-        let costs: Vec<f64> = set.weights.iter().map(|weight| self.c * weight).collect();
-        let positives = positives(set.classes);
-        let start = start
-            .map(|from| (from.weights.select(Axis(0), &positives), from.bias.select(Axis(0), &positives)));
-        let solution = Primal::new(set, &positives, &costs).solve(start, self.tolerance, self.max_passes);
-        let minimum = solution.minimum;
+        let loss = SvmLoss::new(set, self.c);
+        let known = Known { rows: &set.rows, loss: &loss, passed: set.rows.len(), matrix: true };
+        let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
+        let limit = self.max_passes.min(MOST_IN_PRIMAL);
+        let start = start.map(|model| loss.linear(model));
+        self.model(&loss, descend(&known, set.columns(), &pass, start, self.tolerance, limit), set.columns())
+    }
+
+    /// The model of a solution in the primal.
+    pub(super) fn model(&self, loss: &SvmLoss<'_>, solution: PrimalSolution, columns: usize) -> LinearModel {
+        let PrimalSolution { linear: (weights, bias), minimum } = solution;
         let converged = minimum.outcome == Outcome::Converged;
         let mut model = LinearModel {
-            weights: Array2::zeros((set.classes, set.columns())),
-            bias: Array1::zeros(set.classes),
+            weights: Array2::zeros((loss.classes, columns)),
+            bias: Array1::zeros(loss.classes),
             convergence: Convergence {
                 converged,
                 iterations: minimum.iterations,
@@ -163,8 +181,8 @@ impl SvmValidParams {
                 message: (!converged).then(|| self.message(minimum.criterion, "")),
             },
         };
-        for ((&class, weights), &bias) in positives.iter().zip(solution.weights.rows()).zip(&solution.bias) {
-            model.weights.row_mut(class).assign(&weights);
+        for ((&class, weights), &bias) in loss.positives.iter().zip(weights.chunks(columns)).zip(&bias) {
+            model.weights.row_mut(class).iter_mut().zip(weights).for_each(|(to, from)| *to = *from);
             model.bias[class] = bias;
         }
         mirror(&mut model);
@@ -272,10 +290,80 @@ impl SvmValidParams {
 /// float32 proves no smaller gap than this.
 const PRIMAL_TOLERANCE: f64 = 1e-5;
 
+/// Iterations in the primal before the dual takes over.
+const MOST_IN_PRIMAL: usize = 360;
+
 /// Whether n rows of d codes are better served by the primal: its d x d preconditioner should take less memory than half
 /// the codes, and below a million codes the dual takes no time either and is more exact.
 fn prefers_primal(rows: usize, columns: usize) -> bool {
     rows >= 2 * columns && columns <= 8192 && rows * columns >= 1 << 20
+}
+
+/// Squared hinge of each class against the rest, in the primal: `½ w·w + Σ C max(0, 1 - y w·x)²` each.
+pub(super) struct SvmLoss<'a> {
+    labels: &'a [usize],
+    classes: usize,
+    positives: Vec<usize>,
+    /// C of each row.
+    costs: Vec<f64>,
+}
+
+impl<'a> SvmLoss<'a> {
+    pub fn new(set: &'a TrainingSet<'_>, c: f64) -> Self {
+        Self::of(&set.labels, set.classes, set.weights.iter().map(|weight| c * weight).collect())
+    }
+
+    /// Of rows with these labels and C.
+    pub fn of(labels: &'a [usize], classes: usize, costs: Vec<f64>) -> Self {
+        Self { labels, classes, positives: positives(classes), costs }
+    }
+
+    /// Weights and biases of the problems.
+    fn linear(&self, model: &LinearModel) -> Linear {
+        let weights = self.positives.iter().flat_map(|&class| model.weights.row(class).to_vec()).collect();
+        (weights, self.positives.iter().map(|&class| model.bias[class]).collect())
+    }
+
+    fn sign(&self, row: usize, problem: usize) -> f64 {
+        if self.positives[problem] == self.labels[row] { 1.0 } else { -1.0 }
+    }
+}
+
+impl RowLoss for SvmLoss<'_> {
+    fn differentiate(&self, first: usize, scores: &mut [f32], sums: &mut Sums) {
+        for (i, scores) in scores.chunks_mut(self.positives.len()).enumerate() {
+            let cost = self.costs[first + i];
+            for (k, score) in scores.iter_mut().enumerate() {
+                let sign = self.sign(first + i, k);
+                let slack = (1.0 - sign * f64::from(*score)).max(0.0);
+                let residual = -2.0 * cost * sign * slack;
+                sums.loss[k] += cost * slack * slack;
+                sums.bias[k] += residual;
+                *score = residual as f32;
+            }
+        }
+    }
+}
+
+impl PrimalLoss for SvmLoss<'_> {
+    fn problems(&self) -> usize {
+        self.positives.len()
+    }
+
+    /// The bias is penalised like any weight.
+    fn penalties(&self) -> (f64, f64) {
+        (1.0, 1.0)
+    }
+
+    fn joint(&self) -> bool {
+        false
+    }
+
+    /// 2 C times the share of the problems in which the row is within its margin.
+    fn curvature(&self, row: usize, scores: &mut [f64]) -> f64 {
+        let within = scores.iter().enumerate().filter(|&(k, score)| self.sign(row, k) * score < 1.0).count();
+        2.0 * self.costs[row] * within as f64 / scores.len() as f64
+    }
 }
 
 /// The classes that stand against the rest; two classes are one problem, the second against the first.

@@ -10,7 +10,7 @@ use crate::head::{Calibration, CalibrationMethod, HeadError, Preparation, tune::
 pub(super) struct HeldOut {
     pub scores: Array2<f64>,
     /// Whether the row's class was trained on at all: the scores of other rows say nothing about calibration.
-    comparable: Vec<bool>,
+    pub comparable: Vec<bool>,
     /// Messages of solvers that did not converge.
     pub unconverged: Vec<String>,
     /// C of each fold, where it was tuned.

@@ -1,0 +1,546 @@
+//! Fitting a head to codes that are larger than the memory it may use: they are streamed, again and again.
+//!
+//! The heads of all folds and the final one are fitted side by side and share every pass over the codes. Each fold is
+//! still standardised by its own training rows: their mean and deviation come from sums of each fold, made in one
+//! pass, and are folded into the weights. A sample of the rows stays in memory; the descents start from its optimum and
+//! are preconditioned by it, so that few passes over all rows are left. What is minimised, and when it counts as
+//! minimised, is the same as in memory.
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand::{SeedableRng, seq::index};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::prelude::*;
+
+use super::{
+    FitSettings, FittedHead, HeadKind, OutOfFold, check_labels, evaluate,
+    held_out::HeldOut,
+    solver::{Method, Solver},
+    solver_notes,
+};
+use crate::evaluate::{Folds, Note};
+use crate::head::{
+    Conformal, HeadError, HeadModel, LinearModel, Loss, Novelty, Preparation, Standardizer,
+    batched::{Rows, Sums, add_rows, pass},
+    linear::{TrainingSet, linear_scores},
+    lockstep::{Line, Request, lockstep},
+    logistic::LogisticLoss,
+    model::most_probable,
+    prepare::inverse_length,
+    primal::{Known, PrimalLoss, PrimalSolution, descend},
+    source::{RowSource, scan},
+    svm::SvmLoss,
+};
+
+/// Rows in memory for each column: as many as a preconditioner is made from.
+const SAMPLE: usize = 4;
+/// Bytes of the codes that are read at a time.
+const BLOCK_BYTES: usize = 16 << 20;
+/// Gap, relative to the objective, to which the sample is fitted: its optimum is not that of all rows.
+const SAMPLE_TOLERANCE: f64 = 1e-2;
+const SAMPLE_ITERATIONS: usize = 200;
+
+/// Codes that a head is fitted to without having them in memory. Slices have one element a row.
+#[derive(Clone, Copy)]
+pub struct StreamedData<'a> {
+    /// n x d.
+    pub source: &'a dyn RowSource,
+    /// Class of each row, an index into `class_names`.
+    pub labels: &'a [usize],
+    /// Names of the classes; each must have at least 2 rows.
+    pub class_names: &'a [String],
+    /// Equal numbers for rows that never stand on both sides of a split.
+    pub groups: &'a [usize],
+    /// Names of the images, for messages.
+    pub row_names: &'a [String],
+    /// Bytes that may be used.
+    pub max_memory: usize,
+}
+
+/// As [`super::fit_head`], but streaming the codes. The head also holds what tells unknown images, learned from a sample.
+///
+/// # Errors
+/// As [`super::fit_head`]; when the codes cannot be read; [`HeadError::NotStreamed`] for ridge regression, the plain
+/// hinge and a choice of C; [`HeadError::TooLittleMemory`].
+pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Result<FittedHead, HeadError> {
+    let solver = settings.solver()?;
+    let (rows, columns) = (data.source.rows(), data.source.columns());
+    let bound = data.max_memory >> 20;
+    let refused = |what| Err(HeadError::NotStreamed { what, bound });
+    match (settings.kind, settings.loss) {
+        _ if settings.pca.is_some() => return refused("the choice of principal components"),
+        _ if settings.tuning.is_some() => return refused("the choice of C"),
+        (HeadKind::Ridge, _) => return refused("ridge regression"),
+        (HeadKind::Svm, Loss::Hinge) => return refused("the hinge loss"),
+        _ => {}
+    }
+    if rows == 0 {
+        return Err(HeadError::NoRows);
+    }
+    HeadError::check_equal("labels", rows, data.labels.len())?;
+    HeadError::check_equal("groups", rows, data.groups.len())?;
+    HeadError::check_equal("names of images", rows, data.row_names.len())?;
+    check_labels(data.labels, data.class_names)?;
+    settings.class_weights.check(data.class_names.len())?;
+    let folds = Folds::stratified(data.labels, data.groups, data.class_names, settings.folds, settings.seed)?;
+    let plan = Plan::new(data, folds.count())?;
+
+    let look = Look::new(data, &folds, &plan, settings)?;
+    let everything = look.standardizer(None, settings.standardize);
+    let preparation = Preparation::from_parts(settings.l2_normalize, everything.clone(), None)
+        .expect("there are no components that might not fit");
+    let constant = look.standardizer(None, true).constant().iter().filter(|&&constant| constant).count();
+    if constant == columns {
+        return Err(HeadError::AllConstant);
+    }
+    let sampled_groups: Vec<usize> = look.chosen.iter().map(|&row| data.groups[row]).collect();
+    let novelty = Novelty::fit(look.sample.view(), &sampled_groups, settings.seed);
+    let stream = Stream {
+        views: (0..folds.count())
+            .map(Some)
+            .chain([None])
+            .map(|fold| View::new(&everything, &look.standardizer(fold, settings.standardize)))
+            .collect(),
+        sample: preparation.transform(look.sample.view()),
+        chosen: look.chosen,
+        preparation,
+        folds: &folds,
+        plan,
+        data,
+    };
+    let mut models = stream.fit(&solver)?;
+    let linear = models.pop().expect("the final fit is the last");
+
+    let held_out = stream.held_out(&models)?;
+    let calibration = held_out.calibrate(settings.calibration(), data.labels, |_| true);
+    let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
+    let mut in_training = vec![0; rows];
+    stream.scan(|first, block| {
+        let scores = linear_scores(block, &linear.weights, &linear.bias);
+        let predicted = most_probable(calibration.probabilities(scores.view()).view());
+        in_training[first..first + predicted.len()].copy_from_slice(&predicted);
+    })?;
+    let names = (data.labels, data.class_names);
+    let mut evaluation = evaluate(names, settings, &folds, &probabilities, &in_training);
+    evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
+    if constant > 0 {
+        evaluation
+            .notes
+            .push(Note::info(format!("{constant} of {columns} columns are the same for all images")));
+    }
+    let model = HeadModel {
+        class_names: data.class_names.to_vec(),
+        settings: settings.clone(),
+        preparation: stream.preparation.clone(),
+        weights: linear.weights,
+        bias: linear.bias,
+        calibration,
+        convergence: linear.convergence,
+        conformal: Some(Conformal::new(probabilities.view(), data.labels)),
+        novelty,
+    };
+    let out_of_fold =
+        OutOfFold { folds: folds.assignment().to_vec(), scores: held_out.scores, probabilities };
+    Ok(FittedHead { model, evaluation, out_of_fold })
+}
+
+/// How the memory is divided.
+struct Plan {
+    /// Rows that are read at a time.
+    block: usize,
+    /// Rows that stay in memory.
+    sample: usize,
+    /// Whether there is room for a d x d preconditioner a problem.
+    matrix: bool,
+}
+
+impl Plan {
+    fn new(data: &StreamedData<'_>, folds: usize) -> Result<Self, HeadError> {
+        let (rows, columns, classes) = (data.source.rows(), data.source.columns(), data.class_names.len());
+        let problems = folds + 1;
+        let of_row = 4 * columns;
+        // Names, hashes, labels, scores and probabilities of the rows; weights of rows in each problem; twenty vectors
+        // and gradients of L-BFGS in each.
+        let always = rows * (300 + 16 * classes + 24 * problems) + problems * 32 * 8 * classes * columns;
+        let block = (BLOCK_BYTES / of_row).clamp(1, rows);
+        let reading = 6 * block * of_row;
+        let least = always + reading + 64 * of_row;
+        if least > data.max_memory {
+            return Err(HeadError::TooLittleMemory {
+                needed: (least >> 20) + 1,
+                bound: data.max_memory >> 20,
+            });
+        }
+        let free = data.max_memory - always - reading;
+        let of_matrices = problems * (columns + 1).pow(2) * 4;
+        let matrix = of_matrices <= free / 2;
+        let left = if matrix { free - of_matrices } else { free };
+        // The sample stands in memory twice while it is standardised, and once as small integers for unknown images.
+        let sample = (SAMPLE * (columns + 1)).min(left / (3 * of_row)).clamp(1, rows);
+        Ok(Self { block, sample, matrix })
+    }
+}
+
+/// Sums of the columns of some rows, each code less a shift.
+#[derive(Clone)]
+struct Moments {
+    count: f64,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+/// What the first pass finds: sums of each fold's rows, and the sample.
+struct Look {
+    shift: Vec<f64>,
+    of_folds: Vec<Moments>,
+    /// Numbers of the sample's rows, rising.
+    chosen: Vec<usize>,
+    sample: Array2<f32>,
+}
+
+impl Look {
+    fn new(
+        data: &StreamedData<'_>,
+        folds: &Folds,
+        plan: &Plan,
+        settings: &FitSettings,
+    ) -> Result<Self, HeadError> {
+        /// Columns that a thread sums up.
+        const WIDTH: usize = 128;
+        let (rows, columns) = (data.source.rows(), data.source.columns());
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+        let mut chosen = index::sample(&mut rng, rows, plan.sample).into_vec();
+        chosen.sort_unstable();
+        let mut sample = Array2::zeros((chosen.len(), columns));
+        let mut next = 0;
+        let mut shift = Vec::new();
+        let empty = Moments { count: 0.0, sums: vec![0.0; columns], squares: vec![0.0; columns] };
+        let mut of_folds = vec![empty; folds.count()];
+        folds.assignment().iter().for_each(|&fold| of_folds[fold].count += 1.0);
+        // Sums of a strip of columns, fold after fold.
+        let mut strips: Vec<Vec<[f64; 2]>> = (0..columns)
+            .step_by(WIDTH)
+            .map(|from| vec![[0.0; 2]; WIDTH.min(columns - from) * folds.count()])
+            .collect();
+        scan::<HeadError>(data.source, plan.block, |first, block| {
+            let count = block.len() / columns;
+            let view = ArrayView2::from_shape((count, columns), &*block).expect("whole rows are read");
+            HeadError::check_finite(view, Some(&data.row_names[first..first + count])).map_err(|error| {
+                match error {
+                    HeadError::NotFinite { row, name, column, value } => {
+                        HeadError::NotFinite { row: first + row, name, column, value }
+                    }
+                    other => other,
+                }
+            })?;
+            let length = |row: &[f32]| if settings.l2_normalize { inverse_length(row.iter()) } else { 1.0 };
+            let factors: Vec<f64> = block.par_chunks_exact(columns).map(length).collect();
+            if first == 0 {
+                // Any value near the mean keeps the sums of squares from cancelling.
+                shift = view.row(0).iter().map(|&x| factors[0] * f64::from(x)).collect();
+            }
+            let assignment = &folds.assignment()[first..first + count];
+            strips.par_iter_mut().enumerate().for_each(|(s, strip)| {
+                let width = strip.len() / folds.count();
+                let from = s * WIDTH;
+                let shift = &shift[from..from + width];
+                for ((row, &fold), factor) in block.chunks_exact(columns).zip(assignment).zip(&factors) {
+                    let sums = &mut strip[fold * width..(fold + 1) * width];
+                    for ((sums, &x), shift) in sums.iter_mut().zip(&row[from..from + width]).zip(shift) {
+                        let x = factor * f64::from(x) - shift;
+                        sums[0] += x;
+                        sums[1] += x * x;
+                    }
+                }
+            });
+            while next < chosen.len() && chosen[next] < first + count {
+                sample.row_mut(next).assign(&view.row(chosen[next] - first));
+                next += 1;
+            }
+            Ok(())
+        })?;
+        for (s, strip) in strips.iter().enumerate() {
+            let width = strip.len() / folds.count();
+            for (fold, sums) in strip.chunks(width).enumerate() {
+                for (j, &[sum, square]) in sums.iter().enumerate() {
+                    of_folds[fold].sums[s * WIDTH + j] = sum;
+                    of_folds[fold].squares[s * WIDTH + j] = square;
+                }
+            }
+        }
+        Ok(Self { shift, of_folds, chosen, sample })
+    }
+
+    /// That of all rows but the fold's.
+    fn standardizer(&self, without: Option<usize>, standardize: bool) -> Standardizer {
+        let columns = self.shift.len();
+        if !standardize {
+            return Standardizer::identity(columns);
+        }
+        let others = || {
+            self.of_folds
+                .iter()
+                .enumerate()
+                .filter(move |&(fold, _)| Some(fold) != without)
+                .map(|(_, sums)| sums)
+        };
+        let count: f64 = others().map(|sums| sums.count).sum();
+        let mut mean = Vec::with_capacity(columns);
+        let mut variances = Vec::with_capacity(columns);
+        for j in 0..columns {
+            let offset = others().map(|sums| sums.sums[j]).sum::<f64>() / count;
+            let square = others().map(|sums| sums.squares[j]).sum::<f64>() / count;
+            mean.push(self.shift[j] + offset);
+            variances.push(square - offset * offset);
+        }
+        Standardizer::from_variances(mean, variances)
+    }
+}
+
+/// How a problem sees the codes that all rows' standardizer gives: `(z - shift) · factor`.
+struct View {
+    shift: Vec<f64>,
+    /// 0 where the column is constant among the problem's rows.
+    factor: Vec<f64>,
+}
+
+impl View {
+    fn new(everything: &Standardizer, own: &Standardizer) -> Self {
+        let columns = own.mean().len();
+        let ratio = |j: usize| everything.scale()[j] / own.scale()[j];
+        Self {
+            shift: (0..columns)
+                .map(|j| (own.mean()[j] - everything.mean()[j]) / everything.scale()[j])
+                .collect(),
+            factor: (0..columns).map(|j| if own.constant()[j] { 0.0 } else { ratio(j) }).collect(),
+        }
+    }
+
+    /// Weights (classes x d) and biases that give the same scores of the codes as all see them.
+    fn leave(&self, weights: &[f32], bias: &[f64]) -> (Vec<f32>, Vec<f64>) {
+        let columns = self.shift.len();
+        let mut seen = Vec::with_capacity(weights.len());
+        let mut biases = Vec::with_capacity(bias.len());
+        for (weights, bias) in weights.chunks(columns).zip(bias) {
+            let mut bias = *bias;
+            for ((&w, shift), factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
+                let w = f64::from(w) * factor;
+                bias -= w * shift;
+                seen.push(w as f32);
+            }
+            biases.push(bias);
+        }
+        (seen, biases)
+    }
+
+    /// From the gradient with respect to those weights to that with respect to the problem's own.
+    fn gradient(&self, sums: &mut Sums) {
+        for (gradient, bias) in sums.gradient.chunks_mut(self.shift.len()).zip(&sums.bias) {
+            for ((g, shift), factor) in gradient.iter_mut().zip(&self.shift).zip(&self.factor) {
+                *g = factor * (*g - bias * shift);
+            }
+        }
+    }
+}
+
+/// The codes, standardised by all rows, and how each problem sees them.
+struct Stream<'a> {
+    data: &'a StreamedData<'a>,
+    folds: &'a Folds,
+    plan: Plan,
+    /// Of the final head.
+    preparation: Preparation,
+    /// Of the heads of the folds, and of the final one.
+    views: Vec<View>,
+    chosen: Vec<usize>,
+    sample: Array2<f32>,
+}
+
+impl Stream<'_> {
+    /// Visits the standardised codes block by block.
+    fn scan(&self, mut visit: impl FnMut(usize, ArrayView2<'_, f32>)) -> Result<(), HeadError> {
+        let columns = self.data.source.columns();
+        let mut scaled = Array2::zeros((0, columns));
+        scan(self.data.source, self.plan.block, |first, block| {
+            let view = ArrayView2::from_shape((block.len() / columns, columns), &*block)
+                .expect("whole rows are read");
+            if scaled.dim() != view.dim() {
+                scaled = Array2::zeros(view.dim());
+            }
+            self.preparation.transform_into(view, &mut scaled);
+            visit(first, scaled.view());
+            Ok(())
+        })
+    }
+
+    /// The folds' heads, then the final one.
+    fn fit(&self, solver: &Solver) -> Result<Vec<LinearModel>, HeadError> {
+        let columns = self.data.source.columns();
+        let classes = self.data.class_names.len();
+        let weights: Vec<Vec<f64>> =
+            (0..self.views.len()).map(|problem| self.row_weights(solver, problem)).collect();
+        let of_sample: Vec<Sampled<'_>> = weights.iter().map(|weights| Sampled::new(self, weights)).collect();
+        let costs = |weights: &[f64], c: f64| weights.iter().map(|weight| c * weight).collect::<Vec<_>>();
+        match &solver.method {
+            Method::Svm(params) => {
+                let loss =
+                    |weights: &Vec<f64>| SvmLoss::of(self.data.labels, classes, costs(weights, params.c()));
+                let full: Vec<_> = weights.iter().map(loss).collect();
+                let sampled: Vec<_> =
+                    of_sample.iter().map(|sampled| SvmLoss::new(&sampled.set, params.c())).collect();
+                let model = |loss: &SvmLoss<'_>, found| params.model(loss, found, columns);
+                self.descend(&full, &of_sample, &sampled, (params.tolerance(), params.max_passes()), model)
+            }
+            Method::Logistic(params) => {
+                // Standardised rows of d codes are d long, squared, on average; only an estimate is made of it.
+                let squared = self.sample.iter().map(|&z| f64::from(z).powi(2)).sum::<f64>();
+                let squares = vec![squared / self.chosen.len() as f64; self.data.labels.len()];
+                let loss = |weights: &Vec<f64>| {
+                    LogisticLoss::of(self.data.labels, classes, costs(weights, params.c()), squares.clone())
+                };
+                let full: Vec<_> = weights.iter().map(loss).collect();
+                let sampled: Vec<_> =
+                    of_sample.iter().map(|sampled| LogisticLoss::new(&sampled.set, params.c())).collect();
+                let model = |loss: &LogisticLoss<'_>, found| params.model(loss, found, columns);
+                self.descend(
+                    &full,
+                    &of_sample,
+                    &sampled,
+                    (params.tolerance(), params.max_iterations()),
+                    model,
+                )
+            }
+            Method::Ridge(_) => unreachable!("ridge regression has been refused"),
+        }
+    }
+
+    /// Weight of each row in a problem: 0 in the head of its own fold.
+    fn row_weights(&self, solver: &Solver, problem: usize) -> Vec<f64> {
+        let labels = self.data.labels;
+        let training: Vec<usize> =
+            (0..labels.len()).filter(|&row| self.folds.assignment()[row] != problem).collect();
+        let mut set = TrainingSet {
+            rows: Vec::new(),
+            whole: None,
+            labels: training.iter().map(|&row| labels[row]).collect(),
+            weights: vec![1.0; training.len()],
+            classes: self.data.class_names.len(),
+        };
+        solver.class_weights.apply(&mut set, |label| label);
+        let mut weights = vec![0.0; labels.len()];
+        training.iter().zip(&set.weights).for_each(|(&row, &weight)| weights[row] = weight);
+        weights
+    }
+
+    fn descend<L: PrimalLoss>(
+        &self,
+        full: &[L],
+        of_sample: &[Sampled<'_>],
+        losses: &[L],
+        (tolerance, most): (f64, usize),
+        model: impl Fn(&L, PrimalSolution) -> LinearModel + Sync,
+    ) -> Result<Vec<LinearModel>, HeadError> {
+        let columns = self.data.source.columns();
+        let solve = |problem: usize, line: &Line| {
+            let (sampled, loss) = (&of_sample[problem], &losses[problem]);
+            let rows = &sampled.set.rows;
+            let of_sample = |weights: &[f32], bias: &[f64]| Some(pass(&sampled.set, loss, weights, bias));
+            let known = Known { rows, loss, passed: rows.len(), matrix: self.plan.matrix };
+            let start = (rows.len() < self.data.labels.len() * 9 / 10).then(|| {
+                descend(&known, columns, &of_sample, None, SAMPLE_TOLERANCE, SAMPLE_ITERATIONS).linear
+            });
+            let known = Known { passed: self.data.labels.len(), ..known };
+            let of_all = |weights: &[f32], bias: &[f64]| line.sums(weights, bias);
+            model(&full[problem], descend(&known, columns, &of_all, start, tolerance, most))
+        };
+        lockstep(self.views.len(), solve, |requests| self.pass(full, requests))
+    }
+
+    /// Answers all requests by one reading of the codes.
+    fn pass<L: PrimalLoss>(&self, losses: &[L], requests: &[Request]) -> Result<Vec<Sums>, HeadError> {
+        let columns = self.data.source.columns();
+        let seen: Vec<_> = requests
+            .iter()
+            .map(|request| self.views[request.problem].leave(&request.weights, &request.bias))
+            .collect();
+        let mut sums: Vec<Sums> =
+            requests.iter().map(|request| Sums::zeros(request.bias.len(), columns)).collect();
+        self.scan(|first, block| {
+            let rows = Rows::Whole(block.to_slice().expect("made in standard layout"));
+            for ((request, (weights, bias)), sums) in requests.iter().zip(&seen).zip(&mut sums) {
+                add_rows(rows, first, weights, bias, &losses[request.problem], sums);
+            }
+        })?;
+        for (request, sums) in requests.iter().zip(&mut sums) {
+            self.views[request.problem].gradient(sums);
+        }
+        Ok(sums)
+    }
+
+    /// Scores of each row by its fold's head.
+    fn held_out(&self, models: &[LinearModel]) -> Result<HeldOut, HeadError> {
+        let (labels, classes) = (self.data.labels, self.data.class_names.len());
+        let columns = self.data.source.columns();
+        let mut sizes = vec![0usize; classes];
+        let mut in_fold = vec![vec![0usize; classes]; models.len()];
+        for (&label, &fold) in labels.iter().zip(self.folds.assignment()) {
+            sizes[label] += 1;
+            in_fold[fold][label] += 1;
+        }
+        let trained = |row: usize| in_fold[self.folds.assignment()[row]][labels[row]] < sizes[labels[row]];
+        let mut held_out = HeldOut {
+            scores: Array2::zeros((labels.len(), classes)),
+            comparable: (0..labels.len()).map(trained).collect(),
+            unconverged: models.iter().filter_map(|model| model.convergence.message.clone()).collect(),
+            chosen: Vec::new(),
+        };
+        let seen: Vec<(Array2<f32>, Array1<f64>)> = models
+            .iter()
+            .zip(&self.views)
+            .map(|(model, view)| {
+                let flat: Vec<f32> = model.weights.iter().copied().collect();
+                let (weights, bias) = view.leave(&flat, &model.bias.to_vec());
+                let weights =
+                    Array2::from_shape_vec((classes, columns), weights).expect("one row of weights a class");
+                (weights, Array1::from(bias))
+            })
+            .collect();
+        self.scan(|first, block| {
+            for (fold, (weights, bias)) in seen.iter().enumerate() {
+                let own: Vec<usize> =
+                    (0..block.nrows()).filter(|&i| self.folds.assignment()[first + i] == fold).collect();
+                let scores = linear_scores(block.select(Axis(0), &own).view(), weights, bias);
+                for (&i, scores) in own.iter().zip(scores.rows()) {
+                    held_out.scores.row_mut(first + i).assign(&scores);
+                }
+            }
+        })?;
+        Ok(held_out)
+    }
+}
+
+/// The sampled rows of a problem, each weighted for those it stands for.
+struct Sampled<'a> {
+    set: TrainingSet<'a>,
+}
+
+impl<'a> Sampled<'a> {
+    fn new(stream: &'a Stream<'_>, weights: &[f64]) -> Self {
+        let columns = stream.sample.ncols();
+        let values = stream.sample.as_slice().expect("made in standard layout");
+        let own: Vec<usize> = (0..stream.chosen.len()).filter(|&i| weights[stream.chosen[i]] > 0.0).collect();
+        let of_rows = |i: &usize| weights[stream.chosen[*i]];
+        let share = weights.iter().sum::<f64>() / own.iter().map(of_rows).sum::<f64>().max(f64::MIN_POSITIVE);
+        Self {
+            set: TrainingSet {
+                rows: own.iter().map(|&i| &values[i * columns..(i + 1) * columns]).collect(),
+                whole: None,
+                labels: own.iter().map(|&i| stream.data.labels[stream.chosen[i]]).collect(),
+                weights: own.iter().map(|i| share * of_rows(i)).collect(),
+                classes: stream.data.class_names.len(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+use rand::Rng;
+
+use super::*;
+use crate::head::{ClassWeights, TrainingData, Tuning, fit_head};
+
+/// Noisy codes of three classes, with a constant column and one that is larger and far from 0.
+fn example() -> (Array2<f32>, Vec<usize>, Vec<String>) {
+    let labels: Vec<usize> = (0..900).map(|i| i * i % 7 % 3).collect();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+    let mut noise = || rng.random_range(-2f32..2.0);
+    let code = |(i, j): (usize, usize)| match j {
+        5 => 3.0,
+        6 => 20.0 + 3.0 * noise(),
+        _ => noise() + if j % 3 == labels[i] { 0.6 } else { 0.0 },
+    };
+    let codes = Array2::from_shape_fn((900, 20), code);
+    (codes, labels, ["a", "b", "c"].map(String::from).to_vec())
+}
+
+fn both(settings: &FitSettings) -> (FittedHead, FittedHead) {
+    let (codes, labels, class_names) = example();
+    let groups: Vec<usize> = (0..900).map(|row| if row == 899 { 0 } else { row }).collect();
+    let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
+    let data = TrainingData {
+        codes: codes.view(),
+        labels: &labels,
+        class_names: &class_names,
+        groups: Some(&groups),
+        row_names: Some(&names),
+    };
+    let in_memory = fit_head(&data, settings).unwrap();
+    let streamed = StreamedData {
+        source: &codes.view(),
+        labels: &labels,
+        class_names: &class_names,
+        groups: &groups,
+        row_names: &names,
+        max_memory: 256 << 20,
+    };
+    (in_memory, fit_head_streamed(&streamed, settings).unwrap())
+}
+
+#[test]
+fn the_streamed_fit_reaches_the_optimum_of_the_fit_in_memory_and_says_the_same() {
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        for (standardize, l2_normalize, class_weights) in [
+            (true, true, ClassWeights::Uniform),
+            (true, false, ClassWeights::Balanced),
+            (false, false, ClassWeights::Uniform),
+        ] {
+            let tolerance = if standardize { 1e-6 } else { 1e-5 };
+            let settings =
+                FitSettings { tolerance, standardize, l2_normalize, class_weights, ..FitSettings::new(kind) };
+            let (in_memory, streamed) = both(&settings);
+            let (a, b) = (&in_memory.model, &streamed.model);
+            let (ours, theirs) = (b.preparation.standardizer(), a.preparation.standardizer());
+            let ratio = b.convergence.objective / a.convergence.objective;
+            assert!((ratio - 1.0).abs() < 2.0 * tolerance, "{kind:?} {standardize}: {ratio}");
+            assert_eq!(theirs.constant(), ours.constant());
+            for (m, expected) in ours.mean().iter().zip(theirs.mean()) {
+                assert!((m - expected).abs() <= 1e-12 * expected.abs().max(1.0));
+            }
+            for (s, expected) in ours.scale().iter().zip(theirs.scale()) {
+                assert!((s / expected - 1.0).abs() < 1e-9);
+            }
+            assert_eq!(streamed.out_of_fold.folds, in_memory.out_of_fold.folds);
+            if standardize {
+                let scores = streamed.out_of_fold.scores.iter().zip(&in_memory.out_of_fold.scores);
+                let largest = scores.map(|(s, m)| (s - m).abs()).fold(0f64, f64::max);
+                assert!(largest < 1e-2, "{kind:?}: {largest}");
+                let difference = streamed.evaluation.accuracy.value - in_memory.evaluation.accuracy.value;
+                assert!(difference.abs() < 0.003, "{difference}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sample_and_several_blocks_change_nothing() {
+    let (codes, labels, class_names) = example();
+    let groups: Vec<usize> = (0..900).collect();
+    let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
+    let view = codes.view();
+    let data = StreamedData {
+        source: &view,
+        labels: &labels,
+        class_names: &class_names,
+        groups: &groups,
+        row_names: &names,
+        max_memory: 256 << 20,
+    };
+    let settings = FitSettings { tolerance: 1e-6, ..FitSettings::new(HeadKind::Logistic) };
+    let solver = settings.solver().unwrap();
+    let folds = Folds::stratified(&labels, &groups, &class_names, 3, 0).unwrap();
+    let mut objectives = Vec::new();
+    for plan in [
+        Plan { block: 1000, sample: 900, matrix: true },
+        Plan { block: 7, sample: 100, matrix: true },
+        Plan { block: 128, sample: 50, matrix: false },
+    ] {
+        let look = Look::new(&data, &folds, &plan, &settings).unwrap();
+        let everything = look.standardizer(None, true);
+        let views =
+            (0..3).map(Some).chain([None]).map(|fold| View::new(&everything, &look.standardizer(fold, true)));
+        let stream = Stream {
+            views: views.collect(),
+            sample: everything.transform(look.sample.view()),
+            chosen: look.chosen,
+            preparation: Preparation::from_parts(false, everything, None).unwrap(),
+            folds: &folds,
+            plan,
+            data: &data,
+        };
+        let models = stream.fit(&solver).unwrap();
+        assert!(models.iter().all(|model| model.convergence.converged), "{:?}", models[0].convergence);
+        objectives.push(models.iter().map(|model| model.convergence.objective).collect::<Vec<_>>());
+    }
+    for other in &objectives[1..] {
+        for (a, b) in other.iter().zip(&objectives[0]) {
+            assert!((a / b - 1.0).abs() < 2e-6, "{objectives:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_streamed_is_refused_with_the_reason() {
+    let (mut codes, labels, class_names) = example();
+    codes[[700, 3]] = f32::NAN;
+    let groups: Vec<usize> = (0..900).collect();
+    let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
+    let view = codes.view();
+    let data = |max_memory: usize| StreamedData {
+        source: &view,
+        labels: &labels,
+        class_names: &class_names,
+        groups: &groups,
+        row_names: &names,
+        max_memory,
+    };
+    let svm = FitSettings::new(HeadKind::Svm);
+    let refused = |settings: &FitSettings, memory| fit_head_streamed(&data(memory), settings).unwrap_err();
+    assert!(matches!(
+        refused(&svm, 256 << 20),
+        HeadError::NotFinite { row: 700, column: 3, name: Some(name), .. } if name == "700.jpg"
+    ));
+    assert!(matches!(refused(&svm, 1 << 16), HeadError::TooLittleMemory { bound: 0, .. }));
+    let tuned = FitSettings { tuning: Some(Tuning::auto()), ..svm.clone() };
+    assert!(matches!(refused(&tuned, 256 << 20), HeadError::NotStreamed { what: "the choice of C", .. }));
+    let ridge = FitSettings::new(HeadKind::Ridge);
+    assert!(matches!(refused(&ridge, 256 << 20), HeadError::NotStreamed { bound: 256, .. }));
+}
