@@ -119,7 +119,7 @@ fn other_settings_compute_everything_and_say_why() {
         .success()
         .stderr(contains("codes.h5 is computed anew: the preprocessing differs"));
     cnncodes(folder.path())
-        .args(["extract", "--layer", "fc6", "-o", "codes.h5"])
+        .args(["extract", "--layer", "fc6", "-o", "codes.h5", "--ignore-orientation"])
         .assert()
         .success()
         .stderr(contains("it lacks fc6"));
