@@ -251,3 +251,47 @@ fn write_all<'a>(
     }
     Ok(assembly)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::images::SampleSet;
+
+    #[test]
+    fn a_file_that_is_cut_while_it_is_read_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jpg");
+        let whole = vec![7; 1 << 20];
+        fs::write(&path, &whole).unwrap();
+        let set = SampleSet::from_folder(folder.path()).unwrap();
+        let sample = set.samples.get(0);
+        assert_eq!(read_unchanged(&sample).unwrap().0, Content::Encoded(whole));
+        let enough = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                for len in [1_u64 << 10, 1 << 20].into_iter().cycle() {
+                    if enough.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    file.set_len(len).unwrap();
+                }
+            });
+            let problem = (0..100_000).find_map(|_| read_unchanged(&sample).err());
+            enough.store(true, Ordering::Relaxed);
+            assert!(problem.unwrap().reason.starts_with("the file changed while it was being read"));
+        });
+    }
+
+    #[test]
+    fn a_file_that_vanishes_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.jpg"), "x").unwrap();
+        let set = SampleSet::from_folder(folder.path()).unwrap();
+        fs::remove_file(folder.path().join("a.jpg")).unwrap();
+        let problem = read_unchanged(&set.samples.get(0)).unwrap_err();
+        assert_eq!(problem.reason, "the file vanished while the run went on");
+    }
+}
