@@ -140,7 +140,7 @@ class Program:
         """Image names, and a row of activations an image."""
         output = self.work / "codes.h5"
         output.unlink(missing_ok=True)
-        self.run("extract", self.work / "photos", "--model", model, "--layer", layer, "--fresh", "-o", output)
+        self.run("extract", self.work / "photos", "--model", model, "--layer", layer, "--force", "-o", output)
         with h5py.File(output) as file:
             (name,) = file["layers"]
             return name, list(file["image_names"].asstr()), file["layers"][name][()]

@@ -1,8 +1,11 @@
-//! Files that appear complete or not at all.
+//! Files that appear complete or not at all, and whether a file is still what it was.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 /// Writes `bytes` to `path` through a temporary sibling and a rename, so that no reader sees half a file.
 ///
@@ -49,6 +52,45 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// What tells one state of a file from another without reading it: its size, its times and its inode.
+///
+/// The time of the last change of the inode (ctime) gives away what a restored modification time would hide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Bytes.
+    pub len: u64,
+    /// Nanoseconds from 1970 to the last modification.
+    modified: i64,
+    /// Nanoseconds from 1970 to the last change of the inode; 0 where there is no such time.
+    changed: i64,
+    /// 0 where there are no inodes.
+    inode: u64,
+}
+
+impl Stamp {
+    /// The stamp of a file.
+    pub fn of(metadata: &Metadata) -> Self {
+        let modified =
+            metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let modified = modified.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
+        #[cfg(unix)]
+        let (changed, inode) = {
+            use std::os::unix::fs::MetadataExt;
+            let seconds = metadata.ctime().saturating_mul(1_000_000_000);
+            (seconds.saturating_add(metadata.ctime_nsec()), metadata.ino())
+        };
+        #[cfg(not(unix))]
+        let (changed, inode) = (0, 0);
+        Self { len: metadata.len(), modified, changed, inode }
+    }
+
+    /// Whether both its times are before `time`.
+    pub(crate) fn is_older_than(&self, time: SystemTime) -> bool {
+        let latest = u64::try_from(self.modified.max(self.changed)).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(latest) < time
+    }
 }
 
 /// Whether `path` still names the open file; a lock on a file without a name excludes nobody.

@@ -30,9 +30,14 @@ impl ComputeArgs {
     }
 }
 
+/// Why `auto` did not take the CUDA provider that is there.
+pub fn fallback_note(backbone: &Backbone) -> Option<String> {
+    backbone.why_not_cuda().map(|error| format!("running on the CPU: {}", with_causes(error)))
+}
+
 /// Says why `auto` did not take the CUDA provider that is there.
 pub fn warn_of_fallback(backbone: &Backbone) {
-    if let Some(error) = backbone.why_not_cuda() {
-        show::warning(&format!("running on the CPU: {}", with_causes(error)));
+    if let Some(note) = fallback_note(backbone) {
+        show::warning(&note);
     }
 }

@@ -1,18 +1,20 @@
 //! `cnncodes extract`: codes of a folder of images.
 
+mod log;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 
-use super::compute::{ComputeArgs, warn_of_fallback};
+use super::Status;
+use super::compute::{ComputeArgs, fallback_note};
 use super::inputs::InputArgs;
-use super::{Status, show};
-use crate::backbone::{
-    Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, Precision, Tap,
-};
-use crate::codes::{Header, LayerSpec};
-use crate::extract::{self, ExtractSettings};
-use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Preprocess, PreprocessOverrides, SampleSet};
+use crate::backbone::{Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
+use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
+use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides};
+use log::{Log, LogFormat};
 
 /// Write the activations of a layer ("CNN codes") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,9 @@ sorted by the images' names, so all names are listed before the first image is r
 bytes and its name.
 
 An image that cannot be read is listed, recorded in the file and skipped (exit status 1). A run that was \
-interrupted goes on where it was when the same command is given again.
+interrupted (Ctrl-C, status 130; a second one stops at once) goes on where it was when the same command is given \
+again. Where the output is there already, only images that are new or have changed are computed; moved ones are \
+found by their content, and removed ones vanish from it.
 
 Examples:
   cnncodes extract                  of data/, with the only model in models/
@@ -79,12 +83,32 @@ pub struct Args {
     /// Stop at the first image that cannot be read
     #[arg(long)]
     strict: bool,
-    /// Start anew instead of going on from an interrupted run
+    /// Compute every image, whatever an earlier or an interrupted run has left
     #[arg(long)]
-    fresh: bool,
+    force: bool,
+    /// Read every image to see whether it changed, instead of going by its size, times and inode
+    #[arg(long)]
+    rehash: bool,
+    /// Tell what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How to report on standard error: text, or json, one object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log: LogFormat,
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let log = Log::new(args.log);
+    match run_logged(args, models, &log) {
+        Err(error) if log.is_json() => {
+            log.failed(&error);
+            Ok(Status::Failed)
+        }
+        result => result,
+    }
+}
+
+fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<Status> {
     let mut samples = args.inputs.open(&args.images)?;
     if args.no_labels {
         samples.class_names.clear();
@@ -99,62 +123,81 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         exif_orientation: args.ignore_orientation.then_some(false),
         ..Default::default()
     })?;
-    let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &args.compute.settings())?;
-    warn_of_fallback(&backbone);
-    backbone.set_pooling(args.pool);
-    let header = header(&model, &backbone, &preprocess, &samples)?;
+    let session = args.compute.settings();
+    let settings = ExtractSettings {
+        batch_size: usize::from(args.batch_size),
+        decode: DecodeOptions {
+            apply_orientation: preprocess.exif_orientation(),
+            max_pixels: args.max_pixels,
+        },
+        threads: args.compute.threads(),
+        strict: args.strict,
+        force: args.force,
+        rehash: args.rehash,
+    };
+    let request = Request {
+        samples: &samples,
+        recipe: Recipe {
+            model_name: &model.name,
+            model_sha256: &model.manifest.sha256,
+            layers: &layers,
+            pooling: args.pool,
+            preprocess: &preprocess,
+            layout: graph.input().layout,
+            session: &session,
+        },
+        output: &output,
+        settings: &settings,
+    };
+    let mut open = || {
+        let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &session)?;
+        if let Some(note) = fallback_note(&backbone) {
+            log.note(&note);
+        }
+        backbone.set_pooling(args.pool);
+        Ok(backbone)
+    };
+    if args.dry_run {
+        let plan = request.plan()?;
+        let layers = match plan.layers() {
+            Some(layers) => layers,
+            None => layer_specs(&open()?),
+        };
+        log.dry_run(&request, &plan, &layers);
+        return Ok(Status::Done);
+    }
 
-    let bar = show::progress_bar("extracting");
-    let result = extract::extract(
-        &samples,
-        &mut backbone,
-        &preprocess,
-        &header,
-        &output,
-        &ExtractSettings {
-            batch_size: usize::from(args.batch_size),
-            decode: DecodeOptions {
-                apply_orientation: preprocess.exif_orientation(),
-                max_pixels: args.max_pixels,
-            },
-            threads: args.compute.threads(),
-            strict: args.strict,
-            fresh: args.fresh,
-        },
-        |progress| {
-            if bar.length() != Some(progress.total as u64) {
-                bar.set_length(progress.total as u64);
-                // What an interrupted run had done does not count towards the rate.
-                bar.set_position(progress.done as u64);
-                bar.reset_eta();
-            }
-            bar.set_position(progress.done as u64);
-        },
-    );
-    bar.finish_and_clear();
-    let summary = result?;
-    summary.notes.iter().for_each(|note| show::warning(note));
-    show::problems(&summary.problems, 20);
-    println!(
-        "{}: {} of {}, {} of {}, {} skipped{}, in {} on {}",
-        summary.path.display(),
-        show::count(summary.rows, "image"),
-        show::count_of(samples.class_names.len(), "class", "classes"),
-        describe(backbone.taps()),
-        model.name,
-        summary.problems.len(),
-        if summary.resumed > 0 {
-            format!(", {} kept from an interrupted run", summary.resumed)
-        } else {
-            String::new()
-        },
-        show::duration(summary.elapsed),
-        match backbone.precision() {
-            Precision::Fp32 => backbone.device().to_string(),
-            precision => format!("{} in {precision}", backbone.device()),
-        },
-    );
-    Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
+    let stop = stop_on_interrupt(log)?;
+    let result = extract(&request, &mut open, &stop, &mut |event| log.event(&request, event));
+    log.end_of_progress();
+    match result {
+        Ok(summary) => {
+            log.finished(&request, &summary);
+            Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
+        }
+        Err(error @ ExtractError::Interrupted { .. }) => {
+            log.interrupted(&error);
+            Ok(Status::Interrupted)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Becomes true with the first Ctrl-C or request to terminate; the second ends the process at once, which loses no more
+/// than a crash would.
+fn stop_on_interrupt(log: &Log) -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (flag, is_json) = (Arc::clone(&stop), log.is_json());
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        if !is_json {
+            anstream::eprintln!("stopping after the images in flight; again to stop at once");
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
 }
 
 /// The layers that the user or else the manifest names, or else the penultimate; none twice.
@@ -182,44 +225,4 @@ fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf 
     let layers = layers.iter().map(safe).collect::<Vec<_>>().join("+");
     let pooling = if pooling == Pooling::None { String::new() } else { format!("-{pooling}") };
     Path::new("features").join(format!("{}-{layers}{pooling}.h5", model.name))
-}
-
-/// `4096 codes of fc7`, for every layer.
-fn describe(taps: &[Tap]) -> String {
-    let each = |tap: &Tap| match tap.pooling {
-        Pooling::None => format!("{} codes of {}", tap.width(), tap.layer.name),
-        pooling => format!("{} codes of {} ({pooling})", tap.width(), tap.layer.name),
-    };
-    taps.iter().map(each).collect::<Vec<_>>().join(", ")
-}
-
-/// What the file of codes says of where they come from.
-fn header(
-    model: &Model,
-    backbone: &Backbone,
-    preprocess: &Preprocess,
-    samples: &SampleSet,
-) -> anyhow::Result<Header> {
-    Ok(Header {
-        model_name: model.name.clone(),
-        model_sha256: model.manifest.sha256.clone(),
-        preprocess_json: serde_json::to_string(preprocess)
-            .context("the preprocessing cannot be written as JSON")?,
-        source: samples.source.clone(),
-        class_names: samples.class_names.clone(),
-        layers: backbone
-            .taps()
-            .iter()
-            .map(|tap| LayerSpec {
-                name: tap.layer.name.clone(),
-                tensor: tap.layer.tensor.clone(),
-                shape: tap.shape.clone(),
-                pooling: tap.pooling.to_string(),
-            })
-            .collect(),
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtime: format!("ONNX Runtime {}", backbone.runtime_version()),
-        device: backbone.device().to_string(),
-        precision: backbone.precision().to_string(),
-    })
 }

@@ -81,6 +81,8 @@ pub enum Status {
     Skipped,
     /// Failed.
     Failed,
+    /// Stopped by the user, who can go on.
+    Interrupted,
 }
 
 impl From<Status> for ExitCode {
@@ -89,6 +91,8 @@ impl From<Status> for ExitCode {
             Status::Done => 0,
             Status::Skipped => 1,
             Status::Failed => 2,
+            // 128 and the number of SIGINT, as shells have it.
+            Status::Interrupted => 130,
         })
     }
 }

@@ -1,21 +1,33 @@
-//! From a set of images to a file of codes: the pipeline.
+//! From a set of images to a file of codes: what has to be computed, and the pipeline that computes it.
 //!
-//! Images are decoded and preprocessed by rayon workers straight into their slots of a batch; batches wait in a
-//! bounded queue for the network; codes wait in another for the one writer. Memory therefore does not grow with
-//! the number of images. Rows keep the order of the samples. An image that cannot be read is recorded and skipped.
+//! [`Plan`] finds out which images' codes the finished file already holds. The others are decoded and preprocessed by
+//! rayon workers straight into their slots of a batch; batches wait in a bounded queue for the network; codes wait in
+//! another for the one writer, which puts known rows between them. Memory therefore does not grow with the size of the
+//! images or of the codes, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
+//! be read is recorded and skipped.
 
+mod assembly;
+mod digest;
 mod pipeline;
+mod plan;
+mod seen;
 
 pub(crate) use pipeline::read_image;
+pub use plan::{Plan, Tally};
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime};
 
 use rayon::prelude::*;
 
-use crate::backbone::{Backbone, BackboneError};
-use crate::codes::{CodesError, CodesWriter, Done, Header, Skipped, Start, WriteOptions};
-use crate::images::{DecodeOptions, Preprocess, Problem, SampleSet};
+use crate::backbone::{Backbone, BackboneError, Layer, Pooling, SessionSettings};
+use crate::codes::{CodesError, CodesWriter, Done, Header, LayerSpec, Skipped, Start, WriteOptions};
+use crate::images::{DecodeOptions, Layout, Preprocess, Problem, SampleSet};
+use assembly::{Assembly, Written};
+use digest::Digest;
+use plan::Fate;
+use seen::Seen;
 
 /// Why an extraction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +40,49 @@ pub enum ExtractError {
     NothingReadable { count: usize, source_name: String, name: String, reason: String },
     #[error("{name}: {reason} (--strict stops at the first image that cannot be read)")]
     Strict { name: String, reason: String },
+    #[error("cannot take over codes that were computed earlier; --force computes all of them anew")]
+    Reuse {
+        #[source]
+        source: CodesError,
+    },
+    #[error("the preprocessing cannot be written as JSON")]
+    Preprocess(#[from] serde_json::Error),
     #[error("cannot start the threads that decode images")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error("interrupted; {done} of {total} images are done, and the same command goes on from there")]
+    Interrupted { done: usize, total: usize },
+}
+
+/// What makes codes of images. Together with an image's bytes it decides every value.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe<'a> {
+    pub model_name: &'a str,
+    pub model_sha256: &'a str,
+    /// The layers to tap, the primary one first.
+    pub layers: &'a [Layer],
+    pub pooling: Pooling,
+    pub preprocess: &'a Preprocess,
+    /// Where the network wants an image's channels.
+    pub layout: Layout,
+    /// What the network runs on.
+    pub session: &'a SessionSettings,
+}
+
+impl Recipe<'_> {
+    /// The preprocessing as the file of codes records it.
+    fn preprocess_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self.preprocess)
+    }
+}
+
+/// An extraction: of what, how, and where to.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub samples: &'a SampleSet,
+    pub recipe: Recipe<'a>,
+    /// The file of codes; it appears, or is replaced, when it is complete.
+    pub output: &'a Path,
+    pub settings: &'a ExtractSettings,
 }
 
 /// How to extract.
@@ -42,8 +95,10 @@ pub struct ExtractSettings {
     pub threads: Option<usize>,
     /// Stop at the first image that cannot be read.
     pub strict: bool,
-    /// Start anew even where an interrupted run left something to go on from.
-    pub fresh: bool,
+    /// Compute every image, whatever an earlier run has left.
+    pub force: bool,
+    /// Read every image's file to see whether it changed, instead of going by its size, times and inode.
+    pub rehash: bool,
 }
 
 /// How far an extraction is.
@@ -54,6 +109,18 @@ pub struct Progress {
     pub total: usize,
 }
 
+/// What an extraction tells while it runs.
+#[derive(Clone, Copy)]
+pub enum Event<'a> {
+    /// What is going to be done.
+    Planned(&'a Plan),
+    Progress(Progress),
+    /// An input could not be read.
+    Problem(&'a Problem),
+    /// Something the user ought to know, such as why an interrupted run could not be continued.
+    Note(&'a str),
+}
+
 /// What an extraction did.
 #[derive(Debug)]
 pub struct Summary {
@@ -61,49 +128,151 @@ pub struct Summary {
     pub path: PathBuf,
     /// Rows in it.
     pub rows: usize,
-    /// Of these, rows that an interrupted run had left.
+    /// What was planned before anything was written.
+    pub tally: Tally,
+    /// Whether the file that was there is what would have been written, and was left alone.
+    pub up_to_date: bool,
+    /// Rows that an interrupted run had left.
     pub resumed: usize,
+    /// Rows that were copied from the file that was there.
+    pub kept: usize,
+    /// Rows that were computed now.
+    pub computed: usize,
     /// Inputs that could not be read.
     pub problems: Vec<Problem>,
+    /// What the file says of itself.
+    pub header: Header,
     pub elapsed: Duration,
-    /// Something the user ought to know, such as why an interrupted run could not be continued.
-    pub notes: Vec<String>,
 }
 
-/// Extracts the codes of `samples` into `output`, which appears only when complete. A run that was interrupted is
-/// continued from what it left beside `output`.
+impl Request<'_> {
+    /// Bytes that the batches in flight take at most, beside the network, for codes of `layers`.
+    pub fn memory(&self, layers: &[LayerSpec]) -> usize {
+        let codes = layers.iter().filter_map(LayerSpec::width).sum();
+        pipeline::memory(self.settings.batch_size, self.recipe.preprocess.tensor_len(), codes)
+    }
+
+    /// Finds out what [`extract`] would do. Writes nothing.
+    ///
+    /// # Errors
+    /// Threads cannot be started.
+    pub fn plan(&self) -> Result<Plan, ExtractError> {
+        Ok(Plan::make(self, &self.pool()?))
+    }
+
+    fn pool(&self) -> Result<rayon::ThreadPool, ExtractError> {
+        Ok(rayon::ThreadPoolBuilder::new()
+            .num_threads(self.settings.threads.unwrap_or(0))
+            .thread_name(|index| format!("decode-{index}"))
+            .build()?)
+    }
+
+    /// What the file says of where its codes come from.
+    fn header(
+        &self,
+        layers: Vec<LayerSpec>,
+        runtime: String,
+        device: String,
+    ) -> Result<Header, ExtractError> {
+        let recipe = &self.recipe;
+        Ok(Header {
+            model_name: recipe.model_name.to_owned(),
+            model_sha256: recipe.model_sha256.to_owned(),
+            preprocess_json: recipe.preprocess_json()?,
+            source: self.samples.source.clone(),
+            class_names: self.samples.class_names.clone(),
+            layers,
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            runtime,
+            device,
+            precision: recipe.session.precision.to_string(),
+        })
+    }
+}
+
+/// Extracts the codes of the images into the output, which appears only when complete. Codes that the output holds
+/// already are taken over; a run that was interrupted is continued from what it left beside the output. `open` loads
+/// the network, pooling set, and is called only if there is something to compute. `stop` ends the run after the
+/// batches in flight.
 ///
 /// # Errors
-/// The network fails, the file cannot be written, or no image at all could be read. What was computed stays in
-/// the partial file, and the same call goes on from there.
+/// The network fails, the file cannot be written, no image at all could be read, or the run was told to stop. What
+/// was computed stays in the partial file, and the same call goes on from there.
 pub fn extract(
-    samples: &SampleSet,
-    backbone: &mut Backbone,
-    preprocess: &Preprocess,
-    header: &Header,
-    output: &Path,
-    settings: &ExtractSettings,
-    mut progress: impl FnMut(Progress),
+    request: &Request<'_>,
+    open: &mut dyn FnMut() -> Result<Backbone, BackboneError>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary, ExtractError> {
-    let start = Instant::now();
+    let (start, started_at) = (Instant::now(), SystemTime::now());
+    let Request { samples, output, .. } = *request;
     let total = samples.samples.len();
-    let options = WriteOptions { overwrite: true, expected_rows: total };
-    let (writer, earlier, notes) = open_writer(samples, header, output, options, settings)?;
-    let known = earlier.done + earlier.skipped.len();
-    let pending: Vec<usize> = (known..total).collect();
-    progress(Progress { done: known, total });
+    let pool = request.pool()?;
+    let mut plan = Plan::make(request, &pool);
+    let nothing_known = plan.layers().is_none();
+    let mut backbone = (nothing_known || plan.tally().computed > 0).then(&mut *open).transpose()?;
+    if let Some(why) = backbone.as_ref().and_then(|backbone| plan.computed_otherwise(backbone)) {
+        plan.forget_earlier(request, why);
+    }
+    let header = match (&backbone, &plan.earlier, plan.layers()) {
+        (_, Some(earlier), Some(layers)) => {
+            let then = earlier.file.header();
+            request.header(layers, then.runtime.clone(), then.device.clone())?
+        }
+        (Some(backbone), ..) => {
+            request.header(layer_specs(backbone), runtime_of(backbone), backbone.device().to_string())?
+        }
+        // A plan without an earlier file has opened the network.
+        (None, ..) => return Err(CodesError::Failed { path: output.to_owned() }.into()),
+    };
+    plan.notes.iter().for_each(|note| tell(Event::Note(note)));
+    tell(Event::Planned(&plan));
+    let tally = plan.tally();
+    if plan.is_up_to_date(request, &header) {
+        let mut problems: Vec<Problem> = plan.problems.values().chain(&samples.problems).cloned().collect();
+        problems.iter().for_each(|problem| tell(Event::Problem(problem)));
+        seen::write(output, samples, &plan.seen, started_at);
+        sort(&mut problems);
+        return Ok(Summary {
+            path: output.to_path_buf(),
+            rows: tally.kept,
+            tally,
+            up_to_date: true,
+            resumed: 0,
+            kept: tally.kept,
+            computed: 0,
+            problems,
+            header,
+            elapsed: start.elapsed(),
+        });
+    }
 
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(settings.threads.unwrap_or(0))
-        .thread_name(|index| format!("decode-{index}"))
-        .build()?;
-    let job =
-        pipeline::Job { samples: &samples.samples, pending: &pending, preprocess, settings, pool: &pool };
-    let mut finished =
-        pipeline::run(&job, backbone, writer, |done| progress(Progress { done: known + done, total }))?;
-    let mut problems = earlier.skipped;
-    problems.extend(finished.problems);
-    let rows = earlier.done + finished.rows;
+    let options = WriteOptions { overwrite: true, expected_rows: total };
+    let (writer, resumed) = open_writer(request, &header, options, &mut plan, &pool, tell)?;
+    let known = resumed.rows + resumed.skipped.len();
+    let pending: Vec<usize> = (known..total).filter(|&index| plan.fates[index] == Fate::Compute).collect();
+    let mut seen = std::mem::take(&mut plan.seen);
+    let mut problems = resumed.skipped;
+    let widths = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
+    let mut assembly = Assembly::new(writer, plan, samples, widths, known);
+    if let Some(backbone) = backbone.as_mut().filter(|_| !pending.is_empty()) {
+        let job = pipeline::Job { request, pending: &pending, pool: &pool, stop };
+        let before = total - pending.len();
+        tell(Event::Progress(Progress { done: before, total }));
+        let mut advance = |step: pipeline::Step| {
+            step.seen.into_iter().for_each(|(index, was)| seen[index] = Some(was));
+            step.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
+            tell(Event::Progress(Progress { done: before + step.done, total }));
+        };
+        assembly = pipeline::run(&job, backbone, assembly, &mut advance)?;
+    }
+    assembly.advance(total)?;
+    if assembly.done() < total {
+        return Err(ExtractError::Interrupted { done: assembly.done(), total });
+    }
+    let (mut writer, Written { kept, computed, problems: unreadable }) = assembly.into_parts();
+    problems.extend(unreadable);
+    let rows = resumed.rows + kept + computed;
     if rows == 0 {
         let (name, reason) = problems
             .first()
@@ -116,63 +285,78 @@ pub fn extract(
         });
     }
     // What the walk could not read comes after what the pipeline could not.
-    finished.writer.append(&[], &samples.problems.iter().map(skipped).collect::<Vec<_>>())?;
+    writer.append(&[], &samples.problems.iter().map(skipped).collect::<Vec<_>>())?;
+    samples.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
     problems.extend(samples.problems.iter().cloned());
-    finished.writer.finish()?;
-    problems.sort_by(|a, b| a.name.cmp(&b.name));
+    writer.finish()?;
+    seen::write(output, samples, &seen, started_at);
+    sort(&mut problems);
     Ok(Summary {
         path: output.to_path_buf(),
         rows,
-        resumed: earlier.done,
+        tally,
+        up_to_date: false,
+        resumed: resumed.rows,
+        kept,
+        computed,
         problems,
+        header,
         elapsed: start.elapsed(),
-        notes,
     })
 }
 
 /// What an interrupted run had done.
 #[derive(Default)]
-struct Earlier {
+struct Resumed {
     /// Rows in its file.
-    done: usize,
+    rows: usize,
     /// Images that it could not read.
     skipped: Vec<Problem>,
 }
 
 /// Opens the output, going on from an interrupted run where what it left is what this run would have begun with.
 fn open_writer(
-    samples: &SampleSet,
+    request: &Request<'_>,
     header: &Header,
-    output: &Path,
     options: WriteOptions,
-    settings: &ExtractSettings,
-) -> Result<(CodesWriter, Earlier, Vec<String>), ExtractError> {
-    if settings.fresh {
-        return Ok((CodesWriter::create(output, header, options)?, Earlier::default(), Vec::new()));
+    plan: &mut Plan,
+    pool: &rayon::ThreadPool,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<(CodesWriter, Resumed), ExtractError> {
+    let output = request.output;
+    if request.settings.force {
+        return Ok((CodesWriter::create(output, header, options)?, Resumed::default()));
     }
     let (writer, start) = CodesWriter::open_or_create(output, header, options)?;
     match start {
-        Start::New => Ok((writer, Earlier::default(), Vec::new())),
+        Start::New => Ok((writer, Resumed::default())),
         Start::Anew(why) => {
-            Ok((writer, Earlier::default(), vec![format!("started anew instead of resuming: {why}")]))
+            tell(Event::Note(&format!("started anew instead of resuming: {why}")));
+            Ok((writer, Resumed::default()))
         }
-        Start::Resumed { done, skipped } if is_beginning_of(samples, &done, &skipped) => {
-            let skipped =
-                skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();
-            Ok((writer, Earlier { done: done.len(), skipped }, Vec::new()))
-        }
-        Start::Resumed { .. } => {
+        Start::Resumed { done, skipped } => {
+            if pool.install(|| is_beginning_of(request.samples, &done, &skipped, &mut plan.seen)) {
+                let skipped =
+                    skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();
+                return Ok((writer, Resumed { rows: done.len(), skipped }));
+            }
             // The lock goes with the writer.
             drop(writer);
-            let note =
-                "started anew instead of resuming: images were added, removed or changed since".to_owned();
-            Ok((CodesWriter::create(output, header, options)?, Earlier::default(), vec![note]))
+            tell(Event::Note(
+                "started anew instead of resuming: images were added, removed or changed since",
+            ));
+            Ok((CodesWriter::create(output, header, options)?, Resumed::default()))
         }
     }
 }
 
 /// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were.
-fn is_beginning_of(samples: &SampleSet, done: &[Done], skipped: &[Skipped]) -> bool {
+fn is_beginning_of(
+    samples: &SampleSet,
+    done: &[Done],
+    skipped: &[Skipped],
+    seen: &mut [Option<Seen>],
+) -> bool {
     let count = done.len() + skipped.len();
     if count > samples.samples.len() {
         return false;
@@ -180,23 +364,53 @@ fn is_beginning_of(samples: &SampleSet, done: &[Done], skipped: &[Skipped]) -> b
     let mut rows = done.iter();
     let mut missing = skipped.iter();
     let mut next_skipped = missing.next();
-    let mut pairs = Vec::with_capacity(done.len());
-    for sample in samples.samples.iter().take(count) {
+    let mut expected = vec![None; count];
+    for (sample, expected) in samples.samples.iter().zip(&mut expected) {
         if next_skipped.is_some_and(|skipped| skipped.name == sample.name) {
             next_skipped = missing.next();
         } else {
             match rows.next() {
-                Some(row) if row.name == sample.name => pairs.push((sample, row)),
+                Some(row) if row.name == sample.name => *expected = Digest::parse(&row.sha256),
                 _ => return false,
             }
         }
     }
-    pairs.par_iter().all(|(sample, row)| {
-        sample.read().is_ok_and(|content| pipeline::sha256(content.bytes()) == row.sha256)
+    seen[..count].par_iter_mut().zip(expected).enumerate().all(|(index, (seen, expected))| {
+        let Some(expected) = expected else { return true };
+        if seen.is_none() {
+            let read = pipeline::read_unchanged(&samples.samples.get(index)).ok();
+            *seen = read.map(|(content, stamp)| Seen { digest: Digest::of(content.bytes()), stamp });
+        }
+        seen.is_some_and(|seen| seen.digest == expected)
     })
 }
 
 /// A problem as the file of codes records it.
 fn skipped(problem: &Problem) -> Skipped {
     Skipped { name: problem.name.clone(), reason: problem.reason.clone() }
+}
+
+fn sort(problems: &mut [Problem]) {
+    problems.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// A label as the file of codes has it.
+fn stored_label(label: Option<usize>) -> i64 {
+    label.map_or(-1, |label| label as i64)
+}
+
+/// The inference library as the file of codes names it.
+fn runtime_of(backbone: &Backbone) -> String {
+    format!("ONNX Runtime {}", backbone.runtime_version())
+}
+
+/// The tapped layers as the file of codes describes them.
+pub fn layer_specs(backbone: &Backbone) -> Vec<LayerSpec> {
+    let spec = |tap: &crate::backbone::Tap| LayerSpec {
+        name: tap.layer.name.clone(),
+        tensor: tap.layer.tensor.clone(),
+        shape: tap.shape.clone(),
+        pooling: tap.pooling.to_string(),
+    };
+    backbone.taps().iter().map(spec).collect()
 }

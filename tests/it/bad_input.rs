@@ -8,7 +8,7 @@ use cnncodes::codes::CodesFile;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::common::{cnncodes, fixture, workspace};
+use crate::common::{cnncodes, fixture, png_crc, workspace};
 
 fn extract(folder: &Path) {
     cnncodes(folder).args(["extract", "--layer", "fc7"]).assert().success();
@@ -71,13 +71,6 @@ fn damaged_images_among_good_ones_are_listed_recorded_and_skipped() {
     let png = file.image_names().iter().position(|name| name == "fish/zz8-png.jpg").unwrap();
     let kept: Vec<usize> = (0..25).filter(|&row| row != png).collect();
     assert_eq!(now.select(ndarray::Axis(0), &kept), good);
-}
-
-/// CRC-32 as PNG has it, so that a changed header is not merely a damaged one.
-fn png_crc(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
-    })
 }
 
 #[test]

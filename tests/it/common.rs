@@ -45,3 +45,10 @@ pub fn add_demo_network(folder: &Path) {
         .assert()
         .success();
 }
+
+/// CRC-32 as PNG has it, so that a changed header is not merely a damaged one.
+pub fn png_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    })
+}

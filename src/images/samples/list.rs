@@ -10,6 +10,7 @@ use image::RgbImage;
 
 use super::shards::Shard;
 use crate::codes::ImageArray;
+use crate::files::Stamp;
 
 /// The samples of a set. One takes 40 bytes and the length of its name, and where it is a file whose path is not
 /// simply its name below the set's root, the length of that path.
@@ -283,6 +284,17 @@ impl Sample<'_> {
             Place::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
         };
         if self.list.root == Path::new(".") { PathBuf::from(path) } else { self.list.root.join(path) }
+    }
+
+    /// What the image's file looks like from outside, `None` for what is no file of its own.
+    ///
+    /// # Errors
+    /// The file is gone or may not be looked at.
+    pub fn stamp(&self) -> io::Result<Option<Stamp>> {
+        match self.place {
+            Place::Named | Place::At(_) => Ok(Some(Stamp::of(&fs::metadata(self.file())?))),
+            Place::Member { .. } | Place::Row { .. } => Ok(None),
+        }
     }
 
     /// Reads the image as it is stored. Members of shards and rows of arrays are read by themselves, at random.

@@ -1,0 +1,254 @@
+//! How an extraction reports: for people, or as one JSON object a line for machines (`docs/extract-log.md`).
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use crate::backbone::{Pooling, Precision};
+use crate::cli::show;
+use crate::codes::{Header, LayerSpec};
+use crate::extract::{Event, ExtractError, Plan, Progress, Request, Summary, Tally};
+use crate::images::with_causes;
+
+/// Problems that are listed for people; all are in the file.
+const LISTED: usize = 20;
+
+/// JSON tells of progress so often at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// For whom to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Reports an extraction. Results go to standard output, all else to standard error.
+pub struct Log {
+    format: LogFormat,
+    bar: ProgressBar,
+    told: Cell<Option<Instant>>,
+    notes: RefCell<Vec<String>>,
+}
+
+impl Log {
+    pub fn new(format: LogFormat) -> Self {
+        let bar = match format {
+            LogFormat::Text => show::progress_bar("extracting"),
+            LogFormat::Json => ProgressBar::hidden(),
+        };
+        Self { format, bar, told: Cell::new(None), notes: RefCell::default() }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == LogFormat::Json
+    }
+
+    /// Something that the user ought to know.
+    pub fn note(&self, text: &str) {
+        match self.format {
+            // A line in the middle of the bar would tear it.
+            LogFormat::Text => self.notes.borrow_mut().push(text.to_owned()),
+            LogFormat::Json => emit(&json!({ "event": "note", "text": text })),
+        }
+    }
+
+    pub fn event(&self, request: &Request<'_>, event: Event<'_>) {
+        match (event, self.format) {
+            (Event::Note(text), _) => self.note(text),
+            (Event::Progress(progress), LogFormat::Text) => self.advance(progress),
+            (Event::Progress(Progress { done, total }), LogFormat::Json) => {
+                let due = self.told.get().is_none_or(|told| told.elapsed() >= INTERVAL);
+                if due || done == total {
+                    self.told.set(Some(Instant::now()));
+                    emit(&json!({ "event": "progress", "done": done, "total": total }));
+                }
+            }
+            (Event::Planned(plan), LogFormat::Json) => {
+                let mut line = planned(request, plan.tally());
+                line["event"] = "started".into();
+                emit(&line);
+            }
+            (Event::Problem(problem), LogFormat::Json) => {
+                emit(&json!({ "event": "problem", "name": problem.name, "reason": problem.reason }));
+            }
+            // People get the problems at the end, in order.
+            (Event::Planned(_) | Event::Problem(_), LogFormat::Text) => {}
+        }
+    }
+
+    /// Removes the progress bar, and says what had to wait for it.
+    pub fn end_of_progress(&self) {
+        self.bar.finish_and_clear();
+        self.notes.take().iter().for_each(|note| show::warning(note));
+    }
+
+    pub fn finished(&self, request: &Request<'_>, summary: &Summary) {
+        match self.format {
+            LogFormat::Text => {
+                show::problems(&summary.problems, LISTED);
+                println!("{}", one_line(request, summary));
+            }
+            LogFormat::Json => {
+                let Summary { tally, header, .. } = summary;
+                emit(&json!({
+                    "event": "finished",
+                    "output": summary.path,
+                    "up_to_date": summary.up_to_date,
+                    "rows": summary.rows,
+                    "kept": summary.kept,
+                    "moved": tally.moved,
+                    "computed": summary.computed,
+                    "removed": tally.removed,
+                    "resumed": summary.resumed,
+                    "skipped": summary.problems.len(),
+                    "layers": layers(&header.layers),
+                    "runtime": header.runtime,
+                    "device": header.device,
+                    "precision": header.precision,
+                    "seconds": summary.elapsed.as_secs_f64(),
+                }));
+            }
+        }
+    }
+
+    pub fn interrupted(&self, error: &ExtractError) {
+        match (self.format, error) {
+            (LogFormat::Json, ExtractError::Interrupted { done, total }) => {
+                emit(&json!({ "event": "interrupted", "done": done, "total": total }));
+            }
+            _ => show::warning(&error.to_string()),
+        }
+    }
+
+    pub fn failed(&self, error: &anyhow::Error) {
+        emit(&json!({ "event": "failed", "error": with_causes(error.as_ref()) }));
+    }
+
+    /// What would be done.
+    pub fn dry_run(&self, request: &Request<'_>, plan: &Plan, specs: &[LayerSpec]) {
+        self.end_of_progress();
+        let tally = plan.tally();
+        let rows = tally.kept + tally.computed;
+        let values: usize = specs.iter().filter_map(LayerSpec::width).sum();
+        let (bytes, memory) = (rows * values * size_of::<f32>(), request.memory(specs));
+        if self.is_json() {
+            let mut line = planned(request, tally);
+            line["event"] = "planned".into();
+            line["layers"] = layers(specs);
+            line["bytes"] = bytes.into();
+            line["memory"] = memory.into();
+            return emit(&line);
+        }
+        plan.notes().iter().for_each(|note| show::warning(note));
+        println!(
+            "{}: would hold up to {} of {}, {} of {}: {} of codes",
+            request.output.display(),
+            show::count(rows, "image"),
+            show::count_of(request.samples.class_names.len(), "class", "classes"),
+            describe(specs),
+            request.recipe.model_name,
+            indicatif::DecimalBytes(bytes as u64),
+        );
+        println!(
+            "to compute {}, to keep {} ({} under another name), to remove {}; {} cannot be read",
+            tally.computed,
+            tally.kept,
+            tally.moved,
+            tally.removed,
+            tally.unreadable + request.samples.problems.len(),
+        );
+        println!(
+            "batches in flight take up to {}, beside the network",
+            indicatif::DecimalBytes(memory as u64)
+        );
+    }
+
+    fn advance(&self, Progress { done, total }: Progress) {
+        if self.bar.length() != Some(total as u64) {
+            self.bar.set_length(total as u64);
+            // What was done before this run does not count towards the rate.
+            self.bar.set_position(done as u64);
+            self.bar.reset_eta();
+        }
+        self.bar.set_position(done as u64);
+    }
+}
+
+/// Writes a line of the log.
+fn emit(line: &Value) {
+    // Not `anstream`, which would take escape sequences out of names.
+    eprintln!("{line}");
+}
+
+/// What is going to be done, as JSON.
+fn planned(request: &Request<'_>, tally: Tally) -> Value {
+    json!({
+        "event": Value::Null,
+        "output": request.output,
+        "source": request.samples.source,
+        "model": request.recipe.model_name,
+        "images": request.samples.samples.len(),
+        "to_compute": tally.computed,
+        "kept": tally.kept,
+        "moved": tally.moved,
+        "removed": tally.removed,
+        "unreadable": tally.unreadable + request.samples.problems.len(),
+    })
+}
+
+fn layers(specs: &[LayerSpec]) -> Value {
+    let one = |spec: &LayerSpec| json!({ "name": spec.name, "tensor": spec.tensor, "shape": spec.shape, "pooling": spec.pooling });
+    specs.iter().map(one).collect()
+}
+
+/// The line that a run ends with.
+fn one_line(request: &Request<'_>, summary: &Summary) -> String {
+    let Summary { tally, header, .. } = summary;
+    let mut extra = String::new();
+    if summary.resumed > 0 {
+        extra += &format!(", {} kept from an interrupted run", summary.resumed);
+    }
+    if !summary.up_to_date && (summary.kept > 0 || tally.removed > 0) {
+        extra += &format!(", {} kept", summary.kept);
+        if tally.moved > 0 {
+            extra += &format!(" ({} moved)", tally.moved);
+        }
+        extra += &format!(", {} computed, {} removed", summary.computed, tally.removed);
+    }
+    format!(
+        "{}: {}{} of {}, {} of {}, {} skipped{extra}, in {} on {}",
+        summary.path.display(),
+        if summary.up_to_date { "up to date, " } else { "" },
+        show::count(summary.rows, "image"),
+        show::count_of(request.samples.class_names.len(), "class", "classes"),
+        describe(&header.layers),
+        header.model_name,
+        summary.problems.len(),
+        show::duration(summary.elapsed),
+        on(header),
+    )
+}
+
+fn on(header: &Header) -> String {
+    if header.precision == Precision::Fp32.to_string() {
+        header.device.clone()
+    } else {
+        format!("{} in {}", header.device, header.precision)
+    }
+}
+
+/// `4096 codes of fc7`, for every layer.
+fn describe(specs: &[LayerSpec]) -> String {
+    let each = |spec: &LayerSpec| {
+        let width = spec.width().unwrap_or(0);
+        if spec.pooling == Pooling::None.to_string() {
+            format!("{width} codes of {}", spec.name)
+        } else {
+            format!("{width} codes of {} ({})", spec.name, spec.pooling)
+        }
+    };
+    specs.iter().map(each).collect::<Vec<_>>().join(", ")
+}

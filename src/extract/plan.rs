@@ -1,0 +1,279 @@
+//! What has to be computed, and what a finished file of codes already holds.
+//!
+//! Codes belong to the image's bytes (SHA-256), the network's hash, the preprocessing, the tensor, its pooling and the
+//! precision. Where all of these are those of a row of the file that is to be replaced, the row is taken over,
+//! whatever the image is called now.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rayon::prelude::*;
+
+use super::Request;
+use super::digest::Digest;
+use super::pipeline::{read_image, read_unchanged};
+use super::seen::{self, Seen};
+use crate::backbone::{Backbone, Device, Layer, Pooling};
+use crate::codes::{CodesFile, Header, LayerSpec};
+use crate::images::{Problem, with_causes};
+
+/// What becomes of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is decoded and sent through the network.
+    Compute,
+    /// This row of the earlier file is its.
+    Keep(usize),
+    /// It could not be read earlier, and still cannot, for the same reason.
+    Unreadable,
+}
+
+/// How many samples there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tally {
+    /// Rows taken over from the earlier file, those of `moved` among them.
+    pub kept: usize,
+    /// Of these, images that had another name there.
+    pub moved: usize,
+    /// Images to be sent through the network.
+    pub computed: usize,
+    /// Images that could not be read earlier and still cannot.
+    pub unreadable: usize,
+    /// Rows of the earlier file whose image is there no more.
+    pub removed: usize,
+}
+
+/// The finished file that an extraction replaces, where its codes are of use.
+pub(super) struct Earlier {
+    pub file: CodesFile,
+    /// For each layer that is wanted, its name in that file.
+    pub layers: Vec<String>,
+}
+
+/// What an extraction is going to do.
+pub struct Plan {
+    pub(super) earlier: Option<Earlier>,
+    pub(super) fates: Vec<Fate>,
+    /// What is known of each sample's file.
+    pub(super) seen: Vec<Option<Seen>>,
+    /// Of the samples that are [`Fate::Unreadable`].
+    pub(super) problems: BTreeMap<usize, Problem>,
+    tally: Tally,
+    /// What the user ought to know.
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    /// Finds out what is to be done. Reads the images' files only where they may have changed since they were last
+    /// read, and writes nothing.
+    pub(super) fn make(request: &Request<'_>, pool: &rayon::ThreadPool) -> Self {
+        let count = request.samples.samples.len();
+        let mut plan = Self {
+            earlier: None,
+            fates: vec![Fate::Compute; count],
+            seen: vec![None; count],
+            problems: BTreeMap::new(),
+            tally: Tally::default(),
+            notes: Vec::new(),
+        };
+        if !request.settings.force && request.output.is_file() {
+            match open_earlier(request) {
+                Ok(earlier) => {
+                    pool.install(|| plan.look_up(request, &earlier));
+                    plan.earlier = Some(earlier);
+                }
+                Err(why) => plan.notes.push(format!("{} is computed anew: {why}", request.output.display())),
+            }
+        }
+        plan.count(request);
+        plan
+    }
+
+    /// How many images are kept, computed and so on.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// What the user ought to know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What the finished file says of the layers, where that is known without the network.
+    pub fn layers(&self) -> Option<Vec<LayerSpec>> {
+        let earlier = self.earlier.as_ref()?;
+        earlier.layers.iter().map(|name| earlier.file.layer(Some(name)).ok().cloned()).collect()
+    }
+
+    /// Gives up what the earlier file holds.
+    pub(super) fn forget_earlier(&mut self, request: &Request<'_>, why: String) {
+        self.earlier = None;
+        self.problems.clear();
+        self.fates.fill(Fate::Compute);
+        self.notes.push(why);
+        self.count(request);
+    }
+
+    /// Whether the earlier file was computed by another library or on another device than `backbone` is.
+    pub(super) fn computed_otherwise(&self, backbone: &Backbone) -> Option<String> {
+        let header = self.earlier.as_ref()?.file.header();
+        let (runtime, device) = (super::runtime_of(backbone), backbone.device().to_string());
+        (header.runtime != runtime || header.device != device).then(|| {
+            format!(
+                "everything is computed anew: the codes there are of {} on {}, this is {runtime} on {device}",
+                header.runtime, header.device
+            )
+        })
+    }
+
+    /// Whether the earlier file is what this extraction would write.
+    pub(super) fn is_up_to_date(&self, request: &Request<'_>, header: &Header) -> bool {
+        let Some(Earlier { file, .. }) = &self.earlier else { return false };
+        let samples = &request.samples.samples;
+        let mut rows = 0..file.rows();
+        let mut errors = file.errors().iter();
+        let same_rows =
+            samples.iter().zip(&self.fates).enumerate().all(|(index, (sample, fate))| match fate {
+                Fate::Compute => false,
+                Fate::Keep(row) => {
+                    rows.next() == Some(*row)
+                        && file.image_names()[*row] == sample.name
+                        && file.labels()[*row] == super::stored_label(sample.label)
+                }
+                Fate::Unreadable => {
+                    self.problems.get(&index).is_some_and(|problem| is_next(&mut errors, problem))
+                }
+            });
+        let now = Header { program_version: file.header().program_version.clone(), ..header.clone() };
+        same_rows
+            && rows.is_empty()
+            && request.samples.problems.iter().all(|problem| is_next(&mut errors, problem))
+            && errors.next().is_none()
+            && *file.header() == now
+    }
+
+    /// Finds the samples' rows in `earlier`.
+    fn look_up(&mut self, request: &Request<'_>, Earlier { file, .. }: &Earlier) {
+        let samples = &request.samples.samples;
+        let mut remembered =
+            if request.settings.rehash { HashMap::new() } else { seen::read(request.output) };
+        self.seen = (0..samples.len())
+            .into_par_iter()
+            .map(|index| {
+                let sample = samples.get(index);
+                if let Some(seen) = remembered.get(sample.name)
+                    && seen.stamp.is_some()
+                    && sample.stamp().is_ok_and(|stamp| stamp == seen.stamp)
+                {
+                    return Some(*seen);
+                }
+                // What cannot be read is reported when it is to be decoded.
+                let (content, stamp) = read_unchanged(&sample).ok()?;
+                Some(Seen { digest: Digest::of(content.bytes()), stamp })
+            })
+            .collect();
+        remembered.clear();
+
+        let mut by_name = HashMap::with_capacity(file.rows());
+        let mut by_digest = HashMap::with_capacity(file.rows());
+        for (row, (name, digest)) in file.image_names().iter().zip(file.sha256()).enumerate() {
+            let Some(digest) = Digest::parse(digest) else { continue };
+            by_name.insert(name.as_str(), (row, digest));
+            by_digest.entry(digest).or_insert(row);
+        }
+        for (index, fate) in self.fates.iter_mut().enumerate() {
+            let Some(Seen { digest, .. }) = self.seen[index] else { continue };
+            let same_name = by_name.get(samples.get(index).name).filter(|(_, then)| *then == digest);
+            if let Some(row) = same_name.map(|(row, _)| *row).or_else(|| by_digest.get(&digest).copied()) {
+                *fate = Fate::Keep(row);
+            }
+        }
+        self.try_unreadable(request, file);
+    }
+
+    /// Tries the images again that could not be read earlier, so that the network is not loaded for their sake.
+    fn try_unreadable(&mut self, request: &Request<'_>, file: &CodesFile) {
+        let samples = &request.samples.samples;
+        let failed: HashMap<&str, &str> =
+            file.errors().iter().map(|image| (image.name.as_str(), image.reason.as_str())).collect();
+        let (fates, recipe) = (&self.fates, &request.recipe);
+        self.problems = (0..samples.len())
+            .into_par_iter()
+            .filter(|&index| fates[index] == Fate::Compute)
+            .filter_map(|index| {
+                let sample = samples.get(index);
+                let reason = failed.get(sample.name)?;
+                let mut image = vec![0.0; recipe.preprocess.tensor_len()];
+                let decode = &request.settings.decode;
+                let problem =
+                    read_image(&sample, recipe.preprocess, decode, recipe.layout, &mut image).err()?;
+                (problem.reason == *reason).then_some((index, problem))
+            })
+            .collect();
+        for &index in self.problems.keys() {
+            self.fates[index] = Fate::Unreadable;
+        }
+    }
+
+    fn count(&mut self, request: &Request<'_>) {
+        let mut tally = Tally::default();
+        let samples = &request.samples.samples;
+        let mut present = vec![false; self.earlier.as_ref().map_or(0, |earlier| earlier.file.rows())];
+        for (sample, fate) in samples.iter().zip(&self.fates) {
+            match (fate, &self.earlier) {
+                (Fate::Keep(row), Some(Earlier { file, .. })) => {
+                    tally.kept += 1;
+                    tally.moved += usize::from(file.image_names()[*row] != sample.name);
+                    present[*row] = true;
+                }
+                (Fate::Unreadable, _) => tally.unreadable += 1,
+                _ => tally.computed += 1,
+            }
+        }
+        if let Some(Earlier { file, .. }) = &self.earlier {
+            // A row whose image has other bytes now is not removed but replaced.
+            let names: std::collections::HashSet<&str> = samples.iter().map(|sample| sample.name).collect();
+            let rows = file.image_names().iter().zip(&present);
+            tally.removed =
+                rows.filter(|(name, present)| !**present && !names.contains(name.as_str())).count();
+        }
+        self.tally = tally;
+    }
+}
+
+/// Whether `problem` is the next of `errors`.
+fn is_next<'a>(errors: &mut impl Iterator<Item = &'a crate::codes::Skipped>, problem: &Problem) -> bool {
+    errors.next().is_some_and(|error| error.name == problem.name && error.reason == problem.reason)
+}
+
+/// Opens the file that is to be replaced, if its codes are what is wanted; else why they are not.
+fn open_earlier(request: &Request<'_>) -> Result<Earlier, String> {
+    let recipe = &request.recipe;
+    let file = CodesFile::open(request.output).map_err(|error| with_causes(&error))?;
+    let header = file.header();
+    let preprocess = recipe.preprocess_json().map_err(|error| error.to_string())?;
+    let device = recipe.session.device;
+    for (what, same) in [
+        ("the model", header.model_sha256.eq_ignore_ascii_case(recipe.model_sha256)),
+        ("the preprocessing", header.preprocess_json == preprocess),
+        ("the precision", header.precision == recipe.session.precision.to_string()),
+        ("the device", device == Device::Auto || header.device == device.to_string()),
+    ] {
+        if !same {
+            return Err(format!("{what} differs"));
+        }
+    }
+    let wanted = recipe.layers.iter().map(|layer| {
+        let found = file.layers().iter().find(|stored| is_stored(stored, layer, recipe.pooling));
+        found.map(|stored| stored.name.clone()).ok_or_else(|| format!("it lacks {}", layer.name))
+    });
+    let layers = wanted.collect::<Result<_, _>>()?;
+    Ok(Earlier { layers, file })
+}
+
+/// Whether `stored` is what `layer` under `pooling` would be. Vectors are not pooled, whatever was asked for.
+fn is_stored(stored: &LayerSpec, layer: &Layer, pooling: Pooling) -> bool {
+    let unpooled = Pooling::None.to_string();
+    stored.tensor == layer.tensor
+        && stored.name == layer.name
+        && (stored.pooling == pooling.to_string() || stored.pooling == unpooled && stored.shape.len() != 3)
+}
