@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::choose::{self, Kind};
 use super::compute::{ComputeArgs, warn_of_fallback};
 use crate::backbone::{Backbone, Catalogue, Graph, Layer, ModelError, ModelsFolder};
+use crate::codes::CodesFile;
 use crate::extract::read_image;
 use crate::head::Head;
 use crate::images::{DecodeOptions, Preprocess, Problem, Sample};
@@ -61,11 +62,21 @@ impl Eye {
         compute: &ComputeArgs,
         max_pixels: u64,
     ) -> anyhow::Result<Eye> {
-        let preprocess = recipe(head, path)?;
-        let pooling = head.provenance.pooling.parse().with_context(|| {
-            format!("the pooling recorded in {} is not known; fit the head again", path.display())
+        Eye::of(&Origin::of_head(head, path), models, compute, max_pixels)
+    }
+
+    /// Opens the network that makes codes like those of `origin`.
+    pub fn of(
+        origin: &Origin<'_>,
+        models: &ModelsFolder,
+        compute: &ComputeArgs,
+        max_pixels: u64,
+    ) -> anyhow::Result<Eye> {
+        let preprocess = origin.recipe()?;
+        let pooling = origin.pooling.parse().with_context(|| {
+            format!("the pooling recorded in {} is not known; make it again", origin.holder)
         })?;
-        let (graph, layer) = backbone_of(head, models, path)?;
+        let (graph, layer) = origin.network(models)?;
         let mut backbone =
             Backbone::open(&graph, std::slice::from_ref(&layer), preprocess.size(), &compute.settings())?;
         warn_of_fallback(&backbone);
@@ -106,49 +117,108 @@ impl Eye {
     }
 }
 
-/// The preprocessing that the head's codes were made with.
-pub fn recipe(head: &Head, path: &Path) -> anyhow::Result<Preprocess> {
-    serde_json::from_str(&head.provenance.preprocess_json).with_context(|| {
-        format!("the preprocessing recorded in {} is not valid; fit the head again", path.display())
-    })
+/// How codes were made, as a head or a file of codes records it: what it takes to make more of them.
+pub struct Origin<'a> {
+    /// The head or the file, for messages.
+    holder: String,
+    model_name: &'a str,
+    model_sha256: &'a str,
+    tensor: &'a str,
+    layer: &'a str,
+    pooling: &'a str,
+    preprocess_json: &'a str,
 }
 
-/// The network that the head's codes came from, and its layer.
-fn backbone_of(head: &Head, models: &ModelsFolder, path: &Path) -> anyhow::Result<(Graph, Layer)> {
-    let wanted = &head.provenance;
-    let mut readable: Vec<_> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
-    // Of several manifests for one network, the one of the head's own name first.
-    readable.sort_by_key(|model| model.name != wanted.model_name);
-    let Some(model) =
-        readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(&wanted.model_sha256))
-    else {
-        let same_name = readable.iter().find(|model| model.name == wanted.model_name);
-        match same_name {
-            Some(model) => bail!(
-                "the head {} was fitted on the network {} with SHA-256 {}, but {} in {} is another one (SHA-256 {}); extract and fit again, or bring the right network back",
-                path.display(),
-                wanted.model_name,
-                wanted.model_sha256,
-                model.name,
-                models.path.display(),
-                model.manifest.sha256
-            ),
-            None => bail!(
-                "the head {} needs the network {} (SHA-256 {}), which is not in {}; add it with `cnncodes models add FILE`",
-                path.display(),
-                wanted.model_name,
-                wanted.model_sha256,
-                models.path.display()
-            ),
+impl<'a> Origin<'a> {
+    /// What the codes that `head`, read from `path`, was fitted to were made with.
+    pub fn of_head(head: &'a Head, path: &Path) -> Origin<'a> {
+        let made = &head.provenance;
+        Origin {
+            holder: format!("the head {}", path.display()),
+            model_name: &made.model_name,
+            model_sha256: &made.model_sha256,
+            tensor: &made.tensor,
+            layer: &made.layer,
+            pooling: &made.pooling,
+            preprocess_json: &made.preprocess_json,
         }
-    };
-    let graph = model.open().map_err(|error: ModelError| {
-        anyhow::Error::new(error).context(format!(
-            "the head {} needs the network {}",
-            path.display(),
-            model.name
-        ))
-    })?;
-    let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &wanted.tensor)?.clone();
-    Ok((graph, layer))
+    }
+
+    /// What a layer of a file of codes, the primary one where none is named, was made with.
+    pub fn of_codes(file: &'a CodesFile, layer: Option<&str>) -> anyhow::Result<Origin<'a>> {
+        let (header, layer) = (file.header(), file.layer(layer)?);
+        Ok(Origin {
+            holder: file.path().display().to_string(),
+            model_name: &header.model_name,
+            model_sha256: &header.model_sha256,
+            tensor: &layer.tensor,
+            layer: &layer.name,
+            pooling: &layer.pooling,
+            preprocess_json: &header.preprocess_json,
+        })
+    }
+
+    /// Makes sure that `other` holds codes that can be compared with these.
+    pub fn check_same(&self, other: &Origin<'_>) -> anyhow::Result<()> {
+        let recipe = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
+        let same_recipe = recipe(self.preprocess_json) == recipe(other.preprocess_json);
+        let same_network = self.model_sha256.eq_ignore_ascii_case(other.model_sha256);
+        for (what, same, here, there) in [
+            ("the network's SHA-256", same_network, other.model_sha256, self.model_sha256),
+            ("the layer", self.layer == other.layer, other.layer, self.layer),
+            ("the preprocessing", same_recipe, other.preprocess_json, self.preprocess_json),
+            ("the pooling", self.pooling == other.pooling, other.pooling, self.pooling),
+        ] {
+            ensure!(
+                same,
+                "{} and {} do not match: {what} is {here} here and {there} there; extract again with what {} was made with",
+                other.holder,
+                self.holder,
+                self.holder
+            );
+        }
+        Ok(())
+    }
+
+    /// The preprocessing.
+    pub fn recipe(&self) -> anyhow::Result<Preprocess> {
+        serde_json::from_str(self.preprocess_json).with_context(|| {
+            format!("the preprocessing recorded in {} is not valid; make it again", self.holder)
+        })
+    }
+
+    /// The network in the models folder, and its layer.
+    pub fn network(&self, models: &ModelsFolder) -> anyhow::Result<(Graph, Layer)> {
+        let mut readable: Vec<_> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
+        // Of several manifests for one network, the one of the recorded name first.
+        readable.sort_by_key(|model| model.name != self.model_name);
+        let Some(model) =
+            readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(self.model_sha256))
+        else {
+            let same_name = readable.iter().find(|model| model.name == self.model_name);
+            match same_name {
+                Some(model) => bail!(
+                    "{} was made with the network {} of SHA-256 {}, but {} in {} is another one (SHA-256 {}); make it again, or bring the right network back",
+                    self.holder,
+                    self.model_name,
+                    self.model_sha256,
+                    model.name,
+                    models.path.display(),
+                    model.manifest.sha256
+                ),
+                None => bail!(
+                    "{} needs the network {} (SHA-256 {}), which is not in {}; add it with `cnncodes models add FILE`",
+                    self.holder,
+                    self.model_name,
+                    self.model_sha256,
+                    models.path.display()
+                ),
+            }
+        };
+        let graph = model.open().map_err(|error: ModelError| {
+            anyhow::Error::new(error).context(format!("{} needs the network {}", self.holder, model.name))
+        })?;
+        let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, self.tensor)?.clone();
+        Ok((graph, layer))
+    }
 }

@@ -1,17 +1,18 @@
 //! `cnncodes classify`: what is in an image, by a head.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use super::apply::{self, BATCH, Eye, Seen};
+use super::apply::{self, BATCH, Eye, Origin, Seen};
 use super::compute::ComputeArgs;
+use super::explain::{Alike, ExplainArgs, Explaining, Why};
 use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::head::Head;
-use crate::images::{DEFAULT_MAX_PIXELS, Sample, SampleSet};
+use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample, SampleSet};
 
 /// Say what is in an image, with probabilities
 #[derive(Debug, clap::Args)]
@@ -24,11 +25,17 @@ is probably of none of the classes, whatever the probabilities say.
 With --coverage 0.95, the set of classes is printed that holds the right one for about 95 % of images like the training \
 ones: one class where the head is sure, several where it is not, none where nothing fits.
 
+With --explain DIR, each image is drawn with the places that speak for its class in yellow. For heads on maps, pooled or \
+not, the values of all places add up to the class's score exactly (class activation map). For heads on dense layers a \
+patch covers one part of the image after the other, and what the score falls by is shown (occlusion). The training \
+images that are most alike by their codes are named.
+
 Examples:
   cnncodes classify image.jpg                    with the only head in models/
   cnncodes classify photos/ --format csv --top 1 > answers.csv
   cnncodes classify photos/ --coverage 0.95
   find photos -newer last-run -name '*.jpg' | cnncodes classify -
+  cnncodes classify image.jpg --explain why      why/image-CLASS.png shows which parts speak for the class
   cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json")]
 pub struct Args {
     /// Images, folders of images, tar shards, HDF5 arrays (FILE.h5:/DATASET), or - for a list of images on standard
@@ -50,6 +57,8 @@ pub struct Args {
     /// Call no image unknown
     #[arg(long)]
     no_unknown: bool,
+    #[command(flatten)]
+    explain: ExplainArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -83,6 +92,12 @@ struct Answer {
     set: Option<Vec<String>>,
     /// Most probable first.
     classes: Vec<Ranked>,
+    /// Pictures of what the answer rests on, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    explanations: Vec<Why>,
+    /// The training images that are most alike, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nearest: Vec<Alike>,
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -99,7 +114,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             head_path.display()
         );
     }
-    apply::recipe(&head, &head_path)?;
+    Origin::of_head(&head, &head_path).recipe()?;
     let samples = SampleSet::from_paths(&args.images, args.null)?;
     if samples.samples.is_empty() && samples.problems.is_empty() {
         bail!("there is no image to classify in what was named");
@@ -107,13 +122,11 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut problems = samples.problems.clone();
     let mut printer = Printer::new(args);
     if !samples.samples.is_empty() {
-        let mut eye = Eye::open(&head, &head_path, models, &args.compute, args.max_pixels)?;
+        let mut look = Looking::open(&head, &head_path, models, args)?;
         for batch in samples.samples.chunks(BATCH) {
-            let seen = eye.look(&batch)?;
-            for answer in answers(&batch, &seen, &head, args)? {
-                printer.print(answer)?;
-            }
-            problems.extend(seen.problems);
+            let (answers, unreadable) = look.answers(&batch, &head, args)?;
+            answers.into_iter().try_for_each(|answer| printer.print(answer))?;
+            problems.extend(unreadable);
         }
     }
     let answered = printer.finish()?;
@@ -123,6 +136,54 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         (_, 0) => Status::Done,
         _ => Status::Skipped,
     })
+}
+
+/// A head's network, which explains what it sees where that was asked for.
+enum Looking<'h> {
+    Plainly(Box<Eye>),
+    Explaining(Box<Explaining<'h>>),
+}
+
+impl<'h> Looking<'h> {
+    fn open(
+        head: &'h Head,
+        head_path: &Path,
+        models: &ModelsFolder,
+        args: &Args,
+    ) -> anyhow::Result<Looking<'h>> {
+        let (compute, max_pixels) = (&args.compute, args.max_pixels);
+        Ok(match args.explain.open(head, head_path, models, compute, max_pixels)? {
+            Some(explaining) => Looking::Explaining(Box::new(explaining)),
+            None => Looking::Plainly(Box::new(Eye::open(head, head_path, models, compute, max_pixels)?)),
+        })
+    }
+
+    /// The answers for the images of a batch that could be read, in order, and why the others could not.
+    fn answers(
+        &mut self,
+        batch: &[Sample<'_>],
+        head: &Head,
+        args: &Args,
+    ) -> anyhow::Result<(Vec<Answer>, Vec<Problem>)> {
+        match self {
+            Looking::Plainly(eye) => {
+                let seen = eye.look(batch)?;
+                Ok((answers(batch, &seen, head, args)?, seen.problems))
+            }
+            Looking::Explaining(explaining) => {
+                let (seen, looks) = explaining.look(batch)?;
+                let mut answers = answers(batch, &seen, head, args)?;
+                let index = |name: &String| head.model.class_names.iter().position(|class| class == name);
+                let top: Vec<usize> =
+                    answers.iter().filter_map(|answer| index(&answer.classes.first()?.class)).collect();
+                let reasons = explaining.explain(batch, &seen, &looks, &top)?;
+                for (answer, reasons) in answers.iter_mut().zip(reasons) {
+                    (answer.explanations, answer.nearest) = (reasons.why, reasons.nearest);
+                }
+                Ok((answers, seen.problems))
+            }
+        }
+    }
 }
 
 /// The answers for the images of a batch that could be read, in order.
@@ -151,6 +212,8 @@ fn answers(batch: &[Sample<'_>], seen: &Seen, head: &Head, args: &Args) -> anyho
                 .into_iter()
                 .map(|(class, probability)| Ranked { class: name(class), probability })
                 .collect(),
+            explanations: Vec::new(),
+            nearest: Vec::new(),
         }
     };
     Ok(ranked.into_iter().enumerate().map(answer).collect())
@@ -161,6 +224,8 @@ struct Printer {
     format: Format,
     top: usize,
     coverage: Option<f64>,
+    /// Whether the answers are explained.
+    explained: bool,
     printed: usize,
     csv: csv::Writer<io::Stdout>,
 }
@@ -171,6 +236,7 @@ impl Printer {
             format: args.format,
             top: usize::from(args.top),
             coverage: args.coverage,
+            explained: args.explain.is_wanted(),
             printed: 0,
             csv: csv::Writer::from_writer(io::stdout()),
         }
@@ -194,6 +260,15 @@ impl Printer {
                     let classes = if set.is_empty() { "no class".to_owned() } else { set.join(", ") };
                     writeln!(out, "  set at {coverage} coverage: {classes}")?;
                 }
+                for Why { class, method, overlay, .. } in &answer.explanations {
+                    writeln!(out, "  why {class}: {} ({method})", overlay.display())?;
+                }
+                if !answer.nearest.is_empty() {
+                    writeln!(out, "  most alike of the training images, by 1 - cosine:")?;
+                }
+                for Alike { image, distance, .. } in &answer.nearest {
+                    writeln!(out, "    {distance:.3}  {image}")?;
+                }
             }
             Format::Json => {
                 write!(out, "{}", if self.printed == 0 { "[\n" } else { ",\n" })?;
@@ -202,7 +277,8 @@ impl Printer {
             Format::Csv => {
                 drop(out);
                 if self.printed == 0 {
-                    self.csv.write_record(["image", "rank", "class", "probability", "unknown", "in_set"])?;
+                    let columns = ["image", "rank", "class", "probability", "unknown", "in_set"];
+                    self.csv.write_record(columns.iter().chain(self.explained.then_some(&"explanation")))?;
                 }
                 // Empty where it was not asked for or cannot be told.
                 let flag = |value: Option<bool>| value.map_or(String::new(), |value| value.to_string());
@@ -210,7 +286,10 @@ impl Printer {
                 for (rank, Ranked { class, probability }) in answer.classes.iter().enumerate() {
                     let (rank, probability) = ((rank + 1).to_string(), format!("{probability:.6}"));
                     let in_set = flag(answer.set.as_ref().map(|set| set.contains(class)));
-                    self.csv.write_record([&answer.image, &rank, class, &probability, &unknown, &in_set])?;
+                    let picture = answer.explanations.iter().find(|why| why.class == *class);
+                    let picture = picture.map_or(String::new(), |why| why.overlay.display().to_string());
+                    let fields = [&answer.image, &rank, class, &probability, &unknown, &in_set];
+                    self.csv.write_record(fields.into_iter().chain(self.explained.then_some(&picture)))?;
                 }
                 self.csv.flush()?;
             }

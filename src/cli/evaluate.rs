@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 use ndarray::{Array2, Axis, concatenate};
 
-use super::apply::{self, BATCH, Eye};
+use super::apply::{self, BATCH, Eye, Origin};
 use super::compute::ComputeArgs;
 use super::inputs::InputArgs;
 use super::show::Format;
@@ -102,7 +102,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         assessment.notes.push(Note::info("the head does not say which images it was fitted to"));
     }
     match args.format {
-        Format::Text => print!("{}", assessment.to_text()),
+        Format::Text => show::report(&assessment.to_text()),
         Format::Json => println!("{}", serde_json::to_string_pretty(&assessment)?),
         Format::Csv => {
             print_csv(&judged)?;
@@ -155,25 +155,8 @@ fn of_the_heads_classes(
 
 fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labelled> {
     let file = CodesFile::open(path)?;
-    let (header, wanted) = (file.header(), &head.provenance);
-    let differs = |what: &str, here: &str, there: &str| {
-        format!(
-            "{} and the head {} do not match: {what} is {here} here and {there} there; extract again as the head wants it",
-            path.display(),
-            head_path.display()
-        )
-    };
-    ensure!(
-        header.model_sha256.eq_ignore_ascii_case(&wanted.model_sha256),
-        differs("the network's SHA-256", &header.model_sha256, &wanted.model_sha256)
-    );
-    let recipe = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
-    ensure!(
-        recipe(&header.preprocess_json) == recipe(&wanted.preprocess_json),
-        differs("the preprocessing", &header.preprocess_json, &wanted.preprocess_json)
-    );
-    let layer = file.layer(Some(&wanted.layer))?;
-    ensure!(layer.pooling == wanted.pooling, differs("the pooling", &layer.pooling, &wanted.pooling));
+    let wanted = &head.provenance;
+    Origin::of_head(head, head_path).check_same(&Origin::of_codes(&file, Some(&wanted.layer))?)?;
     let labels: Vec<Option<usize>> = file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();
     let (rows, labels, notes) =
         of_the_heads_classes(&labels, file.class_names(), head, &path.display().to_string())?;

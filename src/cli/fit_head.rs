@@ -8,7 +8,7 @@ use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
 use super::memory::Memory;
 use super::show::Listing;
-use super::{Status, show};
+use super::{Status, interrupt, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::{Evaluation, Note};
@@ -274,6 +274,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         let (codes, row_names) = (labelled.codes.view(), Some(&labelled.names[..]));
         fit_head(&TrainingData { codes, labels, class_names, groups: Some(groups), row_names }, &settings)
     };
+    let busy = show::busy(format!("fitting: {} folds, then all images", args.folds));
     let mut fitted = fit(&copies.groups)?;
     if !copies.sets.is_empty() {
         fitted.evaluation.leaky_accuracy = Some(fit(&apart)?.evaluation.accuracy);
@@ -287,12 +288,15 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     } else {
         fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
     }
+    drop(busy);
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
+    interrupt::says("the head is written");
     match args.format {
         Listing::Json => println!("{}", serde_json::to_string_pretty(&head.evaluation)?),
         Listing::Text => {
-            println!("{}", head.evaluation.to_text());
+            show::report(&head.evaluation.to_text());
+            println!();
             print_duplicates(&head.evaluation, args.list_duplicates);
         }
     }

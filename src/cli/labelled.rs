@@ -149,6 +149,7 @@ impl Labelled {
         }
         let mut joining = certain.clone();
         if threshold < 1.0 {
+            let _busy = show::busy("looking for copies");
             joining.similar(self.codes.view(), threshold);
         }
         let found = joining.finish();

@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::Status;
 use super::show::Listing;
+use super::{Status, show};
 use crate::backbone::profile::Profile;
 use crate::backbone::{Catalogue, Layer, ModelsFolder};
 
@@ -80,7 +80,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
                 model.name,
                 profile.total() / 1_000_000
             );
-            println!("{}", table(&entries));
+            show::table(&table(&entries));
             let hidden = catalogue.unlisted().count();
             if !args.all && hidden > 0 {
                 println!("{hidden} more activations can be tapped by their ONNX names: --all lists them");

@@ -11,13 +11,16 @@ mod compute;
 mod demo;
 mod enlist;
 mod evaluate;
+mod explain;
 mod extract;
 mod fit_head;
 mod inputs;
+mod interrupt;
 mod labelled;
 mod layers;
 mod memory;
 mod models;
+mod neighbors;
 mod pull;
 mod show;
 mod suspects;
@@ -66,10 +69,26 @@ enum Command {
     Classify(classify::Args),
     Evaluate(evaluate::Args),
     Suspects(suspects::Args),
+    Neighbors(neighbors::Args),
     Layers(layers::Args),
     Models(models::Args),
     Demo(demo::Args),
     Completions(completions::Args),
+}
+
+impl Command {
+    /// What there is when Ctrl-C stops the command while it works; none where it listens itself.
+    fn kept_when_interrupted(&self) -> Option<&'static str> {
+        match self {
+            Command::Extract(_) => None,
+            Command::FitHead(_) => Some("no head was written"),
+            Command::Classify(_) => {
+                Some("answers that were printed and pictures that were written are complete")
+            }
+            Command::Demo(_) => Some("the demo's folder stays as it is, and `cnncodes demo` starts anew"),
+            _ => Some("nothing was written"),
+        }
+    }
 }
 
 /// How a command ended, when it did not fail.
@@ -102,6 +121,11 @@ impl From<Status> for ExitCode {
 /// # Errors
 /// Whatever keeps the command from doing its work, with its causes.
 pub fn run(cli: &Cli) -> anyhow::Result<Status> {
+    interrupt::end_with_the_reader();
+    if let Some(kept) = cli.command.kept_when_interrupted() {
+        interrupt::says(kept);
+        interrupt::watch();
+    }
     let models = ModelsFolder { path: cli.models.clone() };
     match &cli.command {
         Command::Extract(args) => extract::run(args, &models),
@@ -109,6 +133,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Classify(args) => classify::run(args, &models),
         Command::Evaluate(args) => evaluate::run(args, &models),
         Command::Suspects(args) => suspects::run(args),
+        Command::Neighbors(args) => neighbors::run(args, &models),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Demo(args) => demo::run(args),

@@ -187,7 +187,7 @@ fn list(format: Listing, models: &ModelsFolder) -> anyhow::Result<Status> {
             // The same words as when another command looks for a model.
             models.find(None)?;
         }
-        Listing::Text if !entries.is_empty() => println!("{}", table(&entries)),
+        Listing::Text if !entries.is_empty() => show::table(&table(&entries)),
         Listing::Text => {}
     }
     for orphan in &orphans {

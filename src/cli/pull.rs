@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::DecimalBytes;
 
 use super::enlist::{self, Particulars};
-use super::{Status, models, show};
+use super::{Status, interrupt, models, show};
 use crate::backbone::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
 use crate::backbone::{Graph, Model, ModelsFolder};
 use crate::fetch::{self, Download, FetchError, Fetched, Patience};
@@ -59,9 +59,12 @@ fn sha256(text: &str) -> Result<String, String> {
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     match &args.network {
-        Some(network) => pull(args, network, models),
+        Some(network) => {
+            interrupt::says("what was downloaded is kept, and the same command goes on from there");
+            pull(args, network, models)
+        }
         None => {
-            println!("{}", table());
+            show::table(&table());
             Ok(Status::Done)
         }
     }

@@ -1,9 +1,12 @@
 //! How things look on a terminal: errors, warnings, skipped inputs, progress, durations.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::images::Problem;
@@ -23,6 +26,7 @@ pub enum Format {
     Csv,
 }
 
+const BOLD: Style = Style::new().bold();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
@@ -55,16 +59,75 @@ pub fn problems(problems: &[Problem], limit: usize) {
     }
 }
 
+/// Prints a report of several lines: the first one, headings (which end in a colon) and warnings stand out where there is
+/// colour, and nothing is lost where there is none.
+pub fn report(text: &str) {
+    let mut out = anstream::stdout().lock();
+    for (index, line) in text.lines().map(str::trim_end).enumerate() {
+        let written = match line.strip_prefix("WARNING:") {
+            Some(rest) => writeln!(out, "{YELLOW}WARNING{YELLOW:#}:{rest}"),
+            None if index == 0 || line.ends_with(':') => writeln!(out, "{BOLD}{line}{BOLD:#}"),
+            None => writeln!(out, "{line}"),
+        };
+        // As with `println`, there is nobody left to tell.
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+/// Prints a table, its header standing out where there is colour.
+pub fn table(table: &Table) {
+    for (index, line) in table.lines().enumerate() {
+        let style = if index == 0 { BOLD } else { Style::new() };
+        anstream::println!("{style}{}{style:#}", line.trim_end());
+    }
+}
+
+/// Shows that something goes on, and for how long, until it is dropped.
+pub struct Busy(ProgressBar);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Says what goes on where it cannot be told how far it is; silent where standard error is no terminal.
+pub fn busy(what: impl Into<Cow<'static, str>>) -> Busy {
+    let bar = ProgressBar::with_draw_target(None, draw_target());
+    // The template is a constant; were it wrong, the default bar would do.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(250));
+    Busy(bar)
+}
+
+/// Standard error, unless it is no terminal, or one that cannot rewrite a line.
+fn draw_target() -> ProgressDrawTarget {
+    match std::env::var_os("TERM") {
+        Some(term) if term == "dumb" => ProgressDrawTarget::hidden(),
+        _ => ProgressDrawTarget::stderr_with_hz(8),
+    }
+}
+
 /// A progress bar with images a second and time left; silent where standard error is no terminal.
 pub fn progress_bar(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    progress_of(what, "images")
+}
+
+/// A progress bar with `units` a second and time left; silent where standard error is no terminal.
+pub fn progress_of(what: &'static str, units: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, draw_target());
     // The template is a constant; were it wrong, the default bar would do.
     if let Ok(style) =
         ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}  {rate}  {eta} left")
     {
-        bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+        bar.set_style(style.with_key("rate", move |state: &ProgressState, out: &mut dyn fmt::Write| {
             // A rate that cannot be written leaves a gap in the bar, and nothing else.
-            let _ = write!(out, "{:.1} images/s", state.per_sec());
+            let _ = write!(out, "{:.1} {units}/s", state.per_sec());
         }));
     }
     bar.set_message(what);
@@ -73,7 +136,7 @@ pub fn progress_bar(what: &'static str) -> ProgressBar {
 
 /// A progress bar of a download, with bytes a second; silent where standard error is no terminal.
 pub fn download_bar(from: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    let bar = ProgressBar::with_draw_target(None, draw_target());
     // The template is a constant; were it wrong, the default bar would do.
     if let Ok(style) = ProgressStyle::with_template(
         "{msg}\n{wide_bar} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",

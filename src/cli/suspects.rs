@@ -69,6 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         row_names: Some(&labelled.names),
     };
     let settings = FitSettings { folds: args.folds, seed: args.seed, ..FitSettings::new(HeadKind::Logistic) };
+    let busy = show::busy("judging every image by heads that have not seen it");
     let fitted = fit_head(&data, &settings)?;
     let evidence = Evidence {
         class_names: &labelled.class_names,
@@ -79,8 +80,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         copies: &copies,
     };
     let suspects = Suspects::rank(&evidence, args.top);
+    drop(busy);
     match args.format {
-        Format::Text => print!("{}", suspects.to_text()),
+        Format::Text => show::report(&suspects.to_text()),
         Format::Json => println!("{}", serde_json::to_string_pretty(&suspects)?),
         Format::Csv => print_csv(&suspects)?,
     }

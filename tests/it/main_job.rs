@@ -215,7 +215,7 @@ fn a_head_refuses_another_network_and_names_it() {
         .args(["classify", "image.jpg"])
         .assert()
         .code(2)
-        .stderr(contains("was fitted on the network demo-vgg with SHA-256").and(contains("is another one")));
+        .stderr(contains("was made with the network demo-vgg of SHA-256").and(contains("is another one")));
 
     // Gone altogether.
     fs::remove_file(&network).unwrap();

@@ -1,0 +1,282 @@
+//! `classify --explain`: pictures of what an answer rests on, and the training images that are most like the photo.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ndarray::Array2;
+
+use super::apply::{Origin, Seen};
+use super::compute::{ComputeArgs, warn_of_fallback};
+use super::show;
+use crate::backbone::ModelsFolder;
+use crate::codes::CodesFile;
+use crate::explain::{
+    ExplainSettings, Explainer, Explanation, Look, Method, OcclusionSettings, overlay, write_png,
+};
+use crate::extract::read_image;
+use crate::head::Head;
+use crate::images::{Content, DecodeOptions, Preprocess, Problem, Sample, decode};
+use crate::neighbors::{Metric, Neighbor, Search};
+
+/// Training images that are named for each photo.
+const NEAREST: usize = 3;
+
+/// What is to be explained, and how.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// Write, for each image, a picture that shows which parts speak for its class, into this folder
+    #[arg(long, value_name = "DIR")]
+    explain: Option<PathBuf>,
+    /// The classes to explain, with commas between them [default: the most probable]
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', requires = "explain")]
+    explain_class: Vec<String>,
+    /// Side of the patch that covers parts of the image, in pixels of the network's input [default: a fifth of the
+    /// input's shorter side]
+    #[arg(long, value_name = "PIXELS", requires = "explain", value_parser = clap::value_parser!(u16).range(1..))]
+    occlusion_size: Option<u16>,
+    /// How far the patch moves each time [default: a third of its side]
+    #[arg(long, value_name = "PIXELS", requires = "explain", value_parser = clap::value_parser!(u16).range(1..))]
+    occlusion_stride: Option<u16>,
+}
+
+/// Why an image gets its score for a class.
+#[derive(Debug, serde::Serialize)]
+pub struct Why {
+    pub class: String,
+    /// The head's score, before it is made a probability.
+    pub score: f64,
+    pub method: Method,
+    /// What of the score belongs to no place; absent for occlusion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias: Option<f64>,
+    /// The picture.
+    pub overlay: PathBuf,
+}
+
+/// A training image that is like the photo.
+#[derive(Debug, serde::Serialize)]
+pub struct Alike {
+    pub image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// 1 - cosine of the codes.
+    pub distance: f64,
+}
+
+/// What there is to say about one image beside its classes.
+#[derive(Debug, Default)]
+pub struct Reasons {
+    pub why: Vec<Why>,
+    /// Nearest first; none where the codes that the head was fitted to are not at hand.
+    pub nearest: Vec<Alike>,
+}
+
+/// A head that explains what it sees.
+pub struct Explaining<'h> {
+    head: &'h Head,
+    explainer: Explainer<'h>,
+    preprocess: Preprocess,
+    decode: DecodeOptions,
+    folder: PathBuf,
+    /// Those that were named, as indices; the most probable where none was.
+    classes: Vec<usize>,
+    /// The codes that the head was fitted to.
+    training: Option<CodesFile>,
+    written: HashSet<PathBuf>,
+}
+
+impl ExplainArgs {
+    /// Whether anything is to be explained.
+    pub fn is_wanted(&self) -> bool {
+        self.explain.is_some()
+    }
+
+    /// Opens the network for explaining, where that was asked for.
+    pub fn open<'h>(
+        &self,
+        head: &'h Head,
+        head_path: &Path,
+        models: &ModelsFolder,
+        compute: &ComputeArgs,
+        max_pixels: u64,
+    ) -> anyhow::Result<Option<Explaining<'h>>> {
+        let Some(folder) = &self.explain else { return Ok(None) };
+        let known = &head.model.class_names;
+        let position = |name: &String| {
+            known.iter().position(|class| class == name).with_context(|| {
+                format!("{} has no class {name:?}; it knows {}", head_path.display(), known.join(", "))
+            })
+        };
+        let classes = self.explain_class.iter().map(position).collect::<anyhow::Result<Vec<_>>>()?;
+        if folder.exists() && !folder.is_dir() {
+            bail!("{} is no folder; name one for the pictures: --explain DIR", folder.display());
+        }
+        let origin = Origin::of_head(head, head_path);
+        let preprocess = origin.recipe()?;
+        let (graph, layer) = origin.network(models)?;
+        let settings = ExplainSettings {
+            session: compute.settings(),
+            occlusion: OcclusionSettings {
+                size: self.occlusion_size.map(usize::from),
+                stride: self.occlusion_stride.map(usize::from),
+            },
+        };
+        let explainer = Explainer::open(&graph, &layer, head, &preprocess, &settings)?;
+        warn_of_fallback(explainer.backbone());
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(Some(Explaining {
+            head,
+            explainer,
+            decode: DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels },
+            preprocess,
+            folder: folder.clone(),
+            classes,
+            training: training_codes(head),
+            written: HashSet::new(),
+        }))
+    }
+}
+
+/// The file of codes that the head was fitted to, where it is still there and still the same.
+fn training_codes(head: &Head) -> Option<CodesFile> {
+    let made = &head.provenance;
+    let path = Path::new(&made.codes_file);
+    let why_not = match CodesFile::open(path) {
+        Err(error) => crate::images::with_causes(&error),
+        Ok(file) => {
+            let same = file.rows() == made.codes_rows
+                && file.header().model_sha256.eq_ignore_ascii_case(&made.model_sha256)
+                && file.layer(Some(&made.layer)).is_ok_and(|layer| layer.pooling == made.pooling);
+            if same {
+                return Some(file);
+            }
+            format!("{} has changed since", path.display())
+        }
+    };
+    show::warning(&format!(
+        "the most similar training images are not told, for the codes that the head was fitted to are not at hand: {why_not}"
+    ));
+    None
+}
+
+impl Explaining<'_> {
+    /// Looks at the samples that can be read; as [`Eye::look`](super::apply::Eye::look), with the looks themselves.
+    pub fn look(&mut self, samples: &[Sample<'_>]) -> anyhow::Result<(Seen, Vec<Look>)> {
+        let layout = self.explainer.backbone().layout();
+        let (mut indices, mut hashes, mut codes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut looks, mut problems): (Vec<Look>, Vec<Problem>) = (Vec::new(), Vec::new());
+        for (index, sample) in samples.iter().enumerate() {
+            let mut tensor = vec![0.0; self.explainer.backbone().image_len()];
+            match read_image(sample, &self.preprocess, &self.decode, layout, &mut tensor) {
+                Ok(sha256) => {
+                    let look = self.explainer.look(tensor)?;
+                    indices.push(index);
+                    hashes.push(sha256);
+                    codes.extend_from_slice(look.codes());
+                    looks.push(look);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let columns = codes.len() / indices.len().max(1);
+        let codes = Array2::from_shape_vec((indices.len(), columns), codes)?;
+        Ok((Seen { indices, sha256: hashes, codes, problems }, looks))
+    }
+
+    /// Explains what was seen in `samples`, the most probable classes being `top`; one answer a row of `seen`.
+    pub fn explain(
+        &mut self,
+        samples: &[Sample<'_>],
+        seen: &Seen,
+        looks: &[Look],
+        top: &[usize],
+    ) -> anyhow::Result<Vec<Reasons>> {
+        let mut reasons: Vec<Reasons> = Vec::with_capacity(looks.len());
+        for (row, look) in looks.iter().enumerate() {
+            let classes = if self.classes.is_empty() { vec![top[row]] } else { self.classes.clone() };
+            let bar = show::progress_of("explaining", "covered images");
+            let explained = self.explainer.explain(look, &classes, &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            });
+            bar.finish_and_clear();
+            let explained = explained?;
+            let why = self.draw(&samples[seen.indices[row]], &explained)?;
+            reasons.push(Reasons { why, nearest: Vec::new() });
+        }
+        for (reasons, nearest) in reasons.iter_mut().zip(self.nearest(seen)?) {
+            reasons.nearest = nearest;
+        }
+        Ok(reasons)
+    }
+
+    /// Writes the pictures of one image.
+    fn draw(&mut self, sample: &Sample<'_>, explained: &[Explanation]) -> anyhow::Result<Vec<Why>> {
+        let content = sample.read().with_context(|| format!("cannot read {}", sample.name))?;
+        let photo = match content {
+            Content::Pixels { image, .. } => image,
+            Content::Encoded(bytes) => {
+                decode(&bytes, &self.decode).with_context(|| sample.name.to_owned())?
+            }
+        };
+        let window = self.preprocess.window(photo.width(), photo.height());
+        let mut drawn = Vec::new();
+        for explanation in explained {
+            let class = &self.head.model.class_names[explanation.class];
+            let path = self.free_path(sample.name, class);
+            let texts = [
+                ("Title", format!("{}: {class}, score {:.4}", sample.name, explanation.score)),
+                ("Description", format!("What speaks for {class}, by {}", explanation.method)),
+                ("Software", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),
+            ];
+            write_png(&path, &overlay(&photo, window, &explanation.map), &texts)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            drawn.push(Why {
+                class: class.clone(),
+                score: explanation.score,
+                method: explanation.method,
+                bias: explanation.bias,
+                overlay: path,
+            });
+        }
+        Ok(drawn)
+    }
+
+    /// `DIR/IMAGE-CLASS.png`, with what file systems dislike replaced, and a number where that was written already.
+    fn free_path(&mut self, image: &str, class: &str) -> PathBuf {
+        let safe = |text: &str| -> String {
+            let kept = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+            text.chars().map(|c| if kept(c) { c } else { '_' }).collect()
+        };
+        let image = image.rsplit_once('.').map_or(image, |(stem, _)| stem);
+        let name = format!("{}-{}", safe(image.trim_start_matches(['.', '/'])), safe(class));
+        let numbered = |number: usize| match number {
+            1 => self.folder.join(format!("{name}.png")),
+            _ => self.folder.join(format!("{name}-{number}.png")),
+        };
+        let path = (1..).map(numbered).find(|path| !self.written.contains(path)).unwrap_or_default();
+        self.written.insert(path.clone());
+        path
+    }
+
+    /// The training images whose codes are nearest, for each row of `seen`; the photo itself is left out.
+    fn nearest(&self, seen: &Seen) -> anyhow::Result<Vec<Vec<Alike>>> {
+        let Some(file) = self.training.as_ref().filter(|_| !seen.indices.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let itself = |query: usize, row: usize| file.sha256()[row] == seen.sha256[query];
+        let search =
+            Search { queries: seen.codes.view(), k: NEAREST, metric: Metric::Cosine, left_out: &itself };
+        let found = search.run(file, Some(&self.head.provenance.layer), |_| {})?;
+        let alike = |neighbor: &Neighbor| Alike {
+            image: file.image_names()[neighbor.row].clone(),
+            class: usize::try_from(file.labels()[neighbor.row])
+                .ok()
+                .map(|label| file.class_names()[label].clone()),
+            distance: neighbor.distance,
+        };
+        Ok(found.iter().map(|near| near.iter().map(alike).collect()).collect())
+    }
+}
