@@ -20,6 +20,7 @@ mod memory;
 mod models;
 mod pull;
 mod show;
+mod splits;
 mod suspects;
 
 use std::path::PathBuf;

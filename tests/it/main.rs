@@ -11,6 +11,7 @@ mod extract_again;
 mod fetch;
 mod fuzz;
 mod graphs;
+mod head_options;
 mod inputs;
 mod interrupted;
 mod main_job;
