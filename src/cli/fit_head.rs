@@ -1,5 +1,6 @@
 //! `cnncodes fit-head`: a linear classifier on a file of codes.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -8,13 +9,14 @@ use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
 use super::memory::Memory;
 use super::show::Listing;
+use super::splits::{self, Divided, SplitSource};
 use super::{Status, interrupt, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
-use crate::evaluate::{Evaluation, Note};
+use crate::evaluate::{Duplicates, Evaluation, Note, TestSet};
 use crate::head::{
-    CalibrationMethod, ClassWeights, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadProvenance,
-    Novelty, StreamedData, TrainingData, Tuning, fingerprint, fit_head, fit_head_streamed,
+    CalibrationMethod, ClassWeights, FileRows, FitSettings, FittedHead, Head, HeadError, HeadKind, HeadModel,
+    HeadProvenance, Novelty, StreamedData, TrainingData, Tuning, fingerprint, fit_head, fit_head_streamed,
 };
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
@@ -32,6 +34,7 @@ Examples:
   cnncodes fit-head --svm --c 0.1 --folds 10 --seed 7
   cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --svm --class-weight balanced
+  cnncodes fit-head --logistic --split           on codes of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
   cnncodes fit-head --svm --max-memory 2GiB      on codes of any size")]
@@ -70,6 +73,10 @@ pub struct Args {
     /// [default: half of the machine's memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<Memory>,
+    /// Fit to the training images and test on the test images: by folders train/CLASS, val/CLASS and test/CLASS, or by a
+    /// CSV file with the columns path,split. Validation images are fitted to as well
+    #[arg(long, value_name = "FILE.csv", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    split: Option<SplitSource>,
     #[command(flatten)]
     copies: CopyArgs,
     /// Name the images that were taken for copies of one another (JSON always does)
@@ -223,10 +230,14 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let layer = args.layer.as_deref();
     let max_memory = args.max_memory.unwrap_or_default();
     let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes();
-    let labelled = match streamed {
+    if streamed && args.split.is_some() {
+        bail!("--split needs the codes in memory, and they take more than {max_memory}: raise --max-memory");
+    }
+    let read = match streamed {
         true => Labelled::without_codes(&file, &features)?,
         false => Labelled::read(&file, layer, &features)?,
     };
+    let Parts { labelled, copies, notes, test } = Parts::of(read, args)?;
     let settings = FitSettings {
         c: match args.c {
             Some(Cost::Fixed(c)) => Some(c),
@@ -254,7 +265,6 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             anyhow::Error::new(error).context(format!("cannot make the folder {}", folder.display()))
         })?;
     }
-    let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
     let apart: Vec<usize> = (0..labelled.labels.len()).collect();
     let rows = FileRows::new(&file, layer, &labelled.rows)?;
     let fit = |groups: &[usize]| {
@@ -281,6 +291,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         fitted.evaluation.duplicates = copies.named(&labelled.names);
     }
     fitted.evaluation.notes.extend(notes);
+    fitted.evaluation.test = test.map(|test| test.measure(&fitted.model)).transpose()?;
     if streamed {
         fitted.evaluation.notes.push(Note::info(format!(
             "the codes were streamed from their file, to keep within {max_memory} of memory (--max-memory)"
@@ -319,6 +330,44 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 fn in_memory_bytes(file: &CodesFile, layer: Option<&str>) -> anyhow::Result<usize> {
     let columns = file.layer(layer)?.width().unwrap_or(1);
     Ok((file.rows() * columns).saturating_mul(4 * 5 / 2))
+}
+
+/// What a head is fitted to, and what it is tested on.
+struct Parts {
+    labelled: Labelled,
+    copies: Duplicates,
+    notes: Vec<Note>,
+    test: Option<SetApart>,
+}
+
+/// Images for testing, and which of them are copies of training images.
+struct SetApart {
+    images: Labelled,
+    straddles: Vec<bool>,
+}
+
+impl Parts {
+    fn of(mut labelled: Labelled, args: &Args) -> anyhow::Result<Parts> {
+        let Some(source) = &args.split else {
+            labelled.notes.extend(splits::warning_of_classes(&labelled.class_names));
+            let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
+            return Ok(Parts { labelled, copies, notes, test: None });
+        };
+        let Divided { whole, training, test } = splits::divide(labelled, source)?;
+        let (copies, notes) = whole.copies(&args.copies, args.folds)?;
+        let trained: HashSet<usize> = training.iter().map(|&row| copies.groups[row]).collect();
+        let straddles = test.iter().map(|&row| trained.contains(&copies.groups[row])).collect();
+        let test = SetApart { images: whole.select(&test), straddles };
+        let labelled = Labelled { notes: whole.notes.clone(), ..whole.select(&training) };
+        Ok(Parts { labelled, copies: copies.select(&training), notes, test: Some(test) })
+    }
+}
+
+impl SetApart {
+    fn measure(&self, model: &HeadModel) -> Result<TestSet, HeadError> {
+        let Labelled { codes, labels, class_names, names, .. } = &self.images;
+        Ok(TestSet::new(class_names, names, labels, &model.predict(codes.view())?, &self.straddles))
+    }
 }
 
 /// `models/FEATURES-KIND.head.h5`.

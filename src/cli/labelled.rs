@@ -95,6 +95,20 @@ impl Labelled {
         })
     }
 
+    /// The given rows alone, of the same classes and without notes.
+    pub fn select(&self, rows: &[usize]) -> Labelled {
+        let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
+        Labelled {
+            codes: self.codes.select(Axis(0), rows),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+            class_names: self.class_names.clone(),
+            names: text(&self.names),
+            sha256: text(&self.sha256),
+            rows: rows.iter().map(|&row| self.rows[row]).collect(),
+            notes: Vec::new(),
+        }
+    }
+
     /// How many images stand in sets of several classes, and two of them that differ in class, where these are so many
     /// that likeness cannot mean copying: more than a tenth of the images in sets. A few may be wrong labels.
     fn taken_for_copies_across_classes(&self, found: &Duplicates) -> Option<(usize, [usize; 2])> {
@@ -119,7 +133,7 @@ impl Labelled {
         certain.equal(self.sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
         let mut notes = Vec::new();
         if let Some(csv) = &args.groups {
-            let (groups, unknown) = read_groups(csv, &self.names)?;
+            let (groups, unknown) = read_column(csv, "group", &self.names)?;
             certain.equal(groups);
             if unknown > 0 {
                 let unknown = show::count(unknown, "path");
@@ -192,40 +206,43 @@ impl Labelled {
     }
 }
 
-/// The group of each image, `None` for those that the file does not name; and how many paths are of no image.
-fn read_groups(csv: &Path, names: &[String]) -> anyhow::Result<(Vec<Option<String>>, usize)> {
-    #[derive(serde::Deserialize)]
-    struct Row {
-        path: String,
-        group: String,
-    }
+/// What the `column` of a CSV file beside `path` says about each image, `None` for those that the file does not name; and
+/// how many paths are of no image.
+pub(super) fn read_column(
+    csv: &Path,
+    column: &str,
+    names: &[String],
+) -> anyhow::Result<(Vec<Option<String>>, usize)> {
     let remedy = || {
         format!(
-            "cannot use the groups in {}; its first line must be path,group and each further line name an image as the file of codes does",
+            "cannot use the {column}s in {}; its first line must be path,{column} and each further line name an image as the file of codes does",
             csv.display()
         )
     };
     let positions: HashMap<&str, usize> =
         names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
-    let mut groups = vec![None; names.len()];
+    let mut values = vec![None; names.len()];
     let mut unknown = 0;
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(csv).with_context(remedy)?;
-    for row in reader.deserialize() {
-        let Row { path, group } = row.with_context(remedy)?;
-        match positions.get(path.replace('\\', "/").as_str()) {
-            Some(&row) if !group.is_empty() => groups[row] = Some(group),
+    let header = reader.headers().with_context(remedy)?;
+    let position = |wanted: &str| header.iter().position(|name| name == wanted);
+    let (path, value) = position("path").zip(position(column)).with_context(remedy)?;
+    for row in reader.records() {
+        let row = row.with_context(remedy)?;
+        match positions.get(row[path].replace('\\', "/").as_str()) {
+            Some(&at) if !row[value].is_empty() => values[at] = Some(row[value].to_owned()),
             Some(_) => {}
             None => unknown += 1,
         }
     }
-    if groups.iter().all(Option::is_none) {
+    if values.iter().all(Option::is_none) {
         bail!(
-            "not one line of {} gives a group to a labelled image; its paths must be the images' names, such as {}",
+            "not one line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",
             csv.display(),
             names.first().map_or("cats/1.jpg", String::as_str)
         );
     }
-    Ok((groups, unknown))
+    Ok((values, unknown))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod models;
 mod neighbors;
 mod pull;
 mod show;
+mod splits;
 mod suspects;
 
 use std::path::PathBuf;

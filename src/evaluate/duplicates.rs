@@ -26,7 +26,7 @@ const BLOCK: usize = 256;
 /// Which rows are copies of one another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Duplicates {
-    /// A number for each row, equal for copies; numbers count up from 0 in order of first rows.
+    /// A number for each row, equal for copies.
     pub groups: Vec<usize>,
     /// The groups of more than one row, in order of their first rows.
     pub sets: Vec<DuplicateSet<usize>>,
@@ -155,6 +155,19 @@ impl Duplicates {
             similarity: set.similarity,
         };
         self.sets.iter().map(named).collect()
+    }
+
+    /// What is left of the groups and sets when only the given rows are kept, which are numbered anew.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let position: HashMap<usize, usize> = rows.iter().enumerate().map(|(new, &old)| (old, new)).collect();
+        let sets = self.sets.iter().map(|set| DuplicateSet {
+            images: set.images.iter().filter_map(|row| position.get(row).copied()).collect(),
+            similarity: set.similarity,
+        });
+        Self {
+            groups: rows.iter().map(|&row| self.groups[row]).collect(),
+            sets: sets.filter(|set| set.images.len() > 1).collect(),
+        }
     }
 
     /// The smallest number of groups that any of the classes present has.

@@ -7,6 +7,7 @@ mod folds;
 mod metrics;
 mod report;
 mod suspects;
+mod test_set;
 
 pub use assessment::{Assessment, Judged, Mistake};
 pub use calibration::{CalibrationMetrics, ReliabilityBin};
@@ -15,3 +16,4 @@ pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 pub use report::{Evaluation, Note, Severity};
 pub use suspects::{Evidence, LabelSuspect, MixedCopies, Outlier, Suspects};
+pub use test_set::TestSet;

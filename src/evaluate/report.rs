@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::calibration::CalibrationMetrics;
 use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
+use super::test_set::TestSet;
 
 /// Above this many classes a confusion matrix no longer fits a screen, and the commonest mistakes are listed instead.
 const WIDEST_MATRIX: usize = 12;
@@ -91,6 +92,9 @@ pub struct Evaluation {
     /// Images that were taken for copies of one another.
     #[serde(default)]
     pub duplicates: Vec<DuplicateSet<String>>,
+    /// Figures on images that were set apart for testing, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestSet>,
     /// What else the reader should know.
     pub notes: Vec<Note>,
 }
@@ -147,6 +151,9 @@ impl Evaluation {
                 leaky.successes,
                 leaky.trials
             ));
+        }
+        if let Some(test) = &self.test {
+            text.push_str(&format!("\n{}", test.summary()));
         }
         text
     }
@@ -222,6 +229,7 @@ mod tests {
             calibration: None,
             leaky_accuracy: None,
             duplicates: Vec::new(),
+            test: None,
             notes: vec![Note::warning("few images"), Note::info("all is well")],
         }
     }

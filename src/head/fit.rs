@@ -213,6 +213,7 @@ fn evaluate(
         calibration: Some(CalibrationMetrics::new(probabilities.view(), labels)),
         leaky_accuracy: None,
         duplicates: Vec::new(),
+        test: None,
         notes,
     }
 }

@@ -12,6 +12,7 @@ mod extract_again;
 mod fetch;
 mod fuzz;
 mod graphs;
+mod head_options;
 mod inputs;
 mod interrupted;
 mod main_job;

@@ -1,0 +1,144 @@
+//! Images that were set apart for testing: by their folders, or by a CSV file.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::bail;
+
+use super::labelled::{Labelled, read_column};
+use super::show;
+
+/// The argument of `--split`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SplitSource {
+    /// The first folder of each image's name is its part, the second its class.
+    Folders,
+    /// A CSV file with the columns `path` and `split`.
+    File(PathBuf),
+}
+
+impl FromStr for SplitSource {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text.is_empty() { Self::Folders } else { Self::File(text.into()) })
+    }
+}
+
+/// What an image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Train,
+    Validation,
+    Test,
+}
+
+impl Part {
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validation" | "dev" => Some(Self::Validation),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+/// Images in two parts.
+pub struct Divided {
+    /// All images that take part, of either side; classes are those of both.
+    pub whole: Labelled,
+    /// Rows of `whole` to fit a head to.
+    pub training: Vec<usize>,
+    /// Rows of `whole` to test it on.
+    pub test: Vec<usize>,
+}
+
+/// What is odd about classes that are named as the parts of a split are, where all are.
+pub fn warning_of_classes(class_names: &[String]) -> Option<String> {
+    class_names.iter().all(|name| Part::named(name).is_some()).then(|| {
+        format!(
+            "the classes are called {}: if these are the parts of a split, and the classes their folders, use --split",
+            class_names.join(", ")
+        )
+    })
+}
+
+/// Divides the images as the user's folders or CSV file do. Validation images are fitted to as well, since
+/// cross-validation within the training images does their work.
+pub fn divide(mut labelled: Labelled, source: &SplitSource) -> anyhow::Result<Divided> {
+    let parts = match source {
+        SplitSource::Folders => by_folders(&mut labelled)?,
+        SplitSource::File(csv) => {
+            let (names, unknown) = read_column(csv, "split", &labelled.names)?;
+            if unknown > 0 {
+                let unknown = show::count(unknown, "path");
+                labelled.notes.push(format!("{unknown} of {} name no labelled image", csv.display()));
+            }
+            let part = |(name, image): (Option<String>, &String)| match name {
+                None => Ok(None),
+                Some(name) => match Part::named(&name) {
+                    None => bail!(
+                        "{} gives {image} the split `{name}`, but it must be train, val or test",
+                        csv.display()
+                    ),
+                    part => Ok(part),
+                },
+            };
+            names.into_iter().zip(&labelled.names).map(part).collect::<anyhow::Result<Vec<_>>>()?
+        }
+    };
+    let rows_of = |wanted: &[Option<Part>]| -> Vec<usize> {
+        (0..parts.len()).filter(|&row| wanted.contains(&parts[row])).collect()
+    };
+    let left_out = rows_of(&[None]).len();
+    if left_out > 0 {
+        let images = show::count(left_out, "image");
+        labelled.notes.push(format!("{images} without a split took no part"));
+    }
+    let validation = rows_of(&[Some(Part::Validation)]).len();
+    if validation > 0 {
+        let images = show::count(validation, "validation image");
+        labelled.notes.push(format!(
+            "{images} were fitted to as well: C and the calibration come from cross-validation within the training images"
+        ));
+    }
+    let training = rows_of(&[Some(Part::Train), Some(Part::Validation)]);
+    let test = rows_of(&[Some(Part::Test)]);
+    if training.is_empty() || test.is_empty() {
+        let (missing, there) = if test.is_empty() { ("test", "training") } else { ("training", "test") };
+        bail!("--split finds no {missing} image, only {there} images: name the parts train, val and test");
+    }
+    let mut trained = vec![false; labelled.class_names.len()];
+    training.iter().for_each(|&row| trained[labelled.labels[row]] = true);
+    if let Some(&row) = test.iter().find(|&&row| !trained[labelled.labels[row]]) {
+        let class = &labelled.class_names[labelled.labels[row]];
+        bail!("the class `{class}` has test images, such as {}, but none to train on", labelled.names[row]);
+    }
+    Ok(Divided { whole: labelled, training, test })
+}
+
+/// The part of each image by its first folder; the second becomes its class.
+fn by_folders(labelled: &mut Labelled) -> anyhow::Result<Vec<Option<Part>>> {
+    let mut found = Vec::with_capacity(labelled.names.len());
+    for name in &labelled.names {
+        let mut folders = name.split('/');
+        let part = folders.next().and_then(Part::named);
+        let class = folders.next().filter(|_| folders.next().is_some());
+        let Some((part, class)) = part.zip(class) else {
+            bail!(
+                "--split wants folders such as train/cats and test/cats, but there is {name}; --split=FILE.csv takes a file \
+                 with the columns path,split"
+            );
+        };
+        found.push((part, class.to_owned()));
+    }
+    let classes: BTreeSet<&String> = found.iter().map(|(_, class)| class).collect();
+    let class_names: Vec<String> = classes.into_iter().cloned().collect();
+    labelled.labels =
+        found.iter().map(|(_, class)| class_names.binary_search(class).unwrap_or_default()).collect();
+    labelled.class_names = class_names;
+    Ok(found.into_iter().map(|(part, _)| Some(part)).collect())
+}
