@@ -318,7 +318,7 @@ fn in_memory_bytes(file: &CodesFile, layer: Option<&str>) -> anyhow::Result<usiz
 }
 
 /// `models/FEATURES-KIND.head.h5`.
-fn default_output(models: &ModelsFolder, features: &Path, kind: &str) -> PathBuf {
+pub(super) fn default_output(models: &ModelsFolder, features: &Path, kind: &str) -> PathBuf {
     let stem = features.file_stem().unwrap_or_default().to_string_lossy();
     models.path.join(format!("{stem}-{kind}.head.h5"))
 }

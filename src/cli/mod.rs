@@ -21,6 +21,7 @@ mod models;
 mod pull;
 mod show;
 mod suspects;
+mod sweep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ enum Command {
     Classify(classify::Args),
     Evaluate(evaluate::Args),
     Suspects(suspects::Args),
+    Sweep(sweep::Args),
     Layers(layers::Args),
     Models(models::Args),
     Demo(demo::Args),
@@ -109,6 +111,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Classify(args) => classify::run(args, &models),
         Command::Evaluate(args) => evaluate::run(args, &models),
         Command::Suspects(args) => suspects::run(args),
+        Command::Sweep(args) => sweep::run(args, &models),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Demo(args) => demo::run(args),

@@ -1,0 +1,126 @@
+//! Heads of every kind on the codes of one layer, cross-validated so that they can be compared, and chosen from, without
+//! a held-out image having had a say.
+
+use std::time::Instant;
+
+use ndarray::{ArrayView2, Axis};
+use rayon::prelude::*;
+
+use super::{Candidate, Inner, Stored};
+use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, TrainingData, Tuning, fit_head, highest};
+
+/// What is tried on the codes of each layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trying {
+    /// Kinds of head.
+    pub kinds: Vec<HeadKind>,
+    /// Values of C to choose from, and the folds to choose by. Ridge regression chooses its penalty by leave-one-out, and
+    /// takes only the folds from here.
+    pub tuning: Tuning,
+    /// Folds of the outer cross-validation, which measures.
+    pub folds: usize,
+    /// Seed of all folds.
+    pub seed: u64,
+}
+
+/// A kind of head on the codes of a layer, and how it did on each image.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    pub candidate: Candidate,
+    /// Whether each image was classified rightly by a head that had seen neither it nor a copy of it.
+    pub right: Vec<bool>,
+    /// The fold that each image was held out in; the same for all trials on the same images, groups and seed.
+    pub folds: Vec<usize>,
+    /// The head's notes.
+    pub notes: Vec<crate::evaluate::Note>,
+}
+
+/// Tries every kind of head on the codes of the layer that `stored` describes.
+///
+/// For each fold and each kind, C is chosen by cross-validation among the fold's training images; how many mistakes the
+/// choice made there is kept in [`Candidate::inner`], so that layers and kinds can be chosen by it as well.
+///
+/// # Errors
+/// As [`fit_head`].
+pub fn try_heads(
+    data: &TrainingData<'_>,
+    stored: &Stored,
+    trying: &Trying,
+) -> Result<Vec<Trial>, HeadError> {
+    trying.kinds.par_iter().map(|&kind| try_head(data, stored, kind, trying)).collect()
+}
+
+fn try_head(
+    data: &TrainingData<'_>,
+    stored: &Stored,
+    kind: HeadKind,
+    trying: &Trying,
+) -> Result<Trial, HeadError> {
+    let start = Instant::now();
+    let settings = FitSettings {
+        tuning: (kind != HeadKind::Ridge).then(|| trying.tuning.clone()),
+        folds: trying.folds,
+        seed: trying.seed,
+        ..FitSettings::new(kind)
+    };
+    let FittedHead { model, evaluation, out_of_fold, choices } = fit_head(data, &settings)?;
+    let inner = if kind == HeadKind::Ridge {
+        let of_fold = |fold| ridge_within(data, &out_of_fold.folds, fold, &settings, trying);
+        (0..evaluation.folds).map(of_fold).collect::<Result<_, _>>()?
+    } else {
+        choices.iter().map(|choice| Inner { mistakes: choice.mistakes, rows: choice.rows }).collect()
+    };
+    let predicted = out_of_fold.probabilities.rows().into_iter().map(|row| highest(row.iter().copied()));
+    let right = predicted.zip(data.labels).map(|(predicted, &label)| predicted == label).collect();
+    Ok(Trial {
+        candidate: Candidate {
+            stored: stored.clone(),
+            kind,
+            c: model.settings.c,
+            accuracy: evaluation.accuracy,
+            fold_accuracies: evaluation.fold_accuracies,
+            log_loss: evaluation.log_loss,
+            inner,
+            seconds: start.elapsed().as_secs_f64(),
+        },
+        right,
+        folds: out_of_fold.folds,
+        notes: evaluation.notes,
+    })
+}
+
+/// How ridge regression does within the training images of a fold, by folds of these alone. Classes that have fewer than
+/// two images there cannot be told apart by it; their images count as mistakes.
+fn ridge_within(
+    data: &TrainingData<'_>,
+    folds: &[usize],
+    fold: usize,
+    settings: &FitSettings,
+    trying: &Trying,
+) -> Result<Inner, HeadError> {
+    let training: Vec<usize> = (0..folds.len()).filter(|&row| folds[row] != fold).collect();
+    let mut sizes = vec![0usize; data.class_names.len()];
+    training.iter().for_each(|&row| sizes[data.labels[row]] += 1);
+    let kept: Vec<usize> = (0..sizes.len()).filter(|&class| sizes[class] >= 2).collect();
+    let rows: Vec<usize> = training.iter().copied().filter(|&row| sizes[data.labels[row]] >= 2).collect();
+    if kept.len() < 2 {
+        return Ok(Inner { mistakes: training.len(), rows: training.len() });
+    }
+    let labels: Vec<usize> = rows
+        .iter()
+        .map(|&row| kept.binary_search(&data.labels[row]).expect("rows of other classes were left out"))
+        .collect();
+    let class_names: Vec<String> = kept.iter().map(|&class| data.class_names[class].clone()).collect();
+    let groups: Option<Vec<usize>> = data.groups.map(|groups| rows.iter().map(|&row| groups[row]).collect());
+    let codes = data.codes.select(Axis(0), &rows);
+    let part = TrainingData {
+        codes: ArrayView2::from(&codes),
+        labels: &labels,
+        class_names: &class_names,
+        groups: groups.as_deref(),
+        row_names: None,
+    };
+    let settings = FitSettings { folds: trying.tuning.folds, ..settings.clone() };
+    let accuracy = fit_head(&part, &settings)?.evaluation.accuracy;
+    Ok(Inner { mistakes: training.len() - accuracy.successes, rows: training.len() })
+}

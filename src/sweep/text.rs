@@ -1,0 +1,244 @@
+//! A sweep's result as plain text: the table of layers, and the advice.
+
+use super::{
+    Candidate, Difference, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size, SweepResult, kind_name,
+};
+use crate::evaluate::{Proportion, percent, table};
+use crate::head::HeadKind;
+
+/// Heads in the order of the table's columns.
+const KINDS: [HeadKind; 3] = [HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge];
+
+impl SweepResult {
+    /// Plain text: a table a network, what was chosen, the scenario with its evidence, what to do next, and notes. No
+    /// colours, no box drawing.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (at, network) in self.networks.iter().enumerate() {
+            text.push_str(&self.layers_text(at, network));
+            text.push('\n');
+        }
+        text.push_str(&self.advice_text());
+        if !self.next.is_empty() {
+            text.push_str("\nNext:\n");
+            for NextStep { what, arguments } in &self.next {
+                text.push_str(&format!("  # {what}\n  cnncodes {}\n", quoted(arguments)));
+            }
+        }
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}"));
+        }
+        if !self.notes.is_empty() {
+            text.push('\n');
+        }
+        text
+    }
+
+    /// A line about the network, and a line for each layer and pooling.
+    fn layers_text(&self, at: usize, network: &Network) -> String {
+        let best = &self.candidates[self.advice.best];
+        let cheapest = &self.candidates[self.advice.cheapest];
+        let of_network: Vec<&Candidate> =
+            self.candidates.iter().filter(|candidate| candidate.stored.network == at).collect();
+        let kinds: Vec<HeadKind> =
+            KINDS.into_iter().filter(|kind| of_network.iter().any(|found| found.kind == *kind)).collect();
+        let timed = of_network.iter().any(|candidate| candidate.stored.milliseconds.is_some());
+        let mut header = vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
+        header.extend(timed.then(|| "ms".to_owned()));
+        header.extend(kinds.iter().map(|kind| kind_name(*kind).to_owned()));
+        header.extend(["95 % interval", ""].map(str::to_owned));
+        let mut names: Vec<&str> = Vec::new();
+        for candidate in &of_network {
+            if !names.contains(&candidate.stored.name.as_str()) {
+                names.push(&candidate.stored.name);
+            }
+        }
+        let rows = names.into_iter().map(|name| {
+            let heads: Vec<&&Candidate> =
+                of_network.iter().filter(|candidate| candidate.stored.name == name).collect();
+            let leader = heads
+                .iter()
+                .max_by_key(|candidate| candidate.accuracy.successes)
+                .expect("a name in the table is that of a candidate");
+            let stored = &leader.stored;
+            let mut row = vec![
+                stored.layer.clone(),
+                if stored.pooling == "none" { "-".to_owned() } else { stored.pooling.clone() },
+                stored.codes.to_string(),
+                percent(stored.share),
+            ];
+            row.extend(timed.then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))));
+            row.extend(kinds.iter().map(|kind| {
+                let head = heads.iter().find(|candidate| candidate.kind == *kind);
+                head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
+            }));
+            row.push(interval(&leader.accuracy));
+            let marks = [("best", best), ("cheapest as good", cheapest)];
+            let marks = marks.iter().filter(|(_, marked)| marked.stored.name == name && marked.stored.network == at);
+            row.push(marks.map(|(mark, _)| format!("<- {mark}")).collect::<Vec<_>>().join(" "));
+            row
+        });
+        format!(
+            "{}: {} layers, {} million multiply-adds an image\n{}\n",
+            network.name,
+            network.layers,
+            network.multiply_adds / 1_000_000,
+            left_last(&table(header, rows)),
+        )
+    }
+
+    /// Which head, how good, which scenario, and why.
+    fn advice_text(&self) -> String {
+        let advice = &self.advice;
+        let (best, cheapest) = (&self.candidates[advice.best], &self.candidates[advice.cheapest]);
+        let mut text = format!(
+            "Accuracies are of images held out in {} folds, C chosen without them; the intervals are those of each line's \
+             best head.\n\n",
+            self.folds
+        );
+        text.push_str(&self.scenario_text());
+        text.push_str(&format!(
+            "Best: {}, accuracy {}\n",
+            self.told(best),
+            percent(best.accuracy.value)
+        ));
+        text.push_str(&format!(
+            "  Choosing it is judged as well: chosen anew in each fold without its images, {} ({} of {}), 95 % interval {}; \
+             expect this on new images\n",
+            percent(advice.selection.accuracy.value),
+            advice.selection.accuracy.successes,
+            advice.selection.accuracy.trials,
+            interval(&advice.selection.accuracy),
+        ));
+        if advice.cheapest == advice.best {
+            text.push_str("  No cheaper layer comes within one standard error of it\n");
+        } else if cheapest.stored.multiply_adds == best.stored.multiply_adds {
+            text.push_str(&format!(
+                "  No cheaper layer comes within one standard error of it; of the same cost: {}, accuracy {}\n",
+                self.told(cheapest),
+                percent(cheapest.accuracy.value)
+            ));
+        } else {
+            text.push_str(&format!(
+                "Cheapest as good (within one standard error): {}, accuracy {}, {} of the best one's multiply-adds\n",
+                self.told(cheapest),
+                percent(cheapest.accuracy.value),
+                percent(cheapest.stored.multiply_adds as f64 / best.stored.multiply_adds.max(1) as f64),
+            ));
+        }
+        text
+    }
+
+    fn scenario_text(&self) -> String {
+        let scenario = &self.advice.scenario;
+        let size = match scenario.size {
+            Size::Small => "small",
+            Size::Large => "large",
+        };
+        let network = &self.networks[scenario.network].name;
+        let (name, meaning) = match scenario.similarity {
+            Similarity::Undecided if !self.advice.learned => (
+                "no telling what kind".to_owned(),
+                "no head does better than chance: check the labels, or try another network".to_owned(),
+            ),
+            Similarity::Undecided if scenario.difference.is_none() => {
+                (format!("{size}, similar or different"), "only one depth was compared: name more layers".to_owned())
+            }
+            Similarity::Undecided => (
+                format!("{size}, and too few to tell whether similar or different"),
+                format!(
+                    "about {} images would tell; until then the top codes are the safer choice",
+                    scenario.images_to_tell.unwrap_or(self.rows)
+                ),
+            ),
+            Similarity::Similar => (
+                format!("{size} and similar"),
+                match scenario.size {
+                    Size::Small => "a linear head on the top codes is the way to go".to_owned(),
+                    Size::Large => "top codes serve well; with so many images, fine-tuning the network may do still \
+                                    better (cnncodes does not train networks)"
+                        .to_owned(),
+                },
+            ),
+            Similarity::Different => (
+                format!("{size} and different"),
+                match scenario.size {
+                    Size::Small => "a linear head on an earlier layer is the way to go".to_owned(),
+                    Size::Large => "an earlier layer serves better than the top; with so many images, fine-tuning or \
+                                    training a network may do still better (cnncodes does not train networks)"
+                        .to_owned(),
+                },
+            ),
+        };
+        let mut text = format!("Your images, for {network}: {name}\n  {meaning}\n");
+        text.push_str(&format!(
+            "  {size}: {} different images a class in {} classes (from {LARGE_CLASS} on they count as large)\n",
+            scenario.images_per_class,
+            self.class_names.len(),
+        ));
+        if let (Some(top), Some(earlier), Some(difference)) =
+            (&scenario.top, &scenario.earlier, &scenario.difference)
+        {
+            text.push_str(&format!(
+                "  {}\n",
+                evidence(scenario.similarity, top, earlier, difference)
+            ));
+        }
+        text
+    }
+
+    /// `fc7 of vgg16 with a logistic head (C = 0.01)`, as far as it needs to be said.
+    fn told(&self, candidate: &Candidate) -> String {
+        let stored = &candidate.stored;
+        let mut text = stored.layer.clone();
+        if stored.pooling != "none" {
+            text.push_str(&format!(" ({})", stored.pooling));
+        }
+        if self.networks.len() > 1 {
+            text.push_str(&format!(" of {}", self.networks[stored.network].name));
+        }
+        text.push_str(&format!(" with {}", kind_name(candidate.kind)));
+        if let Some(c) = candidate.c {
+            text.push_str(&format!(", C = {c}"));
+        }
+        text
+    }
+}
+
+fn evidence(similarity: Similarity, top: &Selection, earlier: &Selection, difference: &Difference) -> String {
+    let points = |share: f64| format!("{:+.1}", 100.0 * share);
+    let word = match similarity {
+        Similarity::Similar => "similar",
+        Similarity::Different => "different",
+        Similarity::Undecided => "undecided",
+    };
+    format!(
+        "{word}: earlier layers {}, top codes {}; earlier less top {} points, 95 % interval {} to {} (similar: at most \
+         {:+.0}; different: above 0)",
+        percent(earlier.accuracy.value),
+        percent(top.accuracy.value),
+        points(difference.value),
+        points(difference.low),
+        points(difference.high),
+        100.0 * EQUAL_WITHIN,
+    )
+}
+
+fn interval(share: &Proportion) -> String {
+    format!("{} to {}", percent(share.low), percent(share.high))
+}
+
+/// The arguments as a POSIX shell takes them.
+fn quoted(arguments: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    let quote = |argument: &String| match argument.is_empty() || !argument.chars().all(plain) {
+        true => format!("'{}'", argument.replace('\'', r"'\''")),
+        false => argument.clone(),
+    };
+    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// Takes the padding off the ends of lines.
+fn left_last(table: &str) -> String {
+    table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
