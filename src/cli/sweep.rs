@@ -11,7 +11,7 @@ use super::labelled::{CopyArgs, Labelled};
 use super::show::Format;
 use super::{Status, fit_head, show};
 use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling, Tap};
-use crate::codes::CodesFile;
+use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::evaluate::{Note, Severity};
 use crate::extract::{self, ExtractSettings};
 use crate::head::{HeadKind, TrainingData, Tuning};
@@ -43,8 +43,8 @@ pub struct Args {
     #[arg(value_name = "IMAGES", default_value = "data")]
     images: PathBuf,
     /// The model, by its name in models/; several to compare them [default: the only one there]
-    #[arg(short, long = "model", value_name = "NAME", value_delimiter = ',')]
-    models: Vec<String>,
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    model: Vec<String>,
     /// The layers with commas between them, or `all` that the whole network passes through [default: 6 of these, spread
     /// over the depth, the top among them]
     #[arg(short, long, value_name = "LAYERS", value_delimiter = ',')]
@@ -134,6 +134,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         Which::Best => &best,
         Which::Cheapest => &cheapest,
     });
+    let fitted = match fitting {
+        Some(step) => Some(step.fit_now(args, models)?),
+        None => None,
+    };
     match fitting {
         Some(step) => next.push(step.classify(models)),
         None => {
@@ -145,6 +149,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     result.next = next;
     print(&result, args.format)?;
+    if let (Some((arguments, written)), Format::Text) = (fitted, args.format) {
+        println!();
+        written.print(&arguments);
+    }
     let problems = &swept[0].problems;
     show::problems(problems, 20);
     Ok(if problems.is_empty() { Status::Done } else { Status::Skipped })
@@ -182,7 +190,7 @@ impl Swept {
 
 /// Runs the images through every network that was named.
 fn extract_all(args: &Args, models: &ModelsFolder, samples: &SampleSet) -> anyhow::Result<Vec<Swept>> {
-    let named: Vec<Option<&str>> = match &args.models[..] {
+    let named: Vec<Option<&str>> = match &args.model[..] {
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
@@ -213,8 +221,12 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
     };
     let ladder = Ladder::new(&model.name, &graph, &catalogue, preprocess.size(), &wanted, &args.pool)?;
     // The deepest first: a file's first layer is what other commands take unless they are told.
-    let taps: Vec<(&Rung, Pooling)> =
-        ladder.rungs.iter().rev().flat_map(|rung| rung.poolings.iter().map(move |&pooling| (rung, pooling))).collect();
+    let taps: Vec<(&Rung, Pooling)> = ladder
+        .rungs
+        .iter()
+        .rev()
+        .flat_map(|rung| rung.poolings.iter().rev().map(move |&pooling| (rung, pooling)))
+        .collect();
     // Codes of one layer under two poolings need two names in the file.
     let named = |&(rung, pooling): &(&Rung, Pooling)| match pooling {
         Pooling::None => rung.layer.clone(),
@@ -413,8 +425,19 @@ impl<'a> Step<'a> {
 
     /// `cnncodes fit-head …`.
     fn fit(&self, args: &Args, models: &ModelsFolder) -> NextStep {
+        let mut arguments = vec!["fit-head".to_owned()];
+        arguments.extend(self.fit_arguments(args));
+        arguments.extend(models_folder(models));
+        let chosen = match self.candidate.c {
+            Some(c) => format!(" (C chosen as here, where it is {c})"),
+            None => String::new(),
+        };
+        NextStep { what: format!("the head{chosen}"), arguments }
+    }
+
+    fn fit_arguments(&self, args: &Args) -> Vec<String> {
         let kind = self.candidate.kind;
-        let mut arguments = vec!["fit-head".to_owned(), format!("--{}", kind_name(kind))];
+        let mut arguments = vec![format!("--{}", kind_name(kind))];
         if kind != HeadKind::Ridge {
             arguments.extend(["--c", "auto"].map(str::to_owned));
         }
@@ -431,12 +454,23 @@ impl<'a> Step<'a> {
         if let Some(groups) = &args.copies.groups {
             arguments.extend(["--groups".to_owned(), groups.display().to_string()]);
         }
-        arguments.extend(models_folder(models));
-        let chosen = match self.candidate.c {
-            Some(c) => format!(", C chosen as here: {c}"),
-            None => String::new(),
+        arguments
+    }
+
+    /// Does both: writes the codes, taken from the sweep's file, and fits the head to them.
+    fn fit_now(&self, args: &Args, models: &ModelsFolder) -> anyhow::Result<(fit_head::Args, fit_head::Written)> {
+        let stored = &self.candidate.stored;
+        let layer = LayerSpec {
+            name: stored.layer.clone(),
+            tensor: stored.tensor.clone(),
+            shape: stored.shape.clone(),
+            pooling: stored.pooling.clone(),
         };
-        NextStep { what: format!("the head{chosen}"), arguments }
+        copy_layer(&self.swept.file, &stored.name, layer, &self.codes)?;
+        let arguments = fit_head::Args::parse(&self.fit_arguments(args))
+            .context("the arguments of fit-head do not hold together")?;
+        let written = fit_head::fit(&arguments, models)?;
+        Ok((arguments, written))
     }
 
     /// `cnncodes classify …`.
@@ -446,6 +480,28 @@ impl<'a> Step<'a> {
         arguments.extend(models_folder(models));
         NextStep { what: "what is in a picture".to_owned(), arguments }
     }
+}
+
+/// Writes the codes `name` of `file` to a file of their own, as those of `layer`.
+fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> Result<(), CodesError> {
+    let header = Header { layers: vec![layer], ..file.header().clone() };
+    let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
+    let mut writer = CodesWriter::create(output, &header, options)?;
+    let codes = file.read_layer(Some(name))?;
+    let rows: Vec<[&[f32]; 1]> =
+        codes.rows().into_iter().map(|row| [row.to_slice().expect("codes are read in standard layout")]).collect();
+    let rows: Vec<Row<'_>> = rows
+        .iter()
+        .enumerate()
+        .map(|(at, codes)| Row {
+            name: &file.image_names()[at],
+            label: file.labels()[at],
+            sha256: &file.sha256()[at],
+            codes,
+        })
+        .collect();
+    writer.append(&rows, file.errors())?;
+    writer.finish()
 }
 
 /// Folds unless others are asked for; what `fit-head` takes as well.

@@ -124,3 +124,118 @@ fn ridge_within(
     let accuracy = fit_head(&part, &settings)?.evaluation.accuracy;
     Ok(Inner { mistakes: training.len() - accuracy.successes, rows: training.len() })
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use rand::{Rng, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    use super::*;
+
+    const ROWS: usize = 60;
+
+    fn stored() -> Stored {
+        Stored {
+            network: 0,
+            layer: "fc7".to_owned(),
+            tensor: "fc7".to_owned(),
+            pooling: "none".to_owned(),
+            name: "fc7".to_owned(),
+            shape: vec![12],
+            codes: 12,
+            multiply_adds: 1,
+            share: 1.0,
+            milliseconds: None,
+            top: true,
+        }
+    }
+
+    fn trying() -> Trying {
+        Trying {
+            kinds: vec![HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge],
+            tuning: Tuning::new(vec![1e-3, 0.1, 10.0]),
+            folds: 3,
+            seed: 4,
+        }
+    }
+
+    /// Three classes whose codes overlap.
+    fn codes(seed: u64) -> Array2<f32> {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Array2::from_shape_fn((ROWS, 12), |(row, column)| {
+            let own = f32::from(u8::from(column % 3 == row % 3));
+            0.8 * own + rng.random_range(-1.0..1.0_f32)
+        })
+    }
+
+    fn tried(codes: &Array2<f32>) -> Vec<Trial> {
+        let labels: Vec<usize> = (0..ROWS).map(|row| row % 3).collect();
+        let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
+        let data = TrainingData {
+            codes: codes.view(),
+            labels: &labels,
+            class_names: &class_names,
+            groups: None,
+            row_names: None,
+        };
+        try_heads(&data, &stored(), &trying()).unwrap()
+    }
+
+    #[test]
+    fn every_kind_is_tried_on_the_same_folds_and_reported_as_fit_head_would() {
+        let codes = codes(1);
+        let trials = tried(&codes);
+        assert_eq!(trials.iter().map(|trial| trial.candidate.kind).collect::<Vec<_>>(), trying().kinds);
+        for trial in &trials {
+            assert_eq!(trial.folds, trials[0].folds);
+            let accuracy = trial.candidate.accuracy;
+            assert_eq!(trial.right.iter().filter(|&&right| right).count(), accuracy.successes);
+            assert!(accuracy.value > 0.5, "{accuracy:?}");
+            for fold in 0..3 {
+                let of_fold = |row: &usize| trial.folds[*row] == fold;
+                let rows: Vec<usize> = (0..ROWS).filter(of_fold).collect();
+                let right = rows.iter().filter(|&&row| trial.right[row]).count() as f64;
+                assert_eq!(trial.candidate.fold_accuracies[fold], right / rows.len() as f64);
+                assert_eq!(trial.candidate.inner[fold].rows, ROWS - rows.len());
+            }
+            let tuned = trial.candidate.c.is_some();
+            assert_eq!(tuned, trial.candidate.kind != HeadKind::Ridge);
+        }
+    }
+
+    #[test]
+    fn held_out_images_have_no_say_in_what_is_known_inside_their_fold() {
+        let before = tried(&codes(1));
+        let mut changed = codes(1);
+        let other = codes(2);
+        for row in (0..ROWS).filter(|&row| before[0].folds[row] == 1) {
+            changed.row_mut(row).assign(&(&other.row(row) * 100.0));
+        }
+        let after = tried(&changed);
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(before.candidate.inner[1], after.candidate.inner[1], "{:?}", before.candidate.kind);
+            assert_ne!(before.candidate.inner[0], after.candidate.inner[0], "{:?}", before.candidate.kind);
+        }
+    }
+
+    #[test]
+    fn ridge_regression_passes_over_classes_that_it_cannot_see_within_a_fold() {
+        // The third class has two images, one in each of two folds: within them only one is left.
+        let labels: Vec<usize> = (0..22).map(|row| if row < 20 { row % 2 } else { 2 }).collect();
+        let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
+        let codes = Array2::from_shape_fn((22, 4), |(row, column)| {
+            f32::from(u8::from(labels[row] == column)) + 0.01 * (row * 7 % 5) as f32
+        });
+        let data = TrainingData {
+            codes: codes.view(),
+            labels: &labels,
+            class_names: &class_names,
+            groups: None,
+            row_names: None,
+        };
+        let trying = Trying { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
+        let trials = try_heads(&data, &stored(), &trying).unwrap();
+        assert_eq!(trials[0].candidate.inner, [Inner { mistakes: 1, rows: 11 }; 2]);
+    }
+}

@@ -18,4 +18,5 @@ mod parity;
 mod pull;
 mod real_photos;
 mod server;
+mod sweep;
 mod trust;
