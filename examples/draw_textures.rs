@@ -13,6 +13,11 @@ fn main() -> Result<()> {
     };
     let number = |at: usize, default: u64| numbers.get(at).map_or(Ok(default), |text| text.parse());
     let (per_class, side, seed) = (number(0, 60)?, number(1, 256)?, number(2, 0)?);
-    cnncodes::demo::write_textures(Path::new(folder), usize::try_from(per_class)?, u32::try_from(side)?, seed)?;
+    cnncodes::demo::write_textures(
+        Path::new(folder),
+        usize::try_from(per_class)?,
+        u32::try_from(side)?,
+        seed,
+    )?;
     Ok(())
 }

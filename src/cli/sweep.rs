@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::compute::{ComputeArgs, warn_of_fallback};
 use super::extract::{advance, default_output, header};
+use super::inputs::InputArgs;
 use super::labelled::{CopyArgs, Labelled};
 use super::show::Format;
 use super::{Status, fit_head, show};
@@ -17,8 +18,8 @@ use crate::extract::{self, ExtractSettings};
 use crate::head::{HeadKind, TrainingData, Tuning};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides, Problem, SampleSet};
 use crate::sweep::{
-    Candidate, Ladder, Network, NextStep, POOLINGS, RUNGS, Rung, Stored, SweepResult, Trial, Trying, Wanted, advise,
-    kind_name, milliseconds, try_heads,
+    Candidate, Ladder, Network, NextStep, POOLINGS, RUNGS, Rung, Stored, SweepResult, Trial, Trying, Wanted,
+    advise, kind_name, milliseconds, try_heads,
 };
 
 /// Compare layers and heads on labelled images, and advise which to take
@@ -39,9 +40,12 @@ Examples:
   cnncodes sweep --fit                             and fit the best head at once
   cnncodes sweep --format csv > sweep.csv")]
 pub struct Args {
-    /// The images: a folder with one folder a class, or a CSV file with the columns path,label
+    /// The images, with their classes: a folder, a CSV file, - for a list on standard input, tar shards, or
+    /// FILE.h5:/DATASET, as `extract` takes them
     #[arg(value_name = "IMAGES", default_value = "data")]
-    images: PathBuf,
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// The model, by its name in models/; several to compare them [default: the only one there]
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     model: Vec<String>,
@@ -117,12 +121,12 @@ enum Which {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let samples = SampleSet::open(&args.images)?;
+    let samples = args.inputs.open(&args.images)?;
     if samples.class_names.len() < 2 {
         bail!(
             "{} has no classes to tell apart; a sweep needs a folder with one folder a class, or a CSV file with the \
              columns path,label",
-            args.images.display()
+            samples.source
         );
     }
     let swept = extract_all(args, models, &samples)?;
@@ -323,7 +327,10 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
             let path = swept.file.path();
             let labelled = Labelled::read(&swept.file, Some(&stored.name), path)?;
             if labelled.names != top.names {
-                bail!("{} holds other images than the first network's file; sweep with --fresh", path.display());
+                bail!(
+                    "{} holds other images than the first network's file; sweep with --fresh",
+                    path.display()
+                );
             }
             let data = TrainingData {
                 codes: labelled.codes.view(),
@@ -347,7 +354,7 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
     let groups = copies.groups.iter().max().map_or(0, |&last| last + 1);
     let chance = class_sizes.iter().max().map_or(0.0, |&largest| largest as f64 / rows as f64);
     Ok(SweepResult {
-        source: args.images.display().to_string(),
+        source: swept[0].file.header().source.clone(),
         advice: advise(&trials, groups, class_sizes.len(), chance),
         rows,
         groups,
@@ -411,7 +418,9 @@ impl<'a> Step<'a> {
     /// `cnncodes extract …`.
     fn extract(&self, args: &Args, models: &ModelsFolder) -> NextStep {
         let stored = &self.candidate.stored;
-        let mut arguments = vec!["extract".to_owned(), args.images.display().to_string()];
+        let mut arguments = vec!["extract".to_owned()];
+        arguments.extend(args.images.iter().map(|images| images.display().to_string()));
+        arguments.extend(args.inputs.arguments());
         arguments.extend(["--model", &self.swept.model.name, "--layer", &stored.layer].map(str::to_owned));
         if stored.pooling != Pooling::None.to_string() {
             arguments.extend(["--pool".to_owned(), stored.pooling.clone()]);
@@ -458,7 +467,11 @@ impl<'a> Step<'a> {
     }
 
     /// Does both: writes the codes, taken from the sweep's file, and fits the head to them.
-    fn fit_now(&self, args: &Args, models: &ModelsFolder) -> anyhow::Result<(fit_head::Args, fit_head::Written)> {
+    fn fit_now(
+        &self,
+        args: &Args,
+        models: &ModelsFolder,
+    ) -> anyhow::Result<(fit_head::Args, fit_head::Written)> {
         let stored = &self.candidate.stored;
         let layer = LayerSpec {
             name: stored.layer.clone(),
@@ -488,8 +501,11 @@ fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> 
     let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
     let mut writer = CodesWriter::create(output, &header, options)?;
     let codes = file.read_layer(Some(name))?;
-    let rows: Vec<[&[f32]; 1]> =
-        codes.rows().into_iter().map(|row| [row.to_slice().expect("codes are read in standard layout")]).collect();
+    let rows: Vec<[&[f32]; 1]> = codes
+        .rows()
+        .into_iter()
+        .map(|row| [row.to_slice().expect("codes are read in standard layout")])
+        .collect();
     let rows: Vec<Row<'_>> = rows
         .iter()
         .enumerate()
@@ -522,11 +538,29 @@ fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
             writer.write_record([
-                "model", "layer", "pooling", "codes", "multiply_adds", "share", "milliseconds", "head", "c", "right",
-                "images", "accuracy", "low", "high", "log_loss", "best", "cheapest",
+                "model",
+                "layer",
+                "pooling",
+                "codes",
+                "multiply_adds",
+                "share",
+                "milliseconds",
+                "head",
+                "c",
+                "right",
+                "images",
+                "accuracy",
+                "low",
+                "high",
+                "log_loss",
+                "best",
+                "cheapest",
             ])?;
-            for (at, Candidate { stored, kind, c, accuracy, log_loss, .. }) in result.candidates.iter().enumerate() {
-                let optional = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
+            for (at, Candidate { stored, kind, c, accuracy, log_loss, .. }) in
+                result.candidates.iter().enumerate()
+            {
+                let optional =
+                    |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
                 writer.write_record([
                     &result.networks[stored.network].name,
                     &stored.layer,

@@ -16,7 +16,8 @@ use super::folder::DemoError;
 
 /// The classes, from the finest grain to the coarsest, and the deviation in pixels of the Gaussian that made the grain
 /// from white noise: the correlation of two pixels d apart is `exp(-d² / 4σ²)`.
-pub const GRAINS: [(&str, f32); 4] = [("grain-1", 0.8), ("grain-2", 0.95), ("grain-3", 1.1), ("grain-4", 1.3)];
+pub const GRAINS: [(&str, f32); 4] =
+    [("grain-1", 0.8), ("grain-2", 0.95), ("grain-3", 1.1), ("grain-4", 1.3)];
 
 /// Draws a square picture of a class, an index into [`GRAINS`], `side` pixels wide. The same numbers give the same
 /// picture on every run.
@@ -85,7 +86,8 @@ fn layout(size: usize, rng: &mut impl Rng) -> Vec<[f32; 3]> {
 /// Values of about -2 to 2 that change over a quarter of the picture: bilinear between 5 x 5 random ones.
 fn slow_field(size: usize, rng: &mut impl Rng) -> Vec<f32> {
     const CELLS: usize = 4;
-    let corners: [[f32; CELLS + 1]; CELLS + 1] = std::array::from_fn(|_| std::array::from_fn(|_| normal(rng)));
+    let corners: [[f32; CELLS + 1]; CELLS + 1] =
+        std::array::from_fn(|_| std::array::from_fn(|_| normal(rng)));
     let place = |at: usize| {
         let position = at as f32 / size as f32 * CELLS as f32;
         (position as usize, position.fract())
@@ -102,8 +104,7 @@ fn slow_field(size: usize, rng: &mut impl Rng) -> Vec<f32> {
 /// White noise smoothed by a Gaussian of deviation `sigma` pixels, the picture's edges joined; mean 0, deviation 1.
 fn grain(size: usize, sigma: f32, rng: &mut impl Rng) -> Vec<f32> {
     let reach = (4.0 * sigma).ceil() as usize;
-    let weights: Vec<f32> =
-        (0..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
+    let weights: Vec<f32> = (0..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
     let mut field: Vec<f32> = (0..size * size).map(|_| normal(rng)).collect();
     // Each pass smooths along rows and turns the field over its diagonal.
     for _ in 0..2 {
@@ -167,7 +168,8 @@ mod tests {
         let figures = |class: usize| -> (f64, f64) {
             let pictures: Vec<(f64, f64)> = (0..60)
                 .map(|seed| {
-                    let levels: Vec<f64> = draw_texture(class, 48, seed).iter().map(|&x| f64::from(x)).collect();
+                    let levels: Vec<f64> =
+                        draw_texture(class, 48, seed).iter().map(|&x| f64::from(x)).collect();
                     let mean = levels.iter().sum::<f64>() / levels.len() as f64;
                     let square = levels.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / levels.len() as f64;
                     (mean, square.sqrt())

@@ -176,11 +176,12 @@ fn first(trials: &[Trial], among: &[usize], mistakes: impl Fn(usize) -> usize) -
 
 /// Chooses among `among` anew in each fold; also tells which images were classified rightly that way.
 fn select(trials: &[Trial], among: &[usize]) -> (Selection, Vec<bool>) {
-    let mistakes = |at: usize, fold: usize| trials[at].candidate.inner.get(fold).map_or(0, |inner: &Inner| inner.mistakes);
+    let mistakes = |at: usize, fold: usize| {
+        trials[at].candidate.inner.get(fold).map_or(0, |inner: &Inner| inner.mistakes)
+    };
     let folds = &trials[among[0]].folds;
     let count = folds.iter().max().map_or(0, |&last| last + 1);
-    let chosen: Vec<usize> =
-        (0..count).map(|fold| first(trials, among, |at| mistakes(at, fold))).collect();
+    let chosen: Vec<usize> = (0..count).map(|fold| first(trials, among, |at| mistakes(at, fold))).collect();
     let right: Vec<bool> =
         folds.iter().enumerate().map(|(row, &fold)| trials[chosen[fold]].right[row]).collect();
     let accuracy = Proportion::new(right.iter().filter(|&&right| right).count(), right.len());

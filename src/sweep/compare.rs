@@ -42,11 +42,7 @@ pub struct Trial {
 ///
 /// # Errors
 /// As [`fit_head`].
-pub fn try_heads(
-    data: &TrainingData<'_>,
-    stored: &Stored,
-    trying: &Trying,
-) -> Result<Vec<Trial>, HeadError> {
+pub fn try_heads(data: &TrainingData<'_>, stored: &Stored, trying: &Trying) -> Result<Vec<Trial>, HeadError> {
     trying.kinds.par_iter().map(|&kind| try_head(data, stored, kind, trying)).collect()
 }
 

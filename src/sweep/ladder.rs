@@ -277,7 +277,8 @@ fn spread(rungs: Vec<Rung>, count: usize) -> Vec<Rung> {
     }
     while chosen.len() < count {
         // The candidate that is farthest in cost from its nearest chosen neighbour.
-        let distance = |&at: &usize| chosen.iter().map(|&other| cost(other).abs_diff(cost(at))).min().unwrap_or(0);
+        let distance =
+            |&at: &usize| chosen.iter().map(|&other| cost(other).abs_diff(cost(at))).min().unwrap_or(0);
         let free = (0..rungs.len()).filter(|at| !chosen.contains(at)).filter(|at| distance(at) > 0);
         match free.max_by_key(distance) {
             Some(farthest) => {

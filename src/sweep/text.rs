@@ -1,7 +1,8 @@
 //! A sweep's result as plain text: the table of layers, and the advice.
 
 use super::{
-    Candidate, Difference, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size, SweepResult, kind_name,
+    Candidate, Difference, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size,
+    SweepResult, kind_name,
 };
 use crate::evaluate::{Proportion, percent, table};
 use crate::head::HeadKind;
@@ -43,7 +44,8 @@ impl SweepResult {
         let kinds: Vec<HeadKind> =
             KINDS.into_iter().filter(|kind| of_network.iter().any(|found| found.kind == *kind)).collect();
         let timed = of_network.iter().any(|candidate| candidate.stored.milliseconds.is_some());
-        let mut header = vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
+        let mut header =
+            vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
         header.extend(timed.then(|| "ms".to_owned()));
         header.extend(kinds.iter().map(|kind| kind_name(*kind).to_owned()));
         header.extend(["95 % interval", ""].map(str::to_owned));
@@ -67,14 +69,17 @@ impl SweepResult {
                 stored.codes.to_string(),
                 percent(stored.share),
             ];
-            row.extend(timed.then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))));
+            row.extend(
+                timed.then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))),
+            );
             row.extend(kinds.iter().map(|kind| {
                 let head = heads.iter().find(|candidate| candidate.kind == *kind);
                 head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
             }));
             row.push(interval(&leader.accuracy));
             let marks = [("best", best), ("cheapest as good", cheapest)];
-            let marks = marks.iter().filter(|(_, marked)| marked.stored.name == name && marked.stored.network == at);
+            let marks =
+                marks.iter().filter(|(_, marked)| marked.stored.name == name && marked.stored.network == at);
             row.push(marks.map(|(mark, _)| format!("<- {mark}")).collect::<Vec<_>>().join(" "));
             row
         });
@@ -97,11 +102,7 @@ impl SweepResult {
             self.folds
         );
         text.push_str(&self.scenario_text());
-        text.push_str(&format!(
-            "Best: {}, accuracy {}\n",
-            self.told(best),
-            percent(best.accuracy.value)
-        ));
+        text.push_str(&format!("Best: {}, accuracy {}\n", self.told(best), percent(best.accuracy.value)));
         text.push_str(&format!(
             "  Choosing it is judged as well: chosen anew in each fold without its images, {} ({} of {}), 95 % interval {}; \
              expect this on new images\n",
@@ -141,9 +142,10 @@ impl SweepResult {
                 "no telling what kind".to_owned(),
                 "no head does better than chance: check the labels, or try another network".to_owned(),
             ),
-            Similarity::Undecided if scenario.difference.is_none() => {
-                (format!("{size}, similar or different"), "only one depth was compared: name more layers".to_owned())
-            }
+            Similarity::Undecided if scenario.difference.is_none() => (
+                format!("{size}, similar or different"),
+                "only one depth was compared: name more layers".to_owned(),
+            ),
             Similarity::Undecided => (
                 format!("{size}, and too few to tell whether similar or different"),
                 format!(
@@ -155,18 +157,22 @@ impl SweepResult {
                 format!("{size} and similar"),
                 match scenario.size {
                     Size::Small => "a linear head on the top codes is the way to go".to_owned(),
-                    Size::Large => "top codes serve well; with so many images, fine-tuning the network may do still \
+                    Size::Large => {
+                        "top codes serve well; with so many images, fine-tuning the network may do still \
                                     better (cnncodes does not train networks)"
-                        .to_owned(),
+                            .to_owned()
+                    }
                 },
             ),
             Similarity::Different => (
                 format!("{size} and different"),
                 match scenario.size {
                     Size::Small => "a linear head on an earlier layer is the way to go".to_owned(),
-                    Size::Large => "an earlier layer serves better than the top; with so many images, fine-tuning or \
+                    Size::Large => {
+                        "an earlier layer serves better than the top; with so many images, fine-tuning or \
                                     training a network may do still better (cnncodes does not train networks)"
-                        .to_owned(),
+                            .to_owned()
+                    }
                 },
             ),
         };
@@ -179,10 +185,7 @@ impl SweepResult {
         if let (Some(top), Some(earlier), Some(difference)) =
             (&scenario.top, &scenario.earlier, &scenario.difference)
         {
-            text.push_str(&format!(
-                "  {}\n",
-                evidence(scenario.similarity, top, earlier, difference)
-            ));
+            text.push_str(&format!("  {}\n", evidence(scenario.similarity, top, earlier, difference)));
         }
         text
     }
@@ -363,7 +366,11 @@ mod tests {
 
     #[test]
     fn other_scenarios_are_told_apart() {
-        assert!(result(Similarity::Different).to_text().contains("small and different\n  a linear head on an earlier"));
+        assert!(
+            result(Similarity::Different)
+                .to_text()
+                .contains("small and different\n  a linear head on an earlier")
+        );
         let undecided = result(Similarity::Undecided).to_text();
         assert!(undecided.contains("too few to tell"), "{undecided}");
         assert!(undecided.contains("about 300 images would tell"), "{undecided}");
@@ -377,7 +384,10 @@ mod tests {
         let mut result = result(Similarity::Similar);
         result.advice.cheapest = 0;
         let text = result.to_text();
-        assert!(text.contains("pool3 (avg) with svm, C = 0.01, accuracy 80.0 %, 20.2 % of the best one's"), "{text}");
+        assert!(
+            text.contains("pool3 (avg) with svm, C = 0.01, accuracy 80.0 %, 20.2 % of the best one's"),
+            "{text}"
+        );
         assert!(text.contains("<- cheapest as good"), "{text}");
     }
 

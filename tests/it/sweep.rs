@@ -31,7 +31,10 @@ fn codes(folder: &Path, file: &str, name: Option<&str>) -> Array2<f32> {
 fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gives() {
     let folder = workspace(12);
     let folder = folder.path();
-    let result = sweep(folder, &["--layers", "pool3,fc7", "--pool", "avg,2x2", "--heads", "logistic,ridge", "--no-timing"]);
+    let result = sweep(
+        folder,
+        &["--layers", "pool3,fc7", "--pool", "avg,2x2", "--heads", "logistic,ridge", "--no-timing"],
+    );
     let names: Vec<&str> = result.candidates.iter().map(|found| found.stored.name.as_str()).collect();
     assert_eq!(names, ["pool3@avg", "pool3@avg", "pool3@2x2", "pool3@2x2", "fc7", "fc7"]);
     assert_eq!((result.rows, result.class_names.len(), result.folds), (48, 4, 5));
@@ -45,7 +48,11 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
         );
     }
     cnncodes(folder).args(["extract", "--layer", "fc7"]).assert().success();
-    assert_eq!(codes(folder, swept, None), codes(folder, "features/demo-vgg-fc7.h5", None), "the top comes first");
+    assert_eq!(
+        codes(folder, swept, None),
+        codes(folder, "features/demo-vgg-fc7.h5", None),
+        "the top comes first"
+    );
 
     let best = &result.candidates[result.advice.best];
     let [extract, fit] = &result.next[..2] else { panic!("{:?}", result.next) };
@@ -98,8 +105,10 @@ fn csv_has_a_line_for_each_layer_pooling_and_head() {
         .map(|row| (&row[column("layer")], &row[column("pooling")], &row[column("head")]))
         .collect();
     let expected = [("pool5", "avg"), ("pool5", "max"), ("fc7", "none")];
-    let expected: Vec<_> =
-        expected.iter().flat_map(|&(layer, pooling)| [(layer, pooling, "svm"), (layer, pooling, "ridge")]).collect();
+    let expected: Vec<_> = expected
+        .iter()
+        .flat_map(|&(layer, pooling)| [(layer, pooling, "svm"), (layer, pooling, "ridge")])
+        .collect();
     assert_eq!(cells, expected);
     assert_eq!(rows.iter().filter(|row| &row[column("best")] == "true").count(), 1);
     assert!(rows.iter().all(|row| &row[column("images")] == "32"));
@@ -119,7 +128,8 @@ fn what_cannot_be_swept_is_refused_with_a_remedy() {
         .args(["sweep", "--layers", "pool9"])
         .assert()
         .code(2)
-        .stderr(contains("no layer \"pool9\"")).stderr(contains("nearest: pool"));
+        .stderr(contains("no layer \"pool9\""))
+        .stderr(contains("nearest: pool"));
     cnncodes(folder)
         .args(["sweep", "--model", "demo-vgg,demo-vgg"])
         .assert()
@@ -136,7 +146,14 @@ fn the_808_photos_are_small_and_similar() {
     // A shorter ladder than the default, so that the test is short.
     let result = sweep(
         folder.path(),
-        &[photos.to_str().unwrap(), "--layers", "relu6_13,relu6_27,penultimate", "--pool", "avg", "--no-timing"],
+        &[
+            photos.to_str().unwrap(),
+            "--layers",
+            "relu6_13,relu6_27,penultimate",
+            "--pool",
+            "avg",
+            "--no-timing",
+        ],
     );
     assert_eq!((result.rows, result.groups), (808, 765));
     let scenario = &result.advice.scenario;
@@ -160,7 +177,8 @@ fn textures_are_small_and_different() {
     assert_eq!((scenario.similarity, scenario.size), (Similarity::Different, Size::Small), "{scenario:?}");
     let best = &result.candidates[result.advice.best].stored;
     assert!(!best.top, "{best:?}");
-    let (earlier, top) = (scenario.earlier.as_ref().unwrap().accuracy, scenario.top.as_ref().unwrap().accuracy);
+    let (earlier, top) =
+        (scenario.earlier.as_ref().unwrap().accuracy, scenario.top.as_ref().unwrap().accuracy);
     assert!(earlier.low > top.high, "not even the intervals overlap: {earlier:?} and {top:?}");
     assert!(result.advice.selection.accuracy.low > top.high, "{:?}", result.advice.selection);
 }

@@ -4,7 +4,10 @@ use ndarray::{Array2, Axis};
 
 use super::{FitSettings, TrainingData, solver::Solver};
 use crate::evaluate::Folds;
-use crate::head::{Calibration, CalibrationMethod, HeadError, Preparation, tune::{Choice, Problem}};
+use crate::head::{
+    Calibration, CalibrationMethod, HeadError, Preparation,
+    tune::{Choice, Problem},
+};
 
 /// Scores of every row by the head of the fold that it was held out of.
 pub(super) struct HeldOut {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::solver::{Method, Solver, fit_path};
 use crate::head::{
     CalibrationMethod, ClassWeights, HeadError, LogisticParams, Loss, RidgeParams, SvmParams, Tuning,
-    prepare::Steps, tune::{Choice, Problem},
+    prepare::Steps,
+    tune::{Choice, Problem},
 };
 
 /// Which classifier.
