@@ -18,8 +18,8 @@ use crate::extract::{self, ExtractSettings};
 use crate::head::{HeadKind, TrainingData, Tuning};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides, Problem, SampleSet};
 use crate::sweep::{
-    Candidate, Ladder, Network, NextStep, POOLINGS, RUNGS, Rung, Stored, SweepResult, Trial, Trying, Wanted,
-    advise, kind_name, milliseconds, try_heads,
+    Candidate, GRID, Ladder, Network, NextStep, POOLINGS, RUNGS, Rung, Stored, SweepResult, Trial, Trying,
+    Wanted, advise, kind_name, milliseconds, try_heads,
 };
 
 /// Compare layers and heads on labelled images, and advise which to take
@@ -53,7 +53,7 @@ pub struct Args {
     /// over the depth, the top among them]
     #[arg(short, long, value_name = "LAYERS", value_delimiter = ',')]
     layers: Vec<String>,
-    /// How maps become codes, each tried: avg, max, gem, a grid such as 2x2, flatten
+    /// How maps become codes, each of several tried: avg, max, gem, a grid such as 2x2, flatten
     #[arg(long, value_name = "POOLINGS", value_delimiter = ',', default_values_t = POOLINGS)]
     pool: Vec<Pooling>,
     /// The kinds of head to try
@@ -311,7 +311,7 @@ fn time(
 fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
     let trying = Trying {
         kinds: args.heads.iter().map(|&kind| kind.into()).collect(),
-        tuning: Tuning::auto(),
+        tuning: Tuning::new(GRID.to_vec()),
         folds: usize::from(args.folds),
         seed: args.seed,
     };
@@ -438,7 +438,7 @@ impl<'a> Step<'a> {
         arguments.extend(self.fit_arguments(args));
         arguments.extend(models_folder(models));
         let chosen = match self.candidate.c {
-            Some(c) => format!(" (C chosen as here, where it is {c})"),
+            Some(c) => format!(" (C is chosen as here, where it was {c})"),
             None => String::new(),
         };
         NextStep { what: format!("the head{chosen}"), arguments }
@@ -448,7 +448,7 @@ impl<'a> Step<'a> {
         let kind = self.candidate.kind;
         let mut arguments = vec![format!("--{}", kind_name(kind))];
         if kind != HeadKind::Ridge {
-            arguments.extend(["--c", "auto"].map(str::to_owned));
+            arguments.extend(["--c".to_owned(), GRID.map(|c| c.to_string()).join(",")]);
         }
         arguments.push(self.codes.display().to_string());
         if args.folds != FOLDS {

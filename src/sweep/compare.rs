@@ -9,6 +9,9 @@ use rayon::prelude::*;
 use super::{Candidate, Inner, Stored};
 use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, TrainingData, Tuning, fit_head, highest};
 
+/// Values of C that heads are tried with: factors of 100, since accuracy depends little on C, and a sweep fits many heads.
+pub const GRID: [f64; 3] = [1e-4, 1e-2, 1.0];
+
 /// What is tried on the codes of each layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trying {

@@ -13,7 +13,7 @@ use crate::backbone::{BackboneError, Catalogue, Graph, Layer, NoSuchLayer, Pooli
 pub const RUNGS: usize = 6;
 
 /// How maps are pooled unless something else is asked for.
-pub const POOLINGS: [Pooling; 2] = [Pooling::Average, Pooling::Max];
+pub const POOLINGS: [Pooling; 1] = [Pooling::Average];
 
 /// Why there is no ladder.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +110,10 @@ impl Ladder {
             }
         }
         rungs.sort_by_key(|rung| rung.multiply_adds);
+        pool(graph, &mut rungs, poolings);
         if let Wanted::Spread(count) = wanted {
             rungs = spread(rungs, *count);
         }
-        pool(graph, &mut rungs, poolings);
         if rungs.is_empty() {
             return Err(LadderError::NoLayers { model: model.to_owned() });
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use advise::{
     Advice, Difference, EQUAL_WITHIN, LARGE_CLASS, Scenario, Selection, Similarity, Size, advise,
 };
-pub use compare::{Trial, Trying, try_heads};
+pub use compare::{GRID, Trial, Trying, try_heads};
 pub use ladder::{Ladder, LadderError, POOLINGS, RUNGS, Rung, Wanted};
 pub use timing::milliseconds;
 

@@ -66,7 +66,7 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
 fn the_default_ladder_reaches_from_an_early_layer_to_the_top_and_fit_leaves_a_head() {
     let folder = workspace(12);
     let folder = folder.path();
-    let result = sweep(folder, &["--fit", "--pool", "avg"]);
+    let result = sweep(folder, &["--fit"]);
     let layers: Vec<&str> =
         result.candidates.iter().step_by(3).map(|found| found.stored.layer.as_str()).collect();
     assert_eq!(layers.len(), 6, "{layers:?}");
@@ -80,7 +80,7 @@ fn the_default_ladder_reaches_from_an_early_layer_to_the_top_and_fit_leaves_a_he
     cnncodes(folder).args(classify).assert().success().stdout(contains("sailboat"));
     // As text, once more: what was there is replaced, and the table and the evaluation are both told.
     cnncodes(folder)
-        .args(["sweep", "--pool", "avg", "--layers", "pool4,fc7", "--fit=cheapest", "--no-timing"])
+        .args(["sweep", "--layers", "pool4,fc7", "--fit=cheapest", "--no-timing"])
         .assert()
         .success()
         .stdout(contains("<- best"))
@@ -93,7 +93,18 @@ fn the_default_ladder_reaches_from_an_early_layer_to_the_top_and_fit_leaves_a_he
 fn csv_has_a_line_for_each_layer_pooling_and_head() {
     let folder = workspace(8);
     let output = cnncodes(folder.path())
-        .args(["sweep", "--layers", "pool5,fc7", "--heads", "svm,ridge", "--no-timing", "--format", "csv"])
+        .args([
+            "sweep",
+            "--layers",
+            "pool5,fc7",
+            "--pool",
+            "avg,max",
+            "--heads",
+            "svm,ridge",
+            "--no-timing",
+            "--format",
+            "csv",
+        ])
         .assert()
         .success();
     let mut reader = csv::Reader::from_reader(&output.get_output().stdout[..]);
@@ -169,10 +180,7 @@ fn textures_are_small_and_different() {
     let folder = tempfile::tempdir().unwrap();
     add_mobilenet(folder.path(), &assets);
     demo::write_textures(&folder.path().join("data"), 30, 256, 0).unwrap();
-    let result = sweep(
-        folder.path(),
-        &["--layers", "relu6_7,relu6_13,relu6_27,penultimate", "--pool", "avg", "--no-timing"],
-    );
+    let result = sweep(folder.path(), &["--layers", "relu6_7,relu6_13,relu6_27,penultimate", "--no-timing"]);
     let scenario = &result.advice.scenario;
     assert_eq!((scenario.similarity, scenario.size), (Similarity::Different, Size::Small), "{scenario:?}");
     let best = &result.candidates[result.advice.best].stored;
