@@ -1,20 +1,21 @@
 //! `cnncodes sweep`: which layer and which head suit the images, measured.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::compute::{ComputeArgs, warn_of_fallback};
-use super::extract::{advance, default_output, header};
+use super::extract::default_output;
 use super::inputs::InputArgs;
 use super::labelled::{CopyArgs, Labelled};
 use super::show::Format;
 use super::{Status, fit_head, show};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling, Tap};
+use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling};
 use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::evaluate::{Note, Severity};
-use crate::extract::{self, ExtractSettings};
+use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
 use crate::head::{HeadKind, TrainingData, Tuning};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides, Problem, SampleSet};
 use crate::sweep::{
@@ -30,7 +31,8 @@ are cross-validated, C chosen without the images that they are judged on, copies
 split. From the table follows which of cs231n's scenarios the images fall into (few or many, like the network's own \
 images or not), which layer and head are best, and which cheaper layer is as good. docs/sweep.md says how.
 
-The codes are kept in features/MODEL-sweep.h5; a sweep that was interrupted goes on where it was.
+The codes are kept in features/MODEL-sweep.h5: the same sweep once more does not compute them again, and one that was \
+interrupted goes on where it was.
 
 Examples:
   cnncodes sweep                                   of data/, with the only model in models/
@@ -84,9 +86,9 @@ pub struct Args {
     /// Take the pixels as they are stored, whatever orientation EXIF says
     #[arg(long)]
     ignore_orientation: bool,
-    /// Start anew instead of going on from an interrupted run
+    /// Compute the codes of every image, whatever an earlier or an interrupted sweep has left
     #[arg(long)]
-    fresh: bool,
+    force: bool,
     /// How to print; CSV is the table alone, one line a layer, pooling and head
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -237,47 +239,71 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         pooling => Layer { name: format!("{}@{pooling}", rung.layer.name), ..rung.layer.clone() },
     };
     let layers: Vec<Layer> = taps.iter().map(named).collect();
-    let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &args.compute.settings())?;
-    warn_of_fallback(&backbone);
-    backbone.set_poolings(&taps.iter().map(|&(_, pooling)| pooling).collect::<Vec<_>>());
-    let header = header(&model, &backbone, &preprocess, samples)?;
-    let describe = |((rung, pooling), tap): (&(&Rung, Pooling), &Tap)| Stored {
-        network,
-        layer: rung.layer.name.clone(),
-        tensor: rung.layer.tensor.clone(),
-        pooling: pooling.to_string(),
-        name: tap.layer.name.clone(),
-        shape: tap.shape.clone(),
-        codes: tap.width(),
-        multiply_adds: rung.multiply_adds,
-        share: rung.multiply_adds as f64 / ladder.total.max(1) as f64,
-        milliseconds: None,
-        top: rung.top,
+    let poolings: Vec<Pooling> = taps.iter().map(|&(_, pooling)| pooling).collect();
+    let describe = |(&(rung, pooling), named): (&(&Rung, Pooling), &Layer)| {
+        let shape = pooling.shape(&rung.shape);
+        Stored {
+            network,
+            layer: rung.layer.name.clone(),
+            tensor: rung.layer.tensor.clone(),
+            pooling: pooling.to_string(),
+            name: named.name.clone(),
+            codes: shape.iter().product(),
+            shape,
+            multiply_adds: rung.multiply_adds,
+            share: rung.multiply_adds as f64 / ladder.total.max(1) as f64,
+            milliseconds: None,
+            top: rung.top,
+        }
     };
-    let mut stored: Vec<Stored> = taps.iter().zip(backbone.taps()).map(describe).collect();
+    let mut stored: Vec<Stored> = taps.iter().zip(&layers).map(describe).collect();
     let output = Path::new("features").join(format!("{}-sweep.h5", model.name));
-    let bar = show::progress_bar("extracting");
-    let extracted = extract::extract(
-        samples,
-        &mut backbone,
-        &preprocess,
-        &header,
-        &output,
-        &ExtractSettings {
-            batch_size: usize::from(args.batch_size),
-            decode: DecodeOptions {
-                apply_orientation: preprocess.exif_orientation(),
-                max_pixels: args.max_pixels,
-            },
-            threads: args.compute.threads(),
-            strict: false,
-            fresh: args.fresh,
+    let session = args.compute.settings();
+    let settings = ExtractSettings {
+        batch_size: usize::from(args.batch_size),
+        decode: DecodeOptions {
+            apply_orientation: preprocess.exif_orientation(),
+            max_pixels: args.max_pixels,
         },
-        |progress| advance(&bar, progress),
-    );
+        threads: args.compute.threads(),
+        strict: false,
+        force: args.force,
+        rehash: false,
+    };
+    let request = Request {
+        samples,
+        recipe: Recipe {
+            model_name: &model.name,
+            model_sha256: &model.manifest.sha256,
+            layers: &layers,
+            poolings: &poolings,
+            preprocess: &preprocess,
+            layout: graph.input().layout,
+            session: &session,
+        },
+        output: &output,
+        settings: &settings,
+    };
+    let mut open = || {
+        let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &session)?;
+        warn_of_fallback(&backbone);
+        backbone.set_poolings(&poolings);
+        Ok(backbone)
+    };
+    let bar = show::progress_bar("extracting");
+    let mut told = Vec::new();
+    // Ctrl-C ends the process; what was computed is there for the next sweep.
+    let extracted = extract(&request, &mut open, &AtomicBool::new(false), &mut |event| match event {
+        Event::Progress(progress) => {
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done as u64);
+        }
+        Event::Note(note) => told.push(note.to_owned()),
+        Event::Planned(_) | Event::Problem(_) => {}
+    });
     bar.finish_and_clear();
+    told.iter().for_each(|note| show::warning(note));
     let summary = extracted?;
-    summary.notes.iter().for_each(|note| show::warning(note));
     let seconds = start.elapsed().as_secs_f64();
     if !args.no_timing {
         time(&mut stored, &ladder, &graph, preprocess.size(), &args.compute)?;
@@ -316,7 +342,7 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
         seed: args.seed,
     };
     // What is a copy of what, the first network's top codes tell.
-    let top = Labelled::read(&swept[0].file, None, swept[0].file.path())?;
+    let top = Labelled::read(&swept[0].file, Some(&swept[0].stored[0].name), swept[0].file.path())?;
     let (copies, mut notes) = top.copies(&args.copies, trying.folds)?;
     notes.extend(top.notes.iter().map(Note::info));
     let bar = show::step_bar("fitting heads", swept.iter().map(|swept| swept.stored.len()).sum());
@@ -328,7 +354,7 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
             let labelled = Labelled::read(&swept.file, Some(&stored.name), path)?;
             if labelled.names != top.names {
                 bail!(
-                    "{} holds other images than the first network's file; sweep with --fresh",
+                    "{} holds other images than the first network's file; sweep with --force",
                     path.display()
                 );
             }

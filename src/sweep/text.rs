@@ -77,10 +77,13 @@ impl SweepResult {
                 head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
             }));
             row.push(interval(&leader.accuracy));
-            let marks = [("best", best), ("cheapest as good", cheapest)];
-            let marks =
-                marks.iter().filter(|(_, marked)| marked.stored.name == name && marked.stored.network == at);
-            row.push(marks.map(|(mark, _)| format!("<- {mark}")).collect::<Vec<_>>().join(" "));
+            let is = |marked: &Candidate| marked.stored.name == name && marked.stored.network == at;
+            let mark = match (is(best), is(cheapest)) {
+                (true, _) => "<- best",
+                (_, true) => "<- cheapest as good",
+                _ => "",
+            };
+            row.push(mark.to_owned());
             row
         });
         format!(
