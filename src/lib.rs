@@ -16,6 +16,7 @@
 //! - [`evaluate`]: folds, metrics and how they are reported.
 //! - [`explain`]: which parts of a picture a head's answer rests on.
 //! - [`neighbors`]: the nearest images by code, exactly, in one pass over a file.
+//! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`fetch`]: downloading a file, completely or not at all.
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
@@ -32,3 +33,4 @@ pub mod files;
 pub mod head;
 pub mod images;
 pub mod neighbors;
+pub mod sweep;

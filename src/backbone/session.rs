@@ -61,6 +61,11 @@ impl Tap {
     pub fn width(&self) -> usize {
         self.shape.iter().product()
     }
+
+    fn pool(&mut self, pooling: Pooling) {
+        self.pooling = pooling.on(&self.activations);
+        self.shape = pooling.shape(&self.activations);
+    }
 }
 
 /// A frozen network, cut at the tapped layers and loaded.
@@ -158,10 +163,17 @@ impl Backbone {
 
     /// Pools the maps of every tapped layer; layers that are no maps are left as they are.
     pub fn set_pooling(&mut self, pooling: Pooling) {
-        for tap in &mut self.taps {
-            tap.pooling = pooling.on(&tap.activations);
-            tap.shape = pooling.shape(&tap.activations);
-        }
+        self.taps.iter_mut().for_each(|tap| tap.pool(pooling));
+    }
+
+    /// Pools the maps of each tapped layer in its own way, in the order of the taps. A layer that was asked for several
+    /// times is computed once and pooled as often.
+    ///
+    /// # Panics
+    /// There is not one pooling for each tap.
+    pub fn set_poolings(&mut self, poolings: &[Pooling]) {
+        assert_eq!(poolings.len(), self.taps.len(), "every tap has a pooling");
+        self.taps.iter_mut().zip(poolings).for_each(|(tap, &pooling)| tap.pool(pooling));
     }
 
     /// The tapped layers, in the order they were asked for.

@@ -140,13 +140,14 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         force: args.force,
         rehash: args.rehash,
     };
+    let poolings = vec![args.pool; layers.len()];
     let request = Request {
         samples: &samples,
         recipe: Recipe {
             model_name: &model.name,
             model_sha256: &model.manifest.sha256,
             layers: &layers,
-            pooling: args.pool,
+            poolings: &poolings,
             preprocess: &preprocess,
             layout: graph.input().layout,
             session: &session,
@@ -222,7 +223,7 @@ fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::R
 
 /// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
 /// the pooling where there is one.
-fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf {
+pub(super) fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf {
     let safe = |layer: &Layer| -> String {
         let name = layer.name.trim_start_matches('/').chars();
         name.map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()

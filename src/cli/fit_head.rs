@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use clap::{Args as _, FromArgMatches};
 
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
@@ -208,7 +209,54 @@ impl Weighting {
     }
 }
 
+/// A head that was fitted and written.
+pub(super) struct Written {
+    head: Head,
+    path: PathBuf,
+    kind: &'static str,
+    /// What the reader should know beside the evaluation's own notes.
+    notes: Vec<String>,
+}
+
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let written = fit(args, models)?;
+    match args.format {
+        Listing::Json => println!("{}", serde_json::to_string_pretty(&written.head.evaluation)?),
+        Listing::Text => written.print(args),
+    }
+    written.notes.iter().for_each(|note| show::warning(note));
+    Ok(Status::Done)
+}
+
+impl Args {
+    /// The arguments as the command line would give them.
+    pub(super) fn parse(arguments: &[String]) -> Result<Args, clap::Error> {
+        let command = Args::augment_args(clap::Command::new("fit-head").no_binary_name(true));
+        Args::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+}
+
+impl Written {
+    /// The evaluation, the copies, and where the head is.
+    pub(super) fn print(&self, args: &Args) {
+        let Head { evaluation, provenance, model, .. } = &self.head;
+        show::report(&evaluation.to_text());
+        println!();
+        print_duplicates(evaluation, args.list_duplicates);
+        println!(
+            "{}: {} head of {} on {} codes of {} ({})",
+            self.path.display(),
+            self.kind,
+            show::count_of(model.class_names.len(), "class", "classes"),
+            model.columns(),
+            provenance.layer,
+            provenance.model_name,
+        );
+    }
+}
+
+/// Fits and writes the head that the arguments ask for.
+pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written> {
     let (kind, kind_name) = match &args.kind {
         KindArgs { svm: true, .. } => (HeadKind::Svm, "svm"),
         KindArgs { ridge: true, .. } => (HeadKind::Ridge, "ridge"),
@@ -303,26 +351,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
     interrupt::says("the head is written");
-    match args.format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&head.evaluation)?),
-        Listing::Text => {
-            show::report(&head.evaluation.to_text());
-            println!();
-            print_duplicates(&head.evaluation, args.list_duplicates);
-        }
-    }
-    labelled.notes.iter().for_each(|note| show::warning(note));
-    if matches!(args.format, Listing::Text) {
-        println!(
-            "{}: {kind_name} head of {} on {} codes of {} ({})",
-            output.display(),
-            show::count_of(labelled.class_names.len(), "class", "classes"),
-            head.model.columns(),
-            head.provenance.layer,
-            head.provenance.model_name,
-        );
-    }
-    Ok(Status::Done)
+    Ok(Written { head, path: output, kind: kind_name, notes: labelled.notes })
 }
 
 /// What a fit in memory would take: the codes as they are, the codes as the solver sees them, and a good third of their size
@@ -371,7 +400,7 @@ impl SetApart {
 }
 
 /// `models/FEATURES-KIND.head.h5`.
-fn default_output(models: &ModelsFolder, features: &Path, kind: &str) -> PathBuf {
+pub(super) fn default_output(models: &ModelsFolder, features: &Path, kind: &str) -> PathBuf {
     let stem = features.file_stem().unwrap_or_default().to_string_lossy();
     models.path.join(format!("{stem}-{kind}.head.h5"))
 }

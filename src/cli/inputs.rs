@@ -28,4 +28,17 @@ impl InputArgs {
         set.notes.iter().for_each(|note| show::warning(note));
         Ok(set)
     }
+
+    /// The options as they would be given again.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        arguments.extend(self.null.then(|| "--null".to_owned()));
+        if let Some(classes) = &self.classes {
+            arguments.extend(["--classes".to_owned(), classes.display().to_string()]);
+        }
+        if let Some(labels) = &self.labels {
+            arguments.extend(["--labels".to_owned(), labels.clone()]);
+        }
+        arguments
+    }
 }

@@ -25,6 +25,7 @@ mod pull;
 mod show;
 mod splits;
 mod suspects;
+mod sweep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +72,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Suspects(suspects::Args),
     Neighbors(neighbors::Args),
+    Sweep(sweep::Args),
     Layers(layers::Args),
     Models(models::Args),
     Demo(demo::Args),
@@ -135,6 +137,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Evaluate(args) => evaluate::run(args, &models),
         Command::Suspects(args) => suspects::run(args),
         Command::Neighbors(args) => neighbors::run(args, &models),
+        Command::Sweep(args) => sweep::run(args, &models),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Demo(args) => demo::run(args),

@@ -2,15 +2,18 @@
 //!
 //! The network ([`MODEL`]) has the topology of VGG16 and was trained by `scripts/train_demo_network.py` on synthetic
 //! images of 36 shapes, patterns and simple objects. The pictures ([`draw`], [`write_folder`]) show four other
-//! classes: what the demo measures is transfer, as with an ImageNet network and a user's own photos.
+//! classes: what the demo measures is transfer, as with an ImageNet network and a user's own photos. The textures
+//! ([`write_textures`]) are the opposite case, for which the early layers of a network serve better than its top.
 
 mod canvas;
 mod draw;
 mod folder;
 mod subjects;
+mod textures;
 
 pub use draw::{CLASSES, DemoClass, HEIGHT, WIDTH, draw};
 pub use folder::{DemoError, UNSEEN, write_folder};
+pub use textures::{GRAINS, draw_texture, write_textures};
 
 /// The demo's network as an ONNX file, under 1 MB.
 ///

@@ -15,5 +15,6 @@ pub use duplicates::{DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Joining, MOS
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 pub use report::{Evaluation, Note, Severity};
+pub(crate) use report::{percent, table};
 pub use suspects::{Evidence, LabelSuspect, MixedCopies, Outlier, Suspects};
 pub use test_set::TestSet;

@@ -194,7 +194,7 @@ pub(super) fn class_table(per_class: &[ClassMetrics]) -> String {
 }
 
 /// Columns separated by spaces, all but the first aligned to the right.
-pub(super) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
@@ -203,7 +203,7 @@ pub(super) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>
     table.trim_fmt()
 }
 
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 

@@ -60,7 +60,8 @@ pub struct Recipe<'a> {
     pub model_sha256: &'a str,
     /// The layers to tap, the primary one first.
     pub layers: &'a [Layer],
-    pub pooling: Pooling,
+    /// How the maps of each layer become codes, in the order of the layers.
+    pub poolings: &'a [Pooling],
     pub preprocess: &'a Preprocess,
     /// Where the network wants an image's channels.
     pub layout: Layout,

@@ -262,8 +262,8 @@ fn open_earlier(request: &Request<'_>) -> Result<Earlier, String> {
             return Err(format!("{what} differs"));
         }
     }
-    let wanted = recipe.layers.iter().map(|layer| {
-        let found = file.layers().iter().find(|stored| is_stored(stored, layer, recipe.pooling));
+    let wanted = recipe.layers.iter().zip(recipe.poolings).map(|(layer, &pooling)| {
+        let found = file.layers().iter().find(|stored| is_stored(stored, layer, pooling));
         found.map(|stored| stored.name.clone()).ok_or_else(|| format!("it lacks {}", layer.name))
     });
     let layers = wanted.collect::<Result<_, _>>()?;

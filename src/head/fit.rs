@@ -13,7 +13,9 @@ use ndarray::{Array2, ArrayView2};
 use self::held_out::{HeldOut, problem};
 pub use self::settings::{FitSettings, HeadKind};
 pub use self::stream::{StreamedData, fit_head_streamed};
-use super::{Conformal, HeadError, HeadModel, LinearModel, Preparation, Standardizer, model::most_probable};
+use super::{
+    Choice, Conformal, HeadError, HeadModel, LinearModel, Preparation, Standardizer, model::most_probable,
+};
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
 
 /// What a head is fitted to. All slices have one element a row of `codes`.
@@ -41,6 +43,8 @@ pub struct FittedHead {
     pub evaluation: Evaluation,
     /// What they said about each of those rows.
     pub out_of_fold: OutOfFold,
+    /// What tuning chose for each fold, in their order; empty without tuning.
+    pub choices: Vec<Choice>,
 }
 
 /// What was said about each row by a head that had not seen it.
@@ -95,10 +99,11 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let mut evaluation =
         evaluate((data.labels, data.class_names), settings, &folds, &probabilities, &in_training);
     if let Some(chosen) = chosen {
-        let c_of_folds: Vec<String> = held_out.chosen.iter().map(f64::to_string).collect();
+        let c_of_folds: Vec<String> = held_out.chosen.iter().map(|choice| choice.c.to_string()).collect();
         evaluation.notes.push(Note::info(format!(
-            "C = {chosen} was chosen by cross-validation; to measure the accuracy it was chosen anew in each fold, \
+            "C = {} was chosen by cross-validation; to measure the accuracy it was chosen anew in each fold, \
              without looking at the fold's images: {}",
+            chosen.c,
             c_of_folds.join(", ")
         )));
     }
@@ -118,7 +123,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     }
     let model = HeadModel {
         class_names: data.class_names.to_vec(),
-        settings: FitSettings { c: chosen.or(settings.c), ..settings.clone() },
+        settings: FitSettings { c: chosen.map(|choice| choice.c).or(settings.c), ..settings.clone() },
         preparation,
         weights: linear.weights,
         bias: linear.bias,
@@ -129,7 +134,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     };
     let out_of_fold =
         OutOfFold { folds: folds.assignment().to_vec(), scores: held_out.scores, probabilities };
-    Ok(FittedHead { model, evaluation, out_of_fold })
+    Ok(FittedHead { model, evaluation, out_of_fold, choices: held_out.chosen })
 }
 
 impl TrainingData<'_> {

@@ -52,5 +52,5 @@ pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use scale::{CONSTANT_SHARE, Standardizer};
 pub use source::{FileRows, RowSource};
 pub use svm::{Loss, SvmParams, SvmValidParams};
-pub use tune::Tuning;
+pub use tune::{Choice, Tuning};
 pub use weights::ClassWeights;

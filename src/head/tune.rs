@@ -42,7 +42,7 @@ impl Tuning {
         &self,
         problem: &Problem<'_>,
         fit: impl Fn(&[usize], &[f64]) -> Vec<LinearModel>,
-    ) -> Result<f64, FoldError> {
+    ) -> Result<Choice, FoldError> {
         let mut path = self.grid.clone();
         path.sort_by(f64::total_cmp);
         path.dedup();
@@ -71,8 +71,19 @@ impl Tuning {
         }
         let fewest = mistakes.iter().min().copied().unwrap_or(0);
         let best = mistakes.iter().position(|&count| count == fewest).unwrap_or(0);
-        Ok(path[best])
+        Ok(Choice { c: path[best], mistakes: fewest, rows: problem.rows.len() })
     }
+}
+
+/// What tuning chose, and how good it looked to the rows that it was chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The value of C.
+    pub c: f64,
+    /// Mistakes of heads with this C on inner held-out rows: the fewest of the grid, so too few to be an honest figure.
+    pub mistakes: usize,
+    /// The number of these rows.
+    pub rows: usize,
 }
 
 /// The rows that C is chosen by.

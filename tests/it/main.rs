@@ -22,4 +22,5 @@ mod pull;
 mod real_photos;
 mod server;
 mod terminal;
+mod sweep;
 mod trust;

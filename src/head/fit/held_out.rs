@@ -4,7 +4,10 @@ use ndarray::{Array2, Axis};
 
 use super::{FitSettings, TrainingData, solver::Solver};
 use crate::evaluate::Folds;
-use crate::head::{Calibration, CalibrationMethod, HeadError, Preparation, tune::Problem};
+use crate::head::{
+    Calibration, CalibrationMethod, HeadError, Preparation,
+    tune::{Choice, Problem},
+};
 
 /// Scores of every row by the head of the fold that it was held out of.
 pub(super) struct HeldOut {
@@ -13,8 +16,8 @@ pub(super) struct HeldOut {
     pub comparable: Vec<bool>,
     /// Messages of solvers that did not converge.
     pub unconverged: Vec<String>,
-    /// C of each fold, where it was tuned.
-    pub chosen: Vec<f64>,
+    /// What tuning chose for each fold.
+    pub chosen: Vec<Choice>,
 }
 
 /// What tuning on `rows` may look at; `prepared` by what was learned from them.

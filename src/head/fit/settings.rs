@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::solver::{Method, Solver, fit_path};
 use crate::head::{
     CalibrationMethod, ClassWeights, HeadError, LogisticParams, Loss, RidgeParams, SvmParams, Tuning,
-    prepare::Steps, tune::Problem,
+    prepare::Steps,
+    tune::{Choice, Problem},
 };
 
 /// Which classifier.
@@ -141,7 +142,7 @@ impl FitSettings {
         &self,
         problem: &Problem<'_>,
         plain: &Solver,
-    ) -> Result<(Solver, Option<f64>), HeadError> {
+    ) -> Result<(Solver, Option<Choice>), HeadError> {
         let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
         let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
         solvers(&tuning.grid)?;
@@ -150,6 +151,6 @@ impl FitSettings {
             let solvers = solvers(path).expect("every C of the grid has just been checked");
             fit_path(&solvers, problem.codes, problem.labels, rows, classes)
         })?;
-        Ok((self.solver_with(chosen)?, Some(chosen)))
+        Ok((self.solver_with(chosen.c)?, Some(chosen)))
     }
 }

@@ -140,7 +140,7 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     };
     let out_of_fold =
         OutOfFold { folds: folds.assignment().to_vec(), scores: held_out.scores, probabilities };
-    Ok(FittedHead { model, evaluation, out_of_fold })
+    Ok(FittedHead { model, evaluation, out_of_fold, choices: Vec::new() })
 }
 
 /// How the memory is divided.

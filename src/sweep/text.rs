@@ -1,0 +1,409 @@
+//! A sweep's result as plain text: the table of layers, and the advice.
+
+use super::{
+    Candidate, Difference, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size,
+    SweepResult, kind_name,
+};
+use crate::evaluate::{Proportion, percent, table};
+use crate::head::HeadKind;
+
+/// Heads in the order of the table's columns.
+const KINDS: [HeadKind; 3] = [HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge];
+
+impl SweepResult {
+    /// Plain text: a table a network, what was chosen, the scenario with its evidence, what to do next, and notes. No
+    /// colours, no box drawing.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (at, network) in self.networks.iter().enumerate() {
+            text.push_str(&self.layers_text(at, network));
+            text.push('\n');
+        }
+        text.push_str(&self.advice_text());
+        if !self.next.is_empty() {
+            text.push_str("\nNext:\n");
+            for NextStep { what, arguments } in &self.next {
+                text.push_str(&format!("  # {what}\n  cnncodes {}\n", quoted(arguments)));
+            }
+        }
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}"));
+        }
+        if !self.notes.is_empty() {
+            text.push('\n');
+        }
+        text
+    }
+
+    /// A line about the network, and a line for each layer and pooling.
+    fn layers_text(&self, at: usize, network: &Network) -> String {
+        let best = &self.candidates[self.advice.best];
+        let cheapest = &self.candidates[self.advice.cheapest];
+        let of_network: Vec<&Candidate> =
+            self.candidates.iter().filter(|candidate| candidate.stored.network == at).collect();
+        let kinds: Vec<HeadKind> =
+            KINDS.into_iter().filter(|kind| of_network.iter().any(|found| found.kind == *kind)).collect();
+        let timed = of_network.iter().any(|candidate| candidate.stored.milliseconds.is_some());
+        let mut header =
+            vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
+        header.extend(timed.then(|| "ms".to_owned()));
+        header.extend(kinds.iter().map(|kind| kind_name(*kind).to_owned()));
+        header.extend(["95 % interval", ""].map(str::to_owned));
+        let mut names: Vec<&str> = Vec::new();
+        for candidate in &of_network {
+            if !names.contains(&candidate.stored.name.as_str()) {
+                names.push(&candidate.stored.name);
+            }
+        }
+        let rows = names.into_iter().map(|name| {
+            let heads: Vec<&&Candidate> =
+                of_network.iter().filter(|candidate| candidate.stored.name == name).collect();
+            let leader = heads
+                .iter()
+                .max_by_key(|candidate| candidate.accuracy.successes)
+                .expect("a name in the table is that of a candidate");
+            let stored = &leader.stored;
+            let mut row = vec![
+                stored.layer.clone(),
+                if stored.pooling == "none" { "-".to_owned() } else { stored.pooling.clone() },
+                stored.codes.to_string(),
+                percent(stored.share),
+            ];
+            row.extend(
+                timed.then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))),
+            );
+            row.extend(kinds.iter().map(|kind| {
+                let head = heads.iter().find(|candidate| candidate.kind == *kind);
+                head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
+            }));
+            row.push(interval(&leader.accuracy));
+            let is = |marked: &Candidate| marked.stored.name == name && marked.stored.network == at;
+            let mark = match (is(best), is(cheapest)) {
+                (true, _) => "<- best",
+                (_, true) => "<- cheapest as good",
+                _ => "",
+            };
+            row.push(mark.to_owned());
+            row
+        });
+        format!(
+            "{}: {} layers, {} million multiply-adds an image\n{}\n",
+            network.name,
+            network.layers,
+            network.multiply_adds / 1_000_000,
+            left_last(&table(header, rows)),
+        )
+    }
+
+    /// Which head, how good, which scenario, and why.
+    fn advice_text(&self) -> String {
+        let advice = &self.advice;
+        let (best, cheapest) = (&self.candidates[advice.best], &self.candidates[advice.cheapest]);
+        let mut text = format!(
+            "Accuracies are of images held out in {} folds, C chosen without them; the intervals are those of each line's \
+             best head.\n\n",
+            self.folds
+        );
+        text.push_str(&self.scenario_text());
+        text.push_str(&format!("Best: {}, accuracy {}\n", self.told(best), percent(best.accuracy.value)));
+        text.push_str(&format!(
+            "  Choosing it is judged as well: chosen anew in each fold without its images, {} ({} of {}), 95 % interval {}; \
+             expect this on new images\n",
+            percent(advice.selection.accuracy.value),
+            advice.selection.accuracy.successes,
+            advice.selection.accuracy.trials,
+            interval(&advice.selection.accuracy),
+        ));
+        if advice.cheapest == advice.best {
+            text.push_str("  No cheaper layer comes within one standard error of it\n");
+        } else if cheapest.stored.multiply_adds == best.stored.multiply_adds {
+            text.push_str(&format!(
+                "  No cheaper layer comes within one standard error of it; of the same cost: {}, accuracy {}\n",
+                self.told(cheapest),
+                percent(cheapest.accuracy.value)
+            ));
+        } else {
+            text.push_str(&format!(
+                "Cheapest as good (within one standard error): {}, accuracy {}, {} of the best one's multiply-adds\n",
+                self.told(cheapest),
+                percent(cheapest.accuracy.value),
+                percent(cheapest.stored.multiply_adds as f64 / best.stored.multiply_adds.max(1) as f64),
+            ));
+        }
+        text
+    }
+
+    fn scenario_text(&self) -> String {
+        let scenario = &self.advice.scenario;
+        let size = match scenario.size {
+            Size::Small => "small",
+            Size::Large => "large",
+        };
+        let network = &self.networks[scenario.network].name;
+        let (name, meaning) = match scenario.similarity {
+            Similarity::Undecided if !self.advice.learned => (
+                "no telling what kind".to_owned(),
+                "no head does better than chance: check the labels, or try another network".to_owned(),
+            ),
+            Similarity::Undecided if scenario.difference.is_none() => (
+                format!("{size}, similar or different"),
+                "only one depth was compared: name more layers".to_owned(),
+            ),
+            Similarity::Undecided => (
+                format!("{size}, and too few to tell whether similar or different"),
+                format!(
+                    "about {} images would tell; until then the top codes are the safer choice",
+                    scenario.images_to_tell.unwrap_or(self.rows)
+                ),
+            ),
+            Similarity::Similar => (
+                format!("{size} and similar"),
+                match scenario.size {
+                    Size::Small => "a linear head on the top codes is the way to go".to_owned(),
+                    Size::Large => {
+                        "top codes serve well; with so many images, fine-tuning the network may do still \
+                                    better (cnncodes does not train networks)"
+                            .to_owned()
+                    }
+                },
+            ),
+            Similarity::Different => (
+                format!("{size} and different"),
+                match scenario.size {
+                    Size::Small => "a linear head on an earlier layer is the way to go".to_owned(),
+                    Size::Large => {
+                        "an earlier layer serves better than the top; with so many images, fine-tuning or \
+                                    training a network may do still better (cnncodes does not train networks)"
+                            .to_owned()
+                    }
+                },
+            ),
+        };
+        let mut text = format!("Your images, for {network}: {name}\n  {meaning}\n");
+        text.push_str(&format!(
+            "  {size}: {} different images a class in {} classes (from {LARGE_CLASS} on they count as large)\n",
+            scenario.images_per_class,
+            self.class_names.len(),
+        ));
+        if let (Some(top), Some(earlier), Some(difference)) =
+            (&scenario.top, &scenario.earlier, &scenario.difference)
+        {
+            text.push_str(&format!("  {}\n", evidence(scenario.similarity, top, earlier, difference)));
+        }
+        text
+    }
+
+    /// `fc7 of vgg16 with a logistic head (C = 0.01)`, as far as it needs to be said.
+    fn told(&self, candidate: &Candidate) -> String {
+        let stored = &candidate.stored;
+        let mut text = stored.layer.clone();
+        if stored.pooling != "none" {
+            text.push_str(&format!(" ({})", stored.pooling));
+        }
+        if self.networks.len() > 1 {
+            text.push_str(&format!(" of {}", self.networks[stored.network].name));
+        }
+        text.push_str(&format!(" with {}", kind_name(candidate.kind)));
+        if let Some(c) = candidate.c {
+            text.push_str(&format!(", C = {c}"));
+        }
+        text
+    }
+}
+
+fn evidence(similarity: Similarity, top: &Selection, earlier: &Selection, difference: &Difference) -> String {
+    let points = |share: f64| format!("{:+.1}", 100.0 * share);
+    let word = match similarity {
+        Similarity::Similar => "similar",
+        Similarity::Different => "different",
+        Similarity::Undecided => "undecided",
+    };
+    format!(
+        "{word}: earlier layers {}, top codes {}; earlier less top {} points, 95 % interval {} to {} (similar: at most \
+         {:+.0}; different: above 0)",
+        percent(earlier.accuracy.value),
+        percent(top.accuracy.value),
+        points(difference.value),
+        points(difference.low),
+        points(difference.high),
+        100.0 * EQUAL_WITHIN,
+    )
+}
+
+fn interval(share: &Proportion) -> String {
+    format!("{} to {}", percent(share.low), percent(share.high))
+}
+
+/// The arguments as a POSIX shell takes them.
+fn quoted(arguments: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    let quote = |argument: &String| match argument.is_empty() || !argument.chars().all(plain) {
+        true => format!("'{}'", argument.replace('\'', r"'\''")),
+        false => argument.clone(),
+    };
+    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// Takes the padding off the ends of lines.
+fn left_last(table: &str) -> String {
+    table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Advice, Scenario, Stored};
+    use super::*;
+    use crate::evaluate::Note;
+
+    fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, right: usize) -> Candidate {
+        Candidate {
+            stored: Stored {
+                network: 0,
+                layer: layer.to_owned(),
+                tensor: layer.to_owned(),
+                pooling: pooling.to_owned(),
+                name: format!("{layer}@{pooling}"),
+                shape: vec![16],
+                codes: 16,
+                multiply_adds,
+                share: multiply_adds as f64 / 1e8,
+                milliseconds: Some(multiply_adds as f64 / 1e7),
+                top: layer == "fc7",
+            },
+            kind,
+            c: (kind != HeadKind::Ridge).then_some(0.01),
+            accuracy: Proportion::new(right, 100),
+            fold_accuracies: vec![right as f64 / 100.0; 5],
+            log_loss: 0.1,
+            inner: Vec::new(),
+            seconds: 0.5,
+        }
+    }
+
+    fn result(similarity: Similarity) -> SweepResult {
+        let selection = |right: usize, at: usize| Selection {
+            accuracy: Proportion::new(right, 100),
+            chosen: vec![at; 5],
+        };
+        SweepResult {
+            source: "my photos".to_owned(),
+            class_names: ["cats", "dogs"].map(String::from).to_vec(),
+            class_sizes: vec![50, 50],
+            rows: 100,
+            groups: 98,
+            folds: 5,
+            seed: 0,
+            chance: 0.5,
+            networks: vec![Network {
+                name: "vgg16".to_owned(),
+                sha256: String::new(),
+                multiply_adds: 100_000_000,
+                codes_file: "features/vgg16-sweep.h5".to_owned(),
+                layers: 2,
+                top: "fc7".to_owned(),
+                seconds: 1.0,
+            }],
+            candidates: vec![
+                candidate("pool3", "avg", 20_000_000, HeadKind::Svm, 80),
+                candidate("pool3", "avg", 20_000_000, HeadKind::Ridge, 70),
+                candidate("fc7", "none", 99_000_000, HeadKind::Svm, 96),
+                candidate("fc7", "none", 99_000_000, HeadKind::Ridge, 97),
+            ],
+            advice: Advice {
+                best: 3,
+                cheapest: 3,
+                as_good: vec![2, 3],
+                selection: selection(96, 3),
+                learned: true,
+                scenario: Scenario {
+                    similarity,
+                    size: Size::Small,
+                    images_per_class: 49,
+                    network: 0,
+                    top: Some(selection(96, 3)),
+                    earlier: Some(selection(80, 0)),
+                    difference: Some(Difference {
+                        only_first: 1,
+                        only_second: 17,
+                        value: -0.16,
+                        low: -0.24,
+                        high: -0.07,
+                    }),
+                    images_to_tell: Some(300),
+                },
+            },
+            next: vec![NextStep {
+                what: "the codes of fc7 alone".to_owned(),
+                arguments: ["extract", "my photos", "--layer", "fc7"].map(String::from).to_vec(),
+            }],
+            duplicates: Vec::new(),
+            notes: vec![Note::info("all is well")],
+        }
+    }
+
+    #[test]
+    fn the_text_is_aligned_and_says_what_to_do() {
+        let text = result(Similarity::Similar).to_text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..4],
+            [
+                "vgg16: 2 layers, 100 million multiply-adds an image",
+                " layer  pooling  codes    cost   ms     svm   ridge     95 % interval",
+                " pool3      avg     16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
+                " fc7          -     16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
+            ]
+        );
+        for line in [
+            "Your images, for vgg16: small and similar",
+            "earlier layers 80.0 %, top codes 96.0 %; earlier less top -16.0 points, 95 % interval -24.0 to -7.0",
+            "Best: fc7 with ridge, accuracy 97.0 %",
+            "96.0 % (96 of 100), 95 % interval 90.2 % to 98.4 %",
+            "No cheaper layer comes within one standard error of it",
+            "  # the codes of fc7 alone\n  cnncodes extract 'my photos' --layer fc7\n",
+            "note: all is well",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn other_scenarios_are_told_apart() {
+        assert!(
+            result(Similarity::Different)
+                .to_text()
+                .contains("small and different\n  a linear head on an earlier")
+        );
+        let undecided = result(Similarity::Undecided).to_text();
+        assert!(undecided.contains("too few to tell"), "{undecided}");
+        assert!(undecided.contains("about 300 images would tell"), "{undecided}");
+        let mut unlearned = result(Similarity::Undecided);
+        unlearned.advice.learned = false;
+        assert!(unlearned.to_text().contains("no head does better than chance"));
+    }
+
+    #[test]
+    fn a_cheaper_layer_that_is_as_good_is_told_with_its_cost() {
+        let mut result = result(Similarity::Similar);
+        result.advice.cheapest = 0;
+        let text = result.to_text();
+        assert!(
+            text.contains("pool3 (avg) with svm, C = 0.01, accuracy 80.0 %, 20.2 % of the best one's"),
+            "{text}"
+        );
+        assert!(text.contains("<- cheapest as good"), "{text}");
+    }
+
+    #[test]
+    fn json_keeps_everything() {
+        let before = result(Similarity::Similar);
+        let json = serde_json::to_string(&before).unwrap();
+        assert_eq!(serde_json::from_str::<SweepResult>(&json).unwrap(), before);
+    }
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_needs_it() {
+        let arguments = ["a/b.h5", "two words", "it's", "", "$HOME"].map(String::from);
+        assert_eq!(quoted(&arguments), r"a/b.h5 'two words' 'it'\''s' '' '$HOME'");
+    }
+}
