@@ -17,6 +17,7 @@
 //! - [`explain`]: which parts of a picture a head's answer rests on.
 //! - [`neighbors`]: the nearest images by code, exactly, in one pass over a file.
 //! - [`fetch`]: downloading a file, completely or not at all.
+//! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
 
@@ -32,3 +33,4 @@ pub mod files;
 pub mod head;
 pub mod images;
 pub mod neighbors;
+pub mod report;

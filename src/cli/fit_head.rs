@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
 use super::memory::Memory;
+use super::report::{Fitting, ReportArgs};
 use super::show::Listing;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
@@ -34,7 +35,8 @@ Examples:
   cnncodes fit-head --svm --class-weight balanced
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
-  cnncodes fit-head --svm --max-memory 2GiB      on codes of any size")]
+  cnncodes fit-head --svm --max-memory 2GiB      on codes of any size
+  cnncodes fit-head --svm --report report.html   and look at it in a browser")]
 pub struct Args {
     #[command(flatten)]
     kind: KindArgs,
@@ -75,6 +77,8 @@ pub struct Args {
     /// Name the images that were taken for copies of one another (JSON always does)
     #[arg(long)]
     list_duplicates: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Listing,
@@ -219,10 +223,20 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             },
         )?,
     };
+    let report = args.report.file()?;
     let file = CodesFile::open(&features)?;
     let layer = args.layer.as_deref();
     let max_memory = args.max_memory.unwrap_or_default();
     let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes();
+    if let Some(report) = report
+        && streamed
+    {
+        bail!(
+            "the report {} needs the codes in memory, which take more than {max_memory}; raise --max-memory, or fit \
+             without --report",
+            report.display()
+        );
+    }
     let labelled = match streamed {
         true => Labelled::without_codes(&file, &features)?,
         false => Labelled::read(&file, layer, &features)?,
@@ -287,8 +301,20 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     } else {
         fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
     }
+    let out_of_fold = fitted.out_of_fold.clone();
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
+    if let Some(report) = report {
+        let fitting = Fitting {
+            file: &file,
+            labelled: &labelled,
+            copies: &copies,
+            head: &head,
+            output: &output,
+            out_of_fold: &out_of_fold,
+        };
+        fitting.write(report)?;
+    }
     match args.format {
         Listing::Json => println!("{}", serde_json::to_string_pretty(&head.evaluation)?),
         Listing::Text => {
@@ -306,6 +332,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             head.provenance.layer,
             head.provenance.model_name,
         );
+        if let Some(report) = report {
+            println!("{}: report", report.display());
+        }
     }
     Ok(Status::Done)
 }

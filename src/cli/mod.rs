@@ -19,6 +19,7 @@ mod layers;
 mod memory;
 mod models;
 mod pull;
+mod report;
 mod show;
 mod suspects;
 

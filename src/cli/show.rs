@@ -71,6 +71,17 @@ pub fn progress_bar(what: &'static str) -> ProgressBar {
     bar
 }
 
+/// A progress bar of a few slow steps; silent where standard error is no terminal.
+pub fn steps(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    // The template is a constant; were it wrong, the default bar would do.
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent} %") {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar
+}
+
 /// A progress bar of a download, with bytes a second; silent where standard error is no terminal.
 pub fn download_bar(from: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));

@@ -6,12 +6,14 @@
 //! never a silent substitute and never the end of the run.
 
 pub mod decode;
+mod encode;
 mod jpeg;
 pub mod preprocess;
 mod resample;
 pub mod samples;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
+pub(crate) use encode::encode_jpeg;
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };

@@ -17,5 +17,6 @@ mod main_job;
 mod parity;
 mod pull;
 mod real_photos;
+mod report;
 mod server;
 mod trust;
