@@ -54,3 +54,17 @@ framework_python() {
     fi
     echo "$place/bin/python"
 }
+
+# find_chromium: the browser that looks at the reports.
+find_chromium() {
+    if [ -n "${CNNCODES_CHROMIUM:-}" ]; then
+        echo "$CNNCODES_CHROMIUM"
+        return
+    fi
+    local candidate
+    for candidate in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$candidate" && return
+    done
+    candidate="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    [ -x "$candidate" ] && echo "$candidate"
+}

@@ -18,6 +18,7 @@
 //! - [`neighbors`]: the nearest images by code, exactly, in one pass over a file.
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`fetch`]: downloading a file, completely or not at all.
+//! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
 
@@ -33,4 +34,5 @@ pub mod files;
 pub mod head;
 pub mod images;
 pub mod neighbors;
+pub mod report;
 pub mod sweep;

@@ -10,6 +10,7 @@ use ndarray::{Array2, Axis, concatenate};
 use super::apply::{self, BATCH, Eye, Origin};
 use super::compute::ComputeArgs;
 use super::inputs::InputArgs;
+use super::report::{Assessed, ReportArgs};
 use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
@@ -17,6 +18,7 @@ use crate::codes::CodesFile;
 use crate::evaluate::{Assessment, Judged, Note};
 use crate::head::Head;
 use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample};
+use crate::report::Photos;
 
 /// Measure a head on images whose classes are known
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,8 @@ Examples:
   cnncodes evaluate test-photos/                 with the only head in models/
   cnncodes evaluate test.csv --head models/pets.head.h5 --format json
   cnncodes evaluate 'shards/test-*.tar' --classes names.txt
-  cnncodes evaluate features/test-fc7.h5 --format csv > answers.csv")]
+  cnncodes evaluate features/test-fc7.h5 --format csv > answers.csv
+  cnncodes evaluate test-photos/ --report report.html")]
 pub struct Args {
     /// Images or codes with known classes
     #[arg(value_name = "IMAGES|FEATURES", required = true)]
@@ -48,6 +51,8 @@ pub struct Args {
     /// Coverage of the prediction sets that are checked
     #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = super::classify::share)]
     coverage: f64,
+    #[command(flatten)]
+    report: ReportArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -66,9 +71,11 @@ struct Labelled {
     codes: Array2<f32>,
     problems: Vec<Problem>,
     notes: Vec<Note>,
+    photos: Photos,
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let report = args.report.file()?;
     let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
     let labelled = match &args.input[..] {
         [codes] if codes.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) => {
@@ -108,6 +115,20 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             print_csv(&judged)?;
             assessment.notes.iter().for_each(|note| show::warning(&note.text));
         }
+    }
+    if let Some(report) = report {
+        let inputs: Vec<String> = args.input.iter().map(|path| path.display().to_string()).collect();
+        let source = inputs.join(", ");
+        let assessed = Assessed {
+            head: &head,
+            head_path: &head_path,
+            judged: &judged,
+            assessment: &assessment,
+            source: &source,
+            codes: labelled.codes.view(),
+            photos: &labelled.photos,
+        };
+        assessed.write(report)?;
     }
     show::problems(&labelled.problems, 20);
     Ok(if labelled.problems.is_empty() { Status::Done } else { Status::Skipped })
@@ -168,6 +189,7 @@ fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labe
         codes: file.read_layer(Some(&wanted.layer))?.select(Axis(0), &rows),
         problems: Vec::new(),
         notes,
+        photos: Photos::of_codes(&file.header().source, path),
     })
 }
 
@@ -191,6 +213,7 @@ fn from_images(
         codes: Array2::zeros((0, head.model.columns())),
         problems: set.problems,
         notes,
+        photos: Photos::below(set.samples.root()),
     };
     let mut batches = Vec::new();
     for (batch, labels) in samples.chunks(BATCH).zip(labels.chunks(BATCH)) {

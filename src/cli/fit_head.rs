@@ -9,6 +9,7 @@ use clap::{Args as _, FromArgMatches};
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
 use super::memory::Memory;
+use super::report::{Fitting, ReportArgs};
 use super::show::Listing;
 use super::splits::{self, Divided, SplitSource};
 use super::{Status, interrupt, show};
@@ -38,7 +39,8 @@ Examples:
   cnncodes fit-head --logistic --split           on codes of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
-  cnncodes fit-head --svm --max-memory 2GiB      on codes of any size")]
+  cnncodes fit-head --svm --max-memory 2GiB      on codes of any size
+  cnncodes fit-head --svm --report report.html   and look at it in a browser")]
 pub struct Args {
     #[command(flatten)]
     kind: KindArgs,
@@ -83,6 +85,8 @@ pub struct Args {
     /// Name the images that were taken for copies of one another (JSON always does)
     #[arg(long)]
     list_duplicates: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Listing,
@@ -216,6 +220,7 @@ pub(super) struct Written {
     kind: &'static str,
     /// What the reader should know beside the evaluation's own notes.
     notes: Vec<String>,
+    report: Option<PathBuf>,
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
@@ -252,6 +257,9 @@ impl Written {
             provenance.layer,
             provenance.model_name,
         );
+        if let Some(report) = &self.report {
+            println!("{}: report", report.display());
+        }
     }
 }
 
@@ -274,12 +282,22 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
             },
         )?,
     };
+    let report = args.report.file()?;
     let file = CodesFile::open(&features)?;
     let layer = args.layer.as_deref();
     let max_memory = args.max_memory.unwrap_or_default();
     let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes();
     if streamed && args.split.is_some() {
         bail!("--split needs the codes in memory, and they take more than {max_memory}: raise --max-memory");
+    }
+    if let Some(report) = report
+        && streamed
+    {
+        bail!(
+            "the report {} needs the codes in memory, which take more than {max_memory}; raise --max-memory, or fit \
+             without --report",
+            report.display()
+        );
     }
     let read = match streamed {
         true => Labelled::without_codes(&file, &features)?,
@@ -348,10 +366,28 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
         fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
     }
     drop(busy);
+    let out_of_fold = fitted.out_of_fold.clone();
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
     interrupt::says("the head is written");
-    Ok(Written { head, path: output, kind: kind_name, notes: labelled.notes })
+    if let Some(report) = report {
+        let fitting = Fitting {
+            file: &file,
+            labelled: &labelled,
+            copies: &copies,
+            head: &head,
+            output: &output,
+            out_of_fold: &out_of_fold,
+        };
+        fitting.write(report)?;
+    }
+    Ok(Written {
+        head,
+        path: output,
+        kind: kind_name,
+        notes: labelled.notes,
+        report: report.map(Path::to_owned),
+    })
 }
 
 /// What a fit in memory would take: the codes as they are, the codes as the solver sees them, and a good third of their size

@@ -22,6 +22,7 @@ mod memory;
 mod models;
 mod neighbors;
 mod pull;
+mod report;
 mod show;
 mod splits;
 mod suspects;

@@ -134,9 +134,9 @@ pub fn progress_of(what: &'static str, units: &'static str) -> ProgressBar {
     bar
 }
 
-/// A progress bar of a few steps of one kind; silent where standard error is no terminal.
-pub fn step_bar(what: &'static str, steps: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr_with_hz(8));
+/// A progress bar of a few slow steps; silent where standard error is no terminal.
+pub fn steps(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, draw_target());
     // The template is a constant; were it wrong, the default bar would do.
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}") {
         bar.set_style(style);

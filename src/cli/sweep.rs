@@ -320,7 +320,8 @@ fn time(
     size: (u32, u32),
     compute: &ComputeArgs,
 ) -> anyhow::Result<()> {
-    let bar = show::step_bar("timing", ladder.rungs.len());
+    let bar = show::steps("timing");
+    bar.set_length(ladder.rungs.len() as u64);
     for rung in &ladder.rungs {
         let measured = milliseconds(graph, &rung.layer, size, &compute.settings())?;
         stored
@@ -345,7 +346,8 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
     let top = Labelled::read(&swept[0].file, Some(&swept[0].stored[0].name), swept[0].file.path())?;
     let (copies, mut notes) = top.copies(&args.copies, trying.folds)?;
     notes.extend(top.notes.iter().map(Note::info));
-    let bar = show::step_bar("fitting heads", swept.iter().map(|swept| swept.stored.len()).sum());
+    let bar = show::steps("fitting heads");
+    bar.set_length(swept.iter().map(|swept| swept.stored.len() as u64).sum());
     let mut trials: Vec<Trial> = Vec::new();
     for swept in swept {
         // The earliest layer first, as the table has it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::draw::{DemoClass, draw};
+use crate::images::encode_jpeg;
 
 /// JPEG quality of the files, on libjpeg's scale of 0 to 100.
 const QUALITY: f32 = 90.0;
@@ -45,16 +46,7 @@ pub fn write_folder(root: &Path, per_class: usize, seed: u64) -> Result<(), Demo
 }
 
 fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<(), DemoError> {
-    compress(picture)
+    encode_jpeg(picture, QUALITY)
         .and_then(|bytes| fs::write(path, bytes))
         .map_err(|source| DemoError::Picture { path: path.to_owned(), source })
-}
-
-fn compress(picture: &RgbImage) -> io::Result<Vec<u8>> {
-    let mut compress = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
-    compress.set_size(picture.width() as usize, picture.height() as usize);
-    compress.set_quality(QUALITY);
-    let mut started = compress.start_compress(Vec::new())?;
-    started.write_scanlines(picture.as_raw())?;
-    started.finish()
 }

@@ -33,7 +33,7 @@ impl Pca {
     /// # Errors
     /// [`HeadError::TooManyComponents`] unless `k` is from 1 to the smaller of n - 1 and d, and
     /// [`HeadError::TooLargeForPca`] where both n and d are above 8192.
-    pub(super) fn fit(
+    pub(crate) fn fit(
         (rows, columns): (usize, usize),
         value: impl Fn(usize, usize) -> f64,
         k: usize,

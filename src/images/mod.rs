@@ -6,6 +6,7 @@
 //! [`Problem`] with a name and a reason, never a silent substitute and never the end of the run.
 
 pub mod decode;
+mod encode;
 mod jpeg;
 mod load;
 pub mod preprocess;
@@ -13,6 +14,7 @@ mod resample;
 pub mod samples;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
+pub(crate) use encode::encode_jpeg;
 pub use load::{LoadError, load};
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,

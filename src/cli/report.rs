@@ -1,0 +1,200 @@
+//! `--report`: what the commands know about a head, as one HTML file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use indicatif::ProgressBar;
+use ndarray::ArrayView2;
+
+use super::labelled::Labelled;
+use super::show;
+use crate::codes::CodesFile;
+use crate::evaluate::{Assessment, CalibrationMetrics, Duplicates, Evidence, Judged, Suspects};
+use crate::files;
+use crate::head::{Head, HeadKind, Novelty, OutOfFold, TrainingData};
+use crate::report::{CodesMap, Fact, Figures, LearningCurve, Photos, Report};
+
+/// Suspects of each kind that are ranked.
+const SUSPECTS: usize = 20;
+
+/// Where the report goes.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Write a report: one HTML file to open in a browser, with the confusions, mistakes and suspects as pictures
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// The file, where one was asked for; told before the slow work if it cannot be written.
+    pub fn file(&self) -> anyhow::Result<Option<&Path>> {
+        let Some(file) = self.report.as_deref() else { return Ok(None) };
+        let folder = files::folder_of(file);
+        ensure!(
+            folder.is_dir(),
+            "cannot write the report {}: {} is no folder; make it first",
+            file.display(),
+            folder.display()
+        );
+        ensure!(!file.is_dir(), "cannot write the report {}: that is a folder; name a file", file.display());
+        Ok(Some(file))
+    }
+}
+
+/// What `fit-head` knows when it is done.
+pub struct Fitting<'a> {
+    pub file: &'a CodesFile,
+    pub labelled: &'a Labelled,
+    pub copies: &'a Duplicates,
+    pub head: &'a Head,
+    /// Where the head was written.
+    pub output: &'a Path,
+    pub out_of_fold: &'a OutOfFold,
+}
+
+impl Fitting<'_> {
+    /// Writes the report to `path`.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let Self { file, labelled, copies, head, out_of_fold, .. } = *self;
+        let probabilities = out_of_fold.probabilities.view();
+        let seed = head.model.settings.seed;
+        let bar = show::steps("report: learning curve");
+        let data = TrainingData {
+            codes: labelled.codes.view(),
+            labels: &labelled.labels,
+            class_names: &labelled.class_names,
+            groups: Some(&copies.groups),
+            row_names: Some(&labelled.names),
+        };
+        let learning = LearningCurve::measure(&data, &head.model.settings, out_of_fold, told(&bar));
+        bar.set_message("report: map of the codes");
+        let map = CodesMap::draw(labelled.codes.view(), &labelled.labels, labelled.class_names.len());
+        let evidence = Evidence {
+            class_names: &labelled.class_names,
+            names: &labelled.names,
+            labels: &labelled.labels,
+            probabilities,
+            distances: &Novelty::held_out_distances(labelled.codes.view(), &copies.groups, seed),
+            copies,
+        };
+        let calibration = match &head.evaluation.calibration {
+            Some(calibration) => calibration.clone(),
+            None => CalibrationMetrics::new(probabilities, &labelled.labels),
+        };
+        let mut provenance = provenance(head, self.output);
+        provenance.insert(1, Fact::code("codes", file.path().display().to_string()));
+        let report = Report {
+            title: format!(
+                "{} head on {} of {}",
+                kind(head),
+                head.provenance.layer,
+                head.provenance.model_name
+            ),
+            subtitle: described(labelled.names.len(), &labelled.class_names, &file.header().source),
+            class_names: &labelled.class_names,
+            names: &labelled.names,
+            labels: &labelled.labels,
+            probabilities,
+            photos: Photos::of_codes(&file.header().source, file.path()),
+            figures: Figures::of_evaluation(&head.evaluation, calibration),
+            learning,
+            suspects: Some(Suspects::rank(&evidence, SUSPECTS)),
+            duplicates: &copies.sets,
+            map,
+            provenance,
+        };
+        write(&report, path, &bar)
+    }
+}
+
+/// What `evaluate` knows when it is done.
+pub struct Assessed<'a> {
+    pub head: &'a Head,
+    pub head_path: &'a Path,
+    pub judged: &'a Judged<'a>,
+    pub assessment: &'a Assessment,
+    /// What the photos or codes were named as.
+    pub source: &'a str,
+    pub codes: ArrayView2<'a, f32>,
+    pub photos: &'a Photos,
+}
+
+impl Assessed<'_> {
+    /// Writes the report to `path`.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let Self { head, judged, .. } = *self;
+        let bar = show::steps("report: map of the codes");
+        let mut provenance = provenance(head, self.head_path);
+        provenance.insert(1, Fact::code("assessed on", self.source));
+        let report = Report {
+            title: format!("{} head on other photos", kind(head)),
+            subtitle: described(judged.names.len(), judged.class_names, self.source),
+            class_names: judged.class_names,
+            names: judged.names,
+            labels: judged.labels,
+            probabilities: judged.probabilities,
+            photos: self.photos.clone(),
+            figures: Figures::from(self.assessment),
+            learning: None,
+            suspects: None,
+            duplicates: &[],
+            map: CodesMap::draw(self.codes, judged.labels, judged.class_names.len()),
+            provenance,
+        };
+        write(&report, path, &bar)
+    }
+}
+
+fn told(bar: &ProgressBar) -> impl FnMut(usize, usize) {
+    |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    }
+}
+
+fn write(report: &Report<'_>, path: &Path, bar: &ProgressBar) -> anyhow::Result<()> {
+    bar.set_message("report: thumbnails");
+    let html = report.html(files::folder_of(path), &jiff::Timestamp::now(), told(bar))?;
+    bar.finish_and_clear();
+    files::write_atomically(path, html.as_bytes())
+        .with_context(|| format!("cannot write the report {}", path.display()))
+}
+
+fn kind(head: &Head) -> &'static str {
+    match head.model.settings.kind {
+        HeadKind::Svm => "SVM",
+        HeadKind::Logistic => "Logistic",
+        HeadKind::Ridge => "Ridge",
+    }
+}
+
+/// `808 photos of 4 classes in data`.
+fn described(photos: usize, classes: &[String], source: &str) -> String {
+    let classes = show::count_of(classes.len(), "class", "classes");
+    format!("{} of {classes} in {source}", show::count(photos, "photo"))
+}
+
+/// Where the head comes from, and what wrote this.
+fn provenance(head: &Head, head_path: &Path) -> Vec<Fact> {
+    let from = &head.provenance;
+    let settings = &head.model.settings;
+    let command = std::iter::once("cnncodes".into()).chain(std::env::args_os().skip(1));
+    let words: Vec<String> =
+        command.map(|word: std::ffi::OsString| word.to_string_lossy().into_owned()).collect();
+    let mut facts = vec![
+        Fact::code("head", head_path.display().to_string()),
+        Fact::new("network", &from.model_name),
+        Fact::code("SHA-256 of the network", &from.model_sha256),
+        Fact::new("layer", format!("{} (tensor {})", from.layer, from.tensor)),
+        Fact::new("pooling", &from.pooling),
+        Fact::new("codes of a photo", head.model.columns().to_string()),
+        Fact::code("preprocessing", &from.preprocess_json),
+        Fact::new("cross-validation", format!("{} folds, seed {}", settings.folds, settings.seed)),
+        Fact::code("command", shell_words::join(words)),
+        Fact::new("program", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),
+    ];
+    if settings.kind != HeadKind::Ridge {
+        facts.insert(1, Fact::new("C", settings.c().to_string()));
+    }
+    facts
+}

@@ -1,0 +1,214 @@
+//! The learning curve: accuracy against the number of photos, and whether more of them would help.
+//!
+//! The folds are those of the head's own cross-validation, so the curve ends in the accuracy that it reports. For each
+//! point every class keeps half as many different photos of each fold's training part as for the next one (the smaller
+//! set is part of the larger, copies stay together), a head is fitted to them, and all held-out photos are classified.
+
+use ndarray::Axis;
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::Serialize;
+
+use crate::evaluate::Proportion;
+use crate::head::{FitSettings, OutOfFold, TrainingData, fit_head, highest};
+
+/// Points of the curve at most: its smallest part is 1/32 of the photos.
+const MOST_POINTS: usize = 6;
+/// Different photos a class, on average, below which no head is fitted.
+const FEWEST_PER_CLASS: f64 = 3.0;
+/// Accuracy, as a share, that is not worth twice the photos.
+const HARDLY: f64 = 0.01;
+
+/// Accuracy of heads that were fitted to parts of the photos.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LearningCurve {
+    /// From few photos to all; at least two.
+    pub points: Vec<LearningPoint>,
+    /// What the last doubling brought.
+    pub gain: Gain,
+}
+
+/// One size of the training set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LearningPoint {
+    /// Different photos (copies count once) a class that a head was fitted to, on average over classes and folds.
+    pub per_class: f64,
+    /// Share of all photos that were classified rightly, each while it was held out.
+    pub accuracy: Proportion,
+}
+
+/// A difference of two accuracies on the same photos.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Gain {
+    /// Larger set's accuracy less the smaller one's.
+    pub value: f64,
+    /// Lower end of its 95 % interval.
+    pub low: f64,
+    /// Upper end of its 95 % interval.
+    pub high: f64,
+}
+
+impl Gain {
+    /// The difference over `trials` photos of which `won` were classified rightly only by the second head and `lost` only
+    /// by the first, with the interval of A. Agresti and Y. Min (Statistics in Medicine 24, 2005): Wald's for matched
+    /// pairs after 1/2 has been added to each of the four counts.
+    pub fn paired(won: usize, lost: usize, trials: usize) -> Self {
+        /// 97.5 % quantile of the standard normal distribution.
+        const Z: f64 = 1.959_963_984_540_054;
+        let value = (won as f64 - lost as f64) / trials.max(1) as f64;
+        let (b, c, n) = (won as f64 + 0.5, lost as f64 + 0.5, trials as f64 + 2.0);
+        let centre = (b - c) / n;
+        let half = Z * (b + c - (b - c).powi(2) / n).sqrt() / n;
+        Self { value, low: centre - half, high: centre + half }
+    }
+}
+
+impl LearningCurve {
+    /// Fits heads with `settings`, of which C has been chosen, to parts of `data`, whose cross-validation was `held_out`.
+    /// `progress` is told the number of fits done and of all fits. `None` where there are too few photos for two points.
+    pub fn measure(
+        data: &TrainingData<'_>,
+        settings: &FitSettings,
+        held_out: &OutOfFold,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Option<Self> {
+        // The inner folds calibrate, and measure nothing that is used here.
+        let settings = FitSettings { folds: 2, tuning: None, ..settings.clone() };
+        let rows = data.labels.len();
+        let predicted: Vec<usize> =
+            held_out.probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect();
+        let right: Vec<bool> = (0..rows).map(|row| predicted[row] == data.labels[row]).collect();
+        let folds: Vec<Part> = (0..=held_out.folds.iter().copied().max()?)
+            .map(|fold| Part::new(data, &held_out.folds, fold))
+            .collect();
+        let mut outcomes = vec![(mean_size(&folds, 1), right)];
+        for halvings in 1..MOST_POINTS {
+            let divisor = 1 << halvings;
+            let size = mean_size(&folds, divisor);
+            if size < FEWEST_PER_CLASS {
+                break;
+            }
+            let mut right = vec![false; rows];
+            let fitted = folds.iter().enumerate().all(|(done, fold)| {
+                progress((halvings - 1) * folds.len() + done, (MOST_POINTS - 1) * folds.len());
+                fold.test(data, &settings, divisor, &mut right).is_some()
+            });
+            if !fitted {
+                break;
+            }
+            outcomes.push((size, right));
+        }
+        let [(_, all), (_, half), ..] = &outcomes[..] else { return None };
+        let pairs = || all.iter().zip(half);
+        let won = pairs().filter(|&(&all, &half)| all && !half).count();
+        let lost = pairs().filter(|&(&all, &half)| !all && half).count();
+        let gain = Gain::paired(won, lost, rows);
+        let point = |(per_class, right): &(f64, Vec<bool>)| LearningPoint {
+            per_class: *per_class,
+            accuracy: Proportion::new(right.iter().filter(|&&right| right).count(), rows),
+        };
+        Some(Self { points: outcomes.iter().rev().map(point).collect(), gain })
+    }
+
+    /// Whether more photos would help, in a sentence or two.
+    pub fn verdict(&self) -> String {
+        let [.., half, all] = &self.points[..] else { return String::new() };
+        let points = |share: f64| format!("{:+.2}", 100.0 * share).replace('-', "−");
+        let Gain { value, low, high } = self.gain;
+        let measured = format!(
+            "Going from {:.0} to {:.0} different photos a class changed the accuracy by {} points (95 % interval {} to {}).",
+            half.per_class,
+            all.per_class,
+            points(value),
+            points(low),
+            points(high)
+        );
+        let verdict = if low > 0.0 {
+            "More photos would probably help."
+        } else if high < HARDLY {
+            "More photos of the same kind would hardly help."
+        } else {
+            "These photos are too few to tell whether more of them would help."
+        };
+        format!("{verdict} {measured}")
+    }
+}
+
+/// One fold: what may be trained on, class by class in random order, and what is tested.
+struct Part {
+    /// Of each class, the groups of copies that may be trained on.
+    groups: Vec<Vec<Vec<usize>>>,
+    testing: Vec<usize>,
+}
+
+impl Part {
+    fn new(data: &TrainingData<'_>, folds: &[usize], fold: usize) -> Self {
+        let rows = 0..folds.len();
+        let mut groups: Vec<Vec<Vec<usize>>> = vec![Vec::new(); data.class_names.len()];
+        let mut place = std::collections::HashMap::new();
+        for row in rows.clone().filter(|&row| folds[row] != fold) {
+            let group = data.groups.map_or(row, |groups| groups[row]);
+            // A group of several classes counts for that of its first row.
+            let (class, at) = *place.entry(group).or_insert_with(|| {
+                let class = data.labels[row];
+                groups[class].push(Vec::new());
+                (class, groups[class].len() - 1)
+            });
+            groups[class][at].push(row);
+        }
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(fold as u64);
+        groups.iter_mut().for_each(|class| class.shuffle(&mut random));
+        Self { groups, testing: rows.filter(|&row| folds[row] == fold).collect() }
+    }
+
+    /// How many groups of each class remain of one part in `divisor`; never fewer than two where there are two.
+    fn kept(&self, divisor: usize) -> impl Iterator<Item = usize> {
+        self.groups.iter().map(move |class| class.len().div_ceil(divisor).max(class.len().min(2)))
+    }
+
+    /// Fits to one part in `divisor` and notes which of the held-out rows are classified rightly; `None` where no head
+    /// could be fitted.
+    fn test(
+        &self,
+        data: &TrainingData<'_>,
+        settings: &FitSettings,
+        divisor: usize,
+        right: &mut [bool],
+    ) -> Option<()> {
+        let chosen =
+            self.groups.iter().zip(self.kept(divisor)).flat_map(|(class, kept)| class[..kept].concat());
+        let mut rows: Vec<usize> = chosen.collect();
+        rows.sort_unstable();
+        // A class that a head cannot be fitted to is left out, and its photos count as mistakes.
+        let mut sizes = vec![0usize; data.class_names.len()];
+        rows.iter().for_each(|&row| sizes[data.labels[row]] += 1);
+        rows.retain(|&row| sizes[data.labels[row]] >= 2);
+        let classes: Vec<usize> = (0..sizes.len()).filter(|&class| sizes[class] >= 2).collect();
+        let position = |class| classes.iter().position(|&present| present == class);
+
+        let codes = data.codes.select(Axis(0), &rows);
+        let labels: Vec<usize> = rows.iter().filter_map(|&row| position(data.labels[row])).collect();
+        let class_names: Vec<String> = classes.iter().map(|&class| data.class_names[class].clone()).collect();
+        let groups: Option<Vec<usize>> =
+            data.groups.map(|groups| rows.iter().map(|&row| groups[row]).collect());
+        let part = TrainingData {
+            codes: codes.view(),
+            labels: &labels,
+            class_names: &class_names,
+            groups: groups.as_deref(),
+            row_names: None,
+        };
+        let head = fit_head(&part, settings).ok()?.model;
+        let answers = head.predict(data.codes.select(Axis(0), &self.testing).view()).ok()?;
+        for (&row, answer) in self.testing.iter().zip(answers) {
+            right[row] = classes[answer] == data.labels[row];
+        }
+        Some(())
+    }
+}
+
+/// Different photos a class, on average over classes and folds, where one part in `divisor` is kept.
+fn mean_size(folds: &[Part], divisor: usize) -> f64 {
+    let sizes: Vec<usize> = folds.iter().flat_map(|fold| fold.kept(divisor)).collect();
+    sizes.iter().sum::<usize>() as f64 / sizes.len().max(1) as f64
+}

@@ -1,0 +1,56 @@
+//! The report: one HTML file that shows how good a head is, on what it fails, and what to do about it.
+//!
+//! [`Report`] gathers what is known (figures, answers, [`LearningCurve`], suspects, copies, [`CodesMap`], provenance);
+//! [`Report::html`] makes the page of it. The page needs no network: thumbnails, styles, the plotting library and the
+//! data stand in the file, and its content security policy forbids it to load anything.
+
+mod figures;
+mod learning;
+mod map;
+mod page;
+mod photos;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use ndarray::ArrayView2;
+
+pub use figures::{Fact, Figures};
+pub use learning::{Gain, LearningCurve, LearningPoint};
+pub use map::{CodesMap, MOST_MAPPED};
+pub use page::ReportError;
+pub use photos::{Photos, Thumbnails};
+
+use crate::evaluate::{DuplicateSet, Suspects};
+
+/// What a report shows. All slices have one element an image.
+#[derive(Debug, Clone)]
+pub struct Report<'a> {
+    /// What was measured, in a few words.
+    pub title: String,
+    /// A line below the title.
+    pub subtitle: String,
+    /// The classes, in order.
+    pub class_names: &'a [String],
+    /// Names of the images.
+    pub names: &'a [String],
+    /// Their given classes, as indices into `class_names`.
+    pub labels: &'a [usize],
+    /// What a head that had not seen the image gives each class (n x classes).
+    pub probabilities: ArrayView2<'a, f64>,
+    /// Where the images lie.
+    pub photos: Photos,
+    /// How good the answers are.
+    pub figures: Figures,
+    /// Accuracy against the number of photos, where it was measured.
+    pub learning: Option<LearningCurve>,
+    /// Images that deserve a second look, where they were ranked.
+    pub suspects: Option<Suspects>,
+    /// Images that are copies of one another, as rows.
+    pub duplicates: &'a [DuplicateSet<usize>],
+    /// Where each image stands among the others.
+    pub map: Option<CodesMap>,
+    /// Where all of it comes from.
+    pub provenance: Vec<Fact>,
+}

@@ -1,0 +1,558 @@
+//! What the page says: the report's numbers as words, tables and sentences, ready for the template.
+
+use std::collections::HashMap;
+
+use askama::Template;
+
+use super::figures::{Fact, percent};
+use super::page::Shown;
+use super::{Report, Thumbnails};
+use crate::evaluate::{Confusion, DuplicateSet, Proportion, ReliabilityBin, Severity};
+
+/// Mistakes that are shown one by one.
+const MOST_MISTAKES: usize = 24;
+/// Suspects of each kind that are shown.
+const MOST_SUSPECTS: usize = 12;
+/// Sets of copies that are shown.
+const MOST_SETS: usize = 60;
+/// Sets that are shown before a click.
+const SETS_AT_ONCE: usize = 6;
+/// Photos of one set that are shown.
+const MOST_OF_A_SET: usize = 8;
+/// Above this many classes the confusion matrix gives way to a list of the commonest confusions.
+const WIDEST_MATRIX: usize = 25;
+/// Up to this many classes the matrix needs no list of its largest cells.
+const SMALL_MATRIX: usize = 6;
+/// Confusions that are listed.
+const MOST_PAIRS: usize = 12;
+/// Probability of the given class below which a label is called improbable.
+const IMPROBABLE: f64 = 0.05;
+
+/// The page; see page.html.
+#[derive(Template)]
+#[template(path = "page.html")]
+pub(super) struct Page<'a> {
+    pub style: &'a str,
+    pub script: &'a str,
+    pub plot_script: &'a str,
+    pub script_hashes: String,
+    pub data: String,
+    version: &'static str,
+    title: &'a str,
+    subtitle: &'a str,
+    date: String,
+    date_iso: String,
+    accuracy: Share,
+    chance: String,
+    how: &'a str,
+    warnings: Vec<&'a str>,
+    notes: Vec<&'a str>,
+    sentences: Vec<Sentence>,
+    facts: &'a [Fact],
+    learning: Option<Learning>,
+    confusion: ConfusionView<'a>,
+    classes: Vec<Class<'a>>,
+    mistakes: Vec<Photo<'a>>,
+    mistakes_text: String,
+    suspects: Option<SuspectsView<'a>>,
+    calibration: CalibrationView,
+    map: Option<MapView<'a>>,
+    duplicates: Option<Copies<'a>>,
+    provenance: &'a [Fact],
+    photo_notes: Vec<String>,
+}
+
+/// A share with its interval, in words.
+struct Share {
+    value: String,
+    low: String,
+    high: String,
+    counts: String,
+}
+
+impl From<&Proportion> for Share {
+    fn from(share: &Proportion) -> Self {
+        Self {
+            value: percent(share.value),
+            low: percent(share.low),
+            high: percent(share.high),
+            counts: format!("{} of {} photos", share.successes, share.trials),
+        }
+    }
+}
+
+/// A finding, and the section that tells more.
+struct Sentence {
+    text: String,
+    anchor: &'static str,
+    link: &'static str,
+}
+
+struct Learning {
+    verdict: String,
+    first: String,
+    last: String,
+    points: Vec<Point>,
+}
+
+struct Point {
+    x: String,
+    accuracy: Share,
+}
+
+struct ConfusionView<'a> {
+    is_matrix: bool,
+    classes: &'a [String],
+    rows: Vec<ConfusionRow<'a>>,
+    pairs: Vec<Cell>,
+}
+
+struct ConfusionRow<'a> {
+    class: &'a str,
+    cells: Vec<Cell>,
+}
+
+struct Cell {
+    truth: usize,
+    predicted: usize,
+    count: usize,
+    /// Share of the row, 0 to 1.
+    share: String,
+    kind: &'static str,
+    label: String,
+}
+
+struct Class<'a> {
+    name: &'a str,
+    precision: String,
+    recall: String,
+    f1: String,
+    photos: usize,
+}
+
+struct SuspectsView<'a> {
+    text: &'static str,
+    labels: Vec<Photo<'a>>,
+    copies: Vec<SetView<'a>>,
+    outliers: Vec<Photo<'a>>,
+}
+
+struct CalibrationView {
+    text: String,
+    bins: Vec<Bin>,
+}
+
+struct Bin {
+    range: String,
+    claim: String,
+    right: Share,
+    photos: usize,
+}
+
+struct MapView<'a> {
+    has_tsne: bool,
+    text: String,
+    caption: String,
+    neighbours: Vec<Neighbours<'a>>,
+}
+
+struct Neighbours<'a> {
+    name: &'a str,
+    value: String,
+}
+
+struct Copies<'a> {
+    text: String,
+    first: Vec<SetView<'a>>,
+    others: Vec<SetView<'a>>,
+}
+
+struct SetView<'a> {
+    likeness: String,
+    photos: Vec<Photo<'a>>,
+}
+
+/// A photo with what there is to say about it.
+struct Photo<'a> {
+    /// Where it stands in the page's data.
+    index: Option<usize>,
+    name: &'a str,
+    link: Option<&'a str>,
+    lines: Vec<Line<'a>>,
+}
+
+struct Line<'a> {
+    text: &'static str,
+    class: Option<&'a str>,
+    value: Option<String>,
+}
+
+/// The rows whose photos are looked at one by one, in the order of the page.
+pub(super) fn featured(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
+    let mut rows = mistakes(report, predicted);
+    let rows_of: HashMap<&str, usize> = by_name(report);
+    if let Some(suspects) = &report.suspects {
+        let labels = suspects.labels.iter().take(MOST_SUSPECTS).map(|suspect| suspect.image.as_str());
+        let outliers = suspects.outliers.iter().take(MOST_SUSPECTS).map(|outlier| outlier.image.as_str());
+        let copies = suspects.copies.iter().take(MOST_SUSPECTS);
+        let copies = copies.flat_map(|set| set.images.iter().take(MOST_OF_A_SET).map(String::as_str));
+        rows.extend(labels.chain(outliers).chain(copies).filter_map(|name| rows_of.get(name).copied()));
+    }
+    let sets = report.duplicates.iter().take(MOST_SETS);
+    rows.extend(sets.flat_map(|set| set.images.iter().take(MOST_OF_A_SET).copied()));
+    rows
+}
+
+fn by_name<'a>(report: &'a Report<'_>) -> HashMap<&'a str, usize> {
+    report.names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect()
+}
+
+/// Rows of the most confident mistakes, most confident first.
+fn mistakes(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
+    let claim = |row: usize| report.probabilities[[row, predicted[row]]];
+    let mut rows: Vec<usize> =
+        (0..predicted.len()).filter(|&row| predicted[row] != report.labels[row]).collect();
+    rows.sort_by(|&a, &b| claim(b).total_cmp(&claim(a)).then(a.cmp(&b)));
+    rows.truncate(MOST_MISTAKES);
+    rows
+}
+
+/// The share of a bin's answers that is right, with its interval.
+pub(super) fn proportion(bin: &ReliabilityBin) -> Proportion {
+    Proportion::new((bin.accuracy * bin.rows as f64).round() as usize, bin.rows)
+}
+
+/// `1 photo`, `2 photos`.
+fn photos(count: usize) -> String {
+    if count == 1 { "1 photo".to_owned() } else { format!("{count} photos") }
+}
+
+/// What the parts of a page are made from.
+struct Source<'a, 'r> {
+    report: &'a Report<'r>,
+    predicted: &'a [usize],
+    shown: &'a Shown,
+    links: &'a [Option<String>],
+}
+
+impl<'a> Source<'a, '_> {
+    fn photo(&self, row: usize, lines: Vec<Line<'a>>) -> Photo<'a> {
+        let index = self.shown.index(row);
+        let link = index.and_then(|index| self.links[index].as_deref());
+        Photo { index, name: &self.report.names[row], link, lines }
+    }
+
+    fn class(&self, class: usize) -> Option<&'a str> {
+        Some(&self.report.class_names[class])
+    }
+
+    /// Given class and answer of a row, with the probabilities of both.
+    fn verdict(&self, row: usize) -> Vec<Line<'a>> {
+        let (given, said) = (self.report.labels[row], self.predicted[row]);
+        let probability = |class: usize| Some(percent(self.report.probabilities[[row, class]]));
+        if given == said {
+            return vec![Line { text: "rightly", class: self.class(given), value: probability(given) }];
+        }
+        vec![
+            Line { text: "given", class: self.class(given), value: probability(given) },
+            Line { text: "said", class: self.class(said), value: probability(said) },
+        ]
+    }
+
+    fn set(&self, rows: &[usize], similarity: f64) -> SetView<'a> {
+        let likeness = if similarity >= 1.0 {
+            "identical files, or told to belong together".to_owned()
+        } else {
+            format!("cosine {similarity:.3}")
+        };
+        let left_out = rows.len().saturating_sub(MOST_OF_A_SET);
+        let likeness = if left_out > 0 { format!("{likeness}; {left_out} more not shown") } else { likeness };
+        let photo = |&row: &usize| {
+            let given = Line { text: "given", class: self.class(self.report.labels[row]), value: None };
+            self.photo(row, vec![given])
+        };
+        SetView { likeness, photos: rows.iter().take(MOST_OF_A_SET).map(photo).collect() }
+    }
+
+    fn confusion(&self) -> ConfusionView<'a> {
+        let names = self.report.class_names;
+        let Confusion { counts } = &self.report.figures.confusion;
+        let cell = |truth: usize, predicted: usize| {
+            let (count, all) = (counts[truth][predicted], counts[truth].iter().sum::<usize>());
+            Cell {
+                truth,
+                predicted,
+                count,
+                share: format!("{:.3}", count as f64 / all.max(1) as f64),
+                kind: match (truth == predicted, count) {
+                    (_, 0) => "none",
+                    (true, _) => "right",
+                    (false, _) => "wrong",
+                },
+                label: if truth == predicted {
+                    format!("{} of {} {}: answered rightly", count, all, names[truth])
+                } else {
+                    format!("{} of {} {} taken for {}", count, all, names[truth], names[predicted])
+                },
+            }
+        };
+        let is_matrix = names.len() <= WIDEST_MATRIX;
+        let rows = if is_matrix { 0..names.len() } else { 0..0 };
+        let pairs = self.report.figures.confusion.mistakes();
+        ConfusionView {
+            is_matrix,
+            classes: names,
+            rows: rows
+                .map(|truth| ConfusionRow {
+                    class: &names[truth],
+                    cells: (0..names.len()).map(|predicted| cell(truth, predicted)).collect(),
+                })
+                .collect(),
+            pairs: pairs
+                .into_iter()
+                .take(if names.len() > SMALL_MATRIX { MOST_PAIRS } else { 0 })
+                .map(|(truth, predicted, _)| cell(truth, predicted))
+                .collect(),
+        }
+    }
+
+    fn suspects(&self) -> Option<SuspectsView<'a>> {
+        let suspects = self.report.suspects.as_ref()?;
+        let rows = by_name(self.report);
+        let row = |name: &str| rows.get(name).copied();
+        let mistakes = mistakes(self.report, self.predicted);
+        let rows_of_labels: Vec<usize> =
+            suspects.labels.iter().take(MOST_SUSPECTS).filter_map(|suspect| row(&suspect.image)).collect();
+        let labels: Vec<usize> =
+            rows_of_labels.iter().copied().filter(|row| !mistakes.contains(row)).collect();
+        let text = match labels.len() {
+            0 => "All of them are among the mistakes above.",
+            n if n < rows_of_labels.len() => "First look at the mistakes above; these are the next.",
+            _ => "",
+        };
+        let copies = suspects.copies.iter().take(MOST_SUSPECTS).map(|set| {
+            let rows: Vec<usize> = set.images.iter().filter_map(|name| row(name)).collect();
+            self.set(&rows, set.similarity)
+        });
+        let outliers = suspects.outliers.iter().take(MOST_SUSPECTS).filter_map(|outlier| {
+            let given = row(&outlier.image)?;
+            let mut lines =
+                vec![Line { text: "given", class: self.class(self.report.labels[given]), value: None }];
+            lines.push(Line {
+                text: "distance",
+                class: None,
+                value: Some(format!("{:.3}", outlier.distance)),
+            });
+            Some(self.photo(given, lines))
+        });
+        Some(SuspectsView {
+            text,
+            labels: labels.into_iter().map(|row| self.photo(row, self.verdict(row))).collect(),
+            copies: copies.collect(),
+            outliers: outliers.collect(),
+        })
+    }
+
+    fn copies(&self) -> Option<Copies<'a>> {
+        let sets = self.report.duplicates;
+        if sets.is_empty() {
+            return None;
+        }
+        let count: usize = sets.iter().map(|set| set.images.len()).sum();
+        let mut text = format!(
+            "{} are copies of one another, in {}: identical files, or nearly the same code. They were kept on one side \
+             of each split, so none was tested by a head that knew its copy.",
+            photos(count),
+            if sets.len() == 1 { "1 set".to_owned() } else { format!("{} sets", sets.len()) }
+        );
+        if sets.len() > MOST_SETS {
+            text.push_str(&format!(" The first {MOST_SETS} sets are shown."));
+        }
+        let set = |set: &DuplicateSet<usize>| self.set(&set.images, set.similarity);
+        let mut first: Vec<SetView<'_>> = sets.iter().take(MOST_SETS).map(set).collect();
+        let others = first.split_off(first.len().min(SETS_AT_ONCE));
+        Some(Copies { text, first, others })
+    }
+
+    fn map(&self) -> Option<MapView<'a>> {
+        let map = self.report.map.as_ref()?;
+        let all = self.report.names.len();
+        let text = if map.rows.len() < all {
+            format!("{} of the {all} photos, drawn at random, are on it.", map.rows.len())
+        } else {
+            String::new()
+        };
+        let [first, second] = map.explained;
+        let caption = format!(
+            "Codes were standardised first. t-SNE keeps photos of similar codes together; its distances between groups mean \
+             little. The two principal components explain {} and {} of the variance.",
+            percent(first),
+            percent(second)
+        );
+        let neighbours = self.report.class_names.iter().zip(&map.own_neighbours);
+        let neighbours =
+            neighbours.filter_map(|(name, share)| Some(Neighbours { name, value: percent((*share)?) }));
+        Some(MapView { has_tsne: map.tsne.is_some(), text, caption, neighbours: neighbours.collect() })
+    }
+
+    fn calibration(&self) -> CalibrationView {
+        let calibration = &self.report.figures.calibration;
+        let bins = calibration.bins.iter().map(|bin| Bin {
+            range: format!("{:.0} – {:.0} %", 100.0 * bin.above, 100.0 * bin.up_to),
+            claim: percent(bin.confidence),
+            right: Share::from(&proportion(bin)),
+            photos: bin.rows,
+        });
+        CalibrationView { text: self.trust(), bins: bins.collect() }
+    }
+
+    /// How far the probabilities can be trusted, in a sentence or two.
+    fn trust(&self) -> String {
+        let calibration = &self.report.figures.calibration;
+        let claimed: f64 = calibration.bins.iter().map(|bin| bin.rows as f64 * bin.confidence).sum();
+        let rows: usize = calibration.bins.iter().map(|bin| bin.rows).sum();
+        let claimed = claimed / rows.max(1) as f64;
+        let accuracy = &self.report.figures.accuracy;
+        let verdict = if claimed > accuracy.high {
+            "The answers claim more than they keep"
+        } else if claimed < accuracy.low {
+            "The answers are better than they claim"
+        } else {
+            "On the whole the answers keep what they claim"
+        };
+        format!(
+            "{verdict}: their mean probability is {}, and {} are right. Claim and truth differ by {} on average over the \
+             bins (expected calibration error).",
+            percent(claimed),
+            percent(accuracy.value),
+            percent(calibration.expected_error)
+        )
+    }
+
+    fn sentences(&self) -> Vec<Sentence> {
+        let mut sentences = Vec::new();
+        let names = self.report.class_names;
+        let confusion = &self.report.figures.confusion;
+        if let Some(&(truth, predicted, count)) = confusion.mistakes().first() {
+            let of: usize = confusion.counts[truth].iter().sum();
+            let text = format!(
+                "The commonest confusion: {count} of {of} {} are taken for {}.",
+                names[truth], names[predicted]
+            );
+            sentences.push(Sentence { text, anchor: "confusion", link: "All confusions" });
+        }
+        if let Some(learning) = &self.report.learning {
+            sentences.push(Sentence { text: learning.verdict(), anchor: "learning", link: "Learning curve" });
+        }
+        if self.report.suspects.is_some() {
+            let improbable =
+                |row: &usize| self.report.probabilities[[*row, self.report.labels[*row]]] < IMPROBABLE;
+            let count = (0..self.report.labels.len()).filter(improbable).count();
+            let text = match count {
+                0 => format!("No given class has a probability below {:.0} %.", 100.0 * IMPROBABLE),
+                1 => format!(
+                    "1 photo has a given class that a head finds improbable (below {:.0} %): look whether its label is right.",
+                    100.0 * IMPROBABLE
+                ),
+                _ => format!(
+                    "{count} photos have a given class that a head finds improbable (below {:.0} %): look whether their labels are right.",
+                    100.0 * IMPROBABLE
+                ),
+            };
+            sentences.push(Sentence { text, anchor: "suspects", link: "Suspects" });
+        }
+        sentences.push(Sentence { text: self.trust(), anchor: "calibration", link: "Probabilities" });
+        sentences
+    }
+}
+
+impl<'a> Page<'a> {
+    /// The page without its style, scripts and data.
+    pub fn new(
+        report: &'a Report<'_>,
+        predicted: &'a [usize],
+        shown: &'a Shown,
+        links: &'a [Option<String>],
+        thumbnails: &Thumbnails,
+        date: &jiff::Timestamp,
+    ) -> Self {
+        let source = Source { report, predicted, shown, links };
+        let figures = &report.figures;
+        let notes = |severity: Severity| {
+            figures.notes.iter().filter(move |note| note.severity == severity).map(|note| note.text.as_str())
+        };
+        let wrong = figures.accuracy.trials - figures.accuracy.successes;
+        let mistakes = mistakes(report, predicted);
+        let mistakes_text = format!(
+            "{} of {} classified wrongly{}, the surest first: a wrong label, or something that the photos do not teach.",
+            mistakes.len(),
+            photos(wrong),
+            if mistakes.len() < wrong { "" } else { ": all of them" }
+        );
+        let mut photo_notes = Vec::new();
+        if thumbnails.unreadable > 0 {
+            photo_notes.push(format!(
+                "{} of {} could not be read in {} when the report was written, so their thumbnails are missing.",
+                thumbnails.unreadable,
+                photos(thumbnails.jpegs.len()),
+                report.photos.root().display()
+            ));
+        }
+        if thumbnails.left_out > 0 {
+            let left_out = photos(thumbnails.left_out);
+            photo_notes.push(format!("Thumbnails of {left_out} were left out to keep the file below 5 MB."));
+        }
+        Self {
+            style: "",
+            script: "",
+            plot_script: "",
+            script_hashes: String::new(),
+            data: String::new(),
+            version: env!("CARGO_PKG_VERSION"),
+            title: &report.title,
+            subtitle: &report.subtitle,
+            date: date.strftime("%-d %B %Y, %H:%M UTC").to_string(),
+            date_iso: date.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            accuracy: Share::from(&figures.accuracy),
+            chance: percent(figures.chance),
+            how: &figures.how,
+            warnings: notes(Severity::Warning).collect(),
+            notes: notes(Severity::Info).collect(),
+            sentences: source.sentences(),
+            facts: &figures.facts,
+            learning: report.learning.as_ref().map(|curve| {
+                let x = |per_class: f64| format!("{per_class:.0}");
+                let point = |point: &super::LearningPoint| Point {
+                    x: x(point.per_class),
+                    accuracy: Share::from(&point.accuracy),
+                };
+                Learning {
+                    verdict: curve.verdict(),
+                    first: curve.points.first().map(|point| x(point.per_class)).unwrap_or_default(),
+                    last: curve.points.last().map(|point| x(point.per_class)).unwrap_or_default(),
+                    points: curve.points.iter().map(point).collect(),
+                }
+            }),
+            confusion: source.confusion(),
+            classes: figures
+                .per_class
+                .iter()
+                .map(|class| Class {
+                    name: &class.name,
+                    precision: percent(class.precision),
+                    recall: percent(class.recall),
+                    f1: percent(class.f1),
+                    photos: class.support,
+                })
+                .collect(),
+            mistakes: mistakes.into_iter().map(|row| source.photo(row, source.verdict(row))).collect(),
+            mistakes_text,
+            suspects: source.suspects(),
+            calibration: source.calibration(),
+            map: source.map(),
+            duplicates: source.copies(),
+            provenance: &report.provenance,
+            photo_notes,
+        }
+    }
+}
