@@ -210,3 +210,25 @@ fn external_weights_count_towards_the_hash() {
     let message = Graph::open(&path).unwrap_err().to_string();
     assert!(message.contains("vgg11_external.weights"), "{message}");
 }
+
+#[test]
+fn external_weights_outside_of_the_graphs_folder_are_refused() {
+    let bytes = std::fs::read(fixture("fixtures/graphs/vgg11_external.onnx")).unwrap();
+    let beside = b"vgg11_external.weights";
+    // As long as the name that it replaces.
+    let outside = b"../../.././../dev/zero";
+    let places: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(beside)).collect();
+    assert!(!places.is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vgg11.onnx");
+    let reason = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = Graph::open(&path).unwrap_err();
+        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+    };
+    let mut escaping = bytes.clone();
+    places.iter().for_each(|&at| escaping[at..at + outside.len()].copy_from_slice(outside));
+    assert_eq!(reason(&escaping), "it is outside of the graph's folder, which ONNX does not allow");
+    std::fs::create_dir(folder.path().join("vgg11_external.weights")).unwrap();
+    assert_eq!(reason(&bytes), "it is not a regular file");
+}

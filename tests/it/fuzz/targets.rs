@@ -1,15 +1,16 @@
 //! What the fuzzers do with bytes: the program's readers must neither panic, nor hang, nor take memory without bound.
 //!
-//! Plain functions, so that the test suite runs them over its seeds and cargo-fuzz over millions of inputs.
+//! Plain functions, so that the test suite runs them over its seeds and libFuzzer over millions of inputs. Each says
+//! whether the bytes were taken.
 
 use cnncodes::backbone::{Catalogue, Graph};
 use cnncodes::images::samples::count_images;
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, decode};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
-pub fn image(data: &[u8]) {
+pub fn image(data: &[u8]) -> bool {
     let options = DecodeOptions { max_pixels: 1 << 18, ..DecodeOptions::default() };
-    let Ok(image) = decode(data, &options) else { return };
+    let Ok(image) = decode(data, &options) else { return false };
     assert!(u64::from(image.width()) * u64::from(image.height()) <= options.max_pixels);
     for preset in [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf] {
         let small = PreprocessOverrides { size: Some((32, 24)), ..PreprocessOverrides::default() };
@@ -19,31 +20,36 @@ pub fn image(data: &[u8]) {
             assert!(tensor.iter().all(|value| value.is_finite()), "a value that is not finite");
         }
     }
+    true
 }
 
 /// A list of images: a CSV manifest or paths.
-pub fn list(data: &[u8]) {
+pub fn list(data: &[u8]) -> bool {
+    let mut taken = false;
     for null in [false, true] {
         let Ok(set) = SampleSet::from_list(data, null) else { continue };
+        taken = true;
         let names: Vec<&str> = set.samples.iter().map(|sample| sample.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "names out of order, or one twice");
         assert!(
             set.samples.iter().all(|sample| sample.label.is_none_or(|label| label < set.class_names.len()))
         );
     }
+    taken
 }
 
 /// A tar shard; that images lie within it is asserted where they are listed.
-pub fn shard(data: &[u8]) {
+pub fn shard(data: &[u8]) -> bool {
     let (images, _) = count_images(data);
     assert!(images <= data.len() / 512, "more members than headers fit");
+    images > 0
 }
 
 /// A network: read, its layers listed, and cut at some of them. ONNX Runtime is not involved.
-pub fn network(data: &[u8]) {
+pub fn network(data: &[u8]) -> bool {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, data).unwrap();
-    let Ok(graph) = Graph::open(file.path()) else { return };
+    let Ok(graph) = Graph::open(file.path()) else { return false };
     let catalogue = Catalogue::of(&graph, &Default::default());
     let tensors: Vec<&String> = catalogue.layers.iter().map(|layer| &layer.tensor).collect();
     let penultimate = catalogue.penultimate().map(|layer| &layer.tensor);
@@ -52,4 +58,5 @@ pub fn network(data: &[u8]) {
             assert!(cut.nodes <= graph.nodes().len(), "a cut graph is larger than the whole");
         }
     }
+    true
 }
