@@ -80,6 +80,10 @@ pub struct Args {
     /// Take the pixels as they are stored, whatever orientation EXIF says
     #[arg(long)]
     ignore_orientation: bool,
+    /// Reduce large JPEGs while they are decoded: faster where photos have many megapixels, and the codes differ a little;
+    /// recorded, so that a head fitted to such codes sees its images in the same way
+    #[arg(long)]
+    fast_decode: bool,
     /// Stop at the first image that cannot be read
     #[arg(long)]
     strict: bool,
@@ -121,6 +125,7 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     let output = args.output.clone().unwrap_or_else(|| default_output(&model, &layers, args.pool));
     let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
         exif_orientation: args.ignore_orientation.then_some(false),
+        dct_scaling: args.fast_decode.then_some(true),
         ..Default::default()
     })?;
     let session = args.compute.settings();

@@ -278,6 +278,7 @@ fn preprocess(args: &AddArgs, graph: &Graph) -> anyhow::Result<Preprocess> {
         mean: args.mean.map(|Triple(mean)| mean),
         std: args.std.map(|Triple(std)| std),
         exif_orientation: None,
+        dct_scaling: None,
     };
     enlist::recipe(args.preprocess, changes, graph)
 }

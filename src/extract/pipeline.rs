@@ -12,7 +12,7 @@ use super::seen::Seen;
 use super::{ExtractError, Request};
 use crate::backbone::Backbone;
 use crate::files::Stamp;
-use crate::images::{Content, DecodeOptions, Layout, Preprocess, Problem, Sample, decode};
+use crate::images::{Content, DecodeOptions, Layout, Preprocess, Problem, Sample, load};
 
 /// Batches of codes that may wait for the writer.
 const QUEUE: usize = 2;
@@ -207,15 +207,14 @@ fn read_seen(
 ) -> Result<Seen, Problem> {
     let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
     let (content, stamp) = read_unchanged(sample)?;
-    let decoded;
-    let image = match &content {
-        Content::Pixels { image, .. } => image,
-        Content::Encoded(bytes) => {
-            decoded = decode(bytes, options).map_err(|error| problem(&error))?;
-            &decoded
+    match &content {
+        Content::Pixels { image, .. } => {
+            preprocess.apply(image, layout, slot).map_err(|error| problem(&error))?;
         }
-    };
-    preprocess.apply(image, layout, slot).map_err(|error| problem(&error))?;
+        Content::Encoded(bytes) => {
+            load(bytes, options, preprocess, layout, slot).map_err(|error| problem(&error))?;
+        }
+    }
     Ok(Seen { digest: Digest::of(content.bytes()), stamp })
 }
 

@@ -2,16 +2,18 @@
 //!
 //! [`samples`] lists the inputs (a folder, a CSV manifest, a list of paths, tar shards, an HDF5 array) and gives each a
 //! stable name and a label; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
-//! the network's input tensor. All three follow one rule: a bad input is a [`Problem`] with a name and a reason,
-//! never a silent substitute and never the end of the run.
+//! the network's input tensor; [`load`](load()) does both in one go. All of them follow one rule: a bad input is a
+//! [`Problem`] with a name and a reason, never a silent substitute and never the end of the run.
 
 pub mod decode;
 mod jpeg;
+mod load;
 pub mod preprocess;
 mod resample;
 pub mod samples;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
+pub use load::{LoadError, load};
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };

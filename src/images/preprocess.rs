@@ -16,21 +16,25 @@
 //! mean = [0.485, 0.456, 0.406] # in the tensor's channel order
 //! std = [0.229, 0.224, 0.225]
 //! exif_orientation = true
+//! dct_scaling = false          # JPEGs may be reduced while they are decoded
 //! ```
 //!
-//! Everything but `preset` may be left out unless it is `custom`.
+//! Everything but `preset` may be left out unless it is `custom`; `dct_scaling` may be left out there as well.
 
 use std::fmt::Write as _;
 
 use image::RgbImage;
+use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
 
 use self::fields::Fields;
-
-use super::resample::{MAX_SIDE, resample, window};
+use self::tensor::Tensor;
+use super::jpeg::Reduction;
+use super::resample::{MAX_SIDE, Resampler, Source, upright, window};
 
 mod choices;
 mod fields;
+mod tensor;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +45,9 @@ const MAX_INPUT_SIDE: u32 = 8192;
 
 /// torchvision resizes to 256 for a crop of 224.
 const SHORTER_SIDE_OF_CROP: f64 = 256.0 / 224.0;
+
+/// How many pixels of a reduced JPEG there must be to a pixel of the tensor, along a side.
+const LEAST_SHRINK_AFTER_DCT: f64 = 2.0;
 
 /// How an image of any shape becomes one of the network's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +74,7 @@ pub struct Preprocess {
     mean: [f64; 3],
     std: [f64; 3],
     exif_orientation: bool,
+    dct_scaling: bool,
 }
 
 /// What to change in a recipe; `None` leaves it as it is.
@@ -92,6 +100,8 @@ pub struct PreprocessOverrides {
     pub std: Option<[f64; 3]>,
     /// Whether to turn images as their EXIF orientation says.
     pub exif_orientation: Option<bool>,
+    /// Whether large JPEGs are reduced while they are decoded.
+    pub dct_scaling: Option<bool>,
 }
 
 /// Why a recipe is refused or cannot be applied.
@@ -171,6 +181,7 @@ impl Preprocess {
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
             exif_orientation: true,
+            dct_scaling: false,
         };
         match preset {
             Preset::Torchvision => Some(torchvision),
@@ -189,7 +200,7 @@ impl Preprocess {
     }
 
     /// The recipe with some of its fields changed. Where that makes it differ from its preset in anything but
-    /// the EXIF switch, its preset becomes [`Preset::Custom`].
+    /// the switches `exif_orientation` and `dct_scaling`, its preset becomes [`Preset::Custom`].
     ///
     /// # Errors
     /// When the result is no usable recipe.
@@ -207,6 +218,7 @@ impl Preprocess {
         recipe.mean = overrides.mean.unwrap_or(recipe.mean);
         recipe.std = overrides.std.unwrap_or(recipe.std);
         recipe.exif_orientation = overrides.exif_orientation.unwrap_or(self.exif_orientation);
+        recipe.dct_scaling = overrides.dct_scaling.unwrap_or(self.dct_scaling);
         recipe.checked()
     }
 
@@ -253,7 +265,12 @@ impl Preprocess {
 
         let original = Self::preset(self.preset);
         let same = original.is_some_and(|preset| {
-            preset == Self { exif_orientation: preset.exif_orientation, ..self.clone() }
+            preset
+                == Self {
+                    exif_orientation: preset.exif_orientation,
+                    dct_scaling: preset.dct_scaling,
+                    ..self.clone()
+                }
         });
         if !same {
             self.preset = Preset::Custom;
@@ -291,6 +308,12 @@ impl Preprocess {
         self.exif_orientation
     }
 
+    /// Whether JPEGs may be reduced to a half, a quarter or an eighth of their sides while they are decoded, which is much
+    /// faster for large ones and changes the tensor a little.
+    pub fn dct_scaling(&self) -> bool {
+        self.dct_scaling
+    }
+
     /// Number of values in the tensor of one image: 3 x height x width.
     pub fn tensor_len(&self) -> usize {
         3 * self.size.0 as usize * self.size.1 as usize
@@ -304,38 +327,15 @@ impl Preprocess {
     /// When `out` has another length than [`Preprocess::tensor_len`], or the image no pixels or a side of more
     /// than 2^20.
     pub fn apply(&self, image: &RgbImage, layout: Layout, out: &mut [f32]) -> Result<(), PreprocessError> {
-        let expected = self.tensor_len();
-        if out.len() != expected {
-            return Err(PreprocessError::BufferLength { expected, found: out.len() });
-        }
+        let mut tensor = self.tensor(layout, out)?;
         let (width, height) = image.dimensions();
-        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
-            return Err(PreprocessError::ImageSize { width, height });
-        }
-        let pixels = resample(image, self.size, self.resize, self.interpolation);
-
-        let source_channel = match self.channel_order {
-            ChannelOrder::Rgb => [0, 1, 2],
-            ChannelOrder::Bgr => [2, 1, 0],
-        };
-        let levels = self.levels();
-        let (pixels, _) = pixels.as_chunks::<3>();
-        match layout {
-            Layout::Nchw => {
-                for (channel, plane) in out.chunks_exact_mut(pixels.len()).enumerate() {
-                    let (table, source) = (&levels[channel], source_channel[channel]);
-                    for (value, pixel) in plane.iter_mut().zip(pixels) {
-                        *value = table[usize::from(pixel[source])];
-                    }
-                }
-            }
-            Layout::Nhwc => {
-                for (values, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
-                    for channel in 0..3 {
-                        values[channel] = levels[channel][usize::from(pixel[source_channel[channel]])];
-                    }
-                }
-            }
+        let source = Source::whole((width, height), Orientation::NoTransforms);
+        let mut resampler = self.resampler(source, (width, height))?;
+        let columns = resampler.columns();
+        for index in resampler.rows() {
+            // What follows the columns serves as padding.
+            let row = &image.as_raw()[3 * (index * width as usize + columns.start)..];
+            resampler.push(index, row, |line| tensor.put(&line));
         }
         Ok(())
     }
@@ -346,13 +346,41 @@ impl Preprocess {
         window((width, height), self.size, self.resize)
     }
 
-    /// What each of the 256 levels becomes, for each channel of the tensor.
-    fn levels(&self) -> [[f32; 256]; 3] {
-        let divisor = self.divisor as f32;
-        std::array::from_fn(|channel| {
-            let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
-            std::array::from_fn(|level| (level as f32 / divisor - mean) / std)
-        })
+    /// The tensor that this recipe fills in `out`.
+    pub(super) fn tensor<'a>(&self, layout: Layout, out: &'a mut [f32]) -> Result<Tensor<'a>, PreprocessError> {
+        let expected = self.tensor_len();
+        if out.len() != expected {
+            return Err(PreprocessError::BufferLength { expected, found: out.len() });
+        }
+        Ok(Tensor::new(self, layout, out))
+    }
+
+    /// What makes this recipe's pixels of `source`, a photo of `whole` pixels as it is stored.
+    pub(super) fn resampler(&self, source: Source, whole: (u32, u32)) -> Result<Resampler, PreprocessError> {
+        let (width, height) = whole;
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(PreprocessError::ImageSize { width, height });
+        }
+        Ok(Resampler::new(source, whole, self.size, self.resize, self.interpolation))
+    }
+
+    /// How far a JPEG of this size, as it is stored, is reduced while it is decoded: as far as leaves two of its pixels, or
+    /// more, to one of the resized image.
+    pub(super) fn reduction(&self, size: (u32, u32), orientation: Orientation) -> Reduction {
+        if !self.dct_scaling || self.interpolation == Interpolation::Nearest {
+            return Reduction::NONE;
+        }
+        let (width, height) = upright(size, orientation);
+        let shrink = match self.resize {
+            Resize::ShorterSide(shorter) => f64::from(width.min(height)) / f64::from(shorter),
+            Resize::Stretch => {
+                (f64::from(width) / f64::from(self.size.0)).min(f64::from(height) / f64::from(self.size.1))
+            }
+        };
+        let mut reductions = Reduction::ALL.into_iter();
+        reductions
+            .find(|reduction| shrink * reduction.factor() >= LEAST_SHRINK_AFTER_DCT)
+            .unwrap_or(Reduction::NONE)
     }
 
     /// The recipe in one line, for people.
@@ -384,6 +412,9 @@ impl Preprocess {
         } else {
             ", EXIF orientation ignored"
         });
+        if self.dct_scaling {
+            line.push_str(", large JPEGs reduced in decoding");
+        }
         line
     }
 }

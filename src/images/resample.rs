@@ -1,55 +1,112 @@
 //! Resize and centre crop in one step, in Pillow's own fixed-point arithmetic: the pixels equal Pillow's, so that
 //! a network sees the image that torchvision or Keras would have shown it.
 //!
-//! Only the part of the resized image that the crop keeps is computed. So a 10000 x 1 strip, which "shorter side
-//! to 256" would blow up to 2,560,000 x 256, costs no more than any other image.
+//! Only the part of the resized image that the crop keeps is computed, and only the part of the image that it is made of
+//! is wanted. So a 10000 x 1 strip, which "shorter side to 256" would blow up to 2,560,000 x 256, costs no more than any
+//! other image.
 //!
-//! A faster resizer with 16-bit weights was tried and differed by one level in about a tenth of the values and by
-//! two in some; at a network's input size the time lies in decoding and in the network.
+//! The image comes row by row, as a decoder makes it, and is turned upright on the way: a mirrored side gets mirrored
+//! weights, and where the sides are swapped, so are the passes. Only the rows that the next output row needs are held.
+//!
+//! Resizers with 16-bit weights are no faster than this one and differ by one level in about a tenth of the values.
 
 use std::f64::consts::PI;
 use std::ops::Range;
 
-use image::RgbImage;
+use image::metadata::Orientation;
 
+use self::convolve::{Instructions, Kernels, PRECISION_BITS, RowConvolution, weigh_rows};
 use super::preprocess::{Interpolation, Resize};
 
-/// Longest side that is resampled; the weights take up to 24 bytes for each source pixel of a side.
+mod convolve;
+#[cfg(test)]
+mod tests;
+
+/// Longest side that is resampled; the weights take up to 48 bytes for each source pixel of a side.
 pub(super) const MAX_SIDE: u32 = 1 << 20;
 
-/// Fractional bits of a weight (Pillow's PRECISION_BITS): 8 bits of level and 2 of headroom fill an i32.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
+/// Bytes after a row that the fast loops may load, whatever they hold. A row without them is copied first.
+pub(super) const PADDING: usize = 16;
+
+/// An image as it is stored, before it is turned upright.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Source {
+    /// Pixels that are there.
+    pub size: (u32, u32),
+    /// Size of the whole photo in these pixels. A reduced photo's last column and row may stand for less than the others.
+    pub extent: (f64, f64),
+    pub orientation: Orientation,
+}
+
+impl Source {
+    /// A photo with all its pixels.
+    pub(super) fn whole((width, height): (u32, u32), orientation: Orientation) -> Self {
+        Self { size: (width, height), extent: (width.into(), height.into()), orientation }
+    }
+}
+
+/// How a stored image is turned upright.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    /// Whether stored rows become columns.
+    swapped: bool,
+    /// Whether the stored columns, and the stored rows, run backwards.
+    mirrored: (bool, bool),
+}
+
+impl From<Orientation> for Turn {
+    fn from(orientation: Orientation) -> Self {
+        let (swapped, mirrored) = match orientation {
+            Orientation::NoTransforms => (false, (false, false)),
+            Orientation::FlipHorizontal => (false, (true, false)),
+            Orientation::Rotate180 => (false, (true, true)),
+            Orientation::FlipVertical => (false, (false, true)),
+            Orientation::Rotate90FlipH => (true, (false, false)),
+            Orientation::Rotate90 => (true, (false, true)),
+            Orientation::Rotate270FlipH => (true, (true, true)),
+            Orientation::Rotate270 => (true, (true, false)),
+        };
+        Self { swapped, mirrored }
+    }
+}
+
+/// Width and height of a stored image once it is turned upright.
+pub(super) fn upright((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    if Turn::from(orientation).swapped { (height, width) } else { (width, height) }
+}
 
 /// The kept span of one side: `length` output pixels starting at `offset`, of `resized` which `source` became.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Span {
     source: u32,
+    /// Source pixels that make up the whole side.
+    extent: f64,
     resized: u64,
     offset: u64,
     length: u32,
 }
 
 impl Span {
-    fn stretched(source: u32, length: u32) -> Self {
-        Self { source, resized: length.into(), offset: 0, length }
+    fn stretched((source, extent): (u32, f64), length: u32) -> Self {
+        Self { source, extent, resized: length.into(), offset: 0, length }
     }
 
     /// torchvision's CenterCrop: `int(round((resized - length) / 2.0))`, and Python rounds halves to even.
-    fn centred(source: u32, resized: u64, length: u32) -> Self {
+    fn centred((source, extent): (u32, f64), resized: u64, length: u32) -> Self {
         let margin = resized.saturating_sub(length.into());
         let half = margin / 2;
         let offset = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-        Self { source, resized, offset, length }
+        Self { source, extent, resized, offset, length }
     }
 
     /// Source pixels in one resized pixel.
     fn scale(self) -> f64 {
-        f64::from(self.source) / self.resized as f64
+        self.extent / self.resized as f64
     }
 
     /// The source pixel under the centre of each kept pixel. Pillow steps from centre to centre by addition in
     /// double precision, whose rounding decides ties.
-    fn nearest(self) -> Vec<usize> {
+    fn nearest(self) -> Kernels {
         /// Far beyond what Pillow could hold; from here on, multiply instead of stepping for seconds.
         const MAX_STEPS: u64 = 1 << 24;
         let scale = self.scale();
@@ -60,13 +117,12 @@ impl Span {
             centre += scale * self.offset as f64;
         }
         let last = self.source as usize - 1;
-        (0..self.length)
-            .map(|_| {
-                let index = (centre as usize).min(last);
-                centre += scale;
-                index
-            })
-            .collect()
+        let mut kernels = Kernels::default();
+        for _ in 0..self.length {
+            kernels.push((centre as usize).min(last), [1 << PRECISION_BITS]);
+            centre += scale;
+        }
+        kernels
     }
 
     /// The weighted source pixels of each kept pixel (Pillow's precompute_coeffs and normalize_coeffs_8bpc).
@@ -74,7 +130,7 @@ impl Span {
         let scale = self.scale();
         let stretch = scale.max(1.0);
         let support = filter.support * stretch;
-        let mut kernels = Kernels { spans: Vec::with_capacity(self.length as usize), weights: Vec::new() };
+        let mut kernels = Kernels::default();
         let mut exact = Vec::new();
         for position in self.offset..self.offset + u64::from(self.length) {
             let centre = (position as f64 + 0.5) * scale;
@@ -86,34 +142,15 @@ impl Span {
                 (start..end).map(|x| (filter.weight)((f64::from(x) - centre + 0.5) * (1.0 / stretch))),
             );
             let sum: f64 = exact.iter().sum();
-            let first = kernels.weights.len();
-            kernels.weights.extend(exact.iter().map(|&weight| {
-                let weight = if sum != 0.0 { weight / sum } else { weight };
-                (weight * f64::from(1 << PRECISION_BITS) + 0.5f64.copysign(weight)) as i32
-            }));
-            kernels.spans.push((start as usize..end as usize, first));
+            kernels.push(
+                start as usize,
+                exact.iter().map(|&weight| {
+                    let weight = if sum != 0.0 { weight / sum } else { weight };
+                    (weight * f64::from(1 << PRECISION_BITS) + 0.5f64.copysign(weight)) as i32
+                }),
+            );
         }
         kernels
-    }
-}
-
-/// For each output pixel the source pixels it is made of, and their weights in 2^-22.
-struct Kernels {
-    /// Source range, and where its weights start.
-    spans: Vec<(Range<usize>, usize)>,
-    weights: Vec<i32>,
-}
-
-impl Kernels {
-    fn iter(&self) -> impl Iterator<Item = (Range<usize>, &[i32])> {
-        self.spans.iter().map(|(range, first)| (range.clone(), &self.weights[*first..][..range.len()]))
-    }
-
-    /// All source pixels that any output pixel needs.
-    fn reach(&self) -> Range<usize> {
-        let start = self.spans.first().map_or(0, |(range, _)| range.start);
-        let end = self.spans.last().map_or(0, |(range, _)| range.end);
-        start..end
     }
 }
 
@@ -149,12 +186,13 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
-/// The spans of the horizontal and the vertical side.
-fn spans(source: (u32, u32), size: (u32, u32), resize: Resize) -> (Span, Span) {
-    let ((width, height), (out_width, out_height)) = (source, size);
+/// The spans of the horizontal and the vertical side of an upright image.
+fn spans(source: [(u32, f64); 2], whole: (u32, u32), size: (u32, u32), resize: Resize) -> (Span, Span) {
+    let ([across, down], (out_width, out_height)) = (source, size);
     match resize {
-        Resize::Stretch => (Span::stretched(width, out_width), Span::stretched(height, out_height)),
+        Resize::Stretch => (Span::stretched(across, out_width), Span::stretched(down, out_height)),
         Resize::ShorterSide(shorter) => {
+            let (width, height) = whole;
             // torchvision: the longer side becomes int(size * long / short).
             let longer = |long: u32, short: u32| u64::from(shorter) * u64::from(long) / u64::from(short);
             let (new_width, new_height) = if width <= height {
@@ -162,7 +200,7 @@ fn spans(source: (u32, u32), size: (u32, u32), resize: Resize) -> (Span, Span) {
             } else {
                 (longer(width, height), shorter.into())
             };
-            (Span::centred(width, new_width, out_width), Span::centred(height, new_height, out_height))
+            (Span::centred(across, new_width, out_width), Span::centred(down, new_height, out_height))
         }
     }
 }
@@ -170,44 +208,12 @@ fn spans(source: (u32, u32), size: (u32, u32), resize: Resize) -> (Span, Span) {
 /// The part of an image of `source` (width, height) that stays after the crop: left, top, width and height in pixels of
 /// the source.
 pub(super) fn window(source: (u32, u32), size: (u32, u32), resize: Resize) -> [f64; 4] {
-    let (across, down) = spans(source, size, resize);
+    let whole = Source::whole(source, Orientation::NoTransforms);
+    let sides = [(source.0, whole.extent.0), (source.1, whole.extent.1)];
+    let (across, down) = spans(sides, source, size, resize);
     let extent = |span: Span| (span.offset as f64 * span.scale(), f64::from(span.length) * span.scale());
     let ((left, width), (top, height)) = (extent(across), extent(down));
     [left, top, width, height]
-}
-
-/// Resizes and crops to `size` (width, height); returns RGB rows.
-///
-/// `image` has pixels and no side beyond [`MAX_SIDE`]; a shorter side is at least as long as either side of
-/// `size`.
-pub(super) fn resample(
-    image: &RgbImage,
-    size: (u32, u32),
-    resize: Resize,
-    interpolation: Interpolation,
-) -> Vec<u8> {
-    let (across, down) = spans(image.dimensions(), size, resize);
-    let filter = match interpolation {
-        Interpolation::Nearest => return pick(image, &across.nearest(), &down.nearest()),
-        Interpolation::Bilinear => BILINEAR,
-        Interpolation::Bicubic => BICUBIC,
-        Interpolation::Lanczos => LANCZOS,
-    };
-    // A side that keeps its length has the weights 0 .. 1 .. 0 and so passes unchanged, as in Pillow, which skips it.
-    let (vertical_first, across, down) =
-        (is_vertical_first(across, down), across.kernels(filter), down.kernels(filter));
-    let (columns, rows) = (across.reach(), down.reach());
-    let source = Rows { samples: image.as_raw(), width: image.width() as usize };
-    // Between the passes the levels are rounded to 8 bits, so their order shows in the result.
-    if vertical_first {
-        let flattened = convolve_columns(source, columns.clone(), 0, &down);
-        let flattened = Rows { samples: &flattened, width: columns.len() };
-        convolve_rows(flattened, 0..down.spans.len(), columns.start, &across)
-    } else {
-        let narrowed = convolve_rows(source, rows.clone(), 0, &across);
-        let narrowed = Rows { samples: &narrowed, width: across.spans.len() };
-        convolve_columns(narrowed, 0..across.spans.len(), rows.start, &down)
-    }
 }
 
 /// Whether Pillow takes the vertical pass first: since release 13, where the height loses more than twice as many
@@ -217,72 +223,147 @@ fn is_vertical_first(across: Span, down: Span) -> bool {
     lost(down) > 0 && lost(down) > 2 * lost(across)
 }
 
-fn pick(image: &RgbImage, columns: &[usize], rows: &[usize]) -> Vec<u8> {
-    let row_length = 3 * image.width() as usize;
-    let mut out = Vec::with_capacity(3 * columns.len() * rows.len());
-    for row in rows {
-        let row = &image.as_raw()[row * row_length..][..row_length];
-        for column in columns {
-            out.extend_from_slice(&row[3 * column..][..3]);
+/// A line of the upright result: a row, or a column where the image is stored on its side.
+#[derive(Debug, PartialEq)]
+pub(super) struct Line<'a> {
+    pub index: usize,
+    pub is_column: bool,
+    /// RGB.
+    pub pixels: &'a [u8],
+}
+
+/// Makes a resized and cropped image of rows that come one by one.
+#[derive(Debug)]
+pub(super) struct Resampler {
+    turn: Turn,
+    columns: Range<usize>,
+    across: RowConvolution,
+    /// In the order in which the stored rows complete them.
+    down: Kernels,
+    /// Whether rows are weighed before they are resized; the levels in between are rounded, so it shows.
+    vertical_first: bool,
+    instructions: Instructions,
+    /// Output lines that are done.
+    done: usize,
+    /// The last rows, each in the place of its number modulo `held`.
+    window: Vec<u8>,
+    held: usize,
+    /// Bytes of a row in the window.
+    stride: usize,
+    line: Vec<u8>,
+    weighed: Vec<u8>,
+    offsets: Vec<usize>,
+}
+
+impl Resampler {
+    /// For an image that becomes `size` (width, height); `whole` is the photo's own size, as it is stored.
+    ///
+    /// The image has pixels and no side beyond [`MAX_SIDE`]; a shorter side is at least as long as either side of
+    /// `size`.
+    pub(super) fn new(
+        source: Source,
+        whole: (u32, u32),
+        size: (u32, u32),
+        resize: Resize,
+        interpolation: Interpolation,
+    ) -> Self {
+        Self::with(Instructions::best(), source, whole, size, resize, interpolation)
+    }
+
+    fn with(
+        instructions: Instructions,
+        source: Source,
+        whole: (u32, u32),
+        size: (u32, u32),
+        resize: Resize,
+        interpolation: Interpolation,
+    ) -> Self {
+        let turn = Turn::from(source.orientation);
+        let stored = [(source.size.0, source.extent.0), (source.size.1, source.extent.1)];
+        let (upright, whole) = match turn.swapped {
+            true => ([stored[1], stored[0]], (whole.1, whole.0)),
+            false => (stored, whole),
+        };
+        let (across, down) = spans(upright, whole, size, resize);
+        let kernels = |span: Span| match interpolation {
+            Interpolation::Nearest => span.nearest(),
+            Interpolation::Bilinear => span.kernels(BILINEAR),
+            Interpolation::Bicubic => span.kernels(BICUBIC),
+            Interpolation::Lanczos => span.kernels(LANCZOS),
+        };
+        // A side that keeps its length has the weights 0 .. 1 .. 0 and so passes unchanged, as in Pillow, which skips it.
+        let (vertical_first, across, down) =
+            (is_vertical_first(across, down), kernels(across), kernels(down));
+        let (vertical_first, mut across, mut down) = match turn.swapped {
+            true => (!vertical_first, down, across),
+            false => (vertical_first, across, down),
+        };
+        if turn.mirrored.0 {
+            across = across.mirrored(source.size.0 as usize);
+        }
+        if turn.mirrored.1 {
+            down = down.mirrored(source.size.1 as usize).reversed();
+        }
+        let columns = across.reach();
+        let line = 3 * across.len();
+        let stride = if vertical_first { 3 * columns.len() } else { line };
+        let held = down.longest();
+        Self {
+            turn,
+            across: RowConvolution::new(across, columns.start, instructions),
+            columns,
+            down,
+            vertical_first,
+            instructions,
+            done: 0,
+            window: vec![0; held * stride],
+            held,
+            stride,
+            line: vec![0; line],
+            weighed: vec![0; if vertical_first { stride + PADDING } else { 0 }],
+            offsets: Vec::new(),
         }
     }
-    out
-}
 
-/// Half a level, so that the shift in [`level_of`] rounds to nearest.
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
-
-fn level_of(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
-/// RGB rows.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    samples: &'a [u8],
-    /// Pixels a row.
-    width: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn row(self, index: usize) -> &'a [u8] {
-        &self.samples[3 * index * self.width..][..3 * self.width]
+    /// The stored columns that are wanted.
+    pub(super) fn columns(&self) -> Range<usize> {
+        self.columns.clone()
     }
-}
 
-/// Some rows of `source`, each resized to one pixel a kernel. The first pixel of a row is column `first_column`
-/// to the kernels.
-fn convolve_rows(source: Rows<'_>, rows: Range<usize>, first_column: usize, kernels: &Kernels) -> Vec<u8> {
-    let width = kernels.spans.len();
-    let mut out = vec![0; 3 * rows.len() * width];
-    for (row, resized) in rows.zip(out.chunks_exact_mut(3 * width)) {
-        let (pixels, _) = source.row(row).as_chunks::<3>();
-        for (result, (range, weights)) in resized.as_chunks_mut::<3>().0.iter_mut().zip(kernels.iter()) {
-            let [mut red, mut green, mut blue] = [HALF; 3];
-            for (&[r, g, b], &weight) in pixels[range.start - first_column..].iter().zip(weights) {
-                red += i32::from(r) * weight;
-                green += i32::from(g) * weight;
-                blue += i32::from(b) * weight;
+    /// The stored rows that are wanted.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.down.reach()
+    }
+
+    /// Takes the wanted columns of stored row `index`, RGB, and hands out the lines that it completes. Wanted rows come in
+    /// their order, and none is left out. `row` may be longer, and is best longer by [`PADDING`].
+    pub(super) fn push(&mut self, index: usize, row: &[u8], mut take: impl FnMut(Line<'_>)) {
+        let is_needed = |done: usize| done < self.down.len() && self.down.get(done).0.start <= index;
+        if !is_needed(self.done) {
+            return;
+        }
+        let place = &mut self.window[index % self.held * self.stride..][..self.stride];
+        if self.vertical_first {
+            place.copy_from_slice(&row[..self.stride]);
+        } else {
+            self.across.apply(row, place);
+        }
+        while self.done < self.down.len() {
+            let (range, weights) = self.down.get(self.done);
+            if range.end > index + 1 {
+                return;
             }
-            *result = [red, green, blue].map(level_of);
-        }
-    }
-    out
-}
-
-/// Some columns of `source`, resized to one row a kernel. The first row is row `first_row` to the kernels.
-fn convolve_columns(source: Rows<'_>, columns: Range<usize>, first_row: usize, kernels: &Kernels) -> Vec<u8> {
-    let mut out = Vec::with_capacity(3 * columns.len() * kernels.spans.len());
-    let mut sums = vec![HALF; 3 * columns.len()];
-    for (range, weights) in kernels.iter() {
-        sums.fill(HALF);
-        for (row, &weight) in range.zip(weights) {
-            let levels = &source.row(row - first_row)[3 * columns.start..3 * columns.end];
-            for (sum, &level) in sums.iter_mut().zip(levels) {
-                *sum += i32::from(level) * weight;
+            self.offsets.clear();
+            self.offsets.extend(range.map(|row| row % self.held * self.stride));
+            if self.vertical_first {
+                weigh_rows(&self.window, &self.offsets, weights, &mut self.weighed[..self.stride], self.instructions);
+                self.across.apply(&self.weighed, &mut self.line);
+            } else {
+                weigh_rows(&self.window, &self.offsets, weights, &mut self.line, self.instructions);
             }
+            let index = if self.turn.mirrored.1 { self.down.len() - 1 - self.done } else { self.done };
+            take(Line { index, is_column: self.turn.swapped, pixels: &self.line });
+            self.done += 1;
         }
-        out.extend(sums.iter().map(|&sum| level_of(sum)));
     }
-    out
 }

@@ -27,6 +27,9 @@ pub(super) struct Fields {
     std: Option<[f64; 3]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exif_orientation: Option<bool>,
+    /// Left out where it is off, as in files from before it was there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dct_scaling: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -53,6 +56,7 @@ impl From<Preprocess> for Fields {
             mean: Some(recipe.mean),
             std: Some(recipe.std),
             exif_orientation: Some(recipe.exif_orientation),
+            dct_scaling: recipe.dct_scaling,
         }
     }
 }
@@ -72,6 +76,7 @@ impl TryFrom<Fields> for Preprocess {
             mean: fields.mean,
             std: fields.std,
             exif_orientation: fields.exif_orientation,
+            dct_scaling: Some(fields.dct_scaling),
         })
     }
 }
@@ -97,6 +102,7 @@ impl Fields {
             mean: self.mean.ok_or_else(|| missing("mean"))?,
             std: self.std.ok_or_else(|| missing("std"))?,
             exif_orientation: self.exif_orientation.ok_or_else(|| missing("exif_orientation"))?,
+            dct_scaling: self.dct_scaling,
         }
         .checked()
     }

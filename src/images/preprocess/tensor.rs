@@ -1,0 +1,67 @@
+//! Normalised pixels on their way into a network's input tensor.
+
+use super::{ChannelOrder, Layout, Preprocess};
+use crate::images::resample::Line;
+
+/// One image's part of an input tensor, filled line by line.
+pub(in crate::images) struct Tensor<'a> {
+    values: &'a mut [f32],
+    layout: Layout,
+    width: usize,
+    /// The channel of an RGB pixel that becomes each of the tensor's.
+    source_channel: [usize; 3],
+    /// What each of the 256 levels becomes, for each channel of the tensor.
+    levels: [[f32; 256]; 3],
+}
+
+impl<'a> Tensor<'a> {
+    /// `values` has as many values as `recipe` wants.
+    pub(super) fn new(recipe: &Preprocess, layout: Layout, values: &'a mut [f32]) -> Self {
+        let divisor = recipe.divisor as f32;
+        Self {
+            values,
+            layout,
+            width: recipe.size.0 as usize,
+            source_channel: match recipe.channel_order {
+                ChannelOrder::Rgb => [0, 1, 2],
+                ChannelOrder::Bgr => [2, 1, 0],
+            },
+            levels: std::array::from_fn(|channel| {
+                let (mean, std) = (recipe.mean[channel] as f32, recipe.std[channel] as f32);
+                std::array::from_fn(|level| (level as f32 / divisor - mean) / std)
+            }),
+        }
+    }
+
+    /// Normalises a row, or a column, into its place.
+    pub(in crate::images) fn put(&mut self, line: &Line<'_>) {
+        let (pixels, _) = line.pixels.as_chunks::<3>();
+        let (first, step) = if line.is_column { (line.index, self.width) } else { (line.index * self.width, 1) };
+        match self.layout {
+            Layout::Nchw => {
+                let (zeroth, rest) = self.values.split_at_mut(self.values.len() / 3);
+                let (first_plane, second) = rest.split_at_mut(rest.len() / 2);
+                let [table_0, table_1, table_2] = &self.levels;
+                let [source_0, source_1, source_2] = self.source_channel;
+                let planes = zeroth[first..]
+                    .iter_mut()
+                    .step_by(step)
+                    .zip(first_plane[first..].iter_mut().step_by(step))
+                    .zip(second[first..].iter_mut().step_by(step));
+                for (((a, b), c), pixel) in planes.zip(pixels) {
+                    *a = table_0[usize::from(pixel[source_0])];
+                    *b = table_1[usize::from(pixel[source_1])];
+                    *c = table_2[usize::from(pixel[source_2])];
+                }
+            }
+            Layout::Nhwc => {
+                let (places, _) = self.values.as_chunks_mut::<3>();
+                for (values, pixel) in places[first..].iter_mut().step_by(step).zip(pixels) {
+                    for channel in 0..3 {
+                        values[channel] = self.levels[channel][usize::from(pixel[self.source_channel[channel]])];
+                    }
+                }
+            }
+        }
+    }
+}
