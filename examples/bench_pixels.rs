@@ -1,20 +1,24 @@
-//! Times decoding and preprocessing alone, for `scripts/bench-extract`: `bench_pixels FOLDER THREADS RUNS` turns every file
-//! of a folder into the input tensor of torchvision's recipe and prints the seconds of each run as JSON. Nothing but the
-//! files' bytes is held in memory beforehand.
+//! Times decoding and preprocessing alone, for `scripts/bench-extract`: `bench_pixels FOLDER THREADS RUNS [--fast-decode]` turns
+//! every file of a folder into the input tensor of torchvision's recipe and prints the seconds of each run as JSON. The
+//! files' bytes are in memory beforehand.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, Preset, decode};
+use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, load};
 use rayon::prelude::*;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, threads, runs] = &arguments[..] else {
-        bail!("usage: bench_pixels FOLDER THREADS RUNS");
+    let (fast, positional): (Vec<&String>, Vec<&String>) =
+        arguments.iter().partition(|argument| *argument == "--fast-decode");
+    let [folder, threads, runs] = &positional[..] else {
+        bail!("usage: bench_pixels FOLDER THREADS RUNS [--fast-decode]");
     };
     let Some(recipe) = Preprocess::preset(Preset::Torchvision) else { bail!("no such preset") };
+    let recipe =
+        recipe.with(&PreprocessOverrides { dct_scaling: Some(!fast.is_empty()), ..Default::default() })?;
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     paths.sort();
@@ -30,8 +34,7 @@ fn main() -> Result<()> {
                 .map_init(
                     || vec![0.0_f32; recipe.tensor_len()],
                     |tensor, bytes| -> Result<f64> {
-                        let image = decode(bytes, &DecodeOptions::default())?;
-                        recipe.apply(&image, Layout::Nchw, tensor)?;
+                        load(bytes, &DecodeOptions::default(), &recipe, Layout::Nchw, tensor)?;
                         Ok(f64::from(tensor[tensor.len() / 2]))
                     },
                 )

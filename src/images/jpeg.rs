@@ -17,8 +17,8 @@ use image::metadata::Orientation;
 use mozjpeg_sys as ffi;
 use mozjpeg_sys::J_COLOR_SPACE::{JCS_CMYK, JCS_RGB, JCS_YCCK};
 
-use super::resample::PADDING;
 use super::decode::{DecodeError, DecodeOptions, check_pixels};
+use super::resample::PADDING;
 
 const EXIF_PREFIX: &[u8] = b"Exif\0\0";
 
@@ -180,7 +180,7 @@ impl<'a> Jpeg<'a> {
         let components = if is_cmyk { 4 } else { 3 };
         // Progressive photos may have their blocks smoothed by their neighbours, so there all are transformed.
         // SAFETY: the header was read.
-        let is_sequential = unsafe { ffi::jpeg_has_multiple_scans(&mut self.info) } == 0;
+        let is_sequential = unsafe { ffi::jpeg_has_multiple_scans(&self.info) } == 0;
         let crops = is_sequential && !is_cmyk;
         let first = if crops { self.crop(&columns, width) } else { 0 };
         if crops && rows.start > 0 {

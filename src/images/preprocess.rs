@@ -347,7 +347,11 @@ impl Preprocess {
     }
 
     /// The tensor that this recipe fills in `out`.
-    pub(super) fn tensor<'a>(&self, layout: Layout, out: &'a mut [f32]) -> Result<Tensor<'a>, PreprocessError> {
+    pub(super) fn tensor<'a>(
+        &self,
+        layout: Layout,
+        out: &'a mut [f32],
+    ) -> Result<Tensor<'a>, PreprocessError> {
         let expected = self.tensor_len();
         if out.len() != expected {
             return Err(PreprocessError::BufferLength { expected, found: out.len() });

@@ -356,7 +356,13 @@ impl Resampler {
             self.offsets.clear();
             self.offsets.extend(range.map(|row| row % self.held * self.stride));
             if self.vertical_first {
-                weigh_rows(&self.window, &self.offsets, weights, &mut self.weighed[..self.stride], self.instructions);
+                weigh_rows(
+                    &self.window,
+                    &self.offsets,
+                    weights,
+                    &mut self.weighed[..self.stride],
+                    self.instructions,
+                );
                 self.across.apply(&self.weighed, &mut self.line);
             } else {
                 weigh_rows(&self.window, &self.offsets, weights, &mut self.line, self.instructions);

@@ -115,12 +115,15 @@ fn a_larger_jpeg_gives_the_same_tensor_whatever_part_of_it_is_decoded() {
 #[test]
 fn a_jpeg_that_is_cut_or_damaged_outside_the_crop_is_an_error_all_the_same() {
     let options = DecodeOptions::default();
-    let small = recipe(PreprocessOverrides { size: Some((8, 8)), shorter_side: Some(47), ..Default::default() });
+    let small =
+        recipe(PreprocessOverrides { size: Some((8, 8)), shorter_side: Some(47), ..Default::default() });
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
     for (name, bytes) in fixtures().into_iter().filter(|(name, _)| name.starts_with("jpeg_4")) {
         for length in (1..bytes.len()).step_by(7) {
-            let (cut, whole) =
-                (in_one(&bytes[..length], &options, &small), in_two_steps(&bytes[..length], &options, &small));
+            let (cut, whole) = (
+                in_one(&bytes[..length], &options, &small),
+                in_two_steps(&bytes[..length], &options, &small),
+            );
             assert_eq!(cut.err(), whole.err(), "{name} cut to {length}");
         }
         for _ in 0..50 {

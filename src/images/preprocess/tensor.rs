@@ -36,7 +36,8 @@ impl<'a> Tensor<'a> {
     /// Normalises a row, or a column, into its place.
     pub(in crate::images) fn put(&mut self, line: &Line<'_>) {
         let (pixels, _) = line.pixels.as_chunks::<3>();
-        let (first, step) = if line.is_column { (line.index, self.width) } else { (line.index * self.width, 1) };
+        let (first, step) =
+            if line.is_column { (line.index, self.width) } else { (line.index * self.width, 1) };
         match self.layout {
             Layout::Nchw => {
                 let (zeroth, rest) = self.values.split_at_mut(self.values.len() / 3);
@@ -58,7 +59,8 @@ impl<'a> Tensor<'a> {
                 let (places, _) = self.values.as_chunks_mut::<3>();
                 for (values, pixel) in places[first..].iter_mut().step_by(step).zip(pixels) {
                     for channel in 0..3 {
-                        values[channel] = self.levels[channel][usize::from(pixel[self.source_channel[channel]])];
+                        values[channel] =
+                            self.levels[channel][usize::from(pixel[self.source_channel[channel]])];
                     }
                 }
             }

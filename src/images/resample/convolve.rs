@@ -114,8 +114,7 @@ impl RowConvolution {
         let Instructions::Portable = instructions;
         Self {
             #[cfg(target_arch = "x86_64")]
-            avx2: (instructions == Instructions::Avx2)
-                .then(|| avx2::RowKernels::new(&kernels, first_column)),
+            avx2: (instructions == Instructions::Avx2).then(|| avx2::RowKernels::new(&kernels, first_column)),
             kernels,
             first_column,
         }
@@ -337,7 +336,14 @@ mod avx2 {
     /// Adds 32 columns of two rows. The order of columns in the sums is the one that packing undoes.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn add_pair(high: &mut [__m256i; 4], low: &mut [__m256i; 4], a: __m256i, b: __m256i, weight_a: i32, weight_b: i32) {
+    fn add_pair(
+        high: &mut [__m256i; 4],
+        low: &mut [__m256i; 4],
+        a: __m256i,
+        b: __m256i,
+        weight_a: i32,
+        weight_b: i32,
+    ) {
         let zero = _mm256_setzero_si256();
         let ((high_a, low_a), (high_b, low_b)) = (parts(weight_a), parts(weight_b));
         let both = |a: i16, b: i16| _mm256_set1_epi32(i32::from(b) << 16 | i32::from(a as u16));

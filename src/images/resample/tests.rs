@@ -117,15 +117,16 @@ fn a_reduced_photo_keeps_its_place() {
     let reduced = ramp(101, 2.4, 0.4375);
     let size = (30, 10);
     let expected = resampled(
-        Instructions::best(), &whole, Orientation::NoTransforms, size, Resize::Stretch, Interpolation::Bilinear,
+        Instructions::best(),
+        &whole,
+        Orientation::NoTransforms,
+        size,
+        Resize::Stretch,
+        Interpolation::Bilinear,
     );
-    let source = Source {
-        size: (101, 40),
-        extent: (803.0 / 8.0, 40.0),
-        orientation: Orientation::NoTransforms,
-    };
-    let mut resampler =
-        Resampler::new(source, (803, 40), size, Resize::Stretch, Interpolation::Bilinear);
+    let source =
+        Source { size: (101, 40), extent: (803.0 / 8.0, 40.0), orientation: Orientation::NoTransforms };
+    let mut resampler = Resampler::new(source, (803, 40), size, Resize::Stretch, Interpolation::Bilinear);
     let mut lines = 0;
     for index in resampler.rows() {
         resampler.push(index, &reduced.as_raw()[3 * 101 * index..][..3 * 101], |line| {
