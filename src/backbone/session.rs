@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::TensorRef;
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::device::{self, Device, DeviceError, Precision};
 use super::graph::{Graph, GraphError};
@@ -39,6 +39,9 @@ pub struct SessionSettings {
     pub device: Device,
     /// What to compute in.
     pub precision: Precision,
+    /// Whether other threads have work for the same cores. Threads that wait for one another then sleep, where they would
+    /// otherwise keep their core busy for a while.
+    pub shared_cores: bool,
 }
 
 /// A tapped layer of a session.
@@ -103,7 +106,9 @@ impl Backbone {
                 version: runtime.version.clone(),
                 source,
             };
-            let mut builder = session_builder(runtime, threads, &truncated.weights_folder).map_err(failed)?;
+            let mut builder =
+                session_builder(runtime, threads, !settings.shared_cores, &truncated.weights_folder)
+                    .map_err(failed)?;
             if let Some(provider) = provider {
                 provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
                     device,
@@ -299,29 +304,22 @@ impl Backbone {
         }
     }
 
-    /// Runs one black image to learn what shape each tap has.
+    /// Learns what shape each tap has: from the runtime, where it could infer it, or else from running one black image.
     fn learn_shapes(&mut self) -> Result<(), BackboneError> {
         let count = self.fixed_batch.unwrap_or(1);
-        let image = vec![0.0_f32; count * self.image_len()];
-        let shape = self.input_shape(count);
-        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
-        let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
-        for tap in &mut self.taps {
-            let not_codes = |reason: String| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
-            let value = outputs
-                .get(&tap.layer.tensor)
-                .ok_or_else(|| not_codes("the runtime did not return it".to_owned()))?;
-            let (shape, _) = value
-                .try_extract_tensor::<f32>()
-                .map_err(|_| not_codes(format!("it holds {}, not 32-bit floats", value.dtype())))?;
-            let mut dims: Vec<usize> = shape.iter().map(|&dim| dim.max(0) as usize).collect();
+        let inferred: Option<Vec<Vec<usize>>> =
+            self.taps.iter().map(|tap| inferred_shape(&self.session, &tap.layer.tensor, count)).collect();
+        let shapes = match inferred {
+            Some(shapes) => shapes,
+            None => self.shapes_of_a_run(count)?,
+        };
+        for (tap, mut dims) in self.taps.iter_mut().zip(shapes) {
             if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
-                return Err(not_codes(format!("its shape {dims:?} does not have one row an image")));
+                return Err(BackboneError::NotCodes {
+                    network: self.network.clone(),
+                    layer: tap.layer.name.clone(),
+                    reason: format!("its shape {dims:?} does not have one row an image"),
+                });
             }
             dims.remove(0);
             if tap.layer.channels_last && dims.len() == 3 {
@@ -336,13 +334,62 @@ impl Backbone {
         }
         Ok(())
     }
+
+    /// The shapes that the taps have when `count` black images are run.
+    fn shapes_of_a_run(&mut self, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
+        let image = vec![0.0_f32; count * self.image_len()];
+        let shape = self.input_shape(count);
+        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
+        let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let shape_of = |tap: &Tap| {
+            let not_codes = |reason: String| BackboneError::NotCodes {
+                network: self.network.clone(),
+                layer: tap.layer.name.clone(),
+                reason,
+            };
+            let value = outputs
+                .get(&tap.layer.tensor)
+                .ok_or_else(|| not_codes("the runtime did not return it".to_owned()))?;
+            let (shape, _) = value
+                .try_extract_tensor::<f32>()
+                .map_err(|_| not_codes(format!("it holds {}, not 32-bit floats", value.dtype())))?;
+            Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
+        };
+        self.taps.iter().map(shape_of).collect()
+    }
+}
+
+/// The shape that the runtime inferred for an output of `session` when `count` images are run. None where it does not know
+/// all of it, or where the first dimension is not the one of the images.
+fn inferred_shape(session: &Session, tensor: &str, count: usize) -> Option<Vec<usize>> {
+    let tensor_type = |outlet: &Outlet| match outlet.dtype() {
+        ValueType::Tensor { ty: TensorElementType::Float32, shape, dimension_symbols } => {
+            Some((shape.to_vec(), dimension_symbols.first().cloned().unwrap_or_default()))
+        }
+        _ => None,
+    };
+    let (_, batch_symbol) = tensor_type(session.inputs().first()?)?;
+    let output = session.outputs().iter().find(|output| output.name() == tensor)?;
+    let (mut shape, symbol) = tensor_type(output)?;
+    let first = shape.first_mut()?;
+    if *first < 0 && !symbol.is_empty() && symbol == batch_symbol {
+        *first = i64::try_from(count).ok()?;
+    }
+    shape.into_iter().map(|dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect()
 }
 
 /// A builder with everything but the device; relative paths of external weights start from `weights_folder`.
-fn session_builder(runtime: &Runtime, threads: usize, weights_folder: &Path) -> ort::Result<SessionBuilder> {
+fn session_builder(
+    runtime: &Runtime,
+    threads: usize,
+    spin: bool,
+    weights_folder: &Path,
+) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads)?
+        .with_intra_op_spinning(spin)?
         .with_config_entry(
             "session.model_external_initializers_file_folder_path",
             weights_folder.to_string_lossy(),

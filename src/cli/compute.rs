@@ -26,7 +26,12 @@ impl ComputeArgs {
 
     /// What the session is to be opened with.
     pub fn settings(&self) -> SessionSettings {
-        SessionSettings { threads: self.threads(), device: self.device, precision: self.precision }
+        SessionSettings {
+            threads: self.threads(),
+            device: self.device,
+            precision: self.precision,
+            shared_cores: false,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use super::Status;
 use super::compute::{ComputeArgs, fallback_note};
 use super::inputs::InputArgs;
-use crate::backbone::{Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
+use crate::backbone::{Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, SessionSettings};
 use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides};
 use log::{Log, LogFormat};
@@ -128,7 +128,7 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         dct_scaling: args.fast_decode.then_some(true),
         ..Default::default()
     })?;
-    let session = args.compute.settings();
+    let session = SessionSettings { shared_cores: true, ..args.compute.settings() };
     let settings = ExtractSettings {
         batch_size: usize::from(args.batch_size),
         decode: DecodeOptions {
