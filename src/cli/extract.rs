@@ -11,7 +11,9 @@ use anyhow::{Context, bail};
 use super::Status;
 use super::compute::{ComputeArgs, fallback_note};
 use super::inputs::InputArgs;
-use crate::backbone::{Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, SessionSettings};
+use crate::backbone::{
+    Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, SessionSettings,
+};
 use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides};
 use log::{Log, LogFormat};
