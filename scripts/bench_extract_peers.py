@@ -126,14 +126,17 @@ def torchvision(paths, args):
 
 
 def thingsvision(paths, args):
+    import numpy
     import torch
+
+    # It was written for NumPy 1.
+    numpy.AxisError = numpy.exceptions.AxisError
     from thingsvision import get_extractor
     from thingsvision.utils.data import DataLoader, ImageDataset
 
     torch.set_num_threads(args.threads)
-    name = {"mobilenet_v2": "mobilenet_v2"}.get(args.network, args.network)
     module = {"vgg16": "classifier.4", "resnet50": "avgpool", "mobilenet_v2": "features.18"}[args.network]
-    extractor = get_extractor(model_name=name, source="torchvision", device="cpu", pretrained=False)
+    extractor = get_extractor(model_name=args.network, source="torchvision", device="cpu", pretrained=False)
     start = time.perf_counter()
     dataset = ImageDataset(
         root=str(args.folder), out_path=str(args.output.parent), backend=extractor.get_backend(),
