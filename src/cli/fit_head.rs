@@ -222,7 +222,11 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let file = CodesFile::open(&features)?;
     let layer = args.layer.as_deref();
     let max_memory = args.max_memory.unwrap_or_default();
-    let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes();
+    // What cannot be streamed is refused only where the bound was asked for.
+    let streamable =
+        kind != HeadKind::Ridge && args.preparation.pca.is_none() && !matches!(args.c, Some(Cost::Tuned(_)));
+    let streamed =
+        in_memory_bytes(&file, layer)? > max_memory.bytes() && (streamable || args.max_memory.is_some());
     let labelled = match streamed {
         true => Labelled::without_codes(&file, &features)?,
         false => Labelled::read(&file, layer, &features)?,
