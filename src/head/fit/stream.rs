@@ -440,7 +440,7 @@ impl Stream<'_> {
         model: impl Fn(&L, PrimalSolution) -> LinearModel + Sync,
     ) -> Result<Vec<LinearModel>, HeadError> {
         let columns = self.data.source.columns();
-        let solve = |problem: usize, line: &Line| {
+        let solve = |problem: usize, line: &Line<'_>| {
             let (sampled, loss) = (&of_sample[problem], &losses[problem]);
             let rows = &sampled.set.rows;
             let of_sample = |weights: &[f32], bias: &[f64]| Some(pass(&sampled.set, loss, weights, bias));
