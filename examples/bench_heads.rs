@@ -1,4 +1,4 @@
-//! Fits one head to codes in a raw file and prints a line of JSON: called by `scripts/bench-heads`.
+//! Fits one head to codes in a raw file, prints a line of JSON and writes the weights: called by `scripts/bench-heads`.
 
 use std::{env, fs, io::Read, time::Instant};
 
@@ -8,10 +8,13 @@ use ndarray::{Array1, ArrayView2};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [kind, codes, labels, columns, c] = &arguments[..] else {
-        return Err("usage: bench_heads svm|logistic|ridge CODES.f32 LABELS.u32 COLUMNS C".into());
+    let [kind, codes, labels, columns, c, tolerance, weights] = &arguments[..] else {
+        return Err(
+            "usage: bench_heads svm|logistic|ridge CODES.f32 LABELS.u32 COLUMNS C TOLERANCE WEIGHTS.f64"
+                .into(),
+        );
     };
-    let (columns, c): (usize, f64) = (columns.parse()?, c.parse()?);
+    let (columns, c, tolerance): (usize, f64, f64) = (columns.parse()?, c.parse()?, tolerance.parse()?);
     let values = read(codes)?;
     let labels: Array1<usize> = fs::read(labels)?
         .chunks_exact(4)
@@ -22,22 +25,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let dataset = DatasetBase::new(codes, labels);
     let model = match kind.as_str() {
-        "svm" => SvmParams::new().c(c).fit(&dataset)?,
-        "logistic" => LogisticParams::new().c(c).fit(&dataset)?,
+        "svm" => SvmParams::new().c(c).tolerance(tolerance).fit(&dataset)?,
+        "logistic" => LogisticParams::new().c(c).tolerance(tolerance).fit(&dataset)?,
         "ridge" => RidgeParams::new().alphas(vec![c]).fit(&dataset)?.linear,
         other => return Err(format!("no head is called {other}").into()),
     };
     let seconds = start.elapsed().as_secs_f64();
+    let peak = peak();
+    // A row a class: its weights, then its bias.
+    let rows = model.weights.rows().into_iter().zip(&model.bias);
+    let values =
+        rows.flat_map(|(row, &bias)| row.iter().map(|&w| f64::from(w)).chain([bias]).collect::<Vec<_>>());
+    fs::write(weights, values.flat_map(f64::to_le_bytes).collect::<Vec<_>>())?;
     let convergence = model.convergence;
     println!(
         "{{\"seconds\": {seconds}, \"objective\": {}, \"gap\": {}, \"iterations\": {}, \"converged\": {}, \
-         \"codes_mib\": {}, \"before_mib\": {before}, \"peak_mib\": {}}}",
-        convergence.objective,
-        convergence.criterion,
-        convergence.iterations,
-        convergence.converged,
-        values.len() >> 18,
-        peak()
+         \"before_mib\": {before}, \"peak_mib\": {peak}}}",
+        convergence.objective, convergence.criterion, convergence.iterations, convergence.converged,
     );
     Ok(())
 }

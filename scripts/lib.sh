@@ -68,3 +68,19 @@ find_chromium() {
     candidate="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
     [ -x "$candidate" ] && echo "$candidate"
 }
+
+# heads_python: the Python that has scikit-learn and LIBLINEAR, installed from PyPI on the first call.
+heads_python() {
+    local place=$private/bench-heads requirements=scripts/requirements-bench-heads.txt
+    if ! cmp -s "$requirements" "$place/installed.txt"; then
+        step "installing scikit-learn and LIBLINEAR into .cnncodes/bench-heads (once)" >&2
+        rm -rf "$place"
+        python3 -m venv --without-pip "$place"
+        # Debian keeps venv's own pip in a package of its own, so the environment is filled from outside.
+        PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+            python3 -m pip install --quiet -r "$requirements" \
+            --target "$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >&2 || return
+        cp "$requirements" "$place/installed.txt"
+    fi
+    echo "$place/bin/python"
+}

@@ -286,7 +286,11 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     let file = CodesFile::open(&features)?;
     let layer = args.layer.as_deref();
     let max_memory = args.max_memory.unwrap_or_default();
-    let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes();
+    // What cannot be streamed is refused only where the bound was asked for.
+    let streamable =
+        kind != HeadKind::Ridge && args.preparation.pca.is_none() && !matches!(args.c, Some(Cost::Tuned(_)));
+    let streamed =
+        in_memory_bytes(&file, layer)? > max_memory.bytes() && (streamable || args.max_memory.is_some());
     if streamed && args.split.is_some() {
         bail!("--split needs the codes in memory, and they take more than {max_memory}: raise --max-memory");
     }

@@ -1,10 +1,15 @@
 //! Several solvers side by side that share their passes over the rows: reading them once answers all.
 //!
 //! A solver is plain code that asks for a pass at its own weights and waits. When all that are still at work have asked,
-//! one pass is made for all of them.
+//! one pass is made for all of them. Only one computes at a time: the matrix routines below use all cores anyway, and some
+//! of them wait for each other's threads, which two at once would do for ever.
 
 use std::{
-    sync::mpsc::{Receiver, Sender, channel},
+    cell::RefCell,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
@@ -24,22 +29,33 @@ enum Message {
 }
 
 /// A solver's line to the passes.
-pub(super) struct Line {
+pub(super) struct Line<'a> {
     problem: usize,
     ask: Sender<Message>,
     answers: Receiver<Sums>,
+    turn: &'a Mutex<()>,
+    /// Held while the solver computes.
+    held: RefCell<Option<MutexGuard<'a, ()>>>,
 }
 
-impl Line {
+impl<'a> Line<'a> {
+    fn take_turn(&self) {
+        // What the lock keeps apart is no data that a panic could leave half done.
+        let turn: &'a Mutex<()> = self.turn;
+        *self.held.borrow_mut() = Some(turn.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// The sums at these weights; `None` when a pass failed.
     pub fn sums(&self, weights: &[f32], bias: &[f64]) -> Option<Sums> {
         let request = Request { problem: self.problem, weights: weights.to_vec(), bias: bias.to_vec() };
-        self.ask.send(Message::Ask(request)).ok()?;
-        self.answers.recv().ok()
+        self.held.borrow_mut().take();
+        let answer = self.ask.send(Message::Ask(request)).ok().and_then(|()| self.answers.recv().ok());
+        self.take_turn();
+        answer
     }
 }
 
-impl Drop for Line {
+impl Drop for Line<'_> {
     fn drop(&mut self) {
         // Also when the solver panicked, so that the others are not kept waiting.
         let _ = self.ask.send(Message::Done);
@@ -52,9 +68,10 @@ impl Drop for Line {
 /// The first error of `pass`; the solvers are then told to give up.
 pub(super) fn lockstep<T: Send, E>(
     count: usize,
-    solve: impl Fn(usize, &Line) -> T + Sync,
+    solve: impl Fn(usize, &Line<'_>) -> T + Sync,
     mut pass: impl FnMut(&[Request]) -> Result<Vec<Sums>, E>,
 ) -> Result<Vec<T>, E> {
+    let turn = Mutex::new(());
     thread::scope(|scope| {
         let (ask, asked) = channel();
         let mut answers = Vec::with_capacity(count);
@@ -62,9 +79,12 @@ pub(super) fn lockstep<T: Send, E>(
             .map(|problem| {
                 let (answer, received) = channel();
                 answers.push(answer);
-                let line = Line { problem, ask: ask.clone(), answers: received };
-                let solve = &solve;
-                scope.spawn(move || solve(problem, &line))
+                let (ask, turn, solve) = (ask.clone(), &turn, &solve);
+                scope.spawn(move || {
+                    let line = Line { problem, ask, answers: received, turn, held: RefCell::new(None) };
+                    line.take_turn();
+                    solve(problem, &line)
+                })
             })
             .collect();
         drop(ask);
@@ -99,7 +119,7 @@ mod tests {
     use super::*;
 
     /// Problem p wants p + 1 answers, each one more than the last.
-    fn count_up(problem: usize, line: &Line) -> Option<f64> {
+    fn count_up(problem: usize, line: &Line<'_>) -> Option<f64> {
         let mut at = 0.0;
         for _ in 0..=problem {
             at = line.sums(&[], &[at])?.loss[0];

@@ -17,6 +17,7 @@ mod inputs;
 mod interrupted;
 mod main_job;
 mod neighbors;
+mod out_of_core;
 mod parity;
 mod pull;
 mod real_photos;

@@ -33,7 +33,7 @@ use crate::head::{
 
 /// Rows in memory for each column: as many as a preconditioner is made from.
 const SAMPLE: usize = 4;
-/// Bytes of the codes that are read at a time.
+/// Most bytes of the codes that are read at a time.
 const BLOCK_BYTES: usize = 16 << 20;
 /// Gap, relative to the objective, to which the sample is fitted: its optimum is not that of all rows.
 const SAMPLE_TOLERANCE: f64 = 1e-2;
@@ -161,7 +161,7 @@ impl Plan {
         // Names, hashes, labels, scores and probabilities of the rows; weights of rows in each problem; twenty vectors
         // and gradients of L-BFGS in each.
         let always = rows * (300 + 16 * classes + 24 * problems) + problems * 32 * 8 * classes * columns;
-        let block = (BLOCK_BYTES / of_row).clamp(1, rows);
+        let block = (BLOCK_BYTES.min(data.max_memory / 32) / of_row).clamp(1, rows);
         let reading = 6 * block * of_row;
         let least = always + reading + 64 * of_row;
         if least > data.max_memory {
@@ -440,7 +440,7 @@ impl Stream<'_> {
         model: impl Fn(&L, PrimalSolution) -> LinearModel + Sync,
     ) -> Result<Vec<LinearModel>, HeadError> {
         let columns = self.data.source.columns();
-        let solve = |problem: usize, line: &Line| {
+        let solve = |problem: usize, line: &Line<'_>| {
             let (sampled, loss) = (&of_sample[problem], &losses[problem]);
             let rows = &sampled.set.rows;
             let of_sample = |weights: &[f32], bias: &[f64]| Some(pass(&sampled.set, loss, weights, bias));

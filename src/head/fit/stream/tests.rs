@@ -95,7 +95,7 @@ fn a_sample_and_several_blocks_change_nothing() {
     let mut objectives = Vec::new();
     for plan in [
         Plan { block: 1000, sample: 900, matrix: true },
-        Plan { block: 7, sample: 100, matrix: true },
+        Plan { block: 77, sample: 100, matrix: true },
         Plan { block: 128, sample: 50, matrix: false },
     ] {
         let look = Look::new(&data, &folds, &plan, &settings).unwrap();

@@ -1,0 +1,99 @@
+//! `fit-head --max-memory` on codes that take more: the same head as in memory, from a file that is streamed.
+
+use std::path::Path;
+
+use cnncodes::codes::{CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::head::Head;
+use predicates::str::contains;
+
+use crate::common::cnncodes;
+
+const ROWS: usize = 6000;
+const COLUMNS: usize = 512;
+
+/// Noisy codes of three classes; every 50th image has no label.
+fn write_codes(output: &Path) {
+    let header = Header {
+        program_version: "0.1.0".into(),
+        model_name: "tiny".into(),
+        model_sha256: "ab".repeat(32),
+        preprocess_json: "{}".into(),
+        source: "data".into(),
+        runtime: "none".into(),
+        device: "cpu".into(),
+        precision: "fp32".into(),
+        class_names: ["a", "b", "c"].map(String::from).to_vec(),
+        layers: vec![LayerSpec {
+            name: "fc7".into(),
+            tensor: "fc7".into(),
+            shape: vec![COLUMNS],
+            pooling: "none".into(),
+        }],
+    };
+    let options = WriteOptions { overwrite: false, expected_rows: ROWS };
+    let mut writer = CodesWriter::create(output, &header, options).unwrap();
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    for row in 0..ROWS {
+        let class = row * row % 7 % 3;
+        let code = |column: usize, noise: f32| {
+            noise + if column % 9 == class { 0.05 } else { 0.0 } + column as f32 * 0.01
+        };
+        let codes: Vec<f32> = (0..COLUMNS).map(|column| code(column, noise())).collect();
+        let (name, sha256) = (format!("{row:05}.jpg"), format!("{row:064x}"));
+        let label = if row % 50 == 7 { -1 } else { class as i64 };
+        writer.append(&[Row { name: &name, label, sha256: &sha256, codes: &[&codes] }], &[]).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    write_codes(&folder.path().join("codes.h5"));
+    for kind in ["--svm", "--logistic"] {
+        let fit = |memory: &str, output: &str| {
+            let mut command = cnncodes(folder.path());
+            command.args([
+                "fit-head",
+                kind,
+                "codes.h5",
+                "--max-memory",
+                memory,
+                "-o",
+                output,
+                "--folds",
+                "3",
+            ]);
+            command.args(["--duplicate-threshold", "1"]).assert().success()
+        };
+        fit("1GiB", "memory.head.h5");
+        fit("25MiB", "streamed.head.h5").stdout(contains("the codes were streamed from their file"));
+        let load = |name: &str| Head::load(&folder.path().join(name)).unwrap();
+        let (memory, streamed) = (load("memory.head.h5"), load("streamed.head.h5"));
+        let [a, b] = [&memory, &streamed].map(|head| head.model.convergence.objective);
+        assert!((a / b - 1.0).abs() < 2e-4, "{kind}: {a} {b}");
+        assert_eq!(memory.evaluation.rows, 5880);
+        let [a, b] = [&memory, &streamed].map(|head| head.evaluation.accuracy.value);
+        assert!(a > 0.6 && (a - b).abs() < 0.005, "{kind}: {a} {b}");
+        assert!(streamed.model.novelty.is_some() && streamed.model.conformal.is_some());
+    }
+}
+
+#[test]
+fn what_needs_the_codes_in_memory_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    write_codes(&folder.path().join("codes.h5"));
+    let refused = |arguments: &[&str], message: &str| {
+        let mut command = cnncodes(folder.path());
+        command.args(["fit-head", "codes.h5"]).args(arguments).assert().code(2).stderr(contains(message));
+    };
+    refused(&["--ridge", "--max-memory", "25MiB"], "ridge regression needs all codes in memory");
+    refused(&["--svm", "--c", "auto", "--max-memory", "25MiB"], "the choice of C needs all codes in memory");
+    refused(&["--svm", "--max-memory", "2MiB"], "MiB of memory are needed");
+    refused(&["--svm", "--max-memory", "25MiB", "--duplicate-threshold", "0.9"], "raise --max-memory");
+    refused(&["--svm", "--max-memory", "2"], "such as 2GiB or 500MB");
+}
