@@ -294,9 +294,10 @@ const PRIMAL_TOLERANCE: f64 = 1e-5;
 const MOST_IN_PRIMAL: usize = 360;
 
 /// Whether n rows of d codes are better served by the primal: its d x d preconditioner should take less memory than half
-/// the codes, and below a million codes the dual takes no time either and is more exact.
+/// the codes. Where a few columns cannot tell the classes apart, the dual needs thousands of passes; below 16,384 codes
+/// they take no time, and the dual is more exact.
 fn prefers_primal(rows: usize, columns: usize) -> bool {
-    rows >= 2 * columns && columns <= 8192 && rows * columns >= 1 << 20
+    rows >= 2 * columns && columns <= 8192 && rows * columns >= 1 << 14
 }
 
 /// Squared hinge of each class against the rest, in the primal: `½ w·w + Σ C max(0, 1 - y w·x)²` each.
