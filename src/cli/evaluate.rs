@@ -128,7 +128,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             codes: labelled.codes.view(),
             photos: &labelled.photos,
         };
-        assessed.write(report)?;
+        assessed.write(report, models)?;
     }
     show::problems(&labelled.problems, 20);
     Ok(if labelled.problems.is_empty() { Status::Done } else { Status::Skipped })

@@ -380,10 +380,11 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
             labelled: &labelled,
             copies: &copies,
             head: &head,
-            output: &output,
+            output: Some(&output),
             out_of_fold: &out_of_fold,
+            layers: None,
         };
-        fitting.write(report)?;
+        fitting.write(report, models)?;
     }
     Ok(Written {
         head,
@@ -471,7 +472,7 @@ fn print_duplicates(evaluation: &Evaluation, list: bool) {
 }
 
 /// The fitted head with where its codes come from.
-fn head(
+pub(super) fn head(
     file: &CodesFile,
     layer: Option<&str>,
     path: &Path,

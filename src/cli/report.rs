@@ -1,18 +1,24 @@
 //! `--report`: what the commands know about a head, as one HTML file.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use image::RgbImage;
 use indicatif::ProgressBar;
 use ndarray::ArrayView2;
 
+use super::apply::Origin;
 use super::labelled::Labelled;
 use super::show;
+use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::{Assessment, CalibrationMetrics, Duplicates, Evidence, Judged, Suspects};
+use crate::explain::{ExplainSettings, Explainer, Method, overlay};
 use crate::files;
 use crate::head::{Head, HeadKind, Novelty, OutOfFold, TrainingData};
-use crate::report::{CodesMap, Fact, Figures, LearningCurve, Photos, Report};
+use crate::images::{DecodeOptions, decode};
+use crate::report::{CodesMap, Fact, Figures, Layers, LearningCurve, Photos, Report};
 
 /// Suspects of each kind that are ranked.
 const SUSPECTS: usize = 20;
@@ -47,15 +53,17 @@ pub struct Fitting<'a> {
     pub labelled: &'a Labelled,
     pub copies: &'a Duplicates,
     pub head: &'a Head,
-    /// Where the head was written.
-    pub output: &'a Path,
+    /// Where the head was written, if it was.
+    pub output: Option<&'a Path>,
     pub out_of_fold: &'a OutOfFold,
+    /// How other layers and heads do, where they were compared.
+    pub layers: Option<Layers>,
 }
 
 impl Fitting<'_> {
     /// Writes the report to `path`.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let Self { file, labelled, copies, head, out_of_fold, .. } = *self;
+    pub fn write(self, path: &Path, models: &ModelsFolder) -> anyhow::Result<()> {
+        let Self { file, labelled, copies, head, output, out_of_fold, layers } = self;
         let probabilities = out_of_fold.probabilities.view();
         let seed = head.model.settings.seed;
         let bar = show::steps("report: learning curve");
@@ -81,9 +89,9 @@ impl Fitting<'_> {
             Some(calibration) => calibration.clone(),
             None => CalibrationMetrics::new(probabilities, &labelled.labels),
         };
-        let mut provenance = provenance(head, self.output);
-        provenance.insert(1, Fact::code("codes", file.path().display().to_string()));
-        let report = Report {
+        let mut provenance = provenance(head, output);
+        provenance.insert(0, Fact::code("codes", file.path().display().to_string()));
+        let mut report = Report {
             title: format!(
                 "{} head on {} of {}",
                 kind(head),
@@ -96,6 +104,8 @@ impl Fitting<'_> {
             labels: &labelled.labels,
             probabilities,
             photos: Photos::of_codes(&file.header().source, file.path()),
+            overlays: HashMap::new(),
+            layers,
             figures: Figures::of_evaluation(&head.evaluation, calibration),
             learning,
             suspects: Some(Suspects::rank(&evidence, SUSPECTS)),
@@ -103,6 +113,7 @@ impl Fitting<'_> {
             map,
             provenance,
         };
+        report.overlays = overlays(&report, head, models, &bar)?;
         write(&report, path, &bar)
     }
 }
@@ -121,12 +132,12 @@ pub struct Assessed<'a> {
 
 impl Assessed<'_> {
     /// Writes the report to `path`.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, path: &Path, models: &ModelsFolder) -> anyhow::Result<()> {
         let Self { head, judged, .. } = *self;
         let bar = show::steps("report: map of the codes");
-        let mut provenance = provenance(head, self.head_path);
-        provenance.insert(1, Fact::code("assessed on", self.source));
-        let report = Report {
+        let mut provenance = provenance(head, Some(self.head_path));
+        provenance.insert(0, Fact::code("assessed on", self.source));
+        let mut report = Report {
             title: format!("{} head on other photos", kind(head)),
             subtitle: described(judged.names.len(), judged.class_names, self.source),
             class_names: judged.class_names,
@@ -134,6 +145,8 @@ impl Assessed<'_> {
             labels: judged.labels,
             probabilities: judged.probabilities,
             photos: self.photos.clone(),
+            overlays: HashMap::new(),
+            layers: None,
             figures: Figures::from(self.assessment),
             learning: None,
             suspects: None,
@@ -141,8 +154,44 @@ impl Assessed<'_> {
             map: CodesMap::draw(self.codes, judged.labels, judged.class_names.len()),
             provenance,
         };
+        report.overlays = overlays(&report, head, models, &bar)?;
         write(&report, path, &bar)
     }
+}
+
+/// For the mistakes and suspects, what speaks for the answer, laid over the photo. None where the network is not at hand,
+/// and none for dense layers, whose explanation takes hundreds of runs of the network a photo.
+fn overlays(
+    report: &Report<'_>,
+    head: &Head,
+    models: &ModelsFolder,
+    bar: &ProgressBar,
+) -> anyhow::Result<HashMap<usize, RgbImage>> {
+    let mut overlays = HashMap::new();
+    let origin = Origin::of_head(head, Path::new("report"));
+    let Ok((graph, layer)) = origin.network(models) else { return Ok(overlays) };
+    let preprocess = origin.recipe()?;
+    let options =
+        DecodeOptions { apply_orientation: preprocess.exif_orientation(), ..DecodeOptions::default() };
+    let mut explainer = Explainer::open(&graph, &layer, head, &preprocess, &ExplainSettings::default())?;
+    let (rows, answers) = (report.doubtful(), report.answers());
+    bar.set_message("report: explanations");
+    bar.set_length(rows.len() as u64);
+    for (done, row) in rows.into_iter().enumerate() {
+        bar.set_position(done as u64);
+        // Photos that cannot be read are told on the page, with their thumbnails.
+        let Ok(bytes) = std::fs::read(report.photos.path(&report.names[row])) else { continue };
+        let Ok(photo) = decode(&bytes, &options) else { continue };
+        let look = explainer.look_at(&photo)?;
+        if look.method() == Method::Occlusion {
+            break;
+        }
+        let window = preprocess.window(photo.width(), photo.height());
+        for explanation in explainer.explain(&look, &[answers[row]], &mut |_, _| ())? {
+            overlays.insert(row, overlay(&photo, window, &explanation.map));
+        }
+    }
+    Ok(overlays)
 }
 
 fn told(bar: &ProgressBar) -> impl FnMut(usize, usize) {
@@ -175,14 +224,13 @@ fn described(photos: usize, classes: &[String], source: &str) -> String {
 }
 
 /// Where the head comes from, and what wrote this.
-fn provenance(head: &Head, head_path: &Path) -> Vec<Fact> {
+fn provenance(head: &Head, head_path: Option<&Path>) -> Vec<Fact> {
     let from = &head.provenance;
     let settings = &head.model.settings;
     let command = std::iter::once("cnncodes".into()).chain(std::env::args_os().skip(1));
     let words: Vec<String> =
         command.map(|word: std::ffi::OsString| word.to_string_lossy().into_owned()).collect();
     let mut facts = vec![
-        Fact::code("head", head_path.display().to_string()),
         Fact::new("network", &from.model_name),
         Fact::code("SHA-256 of the network", &from.model_sha256),
         Fact::new("layer", format!("{} (tensor {})", from.layer, from.tensor)),
@@ -194,7 +242,10 @@ fn provenance(head: &Head, head_path: &Path) -> Vec<Fact> {
         Fact::new("program", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),
     ];
     if settings.kind != HeadKind::Ridge {
-        facts.insert(1, Fact::new("C", settings.c().to_string()));
+        facts.insert(0, Fact::new("C", settings.c().to_string()));
+    }
+    if let Some(path) = head_path {
+        facts.insert(0, Fact::code("head", path.display().to_string()));
     }
     facts
 }

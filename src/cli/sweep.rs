@@ -10,14 +10,16 @@ use super::compute::{ComputeArgs, warn_of_fallback};
 use super::extract::default_output;
 use super::inputs::InputArgs;
 use super::labelled::{CopyArgs, Labelled};
+use super::report::{Fitting, ReportArgs};
 use super::show::Format;
 use super::{Status, fit_head, show};
 use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling};
 use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
-use crate::evaluate::{Note, Severity};
+use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
-use crate::head::{HeadKind, TrainingData, Tuning};
+use crate::head::{HeadKind, TrainingData, Tuning, fit_head};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides, Problem, SampleSet};
+use crate::report::Layers;
 use crate::sweep::{
     Candidate, GRID, Ladder, Network, NextStep, POOLINGS, RUNGS, Rung, Stored, SweepResult, Trial, Trying,
     Wanted, advise, kind_name, milliseconds, try_heads,
@@ -40,6 +42,7 @@ Examples:
   cnncodes sweep --layers all --pool avg
   cnncodes sweep --model resnet50 --model vgg16    which network
   cnncodes sweep --fit                             and fit the best head at once
+  cnncodes sweep --report sweep.html               the same as pictures, with the mistakes of the best head
   cnncodes sweep --format csv > sweep.csv")]
 pub struct Args {
     /// The images, with their classes: a folder, a CSV file, - for a list on standard input, tar shards, or
@@ -92,6 +95,8 @@ pub struct Args {
     /// How to print; CSV is the table alone, one line a layer, pooling and head
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -123,6 +128,7 @@ enum Which {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let report = args.report.file()?;
     let samples = args.inputs.open(&args.images)?;
     if samples.class_names.len() < 2 {
         bail!(
@@ -132,7 +138,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         );
     }
     let swept = extract_all(args, models, &samples)?;
-    let mut result = compare(args, &swept)?;
+    let images = Images::of(args, &swept[0])?;
+    let mut result = compare(args, &swept, &images)?;
     let step = |at: usize| Step::new(models, &swept, &result.candidates[at]);
     let (best, cheapest) = (step(result.advice.best)?, step(result.advice.cheapest)?);
     let mut next = Vec::new();
@@ -158,6 +165,12 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     if let (Some((arguments, written)), Format::Text) = (fitted, args.format) {
         println!();
         written.print(&arguments);
+    }
+    if let Some(report) = report {
+        write_report(args, models, &swept, &images, &result, report)?;
+        if matches!(args.format, Format::Text) {
+            println!("\n{}: report", report.display());
+        }
     }
     let problems = &swept[0].problems;
     show::problems(problems, 20);
@@ -334,18 +347,75 @@ fn time(
     Ok(())
 }
 
-/// Cross-validates heads on all codes of all networks, on the same folds, and draws the conclusions.
-fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
-    let trying = Trying {
-        kinds: args.heads.iter().map(|&kind| kind.into()).collect(),
-        tuning: Tuning::new(GRID.to_vec()),
-        folds: usize::from(args.folds),
-        seed: args.seed,
+/// The images, with the first network's top codes, which tell what is a copy of what.
+struct Images {
+    top: Labelled,
+    copies: Duplicates,
+    notes: Vec<Note>,
+}
+
+impl Images {
+    fn of(args: &Args, first: &Swept) -> anyhow::Result<Images> {
+        let top = Labelled::read(&first.file, Some(&first.stored[0].name), first.file.path())?;
+        let (copies, mut notes) = top.copies(&args.copies, usize::from(args.folds))?;
+        notes.extend(top.notes.iter().map(Note::info));
+        Ok(Images { top, copies, notes })
+    }
+}
+
+impl Args {
+    /// The heads to try.
+    fn trying(&self) -> Trying {
+        Trying {
+            kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
+            tuning: Tuning::new(GRID.to_vec()),
+            folds: usize::from(self.folds),
+            seed: self.seed,
+        }
+    }
+}
+
+/// Writes a report of the comparison, and of the best head, which is fitted once more for it.
+fn write_report(
+    args: &Args,
+    models: &ModelsFolder,
+    swept: &[Swept],
+    images: &Images,
+    result: &SweepResult,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let Candidate { stored, kind, .. } = &result.candidates[result.advice.best];
+    let file = &swept[stored.network].file;
+    let labelled = Labelled::read(file, Some(&stored.name), file.path())?;
+    let data = TrainingData {
+        codes: labelled.codes.view(),
+        labels: &labelled.labels,
+        class_names: &labelled.class_names,
+        groups: Some(&images.copies.groups),
+        row_names: Some(&labelled.names),
     };
-    // What is a copy of what, the first network's top codes tell.
-    let top = Labelled::read(&swept[0].file, Some(&swept[0].stored[0].name), swept[0].file.path())?;
-    let (copies, mut notes) = top.copies(&args.copies, trying.folds)?;
-    notes.extend(top.notes.iter().map(Note::info));
+    let mut fitted = fit_head(&data, &args.trying().settings(*kind))?;
+    fitted.evaluation.duplicates.clone_from(&result.duplicates);
+    let out_of_fold = fitted.out_of_fold.clone();
+    let mut head = fit_head::head(file, Some(&stored.name), file.path(), fitted, &labelled)?;
+    head.provenance.layer.clone_from(&stored.layer);
+    let fitting = Fitting {
+        file,
+        labelled: &labelled,
+        copies: &images.copies,
+        head: &head,
+        output: None,
+        out_of_fold: &out_of_fold,
+        layers: Some(Layers::from(result)),
+    };
+    fitting.write(path, models)
+}
+
+/// Cross-validates heads on all codes of all networks, on the same folds, and draws the conclusions.
+fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<SweepResult> {
+    let trying = args.trying();
+    let Images { top, copies, notes } = images;
+    let mut notes = notes.clone();
     let bar = show::steps("fitting heads");
     bar.set_length(swept.iter().map(|swept| swept.stored.len() as u64).sum());
     let mut trials: Vec<Trial> = Vec::new();
@@ -393,7 +463,7 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
         candidates: trials.into_iter().map(|trial| trial.candidate).collect(),
         next: Vec::new(),
         duplicates: copies.named(&top.names),
-        class_names: top.class_names,
+        class_names: top.class_names.clone(),
         class_sizes,
         notes,
     })

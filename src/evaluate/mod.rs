@@ -2,6 +2,7 @@
 
 mod assessment;
 mod calibration;
+mod difference;
 mod duplicates;
 mod folds;
 mod metrics;
@@ -11,6 +12,7 @@ mod test_set;
 
 pub use assessment::{Assessment, Judged, Mistake};
 pub use calibration::{CalibrationMetrics, ReliabilityBin};
+pub use difference::Difference;
 pub use duplicates::{DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Joining, MOST_COMPARED};
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};

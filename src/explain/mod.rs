@@ -116,6 +116,11 @@ impl Look {
         &self.scores
     }
 
+    /// How its scores can be explained.
+    pub fn method(&self) -> Method {
+        if self.map.is_some() { Method::ActivationMap } else { Method::Occlusion }
+    }
+
     /// The class of the highest score.
     pub fn top(&self) -> usize {
         highest(self.scores.iter().copied())

@@ -9,7 +9,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
-use crate::evaluate::Proportion;
+use crate::evaluate::{Difference, Proportion};
 use crate::head::{FitSettings, OutOfFold, TrainingData, fit_head, highest};
 
 /// Points of the curve at most: its smallest part is 1/32 of the photos.
@@ -24,8 +24,8 @@ const HARDLY: f64 = 0.01;
 pub struct LearningCurve {
     /// From few photos to all; at least two.
     pub points: Vec<LearningPoint>,
-    /// What the last doubling brought.
-    pub gain: Gain,
+    /// What the last doubling brought: the whole set's accuracy less the half's.
+    pub gain: Difference,
 }
 
 /// One size of the training set.
@@ -35,32 +35,6 @@ pub struct LearningPoint {
     pub per_class: f64,
     /// Share of all photos that were classified rightly, each while it was held out.
     pub accuracy: Proportion,
-}
-
-/// A difference of two accuracies on the same photos.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Gain {
-    /// Larger set's accuracy less the smaller one's.
-    pub value: f64,
-    /// Lower end of its 95 % interval.
-    pub low: f64,
-    /// Upper end of its 95 % interval.
-    pub high: f64,
-}
-
-impl Gain {
-    /// The difference over `trials` photos of which `won` were classified rightly only by the second head and `lost` only
-    /// by the first, with the interval of A. Agresti and Y. Min (Statistics in Medicine 24, 2005): Wald's for matched
-    /// pairs after 1/2 has been added to each of the four counts.
-    pub fn paired(won: usize, lost: usize, trials: usize) -> Self {
-        /// 97.5 % quantile of the standard normal distribution.
-        const Z: f64 = 1.959_963_984_540_054;
-        let value = (won as f64 - lost as f64) / trials.max(1) as f64;
-        let (b, c, n) = (won as f64 + 0.5, lost as f64 + 0.5, trials as f64 + 2.0);
-        let centre = (b - c) / n;
-        let half = Z * (b + c - (b - c).powi(2) / n).sqrt() / n;
-        Self { value, low: centre - half, high: centre + half }
-    }
 }
 
 impl LearningCurve {
@@ -99,10 +73,7 @@ impl LearningCurve {
             outcomes.push((size, right));
         }
         let [(_, all), (_, half), ..] = &outcomes[..] else { return None };
-        let pairs = || all.iter().zip(half);
-        let won = pairs().filter(|&(&all, &half)| all && !half).count();
-        let lost = pairs().filter(|&(&all, &half)| !all && half).count();
-        let gain = Gain::paired(won, lost, rows);
+        let gain = Difference::of_pairs(all, half);
         let point = |(per_class, right): &(f64, Vec<bool>)| LearningPoint {
             per_class: *per_class,
             accuracy: Proportion::new(right.iter().filter(|&&right| right).count(), rows),
@@ -114,7 +85,7 @@ impl LearningCurve {
     pub fn verdict(&self) -> String {
         let [.., half, all] = &self.points[..] else { return String::new() };
         let points = |share: f64| format!("{:+.2}", 100.0 * share).replace('-', "−");
-        let Gain { value, low, high } = self.gain;
+        let Difference { value, low, high, .. } = self.gain;
         let measured = format!(
             "Going from {:.0} to {:.0} different photos a class changed the accuracy by {} points (95 % interval {} to {}).",
             half.per_class,

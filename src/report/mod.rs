@@ -5,6 +5,7 @@
 //! data stand in the file, and its content security policy forbids it to load anything.
 
 mod figures;
+mod layers;
 mod learning;
 mod map;
 mod page;
@@ -14,15 +15,20 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
+use image::RgbImage;
 use ndarray::ArrayView2;
 
 pub use figures::{Fact, Figures};
-pub use learning::{Gain, LearningCurve, LearningPoint};
+pub use layers::{LayerAndHead, Layers};
+pub use learning::{LearningCurve, LearningPoint};
 pub use map::{CodesMap, MOST_MAPPED};
 pub use page::ReportError;
 pub use photos::{Photos, Thumbnails};
 
 use crate::evaluate::{DuplicateSet, Suspects};
+use crate::head::highest;
 
 /// What a report shows. All slices have one element an image.
 #[derive(Debug, Clone)]
@@ -41,8 +47,12 @@ pub struct Report<'a> {
     pub probabilities: ArrayView2<'a, f64>,
     /// Where the images lie.
     pub photos: Photos,
+    /// For some rows, what speaks for the answer, laid over the image ([`crate::explain::overlay`]).
+    pub overlays: HashMap<usize, RgbImage>,
     /// How good the answers are.
     pub figures: Figures,
+    /// How other layers and heads do, where they were compared.
+    pub layers: Option<Layers>,
     /// Accuracy against the number of photos, where it was measured.
     pub learning: Option<LearningCurve>,
     /// Images that deserve a second look, where they were ranked.
@@ -53,4 +63,17 @@ pub struct Report<'a> {
     pub map: Option<CodesMap>,
     /// Where all of it comes from.
     pub provenance: Vec<Fact>,
+}
+
+impl Report<'_> {
+    /// The answer for each image: the class of the highest probability.
+    pub fn answers(&self) -> Vec<usize> {
+        self.probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect()
+    }
+
+    /// The rows of the images whose answers are worth an explanation: the most confident mistakes and the least probable
+    /// labels, in the order of the page.
+    pub fn doubtful(&self) -> Vec<usize> {
+        view::doubtful(self, &self.answers())
+    }
 }

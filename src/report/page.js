@@ -26,12 +26,19 @@
 
   // --- photos ---------------------------------------------------------------------------------------------
 
-  function fill(picture, index) {
-    const { name, link, jpeg } = photos[index];
-    if (!jpeg) return;
-    const image = element("img", { src: `data:image/jpeg;base64,${jpeg}`, alt: `Photo ${name}`, decoding: "async" });
-    // The name below is the link for keyboards and screen readers; the picture is one for the mouse.
-    picture.replaceChildren(link ? element("a", { href: link, tabindex: "-1", "aria-hidden": "true" }, image) : image);
+  const picture = (jpeg, alt) => element("img", { src: `data:image/jpeg;base64,${jpeg}`, alt, decoding: "async" });
+
+  function fill(pictures, index) {
+    const { name, link, jpeg, overlay, predicted } = photos[index];
+    if (jpeg) {
+      const image = picture(jpeg, `Photo ${name}`);
+      // The name below is the link for keyboards and screen readers; the picture is one for the mouse.
+      const shown = link ? element("a", { href: link, tabindex: "-1", "aria-hidden": "true" }, image) : image;
+      pictures.firstElementChild.replaceChildren(shown);
+    }
+    if (overlay) {
+      pictures.append(element("div", { class: "picture overlay" }, picture(overlay, `What speaks for ${classes[predicted]}`)));
+    }
   }
 
   const line = (text, k, value) =>
@@ -40,17 +47,18 @@
 
   function figure(index) {
     const { name, label, predicted, claim, own, link } = photos[index];
-    const picture = element("div", { class: "picture" }, element("span", { class: "absent" }, "no picture"));
-    fill(picture, index);
+    const pictures = element("div", { class: "pictures" },
+      element("div", { class: "picture" }, element("span", { class: "absent" }, "no picture")));
+    fill(pictures, index);
     const lines = label === predicted
       ? [line("rightly", label, own)]
       : [line("given", label, own), line("said", predicted, claim)];
     const shown = element("bdi", {}, name);
     const caption = element("span", { class: "name" }, link ? element("a", { href: link }, shown) : shown);
-    return element("figure", {}, picture, element("figcaption", {}, ...lines, caption));
+    return element("figure", {}, pictures, element("figcaption", {}, ...lines, caption));
   }
 
-  for (const picture of document.querySelectorAll("[data-photo]")) fill(picture, Number(picture.dataset.photo));
+  for (const pictures of document.querySelectorAll("[data-photo]")) fill(pictures, Number(pictures.dataset.photo));
 
   const dialog = document.getElementById("photos");
   function open(title, text, indices) {
@@ -60,6 +68,7 @@
     words.hidden = text === "";
     const items = indices.map((index) => element("li", { class: "photo" }, figure(index)));
     dialog.querySelector(".gallery").replaceChildren(...items);
+    dialog.classList.toggle("explained", indices.some((index) => photos[index].overlay));
     dialog.showModal();
     dialog.scrollTop = 0;
   }
@@ -84,8 +93,47 @@
 
   // --- plots ----------------------------------------------------------------------------------------------
 
+  /// The symbol that stands for the k-th class, or head, for a legend.
+  function sample(k) {
+    const svg = Plot.plot({
+      width: 16, height: 16, margin: 0, x: { axis: null, domain: [0, 1] }, y: { axis: null, domain: [0, 1] }, color: { type: "identity" }, symbol: { type: "identity" },
+      marks: [Plot.dot([0], { x: () => 0.5, y: () => 0.5, r: 6, symbol: () => symbolOf(k), fill: () => colorOf(k) })],
+    });
+    svg.setAttribute("aria-hidden", "true");
+    return svg;
+  }
+
   const share = (value) => `${Math.round(1000 * value) / 10} %`;
   const floor = (value, step) => Math.max(0, Math.floor(value / step) * step);
+
+  const heads = [...new Set((data.layers?.candidates ?? []).map(({ head }) => head))];
+
+  function layers(width) {
+    const all = data.layers.candidates.map(({ layer, head, accuracy, best }) => ({ layer, head, best, ...accuracy, k: heads.indexOf(head) }));
+    const narrow = width < 480;
+    const names = [...new Set(all.map((p) => p.layer))];
+    const longest = Math.max(...names.map((name) => name.length));
+    const shift = (p) => 9 * (p.k - (heads.length - 1) / 2);
+    // Each kind of head has a line of its own within its layer's band.
+    const marks = heads.flatMap((_, k) => {
+      const own = all.filter((p) => p.k === k);
+      const color = colorOf(k);
+      const dy = shift({ k });
+      return [
+        Plot.link(own, { x1: "low", x2: "high", y1: "layer", y2: "layer", stroke: color, strokeWidth: 2, strokeOpacity: 0.5, dy }),
+        Plot.dot(own, { x: "value", y: "layer", r: (p) => (p.best ? 6.5 : 4.5), fill: color, symbol: symbolOf(k), stroke: (p) => (p.best ? "var(--ink)" : color), strokeWidth: 2, dy }),
+      ];
+    });
+    const top = 30;
+    return Plot.plot({
+      width, height: top + 46 + names.length * (22 + 9 * heads.length), marginLeft: Math.min(7.2 * longest + 16, width * 0.45), marginRight: 24, marginBottom: 44, marginTop: top,
+      x: { label: "accuracy", labelAnchor: "center", labelOffset: 38, labelArrow: "none", tickFormat: share, grid: true, ticks: narrow ? 3 : 7,
+        domain: [floor(Math.min(...all.map((p) => p.low)), 0.05), 1] },
+      y: { type: "point", domain: names, label: null, padding: 0.5, tickSize: 0 },
+      symbol: { type: "identity" }, color: { type: "identity" }, r: { type: "identity" },
+      marks,
+    });
+  }
 
   function learning(width) {
     // Logarithms on a linear scale: a logarithmic one leaves out ticks that are not near powers of ten.
@@ -263,12 +311,7 @@
   function legend() {
     const place = document.querySelector(".legend");
     const buttons = classes.map((name, k) => {
-      const sample = Plot.plot({
-        width: 16, height: 16, margin: 0, x: { axis: null, domain: [0, 1] }, y: { axis: null, domain: [0, 1] }, color: { type: "identity" }, symbol: { type: "identity" },
-        marks: [Plot.dot([0], { x: () => 0.5, y: () => 0.5, r: 6, symbol: () => symbolOf(k), fill: () => colorOf(k) })],
-      });
-      sample.setAttribute("aria-hidden", "true");
-      const button = element("button", { type: "button", "aria-pressed": "false" }, sample, element("bdi", {}, name));
+      const button = element("button", { type: "button", "aria-pressed": "false" }, sample(k), element("bdi", {}, name));
       button.addEventListener("click", () => {
         state.alone = state.alone === k ? null : k;
         buttons.forEach((other, j) => other.setAttribute("aria-pressed", String(state.alone === j)));
@@ -303,7 +346,9 @@
   }
 
   // Plots are drawn anew where the width of their place changes.
-  const plots = { learning, calibration, map };
+  document.querySelector(".key")?.append(...heads.map((head, k) => element("li", {}, sample(k), head)));
+
+  const plots = { layers, learning, calibration, map };
   function draw(place) {
     const width = Math.floor(place.clientWidth);
     if (width === 0) return;

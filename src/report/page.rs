@@ -9,11 +9,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::photos::small_jpeg;
 use super::view::Page;
 use super::{Report, Thumbnails};
-use crate::head::highest;
 
-/// Bytes, in Base64, that the thumbnails of a report may take: with the plotting library and the names of the photos the
+/// Bytes, in Base64, that the thumbnails and overlays of a report may take: with the plotting library and the names of the photos the
 /// file stays below 5 MB.
 const MOST_THUMBNAIL_BYTES: usize = 3_600_000;
 /// Photos that a report names in its data; the figures count all.
@@ -76,6 +76,7 @@ impl Shown {
 struct Data<'a> {
     classes: &'a [String],
     photos: Vec<PhotoData<'a>>,
+    layers: Option<&'a super::Layers>,
     learning: Option<&'a super::LearningCurve>,
     calibration: Vec<BinData>,
     map: Option<MapData<'a>>,
@@ -92,6 +93,9 @@ struct PhotoData<'a> {
     own: f64,
     link: Option<&'a str>,
     jpeg: Option<&'a str>,
+    /// What speaks for the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -124,22 +128,23 @@ impl Report<'_> {
         date: &jiff::Timestamp,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<String, ReportError> {
-        let predicted: Vec<usize> =
-            self.probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect();
+        let predicted = self.answers();
         let shown = Shown::new(self, &predicted, super::view::featured(self, &predicted));
         let names: Vec<&str> = shown.rows.iter().map(|&row| self.names[row].as_str()).collect();
         let total = names.len();
-        let thumbnails =
-            Thumbnails::make(&self.photos, &names, shown.featured, MOST_THUMBNAIL_BYTES, |done| {
-                progress(done, total);
-            });
+        let overlays: HashMap<usize, String> =
+            self.overlays.iter().filter_map(|(&row, overlay)| Some((row, small_jpeg(overlay)?))).collect();
+        let most = MOST_THUMBNAIL_BYTES.saturating_sub(overlays.values().map(String::len).sum());
+        let thumbnails = Thumbnails::make(&self.photos, &names, shown.featured, most, |done| {
+            progress(done, total);
+        });
         let links: Vec<Option<String>> = names.iter().map(|name| self.photos.link(name, folder)).collect();
         let mut page = Page::new(self, &predicted, &shown, &links, &thumbnails, date);
         page.style = STYLE;
         page.plot_script = PLOT;
         page.script = SCRIPT;
         page.script_hashes = format!("{} {}", script_hash(PLOT), script_hash(SCRIPT));
-        page.data = self.data(&predicted, &shown, &links, &thumbnails)?;
+        page.data = self.data(&predicted, &shown, &links, &thumbnails, &overlays)?;
         Ok(page.render()?)
     }
 
@@ -149,6 +154,7 @@ impl Report<'_> {
         shown: &Shown,
         links: &[Option<String>],
         thumbnails: &Thumbnails,
+        overlays: &HashMap<usize, String>,
     ) -> Result<String, ReportError> {
         let rounded = |share: f64| (share * 1e4).round() / 1e4;
         let photo = |(index, &row): (usize, &usize)| PhotoData {
@@ -159,6 +165,7 @@ impl Report<'_> {
             own: rounded(self.probabilities[[row, self.labels[row]]]),
             link: links[index].as_deref(),
             jpeg: thumbnails.jpegs[index].as_deref(),
+            overlay: overlays.get(&row).map(String::as_str),
         };
         let bin = |bin: &crate::evaluate::ReliabilityBin| {
             let right = super::view::proportion(bin);
@@ -173,6 +180,7 @@ impl Report<'_> {
         let data = Data {
             classes: self.class_names,
             photos: shown.rows.iter().enumerate().map(photo).collect(),
+            layers: self.layers.as_ref(),
             learning: self.learning.as_ref(),
             calibration: self.figures.calibration.bins.iter().map(bin).collect(),
             map: self.map.as_ref().map(|map| MapData {

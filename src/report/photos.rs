@@ -132,13 +132,23 @@ impl Thumbnails {
     }
 }
 
+/// A picture that is looked at by itself, as a small JPEG in Base64; `None` where it cannot be encoded.
+pub(super) fn small_jpeg(picture: &RgbImage) -> Option<String> {
+    Some(BASE64_STANDARD.encode(encode_jpeg(&shrunk(picture, LARGE), QUALITY).ok()?))
+}
+
 /// The photo, upright, with at most `side` pixels a side; `None` where it cannot be read.
 fn shrink(path: &Path, side: u32) -> Option<RgbImage> {
     let picture = decode(&std::fs::read(path).ok()?, &DecodeOptions::default()).ok()?;
+    Some(shrunk(&picture, side))
+}
+
+/// The picture with at most `side` pixels a side.
+fn shrunk(picture: &RgbImage, side: u32) -> RgbImage {
     let scale = f64::from(side) / f64::from(picture.width().max(picture.height()));
     if scale >= 1.0 {
-        return Some(picture);
+        return picture.clone();
     }
     let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-    Some(thumbnail(&picture, scaled(picture.width()), scaled(picture.height())))
+    thumbnail(picture, scaled(picture.width()), scaled(picture.height()))
 }

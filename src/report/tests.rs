@@ -2,7 +2,7 @@ use ndarray::{Array2, array};
 use serde_json::Value;
 
 use super::*;
-use crate::evaluate::{Assessment, Evidence, Joining, Judged};
+use crate::evaluate::{Assessment, Difference, Evidence, Joining, Judged};
 use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
 
 /// Names that would be markup, end a script, or turn the text around.
@@ -58,6 +58,8 @@ impl Hostile {
             labels: &labels,
             probabilities: self.probabilities.view(),
             photos,
+            overlays: [(1, image::RgbImage::new(8, 4))].into(),
+            layers: None,
             figures: Figures::from(&Assessment::new(&judged, 10)),
             learning: None,
             suspects: Some(Suspects::rank(&evidence, 4)),
@@ -273,27 +275,11 @@ fn too_few_photos_make_no_learning_curve() {
 }
 
 #[test]
-fn paired_gains_have_the_interval_of_agresti_and_min() {
-    // Computed in Python from the formula of the paper: each of the four counts plus 1/2.
-    let cases = [
-        ((12, 3, 200), (0.045, 0.006_232_713_819_630_108, 0.082_876_197_071_458_99)),
-        ((0, 0, 50), (0.0, -0.037_691_615_087_308_734, 0.037_691_615_087_308_734)),
-        ((1, 5, 808), (-0.004_950_495_049_504_95, -0.011_331_179_755_215_984, 0.001_454_636_545_339_439_9)),
-    ];
-    for ((won, lost, trials), (value, low, high)) in cases {
-        let gain = Gain::paired(won, lost, trials);
-        for (found, expected) in [(gain.value, value), (gain.low, low), (gain.high, high)] {
-            assert!((found - expected).abs() < 1e-12, "{gain:?}");
-        }
-    }
-}
-
-#[test]
 fn the_verdict_follows_the_interval_of_the_last_doubling() {
     let verdict = |won, lost, trials| {
         let point =
             |per_class| LearningPoint { per_class, accuracy: crate::evaluate::Proportion::new(9, 10) };
-        LearningCurve { points: vec![point(10.0), point(20.0)], gain: Gain::paired(won, lost, trials) }
+        LearningCurve { points: vec![point(10.0), point(20.0)], gain: Difference::paired(won, lost, trials) }
             .verdict()
     };
     assert!(verdict(30, 2, 500).starts_with("More photos would probably help."));

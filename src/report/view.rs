@@ -49,6 +49,9 @@ pub(super) struct Page<'a> {
     notes: Vec<&'a str>,
     sentences: Vec<Sentence>,
     facts: &'a [Fact],
+    /// Whether mistakes and suspects have pictures of what speaks for the answer.
+    explained: bool,
+    layers: Option<LayersView<'a>>,
     learning: Option<Learning>,
     confusion: ConfusionView<'a>,
     classes: Vec<Class<'a>>,
@@ -86,6 +89,23 @@ struct Sentence {
     text: String,
     anchor: &'static str,
     link: &'static str,
+}
+
+struct LayersView<'a> {
+    folds: usize,
+    advice: &'a [(String, Vec<String>)],
+    next: &'a [(String, String)],
+    rows: Vec<LayerRow<'a>>,
+}
+
+struct LayerRow<'a> {
+    layer: &'a str,
+    head: &'a str,
+    c: String,
+    accuracy: Share,
+    codes: usize,
+    cost: String,
+    milliseconds: String,
 }
 
 struct Learning {
@@ -205,6 +225,19 @@ pub(super) fn featured(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
 
 fn by_name<'a>(report: &'a Report<'_>) -> HashMap<&'a str, usize> {
     report.names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect()
+}
+
+/// The rows of the most confident mistakes and the least probable labels: those whose answers are worth an explanation.
+pub(super) fn doubtful(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
+    let mut rows = mistakes(report, predicted);
+    let rows_of = by_name(report);
+    let labels = report.suspects.iter().flat_map(|suspects| suspects.labels.iter().take(MOST_SUSPECTS));
+    for row in labels.filter_map(|suspect| rows_of.get(suspect.image.as_str()).copied()) {
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    rows
 }
 
 /// Rows of the most confident mistakes, most confident first.
@@ -520,6 +553,25 @@ impl<'a> Page<'a> {
             notes: notes(Severity::Info).collect(),
             sentences: source.sentences(),
             facts: &figures.facts,
+            explained: !report.overlays.is_empty(),
+            layers: report.layers.as_ref().map(|layers| LayersView {
+                folds: layers.folds,
+                advice: &layers.advice,
+                next: &layers.next,
+                rows: layers
+                    .candidates
+                    .iter()
+                    .map(|candidate| LayerRow {
+                        layer: &candidate.layer,
+                        head: candidate.head,
+                        c: candidate.c.map(|c| c.to_string()).unwrap_or_default(),
+                        accuracy: Share::from(&candidate.accuracy),
+                        codes: candidate.codes,
+                        cost: percent(candidate.cost),
+                        milliseconds: candidate.milliseconds.map(|ms| format!("{ms:.1}")).unwrap_or_default(),
+                    })
+                    .collect(),
+            }),
             learning: report.learning.as_ref().map(|curve| {
                 let x = |per_class: f64| format!("{per_class:.0}");
                 let point = |point: &super::LearningPoint| Point {

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Candidate, Inner, Trial};
-use crate::evaluate::Proportion;
+use crate::evaluate::{Difference, Proportion};
 
 /// Images a class from which a set counts as large. cs231n names no number; ImageNet, on which fine-tuning and training
 /// from scratch are known to work, has between 732 and 1,300 a class.
@@ -88,44 +88,6 @@ pub struct Scenario {
     /// About how many images would tell, where they are too few: the interval's width taken to fall with the root of their
     /// number, the difference to stay.
     pub images_to_tell: Option<usize>,
-}
-
-/// The difference of two accuracies on the same images.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
-    /// Images that only the first got right.
-    pub only_first: usize,
-    /// Images that only the second got right.
-    pub only_second: usize,
-    /// Accuracy of the first less that of the second.
-    pub value: f64,
-    /// Ends of the 95 % confidence interval.
-    pub low: f64,
-    pub high: f64,
-}
-
-impl Difference {
-    /// The difference with its adjusted Wald interval, 0.5 added to each cell of the table of matched pairs (A. Agresti,
-    /// Y. Min: "Simple improved confidence intervals for comparing matched proportions", Statistics in Medicine 24, 2005).
-    /// With `b` pairs that only the first and `c` that only the second got right, of `n`:
-    /// `(b - c) / (n + 2) ± 1.96 sqrt((b + c + 1) - (b - c)² / (n + 2)) / (n + 2)`.
-    pub fn of_pairs(first: &[bool], second: &[bool]) -> Self {
-        /// 97.5 % quantile of the standard normal distribution.
-        const Z: f64 = 1.959_963_984_540_054;
-        let pairs = || first.iter().zip(second);
-        let only_first = pairs().filter(|&(&a, &b)| a && !b).count();
-        let only_second = pairs().filter(|&(&a, &b)| b && !a).count();
-        let (b, c, n) = (only_first as f64, only_second as f64, first.len() as f64);
-        let centre = (b - c) / (n + 2.0);
-        let half = Z * ((b + c + 1.0) - (b - c).powi(2) / (n + 2.0)).sqrt() / (n + 2.0);
-        Self {
-            only_first,
-            only_second,
-            value: (b - c) / n.max(1.0),
-            low: (centre - half).max(-1.0),
-            high: (centre + half).min(1.0),
-        }
-    }
 }
 
 /// Draws the conclusions from trials of all candidates on the same images, folds and groups.
@@ -255,8 +217,6 @@ fn images_to_tell(difference: &Difference, rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use approx::assert_abs_diff_eq;
-
     use super::super::Stored;
     use super::*;
     use crate::head::HeadKind;
@@ -338,27 +298,6 @@ mod tests {
         assert_eq!((advice.best, advice.cheapest), (2, 1));
         assert_eq!(advice.as_good, [1, 2]);
     }
-
-    #[test]
-    fn intervals_of_differences_are_agrestis() {
-        // diffpropci(b, c, n, 0.95) of Agresti's R code for matched pairs.
-        let pairs = |b: usize, c: usize, n: usize| {
-            let first: Vec<bool> = (0..n).map(|at| at < b).collect();
-            let second: Vec<bool> = (0..n).map(|at| (b..b + c).contains(&at)).collect();
-            Difference::of_pairs(&first, &second)
-        };
-        let found = pairs(12, 2, 50);
-        assert_abs_diff_eq!(found.value, 0.2, epsilon = 1e-12);
-        assert_abs_diff_eq!(found.low, REFERENCE[0].0, epsilon = 1e-9);
-        assert_abs_diff_eq!(found.high, REFERENCE[0].1, epsilon = 1e-9);
-        let found = pairs(0, 0, 10);
-        assert_abs_diff_eq!(found.low, REFERENCE[1].0, epsilon = 1e-9);
-        assert_abs_diff_eq!(found.high, REFERENCE[1].1, epsilon = 1e-9);
-        assert_eq!((pairs(0, 3, 3).low, pairs(3, 0, 3).high), (-1.0, 1.0));
-    }
-
-    const REFERENCE: [(f64, f64); 2] =
-        [(0.056_007_166_280, 0.328_608_218_336), (-0.163_330_332_045, 0.163_330_332_045)];
 
     #[test]
     fn the_scenario_follows_the_difference_between_earlier_layers_and_the_top() {

@@ -26,6 +26,18 @@ pub struct Trying {
     pub seed: u64,
 }
 
+impl Trying {
+    /// How a head of `kind` is fitted.
+    pub fn settings(&self, kind: HeadKind) -> FitSettings {
+        FitSettings {
+            tuning: (kind != HeadKind::Ridge).then(|| self.tuning.clone()),
+            folds: self.folds,
+            seed: self.seed,
+            ..FitSettings::new(kind)
+        }
+    }
+}
+
 /// A kind of head on the codes of a layer, and how it did on each image.
 #[derive(Debug, Clone)]
 pub struct Trial {
@@ -56,12 +68,7 @@ fn try_head(
     trying: &Trying,
 ) -> Result<Trial, HeadError> {
     let start = Instant::now();
-    let settings = FitSettings {
-        tuning: (kind != HeadKind::Ridge).then(|| trying.tuning.clone()),
-        folds: trying.folds,
-        seed: trying.seed,
-        ..FitSettings::new(kind)
-    };
+    let settings = trying.settings(kind);
     let FittedHead { model, evaluation, out_of_fold, choices } = fit_head(data, &settings)?;
     let inner = if kind == HeadKind::Ridge {
         let of_fold = |fold| ridge_within(data, &out_of_fold.folds, fold, &settings, trying);

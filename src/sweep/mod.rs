@@ -13,9 +13,7 @@ mod timing;
 
 use serde::{Deserialize, Serialize};
 
-pub use advise::{
-    Advice, Difference, EQUAL_WITHIN, LARGE_CLASS, Scenario, Selection, Similarity, Size, advise,
-};
+pub use advise::{Advice, EQUAL_WITHIN, LARGE_CLASS, Scenario, Selection, Similarity, Size, advise};
 pub use compare::{GRID, Trial, Trying, try_heads};
 pub use ladder::{Ladder, LadderError, POOLINGS, RUNGS, Rung, Wanted};
 pub use timing::milliseconds;

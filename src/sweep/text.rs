@@ -1,10 +1,10 @@
 //! A sweep's result as plain text: the table of layers, and the advice.
 
 use super::{
-    Candidate, Difference, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size,
-    SweepResult, kind_name,
+    Candidate, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size, SweepResult,
+    kind_name,
 };
-use crate::evaluate::{Proportion, percent, table};
+use crate::evaluate::{Difference, Proportion, percent, table};
 use crate::head::HeadKind;
 
 /// Heads in the order of the table's columns.
@@ -19,6 +19,11 @@ impl SweepResult {
             text.push_str(&self.layers_text(at, network));
             text.push('\n');
         }
+        text.push_str(&format!(
+            "Accuracies are of images held out in {} folds, C chosen without them; the intervals are those of each line's \
+             best head.\n\n",
+            self.folds
+        ));
         text.push_str(&self.advice_text());
         if !self.next.is_empty() {
             text.push_str("\nNext:\n");
@@ -96,15 +101,10 @@ impl SweepResult {
     }
 
     /// Which head, how good, which scenario, and why.
-    fn advice_text(&self) -> String {
+    pub(crate) fn advice_text(&self) -> String {
         let advice = &self.advice;
         let (best, cheapest) = (&self.candidates[advice.best], &self.candidates[advice.cheapest]);
-        let mut text = format!(
-            "Accuracies are of images held out in {} folds, C chosen without them; the intervals are those of each line's \
-             best head.\n\n",
-            self.folds
-        );
-        text.push_str(&self.scenario_text());
+        let mut text = self.scenario_text();
         text.push_str(&format!("Best: {}, accuracy {}\n", self.told(best), percent(best.accuracy.value)));
         text.push_str(&format!(
             "  Choosing it is judged as well: chosen anew in each fold without its images, {} ({} of {}), 95 % interval {}; \

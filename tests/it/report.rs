@@ -145,3 +145,54 @@ fn the_map_is_scikit_learns_pca_and_a_trustworthy_embedding() {
     let trust = expected["trust"].as_f64().unwrap();
     assert!(trust > 0.9, "{trust}");
 }
+
+#[test]
+fn a_sweep_reports_all_layers_and_the_best_head() {
+    let folder = workspace(12);
+    let output = cnncodes(folder.path())
+        .args(["sweep", "--layers", "pool3,pool5,fc7", "--pool", "avg", "--heads", "logistic,ridge"])
+        .args(["--no-timing", "--report", "out.html", "--format", "json"])
+        .assert()
+        .success();
+    let result: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let html = std::fs::read_to_string(folder.path().join("out.html")).unwrap();
+    let shown = &data(&html)["layers"]["candidates"];
+    let candidates = result["candidates"].as_array().unwrap();
+    assert_eq!(shown.as_array().unwrap().len(), 6);
+    let best = result["advice"]["best"].as_u64().unwrap() as usize;
+    for (at, candidate) in candidates.iter().enumerate() {
+        assert_eq!(shown[at]["accuracy"], candidate["accuracy"]);
+        assert_eq!(shown[at]["codes"], candidate["codes"]);
+        assert_eq!(shown[at]["head"], candidate["kind"]);
+        assert_eq!(shown[at]["best"], json!(at == best));
+    }
+    let accuracy = 100.0 * candidates[best]["accuracy"]["value"].as_f64().unwrap();
+    assert!(
+        html.contains(&format!("<span class=\"number\">{accuracy:.1} %</span>")),
+        "the best head's accuracy"
+    );
+    assert!(html.contains("<h2 id=\"layers-title\">"));
+    for step in result["next"].as_array().unwrap() {
+        assert!(html.contains(&format!("<dt>{}</dt>", step["what"].as_str().unwrap())), "{step}");
+    }
+}
+
+#[test]
+fn heads_on_maps_show_what_speaks_for_doubtful_answers() {
+    let folder = workspace(8);
+    let overlays = |report: &str| -> Vec<bool> {
+        let html = std::fs::read_to_string(folder.path().join(report)).unwrap();
+        let data = data(&html);
+        let photos = data["photos"].as_array().unwrap().iter();
+        photos.map(|photo| photo["overlay"].as_str().is_some_and(|jpeg| jpeg.starts_with("/9j/"))).collect()
+    };
+    cnncodes(folder.path()).args(["extract", "--layer", "pool3", "--pool", "avg"]).assert().success();
+    cnncodes(folder.path()).args(["fit-head", "--svm", "--report", "maps.html"]).assert().success();
+    let shown = overlays("maps.html");
+    assert!(shown[0] && shown.iter().filter(|&&shown| shown).count() >= 12, "{shown:?}");
+    assert!(shown.contains(&false), "only of doubtful answers");
+
+    std::fs::rename(folder.path().join("models"), folder.path().join("elsewhere")).unwrap();
+    cnncodes(folder.path()).args(["fit-head", "--svm", "--report", "alone.html"]).assert().success();
+    assert!(!overlays("alone.html").contains(&true), "the network is not at hand");
+}
