@@ -11,7 +11,7 @@ use super::extract::default_output;
 use super::inputs::InputArgs;
 use super::labelled::{CopyArgs, Labelled};
 use super::show::Format;
-use super::{Status, fit_head, show};
+use super::{Status, fit_head, interrupt, show};
 use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling};
 use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::evaluate::{Note, Severity};
@@ -290,9 +290,10 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         backbone.set_poolings(&poolings);
         Ok(backbone)
     };
+    interrupt::says("the images that are done are kept, and the same command goes on from there");
     let bar = show::progress_bar("extracting");
     let mut told = Vec::new();
-    // Ctrl-C ends the process; what was computed is there for the next sweep.
+    // Ctrl-C ends the process here.
     let extracted = extract(&request, &mut open, &AtomicBool::new(false), &mut |event| match event {
         Event::Progress(progress) => {
             bar.set_length(progress.total as u64);
@@ -346,6 +347,7 @@ fn compare(args: &Args, swept: &[Swept]) -> anyhow::Result<SweepResult> {
     let top = Labelled::read(&swept[0].file, Some(&swept[0].stored[0].name), swept[0].file.path())?;
     let (copies, mut notes) = top.copies(&args.copies, trying.folds)?;
     notes.extend(top.notes.iter().map(Note::info));
+    interrupt::says("the codes of all layers are kept, and the same command goes on from there");
     let bar = show::steps("fitting heads");
     bar.set_length(swept.iter().map(|swept| swept.stored.len() as u64).sum());
     let mut trials: Vec<Trial> = Vec::new();
@@ -561,7 +563,7 @@ fn models_folder(models: &ModelsFolder) -> Vec<String> {
 
 fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Text => print!("{}", result.to_text()),
+        Format::Text => show::report(&result.to_text()),
         Format::Json => println!("{}", serde_json::to_string_pretty(result)?),
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
