@@ -12,7 +12,7 @@ use super::inputs::InputArgs;
 use super::labelled::{CopyArgs, Labelled};
 use super::report::{Fitting, ReportArgs};
 use super::show::Format;
-use super::{Status, fit_head, show};
+use super::{Status, fit_head, interrupt, show};
 use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling};
 use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::evaluate::{Duplicates, Note, Severity};
@@ -303,9 +303,10 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         backbone.set_poolings(&poolings);
         Ok(backbone)
     };
+    interrupt::says("the images that are done are kept, and the same command goes on from there");
     let bar = show::progress_bar("extracting");
     let mut told = Vec::new();
-    // Ctrl-C ends the process; what was computed is there for the next sweep.
+    // Ctrl-C ends the process here.
     let extracted = extract(&request, &mut open, &AtomicBool::new(false), &mut |event| match event {
         Event::Progress(progress) => {
             bar.set_length(progress.total as u64);
@@ -416,6 +417,7 @@ fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<Swee
     let trying = args.trying();
     let Images { top, copies, notes } = images;
     let mut notes = notes.clone();
+    interrupt::says("the codes of all layers are kept, and the same command goes on from there");
     let bar = show::steps("fitting heads");
     bar.set_length(swept.iter().map(|swept| swept.stored.len() as u64).sum());
     let mut trials: Vec<Trial> = Vec::new();
@@ -631,7 +633,7 @@ fn models_folder(models: &ModelsFolder) -> Vec<String> {
 
 fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Text => print!("{}", result.to_text()),
+        Format::Text => show::report(&result.to_text()),
         Format::Json => println!("{}", serde_json::to_string_pretty(result)?),
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
