@@ -78,7 +78,7 @@ fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
         assert!((a / b - 1.0).abs() < 2e-4, "{kind}: {a} {b}");
         assert_eq!(memory.evaluation.rows, 5880);
         let [a, b] = [&memory, &streamed].map(|head| head.evaluation.accuracy.value);
-        assert!(a > 0.8 && (a - b).abs() < 0.005, "{kind}: {a} {b}");
+        assert!(a > 0.75 && (a - b).abs() < 0.005, "{kind}: {a} {b}");
         assert!(streamed.model.novelty.is_some() && streamed.model.conformal.is_some());
     }
 }
