@@ -91,6 +91,8 @@ for (const name of reports) {
   test(`${name}: the map shows a photo under the pointer and under the keyboard's focus`, async () => {
     const { page, trouble } = await open(name);
     await page.$eval('[data-plot="map"]', (map) => map.scrollIntoView({ block: "center", behavior: "instant" }));
+    // The page hears of the scrolling, which takes thumbnails away, a frame later.
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
     const isHidden = () => page.$eval("#hover", (hover) => hover.hidden);
     assert.equal(await isHidden(), true);
 
