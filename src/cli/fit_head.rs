@@ -18,7 +18,7 @@ use crate::codes::CodesFile;
 use crate::evaluate::{Duplicates, Evaluation, Note, TestSet};
 use crate::head::{
     CalibrationMethod, ClassWeights, FileRows, FitSettings, FittedHead, Head, HeadError, HeadKind, HeadModel,
-    HeadProvenance, Novelty, StreamedData, TrainingData, Tuning, fingerprint, fit_head, fit_head_streamed,
+    HeadProvenance, Novelty, StreamedData, Tuning, fingerprint, fit_head, fit_head_streamed,
 };
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
@@ -338,21 +338,18 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     let apart: Vec<usize> = (0..labelled.labels.len()).collect();
     let rows = FileRows::new(&file, layer, &labelled.rows)?;
     let fit = |groups: &[usize]| {
-        let (labels, class_names) = (&labelled.labels[..], &labelled.class_names[..]);
         if streamed {
-            let max_memory = max_memory.bytes();
             let data = StreamedData {
                 source: &rows,
-                labels,
-                class_names,
+                labels: &labelled.labels,
+                class_names: &labelled.class_names,
                 groups,
                 row_names: &labelled.names,
-                max_memory,
+                max_memory: max_memory.bytes(),
             };
             return fit_head_streamed(&data, &settings);
         }
-        let (codes, row_names) = (labelled.codes.view(), Some(&labelled.names[..]));
-        fit_head(&TrainingData { codes, labels, class_names, groups: Some(groups), row_names }, &settings)
+        fit_head(&labelled.training_data(groups), &settings)
     };
     let busy = show::busy(format!("fitting: {} folds, then all images", args.folds));
     let mut fitted = fit(&copies.groups)?;

@@ -9,6 +9,7 @@ use ndarray::{Array2, Axis};
 use super::show;
 use crate::codes::CodesFile;
 use crate::evaluate::{DUPLICATE_THRESHOLD, Duplicates, Joining, MOST_COMPARED, Note};
+use crate::head::TrainingData;
 
 /// Which images belong together.
 #[derive(Debug, clap::Args)]
@@ -106,6 +107,17 @@ impl Labelled {
             sha256: text(&self.sha256),
             rows: rows.iter().map(|&row| self.rows[row]).collect(),
             notes: Vec::new(),
+        }
+    }
+
+    /// What a head is fitted to; rows of equal `groups` are copies of one image.
+    pub fn training_data<'a>(&'a self, groups: &'a [usize]) -> TrainingData<'a> {
+        TrainingData {
+            codes: self.codes.view(),
+            labels: &self.labels,
+            class_names: &self.class_names,
+            groups: Some(groups),
+            row_names: Some(&self.names),
         }
     }
 

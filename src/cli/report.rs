@@ -16,7 +16,7 @@ use crate::codes::CodesFile;
 use crate::evaluate::{Assessment, CalibrationMetrics, Duplicates, Evidence, Judged, Suspects};
 use crate::explain::{ExplainSettings, Explainer, Method, overlay};
 use crate::files;
-use crate::head::{Head, HeadKind, Novelty, OutOfFold, TrainingData};
+use crate::head::{Head, HeadKind, Novelty, OutOfFold};
 use crate::images::{DecodeOptions, decode};
 use crate::report::{CodesMap, Fact, Figures, Layers, LearningCurve, Photos, Report};
 
@@ -67,13 +67,7 @@ impl Fitting<'_> {
         let probabilities = out_of_fold.probabilities.view();
         let seed = head.model.settings.seed;
         let bar = show::steps("report: learning curve");
-        let data = TrainingData {
-            codes: labelled.codes.view(),
-            labels: &labelled.labels,
-            class_names: &labelled.class_names,
-            groups: Some(&copies.groups),
-            row_names: Some(&labelled.names),
-        };
+        let data = labelled.training_data(&copies.groups);
         let learning = LearningCurve::measure(&data, &head.model.settings, out_of_fold, told(&bar));
         bar.set_message("report: map of the codes");
         let map = CodesMap::draw(labelled.codes.view(), &labelled.labels, labelled.class_names.len());

@@ -9,7 +9,7 @@ use super::show::Format;
 use super::{Status, show};
 use crate::codes::CodesFile;
 use crate::evaluate::{Evidence, Severity, Suspects};
-use crate::head::{FitSettings, HeadKind, Novelty, TrainingData, fit_head};
+use crate::head::{FitSettings, HeadKind, Novelty, fit_head};
 
 /// Rank probable label errors, copies with different labels, and outliers
 #[derive(Debug, clap::Args)]
@@ -61,13 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let file = CodesFile::open(&features)?;
     let labelled = Labelled::read(&file, args.layer.as_deref(), &features)?;
     let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
-    let data = TrainingData {
-        codes: labelled.codes.view(),
-        labels: &labelled.labels,
-        class_names: &labelled.class_names,
-        groups: Some(&copies.groups),
-        row_names: Some(&labelled.names),
-    };
+    let data = labelled.training_data(&copies.groups);
     let settings = FitSettings { folds: args.folds, seed: args.seed, ..FitSettings::new(HeadKind::Logistic) };
     let busy = show::busy("judging every image by heads that have not seen it");
     let fitted = fit_head(&data, &settings)?;

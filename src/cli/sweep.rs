@@ -17,7 +17,7 @@ use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Po
 use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
-use crate::head::{HeadKind, TrainingData, Tuning, fit_head};
+use crate::head::{HeadKind, Tuning, fit_head};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides, Problem, SampleSet};
 use crate::report::Layers;
 use crate::sweep::{
@@ -388,13 +388,7 @@ fn write_report(
     let Candidate { stored, kind, .. } = &result.candidates[result.advice.best];
     let file = &swept[stored.network].file;
     let labelled = Labelled::read(file, Some(&stored.name), file.path())?;
-    let data = TrainingData {
-        codes: labelled.codes.view(),
-        labels: &labelled.labels,
-        class_names: &labelled.class_names,
-        groups: Some(&images.copies.groups),
-        row_names: Some(&labelled.names),
-    };
+    let data = labelled.training_data(&images.copies.groups);
     let mut fitted = fit_head(&data, &args.trying().settings(*kind))?;
     fitted.evaluation.duplicates.clone_from(&result.duplicates);
     let out_of_fold = fitted.out_of_fold.clone();
@@ -432,13 +426,7 @@ fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<Swee
                     path.display()
                 );
             }
-            let data = TrainingData {
-                codes: labelled.codes.view(),
-                labels: &labelled.labels,
-                class_names: &labelled.class_names,
-                groups: Some(&copies.groups),
-                row_names: Some(&labelled.names),
-            };
+            let data = labelled.training_data(&copies.groups);
             let tried = try_heads(&data, stored, &trying).with_context(|| {
                 format!("no head could be fitted to {} of {}", stored.name, swept.model.name)
             })?;
