@@ -7,12 +7,14 @@ mod held_out;
 mod settings;
 mod solver;
 mod stream;
+mod subset;
 
 use ndarray::{Array2, ArrayView2};
 
 use self::held_out::{HeldOut, problem};
 pub use self::settings::{FitSettings, HeadKind};
 pub use self::stream::{StreamedData, fit_head_streamed};
+pub(crate) use self::subset::Subset;
 use super::{
     Choice, Conformal, HeadError, HeadModel, LinearModel, Preparation, Standardizer, model::most_probable,
 };

@@ -37,6 +37,7 @@ pub use calibrate::{Calibration, CalibrationMethod, Sigmoid};
 pub use conformal::Conformal;
 pub use error::HeadError;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
+pub(crate) use fit::Subset;
 pub use fit::{
     FitSettings, FittedHead, HeadKind, OutOfFold, StreamedData, TrainingData, fit_head, fit_head_streamed,
 };

@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
 use crate::evaluate::{Difference, Proportion};
-use crate::head::{FitSettings, OutOfFold, TrainingData, fit_head, highest};
+use crate::head::{FitSettings, OutOfFold, Subset, TrainingData, fit_head, highest};
 
 /// Points of the curve at most: its smallest part is 1/32 of the photos.
 const MOST_POINTS: usize = 6;
@@ -151,28 +151,11 @@ impl Part {
         let mut rows: Vec<usize> = chosen.collect();
         rows.sort_unstable();
         // A class that a head cannot be fitted to is left out, and its photos count as mistakes.
-        let mut sizes = vec![0usize; data.class_names.len()];
-        rows.iter().for_each(|&row| sizes[data.labels[row]] += 1);
-        rows.retain(|&row| sizes[data.labels[row]] >= 2);
-        let classes: Vec<usize> = (0..sizes.len()).filter(|&class| sizes[class] >= 2).collect();
-        let position = |class| classes.iter().position(|&present| present == class);
-
-        let codes = data.codes.select(Axis(0), &rows);
-        let labels: Vec<usize> = rows.iter().filter_map(|&row| position(data.labels[row])).collect();
-        let class_names: Vec<String> = classes.iter().map(|&class| data.class_names[class].clone()).collect();
-        let groups: Option<Vec<usize>> =
-            data.groups.map(|groups| rows.iter().map(|&row| groups[row]).collect());
-        let part = TrainingData {
-            codes: codes.view(),
-            labels: &labels,
-            class_names: &class_names,
-            groups: groups.as_deref(),
-            row_names: None,
-        };
-        let head = fit_head(&part, settings).ok()?.model;
+        let subset = Subset::of(data, &rows)?;
+        let head = fit_head(&subset.data(), settings).ok()?.model;
         let answers = head.predict(data.codes.select(Axis(0), &self.testing).view()).ok()?;
         for (&row, answer) in self.testing.iter().zip(answers) {
-            right[row] = classes[answer] == data.labels[row];
+            right[row] = subset.classes[answer] == data.labels[row];
         }
         Some(())
     }

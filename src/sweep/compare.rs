@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
-use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::{Candidate, Inner, Stored};
-use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, TrainingData, Tuning, fit_head, highest};
+use crate::head::{
+    FitSettings, FittedHead, HeadError, HeadKind, Subset, TrainingData, Tuning, fit_head, highest,
+};
 
 /// Values of C that heads are tried with: factors of 100, since accuracy depends little on C, and a sweep fits many heads.
 pub const GRID: [f64; 3] = [1e-4, 1e-2, 1.0];
@@ -105,29 +106,11 @@ fn ridge_within(
     trying: &Trying,
 ) -> Result<Inner, HeadError> {
     let training: Vec<usize> = (0..folds.len()).filter(|&row| folds[row] != fold).collect();
-    let mut sizes = vec![0usize; data.class_names.len()];
-    training.iter().for_each(|&row| sizes[data.labels[row]] += 1);
-    let kept: Vec<usize> = (0..sizes.len()).filter(|&class| sizes[class] >= 2).collect();
-    let rows: Vec<usize> = training.iter().copied().filter(|&row| sizes[data.labels[row]] >= 2).collect();
-    if kept.len() < 2 {
+    let Some(subset) = Subset::of(data, &training) else {
         return Ok(Inner { mistakes: training.len(), rows: training.len() });
-    }
-    let labels: Vec<usize> = rows
-        .iter()
-        .map(|&row| kept.binary_search(&data.labels[row]).expect("rows of other classes were left out"))
-        .collect();
-    let class_names: Vec<String> = kept.iter().map(|&class| data.class_names[class].clone()).collect();
-    let groups: Option<Vec<usize>> = data.groups.map(|groups| rows.iter().map(|&row| groups[row]).collect());
-    let codes = data.codes.select(Axis(0), &rows);
-    let part = TrainingData {
-        codes: ArrayView2::from(&codes),
-        labels: &labels,
-        class_names: &class_names,
-        groups: groups.as_deref(),
-        row_names: None,
     };
     let settings = FitSettings { folds: trying.tuning.folds, ..settings.clone() };
-    let accuracy = fit_head(&part, &settings)?.evaluation.accuracy;
+    let accuracy = fit_head(&subset.data(), &settings)?.evaluation.accuracy;
     Ok(Inner { mistakes: training.len() - accuracy.successes, rows: training.len() })
 }
 
