@@ -4,13 +4,15 @@
 //! A pass over n x d codes with K classes costs `4 n d K` operations and reads the codes once; with few classes it waits
 //! for memory. Products are float32, as the codes are; the gradients of blocks of rows are added up in float64.
 
+use std::ops::Range;
+
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
 use super::{linear::TrainingSet, scale::parts};
 
 /// Rows of one block: 2 MiB at 2048 codes, so that the second product finds it in the cache.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// What the rows' losses add up to. All but the loss are in the order of the weights that were passed.
 pub(super) struct Sums {
@@ -79,12 +81,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The given rows one after the other, copied to `buffer` where they are not so already.
-    pub fn block<'b>(
-        &self,
-        range: std::ops::Range<usize>,
-        columns: usize,
-        buffer: &'b mut Vec<f32>,
-    ) -> &'b [f32]
+    pub fn block<'b>(&self, range: Range<usize>, columns: usize, buffer: &'b mut Vec<f32>) -> &'b [f32]
     where
         'a: 'b,
     {
@@ -97,6 +94,15 @@ impl<'a> Rows<'a> {
             }
         }
     }
+}
+
+/// Scores of the rows of a block (a row's problems side by side) at `weights` (problems x d), without biases.
+pub(super) fn products(block: &[f32], weights: &[f32], columns: usize, scores: &mut [f32]) {
+    let (count, problems) = (block.len() / columns.max(1), weights.len() / columns.max(1));
+    let block = MatRef::from_row_major_slice(block, count, columns);
+    let w = MatRef::from_row_major_slice(weights, problems, columns);
+    let out = MatMut::from_row_major_slice_mut(scores, count, problems);
+    matmul(out, Accum::Replace, block, w.transpose(), 1.0, Par::Seq);
 }
 
 /// What all rows of a set add up to at `weights` (problems x d) and `bias`.
@@ -131,18 +137,13 @@ pub(super) fn add_rows(
             for from in part.clone().step_by(BLOCK) {
                 let to = (from + BLOCK).min(part.end);
                 let scores = &mut scores[..(to - from) * classes];
-                let block = MatRef::from_row_major_slice(
-                    rows.block(from..to, columns, &mut buffer),
-                    to - from,
-                    columns,
-                );
-                let w = MatRef::from_row_major_slice(weights, classes, columns);
-                let out = MatMut::from_row_major_slice_mut(scores, to - from, classes);
-                matmul(out, Accum::Replace, block, w.transpose(), 1.0, Par::Seq);
+                let block = rows.block(from..to, columns, &mut buffer);
+                products(block, weights, columns, scores);
                 for row in scores.chunks_mut(classes) {
                     row.iter_mut().zip(bias).for_each(|(score, b)| *score = (f64::from(*score) + b) as f32);
                 }
                 loss.differentiate(first + from, scores, &mut sums);
+                let block = MatRef::from_row_major_slice(block, to - from, columns);
                 let residuals = MatRef::from_row_major_slice(scores, to - from, classes);
                 let out = MatMut::from_row_major_slice_mut(&mut gradient, classes, columns);
                 matmul(out, Accum::Replace, residuals.transpose(), block, 1.0, Par::Seq);

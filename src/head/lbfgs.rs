@@ -2,10 +2,14 @@
 //!
 //! J. Nocedal, S. J. Wright: "Numerical Optimization", 2nd edition, algorithms 7.4 and 7.5; the line search brackets a
 //! point that meets the weak Wolfe conditions (A. S. Lewis, M. L. Overton, Math. Program. 141, 2013) and interpolates.
+//! The two-loop recursion starts from an estimate of the inverse Hessian, which may be replaced on the way: steps and
+//! gradient changes are kept in the function's own variables, so what was learned from them is not lost.
 //! Written here because argmin asks for value and gradient in separate calls, and for the gradient once more after its
 //! line search: two to three passes over the codes where one is enough.
 
 use std::collections::VecDeque;
+
+use rayon::prelude::*;
 
 /// Pairs of steps and gradient changes that are kept.
 const MEMORY: usize = 10;
@@ -28,25 +32,22 @@ pub(super) enum Outcome {
     NoProgress,
 }
 
-/// The best point found.
+/// Where a descent ended.
 pub(super) struct Minimum {
-    pub point: Vec<f64>,
-    pub value: f64,
-    /// The criterion at this point.
-    pub criterion: f64,
+    pub at: Visited,
     pub iterations: usize,
     pub outcome: Outcome,
 }
 
 /// A point with what the function says about it.
-struct Visited {
-    point: Vec<f64>,
-    value: Value,
+pub(super) struct Visited {
+    pub point: Vec<f64>,
+    pub value: Value,
     gradient: Vec<f64>,
 }
 
 impl Visited {
-    fn new(function: &mut impl FnMut(&[f64], &mut [f64]) -> Value, point: Vec<f64>) -> Self {
+    pub fn new(function: &mut impl FnMut(&[f64], &mut [f64]) -> Value, point: Vec<f64>) -> Self {
         let mut gradient = vec![0.0; point.len()];
         let value = function(&point, &mut gradient);
         Self { point, value, gradient }
@@ -60,6 +61,10 @@ struct Pair {
     inverse: f64,
 }
 
+/// The last steps: what is known of the curvature.
+#[derive(Default)]
+pub(super) struct Memory(VecDeque<Pair>);
+
 /// What a function says about a point, besides its gradient.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Value {
@@ -70,15 +75,16 @@ pub(super) struct Value {
 }
 
 /// Minimises `function`, which writes the gradient at its first argument into its second, until its criterion is
-/// `tolerance` or less.
+/// `tolerance` or less. `precondition` replaces a vector by its product with an estimate of the inverse Hessian
+/// (symmetric, positive definite).
 pub(super) fn minimize(
     mut function: impl FnMut(&[f64], &mut [f64]) -> Value,
-    start: Vec<f64>,
+    precondition: impl Fn(&mut [f64]),
+    Memory(pairs): &mut Memory,
+    mut at: Visited,
     tolerance: f64,
     max_iterations: usize,
 ) -> Minimum {
-    let mut at = Visited::new(&mut function, start);
-    let mut pairs: VecDeque<Pair> = VecDeque::with_capacity(MEMORY);
     let mut iterations = 0;
     let outcome = loop {
         if at.value.criterion <= tolerance {
@@ -87,12 +93,12 @@ pub(super) fn minimize(
         if iterations == max_iterations {
             break Outcome::IterationLimit;
         }
-        let direction = descent_direction(&at.gradient, &pairs);
+        let direction = descent_direction(&at.gradient, pairs, &precondition);
         let Some(next) = line_search(&mut function, &at, &direction) else {
             if pairs.is_empty() {
                 break Outcome::NoProgress;
             }
-            // The curvature memory may be at fault: once more from the plain gradient.
+            // The curvature memory may be at fault: once more from the estimate alone.
             pairs.clear();
             continue;
         };
@@ -108,12 +114,15 @@ pub(super) fn minimize(
         at = next;
         iterations += 1;
     };
-    let Value { value, criterion } = at.value;
-    Minimum { point: at.point, value, criterion, iterations, outcome }
+    Minimum { at, iterations, outcome }
 }
 
 /// Two-loop recursion: minus the approximate inverse Hessian times the gradient.
-fn descent_direction(gradient: &[f64], pairs: &VecDeque<Pair>) -> Vec<f64> {
+fn descent_direction(
+    gradient: &[f64],
+    pairs: &VecDeque<Pair>,
+    precondition: impl Fn(&mut [f64]),
+) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut factors = Vec::with_capacity(pairs.len());
     for pair in pairs.iter().rev() {
@@ -121,8 +130,11 @@ fn descent_direction(gradient: &[f64], pairs: &VecDeque<Pair>) -> Vec<f64> {
         add_scaled(&mut direction, -factor, &pair.change);
         factors.push(factor);
     }
+    precondition(&mut direction);
     if let Some(last) = pairs.back() {
-        let scale = 1.0 / (last.inverse * dot(&last.change, &last.change));
+        let mut change = last.change.clone();
+        precondition(&mut change);
+        let scale = 1.0 / (last.inverse * dot(&last.change, &change));
         direction.iter_mut().for_each(|d| *d *= scale);
     }
     for (pair, factor) in pairs.iter().zip(factors.iter().rev()) {
@@ -181,8 +193,13 @@ fn line_search(
     lowest
 }
 
+/// Elements that are added up at a time: the sum does not depend on the number of threads.
+const PART: usize = 1 << 14;
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
+    let of_part = |(a, b): (&[f64], &[f64])| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let parts: Vec<f64> = a.par_chunks(PART).zip(b.par_chunks(PART)).map(of_part).collect();
+    parts.iter().sum()
 }
 
 fn norm(a: &[f64]) -> f64 {
@@ -190,7 +207,9 @@ fn norm(a: &[f64]) -> f64 {
 }
 
 fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
-    sum.iter_mut().zip(values).for_each(|(s, v)| *s += factor * v);
+    sum.par_chunks_mut(PART)
+        .zip(values.par_chunks(PART))
+        .for_each(|(sum, values)| sum.iter_mut().zip(values).for_each(|(s, v)| *s += factor * v));
 }
 
 #[cfg(test)]
@@ -208,26 +227,54 @@ mod tests {
         Value { value, criterion: norm(gradient) }
     }
 
+    /// Descends from `start` without a preconditioner.
+    fn plain(
+        mut function: impl FnMut(&[f64], &mut [f64]) -> Value,
+        start: Vec<f64>,
+        tolerance: f64,
+        most: usize,
+    ) -> Minimum {
+        let at = Visited::new(&mut function, start);
+        minimize(function, |_| {}, &mut Memory::default(), at, tolerance, most)
+    }
+
     #[test]
     fn the_minimum_of_a_quadratic_is_found() {
-        let minimum = minimize(bowl, vec![0.0; 20], 1e-8, 200);
+        let minimum = plain(bowl, vec![0.0; 20], 1e-8, 200);
         assert_eq!(minimum.outcome, Outcome::Converged);
-        assert!(minimum.criterion <= 1e-8 && minimum.value < 1e-15);
-        for (j, x) in minimum.point.iter().enumerate() {
+        assert!(minimum.at.value.criterion <= 1e-8 && minimum.at.value.value < 1e-15);
+        for (j, x) in minimum.at.point.iter().enumerate() {
             assert!((x - (j + 1) as f64).abs() < 1e-7);
         }
     }
 
     #[test]
+    fn with_the_inverse_hessian_one_step_is_enough_and_a_poor_one_may_be_replaced() {
+        let inverse = |v: &mut [f64]| v.iter_mut().zip(1..).for_each(|(v, j)| *v /= f64::from(j * j));
+        let start = Visited::new(&mut bowl, vec![0.0; 20]);
+        let minimum = minimize(bowl, inverse, &mut Memory::default(), start, 1e-9, 200);
+        assert_eq!((minimum.iterations, minimum.outcome), (1, Outcome::Converged));
+
+        let start = Visited::new(&mut bowl, vec![0.0; 20]);
+        let mut memory = Memory::default();
+        let poor = |v: &mut [f64]| v.iter_mut().zip(1..).for_each(|(v, j)| *v *= f64::from(j));
+        let first = minimize(bowl, poor, &mut memory, start, 1e-9, 4);
+        assert_eq!(first.outcome, Outcome::IterationLimit);
+        let second = minimize(bowl, inverse, &mut memory, first.at, 1e-9, 200);
+        assert_eq!(second.outcome, Outcome::Converged);
+        assert!(second.iterations < 20, "{}", second.iterations);
+    }
+
+    #[test]
     fn a_starting_point_that_is_the_minimum_is_returned() {
         let start: Vec<f64> = (1..=20).map(f64::from).collect();
-        let minimum = minimize(bowl, start.clone(), 1e-9, 200);
-        assert_eq!((minimum.iterations, minimum.point), (0, start));
+        let minimum = plain(bowl, start.clone(), 1e-9, 200);
+        assert_eq!((minimum.iterations, minimum.at.point), (0, start));
     }
 
     #[test]
     fn the_iteration_limit_is_told_from_convergence() {
-        let minimum = minimize(bowl, vec![0.0; 20], 1e-9, 3);
+        let minimum = plain(bowl, vec![0.0; 20], 1e-9, 3);
         assert_eq!((minimum.outcome, minimum.iterations), (Outcome::IterationLimit, 3));
     }
 
@@ -238,7 +285,7 @@ mod tests {
             gradient.fill(1.0);
             Value { value: 7.0, criterion: 1.0 }
         };
-        let minimum = minimize(lying, vec![0.0; 3], 1e-3, 50);
-        assert_eq!((minimum.outcome, minimum.value), (Outcome::NoProgress, 7.0));
+        let minimum = plain(lying, vec![0.0; 3], 1e-3, 50);
+        assert_eq!((minimum.outcome, minimum.at.value.value), (Outcome::NoProgress, 7.0));
     }
 }

@@ -34,7 +34,7 @@ use super::{
     dual::{Gram, combine},
     error::{HeadError, training_set_of},
     kernel,
-    lbfgs::{Minimum, Outcome},
+    lbfgs::Outcome,
     linear::{Convergence, LinearModel, TrainingSet},
     primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
 };
@@ -155,7 +155,7 @@ impl LogisticValidParams {
             (start, 0)
         };
         let loss = LogisticLoss::new(set, self.c);
-        let matrix = prefers_matrix(rows, columns, set.classes);
+        let matrix = prefers_matrix(rows, columns);
         let known = Known { rows: &set.rows, loss: &loss, passed: rows, matrix };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
@@ -185,7 +185,7 @@ impl LogisticValidParams {
         let tolerance = 0.7 * self.tolerance;
         let found = descend(&known, count, &pass, start, tolerance, self.max_iterations);
         let weights = reduced.leave(&set.rows, &found.linear.0, columns);
-        ((weights, found.linear.1), found.minimum.iterations)
+        ((weights, found.linear.1), found.iterations)
     }
 
     /// The model of a solution in the primal.
@@ -195,15 +195,15 @@ impl LogisticValidParams {
         solution: PrimalSolution,
         columns: usize,
     ) -> LinearModel {
-        let convergence = self.convergence(&solution.minimum);
+        let convergence = self.convergence(&solution);
         let (weights, bias) = solution.linear;
         let weights =
             Array2::from_shape_vec((loss.classes, columns), weights).expect("one row of weights a class");
         LinearModel { weights, bias: Array1::from(bias), convergence }
     }
 
-    fn convergence(&self, minimum: &Minimum) -> Convergence {
-        let reason = match minimum.outcome {
+    fn convergence(&self, solution: &PrimalSolution) -> Convergence {
+        let reason = match solution.outcome {
             Outcome::Converged => None,
             Outcome::IterationLimit => {
                 Some(format!("stopped at its limit of {} iterations", self.max_iterations))
@@ -211,15 +211,15 @@ impl LogisticValidParams {
             Outcome::NoProgress => Some("could make no further progress in float32".to_owned()),
         };
         Convergence {
-            converged: minimum.outcome == Outcome::Converged,
-            iterations: minimum.iterations,
-            objective: minimum.value,
-            criterion: minimum.criterion,
+            converged: solution.outcome == Outcome::Converged,
+            iterations: solution.iterations,
+            objective: solution.objective,
+            criterion: solution.gap,
             message: reason.map(|reason| {
                 format!(
                     "the logistic regression {reason}, with a duality gap of {:.1e} of the objective where {:.1e} was \
                      asked; standardize the codes, lower C or raise the limit",
-                    minimum.criterion, self.tolerance,
+                    solution.gap, self.tolerance,
                 )
             }),
         }
@@ -232,9 +232,9 @@ fn prefers_reduced(rows: usize, columns: usize) -> bool {
     rows * 4 <= columns
 }
 
-/// Whether a d x d preconditioner is worth its memory, and its time: that of about n / 4d passes for each class.
-fn prefers_matrix(rows: usize, columns: usize, classes: usize) -> bool {
-    rows >= 2 * columns && columns <= 8192 && rows * classes >= 100 * columns
+/// Whether a d x d preconditioner is worth its memory, which is then at most half of that of the codes.
+fn prefers_matrix(rows: usize, columns: usize) -> bool {
+    rows >= 2 * columns && columns <= 8192
 }
 
 /// Weights and biases of a model.
@@ -358,20 +358,38 @@ impl PrimalLoss for LogisticLoss<'_> {
 impl RowLoss for LogisticLoss<'_> {
     fn differentiate(&self, first: usize, scores: &mut [f32], sums: &mut Sums) {
         let classes = self.classes;
-        let mut wide = vec![0f64; classes];
+        let mut heights = Vec::with_capacity(scores.len() / classes);
+        for (i, scores) in scores.chunks_mut(classes).enumerate() {
+            let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            scores.iter_mut().for_each(|score| *score -= highest);
+            heights.push(scores[self.labels[first + i]]);
+        }
+        kernel::exp(scores);
         for (i, scores) in scores.chunks_mut(classes).enumerate() {
             let (label, cost) = (self.labels[first + i], self.costs[first + i]);
-            let square = self.squares[first + i];
-            wide.iter_mut().zip(&*scores).for_each(|(w, &score)| *w = f64::from(score));
-            sums.loss[label] += cost * loss_and_residuals(&mut wide, label);
-            for (k, (&residual, out)) in wide.iter().zip(scores).enumerate() {
-                // The residual is p or p - 1: either way its size times one minus its size is p (1 - p).
-                let curvature = cost * residual.abs() * (1.0 - residual.abs());
+            let stiffness = (self.squares[first + i] / self.penalty) as f32;
+            let own = f64::from(scores[label]);
+            scores[label] = 0.0;
+            let others: f64 = scores.iter().map(|&e| f64::from(e)).sum();
+            let sum = others + own;
+            // log Σ exp f - f_y. Where the label has the highest score, without cancellation.
+            let loss = if heights[i] == 0.0 { others.ln_1p() } else { sum.ln() - f64::from(heights[i]) };
+            sums.loss[label] += cost * loss;
+            // The residual is p or p - 1, in size what is left of 1: so the label's is that of all others.
+            let scale = (1.0 / sum) as f32;
+            let (of_label, cost) = ((others / sum) as f32, cost as f32);
+            scores.iter_mut().for_each(|score| *score *= scale);
+            scores[label] = of_label;
+            for ((score, curvature), bias) in scores.iter_mut().zip(&mut sums.curvature).zip(&mut sums.bias) {
+                let residual = cost * *score;
+                let second = residual * (1.0 - *score);
                 // The weights take over part of what the bias does (Schur complement, rows taken as orthogonal).
-                sums.curvature[k] += curvature / (1.0 + curvature * square / self.penalty);
-                sums.bias[k] += cost * residual;
-                *out = (cost * residual) as f32;
+                *curvature += f64::from(second / (1.0 + second * stiffness));
+                *bias += f64::from(residual);
+                *score = residual;
             }
+            sums.bias[label] -= 2.0 * f64::from(scores[label]);
+            scores[label] = -scores[label];
         }
     }
 }

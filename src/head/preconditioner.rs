@@ -1,7 +1,9 @@
-//! A factorised estimate of the Hessian, in whose variables the primal problems are well conditioned.
+//! A factorised estimate of the Hessian, by whose inverse the primal problems' descents are preconditioned.
 //!
 //! All classes share one: their Hessians differ in which rows count, and the estimate takes each row by its mean over the
-//! classes. From at most four rows a column it is made from a sample: a preconditioner need not be exact.
+//! classes. From at most two rows a column it is made from a sample, since a preconditioner need not be exact. Rows are
+//! drawn by what they weigh, and those that weigh most are all taken (P. Xu et al.: "Sub-sampled Newton methods with
+//! non-uniform sampling", NIPS 2016): near the optimum few rows have a say, and an even sample would miss most of them.
 
 use faer::{
     Accum, MatMut, MatRef, Par,
@@ -10,11 +12,12 @@ use faer::{
         triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
     },
 };
+use rayon::prelude::*;
 
 /// Added to the unit diagonal before it is factorised in float32.
 const JITTER: f32 = 1e-3;
 /// Rows a column from which on a sample is taken.
-const SAMPLED: usize = 4;
+const SAMPLED: usize = 2;
 
 /// `R L Lᵀ R` (R diagonal, L lower triangular), near `penalties + Σ weight x xᵀ` with a constant code 1 appended to x.
 pub(super) struct Preconditioner {
@@ -29,19 +32,14 @@ impl Preconditioner {
     pub fn new(rows: &[&[f32]], weights: &[f64], columns: usize, penalties: (f64, f64)) -> Self {
         const BLOCK: usize = 256;
         let size = columns + 1;
-        let mut chosen: Vec<usize> = (0..rows.len()).filter(|&i| weights[i] > 0.0).collect();
-        let count = chosen.len();
-        let sampled = count.min(SAMPLED * size);
-        chosen = (0..sampled).map(|s| chosen[s * count / sampled]).collect();
-        let whole: f64 = weights.iter().sum();
-        let drawn: f64 = chosen.iter().map(|&i| weights[i]).sum();
-        let scale = whole / drawn.max(f64::MIN_POSITIVE);
+        let chosen = drawn(weights, SAMPLED * size);
+        let sampled = chosen.len();
         let mut gram = vec![0f32; size * size];
         let mut block = Vec::with_capacity(BLOCK.min(sampled) * size);
         for chosen in chosen.chunks(BLOCK) {
             block.clear();
-            for &i in chosen {
-                let root = (scale * weights[i]).sqrt() as f32;
+            for &(i, weight) in chosen {
+                let root = weight.sqrt() as f32;
                 block.extend(rows[i].iter().map(|x| root * x));
                 block.push(root);
             }
@@ -84,68 +82,74 @@ impl Preconditioner {
         self.roots.len()
     }
 
-    /// From v to w = R⁻¹ L⁻ᵀ v of each problem: its weights (problems x d) and biases.
-    pub fn leave(&self, point: &[f64]) -> (Vec<f32>, Vec<f64>) {
-        let (size, count) = (self.size(), point.len() / self.size());
-        let mut weights = Vec::with_capacity(point.len() - count);
-        let mut bias = Vec::with_capacity(count);
-        let mut divided = |variables: &mut dyn Iterator<Item = f64>| {
-            for (j, variable) in variables.enumerate() {
-                let divided = variable / self.roots[j % size];
-                if j % size + 1 == size { bias.push(divided) } else { weights.push(divided as f32) }
-            }
-        };
-        match &self.factor {
-            Some(factor) => {
-                let mut variables: Vec<f32> = point.iter().map(|&v| v as f32).collect();
-                let lower = MatRef::from_row_major_slice(factor, size, size);
-                let columns = MatMut::from_column_major_slice_mut(&mut variables, size, count);
-                solve_upper_triangular_in_place(lower.transpose(), columns, Par::rayon(0));
-                divided(&mut variables.iter().map(|&v| f64::from(v)));
-            }
-            None => divided(&mut point.iter().copied()),
-        }
-        (weights, bias)
-    }
-
-    /// From the gradient with respect to w to that with respect to v, L⁻¹ R⁻¹ g.
-    pub fn gradient(&self, gradient: &mut [f64]) {
-        let (size, count) = (self.size(), gradient.len() / self.size());
-        for of_problem in gradient.chunks_mut(size) {
-            of_problem.iter_mut().zip(&self.roots).for_each(|(g, root)| *g /= root);
-        }
-        if let Some(factor) = &self.factor {
-            let mut rounded: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
-            let lower = MatRef::from_row_major_slice(factor, size, size);
-            let columns = MatMut::from_column_major_slice_mut(&mut rounded, size, count);
-            solve_lower_triangular_in_place(lower, columns, Par::rayon(0));
-            gradient.iter_mut().zip(&rounded).for_each(|(to, &from)| *to = f64::from(from));
-        }
-    }
-
-    /// From weights (problems x d) and biases to v = Lᵀ R w.
-    pub fn enter(&self, weights: &[f32], bias: &[f64]) -> Vec<f64> {
+    /// Replaces the vectors of all problems (weights and bias of each) by their products with R⁻¹ L⁻ᵀ L⁻¹ R⁻¹.
+    pub fn apply(&self, vectors: &mut [f64]) {
         let size = self.size();
-        let mut point = Vec::with_capacity(weights.len() + bias.len());
-        for (weights, &bias) in weights.chunks(size - 1).zip(bias) {
-            let variables = weights.iter().map(|&w| f64::from(w)).chain([bias]);
-            let scaled: Vec<f64> = variables.zip(&self.roots).map(|(w, root)| w * root).collect();
-            match &self.factor {
-                Some(factor) => {
-                    // Row after row of L, which is how it lies in memory.
-                    let mut product = vec![0f64; size];
-                    for (i, &w) in scaled.iter().enumerate() {
-                        let lower = &factor[i * size..=i * size + i];
-                        product.iter_mut().zip(lower).for_each(|(p, &l)| *p += f64::from(l) * w);
-                    }
-                    point.extend(product);
-                }
-                None => point.extend(scaled),
+        let divide = |vectors: &mut [f64]| {
+            vectors.par_chunks_mut(size).for_each(|of_problem| {
+                of_problem.iter_mut().zip(&self.roots).for_each(|(v, root)| *v /= root)
+            });
+        };
+        divide(vectors);
+        if let Some(factor) = &self.factor {
+            // A common scale, so that gradients of any size fit into float32.
+            let largest = vectors.iter().fold(0f64, |largest, v| largest.max(v.abs()));
+            if largest == 0.0 || !largest.is_finite() {
+                return;
             }
+            let mut rounded: Vec<f32> = vectors.par_iter().map(|&v| (v / largest) as f32).collect();
+            let lower = MatRef::from_row_major_slice(factor, size, size);
+            let count = vectors.len() / size;
+            let mut columns = MatMut::from_column_major_slice_mut(&mut rounded, size, count);
+            solve_lower_triangular_in_place(lower, columns.as_mut(), Par::rayon(0));
+            solve_upper_triangular_in_place(lower.transpose(), columns, Par::rayon(0));
+            vectors.par_iter_mut().zip(&rounded).for_each(|(to, &from)| *to = largest * f64::from(from));
         }
-        point
+        divide(vectors);
     }
 }
+
+/// Rows drawn with probabilities in proportion to their weights, about `most` of them, each with its weight over its
+/// probability: what they add up to is that of all rows on the average. Rows that weigh much are drawn for certain, and
+/// all rows that weigh anything where there are no more. The same rows for the same weights.
+fn drawn(weights: &[f64], most: usize) -> Vec<(usize, f64)> {
+    let weighing = weights.iter().filter(|&&weight| weight > 0.0).count();
+    if weighing <= most {
+        let all = weights.iter().copied().enumerate();
+        return all.filter(|&(_, weight)| weight > 0.0).collect();
+    }
+    // A row is certain where its weight reaches the level. Fewer rows are left to share the rest, which lowers it again.
+    let mut level = weights.iter().sum::<f64>() / most as f64;
+    for _ in 0..20 {
+        let (mut certain, mut rest) = (0, 0.0);
+        for &weight in weights {
+            if weight >= level { certain += 1 } else { rest += weight }
+        }
+        if certain >= most {
+            break;
+        }
+        let next = rest / (most - certain) as f64;
+        if next >= level {
+            break;
+        }
+        level = next;
+    }
+    let mut rows = Vec::with_capacity(most + 1);
+    let mut due = 0.5;
+    for (i, &weight) in weights.iter().enumerate() {
+        if weight >= level {
+            rows.push((i, weight));
+        } else if weight > 0.0 {
+            due += weight / level;
+            if due >= 1.0 {
+                due -= 1.0;
+                rows.push((i, level));
+            }
+        }
+    }
+    rows
+}
+
 /// Square roots of the diagonal with the penalties; 1 where there is nothing to scale by.
 fn roots(diagonal: impl Iterator<Item = f64>, columns: usize, penalties: (f64, f64)) -> Vec<f64> {
     let penalised = |(j, square): (usize, f64)| {
@@ -178,34 +182,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_factor_is_that_of_the_hessian_and_entering_undoes_leaving() {
+    fn applying_undoes_the_hessian() {
         let codes: Vec<Vec<f32>> =
             (0..30).map(|i| (0..7).map(|j| ((i * 31 + j * 17) as f32 * 0.61).sin()).collect()).collect();
         let rows: Vec<&[f32]> = codes.iter().map(Vec::as_slice).collect();
         let weights: Vec<f64> = (0..30).map(|i| 0.1 * f64::from(i % 4)).collect();
         let preconditioner = Preconditioner::new(&rows, &weights, 7, (2.0, 0.5));
-        let point: Vec<f32> = (0..8).map(|j| (j as f32 - 3.0) * 0.3).collect();
-        // g = H w gives L⁻¹ R⁻¹ g = Lᵀ R w, but for the jitter.
-        let mut product = vec![0f64; 8];
-        for (row, weight) in rows.iter().zip(&weights) {
-            let extended = || row.iter().copied().chain([1.0]).map(f64::from);
-            let score: f64 = extended().zip(&point).map(|(x, &w)| x * f64::from(w)).sum();
-            product.iter_mut().zip(extended()).for_each(|(p, x)| *p += weight * score * x);
+        let points: Vec<f64> = (0..16).map(|j| (f64::from(j) - 3.0) * 0.3).collect();
+        for scale in [1e-60, 1.0, 1e60] {
+            let mut products = vec![0f64; 16];
+            for (point, product) in points.chunks(8).zip(products.chunks_mut(8)) {
+                for (row, weight) in rows.iter().zip(&weights) {
+                    let extended = || row.iter().copied().chain([1.0]).map(f64::from);
+                    let score: f64 = extended().zip(point).map(|(x, &w)| x * w).sum();
+                    product.iter_mut().zip(extended()).for_each(|(p, x)| *p += weight * score * x);
+                }
+                for (j, (p, &w)) in product.iter_mut().zip(point).enumerate() {
+                    *p = scale * (*p + w * if j < 7 { 2.0 } else { 0.5 });
+                }
+            }
+            preconditioner.apply(&mut products);
+            for (found, point) in products.iter().zip(&points) {
+                // But for the jitter.
+                assert!((found / scale - point).abs() < 1e-2 * point.abs().max(1.0), "{products:?}");
+            }
         }
-        for (j, (p, &w)) in product.iter_mut().zip(&point).enumerate() {
-            *p += f64::from(w) * if j < 7 { 2.0 } else { 0.5 };
+    }
+
+    #[test]
+    fn heavy_rows_are_all_drawn_and_light_ones_stand_for_others() {
+        let weights: Vec<f64> =
+            (0..1000).map(|i| if i % 100 == 7 { 50.0 } else { f64::from(i % 5) * 0.1 }).collect();
+        let rows = drawn(&weights, 60);
+        assert!((59..=61).contains(&rows.len()), "{}", rows.len());
+        for i in (7..1000).step_by(100) {
+            assert!(rows.contains(&(i, 50.0)), "{rows:?}");
         }
-        let mut left = product;
-        preconditioner.gradient(&mut left);
-        let bias = f64::from(point[7]);
-        let right = preconditioner.enter(&point[..7], &[bias]);
-        for (l, r) in left.iter().zip(&right) {
-            assert!((l - r).abs() < 1e-2, "{left:?} {right:?}");
-        }
-        let (weights, back) = preconditioner.leave(&right);
-        for (back, w) in weights.iter().zip(&point) {
-            assert!((back - w).abs() < 1e-4, "{weights:?} {point:?}");
-        }
-        assert!((back[0] - bias).abs() < 1e-4);
+        assert!(rows.iter().all(|&(i, _)| weights[i] > 0.0));
+        let (drawn_weight, whole): (f64, f64) = (rows.iter().map(|row| row.1).sum(), weights.iter().sum());
+        assert!((drawn_weight / whole - 1.0).abs() < 0.01, "{drawn_weight} {whole}");
+        // As many as are asked for, or fewer: all that weigh anything, as they are.
+        let all = drawn(&weights[..10], 60);
+        let expected: Vec<(usize, f64)> =
+            weights[..10].iter().copied().enumerate().filter(|row| row.1 > 0.0).collect();
+        assert_eq!(all, expected);
     }
 }

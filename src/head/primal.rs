@@ -1,8 +1,9 @@
-//! Linear classifiers in the primal, all classes at once: L-BFGS in the variables of a [`Preconditioner`].
+//! Linear classifiers in the primal, all classes at once: L-BFGS with a [`Preconditioner`].
 //!
 //! Minimises `½ λ |W|² + ½ μ |b|² + Σ loss(W x + b)`. It starts with the Hessian at zero weights as the preconditioner.
 //! As the fit goes on, ever fewer rows have a say; so a descent that has not arrived after some iterations goes on with
-//! the Hessian where it stands. A preconditioner is made anew when it costs no more than the passes since the last.
+//! the Hessian where it stands. The rounds between two preconditioners begin with
+//! what half of one costs in passes, and grow.
 //!
 //! The losses' derivatives are feasible in the dual, and the duality gap there is half the squared norm of the
 //! gradient over the penalty (Fenchel's inequality is an equality): the stopping rule is exact. Where the bias is not
@@ -11,14 +12,13 @@
 use rayon::prelude::*;
 
 use super::{
-    batched::{RowLoss, Sums},
-    kernel,
-    lbfgs::{Minimum, Outcome, Value, minimize},
+    batched::{BLOCK, RowLoss, Rows, Sums, products},
+    lbfgs::{Memory, Outcome, Value, Visited, minimize},
     preconditioner::Preconditioner,
 };
 
-/// Iterations of a round: the fewest and the most before the preconditioner is made anew.
-const SHORTEST_ROUND: usize = 5;
+/// Iterations of the first round: the fewest and the most before the preconditioner is made anew.
+const SHORTEST_ROUND: usize = 4;
 const LONGEST_ROUND: usize = 60;
 
 /// A loss that is minimised in the primal.
@@ -53,7 +53,11 @@ pub(super) type Linear = (Vec<f32>, Vec<f64>);
 /// What was found.
 pub(super) struct PrimalSolution {
     pub linear: Linear,
-    pub minimum: Minimum,
+    pub objective: f64,
+    /// Relative duality gap.
+    pub gap: f64,
+    pub iterations: usize,
+    pub outcome: Outcome,
 }
 
 /// Descends from `start`, or from 0, until the relative duality gap is at most `tolerance`.
@@ -67,71 +71,100 @@ pub(super) fn descend<L: PrimalLoss>(
 ) -> PrimalSolution {
     let problems = known.loss.problems();
     let warm = start.is_some();
-    let mut at = start.unwrap_or_else(|| (vec![0.0; problems * columns], vec![0.0; problems]));
+    let point = match start {
+        Some((weights, bias)) => joined(&weights, &bias),
+        None => vec![0.0; problems * (columns + 1)],
+    };
+    let mut evaluate = |point: &[f64], gradient: &mut [f64]| known.evaluate(columns, pass, point, gradient);
+    let mut at = Visited::new(&mut evaluate, point);
+    let mut memory = Memory::default();
     let full = known.round(columns);
     // The Hessian at zero weights says little about any other place where probabilities saturate.
     let mut round = if known.loss.joint() && !warm { SHORTEST_ROUND.min(full) } else { full };
-    let (mut iterations, mut stuck) = (0, false);
+    let (mut iterations, mut rounds, mut stuck) = (0, 0, false);
     loop {
-        let preconditioner = known.preconditioner(columns, &at);
-        let evaluate = |point: &[f64], gradient: &mut [f64]| {
-            known.evaluate(columns, pass, &preconditioner, point, gradient)
-        };
-        let most = if known.matrix { round.min(max_iterations - iterations) } else { max_iterations };
-        let mut minimum = minimize(evaluate, preconditioner.enter(&at.0, &at.1), tolerance, most);
-        at = preconditioner.leave(&minimum.point);
-        let advanced = minimum.iterations > 0;
-        iterations += minimum.iterations;
-        minimum.iterations = iterations;
-        let done = match minimum.outcome {
+        let left = max_iterations - iterations;
+        let most = if known.matrix { left.min(round) } else { left };
+        let preconditioner = known.preconditioner(columns, &separate(&at.point, columns));
+        let found = minimize(
+            &mut evaluate,
+            |v: &mut [f64]| preconditioner.apply(v),
+            &mut memory,
+            at,
+            tolerance,
+            most,
+        );
+        at = found.at;
+        iterations += found.iterations;
+        let done = match found.outcome {
             Outcome::Converged => true,
             Outcome::IterationLimit => iterations >= max_iterations,
-            // In other variables rounding may leave room for more.
-            Outcome::NoProgress => stuck || !known.matrix || !advanced,
+            // With another preconditioner rounding may leave room for more.
+            Outcome::NoProgress => stuck || !known.matrix || found.iterations == 0,
         };
         if done {
-            return PrimalSolution { linear: at, minimum };
+            let linear = separate(&at.point, columns);
+            let Value { value: objective, criterion: gap } = at.value;
+            return PrimalSolution { linear, objective, gap, iterations, outcome: found.outcome };
         }
-        stuck = minimum.outcome == Outcome::NoProgress;
-        round = full;
+        stuck = found.outcome == Outcome::NoProgress;
+        // The closer the optimum, the less the Hessian changes on the way.
+        rounds += 1;
+        round = full + full * rounds / 2;
     }
 }
 
+/// The vector that is descended in: of each problem its weights, then its bias.
+fn joined(weights: &[f32], bias: &[f64]) -> Vec<f64> {
+    let columns = weights.len() / bias.len().max(1);
+    let of_problem = |(weights, &bias): (&'_ [f32], &f64)| {
+        weights.iter().map(|&w| f64::from(w)).chain([bias]).collect::<Vec<_>>()
+    };
+    weights.chunks(columns.max(1)).zip(bias).flat_map(of_problem).collect()
+}
+
+/// Weights and biases of such a vector.
+fn separate(point: &[f64], columns: usize) -> Linear {
+    let problems = || point.chunks(columns + 1);
+    let weights = problems().flat_map(|problem| problem[..columns].iter().map(|&w| w as f32)).collect();
+    (weights, problems().map(|problem| problem[columns]).collect())
+}
+
 impl<L: PrimalLoss> Known<'_, L> {
-    /// Iterations after which a new preconditioner costs no more than they did.
+    /// Iterations that cost half of a new preconditioner.
     fn round(&self, columns: usize) -> usize {
         let (rows, passed) = (self.rows.len() as f64, self.passed as f64);
         let size = (columns + 1) as f64;
         let of_pass = 4.0 * passed * size * self.loss.problems() as f64;
-        let of_renewal = rows.min(4.0 * size) * size * size + size.powi(3) / 3.0;
-        ((of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
+        let of_renewal = rows.min(2.0 * size) * size * size + size.powi(3) / 3.0;
+        ((0.5 * of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
 
     fn preconditioner(&self, columns: usize, (weights, bias): &Linear) -> Preconditioner {
-        let vectors: Vec<&[f32]> = weights.chunks(columns).collect();
+        let problems = bias.len();
         let start = weights.iter().all(|&w| w == 0.0);
-        let curvature = |(i, row): (usize, &&[f32])| {
-            let mut scores = bias.clone();
+        let mut curvatures = vec![0f64; self.rows.len()];
+        curvatures.par_chunks_mut(BLOCK).enumerate().for_each(|(block, curvatures)| {
+            let first = block * BLOCK;
+            let rows = Rows::Scattered(&self.rows[first..first + curvatures.len()]);
+            let (mut scores, mut buffer) = (vec![0f32; curvatures.len() * problems], Vec::new());
             if !start {
-                kernel::products(&[*row], &vectors, &mut scores);
-                scores.iter_mut().zip(bias).for_each(|(score, b)| *score += b);
+                let block = rows.block(0..curvatures.len(), columns, &mut buffer);
+                products(block, weights, columns, &mut scores);
             }
-            self.loss.curvature(i, &mut scores)
-        };
-        let curvatures: Vec<f64> = self.rows.par_iter().enumerate().map(curvature).collect();
+            let mut wide = vec![0f64; problems];
+            for (i, (curvature, scores)) in curvatures.iter_mut().zip(scores.chunks(problems)).enumerate() {
+                let with_bias = scores.iter().zip(bias).map(|(&score, bias)| f64::from(score) + bias);
+                wide.iter_mut().zip(with_bias).for_each(|(to, score)| *to = score);
+                *curvature = self.loss.curvature(first + i, &mut wide);
+            }
+        });
         let make = if self.matrix { Preconditioner::new } else { Preconditioner::diagonal };
         make(self.rows, &curvatures, columns, self.loss.penalties())
     }
 
-    fn evaluate(
-        &self,
-        columns: usize,
-        pass: &Pass<'_>,
-        preconditioner: &Preconditioner,
-        point: &[f64],
-        gradient: &mut [f64],
-    ) -> Value {
-        let (weights, bias) = preconditioner.leave(point);
+    fn evaluate(&self, columns: usize, pass: &Pass<'_>, point: &[f64], gradient: &mut [f64]) -> Value {
+        let (weights, bias) = separate(point, columns);
         let Some(sums) = pass(&weights, &bias) else {
             // Ends the descent; whoever could not read the rows says so.
             return Value { value: f64::NAN, criterion: 0.0 };
@@ -159,7 +192,6 @@ impl<L: PrimalLoss> Known<'_, L> {
                 (sums.loss[k] + 0.5 * (penalty * squares + of_bias * b * b), 0.5 * gap)
             })
             .collect();
-        preconditioner.gradient(gradient);
         let value: f64 = judged.iter().map(|(primal, _)| primal).sum();
         let share = |gap: f64, primal: f64| gap / primal.max(f64::MIN_POSITIVE);
         let criterion = if self.loss.joint() {

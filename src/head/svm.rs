@@ -168,17 +168,17 @@ impl SvmValidParams {
 
     /// The model of a solution in the primal.
     pub(super) fn model(&self, loss: &SvmLoss<'_>, solution: PrimalSolution, columns: usize) -> LinearModel {
-        let PrimalSolution { linear: (weights, bias), minimum } = solution;
-        let converged = minimum.outcome == Outcome::Converged;
+        let PrimalSolution { linear: (weights, bias), objective, gap, iterations, outcome } = solution;
+        let converged = outcome == Outcome::Converged;
         let mut model = LinearModel {
             weights: Array2::zeros((loss.classes, columns)),
             bias: Array1::zeros(loss.classes),
             convergence: Convergence {
                 converged,
-                iterations: minimum.iterations,
-                objective: minimum.value,
-                criterion: minimum.criterion,
-                message: (!converged).then(|| self.message(minimum.criterion, "")),
+                iterations,
+                objective,
+                criterion: gap,
+                message: (!converged).then(|| self.message(gap, "")),
             },
         };
         for ((&class, weights), &bias) in loss.positives.iter().zip(weights.chunks(columns)).zip(&bias) {
