@@ -96,23 +96,20 @@ impl KernelSvmValidParams {
     pub(super) fn solve(&self, set: &TrainingSet<'_>) -> (LinearModel, KernelMap) {
         let kernel = self.kernel.on(&set.rows);
         let matrix = kernel_matrix(kernel, &set.rows);
-        let machines: Vec<Machine> = match factor(&matrix) {
-            // With two classes the second machine is the mirror image of the first.
-            Some(rows) if set.classes == 2 => {
-                let first = self.machine(&matrix, &rows, &set.labels, 0);
-                let second = Machine {
-                    coefficients: first.coefficients.iter().map(|a| -a).collect(),
-                    bias: -first.bias,
-                    ..first
-                };
-                vec![first, second]
-            }
-            Some(rows) => (0..set.classes)
+        // Two classes are one problem.
+        let problems = if set.classes == 2 { 1 } else { set.classes };
+        let mut machines: Vec<Machine> = match factor(&matrix) {
+            Some(rows) => (0..problems)
                 .into_par_iter()
                 .map(|class| self.machine(&matrix, &rows, &set.labels, class))
                 .collect(),
-            None => (0..set.classes).map(|_| Machine::nothing(set.rows.len())).collect(),
+            None => (0..problems).map(|_| Machine::nothing(set.rows.len())).collect(),
         };
+        let convergence = self.convergence(&machines);
+        if let [first] = &machines[..] {
+            let coefficients = first.coefficients.iter().map(|a| -a).collect();
+            machines.push(Machine { coefficients, bias: -first.bias, ..*first });
+        }
         let used: Vec<usize> = (0..set.rows.len())
             .filter(|&row| machines.iter().any(|machine| machine.coefficients[row] != 0.0))
             .collect();
@@ -123,7 +120,6 @@ impl KernelSvmValidParams {
             machines[k].coefficients[used[s]] as f32
         });
         let bias = Array1::from_iter(machines.iter().map(|machine| machine.bias));
-        let convergence = self.convergence(&machines);
         (LinearModel { weights, bias, convergence }, KernelMap::new(kernel, vectors))
     }
 
@@ -217,4 +213,150 @@ fn factor(matrix: &Mat<f64>) -> Option<Array2<f64>> {
         let lower = factor.L();
         Some(Array2::from_shape_fn((count, count), |(i, j)| if j <= i { lower[(i, j)] } else { 0.0 }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Axis;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Problem {
+        classes: usize,
+        columns: usize,
+        codes: Vec<f32>,
+        labels: Vec<usize>,
+    }
+
+    #[derive(Deserialize)]
+    struct Codes {
+        three_classes: Problem,
+        two_classes: Problem,
+    }
+
+    #[derive(Deserialize)]
+    struct Reference {
+        fresh: Vec<f32>,
+        three_classes: Vec<Case>,
+        two_classes: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        kernel: String,
+        gamma: Option<f64>,
+        #[serde(default)]
+        degree: u32,
+        #[serde(default)]
+        coef0: f64,
+        #[serde(rename = "C")]
+        c: f64,
+        /// The gamma that scikit-learn used.
+        scale: f64,
+        objective: f64,
+        /// One row a class: of the codes, then of the fresh ones.
+        decisions: Vec<Vec<f64>>,
+    }
+
+    impl Case {
+        fn kernel(&self) -> Kernel {
+            match &self.kernel[..] {
+                "rbf" => Kernel::Rbf { gamma: self.gamma },
+                _ => Kernel::Poly { gamma: self.gamma, degree: self.degree, constant: self.coef0 },
+            }
+        }
+    }
+
+    fn problems() -> Codes {
+        serde_json::from_str(include_str!("../../tests/reference/head.json")).unwrap()
+    }
+
+    impl Problem {
+        fn codes(&self) -> Array2<f32> {
+            Array2::from_shape_vec((self.labels.len(), self.columns), self.codes.clone()).unwrap()
+        }
+
+        fn solve(&self, codes: &Array2<f32>, params: KernelSvmParams) -> (LinearModel, KernelMap) {
+            let rows: Vec<usize> = (0..self.labels.len()).collect();
+            let set = TrainingSet::select(codes, &self.labels, &rows, self.classes);
+            params.check().unwrap().solve(&set)
+        }
+    }
+
+    #[test]
+    fn decision_values_and_objective_are_those_of_scikit_learn() {
+        let Codes { three_classes, two_classes } = problems();
+        let json = include_str!("../../tests/reference/kernel.json");
+        let reference: Reference = serde_json::from_str(json).unwrap();
+        let fresh = Array2::from_shape_vec((8, three_classes.columns), reference.fresh).unwrap();
+        for (problem, cases) in
+            [(three_classes, reference.three_classes), (two_classes, reference.two_classes)]
+        {
+            let codes = problem.codes();
+            let rows = ndarray::concatenate![Axis(0), codes, fresh];
+            for case in cases {
+                let params = KernelSvmParams::new(case.kernel()).c(case.c).tolerance(1e-7);
+                let (model, map) = problem.solve(&codes, params);
+                assert!(model.convergence.converged, "{}: {:?}", case.kernel, model.convergence);
+                // Two classes are one problem here and two equal ones there.
+                let objective = case.objective / if problem.classes == 2 { 2.0 } else { 1.0 };
+                let found = model.convergence.objective;
+                assert!(
+                    (found / objective - 1.0).abs() < 1e-6,
+                    "{} C {}: {found} {objective}",
+                    case.kernel,
+                    case.c
+                );
+                let (Kernel::Rbf { gamma } | Kernel::Poly { gamma, .. }) = map.kernel() else { panic!() };
+                assert!((gamma.unwrap() / case.scale - 1.0).abs() < 1e-9);
+                let scores = model.scores(map.apply(rows.view()).view());
+                let largest = case.decisions.iter().flatten().fold(0f64, |largest, f| largest.max(f.abs()));
+                for (class, decisions) in case.decisions.iter().enumerate() {
+                    for (row, expected) in decisions.iter().enumerate() {
+                        let found = scores[[row, class]];
+                        assert!(
+                            (found - expected).abs() < 1e-4 * largest,
+                            "{} {class} {row}: {found} {expected}",
+                            case.kernel
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_rows_that_support_a_class_are_kept() {
+        let problem = problems().three_classes;
+        let codes = problem.codes();
+        let (model, map) =
+            problem.solve(&codes, KernelSvmParams::new(Kernel::Rbf { gamma: Some(0.01) }).c(100.0));
+        let kept = map.vectors().nrows();
+        assert!((3..problem.labels.len()).contains(&kept), "{kept}");
+        assert!(model.weights.columns().into_iter().all(|column| column.iter().any(|&w| w != 0.0)));
+    }
+
+    #[test]
+    fn a_kernel_that_tells_no_two_rows_apart_or_overflows_is_no_panic() {
+        let problem = problems().three_classes;
+        let codes = problem.codes();
+        // All values of the kernel are 1 to within float64.
+        let (model, _) = problem.solve(&codes, KernelSvmParams::new(Kernel::Rbf { gamma: Some(1e-30) }));
+        assert!(model.bias.iter().all(|bias| bias.is_finite()));
+        let huge = Kernel::Poly { gamma: Some(1e300), degree: 10, constant: 1.0 };
+        let (model, map) = problem.solve(&codes, KernelSvmParams::new(huge));
+        let message = model.convergence.message.unwrap();
+        assert!(message.contains("too large or too small") && !model.convergence.converged, "{message}");
+        assert_eq!(map.vectors().nrows(), 1);
+    }
+
+    #[test]
+    fn unusable_settings_are_refused() {
+        let rbf = Kernel::Rbf { gamma: None };
+        assert!(KernelSvmParams::new(rbf).c(0.0).check().is_err());
+        assert!(KernelSvmParams::new(rbf).tolerance(1e-12).check().is_err());
+        assert!(KernelSvmParams::new(Kernel::Rbf { gamma: Some(-1.0) }).check().is_err());
+    }
 }

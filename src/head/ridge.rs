@@ -308,25 +308,50 @@ mod tests {
 
     #[test]
     fn leave_one_out_equals_leaving_one_out() {
-        for (rows, columns) in [(23, 9), (23, 40), (600, 5)] {
+        // By Cholesky factor, and by eigenvectors.
+        for (rows, columns, penalties) in [
+            (23, 9, 1),
+            (23, 9, 2),
+            (23, 40, 1),
+            (23, 40, 2),
+            (600, 5, 1),
+            (600, 5, 2),
+            (320, 290, 1),
+            (320, 290, 2),
+        ] {
             let (codes, labels) = example(rows, columns);
-            let params = RidgeParams::new().alphas(vec![0.7]).check().unwrap();
+            let params = RidgeParams::new().alphas(vec![0.7; penalties]).check().unwrap();
             let all: Vec<usize> = (0..rows).collect();
-            let model = params.solve(&TrainingSet::select(&codes, &labels, &all, 3), true);
-            for out in (0..rows).step_by(1 + rows / 30) {
+            let select = |rows: &[usize]| {
+                let mut set = TrainingSet::select(&codes, &labels, rows, 3);
+                set.weights = rows.iter().map(|&row| [1.0, 0.4, 2.5][row % 3]).collect();
+                set
+            };
+            let model = params.solve(&select(&all), true);
+            for out in (0..rows).step_by(1 + rows / 20) {
                 let others: Vec<usize> = (0..rows).filter(|&row| row != out).collect();
-                let set = TrainingSet::select(&codes, &labels, &others, 3);
-                let model_of_others = params.solve(&set, false).linear;
-                let scores = model_of_others.scores(codes.row(out).insert_axis(Axis(0)));
-                for k in 0..3 {
-                    let score = scores[[0, k]];
-                    assert!(
-                        (model.left_out[[out, k]] - score).abs() < 1e-6,
-                        "{} {score}",
-                        model.left_out[[out, k]]
-                    );
+                let scores = params.fit_linear(&select(&others)).scores(codes.row(out).insert_axis(Axis(0)));
+                for (found, score) in model.left_out.row(out).iter().zip(&scores) {
+                    assert!((found - score).abs() < 1e-6, "{rows} {columns} {penalties}: {found} {score}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_objective_is_that_of_the_weights() {
+        for (rows, columns, penalties) in [(60, 9, 1), (60, 9, 2), (20, 50, 2)] {
+            let (codes, labels) = example(rows, columns);
+            let all: Vec<usize> = (0..rows).collect();
+            let params = RidgeParams::new().alphas(vec![0.7; penalties]).check().unwrap();
+            let model = params.fit_linear(&TrainingSet::select(&codes, &labels, &all, 3));
+            let squares = |(index, score): ((usize, usize), &f64)| {
+                (score - if labels[index.0] == index.1 { 1.0 } else { -1.0 }).powi(2)
+            };
+            let losses: f64 = model.scores(codes.view()).indexed_iter().map(squares).sum();
+            let norm: f64 = model.weights.iter().map(|&w| f64::from(w).powi(2)).sum();
+            let expected = losses + 0.7 * norm;
+            assert!((model.convergence.objective / expected - 1.0).abs() < 1e-5, "{expected}");
         }
     }
 
