@@ -22,13 +22,15 @@ import numpy as np
 
 from bench_heads import objective, processor
 
-C = {"svm": 0.01, "logistic": 1.0}
+C = {"svm": 0.01, "logistic": 1.0, "ridge": 1000.0}  # of ridge regression the penalty, which is 1 / 2C
 CLASSES = 10
 
 
 def fit(program, codes, head, kind, memory):
     """Seconds, peak MiB, what the head says about its fit."""
     command = [program, "fit-head", f"--{kind}", codes, "-o", head, "--max-memory", memory, "--format", "json"]
+    if kind == "ridge":
+        command += ["--c", str(0.5 / C[kind])]
     start = time.perf_counter()
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
     output = process.stdout.read()
@@ -47,12 +49,15 @@ def weights_of(head):
 
 
 def tight(kind, codes, labels):
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
     from sklearn.svm import LinearSVC
 
     warnings.simplefilter("ignore")
     if kind == "svm":
         model = LinearSVC(C=C[kind], dual=False, tol=1e-8, max_iter=10_000)
+    elif kind == "ridge":
+        model = RidgeClassifier(alpha=C[kind])
+        codes = codes.astype(float)
     else:
         model = LogisticRegression(C=C[kind], tol=1e-6, max_iter=10_000)
     model.fit(codes, labels)
@@ -65,7 +70,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--columns", type=int, default=2048)
     parser.add_argument("--memory", default="2GiB")
-    parser.add_argument("--heads", default="svm,logistic")
+    parser.add_argument("--heads", default="svm,logistic,ridge")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--write", type=Path, default=Path("docs/bench-out-of-core.md"))
     options = parser.parse_args()

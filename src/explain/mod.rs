@@ -2,7 +2,7 @@
 //!
 //! Where the codes are a map of activations, or were pooled from one, a linear head's score is a sum over the places of
 //! the map, and the terms of that sum are the explanation: exact, and free of any choice ([`ActivationMap`](Method)).
-//! Codes of dense layers have no place. Then patches of the picture are covered one after the other, and what the score
+//! Codes of dense layers have no place, and the score of a head with a kernel is no sum. Then patches of the picture are covered one after the other, and what the score
 //! falls by is the explanation ([`Occlusion`](Method)).
 //!
 //! ```no_run
@@ -199,6 +199,8 @@ impl<'h> Explainer<'h> {
         self.pooling.apply(&taps[0], shape, &mut codes);
         let scores = self.head.scores(row(&codes)?)?.row(0).to_vec();
         let map = match (&shape[..], self.pooled) {
+            // With a kernel the score is no sum over places.
+            _ if self.head.kernel.is_some() => None,
             (&[channels, height, width], _) => {
                 Some((taps.swap_remove(0), [channels, height, width], self.pooling))
             }

@@ -4,7 +4,7 @@ use linfa::{DatasetBase, dataset::AsSingleTargets};
 use ndarray::{ArrayBase, ArrayView2, Data, Ix2};
 use thiserror::Error;
 
-use super::{linear::TrainingSet, pca::LONGEST_SIDE};
+use super::{kernel_svm::MOST_KERNEL_ROWS, linear::TrainingSet, pca::LONGEST_SIDE};
 use crate::codes::CodesError;
 use crate::evaluate::FoldError;
 
@@ -104,12 +104,28 @@ pub enum HeadError {
         /// What it must be.
         requirement: &'static str,
     },
-    /// Ridge regression with settings that only the other heads have.
+    /// Ridge regression with a choice of C, which only the other heads have.
     #[error(
-        "ridge regression takes neither class weights nor values of C to choose from: it chooses its penalty by itself; \
-         leave them out, or fit an SVM or logistic regression"
+        "ridge regression takes no values of C to choose from, since it chooses its penalty by itself: leave --c out, or \
+         fit an SVM or logistic regression"
     )]
     NotForRidge,
+    /// A kernel with what only linear heads have.
+    #[error("{what} cannot have a kernel: only an SVM without class weights can; leave one of them out")]
+    NotForKernels {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// More rows than a kernel SVM can be fitted to.
+    #[error(
+        "a kernel SVM works on the matrix of all pairs of images, and {rows} images are more than the {MOST_KERNEL_ROWS} that \
+         it is fitted to: its memory grows with the square of their number, its time with the cube; leave --kernel out, \
+         since linear heads take any number, or take fewer images"
+    )]
+    TooManyForKernels {
+        /// Rows that are learned from.
+        rows: usize,
+    },
     /// A setting for which all codes must be in memory.
     #[error(
         "{what} needs all codes in memory, and they take more than the bound of {bound} MiB: raise it, or do without"

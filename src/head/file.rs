@@ -21,7 +21,7 @@ use crate::files::{folder_of, sync_folder, temporary_beside};
 const FORMAT: &str = "cnncodes-head";
 /// The newest version that is read. Heads that need nothing newer are written as version 1, so that earlier programs read
 /// them as well.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A head together with where its codes came from and how good it was found to be: the content of a head file.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,6 +186,9 @@ impl Head {
     /// The format version that the head needs.
     fn version(&self) -> u32 {
         let preparation = &self.model.preparation;
+        if self.model.kernel.is_some() {
+            return 3;
+        }
         if preparation.l2_normalize() || preparation.pca().is_some() { 2 } else { 1 }
     }
 
@@ -195,6 +198,9 @@ impl Head {
         let out = Writer { file: &file };
         let (classes, columns) = model.weights.dim();
         out.preparation(&model.preparation)?;
+        if let Some(kernel) = &model.kernel {
+            out.kernel(kernel)?;
+        }
         out.numbers("weights", &[classes, columns], &model.weights.iter().copied().collect::<Vec<f32>>())?;
         out.numbers("bias", &[classes], &model.bias.to_vec())?;
         out.names("class_names", &model.class_names)?;
@@ -232,13 +238,16 @@ impl Head {
         let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
         let (classes, columns) = weights.dim();
         let bias = Array1::from(input.vector::<f64>("bias", classes)?);
-        let preparation = input.preparation(columns)?;
+        let kernel = input.kernel(columns)?;
+        let prepared = kernel.as_ref().map_or(columns, |kernel| kernel.vectors().ncols());
+        let preparation = input.preparation(prepared)?;
         let columns = preparation.columns();
         let head = Self {
             model: HeadModel {
                 class_names,
                 settings: input.json("settings")?,
                 preparation,
+                kernel,
                 weights,
                 bias,
                 calibration: input.json("calibration")?,
@@ -420,6 +429,7 @@ impl Reader<'_> {
     }
 }
 
+mod kernel;
 mod preparation;
 mod trust;
 

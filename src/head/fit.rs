@@ -13,10 +13,12 @@ use ndarray::{Array2, ArrayView2};
 
 use self::held_out::{HeldOut, problem};
 pub use self::settings::{FitSettings, HeadKind};
+use self::solver::Fitted;
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
 use super::{
-    Choice, Conformal, HeadError, HeadModel, LinearModel, Preparation, Standardizer, model::most_probable,
+    Choice, Conformal, HeadError, HeadModel, Kernel, LinearModel, MOST_KERNEL_ROWS, Preparation,
+    Standardizer, model::most_probable,
 };
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
 
@@ -70,6 +72,9 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let solver = settings.solver()?;
     data.check()?;
     settings.class_weights.check(data.class_names.len())?;
+    if settings.kernel != Kernel::Linear && data.labels.len() > MOST_KERNEL_ROWS {
+        return Err(HeadError::TooManyForKernels { rows: data.labels.len() });
+    }
     let own_groups: Vec<usize>;
     let groups = match data.groups {
         Some(groups) => groups,
@@ -96,8 +101,9 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     preparation.transform_into(data.codes, &mut prepared);
     let (solver, chosen) =
         settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
-    let linear = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
-    let in_training = most_probable(calibration.probabilities(linear.scores(prepared.view()).view()).view());
+    let fitted = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
+    let in_training = most_probable(calibration.probabilities(fitted.scores(prepared.view()).view()).view());
+    let Fitted { linear, map: kernel } = fitted;
     let mut evaluation =
         evaluate((data.labels, data.class_names), settings, &folds, &probabilities, &in_training);
     if let Some(chosen) = chosen {
@@ -127,6 +133,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         class_names: data.class_names.to_vec(),
         settings: FitSettings { c: chosen.map(|choice| choice.c).or(settings.c), ..settings.clone() },
         preparation,
+        kernel,
         weights: linear.weights,
         bias: linear.bias,
         calibration,

@@ -1,4 +1,5 @@
-//! The head: the linear classifier that is trained on codes, its probabilities, and its file.
+//! The head: the classifier that is trained on codes, its probabilities, and its file. It is linear in the codes, or in
+//! what a kernel makes of them ([`KernelMap`]).
 //!
 //! [`fit_head`] is the whole of it: prepare the codes ([`Preparation`]), cross-validate, fit ([`SvmParams`] or
 //! [`LogisticParams`], both behind linfa's `Fit`), calibrate ([`Calibration`]). [`Head`] is what is saved and what
@@ -13,6 +14,8 @@ mod file;
 mod fit;
 mod isotonic;
 mod kernel;
+mod kernel_map;
+mod kernel_svm;
 mod lbfgs;
 mod linear;
 mod lockstep;
@@ -42,6 +45,8 @@ pub use fit::{
     FitSettings, FittedHead, HeadKind, OutOfFold, StreamedData, TrainingData, fit_head, fit_head_streamed,
 };
 pub use isotonic::Isotonic;
+pub use kernel_map::{Kernel, KernelMap};
+pub use kernel_svm::{KernelSvmParams, KernelSvmValidParams, MOST_KERNEL_ROWS};
 pub(crate) use linear::highest;
 pub use linear::{Convergence, LinearModel};
 pub use logistic::{LogisticParams, LogisticValidParams};

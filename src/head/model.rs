@@ -3,11 +3,11 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::{
-    Calibration, Conformal, Convergence, FitSettings, HeadError, Novelty, Preparation,
+    Calibration, Conformal, Convergence, FitSettings, HeadError, KernelMap, Novelty, Preparation,
     linear::{highest, linear_scores},
 };
 
-/// A linear classifier with the preparation of its codes and its calibration.
+/// A classifier that is linear in the codes or in a kernel's values, with the preparation of its codes and its calibration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadModel {
     /// Class names in the order of the columns of scores and probabilities.
@@ -16,7 +16,10 @@ pub struct HeadModel {
     pub settings: FitSettings,
     /// Applied to codes first.
     pub preparation: Preparation,
-    /// Weights of the prepared codes (classes x [`Preparation::prepared_columns`]).
+    /// What is made of prepared codes, for an SVM with a kernel.
+    pub kernel: Option<KernelMap>,
+    /// Weights of the prepared codes (classes x [`Preparation::prepared_columns`]), or of the kernel's values (classes x
+    /// support vectors).
     pub weights: Array2<f32>,
     /// One value a class.
     pub bias: Array1<f64>,
@@ -43,7 +46,12 @@ impl HeadModel {
     pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
         HeadError::check_equal("codes of an image", self.columns(), codes.ncols())?;
         HeadError::check_finite(codes, None)?;
-        Ok(linear_scores(self.preparation.transform(codes).view(), &self.weights, &self.bias))
+        let prepared = self.preparation.transform(codes);
+        let values = match &self.kernel {
+            Some(kernel) => kernel.apply(prepared.view()),
+            None => prepared,
+        };
+        Ok(linear_scores(values.view(), &self.weights, &self.bias))
     }
 
     /// Calibrated probabilities for `codes` (n x d): n x classes, each row sums to 1. Errors as [`Self::scores`].

@@ -1,28 +1,38 @@
 //! Ridge regression on targets of ±1, with exact leave-one-out scores, behind linfa's traits.
 //!
 //! For n centred rows X and centred targets Y (+1 for a row's class, -1 for the others) the weights minimise
-//! `|Y - X Wᵀ|² + α |W|²`; the intercept is not penalised. With `XᵀX = V Λ Vᵀ` and U = X V the hat matrix is
-//! `H = 1/n + U (Λ + α)⁻¹ Uᵀ`, and the residual of a row by a fit without it is `(y - ŷ) / (1 - h)`, h being its diagonal
-//! element (R. M. Rifkin, R. A. Lippert: "Notes on regularized least squares", MIT-CSAIL-TR-2007-025). So every α costs
-//! next to nothing once Λ is known. With fewer rows than columns, the same is read off `XXᵀ = Q Λ Qᵀ`, where
-//! `H = 1/n + Q Λ (Λ + α)⁻¹ Qᵀ`. All in float64.
+//! `|Y - X Wᵀ|² + α |W|²`; the intercept is not penalised. The residual of a row by a fit without it is `(y - ŷ) / (1 - h)`,
+//! h being its element of the diagonal of the hat matrix `H = 1/n + X (XᵀX + α)⁻¹ Xᵀ` (R. M. Rifkin, R. A. Lippert: "Notes
+//! on regularized least squares", MIT-CSAIL-TR-2007-025). A row of weight w stands in X and Y times √w.
+//!
+//! With more rows than columns all comes from sums over the rows ([`RidgeSums`]), which are added up block by block: rows
+//! are looked through twice, once for XᵀX, once for h, and never copied. One α takes a Cholesky factor of XᵀX + α; to
+//! choose among several, `XᵀX = V Λ Vᵀ` makes every α cost next to nothing. With fewer rows than columns the same is read
+//! off XXᵀ. All in float64.
 
-use faer::{Accum, Mat, Par, Side, linalg::matmul::matmul};
+mod dual;
+mod panels;
+mod solution;
+mod sums;
+
+use faer::{Mat, MatRef};
 use linfa::{
     DatasetBase, ParamGuard,
     dataset::AsSingleTargets,
     traits::{Fit, PredictInplace},
 };
-use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
+use ndarray::{Array1, Array2, ArrayBase, ArrayViewMut1, Data, Ix2};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::solution::{Rows, Solution};
+pub(super) use self::sums::{Normal, RidgeSums};
 use super::{
     error::{HeadError, training_set_of},
     linear::{Convergence, LinearModel, TrainingSet},
 };
 
 /// Rows that are brought to float64 at a time.
-const BLOCK: usize = 512;
+const BLOCK: usize = 256;
 
 /// Checked settings of ridge regression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,108 +122,168 @@ where
 {
     type Object = RidgeModel;
 
-    /// Fits on codes (n x d) with labels 0, 1, …; weights of the data set's rows are refused.
+    /// Fits on codes (n x d) with labels 0, 1, …; the squares of a row count as often as its weight says, which must be
+    /// above 0.
     fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, T>) -> Result<RidgeModel, HeadError> {
         let codes = dataset.records().as_standard_layout();
         let set = training_set_of(codes.view(), dataset)?;
         for &weight in &set.weights {
-            HeadError::check(weight == 1.0, "the weight of a row", weight, "1 for ridge regression")?;
+            HeadError::check_positive("the weight of a row", weight)?;
         }
-        Ok(self.solve(&set))
+        Ok(self.solve(&set, true))
     }
 }
 
 impl RidgeValidParams {
-    /// Fits on rows that have been checked.
-    pub(super) fn solve(&self, set: &TrainingSet<'_>) -> RidgeModel {
+    /// The penalties to choose from.
+    pub(super) fn alphas(&self) -> &[f64] {
+        &self.alphas
+    }
+
+    /// Fits on rows that have been checked, for the classifier alone.
+    pub(super) fn fit_linear(&self, set: &TrainingSet<'_>) -> LinearModel {
+        self.solve(set, false).linear
+    }
+
+    /// Fits on rows that have been checked; scores of left-out rows only where they are asked for.
+    fn solve(&self, set: &TrainingSet<'_>, left_out: bool) -> RidgeModel {
         let centred = Centred::new(set);
-        let spectrum = Spectrum::new(&centred);
-        let products = spectrum.products(&centred);
+        if set.rows.len() > set.columns() {
+            self.by_columns(&centred, left_out)
+        } else {
+            dual::solve(&centred, &self.alphas, left_out)
+        }
+    }
+
+    /// More rows than columns: by the products of the columns.
+    fn by_columns(&self, centred: &Centred<'_>, left_out: bool) -> RidgeModel {
+        let (set, count) = (centred.set, centred.set.rows.len());
+        let normal = || {
+            let mut sums = RidgeSums::zeros(set.columns(), set.classes);
+            for (from, to) in centred.blocks() {
+                sums.add(centred.columns(from, to).as_ref(), &set.labels[from..to], &centred.roots[from..to]);
+            }
+            sums.normal(|_| 1.0)
+        };
+        let solution = Solution::new(normal(), &self.alphas, normal);
         let mut errors = vec![0f64; self.alphas.len()];
-        spectrum.visit(&centred, |from, features| {
-            for (error, &alpha) in errors.iter_mut().zip(&self.alphas) {
-                let left_out = spectrum.left_out(&centred, from, features, &products, alpha);
-                for (i, row) in left_out.chunks(set.classes).enumerate() {
-                    let squares =
-                        row.iter().enumerate().map(|(k, s)| (centred.target(from + i, k) - s).powi(2));
-                    *error += squares.sum::<f64>();
+        let choosing = self.alphas.len() > 1;
+        let mut leverages = Vec::new();
+        if left_out || choosing {
+            for (from, to) in centred.blocks() {
+                let rows = Rows { labels: &set.labels[from..to], roots: &centred.roots[from..to] };
+                let mut columns = centred.columns(from, to);
+                leverages.push(solution.leave_out(columns.as_mut(), &rows, &mut errors));
+            }
+        }
+        let best = self.best(&mut errors, centred);
+        let weights = solution.weights(best);
+        let scores_of_left_out = || {
+            let mut scores = Array2::zeros((count, set.classes));
+            for ((from, to), leverages) in centred.blocks().zip(&leverages) {
+                let fitted = weights.transpose() * centred.columns(from, to);
+                for i in 0..to - from {
+                    let fitted = fitted.col(i).iter().map(|fitted| fitted / centred.roots[from + i]);
+                    let scores = scores.row_mut(from + i);
+                    centred.leave_out(from + i, fitted, leverages[(best, i)], scores);
                 }
             }
-        });
-        let entries = (set.rows.len() * set.classes) as f64;
-        errors.iter_mut().for_each(|error| *error /= entries);
-        let best = (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0);
-        let alpha = self.alphas[best];
-
-        let mut left_out = Vec::with_capacity(set.rows.len() * set.classes);
-        spectrum.visit(&centred, |from, features| {
-            left_out.extend(spectrum.left_out(&centred, from, features, &products, alpha));
-        });
-        let weights = spectrum.weights(&centred, &products, alpha);
-        let bias = (0..set.classes).map(|k| {
-            let at_mean: f64 = (0..set.columns()).map(|j| weights[(j, k)] * centred.mean[j]).sum();
-            centred.target_mean[k] - at_mean
-        });
-        let bias: Array1<f64> = bias.collect();
-        let squared_norm: f64 = weights.col_iter().map(|w| w.squared_norm_l2()).sum();
-        let weights = Array2::from_shape_fn((set.classes, set.columns()), |(k, j)| weights[(j, k)] as f32);
-        let mut linear = LinearModel {
-            weights,
-            bias,
-            convergence: Convergence {
-                converged: true,
-                iterations: 1,
-                objective: alpha * squared_norm,
-                criterion: 0.0,
-                message: None,
-            },
+            scores
         };
-        let squares: f64 = (0..set.rows.len())
-            .map(|i| {
-                let row = ndarray::ArrayView2::from_shape((1, set.columns()), set.rows[i]).expect("one row");
-                let scores = linear.scores(row);
-                scores.iter().enumerate().map(|(k, s)| (centred.target(i, k) - s).powi(2)).sum::<f64>()
-            })
-            .sum();
-        linear.convergence.objective += squares;
-        let left_out = Array2::from_shape_vec((set.rows.len(), set.classes), left_out)
-            .expect("one score a row and class");
-        RidgeModel { linear, alpha, left_out, errors }
+        RidgeModel {
+            left_out: if left_out { scores_of_left_out() } else { Array2::zeros((0, 0)) },
+            linear: linear_model(
+                weights.as_ref(),
+                centred.target_mean.iter().copied(),
+                &centred.mean,
+                solution.objective(&weights),
+            ),
+            alpha: self.alphas[best],
+            errors,
+        }
+    }
+
+    /// Divides the sums of squared errors, and gives the penalty of the least.
+    fn best(&self, errors: &mut [f64], centred: &Centred<'_>) -> usize {
+        let entries = centred.weight * centred.set.classes as f64;
+        errors.iter_mut().for_each(|error| *error /= entries);
+        least(errors)
     }
 }
 
-/// The rows less their mean, in float64, block by block.
+/// Index of the least error, the first of equals.
+pub(super) fn least(errors: &[f64]) -> usize {
+    (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0)
+}
+
+/// The classifier with the given weights of rows less their mean (d x classes), and mean targets.
+pub(super) fn linear_model(
+    weights: MatRef<'_, f64>,
+    target_mean: impl Iterator<Item = f64>,
+    mean: &[f64],
+    objective: f64,
+) -> LinearModel {
+    let bias = target_mean.zip(weights.col_iter()).map(|(target, weights)| {
+        target - weights.iter().zip(mean).map(|(weight, mean)| weight * mean).sum::<f64>()
+    });
+    LinearModel {
+        bias: bias.collect(),
+        weights: Array2::from_shape_fn((weights.ncols(), weights.nrows()), |(k, j)| weights[(j, k)] as f32),
+        convergence: Convergence { converged: true, iterations: 1, objective, criterion: 0.0, message: None },
+    }
+}
+
+/// The rows less their mean, times the root of their weight, in float64, block by block.
 struct Centred<'a> {
     set: &'a TrainingSet<'a>,
     mean: Vec<f64>,
     target_mean: Vec<f64>,
+    /// Root of each row's weight.
+    roots: Vec<f64>,
+    /// Sum of the weights.
+    weight: f64,
 }
 
 impl<'a> Centred<'a> {
     fn new(set: &'a TrainingSet<'a>) -> Self {
-        let count = set.rows.len() as f64;
+        let weight: f64 = set.weights.iter().sum();
         let mut mean = vec![0f64; set.columns()];
-        for row in &set.rows {
-            mean.iter_mut().zip(*row).for_each(|(m, &x)| *m += f64::from(x));
-        }
-        mean.iter_mut().for_each(|m| *m /= count);
         let mut target_mean = vec![-1f64; set.classes];
-        set.labels.iter().for_each(|&label| target_mean[label] += 2.0 / count);
-        Self { set, mean, target_mean }
+        for ((row, &own), &label) in set.rows.iter().zip(&set.weights).zip(&set.labels) {
+            mean.iter_mut().zip(*row).for_each(|(m, &x)| *m += own * f64::from(x));
+            target_mean[label] += 2.0 * own / weight;
+        }
+        mean.iter_mut().for_each(|m| *m /= weight);
+        let roots = set.weights.iter().map(|weight| weight.sqrt()).collect();
+        Self { set, mean, target_mean, roots, weight }
     }
 
-    /// Rows `from..to` of X.
-    fn rows(&self, from: usize, to: usize) -> Mat<f64> {
-        Mat::from_fn(to - from, self.mean.len(), |i, j| f64::from(self.set.rows[from + i][j]) - self.mean[j])
-    }
-
-    /// Rows `from..to` of Y.
-    fn targets(&self, from: usize, to: usize) -> Mat<f64> {
-        Mat::from_fn(to - from, self.set.classes, |i, k| self.target(from + i, k) - self.target_mean[k])
+    /// Rows `from..to`, each a column: d x rows.
+    fn columns(&self, from: usize, to: usize) -> Mat<f64> {
+        let mut columns = Mat::zeros(self.mean.len(), to - from);
+        for (i, row) in (from..to).enumerate() {
+            let values = columns.col_as_slice_mut(i).iter_mut().zip(self.set.rows[row]).zip(&self.mean);
+            values.for_each(|((value, &x), mean)| *value = self.roots[row] * (f64::from(x) - mean));
+        }
+        columns
     }
 
     fn target(&self, row: usize, class: usize) -> f64 {
         if self.set.labels[row] == class { 1.0 } else { -1.0 }
+    }
+
+    /// Scores of a row by the fit to all others, from what all say of it, less the mean targets, and its leverage.
+    fn leave_out(
+        &self,
+        row: usize,
+        fitted: impl Iterator<Item = f64>,
+        leverage: f64,
+        mut scores: ArrayViewMut1<'_, f64>,
+    ) {
+        for (k, (score, fitted)) in scores.iter_mut().zip(fitted).enumerate() {
+            let target = self.target(row, k);
+            *score = target - (target - self.target_mean[k] - fitted) / (1.0 - leverage);
+        }
     }
 
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
@@ -222,127 +292,10 @@ impl<'a> Centred<'a> {
     }
 }
 
-/// Eigenvalues and eigenvectors of the smaller of XᵀX and XXᵀ.
-struct Spectrum {
-    values: Vec<f64>,
-    vectors: Mat<f64>,
-    /// Whether it is that of XXᵀ.
-    dual: bool,
-}
-
-impl Spectrum {
-    fn new(centred: &Centred<'_>) -> Self {
-        let (rows, columns) = (centred.set.rows.len(), centred.set.columns());
-        let dual = rows <= columns;
-        let gram = if dual {
-            let mut gram = Mat::zeros(rows, rows);
-            for from in (0..columns).step_by(BLOCK) {
-                let width = BLOCK.min(columns - from);
-                let part = Mat::from_fn(rows, width, |i, j| {
-                    f64::from(centred.set.rows[i][from + j]) - centred.mean[from + j]
-                });
-                matmul(gram.as_mut(), Accum::Add, part.as_ref(), part.transpose(), 1.0, Par::rayon(0));
-            }
-            gram
-        } else {
-            let mut gram = Mat::zeros(columns, columns);
-            for (from, to) in centred.blocks() {
-                let part = centred.rows(from, to);
-                matmul(gram.as_mut(), Accum::Add, part.transpose(), part.as_ref(), 1.0, Par::rayon(0));
-            }
-            gram
-        };
-        let eigen = gram
-            .self_adjoint_eigen(Side::Lower)
-            .expect("a symmetric matrix of finite values has eigenvectors");
-        let values = eigen.S().column_vector().iter().map(|value| value.max(0.0)).collect();
-        Self { values, vectors: eigen.U().to_owned(), dual }
-    }
-
-    /// Rows of U or Q, block by block, with the number of the first.
-    fn visit(&self, centred: &Centred<'_>, mut block: impl FnMut(usize, &Mat<f64>)) {
-        for (from, to) in centred.blocks() {
-            let features = if self.dual {
-                self.vectors.get(from..to, ..).to_owned()
-            } else {
-                let rows = centred.rows(from, to);
-                let mut features = Mat::zeros(to - from, self.values.len());
-                matmul(
-                    features.as_mut(),
-                    Accum::Replace,
-                    rows.as_ref(),
-                    self.vectors.as_ref(),
-                    1.0,
-                    Par::rayon(0),
-                );
-                features
-            };
-            block(from, &features);
-        }
-    }
-
-    /// UᵀY or QᵀY.
-    fn products(&self, centred: &Centred<'_>) -> Mat<f64> {
-        let mut products = Mat::zeros(self.values.len(), centred.set.classes);
-        self.visit(centred, |from, features| {
-            let targets = centred.targets(from, from + features.nrows());
-            matmul(products.as_mut(), Accum::Add, features.transpose(), targets.as_ref(), 1.0, Par::rayon(0));
-        });
-        products
-    }
-
-    /// What each eigenvector contributes to H.
-    fn gains(&self, alpha: f64) -> Vec<f64> {
-        let of = |&value: &f64| if self.dual { value / (value + alpha) } else { 1.0 / (value + alpha) };
-        self.values.iter().map(of).collect()
-    }
-
-    /// Leave-one-out scores of the rows from `from` (rows x classes).
-    fn left_out(
-        &self,
-        centred: &Centred<'_>,
-        from: usize,
-        features: &Mat<f64>,
-        products: &Mat<f64>,
-        alpha: f64,
-    ) -> Vec<f64> {
-        let gains = self.gains(alpha);
-        let scaled = Mat::from_fn(products.nrows(), products.ncols(), |j, k| gains[j] * products[(j, k)]);
-        let fitted = features * &scaled;
-        let classes = centred.set.classes;
-        let mut scores = Vec::with_capacity(features.nrows() * classes);
-        for i in 0..features.nrows() {
-            let own: f64 = gains.iter().enumerate().map(|(j, gain)| gain * features[(i, j)].powi(2)).sum();
-            let rest = 1.0 - 1.0 / centred.set.rows.len() as f64 - own;
-            scores.extend((0..classes).map(|k| {
-                let target = centred.target(from + i, k);
-                target - (target - centred.target_mean[k] - fitted[(i, k)]) / rest
-            }));
-        }
-        scores
-    }
-
-    /// d x classes.
-    fn weights(&self, centred: &Centred<'_>, products: &Mat<f64>, alpha: f64) -> Mat<f64> {
-        let scaled = Mat::from_fn(products.nrows(), products.ncols(), |j, k| {
-            products[(j, k)] / (self.values[j] + alpha)
-        });
-        let combined = &self.vectors * &scaled;
-        if !self.dual {
-            return combined;
-        }
-        let mut weights = Mat::zeros(centred.set.columns(), products.ncols());
-        for (from, to) in centred.blocks() {
-            let rows = centred.rows(from, to);
-            let part = combined.get(from..to, ..);
-            matmul(weights.as_mut(), Accum::Add, rows.transpose(), part, 1.0, Par::rayon(0));
-        }
-        weights
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ndarray::Axis;
+
     use super::*;
 
     fn example(rows: usize, columns: usize) -> (Array2<f32>, Vec<usize>) {
@@ -355,29 +308,50 @@ mod tests {
 
     #[test]
     fn leave_one_out_equals_leaving_one_out() {
-        for (rows, columns) in [(23, 9), (23, 40), (600, 5)] {
+        // By Cholesky factor, and by eigenvectors.
+        for (rows, columns, penalties) in [
+            (23, 9, 1),
+            (23, 9, 2),
+            (23, 40, 1),
+            (23, 40, 2),
+            (600, 5, 1),
+            (600, 5, 2),
+            (320, 290, 1),
+            (320, 290, 2),
+        ] {
             let (codes, labels) = example(rows, columns);
-            let params = RidgeParams::new().alphas(vec![0.7]).check().unwrap();
+            let params = RidgeParams::new().alphas(vec![0.7; penalties]).check().unwrap();
             let all: Vec<usize> = (0..rows).collect();
-            let model = params.solve(&TrainingSet::select(&codes, &labels, &all, 3));
-            for out in (0..rows).step_by(1 + rows / 30) {
+            let select = |rows: &[usize]| {
+                let mut set = TrainingSet::select(&codes, &labels, rows, 3);
+                set.weights = rows.iter().map(|&row| [1.0, 0.4, 2.5][row % 3]).collect();
+                set
+            };
+            let model = params.solve(&select(&all), true);
+            for out in (0..rows).step_by(1 + rows / 20) {
                 let others: Vec<usize> = (0..rows).filter(|&row| row != out).collect();
-                let set = TrainingSet::select(&codes, &labels, &others, 3);
-                let centred = Centred::new(&set);
-                let spectrum = Spectrum::new(&centred);
-                let weights = spectrum.weights(&centred, &spectrum.products(&centred), 0.7);
-                for k in 0..3 {
-                    let score = centred.target_mean[k]
-                        + (0..columns)
-                            .map(|j| weights[(j, k)] * (f64::from(codes[[out, j]]) - centred.mean[j]))
-                            .sum::<f64>();
-                    assert!(
-                        (model.left_out[[out, k]] - score).abs() < 1e-6,
-                        "{} {score}",
-                        model.left_out[[out, k]]
-                    );
+                let scores = params.fit_linear(&select(&others)).scores(codes.row(out).insert_axis(Axis(0)));
+                for (found, score) in model.left_out.row(out).iter().zip(&scores) {
+                    assert!((found - score).abs() < 1e-6, "{rows} {columns} {penalties}: {found} {score}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_objective_is_that_of_the_weights() {
+        for (rows, columns, penalties) in [(60, 9, 1), (60, 9, 2), (20, 50, 2)] {
+            let (codes, labels) = example(rows, columns);
+            let all: Vec<usize> = (0..rows).collect();
+            let params = RidgeParams::new().alphas(vec![0.7; penalties]).check().unwrap();
+            let model = params.fit_linear(&TrainingSet::select(&codes, &labels, &all, 3));
+            let squares = |(index, score): ((usize, usize), &f64)| {
+                (score - if labels[index.0] == index.1 { 1.0 } else { -1.0 }).powi(2)
+            };
+            let losses: f64 = model.scores(codes.view()).indexed_iter().map(squares).sum();
+            let norm: f64 = model.weights.iter().map(|&w| f64::from(w).powi(2)).sum();
+            let expected = losses + 0.7 * norm;
+            assert!((model.convergence.objective / expected - 1.0).abs() < 1e-5, "{expected}");
         }
     }
 
@@ -386,7 +360,7 @@ mod tests {
         let (codes, labels) = example(60, 50);
         let rows: Vec<usize> = (0..60).collect();
         let model =
-            RidgeParams::new().check().unwrap().solve(&TrainingSet::select(&codes, &labels, &rows, 3));
+            RidgeParams::new().check().unwrap().solve(&TrainingSet::select(&codes, &labels, &rows, 3), true);
         let least = model.errors.iter().copied().fold(f64::INFINITY, f64::min);
         let index = RidgeParams::new().0.alphas.iter().position(|&alpha| alpha == model.alpha).unwrap();
         assert_eq!(model.errors[index], least);

@@ -171,6 +171,13 @@ struct Ridge {
     weights: Vec<Vec<f64>>,
     intercepts: Vec<f64>,
     predictions: Vec<usize>,
+    weighted: WeightedRidge,
+}
+
+#[derive(Deserialize)]
+struct WeightedRidge {
+    weights: Vec<Vec<f64>>,
+    intercepts: Vec<f64>,
 }
 
 #[test]
@@ -196,11 +203,21 @@ fn ridge_regression_finds_what_scikit_learn_finds() {
 }
 
 #[test]
-fn ridge_regression_refuses_weights_of_rows() {
-    let [problem, _] = reference();
-    let weighted =
-        problem.dataset(problem.codes()).with_weights(Array1::from_elem(problem.labels.len(), 2.0));
-    assert!(matches!(RidgeParams::new().fit(&weighted), Err(HeadError::Setting { .. })));
+fn ridge_regression_weighs_rows_as_scikit_learn_does() {
+    let json = include_str!("../../tests/reference/ridge.json");
+    let Ridges { three_classes, two_classes } = serde_json::from_str(json).unwrap();
+    for (problem, Ridge { weighted, .. }) in reference().iter().zip([three_classes, two_classes]) {
+        let weights = (0..problem.labels.len()).map(|row| if row < 30 { 2.5 } else { 1.0 }).collect();
+        let dataset = problem.dataset(problem.codes()).with_weights(weights);
+        let model = RidgeParams::new().alphas(vec![3.0]).fit(&dataset).unwrap().linear;
+        for (k, (weights, intercept)) in weighted.weights.iter().zip(&weighted.intercepts).enumerate() {
+            let class = if problem.classes == 2 { 1 } else { k };
+            for (w, e) in model.weights.row(class).iter().zip(weights) {
+                assert!((f64::from(*w) - e).abs() < 1e-6, "weight {w} instead of {e}");
+            }
+            assert!((model.bias[class] - intercept).abs() < 1e-6);
+        }
+    }
 }
 
 #[test]
@@ -273,15 +290,28 @@ fn unusable_settings_and_data_are_refused_before_fitting() {
     assert!(matches!(SvmParams::new().fit(&negative), Err(HeadError::Setting { .. })));
 }
 
-/// Predictions of every kind of head, fitted on standardised codes.
-fn standardized_predictions(codes: &Array2<f32>, labels: &[usize]) -> [Vec<usize>; 3] {
-    let rows: Vec<usize> = (0..labels.len()).collect();
-    let scaled = Standardizer::fit(codes.view(), &rows).transform(codes.view());
-    let dataset = Dataset::new(scaled.clone(), Array1::from(labels.to_vec()));
-    let svm = SvmParams::new().tolerance(1e-6).fit(&dataset).unwrap();
+/// Predictions of every kind of linear head, fitted on standardised codes of weighted rows, for `asked` codes.
+fn weighted_predictions(
+    codes: &Array2<f32>,
+    labels: &[usize],
+    weights: &[f32],
+    asked: &Array2<f32>,
+) -> [Vec<usize>; 4] {
+    // Each row of half weight stands twice, so the mean and deviation of all rows are what they were.
+    let rows: Vec<usize> =
+        (0..labels.len()).flat_map(|row| vec![row; (2.0 * weights[row]) as usize]).collect();
+    let scaler = Standardizer::fit(codes.view(), &rows);
+    let dataset = Dataset::new(scaler.transform(codes.view()), Array1::from(labels.to_vec()))
+        .with_weights(Array1::from(weights.to_vec()));
+    let svm = |loss| SvmParams::new().loss(loss).tolerance(1e-6).max_passes(100_000).fit(&dataset).unwrap();
     let logistic = LogisticParams::new().c(0.01).tolerance(1e-6).fit(&dataset).unwrap();
     let ridge = RidgeParams::new().alphas(vec![10.0]).fit(&dataset).unwrap().linear;
-    [&svm, &logistic, &ridge].map(|model| predictions(model, &scaled))
+    let asked = scaler.transform(asked.view());
+    [&svm(Loss::SquaredHinge), &svm(Loss::Hinge), &logistic, &ridge].map(|model| predictions(model, &asked))
+}
+
+fn standardized_predictions(codes: &Array2<f32>, labels: &[usize]) -> [Vec<usize>; 4] {
+    weighted_predictions(codes, labels, &vec![1.0; labels.len()], codes)
 }
 
 proptest! {
@@ -318,4 +348,84 @@ proptest! {
             .map(|classes| order.iter().map(|&row| (classes[row] + shift) % 3).collect::<Vec<_>>());
         prop_assert_eq!(found, expected);
     }
+
+    #[test]
+    fn rows_that_stand_twice_with_half_the_weight_change_no_prediction(
+        twice in prop::collection::vec(any::<bool>(), 120),
+        seed in any::<u64>(),
+    ) {
+        use rand::{SeedableRng, seq::SliceRandom};
+        let [problem, _] = reference();
+        let mut rows: Vec<usize> = (0..120).chain((0..120).filter(|&row| twice[row])).collect();
+        rows.shuffle(&mut rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(seed));
+        let labels: Vec<usize> = rows.iter().map(|&row| problem.labels[row]).collect();
+        let weights: Vec<f32> = rows.iter().map(|&row| if twice[row] { 0.5 } else { 1.0 }).collect();
+        let codes = problem.codes().select(ndarray::Axis(0), &rows);
+        prop_assert_eq!(
+            weighted_predictions(&codes, &labels, &weights, &problem.codes()),
+            standardized_predictions(&problem.codes(), &problem.labels)
+        );
+    }
+}
+
+/// The objective of logistic regression in float64: `C Σ (log Σ exp f - f_y) + ½ |W|²`.
+fn logistic_objective(
+    codes: &Array2<f64>,
+    labels: &[usize],
+    c: f64,
+    weights: &Array2<f64>,
+    bias: &Array1<f64>,
+) -> f64 {
+    let scores = codes.dot(&weights.t()) + bias;
+    let loss = |(row, &label): (ndarray::ArrayView1<'_, f64>, &usize)| {
+        let highest = row.fold(f64::NEG_INFINITY, |highest, &f| highest.max(f));
+        row.iter().map(|f| (f - highest).exp()).sum::<f64>().ln() + highest - row[label]
+    };
+    c * scores.rows().into_iter().zip(labels).map(loss).sum::<f64>() + 0.5 * weights.mapv(|w| w * w).sum()
+}
+
+/// What linfa-logistic makes of the codes with penalty 1 / C: weights (classes x d) and biases.
+fn by_linfa(codes: &Array2<f64>, labels: &[usize], c: f64) -> Option<(Array2<f64>, Array1<f64>)> {
+    let model = linfa_logistic::MultiLogisticRegression::default()
+        .alpha(1.0 / c)
+        .gradient_tolerance(1e-8)
+        .max_iterations(10_000)
+        .fit(&Dataset::new(codes.clone(), Array1::from(labels.to_vec())))
+        .ok()?;
+    Some((model.params().t().to_owned(), model.intercept().clone()))
+}
+
+#[test]
+fn linfa_logistic_finds_the_same_optimum_on_standardised_codes() {
+    let [problem, _] = reference();
+    let rows: Vec<usize> = (0..problem.labels.len()).collect();
+    let codes = Standardizer::fit(problem.codes().view(), &rows).transform(problem.codes().view());
+    let wide = codes.mapv(f64::from);
+    for c in [0.01, 1.0] {
+        let params = LogisticParams::new().c(c).tolerance(1e-7);
+        let ours = params.fit(&problem.dataset(codes.clone())).unwrap();
+        let (weights, bias) = by_linfa(&wide, &problem.labels, c).unwrap();
+        let theirs = logistic_objective(&wide, &problem.labels, c, &weights, &bias);
+        let own = logistic_objective(&wide, &problem.labels, c, &ours.weights.mapv(f64::from), &ours.bias);
+        assert!((own / ours.convergence.objective - 1.0).abs() < 1e-6, "{own} {:?}", ours.convergence);
+        assert!((own / theirs - 1.0).abs() < 1e-6, "C = {c}: {own} {theirs}");
+        let largest = weights.fold(0f64, |largest, w| largest.max(w.abs()));
+        for (w, expected) in ours.weights.iter().zip(&weights) {
+            assert!((f64::from(*w) - expected).abs() < 2e-3 * largest, "C = {c}: {w} {expected}");
+        }
+    }
+}
+
+#[test]
+fn where_columns_are_of_very_different_size_linfa_logistic_stops_short_and_ours_does_not() {
+    let [problem, _] = reference();
+    let codes = problem.ill_scaled();
+    let wide = codes.mapv(f64::from);
+    let optimum = &problem.logistic_ill_scaled[0];
+    let ours = LogisticParams::new().c(optimum.c).fit(&problem.dataset(codes)).unwrap();
+    assert!((ours.convergence.objective / optimum.objective - 1.0).abs() < 1e-6);
+    let theirs = by_linfa(&wide, &problem.labels, optimum.c)
+        .map(|(weights, bias)| logistic_objective(&wide, &problem.labels, optimum.c, &weights, &bias));
+    println!("{:?} {theirs:?}", optimum.objective);
+    assert!(theirs.is_none_or(|theirs| theirs > 1.05 * optimum.objective || theirs.is_nan()), "{theirs:?}");
 }

@@ -1,12 +1,9 @@
 //! Choosing C among several, by cross-validation within the training rows alone.
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    HeadError,
-    linear::{LinearModel, highest},
-};
+use super::{HeadError, linear::highest};
 use crate::evaluate::{FoldError, Folds};
 
 /// Values of C to choose from. The choice is nested: for every fold of the cross-validation that measures the accuracy, C
@@ -37,11 +34,11 @@ impl Tuning {
     }
 
     /// The smallest C with the fewest mistakes on held-out rows among `problem.rows`. `fit` fits along an increasing path of
-    /// C, so that each fit can start from the last.
-    pub(super) fn choose(
+    /// C, so that each fit can start from the last, and gives what scores rows.
+    pub(super) fn choose<M: Fn(ArrayView2<'_, f32>) -> Array2<f64>>(
         &self,
         problem: &Problem<'_>,
-        fit: impl Fn(&[usize], &[f64]) -> Vec<LinearModel>,
+        fit: impl Fn(&[usize], &[f64]) -> Vec<M>,
     ) -> Result<Choice, FoldError> {
         let mut path = self.grid.clone();
         path.sort_by(f64::total_cmp);
@@ -61,8 +58,8 @@ impl Tuning {
             let training: Vec<usize> = folds.training(fold).iter().map(|&i| problem.rows[i]).collect();
             let testing: Vec<usize> = folds.testing(fold).iter().map(|&i| problem.rows[i]).collect();
             let held_out = problem.codes.select(Axis(0), &testing);
-            for (mistakes, model) in mistakes.iter_mut().zip(fit(&training, &path)) {
-                let scores = model.scores(held_out.view());
+            for (mistakes, scores_of) in mistakes.iter_mut().zip(fit(&training, &path)) {
+                let scores = scores_of(held_out.view());
                 let wrong = |(scores, &row): (ndarray::ArrayView1<'_, f64>, &usize)| {
                     highest(scores.iter().copied()) != problem.labels[row]
                 };

@@ -39,11 +39,14 @@ fn prepared_heads_say_the_same_in_python_and_in_evaluate() {
          np.savetxt('p.txt', p / p.sum(axis=1, keepdims=True))",
         documented_prediction().replace("models/head.h5", "h.h5")
     );
-    let options: [&[&str]; 4] = [
+    let options: [&[&str]; 7] = [
         &["--svm", "--l2-normalize", "--pca", "8"],
         &["--logistic", "--no-standardize", "--pca", "8", "--class-weight", "balanced"],
         &["--logistic", "--l2-normalize", "--no-standardize"],
         &["--ridge", "--pca", "20"],
+        &["--ridge", "--class-weight", "balanced"],
+        &["--svm", "--kernel", "rbf", "--l2-normalize"],
+        &["--svm", "--kernel", "poly", "--degree", "2", "--pca", "12", "--c", "0.5"],
     ];
     for options in options {
         let evaluation = json(folder.path(), &[&["fit-head", "c.h5", "-o", "h.h5"], options].concat());
@@ -78,7 +81,17 @@ fn options_that_cannot_be_are_refused_with_the_reason() {
     refuse(&["--svm", "--pca", "0"], "ask for fewer");
     refuse(&["--svm", "--class-weight", "whales=2"], "`whales`, but the classes are fish, flower");
     refuse(&["--svm", "--class-weight", "fish"], "CLASS=WEIGHT");
-    refuse(&["--ridge", "--class-weight", "balanced"], "ridge regression takes neither class weights");
+    refuse(&["--ridge", "--c", "auto"], "ridge regression takes no values of C to choose from");
+    refuse(&["--logistic", "--kernel", "rbf"], "--kernel is for the SVM");
+    refuse(&["--svm", "--gamma", "0.1"], "--kernel");
+    refuse(&["--svm", "--kernel", "rbf", "--degree", "2"], "--kernel rbf takes --gamma alone");
+    refuse(&["--svm", "--kernel", "rbf", "--gamma", "0"], "gamma is 0, but must be a number above 0");
+    refuse(&["--svm", "--kernel", "poly", "--degree", "11"], "must be from 1 to 10");
+    refuse(
+        &["--svm", "--kernel", "poly", "--class-weight", "balanced"],
+        "class weights cannot have a kernel",
+    );
+    refuse(&["--svm", "--kernel", "rbf", "--max-memory", "1kB"], "a kernel SVM needs all codes in memory");
     refuse(&["--svm", "--split"], "--split wants folders such as train/cats");
 }
 
@@ -157,4 +170,30 @@ fn a_split_is_kept_to_and_copies_that_straddle_it_are_told() {
     fs::write(folder.path().join("none.csv"), manifest.replace("test", "train")).unwrap();
     refuse("--split=none.csv", "finds no test image");
     refuse("--split=absent.csv", "absent.csv");
+}
+
+#[test]
+fn a_head_with_a_kernel_classifies_evaluates_and_is_explained_by_occlusion() {
+    let folder = workspace(12);
+    let path = folder.path();
+    // A layer of maps: of a linear head the explanation would be a class activation map.
+    cnncodes(path).args(["extract", "--layer", "pool4", "--pool", "avg", "-o", "c.h5"]).assert().success();
+    let evaluation = json(path, &["fit-head", "--svm", "--kernel", "rbf", "c.h5"]);
+    assert!(evaluation["accuracy"]["value"].as_f64().unwrap() > 0.6, "{evaluation}");
+    let head = path.join("models/c-svm-rbf.head.h5");
+    let head = head.to_str().unwrap();
+    let assessed = json(path, &["evaluate", "c.h5", "--head", head]);
+    assert_eq!(assessed["rows"], 48);
+    assert!(assessed["accuracy"]["value"].as_f64().unwrap() > 0.9, "{assessed}");
+    let classify = ["classify", "image.jpg", "--head", head, "--coverage", "0.9", "--explain", "why"];
+    let answers = json(path, &[&classify[..], &["--occlusion-size", "32"]].concat());
+    assert_eq!(answers[0]["explanations"][0]["method"], "occlusion", "{answers}");
+    assert!(!answers[0]["set"].as_array().unwrap().is_empty());
+    let sum: f64 =
+        answers[0]["classes"].as_array().unwrap().iter().map(|c| c["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9);
+    cnncodes(path)
+        .args(["fit-head", "--svm", "--kernel", "rbf", "c.h5", "-o", "r.head.h5", "--report", "r.html"])
+        .assert()
+        .success();
 }

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use tempfile::TempDir;
 
 use super::*;
-use crate::head::{FitSettings, HeadKind, Novelty, TrainingData, fit_head};
+use crate::head::{FitSettings, HeadKind, Kernel, Novelty, TrainingData, fit_head};
 
 fn codes() -> Array2<f32> {
     Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32)
@@ -147,8 +147,8 @@ fn codes_and_foreign_files_are_told_from_heads() {
 
 #[test]
 fn a_later_version_asks_for_an_update() {
-    let message = refusal(|file| file.attr("format_version")?.write_scalar(&3u32));
-    assert!(message.contains("version 3") && message.contains("update cnncodes"), "{message}");
+    let message = refusal(|file| file.attr("format_version")?.write_scalar(&4u32));
+    assert!(message.contains("version 4") && message.contains("update cnncodes"), "{message}");
 }
 
 #[test]
@@ -312,4 +312,49 @@ fn components_that_do_not_fit_are_damage() {
     assert!(refusal(&|file| swap(file, "{}")).contains("attribute `preparation`"));
     let other = "{\"l2_normalize\":true,\"pca\":null}";
     assert!(refusal(&|file| swap(file, other)).contains("`constant` has 6 values"));
+}
+
+/// A head with a kernel, in a file.
+fn saved_with_kernel() -> (TempDir, PathBuf, Head) {
+    let (folder, path, _) = saved(HeadKind::Svm);
+    let kernel = Kernel::Poly { gamma: None, degree: 2, constant: 1.0 };
+    let head = head_with(&FitSettings { kernel, ..FitSettings::new(HeadKind::Svm) });
+    head.save(&path).unwrap();
+    (folder, path, head)
+}
+
+#[test]
+fn a_kernel_and_its_support_vectors_come_back_as_they_were() {
+    let (_folder, path, head) = saved_with_kernel();
+    assert_eq!(Head::load(&path).unwrap(), head);
+    let file = hdf5::File::open(&path).unwrap();
+    assert_eq!(file.attr("format_version").unwrap().read_scalar::<u32>().unwrap(), 3);
+    let vectors = file.dataset("support_vectors").unwrap().shape();
+    assert_eq!(vectors, [head.model.weights.ncols(), 6]);
+}
+
+#[test]
+fn a_kernel_that_makes_no_sense_is_refused() {
+    let refusal = |spoil: &dyn Fn(&hdf5::File)| {
+        let (_folder, path, _) = saved_with_kernel();
+        let file = hdf5::File::open_rw(&path).unwrap();
+        spoil(&file);
+        file.close().unwrap();
+        Head::load(&path).unwrap_err().to_string()
+    };
+    let message = refusal(&|file| {
+        let kernel = r#"{"function": "rbf", "gamma": -1.0}"#;
+        replace_attribute(file, "kernel", kernel).unwrap();
+    });
+    assert!(message.contains("its kernel or support vectors hold values that cannot be"), "{message}");
+    let message = refusal(&|file| replace_attribute(file, "kernel", "{}").unwrap());
+    assert!(message.contains("attribute `kernel` is not what it should be"), "{message}");
+    let message = refusal(&|file| {
+        file.unlink("support_vectors").unwrap();
+        let set = file.new_dataset::<f32>().shape([1, 6]).create("support_vectors").unwrap();
+        set.write_raw(&[0f32; 6]).unwrap();
+    });
+    assert!(message.contains("`support_vectors` and the weights are not of the same number"), "{message}");
+    let message = refusal(&|file| file.unlink("support_vectors").unwrap());
+    assert!(message.contains("is damaged"), "{message}");
 }

@@ -69,7 +69,7 @@ impl HeldOut {
                 held_out.scores.row_mut(row).assign(&scores);
                 held_out.comparable[row] = trained[data.labels[row]];
             }
-            held_out.unconverged.extend(model.convergence.message);
+            held_out.unconverged.extend(model.linear.convergence.message);
         }
         Ok(held_out)
     }

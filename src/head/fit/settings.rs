@@ -1,11 +1,13 @@
 //! What can be chosen about a head, and the solver that the choices make.
 
 use linfa::ParamGuard;
+use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::solver::{Method, Solver, fit_path};
 use crate::head::{
-    CalibrationMethod, ClassWeights, HeadError, LogisticParams, Loss, RidgeParams, SvmParams, Tuning,
+    CalibrationMethod, ClassWeights, HeadError, Kernel, KernelSvmParams, LogisticParams, Loss, RidgeParams,
+    SvmParams, Tuning,
     prepare::Steps,
     tune::{Choice, Problem},
 };
@@ -14,7 +16,7 @@ use crate::head::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadKind {
-    /// Linear support vector machine, one class against the rest.
+    /// Support vector machine, one class against the rest: linear, or with a kernel ([`FitSettings::kernel`]).
     Svm,
     /// Multinomial logistic regression.
     Logistic,
@@ -39,8 +41,11 @@ pub struct FitSettings {
     /// Number of principal components that the codes are projected on after that; `None` to take them as they are.
     #[serde(default)]
     pub pca: Option<usize>,
-    /// Loss of the SVM.
+    /// Loss of the linear SVM. With a kernel it is always the plain hinge.
     pub loss: Loss,
+    /// Kernel of the SVM, for up to [`MOST_KERNEL_ROWS`](crate::head::MOST_KERNEL_ROWS) rows without class weights.
+    #[serde(default)]
+    pub kernel: Kernel,
     /// Folds of the cross-validation.
     pub folds: usize,
     /// Seed of the folds and of the SVM's order of visits.
@@ -53,7 +58,7 @@ pub struct FitSettings {
     /// regression.
     #[serde(default)]
     pub calibration: Option<CalibrationMethod>,
-    /// How much mistakes on each class count; not for ridge regression.
+    /// How much mistakes on each class count; not with a kernel.
     #[serde(default)]
     pub class_weights: ClassWeights,
     /// Chooses C, in place of `c`; not for ridge regression. The head that is returned has the chosen value in `c`.
@@ -71,6 +76,7 @@ impl FitSettings {
             l2_normalize: false,
             pca: None,
             loss: Loss::default(),
+            kernel: Kernel::default(),
             folds: 5,
             seed: 0,
             tolerance: 1e-4,
@@ -81,11 +87,12 @@ impl FitSettings {
         }
     }
 
-    /// C, or its default: 0.01 for the SVM and 1 for logistic regression. On standardised codes of 512 to 4096 columns
+    /// C, or its default: 0.01 for the linear SVM, 1 for a kernel's and for logistic regression. On standardised codes of 512 to 4096 columns
     /// accuracy hardly depends on C; smaller values regularise more.
     pub fn c(&self) -> f64 {
         self.c.unwrap_or(match self.kind {
-            HeadKind::Svm => 0.01,
+            HeadKind::Svm if self.kernel == Kernel::Linear => 0.01,
+            HeadKind::Svm => 1.0,
             HeadKind::Logistic | HeadKind::Ridge => 1.0,
         })
     }
@@ -106,6 +113,10 @@ impl FitSettings {
     /// The solver's checked settings, with C = `c`.
     fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
         let method = match self.kind {
+            HeadKind::Svm if self.kernel != Kernel::Linear => {
+                let params = KernelSvmParams::new(self.kernel).c(c);
+                Method::Kernel(params.tolerance(self.tolerance).check()?)
+            }
             HeadKind::Svm => {
                 let params = SvmParams::new().c(c).loss(self.loss).seed(self.seed);
                 Method::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
@@ -126,9 +137,16 @@ impl FitSettings {
     /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
     pub(super) fn solver(&self) -> Result<Solver, HeadError> {
         HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
-        let plain = self.class_weights == ClassWeights::Uniform && self.tuning.is_none();
-        if self.kind == HeadKind::Ridge && !plain {
+        if self.kind == HeadKind::Ridge && self.tuning.is_some() {
             return Err(HeadError::NotForRidge);
+        }
+        if self.kernel != Kernel::Linear {
+            if self.kind != HeadKind::Svm {
+                return Err(HeadError::NotForKernels { what: "any head but an SVM" });
+            }
+            if self.class_weights != ClassWeights::Uniform {
+                return Err(HeadError::NotForKernels { what: "class weights" });
+            }
         }
         if let Some(tuning) = &self.tuning {
             tuning.check()?;
@@ -149,7 +167,10 @@ impl FitSettings {
         let classes = problem.class_names.len();
         let chosen = tuning.choose(problem, |rows, path| {
             let solvers = solvers(path).expect("every C of the grid has just been checked");
-            fit_path(&solvers, problem.codes, problem.labels, rows, classes)
+            let path = fit_path(&solvers, problem.codes, problem.labels, rows, classes);
+            path.into_iter()
+                .map(|fitted| move |prepared: ArrayView2<'_, f32>| fitted.scores(prepared))
+                .collect()
         })?;
         Ok((self.solver_with(chosen.c)?, Some(chosen)))
     }

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::evaluate::{Folds, Note};
 use crate::head::{
-    Conformal, HeadError, HeadModel, LinearModel, Loss, Novelty, Preparation, Standardizer,
+    ClassWeights, Conformal, HeadError, HeadModel, Kernel, LinearModel, Loss, Novelty, Preparation,
+    Standardizer,
     batched::{Rows, Sums, add_rows, pass},
     linear::{TrainingSet, linear_scores},
     lockstep::{Line, Request, lockstep},
@@ -59,8 +60,8 @@ pub struct StreamedData<'a> {
 /// As [`super::fit_head`], but streaming the codes. The head also holds what tells unknown images, learned from a sample.
 ///
 /// # Errors
-/// As [`super::fit_head`]; when the codes cannot be read; [`HeadError::NotStreamed`] for ridge regression, the plain
-/// hinge and a choice of C; [`HeadError::TooLittleMemory`].
+/// As [`super::fit_head`]; when the codes cannot be read; [`HeadError::NotStreamed`] for kernels, the plain hinge, class
+/// weights of ridge regression and a choice of C; [`HeadError::TooLittleMemory`].
 pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Result<FittedHead, HeadError> {
     let solver = settings.solver()?;
     let (rows, columns) = (data.source.rows(), data.source.columns());
@@ -69,7 +70,10 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     match (settings.kind, settings.loss) {
         _ if settings.pca.is_some() => return refused("the choice of principal components"),
         _ if settings.tuning.is_some() => return refused("the choice of C"),
-        (HeadKind::Ridge, _) => return refused("ridge regression"),
+        (HeadKind::Ridge, _) if settings.class_weights != ClassWeights::Uniform => {
+            return refused("ridge regression with class weights");
+        }
+        _ if settings.kernel != Kernel::Linear => return refused("a kernel SVM"),
         (HeadKind::Svm, Loss::Hinge) => return refused("the hinge loss"),
         _ => {}
     }
@@ -82,7 +86,7 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     check_labels(data.labels, data.class_names)?;
     settings.class_weights.check(data.class_names.len())?;
     let folds = Folds::stratified(data.labels, data.groups, data.class_names, settings.folds, settings.seed)?;
-    let plan = Plan::new(data, folds.count())?;
+    let plan = Plan::new(data, folds.count(), settings.kind)?;
 
     let look = Look::new(data, &folds, &plan, settings)?;
     let everything = look.standardizer(None, settings.standardize);
@@ -131,6 +135,7 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
         class_names: data.class_names.to_vec(),
         settings: settings.clone(),
         preparation: stream.preparation.clone(),
+        kernel: None,
         weights: linear.weights,
         bias: linear.bias,
         calibration,
@@ -154,25 +159,27 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(data: &StreamedData<'_>, folds: usize) -> Result<Self, HeadError> {
+    fn new(data: &StreamedData<'_>, folds: usize, kind: HeadKind) -> Result<Self, HeadError> {
         let (rows, columns, classes) = (data.source.rows(), data.source.columns(), data.class_names.len());
         let problems = folds + 1;
         let of_row = 4 * columns;
         // Names, hashes, labels, scores and probabilities of the rows; weights of rows in each problem; twenty vectors
         // and gradients of L-BFGS in each.
         let always = rows * (300 + 16 * classes + 24 * problems) + problems * 32 * 8 * classes * columns;
+        let of_ridge = if kind == HeadKind::Ridge { ridge::bytes(columns, classes, folds) } else { 0 };
         let block = (BLOCK_BYTES.min(data.max_memory / 32) / of_row).clamp(1, rows);
-        let reading = 6 * block * of_row;
-        let least = always + reading + 64 * of_row;
+        // Ridge regression brings them to float64, twice.
+        let reading = if kind == HeadKind::Ridge { 10 } else { 6 } * block * of_row;
+        let least = always + reading + 64 * of_row + of_ridge;
         if least > data.max_memory {
             return Err(HeadError::TooLittleMemory {
                 needed: (least >> 20) + 1,
                 bound: data.max_memory >> 20,
             });
         }
-        let free = data.max_memory - always - reading;
+        let free = data.max_memory - always - reading - of_ridge;
         let of_matrices = problems * (columns + 1).pow(2) * 4;
-        let matrix = of_matrices <= free / 2;
+        let matrix = kind != HeadKind::Ridge && of_matrices <= free / 2;
         let left = if matrix { free - of_matrices } else { free };
         // The sample stands in memory twice while it is standardised, and once as small integers for unknown images.
         let sample = (SAMPLE * (columns + 1)).min(left / (3 * of_row)).clamp(1, rows);
@@ -409,7 +416,8 @@ impl Stream<'_> {
                     model,
                 )
             }
-            Method::Ridge(_) => unreachable!("ridge regression has been refused"),
+            Method::Ridge(params) => self.ridge(params),
+            Method::Kernel(_) => unreachable!("kernel SVMs have been refused"),
         }
     }
 
@@ -541,6 +549,8 @@ impl<'a> Sampled<'a> {
         }
     }
 }
+
+mod ridge;
 
 #[cfg(test)]
 mod tests;

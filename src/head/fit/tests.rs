@@ -4,7 +4,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
 use crate::evaluate::Severity;
-use crate::head::{ClassWeights, Tuning};
+use crate::head::{ClassWeights, Kernel, Tuning};
 
 /// `rows` noisy codes of each class around centres that a linear head can tell apart.
 struct Example {
@@ -326,4 +326,97 @@ fn settings_of_older_heads_can_be_read() {
     fields.remove("class_weights");
     fields.remove("tuning");
     assert_eq!(serde_json::from_value::<FitSettings>(json).unwrap(), FitSettings::new(HeadKind::Svm));
+}
+
+const RBF: Kernel = Kernel::Rbf { gamma: None };
+
+fn with_kernel() -> FitSettings {
+    FitSettings { kernel: RBF, ..FitSettings::new(HeadKind::Svm) }
+}
+
+/// Two classes, one inside the other, which no linear head can tell apart.
+fn rings() -> Example {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+    let labels: Vec<usize> = (0..120).map(|i| i % 2).collect();
+    let codes = Array2::from_shape_fn((120, 2), |(i, j)| {
+        let angle = i as f32 * 0.7;
+        let direction = if j == 0 { angle.sin() } else { angle.cos() };
+        (1.0 + 2.0 * labels[i] as f32) * direction + rng.random_range(-0.4..0.4)
+    });
+    Example { codes, labels, class_names: ["inner", "outer"].map(String::from).to_vec() }
+}
+
+#[test]
+fn a_kernel_tells_apart_what_no_line_can_and_is_calibrated_without_its_own_rows() {
+    let example = rings();
+    let linear = example.fit(HeadKind::Svm).evaluation.accuracy.value;
+    let fitted = fit_head(&example.data(), &with_kernel()).unwrap();
+    let evaluation = &fitted.evaluation;
+    assert!(linear < 0.7 && evaluation.accuracy.value > 0.97, "{linear} {}", evaluation.to_text());
+    assert_eq!(evaluation.notes, []);
+    let model = &fitted.model;
+    let Some(Kernel::Rbf { gamma: Some(gamma) }) = model.kernel.as_ref().map(|map| map.kernel()) else {
+        panic!()
+    };
+    // 2 standardised columns of variance 1.
+    assert!((gamma - 0.5).abs() < 1e-6, "{gamma}");
+    assert_eq!(model.predict(example.codes.view()).unwrap(), example.labels);
+    let calibration = model.probabilities(example.codes.view()).unwrap();
+    assert!(calibration.rows().into_iter().all(|row| (row.sum() - 1.0).abs() < 1e-12));
+}
+
+#[test]
+fn codes_of_any_size_and_constant_columns_give_the_same_kernel_head() {
+    let example = Example::new(30, 3);
+    let reference = fit_head(&example.data(), &with_kernel()).unwrap().evaluation.confusion;
+    for factor in [1e-6f32, 1e6] {
+        let mut codes = Array2::from_elem((90, 27), 7.0f32);
+        codes.slice_mut(s![.., 3..]).assign(&(&example.codes * factor));
+        let data = TrainingData { codes: codes.view(), ..example.data() };
+        assert_eq!(fit_head(&data, &with_kernel()).unwrap().evaluation.confusion, reference);
+    }
+}
+
+#[test]
+fn a_kernel_takes_tuning_and_few_rows_but_neither_weights_nor_many_rows() {
+    let example = rings();
+    let settings = FitSettings { tuning: Some(Tuning::new(vec![1.0, 1e-7])), ..with_kernel() };
+    let tuned = fit_head(&example.data(), &settings).unwrap();
+    let chosen = tuned.model.settings.c;
+    assert!([Some(1.0), Some(1e-7)].contains(&chosen));
+    let plain = FitSettings { c: chosen, ..with_kernel() };
+    assert_eq!(fit_head(&example.data(), &plain).unwrap().model.weights, tuned.model.weights);
+    assert!(tuned.evaluation.accuracy.value > 0.97, "{}", tuned.evaluation.to_text());
+    // A class that is missing from a training fold has no say in it.
+    let groups: Vec<usize> = (0..120).map(|i| if i % 2 == 1 { 1000 } else { i }).collect();
+    let data = TrainingData { groups: Some(&groups), ..example.data() };
+    assert_eq!(fit_head(&data, &with_kernel()).unwrap().evaluation.per_class[1].recall, 0.0);
+
+    let refused =
+        |data: &TrainingData<'_>, settings: &FitSettings| fit_head(data, settings).unwrap_err().to_string();
+    let weighted = FitSettings { class_weights: ClassWeights::Balanced, ..with_kernel() };
+    assert!(refused(&example.data(), &weighted).starts_with("class weights cannot have a kernel"));
+    let logistic = FitSettings { kernel: RBF, ..FitSettings::new(HeadKind::Logistic) };
+    assert!(refused(&example.data(), &logistic).contains("only an SVM"));
+    let many =
+        Example { codes: Array2::zeros((2001, 1)), labels: (0..2001).map(|i| i % 2).collect(), ..rings() };
+    let said = refused(&many.data(), &with_kernel());
+    assert!(said.contains("2001 images are more than the 2000") && said.contains("square"), "{said}");
+}
+
+#[test]
+fn a_class_of_fewer_images_than_folds_is_said_by_every_head() {
+    let mut example = Example::new(20, 3);
+    let kept: Vec<usize> = (0..60).filter(|&row| row % 3 < 2 || row < 9).collect();
+    example.codes = example.codes.select(Axis(0), &kept);
+    example.labels = kept.iter().map(|&row| row % 3).collect();
+    let all = KINDS.map(FitSettings::new).into_iter().chain([with_kernel()]);
+    for settings in all {
+        let evaluation = fit_head(&example.data(), &settings).unwrap().evaluation;
+        assert_eq!((evaluation.folds, evaluation.per_class[2].support), (5, 3));
+        let said = evaluation.notes.iter().any(|note| {
+            note.severity == Severity::Warning && note.text.contains("`class2`") && note.text.contains('3')
+        });
+        assert!(said, "{:?}: {:?}", settings.kind, evaluation.notes);
+    }
 }

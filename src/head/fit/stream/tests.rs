@@ -1,7 +1,7 @@
 use rand::Rng;
 
 use super::*;
-use crate::head::{ClassWeights, TrainingData, Tuning, fit_head};
+use crate::head::{TrainingData, Tuning, fit_head};
 
 /// Noisy codes of three classes, with a constant column and one that is larger and far from 0.
 fn example() -> (Array2<f32>, Vec<usize>, Vec<String>) {
@@ -146,6 +146,47 @@ fn what_cannot_be_streamed_is_refused_with_the_reason() {
     assert!(matches!(refused(&svm, 1 << 16), HeadError::TooLittleMemory { bound: 0, .. }));
     let tuned = FitSettings { tuning: Some(Tuning::auto()), ..svm.clone() };
     assert!(matches!(refused(&tuned, 256 << 20), HeadError::NotStreamed { what: "the choice of C", .. }));
-    let ridge = FitSettings::new(HeadKind::Ridge);
+    let ridge = FitSettings { class_weights: ClassWeights::Balanced, ..FitSettings::new(HeadKind::Ridge) };
     assert!(matches!(refused(&ridge, 256 << 20), HeadError::NotStreamed { bound: 256, .. }));
+    let kernel = FitSettings { kernel: Kernel::Rbf { gamma: None }, ..svm };
+    assert!(matches!(refused(&kernel, 256 << 20), HeadError::NotStreamed { what: "a kernel SVM", .. }));
+}
+
+#[test]
+fn streamed_ridge_regression_is_that_in_memory() {
+    for (standardize, c) in [(true, None), (true, Some(0.01)), (false, None)] {
+        let settings = FitSettings { standardize, c, ..FitSettings::new(HeadKind::Ridge) };
+        let (in_memory, streamed) = both(&settings);
+        let (a, b) = (&in_memory.model, &streamed.model);
+        assert!((b.convergence.objective / a.convergence.objective - 1.0).abs() < 1e-6);
+        for (found, expected) in b.weights.iter().zip(&a.weights) {
+            assert!((found - expected).abs() < 1e-5, "{standardize} {c:?}: {found} {expected}");
+        }
+        let scores = streamed.out_of_fold.scores.iter().zip(&in_memory.out_of_fold.scores);
+        let largest = scores.map(|(s, m)| (s - m).abs()).fold(0f64, f64::max);
+        assert!(largest < 1e-4, "{standardize} {c:?}: {largest}");
+        assert_eq!(streamed.evaluation.confusion, in_memory.evaluation.confusion);
+    }
+}
+
+#[test]
+fn a_fold_that_holds_all_of_a_class_says_nothing_of_it() {
+    let (codes, labels, class_names) = example();
+    let groups: Vec<usize> = (0..900).map(|row| if labels[row] == 1 { 5000 } else { row }).collect();
+    let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
+    let view = codes.view();
+    let data = StreamedData {
+        source: &view,
+        labels: &labels,
+        class_names: &class_names,
+        groups: &groups,
+        row_names: &names,
+        max_memory: 256 << 20,
+    };
+    let fitted = fit_head_streamed(&data, &FitSettings::new(HeadKind::Ridge)).unwrap();
+    assert_eq!(fitted.evaluation.per_class[1].recall, 0.0);
+    let all = labels.iter().enumerate().filter(|&(_, &label)| label == 1);
+    for (row, _) in all {
+        assert_eq!(fitted.out_of_fold.scores[[row, 1]], -30.0);
+    }
 }
