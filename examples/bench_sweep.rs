@@ -27,8 +27,7 @@ fn main() -> Result<()> {
         }
     }
     let settings = SessionSettings { threads: Some(threads.parse()?), ..Default::default() };
-    let mut sweep = Backbone::open(&graph, &layers, SIZE, &settings)?;
-    sweep.set_poolings(&poolings);
+    let mut sweep = Backbone::open_pooled(&graph, &layers, &poolings, SIZE, &settings)?;
     let mut deepest = Backbone::open(&graph, &[ladder.top().layer.clone()], SIZE, &settings)?;
     let images = vec![0.5_f32; batch.parse::<usize>()? * sweep.image_len()];
     let timed = |backbone: &mut Backbone| -> Result<f64> {

@@ -298,9 +298,8 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         settings: &settings,
     };
     let mut open = || {
-        let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &session)?;
+        let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         warn_of_fallback(&backbone);
-        backbone.set_poolings(&poolings);
         Ok(backbone)
     };
     interrupt::says("the images that are done are kept, and the same command goes on from there");
