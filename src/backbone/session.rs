@@ -216,8 +216,8 @@ impl Backbone {
                 source,
             };
             let spin = !settings.shared_cores;
-            let mut builder =
-                session_builder(runtime, threads, spin, purpose, &truncated.weights_folder).map_err(failed)?;
+            let mut builder = session_builder(runtime, threads, spin, purpose, &truncated.weights_folder)
+                .map_err(failed)?;
             if let Some(provider) = provider {
                 provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
                     device,

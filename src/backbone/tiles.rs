@@ -133,3 +133,42 @@ fn ints(name: &str, values: &[i64]) -> AttributeProto {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(pooling: Pooling, height: usize, width: usize) -> Option<([usize; 2], [usize; 2])> {
+        Tiles::of(pooling, &[8, height, width], LEAST_OPSET).map(|tiles| (tiles.tile, tiles.count))
+    }
+
+    #[test]
+    fn tiles_cover_a_map_and_are_cut_by_no_border_of_a_cell() {
+        assert_eq!(geometry(Pooling::Average, 112, 112), Some(([16, 16], [7, 7])));
+        assert_eq!(geometry(Pooling::Max, 55, 7), Some(([14, 7], [4, 1])), "one row beyond the map");
+        assert_eq!(geometry(Pooling::Average, 1000, 17), Some(([16, 9], [63, 2])));
+        assert_eq!(geometry(Pooling::Grid(2), 112, 56), Some(([14, 14], [8, 4])));
+        assert_eq!(geometry(Pooling::Grid(1), 17, 13), Some(([1, 13], [17, 1])));
+    }
+
+    #[test]
+    fn maps_stay_whole_where_tiles_cannot_make_what_is_wanted_of_them() {
+        assert_eq!(geometry(Pooling::Grid(2), 7, 7), None, "cells overlap");
+        assert_eq!(geometry(Pooling::Grid(7), 7, 7), None, "a cell is a place");
+        for pooling in [Pooling::None, Pooling::Flatten, Pooling::Gem] {
+            assert_eq!(geometry(pooling, 14, 14), None);
+        }
+        assert_eq!(Tiles::of(Pooling::Average, &[4096], LEAST_OPSET), None, "no map");
+        assert_eq!(Tiles::of(Pooling::Average, &[8, 14, 14], LEAST_OPSET - 1), None);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_map_counts_for_nothing() {
+        // A map of 1 x 17 ones: tiles of 1 x 9, of the second of which eight places lie within.
+        let tiles = Tiles::of(Pooling::Average, &[1, 1, 17], LEAST_OPSET).unwrap();
+        let mut out = Vec::new();
+        tiles.finish(&[1.0, 8.0 / 9.0], &mut out);
+        assert!((out[0] - 1.0).abs() < 1e-6, "{out:?}");
+        assert_eq!(out.len(), 1);
+    }
+}
