@@ -5,7 +5,7 @@ use crate::sweep::{Candidate, SweepResult, kind_name};
 
 pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Text => show::report(&result.to_text()),
+        Format::Text => show::report(&result.to_text_within(show::width())),
         Format::Json => println!("{}", serde_json::to_string_pretty(result)?),
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
