@@ -133,7 +133,8 @@ mod tests {
             assert_eq!(rows_of_chunk(&dataset), expected, "{name}");
             check(&dataset, expected, &values);
         }
-        let wide = file.new_dataset_builder().with_data(&values.mapv(f64::from));
+        let doubles = values.mapv(f64::from);
+        let wide = file.new_dataset_builder().with_data(&doubles);
         let wide = wide.chunk((4, WIDTH)).create("float64").unwrap();
         assert_eq!(rows_of_chunk(&wide), None);
         check(&wide, None, &values);

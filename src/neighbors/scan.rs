@@ -21,8 +21,8 @@ const SQUARE_LANES: usize = 64;
 /// Rows of lengths beyond these are always compared in float64: squares of their values or products with them might
 /// overflow in float32, or lose what the bound does not count.
 const SAFE_SQUARES: std::ops::Range<f32> = 1e-20..1e30;
-/// Rows whose products with a query are looked at together.
-const ROWS_AT_ONCE: usize = 16;
+/// Products that are looked at together.
+const AT_ONCE: usize = 16;
 
 /// A row that may be a neighbour, ordered by what decides: the distance, then the row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,6 +114,14 @@ struct Bound {
     c: f64,
 }
 
+/// The bounds of several queries.
+#[derive(Debug, Default)]
+struct Bounds {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    c: Vec<f64>,
+}
+
 /// What is known of rows beforehand. Not a number, which no bound rules out, for those that are not
 /// [safe](SAFE_SQUARES).
 #[derive(Debug, Default)]
@@ -177,32 +185,34 @@ impl<'a> Queries<'a> {
         for start in (0..self.len()).step_by(QUERIES_AT_ONCE) {
             let end = self.len().min(start + QUERIES_AT_ONCE);
             let products = &mut products[..count * (end - start)];
+            // A row of products for each row is faster, by a sixth for 32 queries, than one for each query.
             matmul(
-                MatMut::from_row_major_slice_mut(products, end - start, count),
+                MatMut::from_row_major_slice_mut(products, count, end - start),
                 Accum::Replace,
+                MatRef::from_row_major_slice(rows, count, width),
                 MatRef::from_row_major_slice(
                     &self.directions[start * width..end * width],
                     end - start,
                     width,
-                ),
-                MatRef::from_row_major_slice(rows, count, width).transpose(),
+                )
+                .transpose(),
                 1.0,
                 Par::Seq,
             );
-            for (query, products) in (start..end).zip(products.chunks_exact(count)) {
+            let mut bounds = Bounds::default();
+            (start..end).for_each(|query| bounds.push(self.bound(query, best[query].limit())));
+            let mut from = 0;
+            while let Some(at) = bounds.first_above(products, &known, from) {
+                from = at + 1;
+                let (index, query) = (at / (end - start), start + at % (end - start));
+                if left_out(query, first + index) {
+                    continue;
+                }
                 let best = &mut best[query];
-                let mut bound = self.bound(query, best.limit());
-                let mut from = 0;
-                while let Some(index) = bound.first_above(products, &known, from) {
-                    from = index + 1;
-                    if left_out(query, first + index) {
-                        continue;
-                    }
-                    let key = self.key(query, &rows[index * width..][..width]);
-                    if key < best.limit() {
-                        best.add(Candidate { key, row: first + index });
-                        bound = self.bound(query, best.limit());
-                    }
+                let key = self.key(query, &rows[index * width..][..width]);
+                if key < best.limit() {
+                    best.add(Candidate { key, row: first + index });
+                    bounds.set(query - start, self.bound(query, best.limit()));
                 }
             }
         }
@@ -281,29 +291,50 @@ impl Lengths {
     }
 }
 
-impl Bound {
-    /// The first row from `from` on whose product is not ruled out.
-    fn first_above(self, products: &[f32], known: &Lengths, from: usize) -> Option<usize> {
-        let Lengths { squares, lengths } = known;
+impl Bounds {
+    fn push(&mut self, Bound { a, b, c }: Bound) {
+        self.a.push(a);
+        self.b.push(b);
+        self.c.push(c);
+    }
+
+    fn set(&mut self, query: usize, Bound { a, b, c }: Bound) {
+        (self.a[query], self.b[query], self.c[query]) = (a, b, c);
+    }
+
+    /// The first of the products from `from` on that is not ruled out: rows, each with one for every query.
+    fn first_above(&self, products: &[f32], known: &Lengths, from: usize) -> Option<usize> {
+        let queries = self.a.len();
         Arch::new().dispatch(|| {
-            let (products, squares, lengths) = (&products[from..], &squares[from..], &lengths[from..]);
-            let is_above = |at: usize| {
-                let bound = squares[at] * self.a + lengths[at] * self.b + self.c;
-                // False for what is not a number.
-                let ruled_out = f64::from(products[at]) <= bound;
-                !ruled_out
-            };
-            let (chunks, rest) = products.as_chunks::<ROWS_AT_ONCE>();
-            for chunk in 0..chunks.len() {
-                let start = chunk * ROWS_AT_ONCE;
-                let any = (start..start + ROWS_AT_ONCE).fold(false, |any, at| any | is_above(at));
-                if any {
-                    return (start..start + ROWS_AT_ONCE).find(|&at| is_above(at)).map(|at| from + at);
+            let (mut row, mut skipped) = (from / queries, from % queries);
+            while row < known.squares.len() {
+                let products = &products[row * queries..][..queries];
+                let above = self.above(products, known.squares[row], known.lengths[row], skipped);
+                if let Some(query) = above {
+                    return Some(row * queries + query);
                 }
+                (row, skipped) = (row + 1, 0);
             }
-            let start = products.len() - rest.len();
-            (start..products.len()).find(|&at| is_above(at)).map(|at| from + at)
+            None
         })
+    }
+
+    /// The first query from `from` on that does not rule out a row.
+    #[inline(always)]
+    fn above(&self, products: &[f32], square: f64, length: f64, from: usize) -> Option<usize> {
+        let (products, a, b, c) = (&products[from..], &self.a[from..], &self.b[from..], &self.c[from..]);
+        let is_above = |at: usize| {
+            // False for what is not a number.
+            let ruled_out = f64::from(products[at]) <= square * a[at] + length * b[at] + c[at];
+            !ruled_out
+        };
+        let whole = products.len() / AT_ONCE * AT_ONCE;
+        for start in (0..whole).step_by(AT_ONCE) {
+            if (start..start + AT_ONCE).fold(false, |any, at| any | is_above(at)) {
+                return (start..start + AT_ONCE).find(|&at| is_above(at)).map(|at| from + at);
+            }
+        }
+        (whole..products.len()).find(|&at| is_above(at)).map(|at| from + at)
     }
 }
 
