@@ -1,32 +1,29 @@
 //! The nearest images by code: exactly, for many queries at once, in one pass over a file of codes.
 //!
-//! A thread reads the file block by block while the others compare the block before it with all queries, so that memory
-//! holds a few blocks whatever the file's size, and a small batch of queries costs little more than reading the file.
-//! Most rows are dismissed by a float32 matrix product whose error is bounded; only those that the bound does not rule
-//! out are compared in float64, and only that decides. So the answer is that of a float64 comparison with every row.
+//! Each thread reads a part of the file into a buffer that stays in its cache and compares it with all queries there,
+//! while the others read and compare theirs: memory holds a part a thread whatever the file's size, and a small batch of
+//! queries costs little more than reading the file. Most rows are dismissed by a float32 matrix product whose error is
+//! bounded; only those that the bound does not rule out are compared in float64, and only that decides. So the answer is
+//! that of a float64 comparison with every row.
 //!
 //! Equal distances are ordered by row: the earlier row of the file is the nearer one.
 
 mod scan;
 
-use std::ops::Range;
+use std::fmt;
 use std::str::FromStr;
-use std::{fmt, thread};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_channel::bounded;
 use ndarray::ArrayView2;
-use rayon::prelude::*;
 use serde::Serialize;
 
-use self::scan::{Best, Candidate, Queries};
+use self::scan::{Best, Queries};
 use crate::codes::{CodesError, CodesFile};
 
-/// Bytes of codes that are read at a time.
-const BLOCK_BYTES: usize = 16 << 20;
-/// Bytes of codes that one thread compares at a time: the product finds them in the cache.
-const PART_BYTES: usize = 1 << 20;
-/// Blocks in memory: one is read, one is compared, and one waits, so that neither waits for the other's last byte.
-const BLOCKS: usize = 3;
+/// Bytes of codes that a thread reads and compares at a time: the product finds them in the thread's own cache.
+const PART_BYTES: usize = 512 << 10;
+/// Bytes that a part may have where the file's chunks are larger than that.
+const LARGEST_PART_BYTES: usize = 16 << 20;
 
 /// How far two codes are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -104,7 +101,7 @@ pub struct Search<'a> {
 
 impl Search<'_> {
     /// The nearest rows of a layer of `file` (the primary one where none is named), nearest first, for each query.
-    /// `progress` is told how many rows have been compared.
+    /// `progress` is told how many rows have been compared, by several threads.
     ///
     /// # Errors
     /// The file has no such layer or cannot be read, the queries have another width, or a code is not finite.
@@ -112,7 +109,7 @@ impl Search<'_> {
         &self,
         file: &CodesFile,
         layer: Option<&str>,
-        mut progress: impl FnMut(usize),
+        progress: impl Fn(usize) + Sync,
     ) -> Result<Vec<Vec<Neighbor>>, NeighborsError> {
         let name = || file.path().display().to_string();
         let width = file.layer(layer)?.width().unwrap_or(0);
@@ -122,62 +119,58 @@ impl Search<'_> {
         }
         let queries = Queries::new(self.queries, self.metric)
             .map_err(|(query, value)| NeighborsError::QueryNotFinite { query, value })?;
-        let mut best = vec![Best::new(self.k); queries.len()];
         let rows = file.rows();
-        let step = (BLOCK_BYTES / (width * size_of::<f32>())).clamp(1, rows.max(1));
-        thread::scope(|scope| {
-            let (filled, to_compare) = bounded::<Result<(Range<usize>, Vec<f32>), CodesError>>(BLOCKS);
-            let (emptied, to_fill) = bounded::<Vec<f32>>(BLOCKS);
-            for _ in 0..BLOCKS {
-                // There is room for all of them.
-                let _ = emptied.send(vec![0.0; step * width]);
-            }
-            scope.spawn(move || {
-                for start in (0..rows).step_by(step) {
-                    // Nobody waits for more once a block could not be compared.
-                    let Ok(mut block) = to_fill.recv() else { return };
-                    let range = start..rows.min(start + step);
-                    let read = file.read_rows(layer, range.clone(), &mut block[..range.len() * width]);
-                    let failed = read.is_err();
-                    if filled.send(read.map(|()| (range, block))).is_err() || failed {
-                        return;
-                    }
+        let step = part_rows(width, file.rows_at_once(layer)?);
+        let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        // The nearest of the parts that one thread takes, or what is wrong with a row, and where its part begins.
+        let compare = || -> Result<Vec<Best>, (usize, NeighborsError)> {
+            let mut best = vec![Best::new(self.k); queries.len()];
+            let mut part = vec![0.0; step.min(rows) * width];
+            while !failed.load(Ordering::Relaxed) {
+                let start = next.fetch_add(step, Ordering::Relaxed);
+                let Some(count) = rows.checked_sub(start).filter(|&left| left > 0).map(|left| left.min(step))
+                else {
+                    break;
+                };
+                let part = &mut part[..count * width];
+                let compared = match file.read_rows(layer, start..start + count, part) {
+                    Ok(()) => queries.scan(part, start, &mut best, self.left_out).map_err(|(row, value)| {
+                        let image = file.image_names()[row].clone();
+                        NeighborsError::RowNotFinite { file: name(), row, image, value }
+                    }),
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = compared {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err((start, error));
                 }
-            });
-            for block in to_compare {
-                let (range, block) = block?;
-                let values = &block[..range.len() * width];
-                self.compare(&queries, values, range.start, &mut best).map_err(|(row, value)| {
-                    let image = file.image_names()[row].clone();
-                    NeighborsError::RowNotFinite { file: name(), row, image, value }
-                })?;
-                progress(range.end);
-                // The reader has gone once all is read.
-                let _ = emptied.send(block);
+                progress(done.fetch_add(count, Ordering::Relaxed) + count);
             }
-            Ok(best.into_iter().map(|best| best.into_neighbors(self.metric)).collect())
-        })
-    }
-
-    /// Compares the rows of a block, the first of which is row `first` of the file, with all queries.
-    fn compare(
-        &self,
-        queries: &Queries<'_>,
-        block: &[f32],
-        first: usize,
-        best: &mut [Best],
-    ) -> Result<(), (usize, f32)> {
-        let width = queries.width();
-        let part_rows = (PART_BYTES / (width * size_of::<f32>())).max(1);
-        let limits: Vec<f64> = best.iter().map(Best::limit).collect();
-        let found: Vec<Vec<(usize, Candidate)>> = block
-            .par_chunks(part_rows * width)
-            .enumerate()
-            .map(|(part, rows)| queries.scan(rows, first + part * part_rows, self.k, &limits, self.left_out))
-            .collect::<Result<_, _>>()?;
-        for (query, candidate) in found.into_iter().flatten() {
-            best[query].add(candidate);
+            Ok(best)
+        };
+        let mut best = vec![Best::new(self.k); queries.len()];
+        let mut first_error: Option<(usize, NeighborsError)> = None;
+        for compared in rayon::broadcast(|_| compare()) {
+            match compared {
+                Ok(found) => best.iter_mut().zip(found).for_each(|(best, found)| best.join(found)),
+                // Parts are taken in order, and those before a bad one are compared to their end: the first is always
+                // the same.
+                Err(error) if first_error.as_ref().is_none_or(|first| error.0 < first.0) => {
+                    first_error = Some(error);
+                }
+                Err(_) => {}
+            }
         }
-        Ok(())
+        match first_error {
+            Some((_, error)) => Err(error),
+            None => Ok(best.into_iter().map(|best| best.into_neighbors(self.metric)).collect()),
+        }
     }
+}
+
+/// Rows of a part: whole chunks of `chunk` rows, unless these are very large.
+fn part_rows(width: usize, chunk: usize) -> usize {
+    let rows_in = |bytes: usize| (bytes / (width.max(1) * size_of::<f32>())).max(1);
+    let rows = rows_in(PART_BYTES).next_multiple_of(chunk.max(1));
+    rows.min(rows_in(LARGEST_PART_BYTES))
 }

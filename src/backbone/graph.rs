@@ -176,6 +176,12 @@ impl Graph {
         self.model.producer_name()
     }
 
+    /// The version of ONNX's own operators that the graph is written in.
+    pub fn opset(&self) -> i64 {
+        let own = self.model.opset_import.iter().find(|opset| matches!(opset.domain(), "" | "ai.onnx"));
+        own.map_or(1, |opset| opset.version())
+    }
+
     /// The declared outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.graph().output.iter().map(|output| output.name())
@@ -259,12 +265,28 @@ impl Graph {
     /// # Errors
     /// A tensor does not exist, or none of them depends on the image.
     pub fn truncate(&self, taps: &[&str]) -> Result<TruncatedGraph, GraphError> {
-        for tap in taps {
+        self.truncate_and_append(&taps.iter().map(|&tap| (tap, &[][..])).collect::<Vec<_>>())
+    }
+
+    /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the
+    /// tapped tensor, and the output of the last becomes an output of the graph in its place.
+    ///
+    /// # Errors
+    /// As for [`truncate`](Self::truncate).
+    pub(super) fn truncate_and_append(
+        &self,
+        taps: &[(&str, &[NodeProto])],
+    ) -> Result<TruncatedGraph, GraphError> {
+        for (tap, _) in taps {
             if !self.producer.contains_key(*tap) {
                 return Err(GraphError::NoTensor { path: self.path.clone(), tensor: (*tap).to_owned() });
             }
         }
-        let needed = self.ancestors(taps.iter().copied());
+        let needed = self.ancestors(taps.iter().map(|(tap, _)| *tap));
+        let outputs = taps.iter().map(|(tap, appended)| match appended.last() {
+            Some(last) => last.output.first().map_or(*tap, String::as_str),
+            None => tap,
+        });
         let source = self.graph();
         let mut used: HashSet<&str> = HashSet::new();
         let mut names = Vec::new();
@@ -283,7 +305,9 @@ impl Graph {
                 .iter()
                 .zip(&source.node)
                 .filter(|(keep, _)| **keep)
-                .map(|(_, node)| node.clone())
+                .map(|(_, node)| node)
+                .chain(taps.iter().flat_map(|(_, appended)| *appended))
+                .cloned()
                 .collect(),
             initializer: source
                 .initializer
@@ -301,10 +325,9 @@ impl Graph {
             // runtime from folding them: only the image stays an input.
             input: source.input.iter().filter(|input| input.name() == self.input.name).cloned().collect(),
             // The runtime infers the type of an output; a name is all it needs.
-            output: taps
-                .iter()
-                .filter(|tap| seen.insert(**tap))
-                .map(|tap| ValueInfoProto { name: Some((*tap).to_owned()), ..Default::default() })
+            output: outputs
+                .filter(|output| seen.insert(*output))
+                .map(|output| ValueInfoProto { name: Some(output.to_owned()), ..Default::default() })
                 .collect(),
             quantization_annotation: source.quantization_annotation.clone(),
             ..Default::default()

@@ -13,6 +13,7 @@ pub mod profile;
 mod resnet;
 pub mod runtime;
 pub mod session;
+mod tiles;
 mod topology;
 mod vgg;
 pub mod zoo;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::graph::Graph;
 use super::layer::Layer;
-use super::session::{Backbone, BackboneError, SessionSettings};
+use super::session::{Backbone, BackboneError};
 use super::topology::int;
 
 /// Shapes and costs of a network's layers.
@@ -18,7 +18,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Runs one black image through `graph` and counts; `layers` are those whose shape is wanted. Layers that
+    /// Learns the shapes in `graph` and counts; `layers` are those whose shape is wanted. Layers that
     /// cannot be codes (no row an image, not 32-bit floats) are left out.
     ///
     /// # Errors
@@ -36,11 +36,9 @@ impl Profile {
         }));
         let mut shapes = HashMap::new();
         while !wanted.is_empty() {
-            match Backbone::open(graph, &wanted, size, &SessionSettings::default()) {
-                Ok(backbone) => {
-                    shapes.extend(
-                        backbone.taps().iter().map(|tap| (tap.layer.tensor.clone(), tap.shape.clone())),
-                    );
+            match Backbone::shapes(graph, &wanted, size) {
+                Ok(known) => {
+                    shapes.extend(wanted.iter().map(|layer| layer.tensor.clone()).zip(known));
                     break;
                 }
                 Err(BackboneError::NotCodes { layer, .. }) => {

@@ -7,10 +7,12 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::device::{self, Device, DeviceError, Precision};
+use super::graph::proto::NodeProto;
 use super::graph::{Graph, GraphError};
 use super::layer::Layer;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
+use super::tiles::Tiles;
 use crate::images::Layout;
 
 /// Why a network could not be run.
@@ -61,11 +63,6 @@ impl Tap {
     pub fn width(&self) -> usize {
         self.shape.iter().product()
     }
-
-    fn pool(&mut self, pooling: Pooling) {
-        self.pooling = pooling.on(&self.activations);
-        self.shape = pooling.shape(&self.activations);
-    }
 }
 
 /// A frozen network, cut at the tapped layers and loaded.
@@ -78,14 +75,47 @@ pub struct Backbone {
     width: usize,
     fixed_batch: Option<usize>,
     taps: Vec<Tap>,
+    /// What the session gives out for each tap.
+    outputs: Vec<Output>,
     runtime_version: String,
     device: Device,
     precision: Precision,
     why_not_cuda: Option<BackboneError>,
 }
 
+/// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
+#[derive(Debug)]
+struct Output {
+    name: String,
+    tiles: Option<Tiles>,
+    /// The nodes that do the latter.
+    nodes: Vec<NodeProto>,
+}
+
+impl Output {
+    fn whole(layer: &Layer) -> Output {
+        Output { name: layer.tensor.clone(), tiles: None, nodes: Vec::new() }
+    }
+
+    /// `index` tells the names of one tap from those of the others.
+    fn reduced(layer: &Layer, tiles: Tiles, index: usize) -> Output {
+        let nodes = tiles.nodes(&layer.tensor, layer.channels_last, &format!("cnncodes/{index}"));
+        let name = nodes.last().and_then(|node| node.output.first());
+        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), nodes }
+    }
+}
+
+/// What a session is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Running images: everything that makes runs fast.
+    Runs,
+    /// Learning shapes: nothing that makes loading slow.
+    Shapes,
+}
+
 impl Backbone {
-    /// Cuts `graph` at `layers` and loads what is left; images will be `width` x `height`.
+    /// Cuts `graph` at `layers` and loads what is left; images will be `width` x `height`. Maps stay whole.
     ///
     /// # Errors
     /// The runtime library is missing, does not take the graph, or a layer's activations are no codes: not 32-bit
@@ -93,27 +123,101 @@ impl Backbone {
     pub fn open(
         graph: &Graph,
         layers: &[Layer],
-        (width, height): (u32, u32),
+        size: (u32, u32),
         settings: &SessionSettings,
     ) -> Result<Backbone, BackboneError> {
+        Self::open_pooled(graph, layers, &vec![Pooling::None; layers.len()], size, settings)
+    }
+
+    /// As [`open`](Self::open), and pools the maps of each layer in its own way, in the order of the layers; layers that
+    /// are no maps are left as they are. A layer that is named several times is computed once and pooled as often.
+    ///
+    /// On a CPU and in float32 the cut graph itself does the most of it, so that whole maps do not leave the session.
+    /// Elsewhere they do: providers for other devices may average in another precision, or not pad maps on one side
+    /// only.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    ///
+    /// # Panics
+    /// There is not one pooling for each layer.
+    pub fn open_pooled(
+        graph: &Graph,
+        layers: &[Layer],
+        poolings: &[Pooling],
+        size: (u32, u32),
+        settings: &SessionSettings,
+    ) -> Result<Backbone, BackboneError> {
+        assert_eq!(poolings.len(), layers.len(), "every layer has a pooling");
+        let mut outputs: Vec<Output> = layers.iter().map(Output::whole).collect();
+        let mut shapes = None;
+        let reduces = |pooling: &Pooling| !matches!(pooling, Pooling::None | Pooling::Flatten);
+        let on_cpu = matches!(settings.device, Device::Cpu | Device::Auto);
+        if poolings.iter().any(reduces) && on_cpu && settings.precision == Precision::Fp32 {
+            let known = Self::shapes(graph, layers, size)?;
+            for (index, output) in outputs.iter_mut().enumerate() {
+                if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
+                    *output = Output::reduced(&layers[index], tiles, index);
+                }
+            }
+            shapes = Some(known);
+        }
+        let mut backbone = Self::load(graph, layers, outputs, size, settings, Purpose::Runs)?;
+        let shapes = match shapes {
+            Some(shapes) => shapes,
+            None => backbone.learn_shapes()?,
+        };
+        for ((tap, shape), &pooling) in backbone.taps.iter_mut().zip(shapes).zip(poolings) {
+            tap.pooling = pooling.on(&shape);
+            tap.shape = pooling.shape(&shape);
+            tap.activations = shape;
+        }
+        Ok(backbone)
+    }
+
+    /// The shape of one image's activations at each of `layers`, channels first.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(super) fn shapes(
+        graph: &Graph,
+        layers: &[Layer],
+        size: (u32, u32),
+    ) -> Result<Vec<Vec<usize>>, BackboneError> {
+        let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
+        let outputs = layers.iter().map(Output::whole).collect();
+        Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?.learn_shapes()
+    }
+
+    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU; on other devices whole maps do. The
+    /// shapes of the taps are not known yet.
+    fn load(
+        graph: &Graph,
+        layers: &[Layer],
+        mut outputs: Vec<Output>,
+        (width, height): (u32, u32),
+        settings: &SessionSettings,
+        purpose: Purpose,
+    ) -> Result<Backbone, BackboneError> {
         let runtime = runtime::load()?;
-        let tensors: Vec<&str> = layers.iter().map(|layer| layer.tensor.as_str()).collect();
-        let truncated = graph.truncate(&tensors)?;
         let network = graph.path().display().to_string();
         let threads = settings
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-        let load = |device: Device| -> Result<Session, BackboneError> {
+        let session = |device: Device, outputs: &[Output]| -> Result<Session, BackboneError> {
             let provider = device::provider(device, settings.precision, threads, runtime)?;
+            let taps: Vec<(&str, &[NodeProto])> =
+                layers.iter().zip(outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
+            let truncated = graph.truncate_and_append(&taps)?;
             let failed = |source: ort::Error| BackboneError::Load {
                 network: network.clone(),
                 layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
                 version: runtime.version.clone(),
                 source,
             };
-            let mut builder =
-                session_builder(runtime, threads, !settings.shared_cores, &truncated.weights_folder)
-                    .map_err(failed)?;
+            let spin = !settings.shared_cores;
+            let mut builder = session_builder(runtime, threads, spin, purpose, &truncated.weights_folder)
+                .map_err(failed)?;
             if let Some(provider) = provider {
                 provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
                     device,
@@ -123,57 +227,43 @@ impl Backbone {
             }
             builder.commit_from_memory(&truncated.bytes).map_err(failed)
         };
+        let whole: Vec<Output> = layers.iter().map(Output::whole).collect();
         let (session, device, note) = match settings.device {
-            Device::Auto => match load(Device::Cuda(0)) {
-                Ok(session) => (session, Device::Cuda(0), None),
+            Device::Auto => match session(Device::Cuda(0), &whole) {
+                Ok(session) => {
+                    outputs = whole;
+                    (session, Device::Cuda(0), None)
+                }
                 // The usual case, and nothing to be told of: a library for the CPU alone.
                 Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
-                    (load(Device::Cpu)?, Device::Cpu, None)
+                    (session(Device::Cpu, &outputs)?, Device::Cpu, None)
                 }
-                Err(error) => (load(Device::Cpu)?, Device::Cpu, Some(error)),
+                Err(error) => (session(Device::Cpu, &outputs)?, Device::Cpu, Some(error)),
             },
-            device => (load(device)?, device, None),
+            device => (session(device, &outputs)?, device, None),
         };
         graph.check_unchanged()?;
         let input = graph.input();
-        let mut backbone = Backbone {
+        let unknown = |layer: &Layer| Tap {
+            layer: layer.clone(),
+            activations: Vec::new(),
+            pooling: Pooling::None,
+            shape: Vec::new(),
+        };
+        Ok(Backbone {
             network,
             session,
             layout: input.layout,
             height: height as usize,
             width: width as usize,
             fixed_batch: input.batch,
-            taps: layers
-                .iter()
-                .map(|layer| Tap {
-                    layer: layer.clone(),
-                    activations: Vec::new(),
-                    pooling: Pooling::None,
-                    shape: Vec::new(),
-                })
-                .collect(),
+            taps: layers.iter().map(unknown).collect(),
+            outputs,
             runtime_version: runtime.version.clone(),
             device,
             precision: settings.precision,
             why_not_cuda: note,
-        };
-        backbone.learn_shapes()?;
-        Ok(backbone)
-    }
-
-    /// Pools the maps of every tapped layer; layers that are no maps are left as they are.
-    pub fn set_pooling(&mut self, pooling: Pooling) {
-        self.taps.iter_mut().for_each(|tap| tap.pool(pooling));
-    }
-
-    /// Pools the maps of each tapped layer in its own way, in the order of the taps. A layer that was asked for several
-    /// times is computed once and pooled as often.
-    ///
-    /// # Panics
-    /// There is not one pooling for each tap.
-    pub fn set_poolings(&mut self, poolings: &[Pooling]) {
-        assert_eq!(poolings.len(), self.taps.len(), "every tap has a pooling");
-        self.taps.iter_mut().zip(poolings).for_each(|(tap, &pooling)| tap.pool(pooling));
+        })
     }
 
     /// The tapped layers, in the order they were asked for.
@@ -245,20 +335,28 @@ impl Backbone {
         let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
         let mut reordered = Vec::new();
         let mut pooled = Vec::new();
-        for (index, tap) in self.taps.iter().enumerate() {
-            let value = outputs.get(&tap.layer.tensor).ok_or_else(|| BackboneError::NotCodes {
+        for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
+            let value = outputs.get(&output.name).ok_or_else(|| BackboneError::NotCodes {
                 network: self.network.clone(),
                 layer: tap.layer.name.clone(),
                 reason: "the runtime did not return it".to_owned(),
             })?;
             let (shape, codes) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            let width: usize = tap.activations.iter().product();
+            let width = match &output.tiles {
+                Some(tiles) => tiles.width(),
+                None => tap.activations.iter().product(),
+            };
             if codes.len() != count * width {
                 return Err(BackboneError::NotCodes {
                     network: self.network.clone(),
                     layer: tap.layer.name.clone(),
                     reason: format!("{count} images gave the shape {shape:?}, not {count} rows of {width}"),
                 });
+            }
+            if let Some(tiles) = &output.tiles {
+                tiles.finish(codes, &mut pooled);
+                take(index, &pooled);
+                continue;
             }
             let codes = match (tap.layer.channels_last, &tap.activations[..]) {
                 (true, &[channels, height, width]) => {
@@ -316,16 +414,16 @@ impl Backbone {
         }
     }
 
-    /// Learns what shape each tap has: from the runtime, where it could infer it, or else from running one black image.
-    fn learn_shapes(&mut self) -> Result<(), BackboneError> {
+    /// Learns what shape one image's activations have at each tap: from the runtime, where it could infer it, or else from running one black image.
+    fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
         let count = self.fixed_batch.unwrap_or(1);
         let inferred: Option<Vec<Vec<usize>>> =
             self.taps.iter().map(|tap| inferred_shape(&self.session, &tap.layer.tensor, count)).collect();
-        let shapes = match inferred {
+        let mut shapes = match inferred {
             Some(shapes) => shapes,
             None => self.shapes_of_a_run(count)?,
         };
-        for (tap, mut dims) in self.taps.iter_mut().zip(shapes) {
+        for (tap, dims) in self.taps.iter().zip(&mut shapes) {
             if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
                 return Err(BackboneError::NotCodes {
                     network: self.network.clone(),
@@ -341,10 +439,8 @@ impl Backbone {
             if dims.len() == 3 && dims[1..] == [1, 1] {
                 dims.truncate(1);
             }
-            tap.activations.clone_from(&dims);
-            tap.shape = dims;
         }
-        Ok(())
+        Ok(shapes)
     }
 
     /// The shapes that the taps have when `count` black images are run.
@@ -396,10 +492,16 @@ fn session_builder(
     runtime: &Runtime,
     threads: usize,
     spin: bool,
+    purpose: Purpose,
     weights_folder: &Path,
 ) -> ort::Result<SessionBuilder> {
+    let level = match purpose {
+        Purpose::Runs => GraphOptimizationLevel::Level3,
+        Purpose::Shapes => GraphOptimizationLevel::Disable,
+    };
     let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_optimization_level(level)?
+        .with_prepacking(purpose == Purpose::Runs)?
         .with_intra_threads(threads)?
         .with_intra_op_spinning(spin)?
         .with_config_entry(

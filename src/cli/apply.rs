@@ -77,10 +77,9 @@ impl Eye {
             format!("the pooling recorded in {} is not known; make it again", origin.holder)
         })?;
         let (graph, layer) = origin.network(models)?;
-        let mut backbone =
-            Backbone::open(&graph, std::slice::from_ref(&layer), preprocess.size(), &compute.settings())?;
+        let settings = compute.settings();
+        let backbone = Backbone::open_pooled(&graph, &[layer], &[pooling], preprocess.size(), &settings)?;
         warn_of_fallback(&backbone);
-        backbone.set_pooling(pooling);
         let decode = DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels };
         Ok(Eye { backbone, preprocess, decode })
     }

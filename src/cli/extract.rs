@@ -158,11 +158,10 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         settings: &settings,
     };
     let mut open = || {
-        let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &session)?;
+        let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         if let Some(note) = fallback_note(&backbone) {
             log.note(&note);
         }
-        backbone.set_pooling(args.pool);
         Ok(backbone)
     };
     if args.dry_run {

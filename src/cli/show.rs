@@ -76,6 +76,11 @@ pub fn report(text: &str) {
     }
 }
 
+/// Characters of a line of standard output; without bound where it is no terminal.
+pub fn width() -> usize {
+    Table::new().width().map_or(usize::MAX, usize::from)
+}
+
 /// Prints a table, its header standing out where there is colour.
 pub fn table(table: &Table) {
     for (index, line) in table.lines().enumerate() {

@@ -1,131 +1,35 @@
 //! `cnncodes sweep`: which layer and which head suit the images, measured.
 
-use std::path::{Path, PathBuf};
+mod args;
+mod print;
+mod step;
+
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+pub use self::args::Args;
+use self::args::Which;
+use self::print::print;
+use self::step::Step;
 use super::compute::{ComputeArgs, warn_of_fallback};
-use super::extract::default_output;
-use super::inputs::InputArgs;
-use super::labelled::{CopyArgs, Labelled};
-use super::report::{Fitting, ReportArgs};
+use super::labelled::Labelled;
+use super::report::Fitting;
 use super::show::Format;
 use super::{Status, fit_head, interrupt, show};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling};
-use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling, SessionSettings};
+use crate::codes::CodesFile;
 use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
-use crate::head::{HeadKind, Tuning, fit_head};
-use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides, Problem, SampleSet};
+use crate::head::fit_head;
+use crate::images::{DecodeOptions, PreprocessOverrides, Problem, SampleSet};
 use crate::report::Layers;
 use crate::sweep::{
-    Candidate, GRID, Ladder, Network, NextStep, POOLINGS, RUNGS, Rung, Stored, SweepResult, Trial, Trying,
-    Wanted, advise, kind_name, milliseconds, try_heads,
+    Candidate, Ladder, Network, RUNGS, Rung, Stored, SweepResult, Trial, Wanted, advise, kind_name,
+    milliseconds, try_heads,
 };
-
-/// Compare layers and heads on labelled images, and advise which to take
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-One pass over the images takes the codes of several layers, from an early one to the top. On each, heads of every kind \
-are cross-validated, C chosen without the images that they are judged on, copies of an image kept on one side of each \
-split. From the table follows which of cs231n's scenarios the images fall into (few or many, like the network's own \
-images or not), which layer and head are best, and which cheaper layer is as good. docs/sweep.md says how.
-
-The codes are kept in features/MODEL-sweep.h5: the same sweep once more does not compute them again, and one that was \
-interrupted goes on where it was.
-
-Examples:
-  cnncodes sweep                                   of data/, with the only model in models/
-  cnncodes sweep photos/ --model vgg16 --layers pool3,pool4,pool5,fc6,fc7
-  cnncodes sweep --layers all --pool avg
-  cnncodes sweep --model resnet50 --model vgg16    which network
-  cnncodes sweep --fit                             and fit the best head at once
-  cnncodes sweep --report sweep.html               the same as pictures, with the mistakes of the best head
-  cnncodes sweep --format csv > sweep.csv")]
-pub struct Args {
-    /// The images, with their classes: a folder, a CSV file, - for a list on standard input, tar shards, or
-    /// FILE.h5:/DATASET, as `extract` takes them
-    #[arg(value_name = "IMAGES", default_value = "data")]
-    images: Vec<PathBuf>,
-    #[command(flatten)]
-    inputs: InputArgs,
-    /// The model, by its name in models/; several to compare them [default: the only one there]
-    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
-    model: Vec<String>,
-    /// The layers with commas between them, or `all` that the whole network passes through [default: 6 of these, spread
-    /// over the depth, the top among them]
-    #[arg(short, long, value_name = "LAYERS", value_delimiter = ',')]
-    layers: Vec<String>,
-    /// How maps become codes, each of several tried: avg, max, gem, a grid such as 2x2, flatten
-    #[arg(long, value_name = "POOLINGS", value_delimiter = ',', default_values_t = POOLINGS)]
-    pool: Vec<Pooling>,
-    /// The kinds of head to try
-    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',', default_values_t = [KindChoice::Svm, KindChoice::Logistic, KindChoice::Ridge])]
-    heads: Vec<KindChoice>,
-    /// Folds of the cross-validation
-    #[arg(long, value_name = "N", default_value_t = FOLDS, value_parser = clap::value_parser!(u16).range(2..))]
-    folds: u16,
-    /// Seed of the folds
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Fit a head at once: the best, or the best of the cheapest layer that is as good
-    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "best", require_equals = true)]
-    fit: Option<Which>,
-    #[command(flatten)]
-    copies: CopyArgs,
-    /// Do not measure how long the network takes up to each layer
-    #[arg(long)]
-    no_timing: bool,
-    /// Images a forward run
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    batch_size: u16,
-    #[command(flatten)]
-    compute: ComputeArgs,
-    /// Refuse images of more pixels than this
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
-    max_pixels: u64,
-    /// Take the pixels as they are stored, whatever orientation EXIF says
-    #[arg(long)]
-    ignore_orientation: bool,
-    /// Compute the codes of every image, whatever an earlier or an interrupted sweep has left
-    #[arg(long)]
-    force: bool,
-    /// How to print; CSV is the table alone, one line a layer, pooling and head
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    #[command(flatten)]
-    report: ReportArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum KindChoice {
-    /// Linear support vector machine
-    Svm,
-    /// Multinomial logistic regression
-    Logistic,
-    /// Ridge regression
-    Ridge,
-}
-
-impl From<KindChoice> for HeadKind {
-    fn from(choice: KindChoice) -> Self {
-        match choice {
-            KindChoice::Svm => Self::Svm,
-            KindChoice::Logistic => Self::Logistic,
-            KindChoice::Ridge => Self::Ridge,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Which {
-    /// The most accurate
-    Best,
-    /// The most accurate on the cheapest layer within one standard error of the best
-    Cheapest,
-}
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let report = args.report.file()?;
@@ -271,7 +175,7 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
     };
     let mut stored: Vec<Stored> = taps.iter().zip(&layers).map(describe).collect();
     let output = Path::new("features").join(format!("{}-sweep.h5", model.name));
-    let session = args.compute.settings();
+    let session = SessionSettings { shared_cores: true, ..args.compute.settings() };
     let settings = ExtractSettings {
         batch_size: usize::from(args.batch_size),
         decode: DecodeOptions {
@@ -298,9 +202,8 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         settings: &settings,
     };
     let mut open = || {
-        let mut backbone = Backbone::open(&graph, &layers, preprocess.size(), &session)?;
+        let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         warn_of_fallback(&backbone);
-        backbone.set_poolings(&poolings);
         Ok(backbone)
     };
     interrupt::says("the images that are done are kept, and the same command goes on from there");
@@ -361,18 +264,6 @@ impl Images {
         let (copies, mut notes) = top.copies(&args.copies, usize::from(args.folds))?;
         notes.extend(top.notes.iter().map(Note::info));
         Ok(Images { top, copies, notes })
-    }
-}
-
-impl Args {
-    /// The heads to try.
-    fn trying(&self) -> Trying {
-        Trying {
-            kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
-            tuning: Tuning::new(GRID.to_vec()),
-            folds: usize::from(self.folds),
-            seed: self.seed,
-        }
     }
 }
 
@@ -483,194 +374,4 @@ fn warnings(trials: &[Trial]) -> Vec<Note> {
         Note::warning(format!("{name} with {kind}{others}: {text}"))
     };
     told.into_iter().map(note).collect()
-}
-
-/// The way from a candidate to a head: its codes in a file of their own, and the head fitted to them.
-struct Step<'a> {
-    swept: &'a Swept,
-    candidate: &'a Candidate,
-    /// `features/MODEL-LAYER-POOLING.h5`.
-    codes: PathBuf,
-    head: PathBuf,
-}
-
-impl<'a> Step<'a> {
-    fn new(models: &ModelsFolder, swept: &'a [Swept], candidate: &'a Candidate) -> anyhow::Result<Step<'a>> {
-        let stored = &candidate.stored;
-        let swept = &swept[stored.network];
-        let codes = default_output(&swept.model, &[swept.layer(stored).clone()], stored.pooling.parse()?);
-        let head = fit_head::default_output(models, &codes, kind_name(candidate.kind));
-        Ok(Step { swept, candidate, codes, head })
-    }
-
-    /// `cnncodes extract …`.
-    fn extract(&self, args: &Args, models: &ModelsFolder) -> NextStep {
-        let stored = &self.candidate.stored;
-        let mut arguments = vec!["extract".to_owned()];
-        arguments.extend(args.images.iter().map(|images| images.display().to_string()));
-        arguments.extend(args.inputs.arguments());
-        arguments.extend(["--model", &self.swept.model.name, "--layer", &stored.layer].map(str::to_owned));
-        if stored.pooling != Pooling::None.to_string() {
-            arguments.extend(["--pool".to_owned(), stored.pooling.clone()]);
-        }
-        if args.ignore_orientation {
-            arguments.push("--ignore-orientation".to_owned());
-        }
-        arguments.extend(models_folder(models));
-        NextStep { what: format!("the codes of {} alone", stored.layer), arguments }
-    }
-
-    /// `cnncodes fit-head …`.
-    fn fit(&self, args: &Args, models: &ModelsFolder) -> NextStep {
-        let mut arguments = vec!["fit-head".to_owned()];
-        arguments.extend(self.fit_arguments(args));
-        arguments.extend(models_folder(models));
-        let chosen = match self.candidate.c {
-            Some(c) => format!(" (C is chosen as here, where it was {c})"),
-            None => String::new(),
-        };
-        NextStep { what: format!("the head{chosen}"), arguments }
-    }
-
-    fn fit_arguments(&self, args: &Args) -> Vec<String> {
-        let kind = self.candidate.kind;
-        let mut arguments = vec![format!("--{}", kind_name(kind))];
-        if kind != HeadKind::Ridge {
-            arguments.extend(["--c".to_owned(), GRID.map(|c| c.to_string()).join(",")]);
-        }
-        arguments.push(self.codes.display().to_string());
-        if args.folds != FOLDS {
-            arguments.extend(["--folds".to_owned(), args.folds.to_string()]);
-        }
-        if args.seed != 0 {
-            arguments.extend(["--seed".to_owned(), args.seed.to_string()]);
-        }
-        if let Some(threshold) = args.copies.duplicate_threshold {
-            arguments.extend(["--duplicate-threshold".to_owned(), threshold.to_string()]);
-        }
-        if let Some(groups) = &args.copies.groups {
-            arguments.extend(["--groups".to_owned(), groups.display().to_string()]);
-        }
-        arguments
-    }
-
-    /// Does both: writes the codes, taken from the sweep's file, and fits the head to them.
-    fn fit_now(
-        &self,
-        args: &Args,
-        models: &ModelsFolder,
-    ) -> anyhow::Result<(fit_head::Args, fit_head::Written)> {
-        let stored = &self.candidate.stored;
-        let layer = LayerSpec {
-            name: stored.layer.clone(),
-            tensor: stored.tensor.clone(),
-            shape: stored.shape.clone(),
-            pooling: stored.pooling.clone(),
-        };
-        copy_layer(&self.swept.file, &stored.name, layer, &self.codes)?;
-        let arguments = fit_head::Args::parse(&self.fit_arguments(args))
-            .context("the arguments of fit-head do not hold together")?;
-        let written = fit_head::fit(&arguments, models)?;
-        Ok((arguments, written))
-    }
-
-    /// `cnncodes classify …`.
-    fn classify(&self, models: &ModelsFolder) -> NextStep {
-        let mut arguments = ["classify", "image.jpg", "--head"].map(str::to_owned).to_vec();
-        arguments.push(self.head.display().to_string());
-        arguments.extend(models_folder(models));
-        NextStep { what: "what is in a picture".to_owned(), arguments }
-    }
-}
-
-/// Writes the codes `name` of `file` to a file of their own, as those of `layer`.
-fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> Result<(), CodesError> {
-    let header = Header { layers: vec![layer], ..file.header().clone() };
-    let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
-    let mut writer = CodesWriter::create(output, &header, options)?;
-    let codes = file.read_layer(Some(name))?;
-    let rows: Vec<[&[f32]; 1]> = codes
-        .rows()
-        .into_iter()
-        .map(|row| [row.to_slice().expect("codes are read in standard layout")])
-        .collect();
-    let rows: Vec<Row<'_>> = rows
-        .iter()
-        .enumerate()
-        .map(|(at, codes)| Row {
-            name: &file.image_names()[at],
-            label: file.labels()[at],
-            sha256: &file.sha256()[at],
-            codes,
-        })
-        .collect();
-    writer.append(&rows, file.errors())?;
-    writer.finish()
-}
-
-/// Folds unless others are asked for; what `fit-head` takes as well.
-const FOLDS: u16 = 5;
-
-/// `--models DIR`, where it is not the usual one.
-fn models_folder(models: &ModelsFolder) -> Vec<String> {
-    if models.path == Path::new("models") {
-        return Vec::new();
-    }
-    vec!["--models".to_owned(), models.path.display().to_string()]
-}
-
-fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Text => show::report(&result.to_text()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(result)?),
-        Format::Csv => {
-            let mut writer = csv::Writer::from_writer(std::io::stdout());
-            writer.write_record([
-                "model",
-                "layer",
-                "pooling",
-                "codes",
-                "multiply_adds",
-                "share",
-                "milliseconds",
-                "head",
-                "c",
-                "right",
-                "images",
-                "accuracy",
-                "low",
-                "high",
-                "log_loss",
-                "best",
-                "cheapest",
-            ])?;
-            for (at, Candidate { stored, kind, c, accuracy, log_loss, .. }) in
-                result.candidates.iter().enumerate()
-            {
-                let optional =
-                    |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
-                writer.write_record([
-                    &result.networks[stored.network].name,
-                    &stored.layer,
-                    &stored.pooling,
-                    &stored.codes.to_string(),
-                    &stored.multiply_adds.to_string(),
-                    &stored.share.to_string(),
-                    &optional(stored.milliseconds),
-                    kind_name(*kind),
-                    &optional(*c),
-                    &accuracy.successes.to_string(),
-                    &accuracy.trials.to_string(),
-                    &accuracy.value.to_string(),
-                    &accuracy.low.to_string(),
-                    &accuracy.high.to_string(),
-                    &log_loss.to_string(),
-                    &(at == result.advice.best).to_string(),
-                    &(at == result.advice.cheapest).to_string(),
-                ])?;
-            }
-            writer.flush()?;
-        }
-    }
-    Ok(())
 }

@@ -5,14 +5,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, Dataspace, Datatype, File, FileBuilder, H5Type, MinorErrorCode};
-use hdf5_metno_sys::h5d::H5Dread;
-use hdf5_metno_sys::h5p::H5P_DEFAULT;
+use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode};
 use ndarray::Array2;
 
 use super::schema::{self, Header, LayerSpec, Skipped, column_length, open_dataset, read_number};
 use super::strings::{is_type, read_sha256, read_strings};
-use super::{CodesError, escape_layer_name};
+use super::{CodesError, chunks, escape_layer_name};
 
 /// Values that are read at a time where a whole layer is only looked through: 4 MiB.
 const SCAN_VALUES: usize = 1 << 20;
@@ -42,6 +40,8 @@ pub struct NonFinite {
 struct Contents {
     header: Header,
     layers: Vec<Dataset>,
+    /// For each layer the rows of a chunk, where chunks can be read as they lie in the file.
+    chunk_rows: Vec<Option<usize>>,
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
@@ -154,7 +154,17 @@ impl CodesFile {
             return Ok(());
         }
         let (object, dataset) = self.dataset(index);
-        read_into(dataset, range, out).map_err(CodesError::damaged(&self.path, object.as_str()))
+        let chunk = self.contents.chunk_rows[index];
+        chunks::read_rows(dataset, chunk, range, out)
+            .map_err(CodesError::damaged(&self.path, object.as_str()))
+    }
+
+    /// The number of rows such that ranges between its multiples are the fastest to read.
+    ///
+    /// # Errors
+    /// [`CodesError::NoSuchLayer`].
+    pub fn rows_at_once(&self, name: Option<&str>) -> Result<usize, CodesError> {
+        Ok(self.contents.chunk_rows[self.index(name)?].unwrap_or(1))
     }
 
     /// The first value of a layer that is not a number or infinite, with the image it belongs to.
@@ -229,7 +239,8 @@ impl Contents {
             .zip(reasons)
             .map(|(name, reason)| Skipped { name, reason })
             .collect();
-        Ok(Self { header, layers, image_names, labels, sha256, skipped })
+        let chunk_rows = layers.iter().map(chunks::rows_of_chunk).collect();
+        Ok(Self { header, layers, chunk_rows, image_names, labels, sha256, skipped })
     }
 }
 
@@ -262,26 +273,6 @@ pub(super) fn without_hdf5_locks() -> FileBuilder {
     let mut builder = FileBuilder::new();
     builder.with_fapl(|access| access.file_locking(false));
     builder
-}
-
-/// Reads the rows `range` of a two-dimensional dataset straight into `out`, which has exactly their size. (The crate's
-/// own reading of a part allocates, and the pages of a fresh allocation cost as much as the reading itself.)
-fn read_into(dataset: &Dataset, range: Range<usize>, out: &mut [f32]) -> hdf5_metno::Result<()> {
-    let shape = [range.len(), out.len() / range.len()];
-    let selected = dataset.space()?.select((range, ..))?;
-    let memory = Dataspace::try_new(shape)?;
-    if selected.selection_size() != out.len() {
-        return Err("the dataset has another width".into());
-    }
-    let float32 = Datatype::from_type::<f32>()?;
-    let _library = hdf5_metno_sys::LOCK.lock();
-    // SAFETY: the library is locked, all ids are those of open objects, and `out` holds as many float32 values as are
-    // selected.
-    let status = unsafe {
-        let (to, ids) = (out.as_mut_ptr().cast(), (float32.id(), memory.id(), selected.id()));
-        H5Dread(dataset.id(), ids.0, ids.1, ids.2, H5P_DEFAULT, to)
-    };
-    if status < 0 { Err(hdf5_metno::Error::query()?) } else { Ok(()) }
 }
 
 fn read_count(file: &File, name: &str, path: &Path) -> Result<usize, CodesError> {

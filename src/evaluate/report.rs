@@ -10,8 +10,9 @@ use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
 use super::test_set::TestSet;
 
-/// Above this many classes a confusion matrix no longer fits a screen, and the commonest mistakes are listed instead.
-const WIDEST_MATRIX: usize = 12;
+/// Characters a line that a confusion matrix may have; were it wider, the commonest mistakes are listed instead, since a
+/// line that wraps makes a table unreadable.
+const WIDEST_MATRIX: usize = 80;
 
 /// Something that the reader of a result should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,21 +162,23 @@ impl Evaluation {
 
 /// The confusion matrix, or the commonest confusions where it would be too wide, with a heading.
 pub(super) fn confusion_text(class_names: &[String], confusion: &Confusion) -> String {
-    if class_names.len() > WIDEST_MATRIX {
-        let header = ["true class", "predicted", "count"].map(String::from).to_vec();
-        let rows = confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
-            vec![class_names[truth].clone(), class_names[predicted].clone(), count.to_string()]
+    // The first column holds a name as well, and columns are two characters apart.
+    let names = class_names.iter().map(|name| name.chars().count());
+    if names.clone().map(|length| length + 2).sum::<usize>() + names.max().unwrap_or(0) < WIDEST_MATRIX {
+        let mut header = vec![String::new()];
+        header.extend(class_names.iter().cloned());
+        let rows = class_names.iter().zip(&confusion.counts).map(|(name, counts)| {
+            let mut row = vec![name.clone()];
+            row.extend(counts.iter().map(usize::to_string));
+            row
         });
-        return format!("Most frequent confusions:\n{}", table(header, rows));
+        return format!("Confusion matrix (rows: true class, columns: predicted):\n{}", table(header, rows));
     }
-    let mut header = vec![String::new()];
-    header.extend(class_names.iter().cloned());
-    let rows = class_names.iter().zip(&confusion.counts).map(|(name, counts)| {
-        let mut row = vec![name.clone()];
-        row.extend(counts.iter().map(usize::to_string));
-        row
+    let header = ["true class", "predicted", "count"].map(String::from).to_vec();
+    let rows = confusion.mistakes().into_iter().take(10).map(|(truth, predicted, count)| {
+        vec![class_names[truth].clone(), class_names[predicted].clone(), count.to_string()]
     });
-    format!("Confusion matrix (rows: true class, columns: predicted):\n{}", table(header, rows))
+    format!("Most frequent confusions:\n{}", table(header, rows))
 }
 
 /// Precision, recall, F1 and number of images of each class.

@@ -14,9 +14,15 @@ impl SweepResult {
     /// Plain text: a table a network, what was chosen, the scenario with its evidence, what to do next, and notes. No
     /// colours, no box drawing.
     pub fn to_text(&self) -> String {
+        self.to_text_within(usize::MAX)
+    }
+
+    /// As [`to_text`](Self::to_text), with tables of at most `width` characters a line where that can be: names of layers
+    /// are shortened and columns that are not needed to choose are left out.
+    pub fn to_text_within(&self, width: usize) -> String {
         let mut text = String::new();
         for (at, network) in self.networks.iter().enumerate() {
-            text.push_str(&self.layers_text(at, network));
+            text.push_str(&self.layers_text(at, network, width));
             text.push('\n');
         }
         text.push_str(&format!(
@@ -41,7 +47,7 @@ impl SweepResult {
     }
 
     /// A line about the network, and a line for each layer and pooling.
-    fn layers_text(&self, at: usize, network: &Network) -> String {
+    fn layers_text(&self, at: usize, network: &Network, width: usize) -> String {
         let best = &self.candidates[self.advice.best];
         let cheapest = &self.candidates[self.advice.cheapest];
         let of_network: Vec<&Candidate> =
@@ -60,43 +66,47 @@ impl SweepResult {
                 names.push(&candidate.stored.name);
             }
         }
-        let rows = names.into_iter().map(|name| {
-            let heads: Vec<&&Candidate> =
-                of_network.iter().filter(|candidate| candidate.stored.name == name).collect();
-            let leader = heads
-                .iter()
-                .max_by_key(|candidate| candidate.accuracy.successes)
-                .expect("a name in the table is that of a candidate");
-            let stored = &leader.stored;
-            let mut row = vec![
-                stored.layer.clone(),
-                if stored.pooling == "none" { "-".to_owned() } else { stored.pooling.clone() },
-                stored.codes.to_string(),
-                percent(stored.share),
-            ];
-            row.extend(
-                timed.then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))),
-            );
-            row.extend(kinds.iter().map(|kind| {
-                let head = heads.iter().find(|candidate| candidate.kind == *kind);
-                head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
-            }));
-            row.push(interval(&leader.accuracy));
-            let is = |marked: &Candidate| marked.stored.name == name && marked.stored.network == at;
-            let mark = match (is(best), is(cheapest)) {
-                (true, _) => "<- best",
-                (_, true) => "<- cheapest as good",
-                _ => "",
-            };
-            row.push(mark.to_owned());
-            row
-        });
+        let rows: Vec<Vec<String>> = names
+            .into_iter()
+            .map(|name| {
+                let heads: Vec<&&Candidate> =
+                    of_network.iter().filter(|candidate| candidate.stored.name == name).collect();
+                let leader = heads
+                    .iter()
+                    .max_by_key(|candidate| candidate.accuracy.successes)
+                    .expect("a name in the table is that of a candidate");
+                let stored = &leader.stored;
+                let mut row = vec![
+                    stored.layer.clone(),
+                    if stored.pooling == "none" { "-".to_owned() } else { stored.pooling.clone() },
+                    stored.codes.to_string(),
+                    percent(stored.share),
+                ];
+                row.extend(
+                    timed
+                        .then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))),
+                );
+                row.extend(kinds.iter().map(|kind| {
+                    let head = heads.iter().find(|candidate| candidate.kind == *kind);
+                    head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
+                }));
+                row.push(interval(&leader.accuracy));
+                let is = |marked: &Candidate| marked.stored.name == name && marked.stored.network == at;
+                let mark = match (is(best), is(cheapest)) {
+                    (true, _) => "<- best",
+                    (_, true) => "<- cheapest",
+                    _ => "",
+                };
+                row.push(mark.to_owned());
+                row
+            })
+            .collect();
         format!(
             "{}: {} layers, {} million multiply-adds an image\n{}\n",
             network.name,
             network.layers,
             network.multiply_adds / 1_000_000,
-            left_last(&table(header, rows)),
+            fitted(header, rows, width),
         )
     }
 
@@ -244,6 +254,58 @@ fn quoted(arguments: &[String]) -> String {
     arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
+/// The columns that are given up where a table is too wide, one after the other.
+const SPARED: [&str; 3] = ["ms", "codes", "95 % interval"];
+/// What is left of a layer's name at least, in the first column, before a column is given up, and after.
+const LEAST_NAMES: [usize; 2] = [20, 10];
+
+/// The table, made to fit into lines of `width` characters by shorter names and fewer columns.
+fn fitted(mut header: Vec<String>, mut rows: Vec<Vec<String>>, width: usize) -> String {
+    let [least, least_of_all] = LEAST_NAMES;
+    let mut text = with_names_within(&header, &rows, width, least);
+    for spared in SPARED {
+        let Some(column) = header.iter().position(|name| name == spared) else { continue };
+        if widest_line(&text) <= width {
+            return text;
+        }
+        header.remove(column);
+        rows.iter_mut().for_each(|row| drop(row.remove(column)));
+        text = with_names_within(&header, &rows, width, least);
+    }
+    if widest_line(&text) <= width { text } else { with_names_within(&header, &rows, width, least_of_all) }
+}
+
+/// The table, with the names in its first column shortened to what `width` leaves them, and no further than `least`.
+fn with_names_within(header: &[String], rows: &[Vec<String>], width: usize, least: usize) -> String {
+    let text = left_last(&table(header.to_vec(), rows.iter().cloned()));
+    let too_wide = widest_line(&text).saturating_sub(width);
+    if too_wide == 0 {
+        return text;
+    }
+    let longest = rows.iter().map(|row| row[0].chars().count()).max().unwrap_or(0);
+    let room = longest.saturating_sub(too_wide).max(least);
+    let shortened = rows.iter().cloned().map(|mut row| {
+        row[0] = elided(&row[0], room);
+        row
+    });
+    left_last(&table(header.to_vec(), shortened))
+}
+
+fn widest_line(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+/// `text` in at most `room` characters, its middle left out.
+fn elided(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let end = room.saturating_sub(1) / 2;
+    let start = room.saturating_sub(1) - end;
+    text.chars().take(start).chain(['…']).chain(text.chars().skip(length - end)).collect()
+}
+
 /// Takes the padding off the ends of lines.
 fn left_last(table: &str) -> String {
     table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
@@ -368,6 +430,43 @@ mod tests {
     }
 
     #[test]
+    fn a_table_keeps_within_the_terminals_width() {
+        let mut result = result(Similarity::Similar);
+        for candidate in &mut result.candidates {
+            if candidate.stored.layer == "fc7" {
+                candidate.stored.layer = "global_average_pooling2d".to_owned();
+            }
+        }
+        let table = |width: usize| -> Vec<String> {
+            result.to_text_within(width).lines().skip(1).take(3).map(str::to_owned).collect()
+        };
+        assert_eq!(
+            table(100),
+            [
+                " layer                     pooling  codes    cost   ms     svm   ridge     95 % interval",
+                " pool3                         avg     16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
+                " global_average_pooling2d        -     16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
+            ]
+        );
+        assert_eq!(
+            table(81),
+            [
+                " layer                 pooling    cost     svm   ridge     95 % interval",
+                " pool3                     avg  20.0 %  80.0 %  70.0 %  71.1 % to 86.7 %",
+                " global_ave…pooling2d        -  99.0 %  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
+            ]
+        );
+        assert_eq!(
+            table(54),
+            [
+                " layer        pooling    cost     svm   ridge",
+                " pool3            avg  20.0 %  80.0 %  70.0 %",
+                " globa…ing2d        -  99.0 %  96.0 %  97.0 %  <- best",
+            ]
+        );
+    }
+
+    #[test]
     fn other_scenarios_are_told_apart() {
         assert!(
             result(Similarity::Different)
@@ -391,7 +490,7 @@ mod tests {
             text.contains("pool3 (avg) with svm, C = 0.01, accuracy 80.0 %, 20.2 % of the best one's"),
             "{text}"
         );
-        assert!(text.contains("<- cheapest as good"), "{text}");
+        assert!(text.contains("<- cheapest"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use cnncodes::backbone::{Backbone, Catalogue, Graph, Layer, SessionSettings};
+use cnncodes::backbone::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
 use cnncodes::images::Layout;
 use serde_json::Value;
 
@@ -190,6 +190,89 @@ fn a_graph_with_a_fixed_batch_takes_any_number_of_images() {
     assert_eq!(rows.len(), 3 * width);
     assert_eq!(rows[..width], rows[2 * width..], "the first and the third image are the same");
     assert_ne!(rows[..width], rows[width..2 * width]);
+}
+
+/// Codes of `layers` of `images` under `poolings`, one vector a layer.
+fn pooled(
+    graph: &Graph,
+    layers: &[Layer],
+    poolings: &[Pooling],
+    size: (u32, u32),
+    images: &[f32],
+) -> Vec<Vec<f32>> {
+    let settings = SessionSettings { threads: Some(1), ..Default::default() };
+    let mut backbone = Backbone::open_pooled(graph, layers, poolings, size, &settings).unwrap();
+    let mut codes = vec![Vec::new(); layers.len()];
+    backbone.run(images, |layer, rows| codes[layer] = rows.to_vec()).unwrap();
+    codes
+}
+
+/// Reference values from NumPy (`scripts/make_tiles_reference.py`).
+#[test]
+fn maps_that_are_pooled_in_the_cut_graph_are_pooled_as_numpy_pools_them() {
+    let text = std::fs::read_to_string(fixture("reference/tiles.json")).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    let (width, height) = (36, 40);
+    assert_eq!(reference["size"], serde_json::json!([width, height]));
+    let value = |index: usize| ((index * 7919 % 1009) as f64 / 1009.0 * 2.0 - 1.0) as f32;
+    let nchw: Vec<f32> = (0..2 * 3 * height * width).map(value).collect();
+    for name in ["maps", "maps_nhwc"] {
+        let graph = graph(name);
+        let images = match graph.input().layout {
+            Layout::Nchw => nchw.clone(),
+            Layout::Nhwc => {
+                let pixels = height * width;
+                let place = |at: usize| (at / (3 * pixels) * 3 + at % 3) * pixels + at / 3 % pixels;
+                (0..nchw.len()).map(|at| nchw[place(at)]).collect()
+            }
+        };
+        let layer = catalogue(&graph).find("", "map").unwrap().clone();
+        let expected = reference["pooled"].as_object().unwrap();
+        let poolings: Vec<Pooling> = expected.keys().map(|name| name.parse().unwrap()).collect();
+        let layers = vec![layer; poolings.len()];
+        let size = (width as u32, height as u32);
+        for (found, (pooling, expected)) in
+            pooled(&graph, &layers, &poolings, size, &images).iter().zip(expected)
+        {
+            let expected = numbers(expected);
+            assert_eq!(found.len(), expected.len(), "{name} {pooling}");
+            for (found, expected) in found.iter().zip(expected) {
+                let difference = (f64::from(*found) - expected).abs();
+                assert!(difference <= 1e-6 * (1.0 + expected), "{name} {pooling}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn poolings_of_every_layer_are_those_of_its_whole_maps() {
+    let poolings: Vec<Pooling> = ["avg", "max", "2x2", "flatten"].map(|name| name.parse().unwrap()).into();
+    for name in ["vgg11_batch1", "vgg16_bn", "vgg16_nhwc", "resnet50_nhwc"] {
+        let graph = graph(name);
+        let size = (SIDE as u32, SIDE as u32);
+        let images = images(&graph);
+        let layers = catalogue(&graph).layers;
+        let whole = activations(&graph, &layers);
+        let backbone = open(&graph, &layers);
+        let shapes: Vec<Vec<usize>> = backbone.taps().iter().map(|tap| tap.shape.clone()).collect();
+        for &pooling in &poolings {
+            let found = pooled(&graph, &layers, &vec![pooling; layers.len()], size, &images);
+            for (at, layer) in layers.iter().enumerate() {
+                let mut expected = Vec::new();
+                pooling.apply(&whole[at], &shapes[at], &mut expected);
+                assert_eq!(found[at].len(), expected.len(), "{name} {} {pooling}", layer.name);
+                let largest = whole[at].iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+                for (found, expected) in found[at].iter().zip(&expected) {
+                    let difference = (found - expected).abs();
+                    assert!(
+                        difference <= 2e-6 * largest,
+                        "{name} {} {pooling}: {found}, not {expected}",
+                        layer.name
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]

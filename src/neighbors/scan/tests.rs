@@ -44,10 +44,7 @@ fn search(rows: &Array2<f32>, queries: &Array2<f32>, k: usize, metric: Metric) -
     let mut best = vec![Best::new(k); queries.len()];
     // In uneven parts, as a file's end has them.
     for (part, values) in rows.as_slice().unwrap().chunks(7 * width).enumerate() {
-        let limits: Vec<f64> = best.iter().map(Best::limit).collect();
-        for (query, candidate) in queries.scan(values, part * 7, k, &limits, &keep_all).unwrap() {
-            best[query].add(candidate);
-        }
+        queries.scan(values, part * 7, &mut best, &keep_all).unwrap();
     }
     best.into_iter().map(|best| best.into_neighbors(metric)).collect()
 }
@@ -116,7 +113,7 @@ fn values_that_are_not_finite_are_named() {
     rows[[6, 2]] = f32::NAN;
     let queries = codes(1, 4, 2, 1.0, 0.0);
     let prepared = Queries::new(queries.view(), Metric::Cosine).unwrap();
-    let refused = prepared.scan(rows.as_slice().unwrap(), 100, 1, &[f64::INFINITY], &keep_all).unwrap_err();
+    let refused = prepared.scan(rows.as_slice().unwrap(), 100, &mut [Best::new(1)], &keep_all).unwrap_err();
     assert!(refused.0 == 106 && refused.1.is_nan(), "{refused:?}");
     assert_eq!(Queries::new(rows.view(), Metric::Cosine).map(|_| ()).unwrap_err().0, 6);
 }

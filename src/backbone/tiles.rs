@@ -1,0 +1,174 @@
+//! Pooling that begins inside the cut graph.
+//!
+//! A whole map is large: written out of the runtime, it costs more than some layers take to compute. So where a map is
+//! to be averaged or its maximum taken, a pooling over small tiles is appended to the cut graph, where the runtime does
+//! it on its own layout of the map, and only a number for each tile leaves the session. What is left to do is done in
+//! float64. Tiles are small, so that float32 sums within one lose nothing that counts.
+
+use super::graph::proto::attribute_proto::AttributeType;
+use super::graph::proto::{AttributeProto, NodeProto};
+use super::pool::Pooling;
+
+/// The longest side of a tile. A sum of 16 x 16 float32 values is off by a few units in the last place.
+const SIDE: usize = 16;
+
+/// The least opset in which an average counts the padding that it is told to count.
+const LEAST_OPSET: i64 = 7;
+
+/// How a map is reduced before it leaves the session.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tiles {
+    /// What the map becomes in the end.
+    pooling: Pooling,
+    /// Channels, height and width of the map.
+    map: [usize; 3],
+    /// Height and width of a tile.
+    tile: [usize; 2],
+    /// Rows and columns of tiles. The last ones may reach beyond the map, which counts as zeros in a sum.
+    count: [usize; 2],
+}
+
+impl Tiles {
+    /// Tiles from which `pooling` of a map of `shape` can be finished; none where it takes the map itself, as it does
+    /// for a grid whose cells are not all alike.
+    pub(super) fn of(pooling: Pooling, shape: &[usize], opset: i64) -> Option<Tiles> {
+        let &[_, height, width] = shape else { return None };
+        let map = [shape[0], height, width];
+        let covering = |length: usize| {
+            let count = length.div_ceil(SIDE);
+            (length.div_ceil(count), count)
+        };
+        // Tiles that no border of a cell cuts.
+        let within_cells = |length: usize, k: usize| {
+            let cell = length.is_multiple_of(k).then_some(length / k)?;
+            let tile = (1..=SIDE.min(cell)).rev().find(|&side| cell.is_multiple_of(side))?;
+            Some((tile, length / tile))
+        };
+        let ((tile_height, rows), (tile_width, columns)) = match pooling {
+            Pooling::Average | Pooling::Max => (covering(height), covering(width)),
+            Pooling::Grid(k) => (within_cells(height, k)?, within_cells(width, k)?),
+            Pooling::None | Pooling::Flatten | Pooling::Gem => return None,
+        };
+        let tiles = Tiles { pooling, map, tile: [tile_height, tile_width], count: [rows, columns] };
+        (opset >= LEAST_OPSET && tiles.tile != [1, 1]).then_some(tiles)
+    }
+
+    /// The nodes that reduce the map in `tensor`; the result is the output of the last. `prefix` makes their names
+    /// unique.
+    pub(super) fn nodes(&self, tensor: &str, channels_last: bool, prefix: &str) -> Vec<NodeProto> {
+        let mut nodes = Vec::new();
+        let mut input = tensor.to_owned();
+        if channels_last {
+            let perm = ints("perm", &[0, 3, 1, 2]);
+            let output = format!("{prefix}/channels_first");
+            nodes.push(node("Transpose", input, output.clone(), vec![perm]));
+            input = output;
+        }
+        let beyond = |side: usize| (self.count[side] * self.tile[side] - self.map[side + 1]) as i64;
+        let sides = self.tile.map(|side| side as i64);
+        let mut attributes = vec![
+            ints("kernel_shape", &sides),
+            ints("strides", &sides),
+            ints("pads", &[0, 0, beyond(0), beyond(1)]),
+        ];
+        let operation = match self.pooling {
+            Pooling::Max => "MaxPool",
+            _ => {
+                attributes.push(int("count_include_pad", 1));
+                "AveragePool"
+            }
+        };
+        nodes.push(node(operation, input, format!("{prefix}/{}", self.pooling), attributes));
+        nodes
+    }
+
+    /// Numbers that leave the session for one image.
+    pub(super) fn width(&self) -> usize {
+        self.map[0] * self.count[0] * self.count[1]
+    }
+
+    /// Finishes the pooling of the reduced maps of some images, one after another, into `out`.
+    pub(super) fn finish(&self, rows: &[f32], out: &mut Vec<f32>) {
+        let [channels, height, width] = self.map;
+        let [tile_rows, tile_columns] = self.count;
+        let shape = [channels, tile_rows, tile_columns];
+        if self.pooling != Pooling::Average {
+            self.pooling.apply(rows, &shape, out);
+            return;
+        }
+        let share = (self.tile[0] * self.tile[1]) as f64 / (height * width) as f64;
+        out.clear();
+        out.extend(rows.chunks_exact(tile_rows * tile_columns).map(|tiles| {
+            let sum: f64 = tiles.iter().map(|&mean| f64::from(mean)).sum();
+            (sum * share) as f32
+        }));
+    }
+}
+
+fn node(operation: &str, input: String, output: String, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        op_type: Some(operation.to_owned()),
+        name: Some(output.clone()),
+        input: vec![input],
+        output: vec![output],
+        attribute,
+        ..Default::default()
+    }
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Int.into()),
+        i: Some(value),
+        ..Default::default()
+    }
+}
+
+fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Ints.into()),
+        ints: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(pooling: Pooling, height: usize, width: usize) -> Option<([usize; 2], [usize; 2])> {
+        Tiles::of(pooling, &[8, height, width], LEAST_OPSET).map(|tiles| (tiles.tile, tiles.count))
+    }
+
+    #[test]
+    fn tiles_cover_a_map_and_are_cut_by_no_border_of_a_cell() {
+        assert_eq!(geometry(Pooling::Average, 112, 112), Some(([16, 16], [7, 7])));
+        assert_eq!(geometry(Pooling::Max, 55, 7), Some(([14, 7], [4, 1])), "one row beyond the map");
+        assert_eq!(geometry(Pooling::Average, 1000, 17), Some(([16, 9], [63, 2])));
+        assert_eq!(geometry(Pooling::Grid(2), 112, 56), Some(([14, 14], [8, 4])));
+        assert_eq!(geometry(Pooling::Grid(1), 17, 13), Some(([1, 13], [17, 1])));
+    }
+
+    #[test]
+    fn maps_stay_whole_where_tiles_cannot_make_what_is_wanted_of_them() {
+        assert_eq!(geometry(Pooling::Grid(2), 7, 7), None, "cells overlap");
+        assert_eq!(geometry(Pooling::Grid(7), 7, 7), None, "a cell is a place");
+        for pooling in [Pooling::None, Pooling::Flatten, Pooling::Gem] {
+            assert_eq!(geometry(pooling, 14, 14), None);
+        }
+        assert_eq!(Tiles::of(Pooling::Average, &[4096], LEAST_OPSET), None, "no map");
+        assert_eq!(Tiles::of(Pooling::Average, &[8, 14, 14], LEAST_OPSET - 1), None);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_map_counts_for_nothing() {
+        // A map of 1 x 17 ones: tiles of 1 x 9, of the second of which eight places lie within.
+        let tiles = Tiles::of(Pooling::Average, &[1, 1, 17], LEAST_OPSET).unwrap();
+        let mut out = Vec::new();
+        tiles.finish(&[1.0, 8.0 / 9.0], &mut out);
+        assert!((out[0] - 1.0).abs() < 1e-6, "{out:?}");
+        assert_eq!(out.len(), 1);
+    }
+}

@@ -1,0 +1,130 @@
+//! The arguments of `cnncodes sweep`.
+
+use std::path::PathBuf;
+
+use crate::backbone::Pooling;
+use crate::cli::compute::ComputeArgs;
+use crate::cli::inputs::InputArgs;
+use crate::cli::labelled::CopyArgs;
+use crate::cli::report::ReportArgs;
+use crate::cli::show::Format;
+use crate::head::{HeadKind, Tuning};
+use crate::images::DEFAULT_MAX_PIXELS;
+use crate::sweep::{GRID, POOLINGS, Trying};
+
+/// Folds unless others are asked for; what `fit-head` takes as well.
+pub(super) const FOLDS: u16 = 5;
+
+/// Compare layers and heads on labelled images, and advise which to take
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+One pass over the images takes the codes of several layers, from an early one to the top. On each, heads of every kind \
+are cross-validated, C chosen without the images that they are judged on, copies of an image kept on one side of each \
+split. From the table follows which of cs231n's scenarios the images fall into (few or many, like the network's own \
+images or not), which layer and head are best, and which cheaper layer is as good. docs/sweep.md says how.
+
+The codes are kept in features/MODEL-sweep.h5: the same sweep once more does not compute them again, and one that was \
+interrupted goes on where it was.
+
+Examples:
+  cnncodes sweep                                   of data/, with the only model in models/
+  cnncodes sweep photos/ --model vgg16 --layers pool3,pool4,pool5,fc6,fc7
+  cnncodes sweep --layers all --pool avg
+  cnncodes sweep --model resnet50 --model vgg16    which network
+  cnncodes sweep --fit                             and fit the best head at once
+  cnncodes sweep --report sweep.html               the same as pictures, with the mistakes of the best head
+  cnncodes sweep --format csv > sweep.csv")]
+pub struct Args {
+    /// The images, with their classes: a folder, a CSV file, - for a list on standard input, tar shards, or
+    /// FILE.h5:/DATASET, as `extract` takes them
+    #[arg(value_name = "IMAGES", default_value = "data")]
+    pub(super) images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+    /// The model, by its name in models/; several to compare them [default: the only one there]
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) model: Vec<String>,
+    /// The layers with commas between them, or `all` that the whole network passes through [default: 6 of these, spread
+    /// over the depth, the top among them]
+    #[arg(short, long, value_name = "LAYERS", value_delimiter = ',')]
+    pub(super) layers: Vec<String>,
+    /// How maps become codes, each of several tried: avg, max, gem, a grid such as 2x2, flatten
+    #[arg(long, value_name = "POOLINGS", value_delimiter = ',', default_values_t = POOLINGS)]
+    pub(super) pool: Vec<Pooling>,
+    /// The kinds of head to try
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',', default_values_t = [KindChoice::Svm, KindChoice::Logistic, KindChoice::Ridge])]
+    pub(super) heads: Vec<KindChoice>,
+    /// Folds of the cross-validation
+    #[arg(long, value_name = "N", default_value_t = FOLDS, value_parser = clap::value_parser!(u16).range(2..))]
+    pub(super) folds: u16,
+    /// Seed of the folds
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Fit a head at once: the best, or the best of the cheapest layer that is as good
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "best", require_equals = true)]
+    pub(super) fit: Option<Which>,
+    #[command(flatten)]
+    pub(super) copies: CopyArgs,
+    /// Do not measure how long the network takes up to each layer
+    #[arg(long)]
+    pub(super) no_timing: bool,
+    /// Images a forward run
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) batch_size: u16,
+    #[command(flatten)]
+    pub(super) compute: ComputeArgs,
+    /// Refuse images of more pixels than this
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
+    pub(super) max_pixels: u64,
+    /// Take the pixels as they are stored, whatever orientation EXIF says
+    #[arg(long)]
+    pub(super) ignore_orientation: bool,
+    /// Compute the codes of every image, whatever an earlier or an interrupted sweep has left
+    #[arg(long)]
+    pub(super) force: bool,
+    /// How to print; CSV is the table alone, one line a layer, pooling and head
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) report: ReportArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum KindChoice {
+    /// Linear support vector machine
+    Svm,
+    /// Multinomial logistic regression
+    Logistic,
+    /// Ridge regression
+    Ridge,
+}
+
+impl From<KindChoice> for HeadKind {
+    fn from(choice: KindChoice) -> Self {
+        match choice {
+            KindChoice::Svm => Self::Svm,
+            KindChoice::Logistic => Self::Logistic,
+            KindChoice::Ridge => Self::Ridge,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Which {
+    /// The most accurate
+    Best,
+    /// The most accurate on the cheapest layer within one standard error of the best
+    Cheapest,
+}
+
+impl Args {
+    /// The heads to try.
+    pub(super) fn trying(&self) -> Trying {
+        Trying {
+            kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
+            tuning: Tuning::new(GRID.to_vec()),
+            folds: usize::from(self.folds),
+            seed: self.seed,
+        }
+    }
+}

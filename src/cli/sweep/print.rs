@@ -1,0 +1,60 @@
+//! How a sweep's result is printed.
+
+use crate::cli::show::{self, Format};
+use crate::sweep::{Candidate, SweepResult, kind_name};
+
+pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Text => show::report(&result.to_text_within(show::width())),
+        Format::Json => println!("{}", serde_json::to_string_pretty(result)?),
+        Format::Csv => {
+            let mut writer = csv::Writer::from_writer(std::io::stdout());
+            writer.write_record([
+                "model",
+                "layer",
+                "pooling",
+                "codes",
+                "multiply_adds",
+                "share",
+                "milliseconds",
+                "head",
+                "c",
+                "right",
+                "images",
+                "accuracy",
+                "low",
+                "high",
+                "log_loss",
+                "best",
+                "cheapest",
+            ])?;
+            for (at, Candidate { stored, kind, c, accuracy, log_loss, .. }) in
+                result.candidates.iter().enumerate()
+            {
+                let optional =
+                    |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
+                writer.write_record([
+                    &result.networks[stored.network].name,
+                    &stored.layer,
+                    &stored.pooling,
+                    &stored.codes.to_string(),
+                    &stored.multiply_adds.to_string(),
+                    &stored.share.to_string(),
+                    &optional(stored.milliseconds),
+                    kind_name(*kind),
+                    &optional(*c),
+                    &accuracy.successes.to_string(),
+                    &accuracy.trials.to_string(),
+                    &accuracy.value.to_string(),
+                    &accuracy.low.to_string(),
+                    &accuracy.high.to_string(),
+                    &log_loss.to_string(),
+                    &(at == result.advice.best).to_string(),
+                    &(at == result.advice.cheapest).to_string(),
+                ])?;
+            }
+            writer.flush()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! What a sweep advises to do next: as commands, and done at once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::Swept;
+use super::args::{Args, FOLDS};
+use crate::backbone::{ModelsFolder, Pooling};
+use crate::cli::extract::default_output;
+use crate::cli::fit_head;
+use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use crate::head::HeadKind;
+use crate::sweep::{Candidate, GRID, NextStep, kind_name};
+
+/// The way from a candidate to a head: its codes in a file of their own, and the head fitted to them.
+pub(super) struct Step<'a> {
+    swept: &'a Swept,
+    candidate: &'a Candidate,
+    /// `features/MODEL-LAYER-POOLING.h5`.
+    pub(super) codes: PathBuf,
+    head: PathBuf,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(
+        models: &ModelsFolder,
+        swept: &'a [Swept],
+        candidate: &'a Candidate,
+    ) -> anyhow::Result<Step<'a>> {
+        let stored = &candidate.stored;
+        let swept = &swept[stored.network];
+        let codes = default_output(&swept.model, &[swept.layer(stored).clone()], stored.pooling.parse()?);
+        let head = fit_head::default_output(models, &codes, kind_name(candidate.kind));
+        Ok(Step { swept, candidate, codes, head })
+    }
+
+    /// `cnncodes extract …`.
+    pub(super) fn extract(&self, args: &Args, models: &ModelsFolder) -> NextStep {
+        let stored = &self.candidate.stored;
+        let mut arguments = vec!["extract".to_owned()];
+        arguments.extend(args.images.iter().map(|images| images.display().to_string()));
+        arguments.extend(args.inputs.arguments());
+        arguments.extend(["--model", &self.swept.model.name, "--layer", &stored.layer].map(str::to_owned));
+        if stored.pooling != Pooling::None.to_string() {
+            arguments.extend(["--pool".to_owned(), stored.pooling.clone()]);
+        }
+        if args.ignore_orientation {
+            arguments.push("--ignore-orientation".to_owned());
+        }
+        arguments.extend(models_folder(models));
+        NextStep { what: format!("the codes of {} alone", stored.layer), arguments }
+    }
+
+    /// `cnncodes fit-head …`.
+    pub(super) fn fit(&self, args: &Args, models: &ModelsFolder) -> NextStep {
+        let mut arguments = vec!["fit-head".to_owned()];
+        arguments.extend(self.fit_arguments(args));
+        arguments.extend(models_folder(models));
+        let chosen = match self.candidate.c {
+            Some(c) => format!(" (C is chosen as here, where it was {c})"),
+            None => String::new(),
+        };
+        NextStep { what: format!("the head{chosen}"), arguments }
+    }
+
+    fn fit_arguments(&self, args: &Args) -> Vec<String> {
+        let kind = self.candidate.kind;
+        let mut arguments = vec![format!("--{}", kind_name(kind))];
+        if kind != HeadKind::Ridge {
+            arguments.extend(["--c".to_owned(), GRID.map(|c| c.to_string()).join(",")]);
+        }
+        arguments.push(self.codes.display().to_string());
+        if args.folds != FOLDS {
+            arguments.extend(["--folds".to_owned(), args.folds.to_string()]);
+        }
+        if args.seed != 0 {
+            arguments.extend(["--seed".to_owned(), args.seed.to_string()]);
+        }
+        if let Some(threshold) = args.copies.duplicate_threshold {
+            arguments.extend(["--duplicate-threshold".to_owned(), threshold.to_string()]);
+        }
+        if let Some(groups) = &args.copies.groups {
+            arguments.extend(["--groups".to_owned(), groups.display().to_string()]);
+        }
+        arguments
+    }
+
+    /// Does both: writes the codes, taken from the sweep's file, and fits the head to them.
+    pub(super) fn fit_now(
+        &self,
+        args: &Args,
+        models: &ModelsFolder,
+    ) -> anyhow::Result<(fit_head::Args, fit_head::Written)> {
+        let stored = &self.candidate.stored;
+        let layer = LayerSpec {
+            name: stored.layer.clone(),
+            tensor: stored.tensor.clone(),
+            shape: stored.shape.clone(),
+            pooling: stored.pooling.clone(),
+        };
+        copy_layer(&self.swept.file, &stored.name, layer, &self.codes)?;
+        let arguments = fit_head::Args::parse(&self.fit_arguments(args))
+            .context("the arguments of fit-head do not hold together")?;
+        let written = fit_head::fit(&arguments, models)?;
+        Ok((arguments, written))
+    }
+
+    /// `cnncodes classify …`.
+    pub(super) fn classify(&self, models: &ModelsFolder) -> NextStep {
+        let mut arguments = ["classify", "image.jpg", "--head"].map(str::to_owned).to_vec();
+        arguments.push(self.head.display().to_string());
+        arguments.extend(models_folder(models));
+        NextStep { what: "what is in a picture".to_owned(), arguments }
+    }
+}
+
+/// Writes the codes `name` of `file` to a file of their own, as those of `layer`.
+fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> Result<(), CodesError> {
+    let header = Header { layers: vec![layer], ..file.header().clone() };
+    let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
+    let mut writer = CodesWriter::create(output, &header, options)?;
+    let codes = file.read_layer(Some(name))?;
+    let rows: Vec<[&[f32]; 1]> = codes
+        .rows()
+        .into_iter()
+        .map(|row| [row.to_slice().expect("codes are read in standard layout")])
+        .collect();
+    let rows: Vec<Row<'_>> = rows
+        .iter()
+        .enumerate()
+        .map(|(at, codes)| Row {
+            name: &file.image_names()[at],
+            label: file.labels()[at],
+            sha256: &file.sha256()[at],
+            codes,
+        })
+        .collect();
+    writer.append(&rows, file.errors())?;
+    writer.finish()
+}
+
+/// `--models DIR`, where it is not the usual one.
+fn models_folder(models: &ModelsFolder) -> Vec<String> {
+    if models.path == Path::new("models") {
+        return Vec::new();
+    }
+    vec!["--models".to_owned(), models.path.display().to_string()]
+}
