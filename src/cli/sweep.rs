@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::compute::{ComputeArgs, warn_of_fallback};
+use super::compute::{BatchSize, ComputeArgs, arranged, warn_of_fallback};
 use super::extract::default_output;
 use super::inputs::InputArgs;
 use super::labelled::{CopyArgs, Labelled};
+use super::memory::Memory;
 use super::report::{Fitting, ReportArgs};
 use super::show::Format;
 use super::{Status, fit_head, interrupt, show};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling};
+use crate::backbone::{Arrangement, Backbone, Catalogue, Demand, Graph, Layer, Model, ModelsFolder, Pooling};
 use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
@@ -78,9 +79,9 @@ pub struct Args {
     /// Do not measure how long the network takes up to each layer
     #[arg(long)]
     no_timing: bool,
-    /// Images a forward run
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    batch_size: u16,
+    /// Images a run of the network, or auto: what suits the network, the threads and the memory
+    #[arg(long, value_name = "N", default_value_t = BatchSize::Auto)]
+    batch_size: BatchSize,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Refuse images of more pixels than this
@@ -273,12 +274,13 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
     let output = Path::new("features").join(format!("{}-sweep.h5", model.name));
     let session = args.compute.settings();
     let settings = ExtractSettings {
-        batch_size: usize::from(args.batch_size),
+        batch_size: args.batch_size.images(),
         decode: DecodeOptions {
             apply_orientation: preprocess.exif_orientation(),
             max_pixels: args.max_pixels,
         },
         threads: args.compute.threads(),
+        memory: Memory::default().bytes() as u64,
         strict: false,
         force: args.force,
         rehash: false,
@@ -293,11 +295,13 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
             preprocess: &preprocess,
             layout: graph.input().layout,
             session: &session,
+            demand: Demand::of(&graph, &layers, preprocess.size()),
         },
         output: &output,
         settings: &settings,
     };
-    let mut open = || {
+    let mut open = |arrangement: &Arrangement| {
+        let session = arranged(&session, arrangement);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         warn_of_fallback(&backbone);
         Ok(backbone)
@@ -312,7 +316,7 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
             bar.set_position(progress.done as u64);
         }
         Event::Note(note) => told.push(note.to_owned()),
-        Event::Planned(_) | Event::Problem(_) => {}
+        Event::Planned(_) | Event::Arranged(_) | Event::Problem(_) => {}
     });
     bar.finish_and_clear();
     told.iter().for_each(|note| show::warning(note));
