@@ -24,14 +24,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = ROOT / ".cnncodes" / "bench-extract.json"
 # Photos a run: so many that starting cnncodes weighs a few percent at most.
 NETWORKS = {
-    "resnet50": dict(network="resnet50", layer="penultimate", photos=800, multiply_adds=4.09e9),
-    "vgg16": dict(network="vgg16", layer="fc7", photos=320, multiply_adds=15.47e9),
-    "mobilenet": dict(network="mobilenet_v2", layer="penultimate", photos=1600, multiply_adds=0.30e9),
+    "resnet50": dict(network="resnet50", layer="penultimate", photos=400, multiply_adds=4.09e9),
+    "vgg16": dict(network="vgg16", layer="fc7", photos=160, multiply_adds=15.47e9),
+    "mobilenet": dict(network="mobilenet_v2", layer="penultimate", photos=800, multiply_adds=0.30e9),
     "large": dict(network="mobilenet_v2", layer="penultimate", photos=96, multiply_adds=0.30e9),
 }
-# A run is repeated where others took more than this share of a processor, and so often.
+# A run counts as disturbed where others took more than this share of a processor; runs are made so often until one is not.
 DISTURBED = 0.05
-ATTEMPTS = 2
+ATTEMPTS = 1
 # Images a run, and photos that are extracted with each.
 BATCHES = [1, 2, 4, 8, 16, 32]
 BATCH_PHOTOS = {"mobilenet": 1600, "resnet50": 320, "vgg16": 96}
@@ -59,6 +59,8 @@ class Bench:
         self.args, self.work = args, work
         # The most that others took of a processor in a run that counts.
         self.disturbed = 0.0
+        # Processor seconds of the last run.
+        self.cpu = None
         self.program = str(args.program.resolve())
         self.photos = sorted(path for path in args.photos.rglob("*.jpg"))
         if not self.photos:
@@ -80,14 +82,21 @@ class Bench:
         return done.stdout
 
     def timed(self, *arguments):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), sum(os.times()[2:4])
         self.cnncodes(*arguments)
+        self.cpu = sum(os.times()[2:4]) - before
         return time.perf_counter() - start
 
     def extract(self, folder, network, codes, *more, layer="penultimate"):
         """The arguments of an extraction."""
         threads = self.args.threads
         return ["extract", folder, "--model", network, "--layer", layer, "-o", codes, "--threads", threads, *self.args.extract, *more]
+
+    def arrangement(self, extract):
+        """How many sessions, threads of each and images a run `extract` would choose."""
+        command = [self.program, *map(str, extract), "--dry-run", "--log", "json"]
+        said = subprocess.run(command, cwd=self.work, check=True, capture_output=True, text=True).stderr
+        return json.loads(said.splitlines()[-1])["arrangement"]
 
     def example(self, name, *arguments):
         program = pathlib.Path(self.program).parent / "examples" / name
@@ -103,7 +112,9 @@ class Bench:
         if done.returncode:
             print(f"  {name}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
             return None
-        return json.loads(done.stdout.splitlines()[-1])["seconds"]
+        said = json.loads(done.stdout.splitlines()[-1])
+        self.cpu = said["cpu"]
+        return said["seconds"]
 
     def turn(self, runs):
         """What each of `runs` gives, one after another; again where others worked meanwhile."""
@@ -177,16 +188,29 @@ def network_section(bench, section):
         runs[peer] = lambda peer=peer: bench.peer(peer, folder, network=network, layer=cut, output=bench.work / "peer.h5")
 
     def one_round():
-        seconds = bench.turn(runs)
+        cpu = {}
+
+        def noting(name, run):
+            bench.cpu = None
+            took = run()
+            cpu[name] = bench.cpu
+            return took
+
+        seconds = bench.turn({name: lambda name=name, run=run: noting(name, run) for name, run in runs.items()})
+        arrangement = bench.arrangement(own)
+        sessions, batch, runs_of_each = arrangement["sessions"], arrangement["batch"], max(8, 64 // arrangement["batch"])
+        forward = bench.example(
+            "bench_forward", bench.networks[network], layer, batch, arrangement["threads"], runs_of_each, sessions
+        )
         # The first runs allocate.
-        forward = bench.example("bench_forward", bench.networks[network], layer, 8, threads, 12)["milliseconds"][4:]
+        forward = statistics.median(forward["milliseconds"][runs_of_each // 4 :])
         decoding = bench.example("bench_pixels", flat(bench, folder), threads, 3)["seconds"]
         limits = {
-            "forward": 8000 / statistics.median(forward),
+            "forward": sessions * batch * 1000 / forward,
             "decode": settings["photos"] / statistics.median(decoding),
             "sgemm": sgemm_peak(threads) / settings["multiply_adds"],
         }
-        return {"": seconds, "limits": limits}
+        return {"": seconds, "cpu": cpu, "limits": limits}
 
     return one_round
 
@@ -202,7 +226,7 @@ def flat(bench, folder):
 
 
 def sgemm_peak(threads):
-    """Multiply-adds a second of a large product of float32 matrices; the best of ten."""
+    """Multiply-adds a second of a large product of float32 matrices; the best of ten, by the better of OpenBLAS's kernels."""
     code = (
         "import numpy as np, time\n"
         "a = np.random.rand(3000, 3000).astype('f'); b = a.T.copy()\n"
@@ -212,7 +236,19 @@ def sgemm_peak(threads):
         "print(3000 ** 3 / best)"
     )
     environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
-    return float(subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout)
+    # Processors that are newer than the library get its kernels for old ones, unless it is told.
+    kernels = [{}, {"OPENBLAS_CORETYPE": "SkylakeX"}] if has_avx512() else [{}]
+    measure = lambda kernel: subprocess.run(
+        [sys.executable, "-c", code], env=environment | kernel, check=True, capture_output=True, text=True
+    )
+    return max(float(measure(kernel).stdout) for kernel in kernels)
+
+
+def has_avx512():
+    try:
+        return "avx512f" in pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def decode_section(bench, _):
@@ -349,20 +385,29 @@ def medians(rounds, part):
     return {name: None if None in took else statistics.median(took) for name, took in values.items()}
 
 
-def table(seconds, photos):
-    """Rows of rates and ratios of what was timed on the same photos."""
-    own, fast = seconds["cnncodes"], seconds.get("cnncodes --fast-decode")
-    lines = ["| program | photos/s | cnncodes is faster by |" + (" with --fast-decode |" if fast else "")]
-    lines.append("|---|---|---|" + ("---|" if fast else ""))
+def table(seconds, photos, cpu=None):
+    """Rows of rates and ratios of what was timed on the same photos, and of processor time where it is known."""
+    columns = ["program", "photos/s", "cnncodes is faster by"]
+    own = {"": seconds["cnncodes"]}
+    if "cnncodes --fast-decode" in seconds:
+        columns.append("with --fast-decode")
+        own["fast"] = seconds["cnncodes --fast-decode"]
+    if cpu:
+        columns += ["processor ms a photo", "times cnncodes'"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    show = lambda value, digits: "-" if value is None else f"{value:.{digits}f}"
     for name, took in seconds.items():
-        ratio = lambda other: "-" if took is None or name == "cnncodes" else f"{took / other:.2f}"
-        rate = "-" if took is None else f"{photos / took:.1f}"
-        lines.append(f"| {name} | {rate} | {ratio(own)} |" + (f" {ratio(fast)} |" if fast else ""))
+        ratio = lambda other: None if took is None or name == "cnncodes" else took / other
+        cells = [show(took and photos / took, 1), *(show(ratio(other), 2) for other in own.values())]
+        if cpu:
+            used = cpu[name]
+            cells += [show(used and used / photos * 1e3, 2), show(used and used / cpu["cnncodes"], 2)]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
     return lines
 
 
 def network_lines(section, rounds):
-    settings, seconds = NETWORKS[section], medians(rounds, "")
+    settings, seconds, cpu = NETWORKS[section], medians(rounds, ""), medians(rounds, "cpu")
     limits = medians(rounds, "limits")
     limit = 1 / (1 / limits["forward"] + 1 / limits["decode"])
     rate = settings["photos"] / seconds["cnncodes"]
@@ -370,7 +415,7 @@ def network_lines(section, rounds):
     return [
         f"{settings['photos']} {what}, {settings['network']}, {settings['layer']}, JPEG folder to HDF5.",
         "",
-        *table(seconds, settings["photos"]),
+        *table(seconds, settings["photos"], cpu),
         "",
         f"Limits: forward alone {limits['forward']:.1f} images/s, decoding alone {limits['decode']:.1f}, so both on the same cores "
         f"{limit:.1f}, of which cnncodes reaches {rate / limit:.2f}; sgemm's peak would allow {limits['sgemm']:.1f}.",
@@ -423,7 +468,8 @@ def report(results, path):
         "# Extraction, beside other programs",
         "",
         "By `scripts/bench-extract`; medians of rounds in which everything took turns. Of cnncodes the whole process is timed, "
-        "start and loading included; of the others only the loop from the first photo to the written file.",
+        "start and loading included; of the others only the loop from the first photo to the written file. Processor time is that "
+        "of all cores; it tells less of how well they are used, and more where other programs ran beside.",
     ]
     for section in SECTIONS:
         if section in results:

@@ -17,7 +17,7 @@ use super::assembly::Assembly;
 use super::digest::Digest;
 use super::seen::Seen;
 use super::{ExtractError, Request};
-use crate::backbone::{Arrangement, Backbone, Codes, Runner};
+use crate::backbone::{Arrangement, Backbone, Codes, Runner, Tap};
 use crate::files::Stamp;
 use crate::images::{Content, DecodeOptions, Layout, Preprocess, Problem, Sample, load};
 
@@ -28,19 +28,29 @@ const QUEUE: usize = 2;
 /// threads that it leaves idle begin with the third's.
 const WORKERS_OF_ONE: usize = 3;
 
-/// Batches that may be ahead of the one that is to be written next, for each worker.
-const AHEAD: usize = 2;
+/// Batches that may be ahead of the one that is to be written next, for each worker: many, so that nobody waits while
+/// another decodes a photo that is much larger than the rest.
+const AHEAD: std::ops::RangeInclusive<usize> = 2..=32;
+
+/// Bytes of codes from which on fewer are ahead.
+const AHEAD_BYTES: usize = 16 << 20;
 
 fn workers(sessions: usize) -> usize {
     if sessions > 1 { sessions } else { WORKERS_OF_ONE }
 }
 
+/// Batches that may be ahead, each with `codes` numbers.
+fn ahead(workers: usize, codes: usize) -> usize {
+    let batches = AHEAD_BYTES / (codes * size_of::<f32>()).max(1);
+    batches.clamp(workers * AHEAD.start(), workers * AHEAD.end())
+}
+
 /// Bytes that batches in flight take at most, of images of `image` values and codes of `codes` values in all.
 pub(super) fn memory(arrangement: &Arrangement, image: usize, codes: usize) -> usize {
-    let workers = workers(arrangement.sessions);
+    let (workers, codes) = (workers(arrangement.sessions), arrangement.batch * codes);
     // Codes are computed or wait for their turn, wait in the queue, and are written.
-    let values = workers * image + (AHEAD * workers + QUEUE + 1) * codes;
-    arrangement.batch * values * size_of::<f32>()
+    let values = workers * arrangement.batch * image + (ahead(workers, codes) + QUEUE + 1) * codes;
+    values * size_of::<f32>()
 }
 
 /// What is to be extracted, and how.
@@ -101,6 +111,7 @@ pub(super) fn run<'a>(
     advance: &mut dyn FnMut(Step),
 ) -> Result<Assembly<'a>, ExtractError> {
     let image_len = backbone.image_len();
+    let codes: usize = backbone.taps().iter().map(Tap::width).sum();
     let sessions: Vec<Mutex<Runner<'_>>> = backbone.runners().map(Mutex::new).collect();
     let workers = workers(sessions.len());
     let strict = job.request.settings.strict;
@@ -133,19 +144,19 @@ pub(super) fn run<'a>(
                 let _ = batches_in.send(batch);
             }
         };
-        begin(AHEAD * workers);
-        let mut ahead = BTreeMap::new();
+        begin(ahead(workers, job.batch.max(1) * codes));
+        let mut waiting = BTreeMap::new();
         let (mut turn, mut done) = (0, 0);
         let mut failure = None;
         let mut panic = None;
         let count = job.pending.len().div_ceil(job.batch.max(1));
         while turn < count {
             let outcome = loop {
-                if let Some(outcome) = ahead.remove(&turn) {
+                if let Some(outcome) = waiting.remove(&turn) {
                     break outcome;
                 }
                 match outcomes_out.recv() {
-                    Ok((number, outcome)) => drop(ahead.insert(number, outcome)),
+                    Ok((number, outcome)) => drop(waiting.insert(number, outcome)),
                     Err(_) => break Outcome::Stopped,
                 }
             };
@@ -318,6 +329,15 @@ mod tests {
 
     use super::*;
     use crate::images::SampleSet;
+
+    #[test]
+    fn memory_is_that_of_images_and_codes_in_flight() {
+        let arrangement = Arrangement { sessions: 2, threads: 1, batch: 2 };
+        // Two batches of images; 64 batches of codes ahead, two queued, one being written.
+        assert_eq!(memory(&arrangement, 1000, 10), 4 * (2 * 2 * 1000 + (64 + 2 + 1) * 2 * 10));
+        // Of codes of 8 MB a batch no more than four.
+        assert_eq!(memory(&arrangement, 0, 1_000_000), 4 * (4 + 2 + 1) * 2_000_000);
+    }
 
     #[test]
     fn a_file_that_is_cut_while_it_is_read_is_reported_as_such() {
