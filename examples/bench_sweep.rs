@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let images = vec![0.5_f32; batch.parse::<usize>()? * sweep.image_len()];
     let timed = |backbone: &mut Backbone| -> Result<f64> {
         let start = Instant::now();
-        backbone.run(&images, |_, _| ())?;
+        backbone.run(&images)?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     };
     // The first run of a session allocates.

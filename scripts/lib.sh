@@ -84,3 +84,23 @@ heads_python() {
     fi
     echo "$place/bin/python"
 }
+
+# bench_extract_python: the Python with the programs that scripts/bench-extract compares, installed from PyPI on the first
+# call.
+bench_extract_python() {
+    local place=$private/bench-extract requirements=scripts/requirements-bench-extract.txt install
+    if ! cmp -s "$requirements" "$place/installed.txt"; then
+        step "installing the programs to compare with into .cnncodes/bench-extract (once)" >&2
+        rm -rf "$place"
+        python3 -m venv --without-pip "$place"
+        # Debian keeps venv's own pip in a package of its own, so the environment is filled from outside.
+        install=(env PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+            python3 -m pip install --quiet
+            --target "$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')")
+        "${install[@]}" --only-binary=:all: -r "$requirements" >&2 || return
+        # It pins many packages that are not needed here.
+        "${install[@]}" --no-deps thingsvision==2.7.3 >&2 || return
+        cp "$requirements" "$place/installed.txt"
+    fi
+    echo "$place/bin/python"
+}

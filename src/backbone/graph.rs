@@ -241,6 +241,28 @@ impl Graph {
         needed
     }
 
+    /// Bytes of the constant tensors that `tensors` depend on, as far as they are initializers.
+    pub fn weight_bytes<'a>(&self, tensors: impl IntoIterator<Item = &'a str>) -> u64 {
+        let used = self.names_used(&self.ancestors(tensors));
+        let bytes = |tensor: &TensorProto| {
+            let count = tensor.dims.iter().map(|&dim| u64::try_from(dim).unwrap_or(0));
+            count.fold(size_of::<f32>() as u64, u64::saturating_mul)
+        };
+        let initializers = self.graph().initializer.iter();
+        initializers.filter(|tensor| used.contains(tensor.name())).map(bytes).fold(0, u64::saturating_add)
+    }
+
+    /// The names that the `needed` nodes read.
+    fn names_used(&self, needed: &[bool]) -> HashSet<&str> {
+        let mut used = HashSet::new();
+        let mut names = Vec::new();
+        for node in needed.iter().zip(self.nodes()).filter_map(|(&keep, node)| keep.then_some(node)) {
+            names_read_by(node, &mut names);
+            used.extend(names.drain(..));
+        }
+        used
+    }
+
     /// Makes sure that the weights that a cut graph referred to were the ones that this graph was read with.
     ///
     /// # Errors
@@ -288,12 +310,7 @@ impl Graph {
             None => tap,
         });
         let source = self.graph();
-        let mut used: HashSet<&str> = HashSet::new();
-        let mut names = Vec::new();
-        for node in needed.iter().zip(&source.node).filter_map(|(&keep, node)| keep.then_some(node)) {
-            names_read_by(node, &mut names);
-            used.extend(names.drain(..));
-        }
+        let used = self.names_used(&needed);
         if !used.contains(self.input.name.as_str()) {
             return Err(GraphError::Detached { path: self.path.clone() });
         }

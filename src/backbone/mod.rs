@@ -2,6 +2,8 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
+pub mod arrangement;
+mod codes;
 pub mod device;
 pub mod graph;
 pub mod layer;
@@ -18,10 +20,12 @@ mod topology;
 mod vgg;
 pub mod zoo;
 
+pub use arrangement::{Arrangement, Demand};
+pub use codes::Codes;
 pub use device::{Device, DeviceError, Precision};
 pub use graph::{Graph, GraphError};
 pub use layer::Layer;
 pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
 pub use pool::Pooling;
-pub use session::{Backbone, BackboneError, SessionSettings, Tap};
+pub use session::{Backbone, BackboneError, Runner, SessionSettings, Tap};

@@ -1,11 +1,13 @@
 //! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
 
+use std::num::NonZero;
 use std::path::Path;
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::codes::Codes;
 use super::device::{self, Device, DeviceError, Precision};
 use super::graph::proto::NodeProto;
 use super::graph::{Graph, GraphError};
@@ -37,6 +39,9 @@ pub enum BackboneError {
 pub struct SessionSettings {
     /// Threads inside an operation; every core when absent.
     pub threads: Option<usize>,
+    /// Sessions side by side, each with as many threads; one when absent, and always one on other devices than the
+    /// processor.
+    pub sessions: Option<NonZero<usize>>,
     /// What to run on.
     pub device: Device,
     /// What to compute in.
@@ -68,19 +73,47 @@ impl Tap {
 /// A frozen network, cut at the tapped layers and loaded.
 #[derive(Debug)]
 pub struct Backbone {
-    network: String,
+    cut: Cut,
     session: Session,
+    /// Others, loaded with the same.
+    more: Vec<Session>,
+    runtime_version: String,
+    device: Device,
+    precision: Precision,
+    why_not_cuda: Option<BackboneError>,
+}
+
+/// What the sessions of a cut network take and give.
+#[derive(Debug)]
+struct Cut {
+    network: String,
     layout: Layout,
     height: usize,
     width: usize,
     fixed_batch: Option<usize>,
     taps: Vec<Tap>,
-    /// What the session gives out for each tap.
+    /// What a session gives out for each tap.
     outputs: Vec<Output>,
-    runtime_version: String,
-    device: Device,
-    precision: Precision,
-    why_not_cuda: Option<BackboneError>,
+}
+
+/// One of the sessions of a [`Backbone`], to be run by a thread of its own.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    cut: &'a Cut,
+    session: &'a mut Session,
+}
+
+impl Runner<'_> {
+    /// As [`Backbone::run`].
+    ///
+    /// # Errors
+    /// As for [`Backbone::run`].
+    ///
+    /// # Panics
+    /// `images` does not hold a whole number of images.
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+        self.cut.run(self.session, images)
+    }
 }
 
 /// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
@@ -167,7 +200,7 @@ impl Backbone {
             Some(shapes) => shapes,
             None => backbone.learn_shapes()?,
         };
-        for ((tap, shape), &pooling) in backbone.taps.iter_mut().zip(shapes).zip(poolings) {
+        for ((tap, shape), &pooling) in backbone.cut.taps.iter_mut().zip(shapes).zip(poolings) {
             tap.pooling = pooling.on(&shape);
             tap.shape = pooling.shape(&shape);
             tap.activations = shape;
@@ -204,7 +237,7 @@ impl Backbone {
         let threads = settings
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-        let session = |device: Device, outputs: &[Output]| -> Result<Session, BackboneError> {
+        let load = |device: Device, outputs: &[Output]| -> Result<Session, BackboneError> {
             let provider = device::provider(device, settings.precision, threads, runtime)?;
             let taps: Vec<(&str, &[NodeProto])> =
                 layers.iter().zip(outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
@@ -227,21 +260,31 @@ impl Backbone {
             }
             builder.commit_from_memory(&truncated.bytes).map_err(failed)
         };
+        let wanted = settings.sessions.map_or(1, NonZero::get);
         let whole: Vec<Output> = layers.iter().map(Output::whole).collect();
         let (session, device, note) = match settings.device {
-            Device::Auto => match session(Device::Cuda(0), &whole) {
+            Device::Auto => match load(Device::Cuda(0), &whole) {
                 Ok(session) => {
                     outputs = whole;
                     (session, Device::Cuda(0), None)
                 }
                 // The usual case, and nothing to be told of: a library for the CPU alone.
                 Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
-                    (session(Device::Cpu, &outputs)?, Device::Cpu, None)
+                    (load(Device::Cpu, &outputs)?, Device::Cpu, None)
                 }
-                Err(error) => (session(Device::Cpu, &outputs)?, Device::Cpu, Some(error)),
+                Err(error) => (load(Device::Cpu, &outputs)?, Device::Cpu, Some(error)),
             },
-            device => (session(device, &outputs)?, device, None),
+            device => (load(device, &outputs)?, device, None),
         };
+        let others = if device == Device::Cpu { wanted - 1 } else { 0 };
+        let more = std::thread::scope(|scope| {
+            let loading: Vec<_> = (0..others).map(|_| scope.spawn(|| load(device, &outputs))).collect();
+            let loaded = loading.into_iter().map(|thread| match thread.join() {
+                Ok(session) => session,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            loaded.collect::<Result<Vec<_>, _>>()
+        })?;
         graph.check_unchanged()?;
         let input = graph.input();
         let unknown = |layer: &Layer| Tap {
@@ -250,15 +293,19 @@ impl Backbone {
             pooling: Pooling::None,
             shape: Vec::new(),
         };
-        Ok(Backbone {
+        let cut = Cut {
             network,
-            session,
             layout: input.layout,
             height: height as usize,
             width: width as usize,
             fixed_batch: input.batch,
             taps: layers.iter().map(unknown).collect(),
             outputs,
+        };
+        Ok(Backbone {
+            cut,
+            session,
+            more,
             runtime_version: runtime.version.clone(),
             device,
             precision: settings.precision,
@@ -268,22 +315,30 @@ impl Backbone {
 
     /// The tapped layers, in the order they were asked for.
     pub fn taps(&self) -> &[Tap] {
-        &self.taps
+        &self.cut.taps
     }
 
     /// Where the channels of an input image stand.
     pub fn layout(&self) -> Layout {
-        self.layout
+        self.cut.layout
     }
 
     /// Numbers in one input image.
     pub fn image_len(&self) -> usize {
-        3 * self.height * self.width
+        self.cut.image_len()
     }
 
     /// The number of images that every run holds, where the graph fixes it; fewer are padded.
     pub fn fixed_batch(&self) -> Option<usize> {
-        self.fixed_batch
+        self.cut.fixed_batch
+    }
+
+    /// The sessions that were loaded, to be run side by side.
+    pub fn runners(&mut self) -> impl ExactSizeIterator<Item = Runner<'_>> {
+        let cut = &self.cut;
+        let mut sessions: Vec<&mut Session> = vec![&mut self.session];
+        sessions.extend(&mut self.more);
+        sessions.into_iter().map(move |session| Runner { cut, session })
     }
 
     /// What the network really runs on; never [`Device::Auto`].
@@ -306,84 +361,101 @@ impl Backbone {
         &self.runtime_version
     }
 
-    /// Runs `images`, n preprocessed images one after another, and hands the codes to `take`: for each tap in
-    /// order, its index and n rows of [`Tap::width`] numbers, channels first.
+    /// Runs `images`, n preprocessed images one after another, and gives for each tap n rows of [`Tap::width`] numbers,
+    /// channels first.
     ///
     /// # Errors
     /// The runtime reports a failure, such as memory that is not to be had.
     ///
     /// # Panics
     /// `images` does not hold a whole number of images.
-    pub fn run(&mut self, images: &[f32], mut take: impl FnMut(usize, &[f32])) -> Result<(), BackboneError> {
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+        self.cut.run(&mut self.session, images)
+    }
+
+    fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
+        self.cut.learn_shapes(&mut self.session)
+    }
+}
+
+impl Cut {
+    fn image_len(&self) -> usize {
+        3 * self.height * self.width
+    }
+
+    fn run(&self, session: &mut Session, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
         assert_eq!(images.len() % self.image_len(), 0, "a batch holds whole images");
         let count = images.len() / self.image_len();
         match self.fixed_batch {
-            Some(batch) if batch != count => self.run_in_fixed_batches(images, count, batch, take),
-            _ => self.run_once(images, count, &mut take),
+            Some(batch) if batch != count => self.run_in_fixed_batches(session, images, count, batch),
+            _ => self.run_once(session, images, count),
         }
     }
 
     fn run_once(
-        &mut self,
+        &self,
+        session: &mut Session,
         images: &[f32],
         count: usize,
-        take: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), BackboneError> {
+    ) -> Result<Vec<Codes>, BackboneError> {
         let shape = self.input_shape(count);
         let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
         let input = TensorRef::from_array_view((shape, images)).map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
-        let mut reordered = Vec::new();
-        let mut pooled = Vec::new();
+        let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
+        let mut all = Vec::with_capacity(self.taps.len());
         for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
-            let value = outputs.get(&output.name).ok_or_else(|| BackboneError::NotCodes {
+            let not_codes = |reason| BackboneError::NotCodes {
                 network: self.network.clone(),
                 layer: tap.layer.name.clone(),
-                reason: "the runtime did not return it".to_owned(),
-            })?;
-            let (shape, codes) = value.try_extract_tensor::<f32>().map_err(failed)?;
+                reason,
+            };
+            let not_returned = || not_codes("the runtime did not return it".to_owned());
+            let value = outputs.get(&output.name).ok_or_else(not_returned)?;
+            let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(failed)?;
             let width = match &output.tiles {
                 Some(tiles) => tiles.width(),
                 None => tap.activations.iter().product(),
             };
-            if codes.len() != count * width {
-                return Err(BackboneError::NotCodes {
-                    network: self.network.clone(),
-                    layer: tap.layer.name.clone(),
-                    reason: format!("{count} images gave the shape {shape:?}, not {count} rows of {width}"),
-                });
+            if numbers.len() != count * width {
+                let reason = format!("{count} images gave the shape {shape:?}, not {count} rows of {width}");
+                return Err(not_codes(reason));
             }
             if let Some(tiles) = &output.tiles {
-                tiles.finish(codes, &mut pooled);
-                take(index, &pooled);
+                let mut pooled = Vec::new();
+                tiles.finish(numbers, &mut pooled);
+                all.push(pooled.into());
                 continue;
             }
-            let codes = match (tap.layer.channels_last, &tap.activations[..]) {
-                (true, &[channels, height, width]) => {
-                    channels_first(codes, channels, height * width, &mut reordered);
-                    &reordered
-                }
-                _ => codes,
+            let reordered = match (tap.layer.channels_last, &tap.activations[..]) {
+                (true, &[channels, height, width]) => Some(channels_first(numbers, channels, height * width)),
+                _ => None,
             };
-            match tap.pooling {
-                Pooling::None | Pooling::Flatten => take(index, codes),
-                pooling => {
-                    pooling.apply(codes, &tap.activations, &mut pooled);
-                    take(index, &pooled);
+            let is_wanted_again = || self.outputs[index + 1..].iter().any(|other| other.name == output.name);
+            all.push(match (tap.pooling, reordered) {
+                (Pooling::None | Pooling::Flatten, Some(reordered)) => reordered.into(),
+                (Pooling::None | Pooling::Flatten, None) if is_wanted_again() => numbers.to_vec().into(),
+                (Pooling::None | Pooling::Flatten, None) => {
+                    let value = outputs.remove(&output.name).ok_or_else(not_returned)?;
+                    Codes::of_runtime(value.downcast().map_err(failed)?)
                 }
-            }
+                (pooling, reordered) => {
+                    let mut pooled = Vec::new();
+                    pooling.apply(reordered.as_deref().unwrap_or(numbers), &tap.activations, &mut pooled);
+                    pooled.into()
+                }
+            });
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Runs `count` images through a graph that takes exactly `batch` at a time.
     fn run_in_fixed_batches(
-        &mut self,
+        &self,
+        session: &mut Session,
         images: &[f32],
         count: usize,
         batch: usize,
-        mut take: impl FnMut(usize, &[f32]),
-    ) -> Result<(), BackboneError> {
+    ) -> Result<Vec<Codes>, BackboneError> {
         let len = self.image_len();
         let widths: Vec<usize> = self.taps.iter().map(Tap::width).collect();
         let mut codes: Vec<Vec<f32>> = widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
@@ -397,14 +469,12 @@ impl Backbone {
                 padded.resize(batch * len, 0.0);
                 &padded
             };
-            self.run_once(chunk, batch, &mut |index, rows| {
-                codes[index].extend_from_slice(&rows[..real * widths[index]]);
-            })?;
+            let runs = self.run_once(session, chunk, batch)?;
+            for ((codes, width), rows) in codes.iter_mut().zip(&widths).zip(runs) {
+                codes.extend_from_slice(&rows[..real * width]);
+            }
         }
-        for (index, rows) in codes.iter().enumerate() {
-            take(index, rows);
-        }
-        Ok(())
+        Ok(codes.into_iter().map(Codes::from).collect())
     }
 
     fn input_shape(&self, count: usize) -> [usize; 4] {
@@ -414,14 +484,15 @@ impl Backbone {
         }
     }
 
-    /// Learns what shape one image's activations have at each tap: from the runtime, where it could infer it, or else from running one black image.
-    fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
+    /// Learns what shape one image's activations have at each tap: from the runtime, where it could infer it, or else from
+    /// running one black image.
+    fn learn_shapes(&self, session: &mut Session) -> Result<Vec<Vec<usize>>, BackboneError> {
         let count = self.fixed_batch.unwrap_or(1);
         let inferred: Option<Vec<Vec<usize>>> =
-            self.taps.iter().map(|tap| inferred_shape(&self.session, &tap.layer.tensor, count)).collect();
+            self.taps.iter().map(|tap| inferred_shape(session, &tap.layer.tensor, count)).collect();
         let mut shapes = match inferred {
             Some(shapes) => shapes,
-            None => self.shapes_of_a_run(count)?,
+            None => self.shapes_of_a_run(session, count)?,
         };
         for (tap, dims) in self.taps.iter().zip(&mut shapes) {
             if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
@@ -444,12 +515,12 @@ impl Backbone {
     }
 
     /// The shapes that the taps have when `count` black images are run.
-    fn shapes_of_a_run(&mut self, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
+    fn shapes_of_a_run(&self, session: &mut Session, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
         let image = vec![0.0_f32; count * self.image_len()];
         let shape = self.input_shape(count);
         let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let shape_of = |tap: &Tap| {
             let not_codes = |reason: String| BackboneError::NotCodes {
                 network: self.network.clone(),
@@ -512,9 +583,8 @@ fn session_builder(
 }
 
 /// Rewrites rows of (pixels, channels) as (channels, pixels).
-fn channels_first(rows: &[f32], channels: usize, pixels: usize, out: &mut Vec<f32>) {
-    out.clear();
-    out.resize(rows.len(), 0.0);
+fn channels_first(rows: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows.len()];
     for (source, target) in rows.chunks(channels * pixels).zip(out.chunks_mut(channels * pixels)) {
         for (pixel, values) in source.chunks(channels).enumerate() {
             for (channel, &value) in values.iter().enumerate() {
@@ -522,6 +592,7 @@ fn channels_first(rows: &[f32], channels: usize, pixels: usize, out: &mut Vec<f3
             }
         }
     }
+    out
 }
 
 #[cfg(test)]
@@ -530,10 +601,8 @@ mod tests {
 
     #[test]
     fn channels_move_to_the_front_of_every_row() {
-        let mut out = Vec::new();
         // Two rows of two pixels with three channels.
         let rows = [1., 2., 3., 4., 5., 6., 11., 12., 13., 14., 15., 16.];
-        channels_first(&rows, 3, 2, &mut out);
-        assert_eq!(out, [1., 4., 2., 5., 3., 6., 11., 14., 12., 15., 13., 16.]);
+        assert_eq!(channels_first(&rows, 3, 2), [1., 4., 2., 5., 3., 6., 11., 14., 12., 15., 13., 16.]);
     }
 }

@@ -108,7 +108,7 @@ impl Eye {
         }
         let mut codes = Vec::new();
         if !indices.is_empty() {
-            self.backbone.run(&images, |_, rows| codes.extend_from_slice(rows))?;
+            self.backbone.run(&images)?.iter().for_each(|rows| codes.extend_from_slice(rows));
         }
         let columns = codes.len() / indices.len().max(1);
         let codes = Array2::from_shape_vec((indices.len(), columns), codes)?;

@@ -1,7 +1,11 @@
 //! Arguments of every command that runs a network: what it runs on.
 
+use std::fmt;
+use std::num::NonZero;
+use std::str::FromStr;
+
 use super::show;
-use crate::backbone::{Backbone, Device, Precision, SessionSettings};
+use crate::backbone::{Arrangement, Backbone, Device, Precision, SessionSettings};
 use crate::images::with_causes;
 
 /// What a network runs on.
@@ -28,10 +32,62 @@ impl ComputeArgs {
     pub fn settings(&self) -> SessionSettings {
         SessionSettings {
             threads: self.threads(),
+            sessions: None,
             device: self.device,
             precision: self.precision,
             shared_cores: false,
         }
+    }
+}
+
+/// Images a run of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchSize {
+    /// Chosen from the machine and the network.
+    Auto,
+    Images(NonZero<u16>),
+}
+
+impl BatchSize {
+    /// The number, where the user gave one.
+    pub fn images(self) -> Option<usize> {
+        match self {
+            Self::Auto => None,
+            Self::Images(images) => Some(usize::from(images.get())),
+        }
+    }
+}
+
+impl FromStr for BatchSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text
+                .parse()
+                .map(Self::Images)
+                .map_err(|_| "auto or a number from 1 to 65535 is needed".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for BatchSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Images(images) => write!(f, "{images}"),
+        }
+    }
+}
+
+/// The settings of a network that is run in `arrangement` while the same threads decode.
+pub fn arranged(settings: &SessionSettings, arrangement: &Arrangement) -> SessionSettings {
+    SessionSettings {
+        threads: Some(arrangement.threads),
+        sessions: NonZero::new(arrangement.sessions),
+        shared_cores: true,
+        ..settings.clone()
     }
 }
 

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 
 use super::Status;
-use super::compute::{ComputeArgs, fallback_note};
+use super::compute::{BatchSize, ComputeArgs, arranged, fallback_note};
 use super::inputs::InputArgs;
+use super::memory::Memory;
 use crate::backbone::{
-    Backbone, Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling, SessionSettings,
+    Arrangement, Backbone, Catalogue, Demand, Layer, Model, ModelsFolder, PENULTIMATE, Pooling,
 };
 use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides};
@@ -71,9 +72,9 @@ pub struct Args {
     /// Do not take the folders' names as labels
     #[arg(long)]
     no_labels: bool,
-    /// Images a forward run
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    batch_size: u16,
+    /// Images a run of the network, or auto: what suits the network, the threads and the memory (--dry-run tells)
+    #[arg(long, value_name = "N", default_value_t = BatchSize::Auto)]
+    batch_size: BatchSize,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Refuse images of more pixels than this
@@ -130,14 +131,15 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         dct_scaling: args.fast_decode.then_some(true),
         ..Default::default()
     })?;
-    let session = SessionSettings { shared_cores: true, ..args.compute.settings() };
+    let session = args.compute.settings();
     let settings = ExtractSettings {
-        batch_size: usize::from(args.batch_size),
+        batch_size: args.batch_size.images(),
         decode: DecodeOptions {
             apply_orientation: preprocess.exif_orientation(),
             max_pixels: args.max_pixels,
         },
         threads: args.compute.threads(),
+        memory: Memory::default().bytes() as u64,
         strict: args.strict,
         force: args.force,
         rehash: args.rehash,
@@ -153,11 +155,13 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
             preprocess: &preprocess,
             layout: graph.input().layout,
             session: &session,
+            demand: Demand::of(&graph, &layers, preprocess.size()),
         },
         output: &output,
         settings: &settings,
     };
-    let mut open = || {
+    let mut open = |arrangement: &Arrangement| {
+        let session = arranged(&session, arrangement);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         if let Some(note) = fallback_note(&backbone) {
             log.note(&note);
@@ -166,11 +170,13 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     };
     if args.dry_run {
         let plan = request.plan()?;
+        let arrangement = request.arrangement(plan.tally().computed);
         let layers = match plan.layers() {
             Some(layers) => layers,
-            None => layer_specs(&open()?),
+            // One session is enough to learn what it gives.
+            None => layer_specs(&open(&arrangement.together())?),
         };
-        log.dry_run(&request, &plan, &layers);
+        log.dry_run(&request, &plan, &layers, &arrangement);
         return Ok(Status::Done);
     }
 

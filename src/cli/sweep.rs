@@ -14,12 +14,15 @@ pub use self::args::Args;
 use self::args::Which;
 use self::print::print;
 use self::step::Step;
-use super::compute::{ComputeArgs, warn_of_fallback};
+use super::compute::{ComputeArgs, arranged, warn_of_fallback};
 use super::labelled::Labelled;
+use super::memory::Memory;
 use super::report::Fitting;
 use super::show::Format;
 use super::{Status, fit_head, interrupt, show};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, Model, ModelsFolder, Pooling, SessionSettings};
+use crate::backbone::{
+    Arrangement, Backbone, Catalogue, Demand, Graph, Layer, Model, ModelsFolder, Pooling, SessionSettings,
+};
 use crate::codes::CodesFile;
 use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
@@ -177,12 +180,13 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
     let output = Path::new("features").join(format!("{}-sweep.h5", model.name));
     let session = SessionSettings { shared_cores: true, ..args.compute.settings() };
     let settings = ExtractSettings {
-        batch_size: usize::from(args.batch_size),
+        batch_size: args.batch_size.images(),
         decode: DecodeOptions {
             apply_orientation: preprocess.exif_orientation(),
             max_pixels: args.max_pixels,
         },
         threads: args.compute.threads(),
+        memory: Memory::default().bytes() as u64,
         strict: false,
         force: args.force,
         rehash: false,
@@ -197,11 +201,13 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
             preprocess: &preprocess,
             layout: graph.input().layout,
             session: &session,
+            demand: Demand::of(&graph, &layers, preprocess.size()),
         },
         output: &output,
         settings: &settings,
     };
-    let mut open = || {
+    let mut open = |arrangement: &Arrangement| {
+        let session = arranged(&session, arrangement);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         warn_of_fallback(&backbone);
         Ok(backbone)
@@ -216,7 +222,7 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
             bar.set_position(progress.done as u64);
         }
         Event::Note(note) => told.push(note.to_owned()),
-        Event::Planned(_) | Event::Problem(_) => {}
+        Event::Planned(_) | Event::Arranged(_) | Event::Problem(_) => {}
     });
     bar.finish_and_clear();
     told.iter().for_each(|note| show::warning(note));

@@ -192,8 +192,8 @@ impl<'h> Explainer<'h> {
     /// # Errors
     /// The network fails, or the head does not fit its codes.
     pub fn look(&mut self, tensor: Vec<f32>) -> Result<Look, ExplainError> {
-        let mut taps = vec![Vec::new(); self.backbone.taps().len()];
-        self.backbone.run(&tensor, |tap, values| taps[tap] = values.to_vec())?;
+        let mut taps: Vec<Vec<f32>> =
+            self.backbone.run(&tensor)?.iter().map(|values| values.to_vec()).collect();
         let shape = &self.backbone.taps()[0].activations;
         let mut codes = Vec::new();
         self.pooling.apply(&taps[0], shape, &mut codes);
@@ -251,11 +251,9 @@ impl<'h> Explainer<'h> {
         let shape = backbone.taps()[0].activations.clone();
         let mut score = |pictures: &[f32], count: usize| -> Result<Array2<f64>, ExplainError> {
             let mut codes = Vec::new();
-            backbone.run(pictures, |tap, values| {
-                if tap == 0 {
-                    pooling.apply(values, &shape, &mut codes);
-                }
-            })?;
+            if let Some(values) = backbone.run(pictures)?.first() {
+                pooling.apply(values, &shape, &mut codes);
+            }
             Ok(head.scores(rows(&codes, count)?)?)
         };
         let drops = covered.drops(&look.scores, classes, &mut score, progress)?;

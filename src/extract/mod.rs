@@ -1,9 +1,9 @@
 //! From a set of images to a file of codes: what has to be computed, and the pipeline that computes it.
 //!
-//! [`Plan`] finds out which images' codes the finished file already holds. The others are decoded and preprocessed by
-//! rayon workers straight into their slots of a batch; batches wait in a bounded queue for the network; codes wait in
-//! another for the one writer, which puts known rows between them. Memory therefore does not grow with the size of the
-//! images or of the codes, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
+//! [`Plan`] finds out which images' codes the finished file already holds. The others are decoded and preprocessed
+//! straight into their slots of a batch, and run through the network in one of its sessions; codes wait in a bounded queue
+//! for the one writer, which puts known rows between them. Memory therefore does not grow with the size of the images or
+//! of the codes, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
 //! be read is recorded and skipped.
 
 mod assembly;
@@ -21,7 +21,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rayon::prelude::*;
 
-use crate::backbone::{Backbone, BackboneError, Layer, Pooling, SessionSettings};
+use crate::backbone::{
+    Arrangement, Backbone, BackboneError, Demand, Device, Layer, Pooling, SessionSettings,
+};
 use crate::codes::{CodesError, CodesWriter, Done, Header, LayerSpec, Skipped, Start, WriteOptions};
 use crate::images::{DecodeOptions, Layout, Preprocess, Problem, SampleSet};
 use assembly::{Assembly, Written};
@@ -67,6 +69,8 @@ pub struct Recipe<'a> {
     pub layout: Layout,
     /// What the network runs on.
     pub session: &'a SessionSettings,
+    /// What the network wants of the machine.
+    pub demand: Demand,
 }
 
 impl Recipe<'_> {
@@ -89,11 +93,13 @@ pub struct Request<'a> {
 /// How to extract.
 #[derive(Debug, Clone)]
 pub struct ExtractSettings {
-    /// Images a forward run.
-    pub batch_size: usize,
+    /// Images a run of the network; chosen from the machine and the network when absent.
+    pub batch_size: Option<usize>,
     pub decode: DecodeOptions,
-    /// Threads that decode; every core when absent.
+    /// Threads that decode and compute; every core when absent.
     pub threads: Option<usize>,
+    /// Bytes that sessions and batches may take. They are chosen to, by an estimate; nothing is refused.
+    pub memory: u64,
     /// Stop at the first image that cannot be read.
     pub strict: bool,
     /// Compute every image, whatever an earlier run has left.
@@ -115,6 +121,8 @@ pub struct Progress {
 pub enum Event<'a> {
     /// What is going to be done.
     Planned(&'a Plan),
+    /// How the network is run, if there is anything to compute.
+    Arranged(&'a Arrangement),
     Progress(Progress),
     /// An input could not be read.
     Problem(&'a Problem),
@@ -147,10 +155,26 @@ pub struct Summary {
 }
 
 impl Request<'_> {
+    /// How the network is to be run on `images` images, unless [`Device::Auto`] takes another device than the processor.
+    pub fn arrangement(&self, images: usize) -> Arrangement {
+        let (recipe, settings) = (&self.recipe, self.settings);
+        let threads = settings
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        let mut arrangement = Arrangement::choose(&recipe.demand, images, threads, settings.memory);
+        if let Some(batch) = settings.batch_size {
+            arrangement.batch = batch.max(1);
+        }
+        match recipe.session.device {
+            Device::Auto | Device::Cpu => arrangement,
+            _ => arrangement.together(),
+        }
+    }
+
     /// Bytes that the batches in flight take at most, beside the network, for codes of `layers`.
-    pub fn memory(&self, layers: &[LayerSpec]) -> usize {
+    pub fn memory(&self, arrangement: &Arrangement, layers: &[LayerSpec]) -> usize {
         let codes = layers.iter().filter_map(LayerSpec::width).sum();
-        pipeline::memory(self.settings.batch_size, self.recipe.preprocess.tensor_len(), codes)
+        pipeline::memory(arrangement, self.recipe.preprocess.tensor_len(), codes)
     }
 
     /// Finds out what [`extract`] would do. Writes nothing.
@@ -193,7 +217,7 @@ impl Request<'_> {
 
 /// Extracts the codes of the images into the output, which appears only when complete. Codes that the output holds
 /// already are taken over; a run that was interrupted is continued from what it left beside the output. `open` loads
-/// the network, pooling set, and is called only if there is something to compute. `stop` ends the run after the
+/// the network, pooling set and in the given arrangement, and is called only if there is something to compute. `stop` ends the run after the
 /// batches in flight.
 ///
 /// # Errors
@@ -201,7 +225,7 @@ impl Request<'_> {
 /// was computed stays in the partial file, and the same call goes on from there.
 pub fn extract(
     request: &Request<'_>,
-    open: &mut dyn FnMut() -> Result<Backbone, BackboneError>,
+    open: &mut dyn FnMut(&Arrangement) -> Result<Backbone, BackboneError>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary, ExtractError> {
@@ -211,7 +235,14 @@ pub fn extract(
     let pool = request.pool()?;
     let mut plan = Plan::make(request, &pool);
     let nothing_known = plan.layers().is_none();
-    let mut backbone = (nothing_known || plan.tally().computed > 0).then(&mut *open).transpose()?;
+    let mut arrangement = request.arrangement(plan.tally().computed);
+    let mut backbone = match nothing_known || plan.tally().computed > 0 {
+        true => Some(open(&arrangement)?),
+        false => None,
+    };
+    if backbone.as_ref().is_some_and(|backbone| backbone.device() != Device::Cpu) {
+        arrangement = arrangement.together();
+    }
     if let Some(why) = backbone.as_ref().and_then(|backbone| plan.computed_otherwise(backbone)) {
         plan.forget_earlier(request, why);
     }
@@ -257,7 +288,8 @@ pub fn extract(
     let widths = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
     let mut assembly = Assembly::new(writer, plan, samples, widths, known);
     if let Some(backbone) = backbone.as_mut().filter(|_| !pending.is_empty()) {
-        let job = pipeline::Job { request, pending: &pending, pool: &pool, stop };
+        tell(Event::Arranged(&arrangement));
+        let job = pipeline::Job { request, pending: &pending, batch: arrangement.batch, pool: &pool, stop };
         let before = total - pending.len();
         tell(Event::Progress(Progress { done: before, total }));
         let mut advance = |step: pipeline::Step| {

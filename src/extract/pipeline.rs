@@ -1,32 +1,56 @@
-//! The stages and the queues between them.
+//! The workers, and the queues between them and the writer.
+//!
+//! Where every thread has a session of its own, a worker decodes a batch and runs it without waiting for anybody. Where
+//! all threads share one, two batches are decoded, by all threads, while another is in the network. The main thread puts
+//! the batches into their order and hands them to the one writer.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use rayon::prelude::*;
 
 use super::assembly::Assembly;
 use super::digest::Digest;
 use super::seen::Seen;
 use super::{ExtractError, Request};
-use crate::backbone::Backbone;
+use crate::backbone::{Arrangement, Backbone, Codes, Runner, Tap};
 use crate::files::Stamp;
 use crate::images::{Content, DecodeOptions, Layout, Preprocess, Problem, Sample, load};
 
 /// Batches of codes that may wait for the writer.
 const QUEUE: usize = 2;
 
-/// Batches that are prepared at a time. While the last images of one are being decoded, the workers that it leaves
-/// idle begin with the other.
-const LANES: usize = 2;
+/// Workers of a single session: one waits for the network, and while the last images of another's batch are decoded, the
+/// threads that it leaves idle begin with the third's.
+const WORKERS_OF_ONE: usize = 3;
+
+/// Batches that may be ahead of the one that is to be written next, for each worker: many, so that nobody waits while
+/// another decodes a photo that is much larger than the rest.
+const AHEAD: std::ops::RangeInclusive<usize> = 2..=32;
+
+/// Bytes of codes from which on fewer are ahead.
+const AHEAD_BYTES: usize = 16 << 20;
+
+fn workers(sessions: usize) -> usize {
+    if sessions > 1 { sessions } else { WORKERS_OF_ONE }
+}
+
+/// Batches that may be ahead, each with `codes` numbers.
+fn ahead(workers: usize, codes: usize) -> usize {
+    let batches = AHEAD_BYTES / (codes * size_of::<f32>()).max(1);
+    batches.clamp(workers * AHEAD.start(), workers * AHEAD.end())
+}
 
 /// Bytes that batches in flight take at most, of images of `image` values and codes of `codes` values in all.
-pub(super) fn memory(batch_size: usize, image: usize, codes: usize) -> usize {
-    // A lane fills one buffer while another waits; one is in the network. Codes wait in the queue, come out of the
-    // network, and are written.
-    let batch = (2 * LANES + 1) * image + (QUEUE + 2) * codes;
-    batch_size * batch * size_of::<f32>()
+pub(super) fn memory(arrangement: &Arrangement, image: usize, codes: usize) -> usize {
+    let (workers, codes) = (workers(arrangement.sessions), arrangement.batch * codes);
+    // Codes are computed or wait for their turn, wait in the queue, and are written.
+    let values = workers * arrangement.batch * image + (ahead(workers, codes) + QUEUE + 1) * codes;
+    values * size_of::<f32>()
 }
 
 /// What is to be extracted, and how.
@@ -34,6 +58,8 @@ pub(super) struct Job<'a> {
     pub request: &'a Request<'a>,
     /// Which of the samples, in this order.
     pub pending: &'a [usize],
+    /// Images a run.
+    pub batch: usize,
     pub pool: &'a rayon::ThreadPool,
     /// Set to end the run after the batches in flight.
     pub stop: &'a AtomicBool,
@@ -48,14 +74,23 @@ pub(super) struct Step {
     pub problems: Vec<Problem>,
 }
 
-/// A batch of images, decoded and preprocessed.
-struct Prepared {
-    /// The images that could be read, one after another; the rest of the buffer is stale.
-    images: Vec<f32>,
-    /// Index of each such sample.
+/// What became of a batch.
+enum Outcome {
+    Done(Batch),
+    /// The run was stopped before it began.
+    Stopped,
+    Failed(ExtractError),
+    Panicked(Box<dyn std::any::Any + Send>),
+}
+
+/// A batch that has been through the network.
+struct Batch {
+    /// Index of each sample that could be read.
     rows: Vec<(usize, Seen)>,
     /// Indices of the others.
     problems: Vec<(usize, Problem)>,
+    /// For each layer, the rows' codes one after another.
+    layers: Vec<Codes>,
 }
 
 /// A batch of codes on its way to the file.
@@ -63,7 +98,7 @@ pub(super) struct Computed {
     /// Index and SHA-256 of each sample that could be read.
     pub rows: Vec<(usize, String)>,
     /// For each layer, the rows' codes one after another.
-    pub layers: Vec<Vec<f32>>,
+    pub layers: Vec<Codes>,
     /// Index of each sample that could not be read.
     pub problems: Vec<(usize, Problem)>,
 }
@@ -76,54 +111,72 @@ pub(super) fn run<'a>(
     advance: &mut dyn FnMut(Step),
 ) -> Result<Assembly<'a>, ExtractError> {
     let image_len = backbone.image_len();
-    let size = job.request.settings.batch_size.max(1);
+    let codes: usize = backbone.taps().iter().map(Tap::width).sum();
+    let sessions: Vec<Mutex<Runner<'_>>> = backbone.runners().map(Mutex::new).collect();
+    let workers = workers(sessions.len());
     let strict = job.request.settings.strict;
-    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (computed_in, computed_out) = bounded::<Computed>(QUEUE);
-        let mut lanes = Vec::with_capacity(LANES);
-        for lane in 0..LANES {
-            let (prepared_in, prepared_out) = bounded::<Prepared>(1);
-            let (spare_in, spare_out) = bounded::<Vec<f32>>(1);
-            let batches = job.pending.chunks(size).skip(lane).step_by(LANES);
-            let ended = &ended;
+        let (batches_in, batches_out) = unbounded::<(usize, &[usize])>();
+        let (outcomes_in, outcomes_out) = unbounded::<(usize, Outcome)>();
+        for worker in 0..workers {
+            let (batches, outcomes) = (batches_out.clone(), outcomes_in.clone());
+            let session = &sessions[worker % sessions.len()];
+            let has_own = sessions.len() > 1;
             scope.spawn(move || {
-                for batch in batches {
-                    if ended.load(Ordering::Relaxed) || job.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let images = spare_out.try_recv().unwrap_or_default();
-                    if prepared_in.send(prepare(job, batch, image_len, images)).is_err() {
+                let mut images = Vec::new();
+                for (number, batch) in batches {
+                    let work = || through(job, batch, image_len, &mut images, session, has_own);
+                    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Outcome::Panicked);
+                    if outcomes.send((number, outcome)).is_err() {
                         return;
                     }
                 }
             });
-            lanes.push((prepared_out, spare_in));
         }
+        drop((batches_out, outcomes_in));
         let writing = scope.spawn(move || write_all(assembly, &computed_out));
 
-        let mut done = 0;
-        let mut failure = None;
-        for (prepared, spare) in lanes.iter().cycle() {
-            if job.stop.load(Ordering::Relaxed) {
-                break;
+        let mut rest = job.pending.chunks(job.batch.max(1)).enumerate();
+        let mut begin = |count: usize| {
+            for batch in rest.by_ref().take(count) {
+                // The workers are there as long as there are batches to begin.
+                let _ = batches_in.send(batch);
             }
-            // A lane ends when there is nothing left for it, or it was told to stop.
-            let Ok(Prepared { images, rows, mut problems }) = prepared.recv() else { break };
+        };
+        begin(ahead(workers, job.batch.max(1) * codes));
+        let mut waiting = BTreeMap::new();
+        let (mut turn, mut done) = (0, 0);
+        let mut failure = None;
+        let mut panic = None;
+        let count = job.pending.len().div_ceil(job.batch.max(1));
+        while turn < count {
+            let outcome = loop {
+                if let Some(outcome) = waiting.remove(&turn) {
+                    break outcome;
+                }
+                match outcomes_out.recv() {
+                    Ok((number, outcome)) => drop(waiting.insert(number, outcome)),
+                    Err(_) => break Outcome::Stopped,
+                }
+            };
+            turn += 1;
+            let Batch { rows, mut problems, layers } = match outcome {
+                Outcome::Done(batch) => batch,
+                Outcome::Stopped => break,
+                Outcome::Failed(error) => {
+                    failure = Some(error);
+                    break;
+                }
+                Outcome::Panicked(payload) => {
+                    panic = Some(payload);
+                    break;
+                }
+            };
             if strict && let Some((_, Problem { name, reason })) = problems.pop() {
                 // The image is not recorded as skipped: once it is mended or removed, the run goes on from here.
                 failure = Some(ExtractError::Strict { name, reason });
             }
-            let mut layers = vec![Vec::new(); backbone.taps().len()];
-            if !rows.is_empty()
-                && let Err(error) = backbone
-                    .run(&images[..rows.len() * image_len], |layer, codes| layers[layer] = codes.to_vec())
-            {
-                failure = Some(error.into());
-                break;
-            }
-            // The buffer goes back to be filled again; a lane that has ended does not want it.
-            let _ = spare.try_send(images);
             done += rows.len() + problems.len();
             let step = Step {
                 done,
@@ -135,15 +188,17 @@ pub(super) fn run<'a>(
                 break;
             }
             advance(step);
+            begin(1);
         }
-        // Dropping the lanes' ends stops them at their next batch.
-        ended.store(true, Ordering::Relaxed);
-        drop(lanes);
-        drop(computed_in);
+        // Without more batches the workers end, and without more codes the writer does.
+        drop((batches_in, outcomes_out, computed_in));
         let written = match writing.join() {
             Ok(written) => written,
-            Err(panic) => std::panic::resume_unwind(panic),
+            Err(panic) => resume_unwind(panic),
         };
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
         match failure {
             Some(failure) => Err(failure),
             None => written,
@@ -151,20 +206,30 @@ pub(super) fn run<'a>(
     })
 }
 
-/// Decodes and preprocesses a batch into `images`.
-fn prepare(job: &Job<'_>, batch: &[usize], image_len: usize, mut images: Vec<f32>) -> Prepared {
+/// Decodes and preprocesses a batch into `images`, and runs it; in a worker that has a session of its own by this thread
+/// alone, else by all threads.
+fn through(
+    job: &Job<'_>,
+    batch: &[usize],
+    image_len: usize,
+    images: &mut Vec<f32>,
+    session: &Mutex<Runner<'_>>,
+    has_own: bool,
+) -> Outcome {
+    if job.stop.load(Ordering::Relaxed) {
+        return Outcome::Stopped;
+    }
     let Request { samples, recipe, settings, .. } = job.request;
     images.resize(batch.len() * image_len, 0.0);
-    let outcomes: Vec<Result<Seen, Problem>> = job.pool.install(|| {
-        images
-            .par_chunks_mut(image_len)
-            .zip(batch)
-            .map(|(slot, &index)| {
-                let sample = samples.samples.get(index);
-                read_seen(&sample, recipe.preprocess, &settings.decode, recipe.layout, slot)
-            })
-            .collect()
-    });
+    let read = |(slot, &index): (&mut [f32], &usize)| {
+        let sample = samples.samples.get(index);
+        read_seen(&sample, recipe.preprocess, &settings.decode, recipe.layout, slot)
+    };
+    let outcomes: Vec<Result<Seen, Problem>> = if has_own {
+        images.chunks_mut(image_len).zip(batch).map(read).collect()
+    } else {
+        job.pool.install(|| images.par_chunks_mut(image_len).zip(batch).map(read).collect())
+    };
     let mut rows = Vec::with_capacity(batch.len());
     let mut problems = Vec::new();
     for (slot, (outcome, &index)) in outcomes.into_iter().zip(batch).enumerate() {
@@ -183,7 +248,14 @@ fn prepare(job: &Job<'_>, batch: &[usize], image_len: usize, mut images: Vec<f32
             }
         }
     }
-    Prepared { images, rows, problems }
+    if rows.is_empty() {
+        return Outcome::Done(Batch { rows, problems, layers: Vec::new() });
+    }
+    let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+    match session.run(&images[..rows.len() * image_len]) {
+        Ok(layers) => Outcome::Done(Batch { rows, problems, layers }),
+        Err(error) => Outcome::Failed(error.into()),
+    }
 }
 
 /// Reads one image into its slot, preprocessed; gives the SHA-256 of its bytes as they are stored.
@@ -257,6 +329,15 @@ mod tests {
 
     use super::*;
     use crate::images::SampleSet;
+
+    #[test]
+    fn memory_is_that_of_images_and_codes_in_flight() {
+        let arrangement = Arrangement { sessions: 2, threads: 1, batch: 2 };
+        // Two batches of images; 64 batches of codes ahead, two queued, one being written.
+        assert_eq!(memory(&arrangement, 1000, 10), 4 * (2 * 2 * 1000 + (64 + 2 + 1) * 2 * 10));
+        // Of codes of 8 MB a batch no more than four.
+        assert_eq!(memory(&arrangement, 0, 1_000_000), 4 * (4 + 2 + 1) * 2_000_000);
+    }
 
     #[test]
     fn a_file_that_is_cut_while_it_is_read_is_reported_as_such() {

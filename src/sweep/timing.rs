@@ -23,11 +23,11 @@ pub fn milliseconds(
     let images = backbone.fixed_batch().unwrap_or(1);
     // Zeros could be faster than what pictures hold.
     let batch = vec![0.5_f32; images * backbone.image_len()];
-    backbone.run(&batch, |_, _| ())?;
+    backbone.run(&batch)?;
     let mut least = f64::INFINITY;
     for _ in 0..RUNS {
         let start = Instant::now();
-        backbone.run(&batch, |_, _| ())?;
+        backbone.run(&batch)?;
         least = least.min(start.elapsed().as_secs_f64());
     }
     Ok(least * 1e3 / images as f64)

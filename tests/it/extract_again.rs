@@ -164,8 +164,10 @@ fn what_could_not_be_read_is_tried_again() {
 #[test]
 fn a_dry_run_tells_and_writes_nothing() {
     let folder = workspace(5);
-    extract(folder.path(), &["--dry-run"]).success().stdout(
-        contains("20 images of 4 classes, 160 codes of fc7").and(contains("to compute 20, to keep 0")),
+    extract(folder.path(), &["--dry-run", "--threads", "2", "--batch-size", "5"]).success().stdout(
+        contains("20 images of 4 classes, 160 codes of fc7")
+            .and(contains("to compute 20, to keep 0"))
+            .and(contains("2 sessions of 1 thread, 5 images a run")),
     );
     assert!(!folder.path().join("features").exists());
     extract(folder.path(), &[]).success();
@@ -185,11 +187,14 @@ fn the_log_for_machines_is_one_object_a_line() {
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
         said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    let log = lines(extract(folder.path(), &["--log", "json"]).code(1).stdout(""));
+    let log = lines(extract(folder.path(), &["--log", "json", "--threads", "2"]).code(1).stdout(""));
     let events: Vec<&str> = log.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events.first(), Some(&"started"));
     assert_eq!(events.last(), Some(&"finished"));
     assert_eq!((&log[0]["images"], &log[0]["to_compute"]), (&20.into(), &20.into()));
+    let arranged = log.iter().find(|line| line["event"] == "arranged").unwrap();
+    let expected = serde_json::json!({ "event": "arranged", "sessions": 2, "threads": 1, "batch": 2 });
+    assert_eq!(*arranged, expected);
     let problem = log.iter().find(|line| line["event"] == "problem").unwrap();
     assert_eq!(problem["name"], "fish/003.jpg");
     let progress = log.iter().rfind(|line| line["event"] == "progress").unwrap();

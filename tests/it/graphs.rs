@@ -52,9 +52,8 @@ fn open(graph: &Graph, layers: &[Layer]) -> Backbone {
 
 /// Activations of `layers` for the two images: one vector a layer.
 fn activations(graph: &Graph, layers: &[Layer]) -> Vec<Vec<f32>> {
-    let mut codes = vec![Vec::new(); layers.len()];
-    open(graph, layers).run(&images(graph), |layer, rows| codes[layer] = rows.to_vec()).unwrap();
-    codes
+    let codes = open(graph, layers).run(&images(graph)).unwrap();
+    codes.iter().map(|rows| rows.to_vec()).collect()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -176,6 +175,37 @@ fn layers_tapped_together_equal_layers_tapped_alone() {
 }
 
 #[test]
+fn the_weights_below_a_layer_are_counted() {
+    let graph = graph("vgg11_batch1");
+    // 4 filters of 3 x 3 x 3 with a bias each; then 4 of 4 x 3 x 3 as well.
+    let (first, second) = (4 * (4 * 27 + 4), 4 * (4 * 36 + 4));
+    assert_eq!(graph.weight_bytes(["t_relu_2"]), first);
+    assert_eq!(graph.weight_bytes(["t_conv_4", "t_relu_2"]), first + second);
+    // What onnx's own reader adds up over all initializers.
+    assert_eq!(graph.weight_bytes(graph.outputs()), 5220);
+}
+
+#[test]
+fn sessions_side_by_side_give_the_same_codes() {
+    let graph = graph("vgg11_batch1");
+    let layer = catalogue(&graph).find("", "fc6").unwrap().clone();
+    let settings =
+        SessionSettings { threads: Some(1), sessions: std::num::NonZero::new(3), ..Default::default() };
+    let mut backbone =
+        Backbone::open(&graph, std::slice::from_ref(&layer), (SIDE as u32, SIDE as u32), &settings).unwrap();
+    let images = images(&graph);
+    let expected = backbone.run(&images).unwrap();
+    let runners: Vec<_> = backbone.runners().collect();
+    assert_eq!(runners.len(), 3);
+    std::thread::scope(|scope| {
+        for mut runner in runners {
+            let (images, expected) = (&images, &expected);
+            scope.spawn(move || assert_eq!(runner.run(images).unwrap()[0][..], expected[0][..]));
+        }
+    });
+}
+
+#[test]
 fn a_graph_with_a_fixed_batch_takes_any_number_of_images() {
     let graph = graph("vgg11_batch1");
     assert_eq!(graph.input().batch, Some(1));
@@ -184,8 +214,8 @@ fn a_graph_with_a_fixed_batch_takes_any_number_of_images() {
     let images = images(&graph);
     let mut three = images.clone();
     three.extend_from_slice(&images[..backbone.image_len()]);
-    let mut rows = Vec::new();
-    backbone.run(&three, |_, codes| rows = codes.to_vec()).unwrap();
+    let codes = backbone.run(&three).unwrap();
+    let rows = &codes[0];
     let width = backbone.taps()[0].width();
     assert_eq!(rows.len(), 3 * width);
     assert_eq!(rows[..width], rows[2 * width..], "the first and the third image are the same");
@@ -202,9 +232,7 @@ fn pooled(
 ) -> Vec<Vec<f32>> {
     let settings = SessionSettings { threads: Some(1), ..Default::default() };
     let mut backbone = Backbone::open_pooled(graph, layers, poolings, size, &settings).unwrap();
-    let mut codes = vec![Vec::new(); layers.len()];
-    backbone.run(images, |layer, rows| codes[layer] = rows.to_vec()).unwrap();
-    codes
+    backbone.run(images).unwrap().iter().map(|rows| rows.to_vec()).collect()
 }
 
 /// Reference values from NumPy (`scripts/make_tiles_reference.py`).

@@ -61,15 +61,18 @@ fn codes_carry_names_labels_hashes_and_where_they_come_from() {
 }
 
 #[test]
-fn two_runs_write_the_same_bytes_of_codes() {
+fn runs_in_any_arrangement_write_the_same_bytes_of_codes() {
     let folder = workspace(5);
     stdout(folder.path(), &["extract", "--layer", "fc7", "-o", "a.h5"]);
-    stdout(
-        folder.path(),
-        &["extract", "--layer", "fc7", "-o", "b.h5", "--batch-size", "3", "--threads", "1"],
-    );
     let read = |name: &str| CodesFile::open(&folder.path().join(name)).unwrap().read_layer(None).unwrap();
-    assert_eq!(read("a.h5"), read("b.h5"));
+    for (batch, threads) in [("3", "1"), ("auto", "2"), ("5", "3")] {
+        let sizes = ["--batch-size", batch, "--threads", threads];
+        stdout(
+            folder.path(),
+            &[&["extract", "--layer", "fc7", "-o", "b.h5", "--force"][..], &sizes].concat(),
+        );
+        assert_eq!(read("a.h5"), read("b.h5"), "{batch} images a run on {threads} threads");
+    }
 }
 
 #[test]

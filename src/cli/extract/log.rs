@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::backbone::{Pooling, Precision};
+use crate::backbone::{Arrangement, Pooling, Precision};
 use crate::cli::show;
 use crate::codes::{Header, LayerSpec};
 use crate::extract::{Event, ExtractError, Plan, Progress, Request, Summary, Tally};
@@ -71,11 +71,16 @@ impl Log {
                 line["event"] = "started".into();
                 emit(&line);
             }
+            (Event::Arranged(arrangement), LogFormat::Json) => {
+                let mut line = json!(arrangement);
+                line["event"] = "arranged".into();
+                emit(&line);
+            }
             (Event::Problem(problem), LogFormat::Json) => {
                 emit(&json!({ "event": "problem", "name": problem.name, "reason": problem.reason }));
             }
             // People get the problems at the end, in order.
-            (Event::Planned(_) | Event::Problem(_), LogFormat::Text) => {}
+            (Event::Planned(_) | Event::Arranged(_) | Event::Problem(_), LogFormat::Text) => {}
         }
     }
 
@@ -128,18 +133,25 @@ impl Log {
     }
 
     /// What would be done.
-    pub fn dry_run(&self, request: &Request<'_>, plan: &Plan, specs: &[LayerSpec]) {
+    pub fn dry_run(
+        &self,
+        request: &Request<'_>,
+        plan: &Plan,
+        specs: &[LayerSpec],
+        arrangement: &Arrangement,
+    ) {
         self.end_of_progress();
         let tally = plan.tally();
         let rows = tally.kept + tally.computed;
         let values: usize = specs.iter().filter_map(LayerSpec::width).sum();
-        let (bytes, memory) = (rows * values * size_of::<f32>(), request.memory(specs));
+        let (bytes, memory) = (rows * values * size_of::<f32>(), request.memory(arrangement, specs));
         if self.is_json() {
             let mut line = planned(request, tally);
             line["event"] = "planned".into();
             line["layers"] = layers(specs);
             line["bytes"] = bytes.into();
             line["memory"] = memory.into();
+            line["arrangement"] = json!(arrangement);
             return emit(&line);
         }
         plan.notes().iter().for_each(|note| show::warning(note));
@@ -160,8 +172,12 @@ impl Log {
             tally.removed,
             tally.unreadable + request.samples.problems.len(),
         );
+        let Arrangement { sessions, threads, batch } = arrangement;
         println!(
-            "batches in flight take up to {}, beside the network",
+            "{} of {}, {} a run; batches in flight take up to {}, beside the network",
+            show::count(*sessions, "session"),
+            show::count(*threads, "thread"),
+            show::count(*batch, "image"),
             indicatif::DecimalBytes(memory as u64)
         );
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::backbone::Pooling;
-use crate::cli::compute::ComputeArgs;
+use crate::cli::compute::{BatchSize, ComputeArgs};
 use crate::cli::inputs::InputArgs;
 use crate::cli::labelled::CopyArgs;
 use crate::cli::report::ReportArgs;
@@ -68,9 +68,9 @@ pub struct Args {
     /// Do not measure how long the network takes up to each layer
     #[arg(long)]
     pub(super) no_timing: bool,
-    /// Images a forward run
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) batch_size: u16,
+    /// Images a run of the network, or auto: what suits the network, the threads and the memory
+    #[arg(long, value_name = "N", default_value_t = BatchSize::Auto)]
+    pub(super) batch_size: BatchSize,
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
     /// Refuse images of more pixels than this

@@ -1,0 +1,153 @@
+//! How a network's work is laid out on a machine: sessions side by side, the threads of each, and the images of a run.
+//!
+//! Threads that share every operation wait for one another at its end, and most operations of a small network are short.
+//! So a thread for each session, with a small batch of its own that stays near its core, is faster: MobileNetV2 by a
+//! quarter on two cores, ResNet50 by 2 % (docs/bench-extract.md). But each session holds the weights anew. Networks whose
+//! weights are large, which is where dense layers are, therefore stay in one session with all threads, and read these
+//! weights once for a batch that is large enough to hide it.
+
+use super::graph::Graph;
+use super::layer::Layer;
+
+/// Bytes of weights from which on a network stays in one session: they would not fit a processor's caches in any case, and
+/// to read them takes longer than to wait for a thread.
+const LARGE_WEIGHTS: u64 = 256 << 20;
+
+/// What a session's weights take in memory: as they are stored, and packed for the processor.
+const COPIES: u64 = 2;
+
+/// Bytes of weights that are loaded in the time that an image gains by a session of its own.
+const WEIGHTS_FOR_AN_IMAGE: u64 = 512 << 10;
+
+/// Activations of an image, in multiples of the input: two or three tensors of 64 channels at full resolution.
+const ACTIVATIONS: u64 = 64;
+
+/// Images a run in a session of one thread.
+const SMALL_BATCH: usize = 2;
+
+/// Images a run in a session of all threads.
+const BATCH: usize = 8;
+
+/// What decides the arrangement on the side of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Bytes of the weights up to the tapped layers.
+    pub weights: u64,
+    /// Bytes of one preprocessed image.
+    pub image: u64,
+    /// Images that every run holds, where the graph fixes it.
+    pub fixed_batch: Option<usize>,
+}
+
+impl Demand {
+    /// Of `graph` cut at `layers`, for images of `size` (width, height).
+    pub fn of(graph: &Graph, layers: &[Layer], (width, height): (u32, u32)) -> Self {
+        Self {
+            weights: graph.weight_bytes(layers.iter().map(|layer| layer.tensor.as_str())),
+            image: 3 * size_of::<f32>() as u64 * u64::from(width) * u64::from(height),
+            fixed_batch: graph.input().batch,
+        }
+    }
+}
+
+/// How a network is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Arrangement {
+    /// Sessions side by side.
+    pub sessions: usize,
+    /// Threads in each of them.
+    pub threads: usize,
+    /// Images a run.
+    pub batch: usize,
+}
+
+impl Arrangement {
+    /// For `images` images on `threads` threads of a processor, within about `memory` bytes.
+    pub fn choose(demand: &Demand, images: usize, threads: usize, memory: u64) -> Self {
+        let threads = threads.max(1);
+        let weights = demand.weights.saturating_mul(COPIES);
+        let pays = demand.weights < LARGE_WEIGHTS
+            && images as u64 > demand.weights.div_ceil(WEIGHTS_FOR_AN_IMAGE)
+            && images >= threads * SMALL_BATCH;
+        let fits = |sessions: &usize| weights.saturating_mul(*sessions as u64) <= memory;
+        let divides = |sessions: &usize| threads.is_multiple_of(*sessions);
+        let most = if pays { threads } else { 1 };
+        let sessions = (1..=most).rev().filter(divides).find(fits).unwrap_or(1);
+        let batch = if sessions == threads && threads > 1 { SMALL_BATCH } else { BATCH };
+        let left = memory.saturating_sub(weights.saturating_mul(sessions as u64)) / sessions as u64;
+        let room = left / demand.image.saturating_mul(ACTIVATIONS).max(1);
+        let batch = batch.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
+        let arrangement = Self { sessions, threads: threads / sessions, batch };
+        arrangement.for_images(images, demand)
+    }
+
+    /// One session for all threads, for a device that is not the processor.
+    pub fn together(self) -> Self {
+        Self { sessions: 1, threads: self.sessions * self.threads, ..self }
+    }
+
+    /// Gives every session something to do where there are few images.
+    fn for_images(self, images: usize, demand: &Demand) -> Self {
+        let share = images.div_ceil(self.sessions).max(1);
+        Self { batch: demand.fixed_batch.unwrap_or(self.batch.min(share)), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: u64 = 3 * 4 * 224 * 224;
+    const MOBILENET: Demand = Demand { weights: 14 << 20, image: IMAGE, fixed_batch: None };
+    const RESNET50: Demand = Demand { weights: 94 << 20, image: IMAGE, fixed_batch: None };
+    const VGG16: Demand = Demand { weights: 537 << 20, image: IMAGE, fixed_batch: None };
+    const GIB: u64 = 1 << 30;
+
+    fn choose(demand: Demand, images: usize, threads: usize, memory: u64) -> [usize; 3] {
+        let Arrangement { sessions, threads, batch } = Arrangement::choose(&demand, images, threads, memory);
+        [sessions, threads, batch]
+    }
+
+    #[test]
+    fn small_networks_get_a_session_for_each_thread() {
+        assert_eq!(choose(MOBILENET, 1000, 2, 4 * GIB), [2, 1, 2]);
+        assert_eq!(choose(RESNET50, 1000, 8, 4 * GIB), [8, 1, 2]);
+    }
+
+    #[test]
+    fn one_thread_takes_one_session() {
+        assert_eq!(choose(MOBILENET, 1000, 1, 4 * GIB), [1, 1, 8]);
+        assert_eq!(choose(MOBILENET, 1000, 0, 4 * GIB), [1, 1, 8]);
+    }
+
+    #[test]
+    fn large_networks_stay_in_one_session() {
+        assert_eq!(choose(VGG16, 100_000, 2, 8 * GIB), [1, 2, 8]);
+    }
+
+    #[test]
+    fn few_images_are_not_worth_another_session() {
+        assert_eq!(choose(RESNET50, 100, 2, 4 * GIB), [1, 2, 8]);
+        assert_eq!(choose(RESNET50, 200, 2, 4 * GIB), [2, 1, 2]);
+        assert_eq!(choose(MOBILENET, 3, 2, 4 * GIB), [1, 2, 3]);
+        assert_eq!(choose(MOBILENET, 0, 2, 4 * GIB), [1, 2, 1]);
+    }
+
+    #[test]
+    fn little_memory_means_fewer_sessions_and_smaller_batches() {
+        assert_eq!(choose(RESNET50, 10_000, 8, GIB), [4, 2, 1]);
+        assert_eq!(choose(VGG16, 10_000, 2, GIB + (200 << 20)), [1, 2, 4]);
+        assert_eq!(choose(VGG16, 10_000, 2, GIB), [1, 2, 1]);
+    }
+
+    #[test]
+    fn a_batch_that_the_graph_fixes_is_kept() {
+        assert_eq!(choose(Demand { fixed_batch: Some(4), ..MOBILENET }, 1000, 2, 4 * GIB), [2, 1, 4]);
+    }
+
+    #[test]
+    fn other_devices_get_all_threads_together() {
+        let arrangement = Arrangement::choose(&MOBILENET, 1000, 2, 4 * GIB).together();
+        assert_eq!(arrangement, Arrangement { sessions: 1, threads: 2, batch: 2 });
+    }
+}

@@ -1,0 +1,41 @@
+//! The numbers that a network gives for a batch.
+
+use std::ops::Deref;
+
+use ort::value::Tensor;
+
+/// What a tap gave for a batch: rows of [`Tap::width`](super::Tap::width) numbers, one image's after another.
+#[derive(Debug)]
+pub struct Codes(Numbers);
+
+#[derive(Debug)]
+enum Numbers {
+    /// As the runtime returned them, in its memory, which lives as long as they do.
+    OfRuntime(Tensor<f32>),
+    /// Reordered or pooled since.
+    Own(Vec<f32>),
+}
+
+impl Deref for Codes {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &self.0 {
+            Numbers::OfRuntime(tensor) => tensor.extract_tensor().1,
+            Numbers::Own(numbers) => numbers,
+        }
+    }
+}
+
+impl From<Vec<f32>> for Codes {
+    fn from(numbers: Vec<f32>) -> Self {
+        Self(Numbers::Own(numbers))
+    }
+}
+
+impl Codes {
+    /// Takes over what the runtime returned; in the memory of the processor, as all that leaves a session is.
+    pub(super) fn of_runtime(tensor: Tensor<f32>) -> Self {
+        Self(Numbers::OfRuntime(tensor))
+    }
+}
