@@ -25,10 +25,12 @@ STATE = ROOT / ".cnncodes" / "bench-extract.json"
 # Photos a run: so many that starting cnncodes weighs a few percent at most.
 NETWORKS = {
     "resnet50": dict(network="resnet50", layer="penultimate", photos=400, multiply_adds=4.09e9),
-    "vgg16": dict(network="vgg16", layer="fc7", photos=160, multiply_adds=15.47e9),
+    "vgg16": dict(network="vgg16", layer="fc7", photos=120, multiply_adds=15.47e9),
     "mobilenet": dict(network="mobilenet_v2", layer="penultimate", photos=800, multiply_adds=0.30e9),
-    "large": dict(network="mobilenet_v2", layer="penultimate", photos=96, multiply_adds=0.30e9),
+    "large": dict(network="mobilenet_v2", layer="penultimate", photos=48, multiply_adds=0.30e9),
 }
+# Of no use to compare seconds with.
+USELESS = 0.25
 # A run counts as disturbed where others took more than this share of a processor; runs are made so often until one is not.
 DISTURBED = 0.05
 ATTEMPTS = 1
@@ -184,7 +186,7 @@ def network_section(bench, section):
     runs = {"cnncodes": lambda: bench.timed(*own)}
     if section == "large":
         runs["cnncodes --fast-decode"] = lambda: bench.timed(*own, "--fast-decode")
-    for peer in PEERS:
+    for peer in bench.args.peers:
         runs[peer] = lambda peer=peer: bench.peer(peer, folder, network=network, layer=cut, output=bench.work / "peer.h5")
 
     def one_round():
@@ -379,26 +381,26 @@ def versions():
 
 
 def medians(rounds, part):
-    """The median of each program over the rounds; None for one that did not run in all of them."""
-    programs = rounds[-1][part]
-    values = {name: [each[part].get(name) for each in rounds] for name in programs}
-    return {name: None if None in took else statistics.median(took) for name, took in values.items()}
+    """The median of each program over the rounds in which it ran; None for one that ran in none."""
+    programs = {name: None for each in rounds for name in each[part]}
+    values = {name: [each[part][name] for each in rounds if each[part].get(name) is not None] for name in programs}
+    return {name: statistics.median(took) if took else None for name, took in values.items()}
 
 
-def table(seconds, photos, cpu=None):
-    """Rows of rates and ratios of what was timed on the same photos, and of processor time where it is known."""
-    columns = ["program", "photos/s", "cnncodes is faster by"]
-    own = {"": seconds["cnncodes"]}
-    if "cnncodes --fast-decode" in seconds:
-        columns.append("with --fast-decode")
-        own["fast"] = seconds["cnncodes --fast-decode"]
+def table(seconds, photos, cpu=None, disturbed=False):
+    """Rows of rates and ratios of what was timed on the same photos, unless disturbed, and of processor time where known."""
+    columns, own = ["program"], []
+    if not disturbed:
+        columns += ["photos/s", "cnncodes is faster by"]
+        own = [name for name in ("cnncodes", "cnncodes --fast-decode") if name in seconds]
+        columns += ["with --fast-decode"] * (len(own) - 1)
     if cpu:
         columns += ["processor ms a photo", "times cnncodes'"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     show = lambda value, digits: "-" if value is None else f"{value:.{digits}f}"
     for name, took in seconds.items():
-        ratio = lambda other: None if took is None or name == "cnncodes" else took / other
-        cells = [show(took and photos / took, 1), *(show(ratio(other), 2) for other in own.values())]
+        cells = [] if disturbed else [show(took and photos / took, 1)]
+        cells += [show(took and took / seconds[other], 2) for other in own]
         if cpu:
             used = cpu[name]
             cells += [show(used and used / photos * 1e3, 2), show(used and used / cpu["cnncodes"], 2)]
@@ -412,14 +414,22 @@ def network_lines(section, rounds):
     limit = 1 / (1 / limits["forward"] + 1 / limits["decode"])
     rate = settings["photos"] / seconds["cnncodes"]
     what = "photos of 12 megapixels" if section == "large" else "photos"
-    return [
+    lines = [
         f"{settings['photos']} {what}, {settings['network']}, {settings['layer']}, JPEG folder to HDF5.",
         "",
-        *table(seconds, settings["photos"], cpu),
-        "",
-        f"Limits: forward alone {limits['forward']:.1f} images/s, decoding alone {limits['decode']:.1f}, so both on the same cores "
-        f"{limit:.1f}, of which cnncodes reaches {rate / limit:.2f}; sgemm's peak would allow {limits['sgemm']:.1f}.",
+        *table(seconds, settings["photos"], cpu, is_disturbed(rounds)),
     ]
+    if not is_disturbed(rounds):
+        lines += [
+            "",
+            f"Limits: forward alone {limits['forward']:.1f} images/s, decoding alone {limits['decode']:.1f}, so both on the same cores "
+            f"{limit:.1f}, of which cnncodes reaches {rate / limit:.2f}; sgemm's peak would allow {limits['sgemm']:.1f}.",
+        ]
+    return lines
+
+
+def is_disturbed(rounds):
+    return max(each["others"] for each in rounds) >= USELESS
 
 
 def decode_lines(_, rounds):
@@ -477,8 +487,10 @@ def report(results, path):
             describe = network_lines if section in NETWORKS else LINES.get(section, ratio_lines)
             lines += ["", f"## {section}", "", *describe(section, rounds), ""]
             others = max(each["others"] for each in rounds)
-            quiet = f"others took {others:.0%} of a processor at most" if others >= DISTURBED else "nothing else ran"
-            lines += [f"*{results[section]['about']}; {len(rounds)} rounds; {quiet}.*"]
+            quiet = "nothing else ran" if others < DISTURBED else f"others took {others:.0%} of a processor at most"
+            if is_disturbed(rounds):
+                lines += ["**Disturbed: another program had a processor at times, so seconds are left out or stand for ratios alone.**", ""]
+            lines += [f"*{results[section]['about']}; rounds: {len(rounds)}; {quiet}.*"]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -498,6 +510,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--more", action="store_true", help="put the rounds to those of an earlier call on the same day")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="the programs to compare with; all by default")
     parser.add_argument("--extract", nargs="*", default=[], metavar="OPTION", help="more options for extract, such as batch-size=8")
     parser.add_argument("--write", type=pathlib.Path, default=ROOT / "docs/bench-extract.md")
     args = parser.parse_args()

@@ -2,7 +2,7 @@
 //!
 //! Threads that share every operation wait for one another at its end, and most operations of a small network are short.
 //! So a thread for each session, with a small batch of its own that stays near its core, is faster: MobileNetV2 by a
-//! quarter on two cores, ResNet50 by 2 % (docs/bench-extract.md). But each session holds the weights anew. Networks whose
+//! quarter on two cores, ResNet50 by 2 % (docs/bench-arrangement.md). But each session holds the weights anew. Networks whose
 //! weights are large, which is where dense layers are, therefore stay in one session with all threads, and read these
 //! weights once for a batch that is large enough to hide it.
 
