@@ -204,7 +204,7 @@ mod tests {
             preconditioner.apply(&mut products);
             for (found, point) in products.iter().zip(&points) {
                 // But for the jitter.
-                assert!((found / scale - point).abs() < 1e-2 * point.abs().max(1.0), "{products:?}");
+                assert!((found / scale - point).abs() < 2e-2 * point.abs().max(1.0), "{products:?}");
             }
         }
     }
