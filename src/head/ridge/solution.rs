@@ -1,6 +1,6 @@
 //! Weights and leave-one-out errors for every penalty, from the normal equations of rows that outnumber their columns.
 
-use faer::{Accum, Mat, MatMut, Par, Side, linalg::matmul::matmul};
+use faer::{Mat, MatMut, Side};
 
 use super::{panels::Factor, sums::Normal};
 
@@ -110,7 +110,6 @@ impl Solution {
     ) -> Mat<f64> {
         let count = columns.ncols();
         let classes = self.right.ncols();
-        let mut fitted = Mat::zeros(classes, count);
         let mut add = |index: usize, fitted: &Mat<f64>, leverages: &Mat<f64>| {
             for (i, (&label, &root)) in rows.labels.iter().zip(rows.roots).enumerate() {
                 let rest = 1.0 - leverages[(index, i)];
@@ -124,14 +123,7 @@ impl Solution {
         let own = |i: usize| rows.roots[i] * rows.roots[i] / self.weight;
         match &self.inverse {
             Inverse::One { factor, weights } => {
-                matmul(
-                    fitted.as_mut(),
-                    Accum::Replace,
-                    weights.transpose(),
-                    columns.as_ref(),
-                    1.0,
-                    Par::rayon(0),
-                );
+                let fitted = weights.transpose() * columns.as_ref();
                 factor.forward(columns.as_mut());
                 let leverages =
                     Mat::from_fn(1, count, |_, i| own(i) + columns.as_ref().col(i).squared_norm_l2());
