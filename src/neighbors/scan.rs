@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::ArrayView2;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::{Metric, Neighbor};
 
@@ -16,8 +16,10 @@ const QUERIES_AT_ONCE: usize = 256;
 /// Sums that a float64 sum is split into, so that it can be computed in vector registers of any length; the result is
 /// the same with all of them.
 const LANES: usize = 16;
-/// Sums that the square of a row's length is split into.
-const SQUARE_LANES: usize = 64;
+/// Sums of vectors that the square of a row's length is split into.
+const SQUARE_SUMS: usize = 8;
+/// Roundings where these are added up: of the sums, of the at most 16 lanes of a vector, and of the values left over.
+const SQUARE_ROUNDINGS: usize = SQUARE_SUMS + 16 + 16;
 /// Rows of lengths beyond these are always compared in float64: squares of their values or products with them might
 /// overflow in float32, or lose what the bound does not count.
 const SAFE_SQUARES: std::ops::Range<f32> = 1e-20..1e30;
@@ -155,7 +157,7 @@ impl<'a> Queries<'a> {
             if terms < 1.0 { terms / (1.0 - terms) } else { f64::INFINITY }
         };
         let error = gamma(width) * (1.0 + unit) + unit + 1e-9;
-        let square_error = gamma(1 + width.div_ceil(SQUARE_LANES) + SQUARE_LANES) + 1e-9;
+        let square_error = gamma(1 + width.div_ceil(SQUARE_SUMS) + SQUARE_ROUNDINGS) + 1e-9;
         Ok(Queries { queries, metric, directions, squares, error, square_error })
     }
 
@@ -304,19 +306,7 @@ impl Bounds {
 
     /// The first of the products from `from` on that is not ruled out: rows, each with one for every query.
     fn first_above(&self, products: &[f32], known: &Lengths, from: usize) -> Option<usize> {
-        let queries = self.a.len();
-        Arch::new().dispatch(|| {
-            let (mut row, mut skipped) = (from / queries, from % queries);
-            while row < known.squares.len() {
-                let products = &products[row * queries..][..queries];
-                let above = self.above(products, known.squares[row], known.lengths[row], skipped);
-                if let Some(query) = above {
-                    return Some(row * queries + query);
-                }
-                (row, skipped) = (row + 1, 0);
-            }
-            None
-        })
+        Arch::new().dispatch(FirstAbove { bounds: self, products, known, from })
     }
 
     /// The first query from `from` on that does not rule out a row.
@@ -338,22 +328,63 @@ impl Bounds {
     }
 }
 
-/// Square of a row's length in float32, in so many sums as make it fast. A product is rounded once, then at most once for
-/// every `SQUARE_LANES` values and once for every sum.
+/// See [`Bounds::first_above`].
+struct FirstAbove<'a> {
+    bounds: &'a Bounds,
+    products: &'a [f32],
+    known: &'a Lengths,
+    from: usize,
+}
+
+impl WithSimd for FirstAbove<'_> {
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Option<usize> {
+        let FirstAbove { bounds, products, known, from } = self;
+        let queries = bounds.a.len();
+        let (mut row, mut skipped) = (from / queries, from % queries);
+        while row < known.squares.len() {
+            let products = &products[row * queries..][..queries];
+            let above = bounds.above(products, known.squares[row], known.lengths[row], skipped);
+            if let Some(query) = above {
+                return Some(row * queries + query);
+            }
+            (row, skipped) = (row + 1, 0);
+        }
+        None
+    }
+}
+
+/// Square of a row's length in float32.
 fn square(row: &[f32]) -> f32 {
-    Arch::new().dispatch(|| {
-        let mut sums = [0.0_f32; SQUARE_LANES];
-        let (whole, rest) = row.as_chunks::<SQUARE_LANES>();
-        for values in whole {
-            for lane in 0..SQUARE_LANES {
-                sums[lane] += values[lane] * values[lane];
+    Arch::new().dispatch(Square(row))
+}
+
+/// A product is rounded once, then at most once for every `SQUARE_SUMS` values of the row, and `SQUARE_ROUNDINGS` times
+/// where the sums and what is left over are added up, whatever the length of the vector registers.
+struct Square<'a>(&'a [f32]);
+
+impl WithSimd for Square<'_> {
+    type Output = f32;
+
+    // Inlined, or it would not be compiled for the registers that it is dispatched to.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let (vectors, rest) = S::as_simd_f32s(self.0);
+        let mut sums = [simd.splat_f32s(0.0); SQUARE_SUMS];
+        let (whole, few) = vectors.as_chunks::<SQUARE_SUMS>();
+        for vectors in whole {
+            for (sum, &vector) in sums.iter_mut().zip(vectors) {
+                *sum = simd.add_f32s(*sum, simd.mul_f32s(vector, vector));
             }
         }
-        for (sum, &value) in sums.iter_mut().zip(rest) {
-            *sum += value * value;
+        for (sum, &vector) in sums.iter_mut().zip(few) {
+            *sum = simd.add_f32s(*sum, simd.mul_f32s(vector, vector));
         }
-        sums.iter().sum()
-    })
+        let total = sums.into_iter().fold(simd.splat_f32s(0.0), |total, sum| simd.add_f32s(total, sum));
+        rest.iter().fold(simd.reduce_sum_f32s(total), |total, &value| total + value * value)
+    }
 }
 
 /// Sum over all positions of `term`, in float64 and in an order that depends on the length alone.
