@@ -490,7 +490,9 @@ def report(results, path):
             quiet = "nothing else ran" if others < DISTURBED else f"others took {others:.0%} of a processor at most"
             if is_disturbed(rounds):
                 lines += ["**Disturbed: another program had a processor at times, so seconds are left out or stand for ratios alone.**", ""]
-            lines += [f"*{results[section]['about']}; rounds: {len(rounds)}; {quiet}.*"]
+            # Memory does not depend on what else runs, and that is not watched there.
+            quiet = "" if section == "memory" else f"; {quiet}"
+            lines += [f"*{results[section]['about']}; rounds: {len(rounds)}{quiet}.*"]
     path.write_text("\n".join(lines) + "\n")
 
 
