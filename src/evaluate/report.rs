@@ -196,11 +196,12 @@ pub(super) fn class_table(per_class: &[ClassMetrics]) -> String {
     table(header, rows)
 }
 
-/// Columns separated by spaces, all but the first aligned to the right.
+/// Columns separated by spaces, aligned to the right but for the first and those without a header, which hold remarks.
 pub(crate) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
+    let remarks: Vec<bool> = header.iter().map(String::is_empty).collect();
     table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
-    for column in table.column_iter_mut().skip(1) {
+    for (column, _) in table.column_iter_mut().zip(remarks).skip(1).filter(|(_, remark)| !remark) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt()

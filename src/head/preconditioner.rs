@@ -99,10 +99,14 @@ impl Preconditioner {
             }
             let mut rounded: Vec<f32> = vectors.par_iter().map(|&v| (v / largest) as f32).collect();
             let lower = MatRef::from_row_major_slice(factor, size, size);
-            let count = vectors.len() / size;
-            let mut columns = MatMut::from_column_major_slice_mut(&mut rounded, size, count);
-            solve_lower_triangular_in_place(lower, columns.as_mut(), Par::rayon(0));
-            solve_upper_triangular_in_place(lower.transpose(), columns, Par::rayon(0));
+            // Threads that solve for columns of their own need not wait for each other.
+            let together = (vectors.len() / size).div_ceil(2).min(16);
+            rounded.par_chunks_mut(size * together).for_each(|columns| {
+                let count = columns.len() / size;
+                let mut columns = MatMut::from_column_major_slice_mut(columns, size, count);
+                solve_lower_triangular_in_place(lower, columns.as_mut(), Par::Seq);
+                solve_upper_triangular_in_place(lower.transpose(), columns, Par::Seq);
+            });
             vectors.par_iter_mut().zip(&rounded).for_each(|(to, &from)| *to = largest * f64::from(from));
         }
         divide(vectors);

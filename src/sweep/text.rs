@@ -25,9 +25,11 @@ impl SweepResult {
             text.push_str(&self.layers_text(at, network, width));
             text.push('\n');
         }
+        // Narrow terminals have no room for them.
+        let shown = text.contains(INTERVAL);
+        let intervals = if shown { "; the intervals are those of each line's best head" } else { "" };
         text.push_str(&format!(
-            "Accuracies are of images held out in {} folds, C chosen without them; the intervals are those of each line's \
-             best head.\n\n",
+            "Accuracies are of images held out in {} folds, C chosen without them{intervals}.\n\n",
             self.folds
         ));
         text.push_str(&self.advice_text());
@@ -59,7 +61,7 @@ impl SweepResult {
             vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
         header.extend(timed.then(|| "ms".to_owned()));
         header.extend(kinds.iter().map(|kind| kind_name(*kind).to_owned()));
-        header.extend(["95 % interval", ""].map(str::to_owned));
+        header.extend([INTERVAL, ""].map(str::to_owned));
         let mut names: Vec<&str> = Vec::new();
         for candidate in &of_network {
             if !names.contains(&candidate.stored.name.as_str()) {
@@ -254,8 +256,10 @@ fn quoted(arguments: &[String]) -> String {
     arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
+/// Header of the intervals.
+const INTERVAL: &str = "95 % interval";
 /// The columns that are given up where a table is too wide, one after the other.
-const SPARED: [&str; 3] = ["ms", "codes", "95 % interval"];
+const SPARED: [&str; 3] = ["ms", "codes", INTERVAL];
 /// What is left of a layer's name at least, in the first column, before a column is given up, and after.
 const LEAST_NAMES: [usize; 2] = [20, 10];
 
