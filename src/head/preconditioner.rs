@@ -17,7 +17,7 @@ use rayon::prelude::*;
 /// Added to the unit diagonal before it is factorised in float32.
 const JITTER: f32 = 1e-3;
 /// Rows a column from which on a sample is taken.
-const SAMPLED: usize = 2;
+pub(super) const SAMPLED: usize = 2;
 
 /// `R L Lᵀ R` (R diagonal, L lower triangular), near `penalties + Σ weight x xᵀ` with a constant code 1 appended to x.
 pub(super) struct Preconditioner {

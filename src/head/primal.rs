@@ -9,12 +9,14 @@
 //! gradient over the penalty (Fenchel's inequality is an equality): the stopping rule is exact. Where the bias is not
 //! penalised, what is to be gained by moving it is estimated from its gradient and curvature, and added.
 
+use std::cell::LazyCell;
+
 use rayon::prelude::*;
 
 use super::{
     batched::{BLOCK, RowLoss, Rows, Sums, products},
     lbfgs::{Memory, Outcome, Value, Visited, minimize},
-    preconditioner::Preconditioner,
+    preconditioner::{Preconditioner, SAMPLED},
 };
 
 /// Iterations of the first round: the fewest and the most before the preconditioner is made anew.
@@ -80,12 +82,14 @@ pub(super) fn descend<L: PrimalLoss>(
     let mut memory = Memory::default();
     let full = known.round(columns);
     // The Hessian at zero weights says little about any other place where probabilities saturate.
-    let mut round = if known.loss.joint() && !warm { SHORTEST_ROUND.min(full) } else { full };
+    let mut round = if known.loss.joint() && !warm { SHORTEST_ROUND } else { full };
     let (mut iterations, mut rounds, mut stuck) = (0, 0, false);
     loop {
         let left = max_iterations - iterations;
         let most = if known.matrix { left.min(round) } else { left };
-        let preconditioner = known.preconditioner(columns, &separate(&at.point, columns));
+        let here = separate(&at.point, columns);
+        // Where the descent has arrived already, none is made.
+        let preconditioner = LazyCell::new(|| known.preconditioner(columns, &here));
         let found = minimize(
             &mut evaluate,
             |v: &mut [f64]| preconditioner.apply(v),
@@ -136,7 +140,7 @@ impl<L: PrimalLoss> Known<'_, L> {
         let (rows, passed) = (self.rows.len() as f64, self.passed as f64);
         let size = (columns + 1) as f64;
         let of_pass = 4.0 * passed * size * self.loss.problems() as f64;
-        let of_renewal = rows.min(2.0 * size) * size * size + size.powi(3) / 3.0;
+        let of_renewal = rows.min(SAMPLED as f64 * size) * size * size + size.powi(3) / 3.0;
         ((0.5 * of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
 
