@@ -1,9 +1,9 @@
 """Measure `cnncodes extract` and `classify` beside other programs: scripts/bench-extract, which has the usage, calls it.
 
 Everything takes turns within a round, so that a slow minute hits all; the rounds of several calls may be put together
-(--more). Of cnncodes the whole process is timed, start and loading of the network included; of the others only the loop from
-the first photo to the written file, in a process of its own whose imports are done. Weights are random: they do not change
-the time. A peer whose package is missing leaves a dash in the table.
+(--more). Of each program two times are taken: the loop, from the first photo to the written file when the network is loaded,
+and the whole process with its start, imports and loading. Weights are random: they do not change the time. A peer whose
+package is missing leaves a dash in the table.
 """
 
 import argparse
@@ -22,10 +22,10 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = ROOT / ".cnncodes" / "bench-extract.json"
-# Photos a run: so many that starting cnncodes weighs a few percent at most.
+# Photos a run: so many that the first runs of a network, which allocate, weigh little.
 NETWORKS = {
-    "resnet50": dict(network="resnet50", layer="penultimate", photos=400, multiply_adds=4.09e9),
-    "vgg16": dict(network="vgg16", layer="fc7", photos=120, multiply_adds=15.47e9),
+    "resnet50": dict(network="resnet50", layer="penultimate", photos=800, multiply_adds=4.09e9),
+    "vgg16": dict(network="vgg16", layer="fc7", photos=400, multiply_adds=15.47e9),
     "mobilenet": dict(network="mobilenet_v2", layer="penultimate", photos=800, multiply_adds=0.30e9),
     "large": dict(network="mobilenet_v2", layer="penultimate", photos=48, multiply_adds=0.30e9),
 }
@@ -61,8 +61,8 @@ class Bench:
         self.args, self.work = args, work
         # The most that others took of a processor in a run that counts.
         self.disturbed = 0.0
-        # Processor seconds of the last run.
-        self.cpu = None
+        # Processor seconds of the last run's loop, and seconds of its whole process.
+        self.cpu = self.whole = None
         self.program = str(args.program.resolve())
         self.photos = sorted(path for path in args.photos.rglob("*.jpg"))
         if not self.photos:
@@ -89,6 +89,24 @@ class Bench:
         self.cpu = sum(os.times()[2:4]) - before
         return time.perf_counter() - start
 
+    def extracting(self, *arguments):
+        """Seconds of the loop of an extraction, which begins when the network is loaded; notes the others."""
+        command = [self.program, *map(str, arguments), "--log", "json"]
+        # Its processor time is that of all children before and after, less what it had used when the loop began.
+        start, before, began = time.perf_counter(), sum(os.times()[2:4]), None
+        lines = []
+        with subprocess.Popen(command, cwd=self.work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stderr:
+                if began is None and '"arranged"' in line:
+                    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+                    began = time.perf_counter(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                lines.append(line)
+        if process.returncode or began is None:
+            sys.exit(f"{' '.join(command)}: {''.join(lines[-3:])}")
+        end = time.perf_counter()
+        self.whole, self.cpu = end - start, sum(os.times()[2:4]) - before - began[1]
+        return end - began[0]
+
     def extract(self, folder, network, codes, *more, layer="penultimate"):
         """The arguments of an extraction."""
         threads = self.args.threads
@@ -106,11 +124,13 @@ class Bench:
         return json.loads(subprocess.run(command, cwd=self.work, check=True, capture_output=True, text=True).stdout)
 
     def peer(self, name, folder, **options):
-        """Seconds of a peer, None where it cannot run here."""
+        """Seconds of a peer's loop, None where it cannot run here; notes the others."""
         command = [sys.executable, ROOT / "scripts" / "bench_extract_peers.py", name, folder, "--threads", self.args.threads]
         for key, value in options.items():
             command += [f"--{key}", value]
+        start = time.perf_counter()
         done = subprocess.run([str(part) for part in command], cwd=self.work, capture_output=True, text=True)
+        self.whole = time.perf_counter() - start
         if done.returncode:
             print(f"  {name}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
             return None
@@ -183,19 +203,19 @@ def network_section(bench, section):
     bench.cnncodes(*bench.extract(bench.folder(16), network, codes, layer=layer))
     cut = bench.cut(network, codes)
     own = bench.extract(folder, network, codes, "--force", layer=layer)
-    runs = {"cnncodes": lambda: bench.timed(*own)}
+    runs = {"cnncodes": lambda: bench.extracting(*own)}
     if section == "large":
-        runs["cnncodes --fast-decode"] = lambda: bench.timed(*own, "--fast-decode")
+        runs["cnncodes --fast-decode"] = lambda: bench.extracting(*own, "--fast-decode")
     for peer in bench.args.peers:
         runs[peer] = lambda peer=peer: bench.peer(peer, folder, network=network, layer=cut, output=bench.work / "peer.h5")
 
     def one_round():
-        cpu = {}
+        cpu, whole = {}, {}
 
         def noting(name, run):
-            bench.cpu = None
+            bench.cpu = bench.whole = None
             took = run()
-            cpu[name] = bench.cpu
+            cpu[name], whole[name] = bench.cpu, bench.whole if took else None
             return took
 
         seconds = bench.turn({name: lambda name=name, run=run: noting(name, run) for name, run in runs.items()})
@@ -212,7 +232,7 @@ def network_section(bench, section):
             "decode": settings["photos"] / statistics.median(decoding),
             "sgemm": sgemm_peak(threads) / settings["multiply_adds"],
         }
-        return {"": seconds, "cpu": cpu, "limits": limits}
+        return {"": seconds, "whole": whole, "cpu": cpu, "limits": limits}
 
     return one_round
 
@@ -387,13 +407,15 @@ def medians(rounds, part):
     return {name: statistics.median(took) if took else None for name, took in values.items()}
 
 
-def table(seconds, photos, cpu=None, disturbed=False):
-    """Rows of rates and ratios of what was timed on the same photos, unless disturbed, and of processor time where known."""
+def table(seconds, photos, whole=None, cpu=None, disturbed=False):
+    """Rows of rates and ratios of what was timed on the same photos, unless disturbed, and where known of whole processes and
+    of processor time."""
     columns, own = ["program"], []
     if not disturbed:
         columns += ["photos/s", "cnncodes is faster by"]
         own = [name for name in ("cnncodes", "cnncodes --fast-decode") if name in seconds]
         columns += ["with --fast-decode"] * (len(own) - 1)
+        columns += ["whole process, s", "cnncodes is faster by"] if whole else []
     if cpu:
         columns += ["processor ms a photo", "times cnncodes'"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
@@ -401,6 +423,8 @@ def table(seconds, photos, cpu=None, disturbed=False):
     for name, took in seconds.items():
         cells = [] if disturbed else [show(took and photos / took, 1)]
         cells += [show(took and took / seconds[other], 2) for other in own]
+        if whole and not disturbed:
+            cells += [show(whole[name], 1), show(whole[name] and whole[name] / whole["cnncodes"], 2)]
         if cpu:
             used = cpu[name]
             cells += [show(used and used / photos * 1e3, 2), show(used and used / cpu["cnncodes"], 2)]
@@ -417,7 +441,7 @@ def network_lines(section, rounds):
     lines = [
         f"{settings['photos']} {what}, {settings['network']}, {settings['layer']}, JPEG folder to HDF5.",
         "",
-        *table(seconds, settings["photos"], cpu, is_disturbed(rounds)),
+        *table(seconds, settings["photos"], medians(rounds, "whole"), cpu, is_disturbed(rounds)),
     ]
     if not is_disturbed(rounds):
         lines += [
@@ -477,9 +501,9 @@ def report(results, path):
     lines = [
         "# Extraction, beside other programs",
         "",
-        "By `scripts/bench-extract`; medians of rounds in which everything took turns. Of cnncodes the whole process is timed, "
-        "start and loading included; of the others only the loop from the first photo to the written file. Processor time is that "
-        "of all cores; it tells less of how well they are used, and more where other programs ran beside.",
+        "By `scripts/bench-extract`; medians of rounds in which everything took turns. Photos a second and processor time are those of "
+        "the loop from the first photo to the written file, when the network is loaded; the whole process has its start, imports and "
+        "loading as well. Processor time is that of all cores.",
     ]
     for section in SECTIONS:
         if section in results:

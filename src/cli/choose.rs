@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub enum ChooseError {
     #[error("there is no {what} in {}; {remedy}", folder.display())]
     None { what: &'static str, folder: PathBuf, remedy: &'static str },
-    #[error("{} holds several {what}s ({}); say which{how}", folder.display(), list(files))]
+    #[error("{} holds more than one {what} ({}); say which{how}", folder.display(), list(files))]
     Several { what: &'static str, folder: PathBuf, files: Vec<PathBuf>, how: &'static str },
     #[error("cannot read the folder {}", folder.display())]
     Read { folder: PathBuf, source: std::io::Error },
@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(only(folder.path(), &HEAD).unwrap(), folder.path().join("a.head.h5"));
         fs::write(folder.path().join("b.head.h5"), "").unwrap();
         let message = only(folder.path(), &HEAD).unwrap_err().to_string();
+        assert!(message.contains("holds more than one head ("), "{message}");
         assert!(message.contains("a.head.h5") && message.contains("b.head.h5"), "{message}");
         assert!(message.contains("--head FILE"), "{message}");
     }

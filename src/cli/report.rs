@@ -1,23 +1,20 @@
 //! `--report`: what the commands know about a head, as one HTML file.
 
-use std::collections::HashMap;
+mod overlays;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use image::RgbImage;
 use indicatif::ProgressBar;
 use ndarray::ArrayView2;
 
-use super::apply::Origin;
 use super::labelled::Labelled;
 use super::show;
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::{Assessment, CalibrationMetrics, Duplicates, Evidence, Judged, Suspects};
-use crate::explain::{ExplainSettings, Explainer, Method, overlay};
 use crate::files;
 use crate::head::{Head, HeadKind, Novelty, OutOfFold};
-use crate::images::{DecodeOptions, decode};
 use crate::report::{CodesMap, Fact, Figures, Layers, LearningCurve, Photos, Report};
 
 /// Suspects of each kind that are ranked.
@@ -98,7 +95,7 @@ impl Fitting<'_> {
             labels: &labelled.labels,
             probabilities,
             photos: Photos::of_codes(&file.header().source, file.path()),
-            overlays: HashMap::new(),
+            overlays: None,
             layers,
             figures: Figures::of_evaluation(&head.evaluation, calibration),
             learning,
@@ -107,7 +104,7 @@ impl Fitting<'_> {
             map,
             provenance,
         };
-        report.overlays = overlays(&report, head, models, &bar)?;
+        report.overlays = overlays::draw(&report, head, models, &bar)?;
         write(&report, path, &bar)
     }
 }
@@ -139,7 +136,7 @@ impl Assessed<'_> {
             labels: judged.labels,
             probabilities: judged.probabilities,
             photos: self.photos.clone(),
-            overlays: HashMap::new(),
+            overlays: None,
             layers: None,
             figures: Figures::from(self.assessment),
             learning: None,
@@ -148,44 +145,9 @@ impl Assessed<'_> {
             map: CodesMap::draw(self.codes, judged.labels, judged.class_names.len()),
             provenance,
         };
-        report.overlays = overlays(&report, head, models, &bar)?;
+        report.overlays = overlays::draw(&report, head, models, &bar)?;
         write(&report, path, &bar)
     }
-}
-
-/// For the mistakes and suspects, what speaks for the answer, laid over the photo. None where the network is not at hand,
-/// and none for dense layers, whose explanation takes hundreds of runs of the network a photo.
-fn overlays(
-    report: &Report<'_>,
-    head: &Head,
-    models: &ModelsFolder,
-    bar: &ProgressBar,
-) -> anyhow::Result<HashMap<usize, RgbImage>> {
-    let mut overlays = HashMap::new();
-    let origin = Origin::of_head(head, Path::new("report"));
-    let Ok((graph, layer)) = origin.network(models) else { return Ok(overlays) };
-    let preprocess = origin.recipe()?;
-    let options =
-        DecodeOptions { apply_orientation: preprocess.exif_orientation(), ..DecodeOptions::default() };
-    let mut explainer = Explainer::open(&graph, &layer, head, &preprocess, &ExplainSettings::default())?;
-    let (rows, answers) = (report.doubtful(), report.answers());
-    bar.set_message("report: explanations");
-    bar.set_length(rows.len() as u64);
-    for (done, row) in rows.into_iter().enumerate() {
-        bar.set_position(done as u64);
-        // Photos that cannot be read are told on the page, with their thumbnails.
-        let Ok(bytes) = std::fs::read(report.photos.path(&report.names[row])) else { continue };
-        let Ok(photo) = decode(&bytes, &options) else { continue };
-        let look = explainer.look_at(&photo)?;
-        if look.method() == Method::Occlusion {
-            break;
-        }
-        let window = preprocess.window(photo.width(), photo.height());
-        for explanation in explainer.explain(&look, &[answers[row]], &mut |_, _| ())? {
-            overlays.insert(row, overlay(&photo, window, &explanation.map));
-        }
-    }
-    Ok(overlays)
 }
 
 fn told(bar: &ProgressBar) -> impl FnMut(usize, usize) {

@@ -32,6 +32,12 @@ impl OcclusionSettings {
         let size = self.size.unwrap_or(shorter / PATCH_PART).clamp(1, shorter);
         (size, self.stride.unwrap_or(size / STRIDE_PART).max(1))
     }
+
+    /// How many covered pictures an explanation takes for an input of `width` x `height`.
+    pub fn runs(self, (width, height): (usize, usize)) -> usize {
+        let (side, stride) = self.resolve((width, height));
+        starts(width, side, stride).len() * starts(height, side, stride).len()
+    }
 }
 
 /// A picture that is to be covered.

@@ -28,6 +28,7 @@ pub use page::ReportError;
 pub use photos::{Photos, Thumbnails};
 
 use crate::evaluate::{DuplicateSet, Suspects};
+use crate::explain::Method;
 use crate::head::highest;
 
 /// What a report shows. All slices have one element an image.
@@ -47,8 +48,8 @@ pub struct Report<'a> {
     pub probabilities: ArrayView2<'a, f64>,
     /// Where the images lie.
     pub photos: Photos,
-    /// For some rows, what speaks for the answer, laid over the image ([`crate::explain::overlay`]).
-    pub overlays: HashMap<usize, RgbImage>,
+    /// What speaks for the answers of some rows, where that was looked for.
+    pub overlays: Option<Overlays>,
     /// How good the answers are.
     pub figures: Figures,
     /// How other layers and heads do, where they were compared.
@@ -65,10 +66,26 @@ pub struct Report<'a> {
     pub provenance: Vec<Fact>,
 }
 
+/// What speaks for the answers of some images.
+#[derive(Debug, Clone)]
+pub struct Overlays {
+    /// How it was found.
+    pub method: Method,
+    /// Laid over the image ([`crate::explain::overlay`]), by row.
+    pub pictures: HashMap<usize, RgbImage>,
+    /// Images for which it would have taken too long.
+    pub left_out: usize,
+}
+
 impl Report<'_> {
     /// The answer for each image: the class of the highest probability.
     pub fn answers(&self) -> Vec<usize> {
         self.probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect()
+    }
+
+    /// What speaks for the answers of some rows.
+    fn pictures(&self) -> impl Iterator<Item = (usize, &RgbImage)> {
+        self.overlays.iter().flat_map(|overlays| &overlays.pictures).map(|(&row, picture)| (row, picture))
     }
 
     /// The rows of the images whose answers are worth an explanation: the most confident mistakes and the least probable

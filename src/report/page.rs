@@ -133,7 +133,7 @@ impl Report<'_> {
         let names: Vec<&str> = shown.rows.iter().map(|&row| self.names[row].as_str()).collect();
         let total = names.len();
         let overlays: HashMap<usize, String> =
-            self.overlays.iter().filter_map(|(&row, overlay)| Some((row, small_jpeg(overlay)?))).collect();
+            self.pictures().filter_map(|(row, overlay)| Some((row, small_jpeg(overlay)?))).collect();
         let most = MOST_THUMBNAIL_BYTES.saturating_sub(overlays.values().map(String::len).sum());
         let thumbnails = Thumbnails::make(&self.photos, &names, shown.featured, most, |done| {
             progress(done, total);

@@ -29,6 +29,10 @@ impl Hostile {
     }
 
     fn html(&self, photos: Photos) -> String {
+        self.explained_by(Method::ActivationMap, photos)
+    }
+
+    fn explained_by(&self, method: Method, photos: Photos) -> String {
         let labels = [0, 0, 1, 1];
         let judged = Judged {
             class_names: &self.class_names,
@@ -58,7 +62,11 @@ impl Hostile {
             labels: &labels,
             probabilities: self.probabilities.view(),
             photos,
-            overlays: [(1, image::RgbImage::new(8, 4))].into(),
+            overlays: Some(Overlays {
+                method,
+                pictures: [(1, image::RgbImage::new(8, 4))].into(),
+                left_out: 2,
+            }),
             layers: None,
             figures: Figures::from(&Assessment::new(&judged, 10)),
             learning: None,
@@ -102,6 +110,30 @@ fn hostile_names_stay_text() {
     expected.sort_unstable();
     assert_eq!(sorted, expected);
     assert_eq!(data["classes"][0], "<b>&\"cats\"");
+}
+
+#[test]
+fn the_page_says_what_the_second_picture_shows() {
+    let hostile = Hostile::new();
+    let photos = || Photos::below("nowhere");
+    let (map, occlusion) = (hostile.html(photos()), hostile.explained_by(Method::Occlusion, photos()));
+    assert!(map.contains("in the head fitted to all photos: yellow the most, dark violet"));
+    assert!(
+        occlusion
+            .contains("yellow where covering a part of the photo takes most from the answer&#39;s score")
+    );
+    assert!(occlusion.contains("so 2 photos are without."), "as many were left out");
+    // The second photo, a mistake, has a picture; the suspects beside the mistakes have none.
+    assert_eq!(occlusion.matches("class=\"explained\"").count(), 1);
+    assert_eq!(
+        data(&occlusion)["photos"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|photo| photo["overlay"].is_string())
+            .count(),
+        1
+    );
 }
 
 #[test]

@@ -6,8 +6,9 @@ use askama::Template;
 
 use super::figures::{Fact, percent};
 use super::page::Shown;
-use super::{Report, Thumbnails};
+use super::{Overlays, Report, Thumbnails};
 use crate::evaluate::{Confusion, DuplicateSet, Proportion, ReliabilityBin, Severity};
+use crate::explain::Method;
 
 /// Mistakes that are shown one by one.
 const MOST_MISTAKES: usize = 24;
@@ -49,8 +50,10 @@ pub(super) struct Page<'a> {
     notes: Vec<&'a str>,
     sentences: Vec<Sentence>,
     facts: &'a [Fact],
-    /// Whether mistakes and suspects have pictures of what speaks for the answer.
-    explained: bool,
+    /// What the pictures beside mistakes and suspects show.
+    explained: Option<String>,
+    /// Whether mistakes have such pictures.
+    mistakes_explained: bool,
     layers: Option<LayersView<'a>>,
     learning: Option<Learning>,
     confusion: ConfusionView<'a>,
@@ -152,6 +155,8 @@ struct Class<'a> {
 
 struct SuspectsView<'a> {
     text: &'static str,
+    /// Whether the labels' photos have pictures of what speaks for the answer.
+    explained: bool,
     labels: Vec<Photo<'a>>,
     copies: Vec<SetView<'a>>,
     outliers: Vec<Photo<'a>>,
@@ -255,6 +260,30 @@ pub(super) fn proportion(bin: &ReliabilityBin) -> Proportion {
     Proportion::new((bin.accuracy * bin.rows as f64).round() as usize, bin.rows)
 }
 
+/// What the pictures show of what speaks for an answer, where there are any.
+fn explained(overlays: &Overlays) -> Option<String> {
+    if overlays.pictures.is_empty() {
+        return None;
+    }
+    let yellow = match overlays.method {
+        Method::ActivationMap => "yellow the most, dark violet nothing or less",
+        Method::Occlusion => {
+            "yellow where covering a part of the photo takes most from the answer's score, dark violet where it takes \
+             nothing"
+        }
+    };
+    let left_out = match overlays.left_out {
+        0 => String::new(),
+        left_out => {
+            format!(" It takes many runs of the network a photo, so {} are without.", photos(left_out))
+        }
+    };
+    Some(format!(
+        "The second picture shows what speaks for the answer, in the head fitted to all photos: {yellow}. What is darkened \
+         the network does not see.{left_out}"
+    ))
+}
+
 /// `1 photo`, `2 photos`.
 fn photos(count: usize) -> String {
     if count == 1 { "1 photo".to_owned() } else { format!("{count} photos") }
@@ -273,6 +302,11 @@ impl<'a> Source<'a, '_> {
         let index = self.shown.index(row);
         let link = index.and_then(|index| self.links[index].as_deref());
         Photo { index, name: &self.report.names[row], link, lines }
+    }
+
+    /// Whether some of the rows have a picture of what speaks for the answer.
+    fn any_explained(&self, rows: &[usize]) -> bool {
+        self.report.pictures().any(|(row, _)| rows.contains(&row))
     }
 
     fn class(&self, class: usize) -> Option<&'a str> {
@@ -380,6 +414,7 @@ impl<'a> Source<'a, '_> {
         });
         Some(SuspectsView {
             text,
+            explained: self.any_explained(&labels),
             labels: labels.into_iter().map(|row| self.photo(row, self.verdict(row))).collect(),
             copies: copies.collect(),
             outliers: outliers.collect(),
@@ -553,7 +588,8 @@ impl<'a> Page<'a> {
             notes: notes(Severity::Info).collect(),
             sentences: source.sentences(),
             facts: &figures.facts,
-            explained: !report.overlays.is_empty(),
+            explained: report.overlays.as_ref().and_then(explained),
+            mistakes_explained: source.any_explained(&mistakes),
             layers: report.layers.as_ref().map(|layers| LayersView {
                 folds: layers.folds,
                 advice: &layers.advice,

@@ -178,7 +178,7 @@ fn a_sweep_reports_all_layers_and_the_best_head() {
 }
 
 #[test]
-fn heads_on_maps_show_what_speaks_for_doubtful_answers() {
+fn reports_show_what_speaks_for_doubtful_answers() {
     let folder = workspace(8);
     let overlays = |report: &str| -> Vec<bool> {
         let html = std::fs::read_to_string(folder.path().join(report)).unwrap();
@@ -192,7 +192,20 @@ fn heads_on_maps_show_what_speaks_for_doubtful_answers() {
     assert!(shown[0] && shown.iter().filter(|&&shown| shown).count() >= 12, "{shown:?}");
     assert!(shown.contains(&false), "only of doubtful answers");
 
+    cnncodes(folder.path()).args(["extract", "--layer", "fc7"]).assert().success();
+    cnncodes(folder.path())
+        .args(["fit-head", "features/demo-vgg-fc7.h5", "--svm", "--report", "dense.html"])
+        .assert()
+        .success();
+    let shown = overlays("dense.html");
+    assert!(shown.iter().filter(|&&shown| shown).count() >= 12, "by occlusion: {shown:?}");
+    let html = std::fs::read_to_string(folder.path().join("dense.html")).unwrap();
+    assert!(html.contains("yellow where covering a part of the photo"), "and the page says so");
+
     std::fs::rename(folder.path().join("models"), folder.path().join("elsewhere")).unwrap();
-    cnncodes(folder.path()).args(["fit-head", "--svm", "--report", "alone.html"]).assert().success();
+    cnncodes(folder.path())
+        .args(["fit-head", "features/demo-vgg-pool3-avg.h5", "--svm", "--report", "alone.html"])
+        .assert()
+        .success();
     assert!(!overlays("alone.html").contains(&true), "the network is not at hand");
 }

@@ -1,0 +1,75 @@
+//! What speaks for the answers that a report doubts, laid over their photos.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use indicatif::ProgressBar;
+
+use crate::backbone::ModelsFolder;
+use crate::backbone::profile::Profile;
+use crate::cli::apply::Origin;
+use crate::explain::{ExplainSettings, Explainer, Method, OcclusionSettings, overlay};
+use crate::head::Head;
+use crate::images::{DecodeOptions, decode};
+use crate::report::{Overlays, Report};
+
+/// Multiply-adds that all occlusions together may take: about half a minute on two cores, which is 4 photos for VGG16 and
+/// 15 for ResNet50 at 224 x 224.
+const MOST_MULTIPLY_ADDS: u64 = 6_500_000_000_000;
+/// Photos that are explained by occlusion whatever it takes.
+const FEWEST_OCCLUDED: usize = 3;
+/// The patch moves by this part of its side: fewer runs of the network than `classify --explain` takes, for many photos.
+const STRIDE_PART: usize = 2;
+
+/// Overlays for the mistakes and the least probable labels, in the order of the page. None where the network is not at
+/// hand.
+pub(super) fn draw(
+    report: &Report<'_>,
+    head: &Head,
+    models: &ModelsFolder,
+    bar: &ProgressBar,
+) -> anyhow::Result<Option<Overlays>> {
+    let origin = Origin::of_head(head, Path::new("report"));
+    let Ok((graph, layer)) = origin.network(models) else { return Ok(None) };
+    let preprocess = origin.recipe()?;
+    let options =
+        DecodeOptions { apply_orientation: preprocess.exif_orientation(), ..DecodeOptions::default() };
+    let (width, height) = preprocess.size();
+    let input = (width as usize, height as usize);
+    let (side, _) = OcclusionSettings::default().resolve(input);
+    let occlusion = OcclusionSettings { size: Some(side), stride: Some((side / STRIDE_PART).max(1)) };
+    let settings = ExplainSettings { occlusion, ..ExplainSettings::default() };
+    let mut explainer = Explainer::open(&graph, &layer, head, &preprocess, &settings)?;
+    let (rows, answers) = (report.doubtful(), report.answers());
+    bar.set_message("report: explanations");
+    bar.set_length(rows.len() as u64);
+    let mut overlays = Overlays { method: Method::ActivationMap, pictures: HashMap::new(), left_out: 0 };
+    let mut affordable = None;
+    for (done, &row) in rows.iter().enumerate() {
+        bar.set_position(done as u64);
+        // Photos that cannot be read are told on the page, with their thumbnails.
+        let Ok(bytes) = std::fs::read(report.photos.path(&report.names[row])) else { continue };
+        let Ok(photo) = decode(&bytes, &options) else { continue };
+        let look = explainer.look_at(&photo)?;
+        overlays.method = look.method();
+        if look.method() == Method::Occlusion {
+            let most = match affordable {
+                Some(most) => most,
+                None => {
+                    let profile = Profile::measure(&graph, std::slice::from_ref(&layer), preprocess.size())?;
+                    let a_photo = profile.below(&graph, &layer) * occlusion.runs(input) as u64;
+                    *affordable.insert(FEWEST_OCCLUDED.max((MOST_MULTIPLY_ADDS / a_photo.max(1)) as usize))
+                }
+            };
+            if overlays.pictures.len() >= most {
+                overlays.left_out = rows.len() - done;
+                break;
+            }
+        }
+        let window = preprocess.window(photo.width(), photo.height());
+        for explanation in explainer.explain(&look, &[answers[row]], &mut |_, _| ())? {
+            overlays.pictures.insert(row, overlay(&photo, window, &explanation.map));
+        }
+    }
+    Ok(Some(overlays))
+}
