@@ -57,6 +57,10 @@ for (const name of reports) {
     const { page, trouble } = await open(name);
     const pictures = await page.$$eval(".picture img", (images) => images.map((image) => image.naturalWidth));
     assert.ok(pictures.every((width) => width > 0), `thumbnails: ${pictures}`);
+    const cropped = await page.$$eval(".picture img", (images) =>
+      images.filter((image) => image.clientHeight > image.closest(".picture").clientHeight + 1).map((image) => image.alt),
+    );
+    assert.deepEqual(cropped, [], "photos that are higher than wide are shown whole");
     const photos = await page.$eval("#data", (data) => JSON.parse(data.textContent).photos);
     assert.ok(photos.length > 0 && photos.every(({ jpeg }) => jpeg), "every photo has a thumbnail");
     assert.deepEqual(trouble, []);
