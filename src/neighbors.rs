@@ -21,7 +21,7 @@ use self::scan::{Best, Queries};
 use crate::codes::{CodesError, CodesFile};
 
 /// Bytes of codes that a thread reads and compares at a time: the product finds them in the thread's own cache.
-const PART_BYTES: usize = 512 << 10;
+const PART_BYTES: usize = 2 << 20;
 /// Bytes that a part may have where the file's chunks are larger than that.
 const LARGEST_PART_BYTES: usize = 16 << 20;
 

@@ -9,10 +9,13 @@ use std::ops::Range;
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
-use super::{linear::TrainingSet, scale::parts};
+use super::{linear::TrainingSet, products::products as products_of_few, scale::parts};
 
 /// Rows of one block: 2 MiB at 2048 codes, so that the second product finds it in the cache.
 pub(super) const BLOCK: usize = 256;
+
+/// Problems up to which products are taken along the rows.
+const FEW: usize = 15;
 
 /// What the rows' losses add up to. All but the loss are in the order of the weights that were passed.
 pub(super) struct Sums {
@@ -99,6 +102,9 @@ impl<'a> Rows<'a> {
 /// Scores of the rows of a block (a row's problems side by side) at `weights` (problems x d), without biases.
 pub(super) fn products(block: &[f32], weights: &[f32], columns: usize, scores: &mut [f32]) {
     let (count, problems) = (block.len() / columns.max(1), weights.len() / columns.max(1));
+    if problems <= FEW {
+        return products_of_few(block, weights, columns, scores);
+    }
     let block = MatRef::from_row_major_slice(block, count, columns);
     let w = MatRef::from_row_major_slice(weights, problems, columns);
     let out = MatMut::from_row_major_slice_mut(scores, count, problems);

@@ -75,8 +75,8 @@ pub(super) struct Value {
 }
 
 /// Minimises `function`, which writes the gradient at its first argument into its second, until its criterion is
-/// `tolerance` or less. `precondition` replaces a vector by its product with an estimate of the inverse Hessian
-/// (symmetric, positive definite).
+/// `tolerance` or less. `precondition` replaces a vector, or several one after the other, by the product
+/// with an estimate of the inverse Hessian (symmetric, positive definite).
 pub(super) fn minimize(
     mut function: impl FnMut(&[f64], &mut [f64]) -> Value,
     precondition: impl Fn(&mut [f64]),
@@ -130,12 +130,17 @@ fn descent_direction(
         add_scaled(&mut direction, -factor, &pair.change);
         factors.push(factor);
     }
-    precondition(&mut direction);
-    if let Some(last) = pairs.back() {
-        let mut change = last.change.clone();
-        precondition(&mut change);
-        let scale = 1.0 / (last.inverse * dot(&last.change, &change));
-        direction.iter_mut().for_each(|d| *d *= scale);
+    match pairs.back() {
+        None => precondition(&mut direction),
+        Some(last) => {
+            // Both at once: the estimate is read from memory once.
+            let length = direction.len();
+            direction.extend_from_slice(&last.change);
+            precondition(&mut direction);
+            let scale = 1.0 / (last.inverse * dot(&last.change, &direction[length..]));
+            direction.truncate(length);
+            direction.iter_mut().for_each(|d| *d *= scale);
+        }
     }
     for (pair, factor) in pairs.iter().zip(factors.iter().rev()) {
         let correction = pair.inverse * dot(&pair.change, &direction);

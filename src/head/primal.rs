@@ -3,7 +3,7 @@
 //! Minimises `½ λ |W|² + ½ μ |b|² + Σ loss(W x + b)`. It starts with the Hessian at zero weights as the preconditioner.
 //! As the fit goes on, ever fewer rows have a say; so a descent that has not arrived after some iterations goes on with
 //! the Hessian where it stands. The rounds between two preconditioners begin with
-//! what half of one costs in passes, and grow.
+//! what one costs in passes, and grow.
 //!
 //! The losses' derivatives are feasible in the dual, and the duality gap there is half the squared norm of the
 //! gradient over the penalty (Fenchel's inequality is an equality): the stopping rule is exact. Where the bias is not
@@ -135,13 +135,13 @@ fn separate(point: &[f64], columns: usize) -> Linear {
 }
 
 impl<L: PrimalLoss> Known<'_, L> {
-    /// Iterations that cost half of a new preconditioner.
+    /// Iterations that cost as much as a new preconditioner.
     fn round(&self, columns: usize) -> usize {
         let (rows, passed) = (self.rows.len() as f64, self.passed as f64);
         let size = (columns + 1) as f64;
         let of_pass = 4.0 * passed * size * self.loss.problems() as f64;
         let of_renewal = rows.min(SAMPLED as f64 * size) * size * size + size.powi(3) / 3.0;
-        ((0.5 * of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
+        ((of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
 
     fn preconditioner(&self, columns: usize, (weights, bias): &Linear) -> Preconditioner {

@@ -11,7 +11,6 @@
 //! off XXᵀ. All in float64.
 
 mod dual;
-mod panels;
 mod solution;
 mod sums;
 

@@ -1,8 +1,8 @@
 //! Weights and leave-one-out errors for every penalty, from the normal equations of rows that outnumber their columns.
 
-use faer::{Mat, MatMut, Side};
+use faer::{Mat, MatMut, Par, Side};
 
-use super::{panels::Factor, sums::Normal};
+use super::{super::panels::Factor, sums::Normal};
 
 /// The solution for each of some penalties.
 pub(crate) struct Solution {
@@ -21,7 +21,7 @@ pub(crate) struct Solution {
 /// `(products + α)⁻¹`, for one α by a Cholesky factor, for several by eigenvalues and eigenvectors.
 enum Inverse {
     One {
-        factor: Factor,
+        factor: Factor<f64>,
         weights: Mat<f64>,
     },
     Any {
@@ -46,7 +46,7 @@ impl Solution {
         let Normal { mean, target_mean, weight, right, products } = normal;
         let factor = products.factor(alpha)?;
         let mut weights = right.clone();
-        factor.solve(weights.as_mut());
+        factor.solve(weights.as_mut(), Par::rayon(0));
         let inverse = Inverse::One { factor, weights };
         Some(Self { mean, target_mean, weight, squared_targets, right, alphas: vec![alpha], inverse })
     }
@@ -124,7 +124,7 @@ impl Solution {
         match &self.inverse {
             Inverse::One { factor, weights } => {
                 let fitted = weights.transpose() * columns.as_ref();
-                factor.forward(columns.as_mut());
+                factor.forward(columns.as_mut(), Par::rayon(0));
                 let leverages =
                     Mat::from_fn(1, count, |_, i| own(i) + columns.as_ref().col(i).squared_norm_l2());
                 add(0, &fitted, &leverages);

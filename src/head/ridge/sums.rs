@@ -6,7 +6,7 @@
 
 use faer::{Mat, MatRef};
 
-use super::panels::Panels;
+use super::super::panels::Panels;
 
 /// Sums over some rows, each less a shift.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(crate) struct RidgeSums {
     /// Weighted sum of the rows of each class, d x classes.
     rows: Mat<f64>,
     /// Weighted sum of products, d x d.
-    products: Panels,
+    products: Panels<f64>,
 }
 
 /// The normal equations `(products + α) V = right` of centred rows and targets.
@@ -30,7 +30,7 @@ pub(crate) struct Normal {
     pub(super) weight: f64,
     /// d x classes.
     pub(super) right: Mat<f64>,
-    pub(super) products: Panels,
+    pub(super) products: Panels<f64>,
 }
 
 impl RidgeSums {
@@ -44,7 +44,7 @@ impl RidgeSums {
 
     /// Bytes that sums of so many columns and classes take.
     pub(crate) fn bytes(columns: usize, classes: usize) -> usize {
-        Panels::bytes(columns) + 8 * columns * classes
+        Panels::<f64>::bytes(columns) + 8 * columns * classes
     }
 
     /// Adds rows, the columns of `rows` (d x rows): each already less the shift, times the root of its weight.
