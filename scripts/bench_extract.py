@@ -24,10 +24,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = ROOT / ".cnncodes" / "bench-extract.json"
 # Photos a run: so many that the first runs of a network, which allocate, weigh little.
 NETWORKS = {
-    "resnet50": dict(network="resnet50", layer="penultimate", photos=800, multiply_adds=4.09e9),
-    "vgg16": dict(network="vgg16", layer="fc7", photos=400, multiply_adds=15.47e9),
+    "resnet50": dict(network="resnet50", layer="penultimate", photos=600, multiply_adds=4.09e9),
+    "vgg16": dict(network="vgg16", layer="fc7", photos=240, multiply_adds=15.47e9),
     "mobilenet": dict(network="mobilenet_v2", layer="penultimate", photos=800, multiply_adds=0.30e9),
-    "large": dict(network="mobilenet_v2", layer="penultimate", photos=48, multiply_adds=0.30e9),
+    "large": dict(network="mobilenet_v2", layer="penultimate", photos=96, multiply_adds=0.30e9),
 }
 # Of no use to compare seconds with.
 USELESS = 0.25

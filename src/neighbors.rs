@@ -20,7 +20,8 @@ use serde::Serialize;
 use self::scan::{Best, Queries};
 use crate::codes::{CodesError, CodesFile};
 
-/// Bytes of codes that a thread reads and compares at a time: the product finds them in the thread's own cache.
+/// Bytes of codes that a thread reads and compares at a time: few enough for its share of the cache, and so many that
+/// laying out the queries anew for each product weighs little.
 const PART_BYTES: usize = 2 << 20;
 /// Bytes that a part may have where the file's chunks are larger than that.
 const LARGEST_PART_BYTES: usize = 16 << 20;

@@ -13,6 +13,10 @@ use super::{linear::TrainingSet, products::products as products_of_few, scale::p
 
 /// Rows of one block: 2 MiB at 2048 codes, so that the second product finds it in the cache.
 pub(super) const BLOCK: usize = 256;
+/// Problems from which on a pass waits for the processor rather than for memory, and the rows of its blocks: then to lay out
+/// the weights for each, and to add up its gradient, weighs more than to read the block again.
+const MANY: usize = 32;
+const LARGE_BLOCK: usize = 4 * BLOCK;
 
 /// Problems up to which products are taken along the rows.
 const FEW: usize = 15;
@@ -133,15 +137,16 @@ pub(super) fn add_rows(
     let count = rows.count(columns);
     // Each part has gradients of its own: at 100 rows a class they take a thirtieth of the codes' memory together.
     let split = parts(count, (count / (100 * classes.max(1))).clamp(4, 32));
+    let rows_of_block = if classes < MANY { BLOCK } else { LARGE_BLOCK };
     let partial: Vec<Sums> = split
         .into_par_iter()
         .map(|part| {
             let mut sums = Sums::zeros(classes, columns);
-            let mut scores = vec![0f32; BLOCK * classes];
+            let mut scores = vec![0f32; rows_of_block * classes];
             let mut gradient = vec![0f32; classes * columns];
             let mut buffer = Vec::new();
-            for from in part.clone().step_by(BLOCK) {
-                let to = (from + BLOCK).min(part.end);
+            for from in part.clone().step_by(rows_of_block) {
+                let to = (from + rows_of_block).min(part.end);
                 let scores = &mut scores[..(to - from) * classes];
                 let block = rows.block(from..to, columns, &mut buffer);
                 products(block, weights, columns, scores);

@@ -54,7 +54,7 @@ fn write_codes(output: &Path) {
 fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     write_codes(&folder.path().join("codes.h5"));
-    for kind in ["--svm", "--logistic"] {
+    for kind in ["--svm", "--logistic", "--ridge"] {
         let fit = |memory: &str, output: &str| {
             let mut command = cnncodes(folder.path());
             command.args([
