@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -26,21 +27,25 @@ C = {"svm": 0.01, "logistic": 1.0, "ridge": 1000.0}  # of ridge regression the p
 CLASSES = 10
 
 
+# Peak memory of a child in MiB, asked by a process that is small itself, since a child counts what its parent was.
+PEAK = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);" \
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, file=sys.stderr)"
+
+
 def fit(program, codes, head, kind, memory):
     """Seconds, peak MiB, what the head says about its fit."""
     command = [program, "fit-head", f"--{kind}", codes, "-o", head, "--max-memory", memory, "--format", "json"]
     if kind == "ridge":
         command += ["--c", str(0.5 / C[kind])]
     start = time.perf_counter()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run([sys.executable, "-S", "-c", PEAK, *map(str, command)], capture_output=True, text=True)
     seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"{' '.join(map(str, command))} failed")
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed: {done.stderr}")
+    output, peak = done.stdout, float(done.stderr.splitlines()[-1])
     with h5py.File(head) as file:
         convergence = json.loads(file.attrs["convergence"])
-    return seconds, usage.ru_maxrss / 1024, convergence, json.loads(output)
+    return seconds, peak, convergence, json.loads(output)
 
 
 def weights_of(head):
