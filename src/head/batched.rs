@@ -106,7 +106,7 @@ impl<'a> Rows<'a> {
 /// Scores of the rows of a block (a row's problems side by side) at `weights` (problems x d), without biases.
 pub(super) fn products(block: &[f32], weights: &[f32], columns: usize, scores: &mut [f32]) {
     let (count, problems) = (block.len() / columns.max(1), weights.len() / columns.max(1));
-    if problems <= FEW {
+    if problems <= FEW && columns > 0 {
         return products_of_few(block, weights, columns, scores);
     }
     let block = MatRef::from_row_major_slice(block, count, columns);

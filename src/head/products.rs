@@ -9,7 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 const ROWS: usize = 4;
 const CLASSES: usize = 3;
 
-/// `out[r * m + k]` becomes the product of row r with the weights of class k, of m classes; all are `width` long.
+/// `out[r * m + k]` becomes the product of row r with the weights of class k, of m classes; all are `width` long, which is not 0.
 pub(super) fn products(rows: &[f32], weights: &[f32], width: usize, out: &mut [f32]) {
     Arch::new().dispatch(Products { rows, weights, width, out });
 }

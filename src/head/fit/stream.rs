@@ -32,7 +32,7 @@ use crate::head::{
     svm::SvmLoss,
 };
 
-/// Rows in memory for each column: twice as many as a preconditioner is drawn from.
+/// Rows in memory for each column: four times as many as a preconditioner is drawn from.
 const SAMPLE: usize = 4;
 /// Most bytes of the codes that are read at a time.
 const BLOCK_BYTES: usize = 16 << 20;
