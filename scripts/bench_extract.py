@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 
+import peak_memory
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = ROOT / ".cnncodes" / "bench-extract.json"
 # Photos a run: so many that the first runs of a network, which allocate, weigh little.
@@ -365,16 +367,10 @@ def batch_section(bench, _):
     return one_round
 
 
-# Peak memory of a child in MiB, asked by a process that is small itself, since a child counts what its parent was.
-PEAK = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True);" \
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
-
-
 def memory_section(bench, _):
     def peak(count):
         extract = bench.extract(bench.folder(count), "mobilenet_v2", bench.work / "memory.h5", "--force")
-        command = [sys.executable, "-S", "-c", PEAK, bench.program, *map(str, extract)]
-        mebibytes = float(subprocess.run(command, cwd=bench.work, check=True, capture_output=True, text=True).stdout)
+        _, mebibytes = peak_memory.run([bench.program, *extract], cwd=bench.work)
         print(f"  {count} photos: {mebibytes:.1f} MiB", flush=True)
         return mebibytes
 

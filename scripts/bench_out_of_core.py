@@ -12,7 +12,6 @@ import datetime
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -21,15 +20,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+import peak_memory
 from bench_heads import objective, processor
 
 C = {"svm": 0.01, "logistic": 1.0, "ridge": 1000.0}  # of ridge regression the penalty, which is 1 / 2C
 CLASSES = 10
-
-
-# Peak memory of a child in MiB, asked by a process that is small itself, since a child counts what its parent was.
-PEAK = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);" \
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, file=sys.stderr)"
 
 
 def fit(program, codes, head, kind, memory):
@@ -38,11 +33,8 @@ def fit(program, codes, head, kind, memory):
     if kind == "ridge":
         command += ["--c", str(0.5 / C[kind])]
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-S", "-c", PEAK, *map(str, command)], capture_output=True, text=True)
+    output, peak = peak_memory.run(command)
     seconds = time.perf_counter() - start
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} failed: {done.stderr}")
-    output, peak = done.stdout, float(done.stderr.splitlines()[-1])
     with h5py.File(head) as file:
         convergence = json.loads(file.attrs["convergence"])
     return seconds, peak, convergence, json.loads(output)

@@ -50,6 +50,11 @@ impl Demand {
     }
 }
 
+/// As many threads as were asked for, or one for every core.
+pub(crate) fn threads_or_all(threads: Option<usize>) -> usize {
+    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
 /// How a network is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Arrangement {

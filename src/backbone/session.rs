@@ -7,6 +7,7 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::arrangement::threads_or_all;
 use super::codes::Codes;
 use super::device::{self, Device, DeviceError, Precision};
 use super::graph::proto::NodeProto;
@@ -184,9 +185,8 @@ impl Backbone {
         assert_eq!(poolings.len(), layers.len(), "every layer has a pooling");
         let mut outputs: Vec<Output> = layers.iter().map(Output::whole).collect();
         let mut shapes = None;
-        let reduces = |pooling: &Pooling| !matches!(pooling, Pooling::None | Pooling::Flatten);
         let on_cpu = matches!(settings.device, Device::Cpu | Device::Auto);
-        if poolings.iter().any(reduces) && on_cpu && settings.precision == Precision::Fp32 {
+        if poolings.iter().any(Tiles::serve) && on_cpu && settings.precision == Precision::Fp32 {
             let known = Self::shapes(graph, layers, size)?;
             for (index, output) in outputs.iter_mut().enumerate() {
                 if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
@@ -234,9 +234,7 @@ impl Backbone {
     ) -> Result<Backbone, BackboneError> {
         let runtime = runtime::load()?;
         let network = graph.path().display().to_string();
-        let threads = settings
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        let threads = threads_or_all(settings.threads);
         let load = |device: Device, outputs: &[Output]| -> Result<Session, BackboneError> {
             let provider = device::provider(device, settings.precision, threads, runtime)?;
             let taps: Vec<(&str, &[NodeProto])> =

@@ -29,6 +29,11 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
+    /// Whether there are maps that tiles are of use for; what else a pooling needs is the map as a whole.
+    pub(super) fn serve(pooling: &Pooling) -> bool {
+        matches!(pooling, Pooling::Average | Pooling::Max | Pooling::Grid(_))
+    }
+
     /// Tiles from which `pooling` of a map of `shape` can be finished; none where it takes the map itself, as it does
     /// for a grid whose cells are not all alike.
     pub(super) fn of(pooling: Pooling, shape: &[usize], opset: i64) -> Option<Tiles> {

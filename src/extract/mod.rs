@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rayon::prelude::*;
 
+use crate::backbone::arrangement::threads_or_all;
 use crate::backbone::{
     Arrangement, Backbone, BackboneError, Demand, Device, Layer, Pooling, SessionSettings,
 };
@@ -158,9 +159,7 @@ impl Request<'_> {
     /// How the network is to be run on `images` images, unless [`Device::Auto`] takes another device than the processor.
     pub fn arrangement(&self, images: usize) -> Arrangement {
         let (recipe, settings) = (&self.recipe, self.settings);
-        let threads = settings
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        let threads = threads_or_all(settings.threads);
         let mut arrangement = Arrangement::choose(&recipe.demand, images, threads, settings.memory);
         if let Some(batch) = settings.batch_size {
             arrangement.batch = batch.max(1);

@@ -1,7 +1,8 @@
 //! Products of rows with the weights of a few classes, in float32.
 //!
 //! Both are read along their length, as they lie. A general matrix product takes classes in multiples of its registers'
-//! lanes, and would compute for 16 where there are 10.
+//! lanes, and would compute for 16 where there are 10. ([`super::kernel`]'s products are added
+//! up in float64, for the dual's many small steps, which passes do not need.)
 
 use pulp::{Arch, Simd, WithSimd};
 

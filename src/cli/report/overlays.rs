@@ -37,7 +37,7 @@ pub(super) fn draw(
     let (width, height) = preprocess.size();
     let input = (width as usize, height as usize);
     let (side, _) = OcclusionSettings::default().resolve(input);
-    let occlusion = OcclusionSettings { size: Some(side), stride: Some((side / STRIDE_PART).max(1)) };
+    let occlusion = OcclusionSettings { stride: Some((side / STRIDE_PART).max(1)), ..Default::default() };
     let settings = ExplainSettings { occlusion, ..ExplainSettings::default() };
     let mut explainer = Explainer::open(&graph, &layer, head, &preprocess, &settings)?;
     let (rows, answers) = (report.doubtful(), report.answers());
