@@ -5,10 +5,14 @@
 //! linfa's Platt scaling is not used: it stops at a mean gradient of 1e-5 with targets rounded to float32, and treats a
 //! failed line search on well separated scores as an error.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, parallel::prelude::*};
+use rayon::slice::ParallelSlice;
 use serde::{Deserialize, Serialize};
 
 use super::Isotonic;
+
+/// Rows that a thread looks at at a time.
+const PART: usize = 1 << 12;
 
 /// How probabilities are learned from scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,7 @@ impl Calibration {
     pub fn fit_isotonic(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
         let functions = scores
             .axis_iter(Axis(1))
+            .into_par_iter()
             .enumerate()
             .map(|(class, scores)| {
                 let targets: Vec<f64> =
@@ -80,6 +85,7 @@ impl Calibration {
     pub fn fit_platt(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
         let sigmoids = scores
             .axis_iter(Axis(1))
+            .into_par_iter()
             .enumerate()
             .map(|(class, scores)| {
                 let positive: Vec<bool> = labels.iter().map(|&label| label == class).collect();
@@ -104,7 +110,12 @@ impl Calibration {
                 let spread: f64 = logs.iter().sum::<f64>() * other;
                 -spread - (1.0 - classes * other) * logs[label]
             };
-            scores.rows().into_iter().zip(labels).map(row_loss).sum()
+            let of_part = |(scores, labels): (ArrayView2<'_, f64>, &[usize])| -> f64 {
+                scores.rows().into_iter().zip(labels).map(row_loss).sum()
+            };
+            // Parts of a fixed size, so that the sum does not depend on the number of threads.
+            let parts = scores.axis_chunks_iter(Axis(0), PART).into_par_iter();
+            parts.zip(labels.par_chunks(PART)).map(of_part).collect::<Vec<f64>>().iter().sum()
         };
         Self::Softmax { temperature: golden_section(loss, 0.05f64.ln(), 20f64.ln()).exp() }
     }
@@ -130,7 +141,7 @@ impl Calibration {
     /// Probabilities for `scores` (both n x classes); each row sums to 1.
     pub fn probabilities(&self, scores: ArrayView2<'_, f64>) -> Array2<f64> {
         let mut out = scores.to_owned();
-        for mut row in out.rows_mut() {
+        out.axis_iter_mut(Axis(0)).into_par_iter().with_min_len(PART).for_each(|mut row| {
             // In logarithms, since all sigmoids of a row may underflow at once.
             let logs: Vec<f64> = match self {
                 Self::Platt { sigmoids } => {
@@ -144,7 +155,7 @@ impl Calibration {
                 Self::Softmax { temperature } => row.iter().map(|f| f / temperature).collect(),
             };
             row.iter_mut().zip(log_softmax(logs)).for_each(|(p, log)| *p = log.exp());
-        }
+        });
         out
     }
 }

@@ -156,7 +156,7 @@ impl LogisticValidParams {
         };
         let loss = LogisticLoss::new(set, self.c);
         let matrix = prefers_matrix(rows, columns);
-        let known = Known { rows: &set.rows, loss: &loss, passed: rows, matrix };
+        let known = Known { rows: &set.rows, loss: &loss, matrix };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
         let mut model = self.model(&loss, solution, columns);
@@ -178,7 +178,7 @@ impl LogisticValidParams {
             classes: set.classes,
         };
         let loss = LogisticLoss::new(&small, self.c);
-        let known = Known { rows: &small.rows, loss: &loss, passed: count, matrix: true };
+        let known = Known { rows: &small.rows, loss: &loss, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(&small, &loss, weights, bias));
         let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights, columns), bias));
         // A little more is asked for, so that rounding on the way back does not undo the convergence.
@@ -352,6 +352,22 @@ impl PrimalLoss for LogisticLoss<'_> {
         loss_and_residuals(scores, self.labels[row]);
         let of_classes: f64 = scores.iter().map(|residual| residual.abs() * (1.0 - residual.abs())).sum();
         self.costs[row] * of_classes / scores.len() as f64
+    }
+
+    /// The probabilities.
+    fn bend(&self, _row: usize, scores: &mut [f32]) {
+        let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        scores.iter_mut().for_each(|score| *score -= highest);
+        kernel::exp(scores);
+        let scale = 1.0 / scores.iter().sum::<f32>();
+        scores.iter_mut().for_each(|score| *score *= scale);
+    }
+
+    /// C (diag(p) - p pᵀ) times the changes.
+    fn respond(&self, row: usize, bends: &[f32], changes: &mut [f32]) {
+        let mean: f32 = bends.iter().zip(&*changes).map(|(p, change)| p * change).sum();
+        let cost = self.costs[row] as f32;
+        changes.iter_mut().zip(bends).for_each(|(change, p)| *change = cost * p * (*change - mean));
     }
 }
 

@@ -21,6 +21,7 @@ mod linear;
 mod lockstep;
 mod logistic;
 mod model;
+mod newton;
 mod novelty;
 mod panels;
 mod pca;
@@ -33,6 +34,7 @@ mod scale;
 mod source;
 mod svm;
 mod tune;
+mod view;
 mod weights;
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use rayon::prelude::*;
 
 use super::panels::{Factor, Panels};
 
-/// How many times its own diagonal is added to the estimate. The eigenvalues of a sample of about as many rows as columns
+/// How many times its own diagonal is added to an estimate from as many rows as columns; from more rows, less. The eigenvalues of a sample of about as many rows as columns
 /// spread too far, the small ones towards 0, and along those steps would be far too long; shrunk towards the diagonal the
 /// estimate is nearer to the truth (O. Ledoit, M. Wolf: "A well-conditioned estimator for large-dimensional covariance
 /// matrices", J. Multivariate Anal. 88, 2004). Of 0.001 to 8, which takes twice as many iterations at the low end, 0.5 to 2
 /// are much alike on sets that are easy and hard to tell apart, of 10 and 100 classes.
 const SHRINKAGE: f32 = 1.0;
-/// Rows a column from which on a sample is taken.
+/// Rows a column that are taken where all rows are in memory.
 pub(super) const SAMPLED: usize = 1;
 
 /// `R L Lᵀ R` (R diagonal, L lower triangular), near `penalties + Σ weight x xᵀ` with a constant code 1 appended to x, and its
@@ -29,11 +29,18 @@ pub(super) struct Preconditioner {
 }
 
 impl Preconditioner {
-    /// From `rows` of d codes with a weight each. `penalties` are those of a weight and of the bias.
-    pub fn new(rows: &[&[f32]], weights: &[f64], columns: usize, penalties: (f64, f64)) -> Self {
+    /// From `rows` of d codes with a weight each, of which at most `sampled` for each column are taken. `penalties` are those
+    /// of a weight and of the bias.
+    pub fn new(
+        rows: &[&[f32]],
+        weights: &[f64],
+        columns: usize,
+        penalties: (f64, f64),
+        sampled: usize,
+    ) -> Self {
         const BLOCK: usize = 256;
         let size = columns + 1;
-        let chosen = drawn(weights, SAMPLED * size);
+        let chosen = drawn(weights, sampled * size);
         let mut gram = Panels::zeros(size);
         let mut block = Vec::with_capacity(BLOCK.min(chosen.len()) * size);
         for chosen in chosen.chunks(BLOCK) {
@@ -47,8 +54,9 @@ impl Preconditioner {
         }
         drop(block);
         let roots = roots(gram.diagonal().map(f64::from), columns, penalties);
+        let shrinkage = SHRINKAGE / sampled as f32;
         gram.change(|i, j, value| {
-            *value = if i == j { 1.0 + SHRINKAGE } else { *value / (roots[i] * roots[j]) as f32 };
+            *value = if i == j { 1.0 + shrinkage } else { *value / (roots[i] * roots[j]) as f32 };
         });
         Self { factor: gram.factor(0.0), roots }
     }
@@ -61,6 +69,11 @@ impl Preconditioner {
         }
         squares[columns] = weights.iter().sum();
         Self { roots: roots(squares.into_iter(), columns, penalties), factor: None }
+    }
+
+    /// Diagonal of the estimate, with the penalties.
+    pub fn diagonal_of_estimate(&self) -> impl Iterator<Item = f64> {
+        self.roots.iter().map(|root| root * root)
     }
 
     fn size(&self) -> usize {
@@ -156,7 +169,7 @@ mod tests {
             (0..10).map(|i| (0..7).map(|j| ((i * 31 + j * 17) as f32 * 0.61).sin()).collect()).collect();
         let rows: Vec<&[f32]> = codes.iter().map(Vec::as_slice).collect();
         let weights: Vec<f64> = (0..10).map(|i| 0.1 * f64::from(i % 4)).collect();
-        let preconditioner = Preconditioner::new(&rows, &weights, 7, (2.0, 0.5));
+        let preconditioner = Preconditioner::new(&rows, &weights, 7, (2.0, 0.5), SAMPLED);
         let points: Vec<f64> = (0..16).map(|j| (f64::from(j) - 3.0) * 0.3).collect();
         for scale in [1e-60, 1.0, 1e60] {
             let mut products = vec![0f64; 16];

@@ -157,10 +157,7 @@ impl Preparation {
 
     /// The first two steps for one row.
     fn standardize(&self, row: &[f32], out: &mut [f32]) {
-        let factor = self.row_factor(row);
-        for (j, (to, &x)) in out.iter_mut().zip(row).enumerate() {
-            *to = self.standardizer.value(j, factor * f64::from(x)) as f32;
-        }
+        self.standardizer.apply(self.row_factor(row), row, out);
     }
 }
 

@@ -33,18 +33,21 @@ pub(super) trait PrimalLoss: RowLoss {
     fn joint(&self) -> bool;
     /// Second derivative of a row's loss with respect to its scores, the mean over the problems.
     fn curvature(&self, row: usize, scores: &mut [f64]) -> f64;
+    /// Replaces a row's scores by what its second derivatives are made of.
+    fn bend(&self, row: usize, scores: &mut [f32]);
+    /// Replaces changes of a row's scores by the changes of the loss's derivatives that come of it, where its scores have
+    /// these [bends](Self::bend).
+    fn respond(&self, row: usize, bends: &[f32], changes: &mut [f32]);
 }
 
 /// What a pass over all rows adds up to at weights (problems x d) and biases; `None` when the rows could not be read.
 pub(super) type Pass<'a> = dyn Fn(&[f32], &[f64]) -> Option<Sums> + 'a;
 
-/// Rows in memory from which the preconditioner is made: all, or a sample.
+/// The rows, in memory, from which the preconditioner is made.
 pub(super) struct Known<'a, L> {
     pub rows: &'a [&'a [f32]],
     /// The loss of these rows.
     pub loss: &'a L,
-    /// Rows that a pass looks through.
-    pub passed: usize,
     /// Whether there is memory for a matrix.
     pub matrix: bool,
 }
@@ -77,7 +80,8 @@ pub(super) fn descend<L: PrimalLoss>(
         Some((weights, bias)) => joined(&weights, &bias),
         None => vec![0.0; problems * (columns + 1)],
     };
-    let mut evaluate = |point: &[f64], gradient: &mut [f64]| known.evaluate(columns, pass, point, gradient);
+    let mut evaluate =
+        |point: &[f64], gradient: &mut [f64]| evaluate(known.loss, columns, pass, point, gradient);
     let mut at = Visited::new(&mut evaluate, point);
     let mut memory = Memory::default();
     let full = known.round(columns);
@@ -107,9 +111,7 @@ pub(super) fn descend<L: PrimalLoss>(
             Outcome::NoProgress => stuck || !known.matrix || found.iterations == 0,
         };
         if done {
-            let linear = separate(&at.point, columns);
-            let Value { value: objective, criterion: gap } = at.value;
-            return PrimalSolution { linear, objective, gap, iterations, outcome: found.outcome };
+            return PrimalSolution::new(&at, columns, iterations, found.outcome);
         }
         stuck = found.outcome == Outcome::NoProgress;
         // The closer the optimum, the less the Hessian changes on the way.
@@ -118,17 +120,24 @@ pub(super) fn descend<L: PrimalLoss>(
     }
 }
 
+impl PrimalSolution {
+    pub fn new(at: &Visited, columns: usize, iterations: usize, outcome: Outcome) -> Self {
+        let Value { value: objective, criterion: gap } = at.value;
+        Self { linear: separate(&at.point, columns), objective, gap, iterations, outcome }
+    }
+}
+
 /// The vector that is descended in: of each problem its weights, then its bias.
-fn joined(weights: &[f32], bias: &[f64]) -> Vec<f64> {
+pub(super) fn joined<T: Copy + Into<f64>>(weights: &[T], bias: &[f64]) -> Vec<f64> {
     let columns = weights.len() / bias.len().max(1);
-    let of_problem = |(weights, &bias): (&'_ [f32], &f64)| {
-        weights.iter().map(|&w| f64::from(w)).chain([bias]).collect::<Vec<_>>()
+    let of_problem = |(weights, &bias): (&'_ [T], &f64)| {
+        weights.iter().map(|&w| w.into()).chain([bias]).collect::<Vec<f64>>()
     };
     weights.chunks(columns.max(1)).zip(bias).flat_map(of_problem).collect()
 }
 
 /// Weights and biases of such a vector.
-fn separate(point: &[f64], columns: usize) -> Linear {
+pub(super) fn separate(point: &[f64], columns: usize) -> Linear {
     let problems = || point.chunks(columns + 1);
     let weights = problems().flat_map(|problem| problem[..columns].iter().map(|&w| w as f32)).collect();
     (weights, problems().map(|problem| problem[columns]).collect())
@@ -137,9 +146,9 @@ fn separate(point: &[f64], columns: usize) -> Linear {
 impl<L: PrimalLoss> Known<'_, L> {
     /// Iterations that cost as much as a new preconditioner.
     fn round(&self, columns: usize) -> usize {
-        let (rows, passed) = (self.rows.len() as f64, self.passed as f64);
+        let rows = self.rows.len() as f64;
         let size = (columns + 1) as f64;
-        let of_pass = 4.0 * passed * size * self.loss.problems() as f64;
+        let of_pass = 4.0 * rows * size * self.loss.problems() as f64;
         let of_renewal = rows.min(SAMPLED as f64 * size) * size * size + size.powi(3) / 3.0;
         ((of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
@@ -163,46 +172,56 @@ impl<L: PrimalLoss> Known<'_, L> {
                 *curvature = self.loss.curvature(first + i, &mut wide);
             }
         });
-        let make = if self.matrix { Preconditioner::new } else { Preconditioner::diagonal };
-        make(self.rows, &curvatures, columns, self.loss.penalties())
-    }
-
-    fn evaluate(&self, columns: usize, pass: &Pass<'_>, point: &[f64], gradient: &mut [f64]) -> Value {
-        let (weights, bias) = separate(point, columns);
-        let Some(sums) = pass(&weights, &bias) else {
-            // Ends the descent; whoever could not read the rows says so.
-            return Value { value: f64::NAN, criterion: 0.0 };
-        };
-        let (penalty, of_bias) = self.loss.penalties();
-        let judged: Vec<(f64, f64)> = gradient
-            .par_chunks_mut(columns + 1)
-            .enumerate()
-            .map(|(k, gradient)| {
-                let range = k * columns..(k + 1) * columns;
-                let (mut squares, mut gap) = (0f64, 0f64);
-                for ((g, &w), &loss) in
-                    gradient.iter_mut().zip(&weights[range.clone()]).zip(&sums.gradient[range])
-                {
-                    let w = f64::from(w);
-                    *g = loss + penalty * w;
-                    squares += w * w;
-                    gap += *g * *g;
-                }
-                let b = bias[k];
-                gradient[columns] = sums.bias[k] + of_bias * b;
-                let stiffness =
-                    if of_bias > 0.0 { of_bias } else { sums.curvature[k].max(f64::MIN_POSITIVE) };
-                gap = gap / penalty + gradient[columns].powi(2) / stiffness;
-                (sums.loss[k] + 0.5 * (penalty * squares + of_bias * b * b), 0.5 * gap)
-            })
-            .collect();
-        let value: f64 = judged.iter().map(|(primal, _)| primal).sum();
-        let share = |gap: f64, primal: f64| gap / primal.max(f64::MIN_POSITIVE);
-        let criterion = if self.loss.joint() {
-            share(judged.iter().map(|(_, gap)| gap).sum(), value)
+        let penalties = self.loss.penalties();
+        if self.matrix {
+            Preconditioner::new(self.rows, &curvatures, columns, penalties, SAMPLED)
         } else {
-            judged.iter().map(|&(primal, gap)| share(gap, primal)).fold(0.0, f64::max)
-        };
-        Value { value, criterion }
+            Preconditioner::diagonal(self.rows, &curvatures, columns, penalties)
+        }
     }
+}
+
+/// Objective and relative duality gap at `point`, and the gradient.
+pub(super) fn evaluate<L: PrimalLoss>(
+    of: &L,
+    columns: usize,
+    pass: &Pass<'_>,
+    point: &[f64],
+    gradient: &mut [f64],
+) -> Value {
+    let (weights, bias) = separate(point, columns);
+    let Some(sums) = pass(&weights, &bias) else {
+        // Ends the descent; whoever could not read the rows says so.
+        return Value { value: f64::NAN, criterion: 0.0 };
+    };
+    let (penalty, of_bias) = of.penalties();
+    let judged: Vec<(f64, f64)> = gradient
+        .par_chunks_mut(columns + 1)
+        .enumerate()
+        .map(|(k, gradient)| {
+            let range = k * columns..(k + 1) * columns;
+            let (mut squares, mut gap) = (0f64, 0f64);
+            for ((g, &w), &loss) in
+                gradient.iter_mut().zip(&weights[range.clone()]).zip(&sums.gradient[range])
+            {
+                let w = f64::from(w);
+                *g = loss + penalty * w;
+                squares += w * w;
+                gap += *g * *g;
+            }
+            let b = bias[k];
+            gradient[columns] = sums.bias[k] + of_bias * b;
+            let stiffness = if of_bias > 0.0 { of_bias } else { sums.curvature[k].max(f64::MIN_POSITIVE) };
+            gap = gap / penalty + gradient[columns].powi(2) / stiffness;
+            (sums.loss[k] + 0.5 * (penalty * squares + of_bias * b * b), 0.5 * gap)
+        })
+        .collect();
+    let value: f64 = judged.iter().map(|(primal, _)| primal).sum();
+    let share = |gap: f64, primal: f64| gap / primal.max(f64::MIN_POSITIVE);
+    let criterion = if of.joint() {
+        share(judged.iter().map(|(_, gap)| gap).sum(), value)
+    } else {
+        judged.iter().map(|&(primal, gap)| share(gap, primal)).fold(0.0, f64::max)
+    };
+    Value { value, criterion }
 }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, parallel::prelude::*};
+use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
 /// A column counts as constant when its standard deviation is at most this share of its root mean square.
@@ -88,13 +89,28 @@ impl Standardizer {
     /// Standardises all rows of `codes` (n x d).
     pub fn transform(&self, codes: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut out = Array2::zeros(codes.raw_dim());
-        for (mut to, from) in out.rows_mut().into_iter().zip(codes.rows()) {
-            to.iter_mut()
-                .zip(from)
-                .enumerate()
-                .for_each(|(j, (z, &x))| *z = self.value(j, f64::from(x)) as f32);
-        }
+        let codes = codes.as_standard_layout();
+        let (from, to) = (codes.as_slice(), out.as_slice_mut());
+        let (from, to) = from.zip(to).expect("both are in standard layout");
+        let width = self.mean.len().max(1);
+        to.chunks_exact_mut(width)
+            .zip(from.chunks_exact(width))
+            .for_each(|(to, row)| self.apply(1.0, row, to));
         out
+    }
+
+    /// Standardises a row whose values are first multiplied by `factor`.
+    pub(super) fn apply(&self, factor: f64, row: &[f32], out: &mut [f32]) {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let columns = self.mean.iter().zip(&self.scale).zip(&self.constant);
+                for ((to, &x), ((mean, scale), &constant)) in out.iter_mut().zip(row).zip(columns) {
+                    let z = (factor * f64::from(x) - mean) / scale;
+                    *to = if constant { 0.0 } else { z as f32 };
+                }
+            },
+        );
     }
 
     /// Standardises value `x` of column `j`.

@@ -159,7 +159,7 @@ impl SvmValidParams {
     /// In the primal.
     fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let loss = SvmLoss::new(set, self.c);
-        let known = Known { rows: &set.rows, loss: &loss, passed: set.rows.len(), matrix: true };
+        let known = Known { rows: &set.rows, loss: &loss, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let limit = self.max_passes.min(MOST_IN_PRIMAL);
         let start = start.map(|model| loss.linear(model));
@@ -364,6 +364,18 @@ impl PrimalLoss for SvmLoss<'_> {
     fn curvature(&self, row: usize, scores: &mut [f64]) -> f64 {
         let within = scores.iter().enumerate().filter(|&(k, score)| self.sign(row, k) * score < 1.0).count();
         2.0 * self.costs[row] * within as f64 / scores.len() as f64
+    }
+
+    /// 2 C where the row is within its margin, else 0.
+    fn bend(&self, row: usize, scores: &mut [f32]) {
+        for (k, score) in scores.iter_mut().enumerate() {
+            let within = self.sign(row, k) * f64::from(*score) < 1.0;
+            *score = if within { (2.0 * self.costs[row]) as f32 } else { 0.0 };
+        }
+    }
+
+    fn respond(&self, _row: usize, bends: &[f32], changes: &mut [f32]) {
+        changes.iter_mut().zip(bends).for_each(|(change, bend)| *change *= bend);
     }
 }
 

@@ -1,10 +1,12 @@
 //! Fitting a head to codes that are larger than the memory it may use: they are streamed, again and again.
 //!
-//! The heads of all folds and the final one are fitted side by side and share every pass over the codes. Each fold is
+//! The final head is fitted first, then those of all folds side by side, which share every pass over the codes. Each fold is
 //! still standardised by its own training rows: their mean and deviation come from sums of each fold, made in one
-//! pass, and are folded into the weights. A sample of the rows stays in memory; the descents start from its optimum and
-//! are preconditioned by it, so that few passes over all rows are left. What is minimised, and when it counts as
-//! minimised, is the same as in memory.
+//! pass, and are folded into the weights. Some rows stay in memory, of which the final head's Newton steps are made; the
+//! heads of the folds start from its optimum, with its last rows. So few passes over all rows are needed. What is minimised,
+//! and when it counts as minimised, is the same as in memory.
+
+use std::{cell::RefCell, slice};
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::{SeedableRng, seq::index};
@@ -21,24 +23,27 @@ use crate::evaluate::{Folds, Note};
 use crate::head::{
     ClassWeights, Conformal, HeadError, HeadModel, Kernel, LinearModel, Loss, Novelty, Preparation,
     Standardizer,
-    batched::{Rows, Sums, add_rows, pass},
+    batched::{Rows, Sums, add_rows},
     linear::{TrainingSet, linear_scores},
     lockstep::{Line, Request, lockstep},
     logistic::LogisticLoss,
     model::most_probable,
+    newton::{Drawn, Weighed, descend},
+    panels::Panels,
     prepare::inverse_length,
-    primal::{Known, PrimalLoss, PrimalSolution, descend},
+    primal::{PrimalLoss, PrimalSolution},
     source::{RowSource, scan},
     svm::SvmLoss,
+    view::View,
 };
 
-/// Rows in memory for each column: four times as many as a preconditioner is drawn from.
+/// Rows for each column that are looked at for what tells unknown images.
 const SAMPLE: usize = 4;
+/// Rows in memory for each column, of which Newton steps are made, where there is room. With an eighth of them descents among
+/// ten classes take two to three times the passes; more cost more than they save.
+const DRAWN: usize = 32;
 /// Most bytes of the codes that are read at a time.
 const BLOCK_BYTES: usize = 16 << 20;
-/// Gap, relative to the objective, to which the sample is fitted: its optimum is not that of all rows.
-const SAMPLE_TOLERANCE: f64 = 1e-2;
-const SAMPLE_ITERATIONS: usize = 200;
 
 /// Codes that a head is fitted to without having them in memory. Slices have one element a row.
 #[derive(Clone, Copy)]
@@ -98,19 +103,22 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     }
     let sampled_groups: Vec<usize> = look.chosen.iter().map(|&row| data.groups[row]).collect();
     let novelty = Novelty::fit(look.sample.view(), &sampled_groups, settings.seed);
+    let (mean, squared_length) = look.standardized(&everything);
     let stream = Stream {
         views: (0..folds.count())
             .map(Some)
             .chain([None])
             .map(|fold| View::new(&everything, &look.standardizer(fold, settings.standardize)))
             .collect(),
-        sample: preparation.transform(look.sample.view()),
-        chosen: look.chosen,
+        mean,
+        squared_length,
+        seed: settings.seed,
         preparation,
         folds: &folds,
         plan,
         data,
     };
+    drop(look);
     let mut models = stream.fit(&solver)?;
     let linear = models.pop().expect("the final fit is the last");
 
@@ -152,8 +160,10 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
 struct Plan {
     /// Rows that are read at a time.
     block: usize,
-    /// Rows that stay in memory.
+    /// Rows that are looked at for what tells unknown images.
     sample: usize,
+    /// Rows that stay in memory for Newton steps.
+    drawn: usize,
     /// Whether there is room for a d x d preconditioner a problem.
     matrix: bool,
 }
@@ -178,12 +188,15 @@ impl Plan {
             });
         }
         let free = data.max_memory - always - reading - of_ridge;
-        let of_matrices = problems * (columns + 1).pow(2) * 4;
+        let of_matrices = problems * Panels::<f32>::bytes(columns + 1);
         let matrix = kind != HeadKind::Ridge && of_matrices <= free / 2;
         let left = if matrix { free - of_matrices } else { free };
-        // The sample stands in memory twice while it is standardised, and once as small integers for unknown images.
+        // The sample is then kept as integers of one byte, and scaled in a copy before.
         let sample = (SAMPLE * (columns + 1)).min(left / (3 * of_row)).clamp(1, rows);
-        Ok(Self { block, sample, matrix })
+        // Besides their codes, what the rows' second derivatives are made of, in each problem.
+        let of_drawn = of_row + 8 * (classes + 4) * problems;
+        let drawn = (DRAWN * (columns + 1)).min((left - sample * columns) / of_drawn).clamp(1, rows);
+        Ok(Self { block, sample, drawn, matrix })
     }
 }
 
@@ -277,12 +290,8 @@ impl Look {
         Ok(Self { shift, of_folds, chosen, sample })
     }
 
-    /// That of all rows but the fold's.
-    fn standardizer(&self, without: Option<usize>, standardize: bool) -> Standardizer {
-        let columns = self.shift.len();
-        if !standardize {
-            return Standardizer::identity(columns);
-        }
+    /// Mean and variance of each column over all rows, or all but the fold's.
+    fn moments(&self, without: Option<usize>) -> (Vec<f64>, Vec<f64>) {
         let others = || {
             self.of_folds
                 .iter()
@@ -291,61 +300,33 @@ impl Look {
                 .map(|(_, sums)| sums)
         };
         let count: f64 = others().map(|sums| sums.count).sum();
-        let mut mean = Vec::with_capacity(columns);
-        let mut variances = Vec::with_capacity(columns);
-        for j in 0..columns {
-            let offset = others().map(|sums| sums.sums[j]).sum::<f64>() / count;
-            let square = others().map(|sums| sums.squares[j]).sum::<f64>() / count;
-            mean.push(self.shift[j] + offset);
-            variances.push(square - offset * offset);
+        (0..self.shift.len())
+            .map(|j| {
+                let offset = others().map(|sums| sums.sums[j]).sum::<f64>() / count;
+                let square = others().map(|sums| sums.squares[j]).sum::<f64>() / count;
+                (self.shift[j] + offset, square - offset * offset)
+            })
+            .unzip()
+    }
+
+    /// That of all rows, or all but the fold's.
+    fn standardizer(&self, without: Option<usize>, standardize: bool) -> Standardizer {
+        if !standardize {
+            return Standardizer::identity(self.shift.len());
         }
+        let (mean, variances) = self.moments(without);
         Standardizer::from_variances(mean, variances)
     }
-}
 
-/// How a problem sees the codes that all rows' standardizer gives: `(z - shift) · factor`.
-struct View {
-    shift: Vec<f64>,
-    /// 0 where the column is constant among the problem's rows.
-    factor: Vec<f64>,
-}
-
-impl View {
-    fn new(everything: &Standardizer, own: &Standardizer) -> Self {
-        let columns = own.mean().len();
-        let ratio = |j: usize| everything.scale()[j] / own.scale()[j];
-        Self {
-            shift: (0..columns)
-                .map(|j| (own.mean()[j] - everything.mean()[j]) / everything.scale()[j])
-                .collect(),
-            factor: (0..columns).map(|j| if own.constant()[j] { 0.0 } else { ratio(j) }).collect(),
-        }
-    }
-
-    /// Weights (classes x d) and biases that give the same scores of the codes as all see them.
-    fn leave(&self, weights: &[f32], bias: &[f64]) -> (Vec<f32>, Vec<f64>) {
-        let columns = self.shift.len();
-        let mut seen = Vec::with_capacity(weights.len());
-        let mut biases = Vec::with_capacity(bias.len());
-        for (weights, bias) in weights.chunks(columns).zip(bias) {
-            let mut bias = *bias;
-            for ((&w, shift), factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
-                let w = f64::from(w) * factor;
-                bias -= w * shift;
-                seen.push(w as f32);
-            }
-            biases.push(bias);
-        }
-        (seen, biases)
-    }
-
-    /// From the gradient with respect to those weights to that with respect to the problem's own.
-    fn gradient(&self, sums: &mut Sums) {
-        for (gradient, bias) in sums.gradient.chunks_mut(self.shift.len()).zip(&sums.bias) {
-            for ((g, shift), factor) in gradient.iter_mut().zip(&self.shift).zip(&self.factor) {
-                *g = factor * (*g - bias * shift);
-            }
-        }
+    /// Mean of each column of all rows after `standardizer`, and the mean of the rows' squared lengths.
+    fn standardized(&self, standardizer: &Standardizer) -> (Vec<f64>, f64) {
+        let (mean, variances) = self.moments(None);
+        let mean: Vec<f64> = mean.iter().enumerate().map(|(j, &mean)| standardizer.value(j, mean)).collect();
+        let scaled =
+            |j: usize| if standardizer.constant()[j] { 0.0 } else { standardizer.scale()[j].powi(-2) };
+        let squared = mean.iter().zip(&variances).enumerate();
+        let squared = squared.map(|(j, (mean, variance))| mean * mean + variance.max(0.0) * scaled(j)).sum();
+        (mean, squared)
     }
 }
 
@@ -358,8 +339,11 @@ struct Stream<'a> {
     preparation: Preparation,
     /// Of the heads of the folds, and of the final one.
     views: Vec<View>,
-    chosen: Vec<usize>,
-    sample: Array2<f32>,
+    /// Mean of each column.
+    mean: Vec<f64>,
+    /// Mean of the rows' squared lengths.
+    squared_length: f64,
+    seed: u64,
 }
 
 impl Stream<'_> {
@@ -385,36 +369,24 @@ impl Stream<'_> {
         let classes = self.data.class_names.len();
         let weights: Vec<Vec<f64>> =
             (0..self.views.len()).map(|problem| self.row_weights(solver, problem)).collect();
-        let of_sample: Vec<Sampled<'_>> = weights.iter().map(|weights| Sampled::new(self, weights)).collect();
         let costs = |weights: &[f64], c: f64| weights.iter().map(|weight| c * weight).collect::<Vec<_>>();
         match &solver.method {
             Method::Svm(params) => {
                 let loss =
                     |weights: &Vec<f64>| SvmLoss::of(self.data.labels, classes, costs(weights, params.c()));
-                let full: Vec<_> = weights.iter().map(loss).collect();
-                let sampled: Vec<_> =
-                    of_sample.iter().map(|sampled| SvmLoss::new(&sampled.set, params.c())).collect();
+                let losses: Vec<_> = weights.iter().map(loss).collect();
                 let model = |loss: &SvmLoss<'_>, found| params.model(loss, found, columns);
-                self.descend(&full, &of_sample, &sampled, (params.tolerance(), params.max_passes()), model)
+                self.descend(&losses, (params.tolerance(), params.max_passes()), model)
             }
             Method::Logistic(params) => {
-                // Standardised rows of d codes are d long, squared, on average; only an estimate is made of it.
-                let squared = self.sample.iter().map(|&z| f64::from(z).powi(2)).sum::<f64>();
-                let squares = vec![squared / self.chosen.len() as f64; self.data.labels.len()];
+                // Only an estimate is made of it.
+                let squares = vec![self.squared_length; self.data.labels.len()];
                 let loss = |weights: &Vec<f64>| {
                     LogisticLoss::of(self.data.labels, classes, costs(weights, params.c()), squares.clone())
                 };
-                let full: Vec<_> = weights.iter().map(loss).collect();
-                let sampled: Vec<_> =
-                    of_sample.iter().map(|sampled| LogisticLoss::new(&sampled.set, params.c())).collect();
+                let losses: Vec<_> = weights.iter().map(loss).collect();
                 let model = |loss: &LogisticLoss<'_>, found| params.model(loss, found, columns);
-                self.descend(
-                    &full,
-                    &of_sample,
-                    &sampled,
-                    (params.tolerance(), params.max_iterations()),
-                    model,
-                )
+                self.descend(&losses, (params.tolerance(), params.max_iterations()), model)
             }
             Method::Ridge(params) => self.ridge(params),
             Method::Kernel(_) => unreachable!("kernel SVMs have been refused"),
@@ -441,30 +413,51 @@ impl Stream<'_> {
 
     fn descend<L: PrimalLoss>(
         &self,
-        full: &[L],
-        of_sample: &[Sampled<'_>],
         losses: &[L],
-        (tolerance, most): (f64, usize),
+        limits: (f64, usize),
         model: impl Fn(&L, PrimalSolution) -> LinearModel + Sync,
     ) -> Result<Vec<LinearModel>, HeadError> {
         let columns = self.data.source.columns();
-        let solve = |problem: usize, line: &Line<'_>| {
-            let (sampled, loss) = (&of_sample[problem], &losses[problem]);
-            let rows = &sampled.set.rows;
-            let of_sample = |weights: &[f32], bias: &[f64]| Some(pass(&sampled.set, loss, weights, bias));
-            let known = Known { rows, loss, passed: rows.len(), matrix: self.plan.matrix };
-            let start = (rows.len() < self.data.labels.len() * 9 / 10).then(|| {
-                descend(&known, columns, &of_sample, None, SAMPLE_TOLERANCE, SAMPLE_ITERATIONS).linear
-            });
-            let known = Known { passed: self.data.labels.len(), ..known };
-            let of_all = |weights: &[f32], bias: &[f64]| line.sums(weights, bias);
-            model(&full[problem], descend(&known, columns, &of_all, start, tolerance, most))
+        let last = self.views.len() - 1;
+        let (loss, view) = (&losses[last], &self.views[last]);
+        let drawn = RefCell::new(Drawn::new(self.plan.drawn, columns, self.seed));
+        let (place, failed) = (RefCell::default(), RefCell::new(None));
+        let of_all = |weights: &[f32], bias: &[f64]| {
+            let request = Request { problem: last, weights: weights.to_vec(), bias: bias.to_vec() };
+            let sums = self.pass(losses, slice::from_ref(&request), Some(&mut drawn.borrow_mut()));
+            *place.borrow_mut() = (request.weights, request.bias);
+            sums.map(|mut sums| sums.remove(0)).map_err(|error| *failed.borrow_mut() = Some(error)).ok()
         };
-        lockstep(self.views.len(), solve, |requests| self.pass(full, requests))
+        let newton = |vectors: &mut [f64]| {
+            drawn.borrow().hessian(loss, view, &place.borrow(), self.plan.matrix).solve(vectors);
+        };
+        let solution = descend(loss, columns, &of_all, None, newton, limits);
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        let optimum = view.leave(&solution.linear.0, &solution.linear.1);
+        let whole = model(loss, solution);
+        let drawn = drawn.into_inner();
+        let solve = |problem: usize, line: &Line<'_>| {
+            let (loss, view) = (&losses[problem], &self.views[problem]);
+            let start = view.enter(&optimum.0, &optimum.1);
+            let hessian = drawn.hessian(loss, view, &start, self.plan.matrix);
+            let of_all = |weights: &[f32], bias: &[f64]| line.sums(weights, bias);
+            let newton = |vectors: &mut [f64]| hessian.solve(vectors);
+            model(loss, descend(loss, columns, &of_all, Some(&start), newton, limits))
+        };
+        let mut models = lockstep(last, solve, |requests| self.pass(losses, requests, None))?;
+        models.push(whole);
+        Ok(models)
     }
 
-    /// Answers all requests by one reading of the codes.
-    fn pass<L: PrimalLoss>(&self, losses: &[L], requests: &[Request]) -> Result<Vec<Sums>, HeadError> {
+    /// Answers all requests by one reading of the codes, and draws rows for the first.
+    fn pass<L: PrimalLoss>(
+        &self,
+        losses: &[L],
+        requests: &[Request],
+        mut drawn: Option<&mut Drawn>,
+    ) -> Result<Vec<Sums>, HeadError> {
         let columns = self.data.source.columns();
         let seen: Vec<_> = requests
             .iter()
@@ -472,10 +465,27 @@ impl Stream<'_> {
             .collect();
         let mut sums: Vec<Sums> =
             requests.iter().map(|request| Sums::zeros(request.bias.len(), columns)).collect();
+        if let Some(drawn) = &mut drawn {
+            drawn.clear();
+        }
         self.scan(|first, block| {
-            let rows = Rows::Whole(block.to_slice().expect("made in standard layout"));
-            for ((request, (weights, bias)), sums) in requests.iter().zip(&seen).zip(&mut sums) {
-                add_rows(rows, first, weights, bias, &losses[request.problem], sums);
+            let values = block.to_slice().expect("made in standard layout");
+            let rows = Rows::Whole(values);
+            for (i, ((request, (weights, bias)), sums)) in
+                requests.iter().zip(&seen).zip(&mut sums).enumerate()
+            {
+                let loss = &losses[request.problem];
+                match &mut drawn {
+                    Some(drawn) if i == 0 => {
+                        let weighed = Weighed::new(loss, first, block.nrows());
+                        add_rows(rows, first, weights, bias, &weighed, sums);
+                        let offered = weighed.weights().zip(values.chunks_exact(columns));
+                        offered
+                            .enumerate()
+                            .for_each(|(i, (weight, row))| drawn.offer(first + i, weight, row));
+                    }
+                    _ => add_rows(rows, first, weights, bias, loss, sums),
+                }
             }
         })?;
         for (request, sums) in requests.iter().zip(&mut sums) {
@@ -523,30 +533,6 @@ impl Stream<'_> {
             }
         })?;
         Ok(held_out)
-    }
-}
-
-/// The sampled rows of a problem, each weighted for those it stands for.
-struct Sampled<'a> {
-    set: TrainingSet<'a>,
-}
-
-impl<'a> Sampled<'a> {
-    fn new(stream: &'a Stream<'_>, weights: &[f64]) -> Self {
-        let columns = stream.sample.ncols();
-        let values = stream.sample.as_slice().expect("made in standard layout");
-        let own: Vec<usize> = (0..stream.chosen.len()).filter(|&i| weights[stream.chosen[i]] > 0.0).collect();
-        let of_rows = |i: &usize| weights[stream.chosen[*i]];
-        let share = weights.iter().sum::<f64>() / own.iter().map(of_rows).sum::<f64>().max(f64::MIN_POSITIVE);
-        Self {
-            set: TrainingSet {
-                rows: own.iter().map(|&i| &values[i * columns..(i + 1) * columns]).collect(),
-                whole: None,
-                labels: own.iter().map(|&i| stream.data.labels[stream.chosen[i]]).collect(),
-                weights: own.iter().map(|i| share * of_rows(i)).collect(),
-                classes: stream.data.class_names.len(),
-            },
-        }
     }
 }
 

@@ -23,13 +23,8 @@ impl Stream<'_> {
     /// The folds' heads, then the final one.
     pub(super) fn ridge(&self, params: &RidgeValidParams) -> Result<Vec<LinearModel>, HeadError> {
         let (columns, classes) = (self.data.source.columns(), self.data.class_names.len());
-        // Any value near the mean keeps the sums of products from cancelling.
-        let shift: Vec<f64> = self
-            .sample
-            .columns()
-            .into_iter()
-            .map(|column| column.iter().map(|&z| f64::from(z)).sum::<f64>() / column.len() as f64)
-            .collect();
+        // Sums of products of centred codes do not cancel.
+        let shift = &self.mean;
         let mut of_folds = vec![RidgeSums::zeros(columns, classes); self.folds.count()];
         self.scan(|first, block| {
             for (fold, sums) in of_folds.iter_mut().enumerate() {
@@ -55,11 +50,11 @@ impl Stream<'_> {
             })
             .collect();
         drop(of_folds);
-        let chosen = self.penalties(params.alphas().len(), &problems, &shift)?;
+        let chosen = self.penalties(params.alphas().len(), &problems, shift)?;
         Ok(problems
             .iter()
             .enumerate()
-            .map(|(p, problem)| self.ridge_model(p, problem, chosen[p], &shift))
+            .map(|(p, problem)| self.ridge_model(p, problem, chosen[p], shift))
             .collect())
     }
 

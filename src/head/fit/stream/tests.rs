@@ -76,7 +76,7 @@ fn the_streamed_fit_reaches_the_optimum_of_the_fit_in_memory_and_says_the_same()
 }
 
 #[test]
-fn a_sample_and_several_blocks_change_nothing() {
+fn few_drawn_rows_and_several_blocks_change_nothing() {
     let (codes, labels, class_names) = example();
     let groups: Vec<usize> = (0..900).collect();
     let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
@@ -94,18 +94,20 @@ fn a_sample_and_several_blocks_change_nothing() {
     let folds = Folds::stratified(&labels, &groups, &class_names, 3, 0).unwrap();
     let mut objectives = Vec::new();
     for plan in [
-        Plan { block: 1000, sample: 900, matrix: true },
-        Plan { block: 77, sample: 100, matrix: true },
-        Plan { block: 128, sample: 50, matrix: false },
+        Plan { block: 1000, sample: 900, drawn: 900, matrix: true },
+        Plan { block: 77, sample: 100, drawn: 100, matrix: true },
+        Plan { block: 128, sample: 50, drawn: 30, matrix: false },
     ] {
         let look = Look::new(&data, &folds, &plan, &settings).unwrap();
         let everything = look.standardizer(None, true);
         let views =
             (0..3).map(Some).chain([None]).map(|fold| View::new(&everything, &look.standardizer(fold, true)));
+        let (mean, squared_length) = look.standardized(&everything);
         let stream = Stream {
             views: views.collect(),
-            sample: everything.transform(look.sample.view()),
-            chosen: look.chosen,
+            mean,
+            squared_length,
+            seed: 0,
             preparation: Preparation::from_parts(false, everything, None).unwrap(),
             folds: &folds,
             plan,

@@ -1,0 +1,101 @@
+//! How the head of a fold sees codes that were standardised by all rows: as if by its own training rows alone. That takes no
+//! other codes, only other weights.
+
+use super::{batched::Sums, primal::Linear, scale::Standardizer};
+
+/// How a problem sees the codes that all rows' standardizer gives: `(z - shift) · factor`.
+pub(super) struct View {
+    pub shift: Vec<f64>,
+    /// 0 where the column is constant among the problem's rows.
+    pub factor: Vec<f64>,
+}
+
+impl View {
+    pub fn new(everything: &Standardizer, own: &Standardizer) -> Self {
+        let columns = own.mean().len();
+        let ratio = |j: usize| everything.scale()[j] / own.scale()[j];
+        Self {
+            shift: (0..columns)
+                .map(|j| (own.mean()[j] - everything.mean()[j]) / everything.scale()[j])
+                .collect(),
+            factor: (0..columns).map(|j| if own.constant()[j] { 0.0 } else { ratio(j) }).collect(),
+        }
+    }
+
+    /// Weights (classes x d) and biases that give the same scores of the codes as all see them.
+    pub fn leave(&self, weights: &[f32], bias: &[f64]) -> Linear {
+        let columns = self.shift.len();
+        let mut seen = Vec::with_capacity(weights.len());
+        let mut biases = Vec::with_capacity(bias.len());
+        for (weights, bias) in weights.chunks(columns).zip(bias) {
+            let mut bias = *bias;
+            for ((&w, shift), factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
+                let w = f64::from(w) * factor;
+                bias -= w * shift;
+                seen.push(w as f32);
+            }
+            biases.push(bias);
+        }
+        (seen, biases)
+    }
+
+    /// Weights and biases of the problem's own that give the scores that these give of the codes as all see them.
+    pub fn enter(&self, weights: &[f32], bias: &[f64]) -> Linear {
+        let columns = self.shift.len();
+        let mut own = Vec::with_capacity(weights.len());
+        let mut biases = Vec::with_capacity(bias.len());
+        for (weights, bias) in weights.chunks(columns).zip(bias) {
+            let mut bias = *bias;
+            for ((&w, shift), &factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
+                let w = f64::from(w);
+                bias += w * shift;
+                own.push(if factor > 0.0 { (w / factor) as f32 } else { 0.0 });
+            }
+            biases.push(bias);
+        }
+        (own, biases)
+    }
+
+    /// From the gradient with respect to those weights to that with respect to the problem's own.
+    pub fn gradient(&self, sums: &mut Sums) {
+        for (gradient, bias) in sums.gradient.chunks_mut(self.shift.len()).zip(&sums.bias) {
+            for ((g, shift), factor) in gradient.iter_mut().zip(&self.shift).zip(&self.factor) {
+                *g = factor * (*g - bias * shift);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standardizer(mean: [f64; 3], scale: [f64; 3], constant: [bool; 3]) -> Standardizer {
+        Standardizer::from_parts(mean.to_vec(), scale.to_vec(), constant.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn weights_that_leave_give_the_scores_of_the_problems_own_codes_and_come_back_as_they_were() {
+        let everything = standardizer([1.0, -2.0, 0.5], [2.0, 0.5, 1.0], [false; 3]);
+        let own = standardizer([1.1, -1.8, 0.5], [1.9, 0.6, 1.0], [false, false, true]);
+        let view = View::new(&everything, &own);
+        let (weights, bias) = ([0.3f32, -0.7, 0.9, 0.1, 0.2, -0.4], [0.25, -1.0]);
+        let (seen, biases) = view.leave(&weights, &bias);
+        for codes in [[0.0, 0.0, 0.0], [1.5, -2.5, 3.0], [-1.0, 4.0, 0.2]] {
+            for k in 0..2 {
+                let score = |of: &Standardizer, weights: &[f32], bias: f64| -> f64 {
+                    let products = (0..3).map(|j| f64::from(weights[3 * k + j]) * of.value(j, codes[j]));
+                    products.sum::<f64>() + bias
+                };
+                let difference = score(&own, &weights, bias[k]) - score(&everything, &seen, biases[k]);
+                assert!(difference.abs() < 1e-6, "{difference}");
+            }
+        }
+        // Of the column that is constant for the problem nothing can be known.
+        let (again, biases) = view.enter(&seen, &biases);
+        for (found, expected) in again.iter().zip([0.3f32, -0.7, 0.0, 0.1, 0.2, 0.0]) {
+            assert!((found - expected).abs() < 1e-6, "{again:?}");
+        }
+        assert!(biases.iter().zip(bias).all(|(found, expected)| (found - expected).abs() < 1e-6));
+    }
+}
