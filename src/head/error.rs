@@ -119,7 +119,7 @@ pub enum HeadError {
     /// More rows than a kernel SVM can be fitted to.
     #[error(
         "a kernel SVM works on the matrix of all pairs of images, and {rows} images are more than the {MOST_KERNEL_ROWS} that \
-         it is fitted to: its memory grows with the square of their number, its time with the cube; leave --kernel out, \
+         it is fitted to: its memory and time grow with the square of their number; leave --kernel out, \
          since linear heads take any number, or take fewer images"
     )]
     TooManyForKernels {

@@ -31,6 +31,7 @@ mod primal;
 mod products;
 mod ridge;
 mod scale;
+mod smo;
 mod source;
 mod svm;
 mod tune;

@@ -27,7 +27,7 @@ Examples:
   cnncodes fit-head --svm --c 0.1 --folds 10 --seed 7
   cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --svm --class-weight balanced
-  cnncodes fit-head --svm --kernel rbf           with a kernel, for up to 2000 images
+  cnncodes fit-head --svm --kernel rbf           with a kernel, for up to 10,000 images
   cnncodes fit-head --logistic --split           on codes of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
@@ -141,7 +141,7 @@ struct KindArgs {
 /// What an SVM takes for the likeness of two images.
 #[derive(Debug, clap::Args)]
 struct KernelArgs {
-    /// Fit the SVM with a kernel, to up to 2000 images: rbf, exp(-gamma |x - y|²), or poly, (gamma x·y + coef0)^degree
+    /// Fit the SVM with a kernel, to up to 10,000 images: rbf, exp(-gamma |x - y|²), or poly, (gamma x·y + coef0)^degree
     /// [default: a linear SVM]
     #[arg(long, value_enum, value_name = "KERNEL")]
     kernel: Option<KernelChoice>,

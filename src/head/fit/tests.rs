@@ -398,10 +398,13 @@ fn a_kernel_takes_tuning_and_few_rows_but_neither_weights_nor_many_rows() {
     assert!(refused(&example.data(), &weighted).starts_with("class weights cannot have a kernel"));
     let logistic = FitSettings { kernel: RBF, ..FitSettings::new(HeadKind::Logistic) };
     assert!(refused(&example.data(), &logistic).contains("only an SVM"));
-    let many =
-        Example { codes: Array2::zeros((2001, 1)), labels: (0..2001).map(|i| i % 2).collect(), ..rings() };
+    let many = Example {
+        codes: Array2::zeros((10_001, 1)),
+        labels: (0..10_001).map(|i| i % 2).collect(),
+        ..rings()
+    };
     let said = refused(&many.data(), &with_kernel());
-    assert!(said.contains("2001 images are more than the 2000") && said.contains("square"), "{said}");
+    assert!(said.contains("10001 images are more than the 10000") && said.contains("square"), "{said}");
 }
 
 #[test]
