@@ -5,8 +5,7 @@
 //! there is room for without knowing beforehand what all weigh together (N. Duffield, C. Lund, M. Thorup, J. ACM 54, 2007).
 //! Their system is solved by conjugate gradients, which see how classes depend on each other; the [`Preconditioner`] that
 //! all classes share makes for few steps. On subsampled Newton methods: R. H. Byrd et al., SIAM J. Optim. 21, 2011;
-//! P. Xu et al., NIPS 2016. [`minimize`] adds the line search, and what the last steps
-//! showed of the curvature.
+//! P. Xu et al., NIPS 2016. [`minimize`] adds the line search, and what the last steps showed of the curvature.
 
 use std::{
     cmp::Reverse,

@@ -45,6 +45,10 @@ const DRAWN: usize = 32;
 /// Most bytes of the codes that are read at a time.
 const BLOCK_BYTES: usize = 16 << 20;
 
+/// Gap to which the heads of the folds are fitted at least: they start from the final head, which has learned from the rows
+/// that they are tested on, and nothing of that may be left.
+const OF_FOLDS: f64 = 1e-4;
+
 /// Codes that a head is fitted to without having them in memory. Slices have one element a row.
 #[derive(Clone, Copy)]
 pub struct StreamedData<'a> {
@@ -438,6 +442,8 @@ impl Stream<'_> {
         let optimum = view.leave(&solution.linear.0, &solution.linear.1);
         let whole = model(loss, solution);
         let drawn = drawn.into_inner();
+        let (tolerance, most) = limits;
+        let limits = (tolerance.min(OF_FOLDS), most);
         let solve = |problem: usize, line: &Line<'_>| {
             let (loss, view) = (&losses[problem], &self.views[problem]);
             let start = view.enter(&optimum.0, &optimum.1);

@@ -192,3 +192,35 @@ fn a_fold_that_holds_all_of_a_class_says_nothing_of_it() {
         assert_eq!(fitted.out_of_fold.scores[[row, 1]], -30.0);
     }
 }
+
+#[test]
+fn heads_of_folds_forget_the_final_head_that_they_start_from() {
+    // Labels without a pattern, and as many codes as let the final head know nearly all of them by heart.
+    let labels: Vec<usize> = (0..300).map(|i| i % 2).collect();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(9);
+    let codes = Array2::from_shape_fn((300, 150), |_| rng.random_range(-1f32..1.0));
+    let class_names = ["a", "b"].map(String::from);
+    let groups: Vec<usize> = (0..300).collect();
+    let names: Vec<String> = (0..300).map(|row| format!("{row}.jpg")).collect();
+    let data = StreamedData {
+        source: &codes.view(),
+        labels: &labels,
+        class_names: &class_names,
+        groups: &groups,
+        row_names: &names,
+        max_memory: 256 << 20,
+    };
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        // So coarse that the final head itself would do for the folds.
+        let streamed = |tolerance| {
+            let settings = FitSettings { tolerance, c: Some(10.0), ..FitSettings::new(kind) };
+            fit_head_streamed(&data, &settings).unwrap()
+        };
+        let (coarse, fine) = (streamed(0.99), streamed(1e-5));
+        let pairs = || coarse.out_of_fold.scores.iter().zip(&fine.out_of_fold.scores);
+        let largest = pairs().map(|(_, fine)| fine.abs()).fold(0f64, f64::max);
+        let difference = pairs().map(|(coarse, fine)| (coarse - fine).abs()).fold(0f64, f64::max);
+        assert!(difference < 0.05 * largest, "{kind:?}: {difference} of {largest}");
+        assert!(fine.evaluation.accuracy.value < 0.65, "{:?}", fine.evaluation.accuracy);
+    }
+}
