@@ -121,15 +121,10 @@ impl KernelSvmValidParams {
         let targets: Vec<bool> = labels.iter().map(|&label| label == class).collect();
         let smo::Multipliers { coefficients, bias } =
             smo::solve(matrix.as_ref(), &targets, self.c, self.tolerance);
-        let (mut squared_norm, mut losses) = (0.0, 0.0);
-        for (i, &positive) in targets.iter().enumerate() {
-            let score: f64 = coefficients.iter().zip(matrix.col(i).iter()).map(|(alpha, k)| alpha * k).sum();
-            squared_norm += coefficients[i] * score;
-            losses += (1.0 - if positive { score + bias } else { -score - bias }).max(0.0);
-        }
-        let primal = 0.5 * squared_norm + self.c * losses;
-        let dual = coefficients.iter().map(|alpha| alpha.abs()).sum::<f64>() - 0.5 * squared_norm;
-        Machine { coefficients, bias, objective: primal, gap: (primal - dual) / primal.abs().max(1e-300) }
+        let (objective, gap) = smo::objective_and_gap(&coefficients, bias, &targets, self.c, |i| {
+            coefficients.iter().zip(matrix.col(i).iter()).map(|(alpha, k)| alpha * k).sum()
+        });
+        Machine { coefficients, bias, objective, gap }
     }
 
     fn convergence(&self, machines: &[Machine]) -> Convergence {

@@ -21,7 +21,7 @@ use super::{
     batched::{BLOCK, RowLoss, Rows, Sums, add_rows, products},
     lbfgs::{Memory, Visited, minimize},
     preconditioner::Preconditioner,
-    primal::{Linear, Pass, PrimalLoss, PrimalSolution, evaluate, joined, separate},
+    primal::{Linear, Pass, PrimalLoss, PrimalSolution, evaluate, joined, separate, starting_point},
     view::View,
 };
 
@@ -43,11 +43,7 @@ pub(super) fn descend<L: PrimalLoss>(
     (tolerance, max_iterations): (f64, usize),
 ) -> PrimalSolution {
     let mut evaluate = |point: &[f64], gradient: &mut [f64]| evaluate(loss, columns, pass, point, gradient);
-    let point = match start {
-        Some((weights, bias)) => joined(weights, bias),
-        None => vec![0.0; loss.problems() * (columns + 1)],
-    };
-    let at = Visited::new(&mut evaluate, point);
+    let at = Visited::new(&mut evaluate, starting_point(start, loss.problems(), columns));
     let found = minimize(evaluate, direct, &mut Memory::default(), at, tolerance, max_iterations);
     PrimalSolution::new(&found.at, columns, found.iterations, found.outcome)
 }
@@ -155,11 +151,8 @@ impl Drawn {
         });
         let rows: Vec<&[f32]> = (0..self.numbers.len()).map(|place| self.row(place)).collect();
         let penalties = loss.penalties();
-        let preconditioner = if matrix {
-            Preconditioner::new(&rows, &curvatures, self.columns, penalties, PRECONDITIONED)
-        } else {
-            Preconditioner::diagonal(&rows, &curvatures, self.columns, penalties)
-        };
+        let sampled = matrix.then_some(PRECONDITIONED);
+        let preconditioner = Preconditioner::new(&rows, &curvatures, self.columns, penalties, sampled);
         // As with the preconditioner: the fewer rows, the more they misjudge the directions in which they vary little. On
         // random codes of ten classes, descents with 1 to 64 rows a column take 0.2 to 0.8 of the passes that they take
         // without.

@@ -29,16 +29,17 @@ pub(super) struct Preconditioner {
 }
 
 impl Preconditioner {
-    /// From `rows` of d codes with a weight each, of which at most `sampled` for each column are taken. `penalties` are those
-    /// of a weight and of the bias.
+    /// From `rows` of d codes with a weight each, of which at most `sampled` for each column are taken; without a number, the
+    /// diagonal alone, where a matrix would take too much memory. `penalties` are those of a weight and of the bias.
     pub fn new(
         rows: &[&[f32]],
         weights: &[f64],
         columns: usize,
         penalties: (f64, f64),
-        sampled: usize,
+        sampled: Option<usize>,
     ) -> Self {
         const BLOCK: usize = 256;
+        let Some(sampled) = sampled else { return Self::diagonal(rows, weights, columns, penalties) };
         let size = columns + 1;
         let chosen = drawn(weights, sampled * size);
         let mut gram = Panels::zeros(size);
@@ -61,8 +62,7 @@ impl Preconditioner {
         Self { factor: gram.factor(0.0), roots }
     }
 
-    /// The diagonal alone, where a matrix would take too much memory.
-    pub fn diagonal(rows: &[&[f32]], weights: &[f64], columns: usize, penalties: (f64, f64)) -> Self {
+    fn diagonal(rows: &[&[f32]], weights: &[f64], columns: usize, penalties: (f64, f64)) -> Self {
         let mut squares = vec![0f64; columns + 1];
         for (row, weight) in rows.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
             squares.iter_mut().zip(*row).for_each(|(s, &x)| *s += weight * f64::from(x).powi(2));
@@ -169,7 +169,7 @@ mod tests {
             (0..10).map(|i| (0..7).map(|j| ((i * 31 + j * 17) as f32 * 0.61).sin()).collect()).collect();
         let rows: Vec<&[f32]> = codes.iter().map(Vec::as_slice).collect();
         let weights: Vec<f64> = (0..10).map(|i| 0.1 * f64::from(i % 4)).collect();
-        let preconditioner = Preconditioner::new(&rows, &weights, 7, (2.0, 0.5), SAMPLED);
+        let preconditioner = Preconditioner::new(&rows, &weights, 7, (2.0, 0.5), Some(SAMPLED));
         let points: Vec<f64> = (0..16).map(|j| (f64::from(j) - 3.0) * 0.3).collect();
         for scale in [1e-60, 1.0, 1e60] {
             let mut products = vec![0f64; 16];

@@ -76,10 +76,7 @@ pub(super) fn descend<L: PrimalLoss>(
 ) -> PrimalSolution {
     let problems = known.loss.problems();
     let warm = start.is_some();
-    let point = match start {
-        Some((weights, bias)) => joined(&weights, &bias),
-        None => vec![0.0; problems * (columns + 1)],
-    };
+    let point = starting_point(start.as_ref(), problems, columns);
     let mut evaluate =
         |point: &[f64], gradient: &mut [f64]| evaluate(known.loss, columns, pass, point, gradient);
     let mut at = Visited::new(&mut evaluate, point);
@@ -136,6 +133,14 @@ pub(super) fn joined<T: Copy + Into<f64>>(weights: &[T], bias: &[f64]) -> Vec<f6
     weights.chunks(columns.max(1)).zip(bias).flat_map(of_problem).collect()
 }
 
+/// That vector at `start`, or 0.
+pub(super) fn starting_point(start: Option<&Linear>, problems: usize, columns: usize) -> Vec<f64> {
+    match start {
+        Some((weights, bias)) => joined(weights, bias),
+        None => vec![0.0; problems * (columns + 1)],
+    }
+}
+
 /// Weights and biases of such a vector.
 pub(super) fn separate(point: &[f64], columns: usize) -> Linear {
     let problems = || point.chunks(columns + 1);
@@ -173,11 +178,7 @@ impl<L: PrimalLoss> Known<'_, L> {
             }
         });
         let penalties = self.loss.penalties();
-        if self.matrix {
-            Preconditioner::new(self.rows, &curvatures, columns, penalties, SAMPLED)
-        } else {
-            Preconditioner::diagonal(self.rows, &curvatures, columns, penalties)
-        }
+        Preconditioner::new(self.rows, &curvatures, columns, penalties, self.matrix.then_some(SAMPLED))
     }
 }
 

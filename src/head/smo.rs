@@ -55,16 +55,17 @@ pub(super) fn solve(matrix: MatRef<'_, f64>, positive: &[bool], c: f64, toleranc
             lowest = lowest.min(wanted[j]);
             let difference = highest - wanted[j];
             if difference > 0.0 {
-                let curvature = diagonal[i] + diagonal[j] - 2.0 * column[j];
-                let gain = difference * difference / curvature.max(LEAST_CURVATURE);
+                let curvature = (diagonal[i] + diagonal[j] - 2.0 * column[j]).max(LEAST_CURVATURE);
+                let gain = difference * difference / curvature;
                 if gain > most {
-                    (second, most) = (Some((j, difference / curvature.max(LEAST_CURVATURE))), gain);
+                    (second, most) = (Some((j, difference / curvature)), gain);
                 }
             }
         }
         let Some((j, step)) = second else { break };
         if highest - lowest < violation {
-            let gap = gap(&coefficients, &wanted, c, f64::midpoint(highest, lowest), sign);
+            let bias = f64::midpoint(highest, lowest);
+            let (_, gap) = objective_and_gap(&coefficients, bias, positive, c, |i| sign(i) - wanted[i]);
             if gap <= tolerance || violation < LEAST_VIOLATION {
                 break;
             }
@@ -96,17 +97,23 @@ pub(super) fn solve(matrix: MatRef<'_, f64>, positive: &[bool], c: f64, toleranc
     Multipliers { coefficients, bias }
 }
 
-/// Duality gap relative to the objective.
-fn gap(coefficients: &[f64], wanted: &[f64], c: f64, bias: f64, sign: impl Fn(usize) -> f64) -> f64 {
+/// The objective, and the duality gap relative to it, where `score` is that of a row without the bias.
+pub(super) fn objective_and_gap(
+    coefficients: &[f64],
+    bias: f64,
+    positive: &[bool],
+    c: f64,
+    score: impl Fn(usize) -> f64,
+) -> (f64, f64) {
     let (mut squared_norm, mut losses, mut sum) = (0.0, 0.0, 0.0);
-    for (i, (coefficient, wanted)) in coefficients.iter().zip(wanted).enumerate() {
-        squared_norm += coefficient * (sign(i) - wanted);
-        // 1 - y (score + bias), where the score is y - wanted.
-        losses += (sign(i) * (wanted - bias)).max(0.0);
+    for (i, (coefficient, &positive)) in coefficients.iter().zip(positive).enumerate() {
+        let score = score(i);
+        squared_norm += coefficient * score;
+        losses += (1.0 - if positive { score + bias } else { -score - bias }).max(0.0);
         sum += coefficient.abs();
     }
     let primal = 0.5 * squared_norm + c * losses;
-    (primal - (sum - 0.5 * squared_norm)) / primal.max(f64::MIN_POSITIVE)
+    (primal, (primal - (sum - 0.5 * squared_norm)) / primal.abs().max(f64::MIN_POSITIVE))
 }
 
 /// The mean of what rows between the bounds ask for; where there are none, the middle of what the others allow.

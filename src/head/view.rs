@@ -24,36 +24,29 @@ impl View {
 
     /// Weights (classes x d) and biases that give the same scores of the codes as all see them.
     pub fn leave(&self, weights: &[f32], bias: &[f64]) -> Linear {
-        let columns = self.shift.len();
-        let mut seen = Vec::with_capacity(weights.len());
-        let mut biases = Vec::with_capacity(bias.len());
-        for (weights, bias) in weights.chunks(columns).zip(bias) {
-            let mut bias = *bias;
-            for ((&w, shift), factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
-                let w = f64::from(w) * factor;
-                bias -= w * shift;
-                seen.push(w as f32);
-            }
-            biases.push(bias);
-        }
-        (seen, biases)
+        self.translate(weights, bias, |w, shift, factor| (w * factor, -(w * factor * shift)))
     }
 
     /// Weights and biases of the problem's own that give the scores that these give of the codes as all see them.
     pub fn enter(&self, weights: &[f32], bias: &[f64]) -> Linear {
-        let columns = self.shift.len();
-        let mut own = Vec::with_capacity(weights.len());
+        let weight = |w: f64, factor: f64| if factor > 0.0 { w / factor } else { 0.0 };
+        self.translate(weights, bias, |w, shift, factor| (weight(w, factor), w * shift))
+    }
+
+    /// `each` makes of a weight, and of its column's shift and factor, another weight and what it adds to the bias.
+    fn translate(&self, weights: &[f32], bias: &[f64], each: impl Fn(f64, f64, f64) -> (f64, f64)) -> Linear {
+        let mut translated = Vec::with_capacity(weights.len());
         let mut biases = Vec::with_capacity(bias.len());
-        for (weights, bias) in weights.chunks(columns).zip(bias) {
+        for (weights, bias) in weights.chunks(self.shift.len()).zip(bias) {
             let mut bias = *bias;
-            for ((&w, shift), &factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
-                let w = f64::from(w);
-                bias += w * shift;
-                own.push(if factor > 0.0 { (w / factor) as f32 } else { 0.0 });
+            for ((&w, &shift), &factor) in weights.iter().zip(&self.shift).zip(&self.factor) {
+                let (w, added) = each(f64::from(w), shift, factor);
+                translated.push(w as f32);
+                bias += added;
             }
             biases.push(bias);
         }
-        (own, biases)
+        (translated, biases)
     }
 
     /// From the gradient with respect to those weights to that with respect to the problem's own.

@@ -17,6 +17,11 @@ fn example() -> (Array2<f32>, Vec<usize>, Vec<String>) {
     (codes, labels, ["a", "b", "c"].map(String::from).to_vec())
 }
 
+/// Groups of a row each, and names of `count` rows.
+fn numbered(count: usize) -> (Vec<usize>, Vec<String>) {
+    ((0..count).collect(), (0..count).map(|row| format!("{row}.jpg")).collect())
+}
+
 fn both(settings: &FitSettings) -> (FittedHead, FittedHead) {
     let (codes, labels, class_names) = example();
     let groups: Vec<usize> = (0..900).map(|row| if row == 899 { 0 } else { row }).collect();
@@ -78,8 +83,7 @@ fn the_streamed_fit_reaches_the_optimum_of_the_fit_in_memory_and_says_the_same()
 #[test]
 fn few_drawn_rows_and_several_blocks_change_nothing() {
     let (codes, labels, class_names) = example();
-    let groups: Vec<usize> = (0..900).collect();
-    let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
+    let (groups, names) = numbered(900);
     let view = codes.view();
     let data = StreamedData {
         source: &view,
@@ -128,8 +132,7 @@ fn few_drawn_rows_and_several_blocks_change_nothing() {
 fn what_cannot_be_streamed_is_refused_with_the_reason() {
     let (mut codes, labels, class_names) = example();
     codes[[700, 3]] = f32::NAN;
-    let groups: Vec<usize> = (0..900).collect();
-    let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
+    let (groups, names) = numbered(900);
     let view = codes.view();
     let data = |max_memory: usize| StreamedData {
         source: &view,
@@ -200,8 +203,7 @@ fn heads_of_folds_forget_the_final_head_that_they_start_from() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(9);
     let codes = Array2::from_shape_fn((300, 150), |_| rng.random_range(-1f32..1.0));
     let class_names = ["a", "b"].map(String::from);
-    let groups: Vec<usize> = (0..300).collect();
-    let names: Vec<String> = (0..300).map(|row| format!("{row}.jpg")).collect();
+    let (groups, names) = numbered(300);
     let data = StreamedData {
         source: &codes.view(),
         labels: &labels,
