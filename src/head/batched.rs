@@ -4,7 +4,14 @@
 //! A pass over n x d codes with K classes costs `4 n d K` operations and reads the codes once; with few classes it waits
 //! for memory. Products are float32, as the codes are; the gradients of blocks of rows are added up in float64.
 
-use std::ops::Range;
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
@@ -17,6 +24,11 @@ pub(super) const BLOCK: usize = 256;
 /// the weights for each, and to add up its gradient, weighs more than to read the block again.
 const MANY: usize = 32;
 const LARGE_BLOCK: usize = 4 * BLOCK;
+
+/// Rows of a block for this many problems.
+pub(super) fn rows_of_block(problems: usize) -> usize {
+    if problems < MANY { BLOCK } else { LARGE_BLOCK }
+}
 
 /// Problems up to which products are taken along the rows.
 const FEW: usize = 15;
@@ -80,10 +92,18 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn count(&self, columns: usize) -> usize {
+    pub fn count(&self, columns: usize) -> usize {
         match self {
             Self::Whole(values) => values.len() / columns.max(1),
             Self::Scattered(rows) => rows.len(),
+        }
+    }
+
+    /// The given row.
+    pub fn row(&self, number: usize, columns: usize) -> &'a [f32] {
+        match self {
+            Self::Whole(values) => &values[number * columns..][..columns],
+            Self::Scattered(rows) => rows[number],
         }
     }
 
@@ -135,16 +155,21 @@ pub(super) fn add_rows(
     let classes = bias.len();
     let columns = weights.len() / classes.max(1);
     let count = rows.count(columns);
-    // Each part has gradients of its own: at 100 rows a class they take a thirtieth of the codes' memory together.
-    let split = parts(count, (count / (100 * classes.max(1))).clamp(4, 32));
-    let rows_of_block = if classes < MANY { BLOCK } else { LARGE_BLOCK };
-    let partial: Vec<Sums> = split
-        .into_par_iter()
-        .map(|part| {
+    // Each part has a gradient of its own, which at 100 rows a class takes little beside its codes.
+    let wanted = (count / (100 * classes.max(1))).clamp(4, 32).next_power_of_two();
+    let parts = parts(count, wanted);
+    let rows_of_block = rows_of_block(classes);
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(InOrder { sums, next: 0, early: BTreeMap::new() });
+    // Threads take one part after the other, so that few wait for their turn to be added.
+    (0..rayon::current_num_threads().min(parts.len())).into_par_iter().with_max_len(1).for_each(|_| {
+        let mut scores = vec![0f32; rows_of_block.min(count) * classes];
+        let mut gradient = vec![0f32; classes * columns];
+        let mut buffer = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(number) else { break };
             let mut sums = Sums::zeros(classes, columns);
-            let mut scores = vec![0f32; rows_of_block * classes];
-            let mut gradient = vec![0f32; classes * columns];
-            let mut buffer = Vec::new();
             for from in part.clone().step_by(rows_of_block) {
                 let to = (from + rows_of_block).min(part.end);
                 let scores = &mut scores[..(to - from) * classes];
@@ -160,8 +185,44 @@ pub(super) fn add_rows(
                 matmul(out, Accum::Replace, residuals.transpose(), block, 1.0, Par::Seq);
                 sums.gradient.iter_mut().zip(&gradient).for_each(|(to, &from)| *to += f64::from(from));
             }
-            sums
-        })
-        .collect();
-    partial.iter().for_each(|part| sums.add(part));
+            // What a panic could leave half added is not read any more.
+            total.lock().unwrap_or_else(PoisonError::into_inner).add(number, sums);
+        }
+    });
+}
+
+/// Adds up parts' sums in the parts' order, whichever comes first.
+struct InOrder<'a> {
+    sums: &'a mut Sums,
+    /// The part whose turn it is.
+    next: usize,
+    /// Those that came before their turn.
+    early: BTreeMap<usize, Sums>,
+}
+
+impl InOrder<'_> {
+    fn add(&mut self, number: usize, part: Sums) {
+        self.early.insert(number, part);
+        while let Some(part) = self.early.remove(&self.next) {
+            self.sums.add(&part);
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_added_in_their_order_whichever_comes_first() {
+        // In float64, (1 + 1e17) - 1e17 is 0 and (1e17 - 1e17) + 1 is 1.
+        let part = |loss: f64| Sums { loss: vec![loss], ..Sums::zeros(1, 0) };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+            let mut sums = Sums::zeros(1, 0);
+            let mut total = InOrder { sums: &mut sums, next: 0, early: BTreeMap::new() };
+            order.iter().for_each(|&number| total.add(number, part([1e17, -1e17, 1.0][number])));
+            assert_eq!(sums.loss, [1.0], "{order:?}");
+        }
+    }
 }

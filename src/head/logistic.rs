@@ -30,7 +30,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batched::{RowLoss, Sums, pass},
+    batched::{RowLoss, Rows, Sums, pass},
     dual::{Gram, combine},
     error::{HeadError, training_set_of},
     kernel,
@@ -156,7 +156,7 @@ impl LogisticValidParams {
         };
         let loss = LogisticLoss::new(set, self.c);
         let matrix = prefers_matrix(rows, columns);
-        let known = Known { rows: &set.rows, loss: &loss, matrix };
+        let known = Known { rows: Rows::of(set), loss: &loss, matrix };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
         let mut model = self.model(&loss, solution, columns);
@@ -178,7 +178,7 @@ impl LogisticValidParams {
             classes: set.classes,
         };
         let loss = LogisticLoss::new(&small, self.c);
-        let known = Known { rows: &small.rows, loss: &loss, matrix: true };
+        let known = Known { rows: Rows::of(&small), loss: &loss, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(&small, &loss, weights, bias));
         let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights, columns), bias));
         // A little more is asked for, so that rounding on the way back does not undo the convergence.
@@ -347,11 +347,11 @@ impl PrimalLoss for LogisticLoss<'_> {
         true
     }
 
-    /// C times the mean of p (1 - p).
-    fn curvature(&self, row: usize, scores: &mut [f64]) -> f64 {
+    /// C p (1 - p).
+    fn curvatures(&self, row: usize, scores: &mut [f64]) {
         loss_and_residuals(scores, self.labels[row]);
-        let of_classes: f64 = scores.iter().map(|residual| residual.abs() * (1.0 - residual.abs())).sum();
-        self.costs[row] * of_classes / scores.len() as f64
+        let cost = self.costs[row];
+        scores.iter_mut().for_each(|score| *score = cost * score.abs() * (1.0 - score.abs()));
     }
 
     /// The probabilities.

@@ -20,8 +20,10 @@ use rayon::prelude::*;
 use super::{
     batched::{BLOCK, RowLoss, Rows, Sums, add_rows, products},
     lbfgs::{Memory, Visited, minimize},
-    preconditioner::Preconditioner,
-    primal::{Linear, Pass, PrimalLoss, PrimalSolution, evaluate, joined, separate, starting_point},
+    preconditioner::{Curved, Estimate, Preconditioner, SHRINKAGE},
+    primal::{
+        Linear, Pass, PrimalLoss, PrimalSolution, curvatures, evaluate, joined, separate, starting_point,
+    },
     view::View,
 };
 
@@ -43,7 +45,7 @@ pub(super) fn descend<L: PrimalLoss>(
     (tolerance, max_iterations): (f64, usize),
 ) -> PrimalSolution {
     let mut evaluate = |point: &[f64], gradient: &mut [f64]| evaluate(loss, columns, pass, point, gradient);
-    let at = Visited::new(&mut evaluate, starting_point(start, loss.problems(), columns));
+    let at = Visited::new(&mut evaluate, starting_point(start, loss, columns));
     let found = minimize(evaluate, direct, &mut Memory::default(), at, tolerance, max_iterations);
     PrimalSolution::new(&found.at, columns, found.iterations, found.outcome)
 }
@@ -114,10 +116,6 @@ impl Drawn {
         }
     }
 
-    fn row(&self, place: usize) -> &[f32] {
-        &self.rows[place * self.columns..][..self.columns]
-    }
-
     /// How many rows the one at this place stands for: so weighted, they add up to all rows on the average.
     fn share(&self, place: usize) -> f64 {
         self.weights[place].max(self.threshold) / self.weights[place]
@@ -133,31 +131,45 @@ impl Drawn {
         matrix: bool,
     ) -> DrawnHessian<'a, L> {
         let problems = loss.problems();
-        let (weights, bias) = &view.leave(weights, bias);
+        let linear = &view.leave(weights, bias);
         let mut bends = vec![0f32; self.numbers.len() * problems];
-        let mut curvatures = vec![0f64; self.numbers.len()];
-        let blocks = bends.par_chunks_mut(BLOCK * problems).zip(curvatures.par_chunks_mut(BLOCK));
-        blocks.enumerate().for_each(|(block, (bends, curvatures))| {
+        let mut heavy = vec![0f64; self.numbers.len()];
+        let blocks = bends.par_chunks_mut(BLOCK * problems).zip(heavy.par_chunks_mut(BLOCK));
+        blocks.enumerate().for_each(|(block, (bends, heavy))| {
             let first = block * BLOCK;
-            let rows = &self.rows[first * self.columns..][..curvatures.len() * self.columns];
-            products(rows, weights, self.columns, bends);
-            for (i, (bends, curvature)) in bends.chunks_mut(problems).zip(curvatures).enumerate() {
+            let rows = &self.rows[first * self.columns..][..heavy.len() * self.columns];
+            products(rows, &linear.0, self.columns, bends);
+            for (i, (bends, heavy)) in bends.chunks_mut(problems).zip(heavy).enumerate() {
                 let (row, share) = (self.numbers[first + i], self.share(first + i));
-                bends.iter_mut().zip(bias).for_each(|(score, b)| *score = (f64::from(*score) + b) as f32);
+                bends
+                    .iter_mut()
+                    .zip(&linear.1)
+                    .for_each(|(score, b)| *score = (f64::from(*score) + b) as f32);
                 let mut scores: Vec<f64> = bends.iter().map(|&score| f64::from(score)).collect();
-                *curvature = share * loss.curvature(row, &mut scores);
+                loss.curvatures(row, &mut scores);
+                *heavy = share * scores.iter().sum::<f64>() / problems as f64;
                 loss.bend(row, bends);
             }
         });
-        let rows: Vec<&[f32]> = (0..self.numbers.len()).map(|place| self.row(place)).collect();
-        let penalties = loss.penalties();
-        let sampled = matrix.then_some(PRECONDITIONED);
-        let preconditioner = Preconditioner::new(&rows, &curvatures, self.columns, penalties, sampled);
+        let derivatives = |places: &[usize], block: &[f32], derivatives: &mut [f64]| {
+            let numbers: Vec<usize> = places.iter().map(|&place| self.numbers[place]).collect();
+            curvatures(loss, &numbers, block, linear, derivatives);
+        };
+        let rows = Rows::Whole(&self.rows);
+        let curved = Curved { rows, weights: &heavy, problems, derivatives: &derivatives };
+        let estimate = Estimate {
+            penalties: loss.penalties(),
+            sampled: PRECONDITIONED,
+            shrinkage: SHRINKAGE / PRECONDITIONED as f32,
+            matrix,
+            joint: loss.joint(),
+        };
+        let preconditioner = Preconditioner::new(&curved, self.columns, &estimate, None);
         // As with the preconditioner: the fewer rows, the more they misjudge the directions in which they vary little. On
         // random codes of ten classes, descents with 1 to 64 rows a column take 0.2 to 0.8 of the passes that they take
         // without.
         let shrinkage = self.columns as f64 / self.numbers.len().max(1) as f64;
-        let ridge = preconditioner.diagonal_of_estimate().map(|d| shrinkage * d).collect();
+        let ridge = preconditioner.diagonal_of_estimate().map(|d| shrinkage * d).chain([0.0]).collect();
         DrawnHessian { drawn: self, loss, view, bends, ridge, preconditioner }
     }
 }
@@ -187,7 +199,8 @@ impl<L: PrimalLoss> RowLoss for Weighed<'_, L> {
         let mut wide = vec![0f64; sums.bias.len()];
         for (row, scores) in (first..).zip(scores.chunks(wide.len())) {
             wide.iter_mut().zip(scores).for_each(|(to, &score)| *to = f64::from(score));
-            let weight = self.loss.curvature(row, &mut wide);
+            self.loss.curvatures(row, &mut wide);
+            let weight = wide.iter().sum::<f64>() / wide.len() as f64;
             self.weights[row - self.first].store(weight.to_bits(), Ordering::Relaxed);
         }
         self.loss.differentiate(first, scores, sums);
@@ -320,7 +333,7 @@ mod tests {
                 assert_eq!(drawn.share(place), 1.0);
             }
             for (place, &number) in drawn.numbers.iter().enumerate() {
-                assert_eq!(drawn.row(place), [number as f32, -1.0]);
+                assert_eq!(drawn.rows[2 * place..][..2], [number as f32, -1.0]);
                 assert!(weight(number) > 0.0 && drawn.weights[place] == weight(number));
             }
             let mut sorted = drawn.numbers.clone();

@@ -27,18 +27,27 @@ impl<T: RealField + Copy> Panels<T> {
         Self { order, panels: (0..order).step_by(WIDTH).map(panel).collect() }
     }
 
+    pub fn order(&self) -> usize {
+        self.order
+    }
+
+    /// Makes all elements 0 again.
+    pub fn clear(&mut self) {
+        self.panels.iter_mut().for_each(|panel| panel.fill(T::zero_impl()));
+    }
+
     /// Bytes that a matrix of this order takes.
     pub fn bytes(order: usize) -> usize {
         size_of::<T>() * order * (order + WIDTH) / 2
     }
 
-    /// Adds `columns · columnsᵀ`.
-    pub fn add_products(&mut self, columns: MatRef<'_, T>) {
+    /// Adds `factor · columns · columnsᵀ`.
+    pub fn add_products(&mut self, factor: T, columns: MatRef<'_, T>) {
         for (from, panel) in (0..self.order).step_by(WIDTH).zip(&mut self.panels) {
             let width = panel.ncols();
             let below = columns.subrows(from, self.order - from);
             let own = columns.subrows(from, width);
-            matmul(panel.as_mut(), Accum::Add, below, own.transpose(), T::one_impl(), Par::rayon(0));
+            matmul(panel.as_mut(), Accum::Add, below, own.transpose(), factor, Par::rayon(0));
         }
     }
 
@@ -117,6 +126,11 @@ impl<T: RealField + Copy> Panels<T> {
 pub(super) struct Factor<T>(Panels<T>);
 
 impl<T: RealField + Copy> Factor<T> {
+    /// The panels, to be used for another matrix.
+    pub fn into_panels(self) -> Panels<T> {
+        self.0
+    }
+
     /// Turns each column x into `L⁻¹ x`.
     pub fn forward(&self, mut columns: MatMut<'_, T>, par: Par) {
         let mut from = 0;
@@ -156,8 +170,8 @@ mod tests {
         for order in [1, 5, WIDTH, 2 * WIDTH + 30] {
             let columns = Mat::from_fn(order, 7, |i, j| ((i * 31 + j * 17) as f64 * 0.61).sin());
             let mut panels = Panels::<f64>::zeros(order);
-            panels.add_products(columns.as_ref());
-            panels.add_products(columns.as_ref());
+            panels.add_products(3.0, columns.as_ref());
+            panels.add_products(-1.0, columns.as_ref());
             let mut whole = 2.0 * (&columns * columns.transpose());
             let found = panels.whole();
             for j in 0..order {

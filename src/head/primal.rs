@@ -9,19 +9,24 @@
 //! gradient over the penalty (Fenchel's inequality is an equality): the stopping rule is exact. Where the bias is not
 //! penalised, what is to be gained by moving it is estimated from its gradient and curvature, and added.
 
-use std::cell::LazyCell;
+use std::cell::{Cell, OnceCell};
 
 use rayon::prelude::*;
 
 use super::{
-    batched::{BLOCK, RowLoss, Rows, Sums, products},
+    batched::{RowLoss, Rows, Sums, products, rows_of_block},
     lbfgs::{Memory, Outcome, Value, Visited, minimize},
-    preconditioner::{Preconditioner, SAMPLED},
+    preconditioner::{Curved, Estimate, Preconditioner, SAMPLED, SHRINKAGE, balance},
 };
 
 /// Iterations of the first round: the fewest and the most before the preconditioner is made anew.
 const SHORTEST_ROUND: usize = 4;
 const LONGEST_ROUND: usize = 60;
+/// The preconditioner's [shrinkage](SHRINKAGE) at zero weights, at most, where the problems depend on each other. There all rows
+/// have a say, and the Hessian lets those directions go furthest in which rows vary least; in the end few rows have any, and the
+/// penalty weighs as much as they do. With many rows for each column 8, of 1 to 32, takes the fewest iterations on sets that are
+/// easy and hard to tell apart, of 10 and 100 classes: 0.35 to 1 of those with 1. With as many rows as columns 1 is best.
+const AT_ZERO: f32 = 8.0;
 
 /// A loss that is minimised in the primal.
 pub(super) trait PrimalLoss: RowLoss {
@@ -31,8 +36,8 @@ pub(super) trait PrimalLoss: RowLoss {
     fn penalties(&self) -> (f64, f64);
     /// Whether the problems make up one objective; else each is one of its own, and the worst gap counts.
     fn joint(&self) -> bool;
-    /// Second derivative of a row's loss with respect to its scores, the mean over the problems.
-    fn curvature(&self, row: usize, scores: &mut [f64]) -> f64;
+    /// Replaces a row's scores by the second derivatives of its loss with respect to each.
+    fn curvatures(&self, row: usize, scores: &mut [f64]);
     /// Replaces a row's scores by what its second derivatives are made of.
     fn bend(&self, row: usize, scores: &mut [f32]);
     /// Replaces changes of a row's scores by the changes of the loss's derivatives that come of it, where its scores have
@@ -45,7 +50,7 @@ pub(super) type Pass<'a> = dyn Fn(&[f32], &[f64]) -> Option<Sums> + 'a;
 
 /// The rows, in memory, from which the preconditioner is made.
 pub(super) struct Known<'a, L> {
-    pub rows: &'a [&'a [f32]],
+    pub rows: Rows<'a>,
     /// The loss of these rows.
     pub loss: &'a L,
     /// Whether there is memory for a matrix.
@@ -74,9 +79,8 @@ pub(super) fn descend<L: PrimalLoss>(
     tolerance: f64,
     max_iterations: usize,
 ) -> PrimalSolution {
-    let problems = known.loss.problems();
     let warm = start.is_some();
-    let point = starting_point(start.as_ref(), problems, columns);
+    let point = starting_point(start.as_ref(), known.loss, columns);
     let mut evaluate =
         |point: &[f64], gradient: &mut [f64]| evaluate(known.loss, columns, pass, point, gradient);
     let mut at = Visited::new(&mut evaluate, point);
@@ -85,20 +89,23 @@ pub(super) fn descend<L: PrimalLoss>(
     // The Hessian at zero weights says little about any other place where probabilities saturate.
     let mut round = if known.loss.joint() && !warm { SHORTEST_ROUND } else { full };
     let (mut iterations, mut rounds, mut stuck) = (0, 0, false);
+    let previous = Cell::new(None);
     loop {
         let left = max_iterations - iterations;
         let most = if known.matrix { left.min(round) } else { left };
         let here = separate(&at.point, columns);
         // Where the descent has arrived already, none is made.
-        let preconditioner = LazyCell::new(|| known.preconditioner(columns, &here));
+        let preconditioner = OnceCell::new();
+        let make = || known.preconditioner(columns, &here, previous.take());
         let found = minimize(
             &mut evaluate,
-            |v: &mut [f64]| preconditioner.apply(v),
+            |v: &mut [f64]| preconditioner.get_or_init(make).apply(v),
             &mut memory,
             at,
             tolerance,
             most,
         );
+        previous.set(preconditioner.into_inner());
         at = found.at;
         iterations += found.iterations;
         let done = match found.outcome {
@@ -133,12 +140,16 @@ pub(super) fn joined<T: Copy + Into<f64>>(weights: &[T], bias: &[f64]) -> Vec<f6
     weights.chunks(columns.max(1)).zip(bias).flat_map(of_problem).collect()
 }
 
-/// That vector at `start`, or 0.
-pub(super) fn starting_point(start: Option<&Linear>, problems: usize, columns: usize) -> Vec<f64> {
-    match start {
+/// That vector at `start`, or 0; of a joint problem, without what all classes have alike.
+pub(super) fn starting_point<L: PrimalLoss>(start: Option<&Linear>, loss: &L, columns: usize) -> Vec<f64> {
+    let mut point = match start {
         Some((weights, bias)) => joined(weights, bias),
-        None => vec![0.0; problems * (columns + 1)],
+        None => return vec![0.0; loss.problems() * (columns + 1)],
+    };
+    if loss.joint() {
+        balance(&mut point, loss.problems());
     }
+    point
 }
 
 /// Weights and biases of such a vector.
@@ -151,34 +162,75 @@ pub(super) fn separate(point: &[f64], columns: usize) -> Linear {
 impl<L: PrimalLoss> Known<'_, L> {
     /// Iterations that cost as much as a new preconditioner.
     fn round(&self, columns: usize) -> usize {
-        let rows = self.rows.len() as f64;
+        let rows = self.rows.count(columns) as f64;
         let size = (columns + 1) as f64;
         let of_pass = 4.0 * rows * size * self.loss.problems() as f64;
         let of_renewal = rows.min(SAMPLED as f64 * size) * size * size + size.powi(3) / 3.0;
         ((of_renewal / of_pass) as usize).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
 
-    fn preconditioner(&self, columns: usize, (weights, bias): &Linear) -> Preconditioner {
-        let problems = bias.len();
-        let start = weights.iter().all(|&w| w == 0.0);
-        let mut curvatures = vec![0f64; self.rows.len()];
-        curvatures.par_chunks_mut(BLOCK).enumerate().for_each(|(block, curvatures)| {
-            let first = block * BLOCK;
-            let rows = Rows::Scattered(&self.rows[first..first + curvatures.len()]);
-            let (mut scores, mut buffer) = (vec![0f32; curvatures.len() * problems], Vec::new());
-            if !start {
-                let block = rows.block(0..curvatures.len(), columns, &mut buffer);
-                products(block, weights, columns, &mut scores);
-            }
-            let mut wide = vec![0f64; problems];
-            for (i, (curvature, scores)) in curvatures.iter_mut().zip(scores.chunks(problems)).enumerate() {
-                let with_bias = scores.iter().zip(bias).map(|(&score, bias)| f64::from(score) + bias);
-                wide.iter_mut().zip(with_bias).for_each(|(to, score)| *to = score);
-                *curvature = self.loss.curvature(first + i, &mut wide);
+    fn preconditioner(
+        &self,
+        columns: usize,
+        linear: &Linear,
+        previous: Option<Preconditioner>,
+    ) -> Preconditioner {
+        let problems = linear.1.len();
+        let rows = self.rows.count(columns);
+        let at_zero = linear.0.iter().all(|&w| w == 0.0);
+        let size = rows_of_block(problems);
+        let mut weights = vec![0f64; rows];
+        weights.par_chunks_mut(size).enumerate().for_each(|(block, weights)| {
+            let numbers: Vec<usize> = (block * size..).take(weights.len()).collect();
+            let mut buffer = Vec::new();
+            let block = self.rows.block(block * size..block * size + weights.len(), columns, &mut buffer);
+            let mut derivatives = vec![0f64; weights.len() * problems];
+            curvatures(self.loss, &numbers, block, linear, &mut derivatives);
+            for (weight, derivatives) in weights.iter_mut().zip(derivatives.chunks(problems)) {
+                *weight = derivatives.iter().sum::<f64>() / problems as f64;
             }
         });
-        let penalties = self.loss.penalties();
-        Preconditioner::new(self.rows, &curvatures, columns, penalties, self.matrix.then_some(SAMPLED))
+        let derivatives = |numbers: &[usize], block: &[f32], derivatives: &mut [f64]| {
+            curvatures(self.loss, numbers, block, linear, derivatives);
+        };
+        let curved = Curved { rows: self.rows, weights: &weights, problems, derivatives: &derivatives };
+        let shrinkage = if at_zero && self.loss.joint() {
+            let rows_of_column = rows as f32 / columns.max(1) as f32;
+            (2.0 * rows_of_column - 1.0).clamp(SHRINKAGE, AT_ZERO)
+        } else {
+            SHRINKAGE
+        };
+        let estimate = Estimate {
+            penalties: self.loss.penalties(),
+            sampled: SAMPLED,
+            shrinkage,
+            matrix: self.matrix,
+            joint: self.loss.joint(),
+        };
+        Preconditioner::new(&curved, columns, &estimate, previous)
+    }
+}
+
+/// Second derivatives (rows x problems), at weights and biases, of the rows of a block, which the loss knows by these numbers.
+pub(super) fn curvatures<L: PrimalLoss>(
+    loss: &L,
+    numbers: &[usize],
+    block: &[f32],
+    (weights, bias): &Linear,
+    derivatives: &mut [f64],
+) {
+    let problems = bias.len();
+    let mut scores = vec![0f32; derivatives.len()];
+    // At zero weights the scores are 0.
+    if weights.iter().any(|&w| w != 0.0) {
+        products(block, weights, weights.len() / problems, &mut scores);
+    }
+    let of_rows = derivatives.chunks_mut(problems).zip(scores.chunks(problems));
+    for ((derivatives, scores), &number) in of_rows.zip(numbers) {
+        for ((d, &score), bias) in derivatives.iter_mut().zip(scores).zip(bias) {
+            *d = f64::from(score) + bias;
+        }
+        loss.curvatures(number, derivatives);
     }
 }
 

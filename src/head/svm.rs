@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::dual::Loss;
 use super::{
-    batched::{RowLoss, Sums, pass},
+    batched::{RowLoss, Rows, Sums, pass},
     dual::{Binary, Descent, FromGram, Gram, Solution, Weights, combine},
     error::{HeadError, training_set_of},
     kernel,
@@ -159,7 +159,7 @@ impl SvmValidParams {
     /// In the primal.
     fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let loss = SvmLoss::new(set, self.c);
-        let known = Known { rows: &set.rows, loss: &loss, matrix: true };
+        let known = Known { rows: Rows::of(set), loss: &loss, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
         let limit = self.max_passes.min(MOST_IN_PRIMAL);
         let start = start.map(|model| loss.linear(model));
@@ -360,13 +360,14 @@ impl PrimalLoss for SvmLoss<'_> {
         false
     }
 
-    /// 2 C times the share of the problems in which the row is within its margin.
-    fn curvature(&self, row: usize, scores: &mut [f64]) -> f64 {
-        let within = scores.iter().enumerate().filter(|&(k, score)| self.sign(row, k) * score < 1.0).count();
-        2.0 * self.costs[row] * within as f64 / scores.len() as f64
+    /// 2 C where the row is within its margin, else 0.
+    fn curvatures(&self, row: usize, scores: &mut [f64]) {
+        for (k, score) in scores.iter_mut().enumerate() {
+            *score = if self.sign(row, k) * *score < 1.0 { 2.0 * self.costs[row] } else { 0.0 };
+        }
     }
 
-    /// 2 C where the row is within its margin, else 0.
+    /// The second derivatives.
     fn bend(&self, row: usize, scores: &mut [f32]) {
         for (k, score) in scores.iter_mut().enumerate() {
             let within = self.sign(row, k) * f64::from(*score) < 1.0;

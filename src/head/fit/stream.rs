@@ -177,9 +177,9 @@ impl Plan {
         let (rows, columns, classes) = (data.source.rows(), data.source.columns(), data.class_names.len());
         let problems = folds + 1;
         let of_row = 4 * columns;
-        // Names, hashes, labels, scores and probabilities of the rows; weights of rows in each problem; twenty vectors
-        // and gradients of L-BFGS in each.
-        let always = rows * (300 + 16 * classes + 24 * problems) + problems * 32 * 8 * classes * columns;
+        // Names, hashes, labels, scores and probabilities of the rows; weights of rows in each problem; in each what L-BFGS
+        // keeps of its last steps, its points and gradients, and the centres of the preconditioner.
+        let always = rows * (300 + 16 * classes + 24 * problems) + problems * 25 * 8 * classes * columns;
         let of_ridge = if kind == HeadKind::Ridge { ridge::bytes(columns, classes, folds) } else { 0 };
         let block = (BLOCK_BYTES.min(data.max_memory / 32) / of_row).clamp(1, rows);
         // Ridge regression brings them to float64, twice.

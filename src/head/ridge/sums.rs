@@ -49,7 +49,7 @@ impl RidgeSums {
 
     /// Adds rows, the columns of `rows` (d x rows): each already less the shift, times the root of its weight.
     pub(crate) fn add(&mut self, rows: MatRef<'_, f64>, labels: &[usize], roots: &[f64]) {
-        self.products.add_products(rows);
+        self.products.add_products(1.0, rows);
         for ((row, &label), &root) in rows.col_iter().zip(labels).zip(roots) {
             self.weights[label] += root * root;
             let sum = self.rows.col_as_slice_mut(label).iter_mut();
