@@ -23,9 +23,6 @@ use super::{
 /// matrices", J. Multivariate Anal. 88, 2004). Of 0.001 to 8, which takes twice as many iterations at the low end, 0.5 to 2
 /// are much alike on sets that are easy and hard to tell apart, of 10 and 100 classes.
 pub(super) const SHRINKAGE: f32 = 1.0;
-/// Rows a column that are taken where all rows are in memory.
-pub(super) const SAMPLED: usize = 1;
-
 /// Rows that are added at a time.
 const BLOCK: usize = 128;
 
@@ -214,15 +211,17 @@ impl Scatter {
             numbers.iter().for_each(|&i| block.extend_from_slice(of.rows.row(i, columns)));
             (of.derivatives)(&numbers, &block, derivatives);
             shares.clear();
-            let rows = block.chunks_mut(columns.max(1));
-            for ((row, &(_, weight)), derivatives) in rows.zip(chosen).zip(derivatives.chunks(problems)) {
-                let root = weight.sqrt();
-                row.iter_mut().zip(&shift).for_each(|(x, m)| *x = (root * (f64::from(*x) - m)) as f32);
+            for (&(_, weight), derivatives) in chosen.iter().zip(derivatives.chunks(problems)) {
                 let all: f64 = derivatives.iter().sum();
                 let scale = if all > 0.0 { weight * problems as f64 / all } else { 0.0 };
+                let root = weight.sqrt();
                 shares.extend(derivatives.iter().map(|d| (scale * d / root) as f32));
                 weights.iter_mut().zip(derivatives).for_each(|(w, d)| *w += scale * *d);
             }
+            block.par_chunks_mut(columns.max(1)).zip(chosen).for_each(|(row, &(_, weight))| {
+                let root = weight.sqrt();
+                row.iter_mut().zip(&shift).for_each(|(x, m)| *x = (root * (f64::from(*x) - m)) as f32);
+            });
             let scaled = MatRef::from_column_major_slice(&block, columns, chosen.len());
             match &mut gram {
                 Some(gram) => gram.add_products(1.0, scaled),
@@ -355,8 +354,7 @@ mod tests {
         let shrinkage = 0.7;
         let mut previous = None;
         for matrix in [true, false] {
-            let estimate =
-                Estimate { penalties: (2.0, 0.5), sampled: SAMPLED, shrinkage, matrix, joint: false };
+            let estimate = Estimate { penalties: (2.0, 0.5), sampled: 1, shrinkage, matrix, joint: false };
             // Made twice: the memory of the first is used again.
             previous = Some(Preconditioner::new(&curved, COLUMNS, &estimate, previous));
             let preconditioner = Preconditioner::new(&curved, COLUMNS, &estimate, previous.take());
