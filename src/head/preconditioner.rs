@@ -1,9 +1,10 @@
 //! A factorised estimate of the Hessian, by whose inverse the primal problems' descents are preconditioned.
 //!
-//! All classes share the part for the weights: their Hessians differ in which rows count, and the estimate takes each row by
-//! its mean over the classes. What they do not share is where their rows lie: those near the border of a class have a mean of
-//! their own, so that moving along it does what moving the bias does. A bias is then far less stiff than its second
-//! derivative says, and a descent that does not know creeps along it. So each class has its own tie between weights and bias.
+//! All classes share the part for the weights: their Hessians differ in which rows count, and the estimate takes each row
+//! by its mean over the classes. What they do not share is where their rows lie: those near the border of a class have a
+//! mean of their own, so that moving along it does what moving the bias does. A bias is then far less stiff than its
+//! second derivative says (of 100 classes a tenth), and a descent that does not know creeps along it. So each class has
+//! its own tie between weights and bias.
 //!
 //! From more rows than columns the estimate is made from a sample, since a preconditioner need not be exact. Rows are
 //! drawn by what they weigh, and those that weigh most are all taken (P. Xu et al.: "Sub-sampled Newton methods with
@@ -17,11 +18,11 @@ use super::{
     panels::{Factor, Panels},
 };
 
-/// How many times its own diagonal is added to an estimate from as many rows as columns. The eigenvalues of a sample of about as many rows as columns
-/// spread too far, the small ones towards 0, and along those steps would be far too long; shrunk towards the diagonal the
-/// estimate is nearer to the truth (O. Ledoit, M. Wolf: "A well-conditioned estimator for large-dimensional covariance
-/// matrices", J. Multivariate Anal. 88, 2004). Of 0.001 to 8, which takes twice as many iterations at the low end, 0.5 to 2
-/// are much alike on sets that are easy and hard to tell apart, of 10 and 100 classes.
+/// How many times its own diagonal is added to an estimate from as many rows as columns; from more rows, less. The
+/// eigenvalues of a sample of about as many rows as columns spread too far, the small ones towards 0, and along those steps
+/// would be far too long; shrunk towards the diagonal the estimate is nearer to the truth (O. Ledoit, M. Wolf: "A
+/// well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate Anal. 88, 2004). On sets that are
+/// easy and hard to tell apart, of 10 and 100 classes, 0.5 to 2 are much alike.
 pub(super) const SHRINKAGE: f32 = 1.0;
 /// Rows that are added at a time.
 const BLOCK: usize = 128;
@@ -33,9 +34,9 @@ const BLOCK: usize = 128;
 /// m_kᵀ                         s_k
 /// ```
 ///
-/// where R (diagonal) and L (lower triangular) are common to all: `R L Lᵀ R` is the penalty and how the rows [scatter](Scatter)
-/// about the problems' means, with its diagonal [added](SHRINKAGE); s_k is the sum of problem k's own weights and the bias's
-/// penalty, and m_k the sum of rows times these weights.
+/// where R (diagonal) and L (lower triangular) are common to all: `R L Lᵀ R` is the penalty and how the rows
+/// [scatter](Scatter) about the problems' means, with its diagonal [added](SHRINKAGE); s_k is the sum of problem k's own
+/// weights and the bias's penalty, and m_k the sum of rows times these weights. Without a matrix, its diagonal.
 pub(super) struct Preconditioner {
     /// Diagonal of R.
     roots: Vec<f64>,

@@ -2,8 +2,7 @@
 //!
 //! Minimises `½ λ |W|² + ½ μ |b|² + Σ loss(W x + b)`. It starts with the Hessian at zero weights as the preconditioner.
 //! As the fit goes on, ever fewer rows have a say; so a descent that has not arrived after some iterations goes on with
-//! the Hessian where it stands. The rounds between two preconditioners begin with
-//! what one costs in passes, and grow.
+//! the Hessian where it stands. The rounds between two preconditioners begin with what one costs in passes, and grow.
 //!
 //! The losses' derivatives are feasible in the dual, and the duality gap there is half the squared norm of the
 //! gradient over the penalty (Fenchel's inequality is an equality): the stopping rule is exact. Where the bias is not
@@ -22,14 +21,15 @@ use super::{
 /// Iterations of the first round: the fewest and the most before the preconditioner is made anew.
 const SHORTEST_ROUND: usize = 4;
 const LONGEST_ROUND: usize = 60;
-/// The preconditioner's [shrinkage](SHRINKAGE) at zero weights, at most, where the problems depend on each other. There all rows
-/// have a say, and the Hessian lets those directions go furthest in which rows vary least; in the end few rows have any, and the
-/// penalty weighs as much as they do. With many rows for each column 8, of 1 to 32, takes the fewest iterations on sets that are
-/// easy and hard to tell apart, of 10 and 100 classes: 0.35 to 1 of those with 1. With as many rows as columns 1 is best.
+/// The preconditioner's [shrinkage](SHRINKAGE) at zero weights, at most, where the problems depend on each other. There
+/// all rows have a say, and the Hessian lets those directions go furthest in which rows vary least; in the end few rows
+/// have any, and the penalty weighs as much as they do. With many rows for each column 8, of 1 to 32, takes the fewest
+/// iterations on sets that are easy and hard to tell apart, of 10 and 100 classes: 0.35 to 1 of those with 1. With as
+/// many rows as columns 1 is best.
 const AT_ZERO: f32 = 8.0;
-
-/// Rows for each column, at most, from which the preconditioner is made. On sets that are easy and hard to tell apart, SVMs take
-/// 0.55 to 0.7 of the iterations with 4 that they take with 1, and as many with 16; logistic regressions 0.7 to 1.1.
+/// Rows for each column, at most, from which the preconditioner is made. On sets that are easy and hard to tell apart,
+/// SVMs take 0.55 to 0.7 of the iterations with 4 that they take with 1, and as many with 16; logistic regressions 0.7
+/// to 1.1.
 const MOST_SAMPLED: usize = 4;
 
 /// A loss that is minimised in the primal.
@@ -225,7 +225,8 @@ impl<L: PrimalLoss> Known<'_, L> {
     }
 }
 
-/// Second derivatives (rows x problems), at weights and biases, of the rows of a block, which the loss knows by these numbers.
+/// Second derivatives (rows x problems), at weights and biases, of the rows of a block, which the loss knows by these
+/// numbers.
 pub(super) fn curvatures<L: PrimalLoss>(
     loss: &L,
     numbers: &[usize],
