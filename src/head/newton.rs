@@ -146,8 +146,7 @@ impl Drawn {
                     .zip(&linear.1)
                     .for_each(|(score, b)| *score = (f64::from(*score) + b) as f32);
                 let mut scores: Vec<f64> = bends.iter().map(|&score| f64::from(score)).collect();
-                loss.curvatures(row, &mut scores);
-                *heavy = share * scores.iter().sum::<f64>() / problems as f64;
+                *heavy = share * loss.curvature(row, &mut scores);
                 loss.bend(row, bends);
             }
         });
@@ -199,8 +198,7 @@ impl<L: PrimalLoss> RowLoss for Weighed<'_, L> {
         let mut wide = vec![0f64; sums.bias.len()];
         for (row, scores) in (first..).zip(scores.chunks(wide.len())) {
             wide.iter_mut().zip(scores).for_each(|(to, &score)| *to = f64::from(score));
-            self.loss.curvatures(row, &mut wide);
-            let weight = wide.iter().sum::<f64>() / wide.len() as f64;
+            let weight = self.loss.curvature(row, &mut wide);
             self.weights[row - self.first].store(weight.to_bits(), Ordering::Relaxed);
         }
         self.loss.differentiate(first, scores, sums);

@@ -42,11 +42,20 @@ pub(super) trait PrimalLoss: RowLoss {
     fn joint(&self) -> bool;
     /// Replaces a row's scores by the second derivatives of its loss with respect to each.
     fn curvatures(&self, row: usize, scores: &mut [f64]);
+    /// As [`Self::curvatures`]; their mean, which is what the row weighs in the Hessian.
+    fn curvature(&self, row: usize, scores: &mut [f64]) -> f64 {
+        self.curvatures(row, scores);
+        mean(scores)
+    }
     /// Replaces a row's scores by what its second derivatives are made of.
     fn bend(&self, row: usize, scores: &mut [f32]);
     /// Replaces changes of a row's scores by the changes of the loss's derivatives that come of it, where its scores have
     /// these [bends](Self::bend).
     fn respond(&self, row: usize, bends: &[f32], changes: &mut [f32]);
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// What a pass over all rows adds up to at weights (problems x d) and biases; `None` when the rows could not be read.
@@ -200,7 +209,7 @@ impl<L: PrimalLoss> Known<'_, L> {
             let mut derivatives = vec![0f64; weights.len() * problems];
             curvatures(self.loss, &numbers, block, linear, &mut derivatives);
             for (weight, derivatives) in weights.iter_mut().zip(derivatives.chunks(problems)) {
-                *weight = derivatives.iter().sum::<f64>() / problems as f64;
+                *weight = mean(derivatives);
             }
         });
         let derivatives = |numbers: &[usize], block: &[f32], derivatives: &mut [f64]| {

@@ -22,6 +22,17 @@ fn numbered(count: usize) -> (Vec<usize>, Vec<String>) {
     ((0..count).collect(), (0..count).map(|row| format!("{row}.jpg")).collect())
 }
 
+/// Rows to be streamed with 256 MiB.
+fn streamed_data<'a>(
+    source: &'a dyn RowSource,
+    labels: &'a [usize],
+    class_names: &'a [String],
+    groups: &'a [usize],
+    row_names: &'a [String],
+) -> StreamedData<'a> {
+    StreamedData { source, labels, class_names, groups, row_names, max_memory: 256 << 20 }
+}
+
 fn both(settings: &FitSettings) -> (FittedHead, FittedHead) {
     let (codes, labels, class_names) = example();
     let groups: Vec<usize> = (0..900).map(|row| if row == 899 { 0 } else { row }).collect();
@@ -34,14 +45,8 @@ fn both(settings: &FitSettings) -> (FittedHead, FittedHead) {
         row_names: Some(&names),
     };
     let in_memory = fit_head(&data, settings).unwrap();
-    let streamed = StreamedData {
-        source: &codes.view(),
-        labels: &labels,
-        class_names: &class_names,
-        groups: &groups,
-        row_names: &names,
-        max_memory: 256 << 20,
-    };
+    let view = codes.view();
+    let streamed = streamed_data(&view, &labels, &class_names, &groups, &names);
     (in_memory, fit_head_streamed(&streamed, settings).unwrap())
 }
 
@@ -85,14 +90,7 @@ fn few_drawn_rows_and_several_blocks_change_nothing() {
     let (codes, labels, class_names) = example();
     let (groups, names) = numbered(900);
     let view = codes.view();
-    let data = StreamedData {
-        source: &view,
-        labels: &labels,
-        class_names: &class_names,
-        groups: &groups,
-        row_names: &names,
-        max_memory: 256 << 20,
-    };
+    let data = streamed_data(&view, &labels, &class_names, &groups, &names);
     let settings = FitSettings { tolerance: 1e-6, ..FitSettings::new(HeadKind::Logistic) };
     let solver = settings.solver().unwrap();
     let folds = Folds::stratified(&labels, &groups, &class_names, 3, 0).unwrap();
@@ -180,14 +178,7 @@ fn a_fold_that_holds_all_of_a_class_says_nothing_of_it() {
     let groups: Vec<usize> = (0..900).map(|row| if labels[row] == 1 { 5000 } else { row }).collect();
     let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
     let view = codes.view();
-    let data = StreamedData {
-        source: &view,
-        labels: &labels,
-        class_names: &class_names,
-        groups: &groups,
-        row_names: &names,
-        max_memory: 256 << 20,
-    };
+    let data = streamed_data(&view, &labels, &class_names, &groups, &names);
     let fitted = fit_head_streamed(&data, &FitSettings::new(HeadKind::Ridge)).unwrap();
     assert_eq!(fitted.evaluation.per_class[1].recall, 0.0);
     let all = labels.iter().enumerate().filter(|&(_, &label)| label == 1);
@@ -204,14 +195,8 @@ fn heads_of_folds_forget_the_final_head_that_they_start_from() {
     let codes = Array2::from_shape_fn((300, 150), |_| rng.random_range(-1f32..1.0));
     let class_names = ["a", "b"].map(String::from);
     let (groups, names) = numbered(300);
-    let data = StreamedData {
-        source: &codes.view(),
-        labels: &labels,
-        class_names: &class_names,
-        groups: &groups,
-        row_names: &names,
-        max_memory: 256 << 20,
-    };
+    let view = codes.view();
+    let data = streamed_data(&view, &labels, &class_names, &groups, &names);
     for kind in [HeadKind::Svm, HeadKind::Logistic] {
         // So coarse that the final head itself would do for the folds.
         let streamed = |tolerance| {
