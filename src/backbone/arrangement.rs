@@ -28,6 +28,9 @@ const SMALL_BATCH: usize = 2;
 /// Images a run in a session of all threads.
 const BATCH: usize = 8;
 
+/// Images a run on a GPU.
+const GPU_BATCH: usize = 64;
+
 /// What decides the arrangement on the side of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -84,6 +87,12 @@ impl Arrangement {
         let batch = batch.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
         let arrangement = Self { sessions, threads: threads / sessions, batch };
         arrangement.for_images(images, demand)
+    }
+
+    /// One session for all threads, and batches that keep a GPU busy, unless the graph fixes them or they were `asked` for.
+    pub fn on_gpu(self, asked: Option<usize>, demand: &Demand) -> Self {
+        let batch = demand.fixed_batch.or(asked).unwrap_or(GPU_BATCH).max(1);
+        Self { batch, ..self.together() }
     }
 
     /// One session for all threads, for a device that is not the processor.
@@ -154,5 +163,17 @@ mod tests {
     fn other_devices_get_all_threads_together() {
         let arrangement = Arrangement::choose(&MOBILENET, 1000, 2, 4 * GIB).together();
         assert_eq!(arrangement, Arrangement { sessions: 1, threads: 2, batch: 2 });
+    }
+
+    #[test]
+    fn a_gpu_gets_large_batches_however_few_the_images_are() {
+        let batch = |asked, demand: Demand| {
+            let arrangement = Arrangement::choose(&demand, 3, 2, 4 * GIB).on_gpu(asked, &demand);
+            assert_eq!((arrangement.sessions, arrangement.threads), (1, 2));
+            arrangement.batch
+        };
+        assert_eq!(batch(None, RESNET50), 64);
+        assert_eq!(batch(Some(5), RESNET50), 5);
+        assert_eq!(batch(Some(5), Demand { fixed_batch: Some(4), ..RESNET50 }), 4);
     }
 }

@@ -7,16 +7,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{
     ArbitrarilyConfigurableExecutionProvider, CUDA, ExecutionProvider, ExecutionProviderDispatch, OpenVINO,
 };
 
 use super::runtime::Runtime;
 
+/// Images from which on a GPU pays: to start it takes about a second longer than a processor does, in which that has been
+/// through some hundred images (docs/bench-devices.md).
+const WORTH_A_GPU: usize = 100;
+
 /// A device as the user names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// CUDA where it works, else the CPU.
+    /// CUDA where it works and pays, else the CPU.
     #[default]
     Auto,
     Cpu,
@@ -24,6 +29,17 @@ pub enum Device {
     Cuda(u16),
     /// Intel's OpenVINO on the CPU.
     OpenVino,
+}
+
+impl Device {
+    /// What [`Device::Auto`] comes to where so many images are to be looked at; other devices stay what they are.
+    #[must_use]
+    pub fn for_images(self, images: usize) -> Device {
+        match self {
+            Device::Auto if images < WORTH_A_GPU => Device::Cpu,
+            device => device,
+        }
+    }
 }
 
 impl fmt::Display for Device {
@@ -66,14 +82,28 @@ pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     Fp32,
+    /// TensorFloat-32 products with 32-bit sums: 11 bits of mantissa, as NVIDIA's GPUs have them from Ampere on.
+    Tf32,
     /// bfloat16 products with 32-bit sums: 8 bits of mantissa.
     Bf16,
+}
+
+impl Precision {
+    /// Whether `device` computes in it.
+    fn is_had_on(self, device: Device) -> bool {
+        match self {
+            Precision::Fp32 => true,
+            Precision::Tf32 => matches!(device, Device::Cuda(_)),
+            Precision::Bf16 => device == Device::OpenVino,
+        }
+    }
 }
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
             Precision::Bf16 => "bf16",
         })
     }
@@ -81,7 +111,7 @@ impl fmt::Display for Precision {
 
 /// A word that is no precision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no precision; choose fp32 or bf16")]
+#[error("{0:?} is no precision; choose fp32, tf32 or bf16")]
 pub struct UnknownPrecision(String);
 
 impl FromStr for Precision {
@@ -90,6 +120,7 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Precision, UnknownPrecision> {
         match text {
             "fp32" => Ok(Precision::Fp32),
+            "tf32" => Ok(Precision::Tf32),
             "bf16" => Ok(Precision::Bf16),
             _ => Err(UnknownPrecision(text.to_owned())),
         }
@@ -106,7 +137,9 @@ pub enum DeviceError {
     NotBuilt { device: Device, library: PathBuf, version: String, flag: &'static str },
     #[error("{device} cannot be used: its provider does not start; {needs}")]
     Unusable { device: Device, needs: &'static str, source: ort::Error },
-    #[error("{precision} needs --device openvino; {device} computes in fp32 only")]
+    #[error(
+        "{device} does not compute in {precision}: tf32 needs --device cuda, and bf16 needs --device openvino"
+    )]
     Precision { device: Device, precision: Precision },
 }
 
@@ -114,7 +147,7 @@ pub enum DeviceError {
 pub(super) fn needs(device: Device) -> &'static str {
     match device {
         Device::Cuda(_) => {
-            "it needs an NVIDIA GPU of that number with its driver, and CUDA 12 and cuDNN 9 among the libraries (LD_LIBRARY_PATH may name them)"
+            "it needs an NVIDIA GPU of that number with its driver, and the CUDA and cuDNN that it was built for among the libraries (LD_LIBRARY_PATH may name their folders)"
         }
         _ => "it needs the OpenVINO libraries beside ONNX Runtime's",
     }
@@ -130,7 +163,7 @@ pub(super) fn provider(
     threads: usize,
     runtime: &Runtime,
 ) -> Result<Option<ExecutionProviderDispatch>, DeviceError> {
-    if precision != Precision::Fp32 && device != Device::OpenVino {
+    if !precision.is_had_on(device) {
         return Err(DeviceError::Precision { device, precision });
     }
     let not_built = |flag| DeviceError::NotBuilt {
@@ -145,8 +178,12 @@ pub(super) fn provider(
             if !CUDA::is_available().unwrap_or(false) {
                 return Err(not_built("cuda"));
             }
-            // TF32, which CUDA takes for convolutions otherwise, has 10 bits of mantissa: that is not fp32.
-            let cuda = CUDA::default().with_device_id(i32::from(number)).with_tf32(false);
+            // CUDA would take TF32 for convolutions by itself. An exhaustive search picks algorithms by how long they
+            // took this time, so that runs would differ in last bits; the heuristic is as fast and starts faster.
+            let cuda = CUDA::default()
+                .with_device_id(i32::from(number))
+                .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+                .with_tf32(precision == Precision::Tf32);
             Ok(Some(cuda.build().error_on_failure()))
         }
         Device::OpenVino => {
@@ -155,8 +192,8 @@ pub(super) fn provider(
             }
             // OpenVINO would choose bf16 by itself where the processor has it.
             let hint = match precision {
-                Precision::Fp32 => r#"{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}"#,
                 Precision::Bf16 => r#"{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}"#,
+                Precision::Fp32 | Precision::Tf32 => r#"{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}"#,
             };
             let openvino = OpenVINO::default()
                 .with_device_type("CPU")
@@ -188,9 +225,27 @@ mod tests {
             let error = text.parse::<Device>().unwrap_err().to_string();
             assert!(error.contains("cuda:N"), "{error}");
         }
-        for precision in [Precision::Fp32, Precision::Bf16] {
+        for precision in [Precision::Fp32, Precision::Tf32, Precision::Bf16] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
         assert!("fp16".parse::<Precision>().is_err());
+    }
+
+    #[test]
+    fn auto_leaves_few_images_to_the_processor() {
+        assert_eq!([1, 99].map(|images| Device::Auto.for_images(images)), [Device::Cpu; 2]);
+        assert_eq!(Device::Auto.for_images(100), Device::Auto);
+        assert_eq!(Device::Cuda(1).for_images(1), Device::Cuda(1));
+        assert_eq!(Device::OpenVino.for_images(1), Device::OpenVino);
+    }
+
+    #[test]
+    fn every_precision_has_its_devices() {
+        let had = |precision: Precision| {
+            [Device::Cpu, Device::Cuda(0), Device::OpenVino].map(|device| precision.is_had_on(device))
+        };
+        assert_eq!(had(Precision::Fp32), [true, true, true]);
+        assert_eq!(had(Precision::Tf32), [false, true, false]);
+        assert_eq!(had(Precision::Bf16), [false, false, true]);
     }
 }

@@ -29,7 +29,9 @@ pub enum BackboneError {
     Device(#[from] DeviceError),
     #[error("ONNX Runtime {version} cannot load {network} cut at {layers}")]
     Load { network: String, layers: String, version: String, source: ort::Error },
-    #[error("{network} failed while it ran on {images} images")]
+    #[error(
+        "{network} failed while it ran on {images} images at once; if memory was short, give extract a smaller --batch-size"
+    )]
     Run { network: String, images: usize, source: ort::Error },
     #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
     NotCodes { network: String, layer: String, reason: String },
@@ -118,7 +120,7 @@ impl Runner<'_> {
 }
 
 /// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Output {
     name: String,
     tiles: Option<Tiles>,
@@ -136,6 +138,15 @@ impl Output {
         let nodes = tiles.nodes(&layer.tensor, layer.channels_last, &format!("cnncodes/{index}"));
         let name = nodes.last().and_then(|node| node.output.first());
         Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), nodes }
+    }
+
+    /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
+    /// only.
+    fn on(&self, device: Device, layer: &Layer) -> Output {
+        match &self.tiles {
+            Some(tiles) if device != Device::Cpu && tiles.overhang() => Output::whole(layer),
+            _ => self.clone(),
+        }
     }
 }
 
@@ -166,9 +177,8 @@ impl Backbone {
     /// As [`open`](Self::open), and pools the maps of each layer in its own way, in the order of the layers; layers that
     /// are no maps are left as they are. A layer that is named several times is computed once and pooled as often.
     ///
-    /// On a CPU and in float32 the cut graph itself does the most of it, so that whole maps do not leave the session.
-    /// Elsewhere they do: providers for other devices may average in another precision, or not pad maps on one side
-    /// only.
+    /// On a CPU or a GPU the cut graph itself does the most of it, so that whole maps do not leave the session. With
+    /// OpenVINO they do, since it may average in another precision.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -185,8 +195,7 @@ impl Backbone {
         assert_eq!(poolings.len(), layers.len(), "every layer has a pooling");
         let mut outputs: Vec<Output> = layers.iter().map(Output::whole).collect();
         let mut shapes = None;
-        let on_cpu = matches!(settings.device, Device::Cpu | Device::Auto);
-        if poolings.iter().any(Tiles::serve) && on_cpu && settings.precision == Precision::Fp32 {
+        if poolings.iter().any(Tiles::serve) && settings.device != Device::OpenVino {
             let known = Self::shapes(graph, layers, size)?;
             for (index, output) in outputs.iter_mut().enumerate() {
                 if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
@@ -222,12 +231,12 @@ impl Backbone {
         Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?.learn_shapes()
     }
 
-    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU; on other devices whole maps do. The
-    /// shapes of the taps are not known yet.
+    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU. The shapes of the taps are not known
+    /// yet.
     fn load(
         graph: &Graph,
         layers: &[Layer],
-        mut outputs: Vec<Output>,
+        outputs: Vec<Output>,
         (width, height): (u32, u32),
         settings: &SessionSettings,
         purpose: Purpose,
@@ -235,10 +244,14 @@ impl Backbone {
         let runtime = runtime::load()?;
         let network = graph.path().display().to_string();
         let threads = threads_or_all(settings.threads);
-        let load = |device: Device, outputs: &[Output]| -> Result<Session, BackboneError> {
+        let outputs_on = |device: Device| -> Vec<Output> {
+            layers.iter().zip(&outputs).map(|(layer, output)| output.on(device, layer)).collect()
+        };
+        let load = |device: Device| -> Result<Session, BackboneError> {
+            let outputs = outputs_on(device);
             let provider = device::provider(device, settings.precision, threads, runtime)?;
             let taps: Vec<(&str, &[NodeProto])> =
-                layers.iter().zip(outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
+                layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
             let truncated = graph.truncate_and_append(&taps)?;
             let failed = |source: ort::Error| BackboneError::Load {
                 network: network.clone(),
@@ -259,24 +272,21 @@ impl Backbone {
             builder.commit_from_memory(&truncated.bytes).map_err(failed)
         };
         let wanted = settings.sessions.map_or(1, NonZero::get);
-        let whole: Vec<Output> = layers.iter().map(Output::whole).collect();
         let (session, device, note) = match settings.device {
-            Device::Auto => match load(Device::Cuda(0), &whole) {
-                Ok(session) => {
-                    outputs = whole;
-                    (session, Device::Cuda(0), None)
-                }
+            Device::Auto => match load(Device::Cuda(0)) {
+                Ok(session) => (session, Device::Cuda(0), None),
                 // The usual case, and nothing to be told of: a library for the CPU alone.
                 Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
-                    (load(Device::Cpu, &outputs)?, Device::Cpu, None)
+                    (load(Device::Cpu)?, Device::Cpu, None)
                 }
-                Err(error) => (load(Device::Cpu, &outputs)?, Device::Cpu, Some(error)),
+                Err(error) if settings.precision != Precision::Fp32 => return Err(error),
+                Err(error) => (load(Device::Cpu)?, Device::Cpu, Some(error)),
             },
-            device => (load(device, &outputs)?, device, None),
+            device => (load(device)?, device, None),
         };
         let others = if device == Device::Cpu { wanted - 1 } else { 0 };
         let more = std::thread::scope(|scope| {
-            let loading: Vec<_> = (0..others).map(|_| scope.spawn(|| load(device, &outputs))).collect();
+            let loading: Vec<_> = (0..others).map(|_| scope.spawn(|| load(device))).collect();
             let loaded = loading.into_iter().map(|thread| match thread.join() {
                 Ok(session) => session,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -298,7 +308,7 @@ impl Backbone {
             width: width as usize,
             fixed_batch: input.batch,
             taps: layers.iter().map(unknown).collect(),
-            outputs,
+            outputs: outputs_on(device),
         };
         Ok(Backbone {
             cut,
@@ -326,9 +336,15 @@ impl Backbone {
         self.cut.image_len()
     }
 
-    /// The number of images that every run holds, where the graph fixes it; fewer are padded.
+    /// The number of images that every run holds, where it is fixed; fewer are padded.
     pub fn fixed_batch(&self) -> Option<usize> {
         self.cut.fixed_batch
+    }
+
+    /// From now on every run holds `images` images, as if the graph fixed it. What a GPU computes for an image depends in
+    /// its last bits on how many are run at once, though not on which.
+    pub fn fix_batch(&mut self, images: usize) {
+        self.cut.fixed_batch.get_or_insert(images);
     }
 
     /// The sessions that were loaded, to be run side by side.

@@ -69,12 +69,11 @@ impl Tiles {
             nodes.push(node("Transpose", input, output.clone(), vec![perm]));
             input = output;
         }
-        let beyond = |side: usize| (self.count[side] * self.tile[side] - self.map[side + 1]) as i64;
         let sides = self.tile.map(|side| side as i64);
         let mut attributes = vec![
             ints("kernel_shape", &sides),
             ints("strides", &sides),
-            ints("pads", &[0, 0, beyond(0), beyond(1)]),
+            ints("pads", &[0, 0, self.beyond(0), self.beyond(1)]),
         ];
         let operation = match self.pooling {
             Pooling::Max => "MaxPool",
@@ -85,6 +84,15 @@ impl Tiles {
         };
         nodes.push(node(operation, input, format!("{prefix}/{}", self.pooling), attributes));
         nodes
+    }
+
+    /// Whether the last tiles reach beyond the map.
+    pub(super) fn overhang(&self) -> bool {
+        (0..2).any(|side| self.beyond(side) != 0)
+    }
+
+    fn beyond(&self, side: usize) -> i64 {
+        (self.count[side] * self.tile[side] - self.map[side + 1]) as i64
     }
 
     /// Numbers that leave the session for one image.
@@ -154,6 +162,9 @@ mod tests {
         assert_eq!(geometry(Pooling::Average, 1000, 17), Some(([16, 9], [63, 2])));
         assert_eq!(geometry(Pooling::Grid(2), 112, 56), Some(([14, 14], [8, 4])));
         assert_eq!(geometry(Pooling::Grid(1), 17, 13), Some(([1, 13], [17, 1])));
+        let overhang =
+            |height| Tiles::of(Pooling::Max, &[8, height, 14], LEAST_OPSET).map(|tiles| tiles.overhang());
+        assert_eq!([overhang(28), overhang(55)], [Some(false), Some(true)]);
     }
 
     #[test]

@@ -61,23 +61,25 @@ impl Eye {
         models: &ModelsFolder,
         compute: &ComputeArgs,
         max_pixels: u64,
+        images: usize,
     ) -> anyhow::Result<Eye> {
-        Eye::of(&Origin::of_head(head, path), models, compute, max_pixels)
+        Eye::of(&Origin::of_head(head, path), models, compute, max_pixels, images)
     }
 
-    /// Opens the network that makes codes like those of `origin`.
+    /// Opens the network that makes codes like those of `origin`, for so many images.
     pub fn of(
         origin: &Origin<'_>,
         models: &ModelsFolder,
         compute: &ComputeArgs,
         max_pixels: u64,
+        images: usize,
     ) -> anyhow::Result<Eye> {
         let preprocess = origin.recipe()?;
         let pooling = origin.pooling.parse().with_context(|| {
             format!("the pooling recorded in {} is not known; make it again", origin.holder)
         })?;
         let (graph, layer) = origin.network(models)?;
-        let settings = compute.settings();
+        let settings = compute.settings_for(images);
         let backbone = Backbone::open_pooled(&graph, &[layer], &[pooling], preprocess.size(), &settings)?;
         warn_of_fallback(&backbone);
         let decode = DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels };

@@ -122,7 +122,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut problems = samples.problems.clone();
     let mut printer = Printer::new(args);
     if !samples.samples.is_empty() {
-        let mut look = Looking::open(&head, &head_path, models, args)?;
+        let mut look = Looking::open(&head, &head_path, models, args, samples.samples.len())?;
         for batch in samples.samples.chunks(BATCH) {
             let (answers, unreadable) = look.answers(&batch, &head, args)?;
             answers.into_iter().try_for_each(|answer| printer.print(answer))?;
@@ -150,11 +150,14 @@ impl<'h> Looking<'h> {
         head_path: &Path,
         models: &ModelsFolder,
         args: &Args,
+        images: usize,
     ) -> anyhow::Result<Looking<'h>> {
         let (compute, max_pixels) = (&args.compute, args.max_pixels);
         Ok(match args.explain.open(head, head_path, models, compute, max_pixels)? {
             Some(explaining) => Looking::Explaining(Box::new(explaining)),
-            None => Looking::Plainly(Box::new(Eye::open(head, head_path, models, compute, max_pixels)?)),
+            None => {
+                Looking::Plainly(Box::new(Eye::open(head, head_path, models, compute, max_pixels, images)?))
+            }
         })
     }
 

@@ -203,7 +203,7 @@ fn from_images(
     let labels: Vec<Option<usize>> = set.samples.iter().map(|sample| sample.label).collect();
     let (rows, labels, notes) = of_the_heads_classes(&labels, &set.class_names, head, &set.source)?;
     let samples: Vec<Sample<'_>> = rows.iter().map(|&row| set.samples.get(row)).collect();
-    let mut eye = Eye::open(head, head_path, models, &args.compute, args.max_pixels)?;
+    let mut eye = Eye::open(head, head_path, models, &args.compute, args.max_pixels, samples.len())?;
     let bar = show::progress_bar("looking");
     bar.set_length(samples.len() as u64);
     let mut found = Labelled {

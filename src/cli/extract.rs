@@ -13,7 +13,7 @@ use super::compute::{BatchSize, ComputeArgs, arranged, fallback_note};
 use super::inputs::InputArgs;
 use super::memory::Memory;
 use crate::backbone::{
-    Arrangement, Backbone, Catalogue, Demand, Layer, Model, ModelsFolder, PENULTIMATE, Pooling,
+    Arrangement, Backbone, Catalogue, Demand, Device, Layer, Model, ModelsFolder, PENULTIMATE, Pooling,
 };
 use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides};
@@ -160,8 +160,8 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         output: &output,
         settings: &settings,
     };
-    let mut open = |arrangement: &Arrangement| {
-        let session = arranged(&session, arrangement);
+    let mut open = |arrangement: &Arrangement, device: Device| {
+        let session = arranged(&session, arrangement, device);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         if let Some(note) = fallback_note(&backbone) {
             log.note(&note);
@@ -174,7 +174,7 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         let layers = match plan.layers() {
             Some(layers) => layers,
             // One session is enough to learn what it gives.
-            None => layer_specs(&open(&arrangement.together())?),
+            None => layer_specs(&open(&arrangement.together(), session.device.for_images(0))?),
         };
         log.dry_run(&request, &plan, &layers, &arrangement);
         return Ok(Status::Done);

@@ -185,7 +185,7 @@ impl Queries {
         let set = SampleSet::from_paths(paths, false)?;
         self.problems.extend(set.problems);
         let origin = Origin::of_codes(file, Some(layer))?;
-        let mut eye = Eye::of(&origin, models, &args.compute, args.max_pixels)?;
+        let mut eye = Eye::of(&origin, models, &args.compute, args.max_pixels, set.samples.len())?;
         let bar = show::progress_bar("looking");
         bar.set_length(set.samples.len() as u64);
         for batch in set.samples.chunks(BATCH) {

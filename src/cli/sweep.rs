@@ -21,7 +21,8 @@ use super::report::Fitting;
 use super::show::Format;
 use super::{Status, fit_head, interrupt, show};
 use crate::backbone::{
-    Arrangement, Backbone, Catalogue, Demand, Graph, Layer, Model, ModelsFolder, Pooling, SessionSettings,
+    Arrangement, Backbone, Catalogue, Demand, Device, Graph, Layer, Model, ModelsFolder, Pooling,
+    SessionSettings,
 };
 use crate::codes::CodesFile;
 use crate::evaluate::{Duplicates, Note, Severity};
@@ -206,8 +207,8 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         output: &output,
         settings: &settings,
     };
-    let mut open = |arrangement: &Arrangement| {
-        let session = arranged(&session, arrangement);
+    let mut open = |arrangement: &Arrangement, device: Device| {
+        let session = arranged(&session, arrangement, device);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         warn_of_fallback(&backbone);
         Ok(backbone)

@@ -166,7 +166,26 @@ impl Request<'_> {
         }
         match recipe.session.device {
             Device::Auto | Device::Cpu => arrangement,
+            device => self.rearranged(arrangement, device),
+        }
+    }
+
+    /// `arrangement`, which is for a processor, on another device.
+    fn rearranged(&self, arrangement: Arrangement, device: Device) -> Arrangement {
+        match device {
+            Device::Cuda(_) => arrangement.on_gpu(self.settings.batch_size, &self.recipe.demand),
             _ => arrangement.together(),
+        }
+    }
+
+    /// What to run on. [`Device::Auto`] leaves few images to the processor, unless a GPU computed those that there are:
+    /// they would all have to be computed anew.
+    fn device(&self, plan: &Plan) -> Device {
+        let device = self.recipe.session.device;
+        let cpu = Device::Cpu.to_string();
+        match &plan.earlier {
+            Some(earlier) if earlier.file.header().device != cpu => device,
+            _ => device.for_images(plan.tally().computed),
         }
     }
 
@@ -216,15 +235,15 @@ impl Request<'_> {
 
 /// Extracts the codes of the images into the output, which appears only when complete. Codes that the output holds
 /// already are taken over; a run that was interrupted is continued from what it left beside the output. `open` loads
-/// the network, pooling set and in the given arrangement, and is called only if there is something to compute. `stop` ends the run after the
-/// batches in flight.
+/// the network, pooling set, in the given arrangement and on the given device, and is called only if there is something to
+/// compute. `stop` ends the run after the batches in flight.
 ///
 /// # Errors
 /// The network fails, the file cannot be written, no image at all could be read, or the run was told to stop. What
 /// was computed stays in the partial file, and the same call goes on from there.
 pub fn extract(
     request: &Request<'_>,
-    open: &mut dyn FnMut(&Arrangement) -> Result<Backbone, BackboneError>,
+    open: &mut dyn FnMut(&Arrangement, Device) -> Result<Backbone, BackboneError>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary, ExtractError> {
@@ -236,11 +255,15 @@ pub fn extract(
     let nothing_known = plan.layers().is_none();
     let mut arrangement = request.arrangement(plan.tally().computed);
     let mut backbone = match nothing_known || plan.tally().computed > 0 {
-        true => Some(open(&arrangement)?),
+        true => Some(open(&arrangement, request.device(&plan))?),
         false => None,
     };
-    if backbone.as_ref().is_some_and(|backbone| backbone.device() != Device::Cpu) {
-        arrangement = arrangement.together();
+    if let Some(backbone) = backbone.as_mut().filter(|backbone| backbone.device() != Device::Cpu) {
+        arrangement = request.rearranged(arrangement, backbone.device());
+        if let Device::Cuda(_) = backbone.device() {
+            // An interrupted run has fewer images left than it began with, and is to go on with the same codes.
+            backbone.fix_batch(arrangement.batch);
+        }
     }
     if let Some(why) = backbone.as_ref().and_then(|backbone| plan.computed_otherwise(backbone)) {
         plan.forget_earlier(request, why);
