@@ -186,11 +186,6 @@ impl Gram {
         Self { products, count }
     }
 
-    /// `x_i·x_j`.
-    pub fn product(&self, i: usize, j: usize) -> f64 {
-        self.products[i * self.count + j] - 1.0
-    }
-
     fn row(&self, i: usize) -> &[f64] {
         &self.products[i * self.count..(i + 1) * self.count]
     }

@@ -16,14 +16,6 @@
 //! matrix; on badly scaled codes every exponential of a row can then vanish, and it returned zero weights without an
 //! error.)
 
-use faer::{
-    Mat, Par,
-    dyn_stack::{MemBuffer, MemStack},
-    linalg::{
-        cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch},
-        triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
-    },
-};
 use linfa::{DatasetBase, ParamGuard, dataset::AsSingleTargets, traits::Fit};
 use ndarray::{Array1, Array2, ArrayBase, Data, Ix2};
 use rayon::prelude::*;
@@ -31,11 +23,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     batched::{RowLoss, Rows, Sums, pass},
-    dual::{Gram, combine},
+    dual::combine,
     error::{HeadError, training_set_of},
     kernel,
     lbfgs::Outcome,
     linear::{Convergence, LinearModel, TrainingSet},
+    panels::Panels,
     primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
 };
 
@@ -226,8 +219,8 @@ impl LogisticValidParams {
     }
 }
 
-/// Whether n rows of d codes are few enough for a problem of n columns: its two n x n matrices then take little beside
-/// the codes.
+/// Whether n rows of d codes are few enough for a problem of n columns: its n x n matrices then take little beside the
+/// codes.
 fn prefers_reduced(rows: usize, columns: usize) -> bool {
     rows * 4 <= columns
 }
@@ -242,71 +235,64 @@ fn linear(model: &LinearModel) -> Linear {
     (model.weights.iter().copied().collect(), model.bias.to_vec())
 }
 
-/// The rows of L, where `XXᵀ = L Lᵀ`.
+/// The rows of L, where `XXᵀ = L Lᵀ`, in float32. That L stands for rows whose products differ from those of X by float32's
+/// rounding, however little independent they are; what differs in the scores is that times `L⁻ᵀ u`, which at the solution
+/// are the residuals.
 struct Reduced {
-    lower: Mat<f64>,
     rows: Vec<f32>,
+    count: usize,
 }
 
 impl Reduced {
     fn new(rows: &[&[f32]]) -> Self {
         let count = rows.len();
-        let gram = Gram::new(rows);
-        let mean = (0..count).map(|i| gram.product(i, i)).sum::<f64>() / count as f64;
-        // Centred rows are dependent, and so are equal ones; what rounding makes of that is not positive definite.
-        let mut jitter = if mean > 0.0 { 1e-8 * mean } else { 1.0 };
-        let matrix = loop {
-            let mut matrix =
-                Mat::from_fn(count, count, |i, j| gram.product(i, j) + if i == j { jitter } else { 0.0 });
-            if factorise(&mut matrix).is_some() || !mean.is_finite() {
-                break matrix;
+        let mut products = Panels::of_rows(rows);
+        let mean = products.diagonal().sum::<f64>() / count as f64;
+        // Centred rows are dependent, and so are equal ones; what rounding makes of that is not positive definite. Products
+        // of float32 codes are good to about 1e-8.
+        let mut jitter = if mean > 0.0 { 1e-7 * mean } else { 1.0 };
+        let lower = loop {
+            match products.factor(jitter) {
+                Some(factor) => break factor.into_panels(),
+                None => {
+                    jitter *= 10.0;
+                    products = Panels::of_rows(rows);
+                }
             }
-            jitter *= 10.0;
         };
-        drop(gram);
         let mut rows = vec![0f32; count * count];
-        for (i, row) in rows.chunks_mut(count).enumerate() {
-            (0..=i).for_each(|j| row[j] = matrix[(i, j)] as f32);
+        for (j, column) in lower.columns() {
+            (j..count).zip(column).for_each(|(i, &value)| rows[i * count + j] = value as f32);
         }
-        Self { lower: matrix, rows }
+        Self { rows, count }
     }
 
     /// w = Xᵀ L⁻ᵀ u of each problem.
     fn leave(&self, rows: &[&[f32]], variables: &[f32], columns: usize) -> Vec<f32> {
-        let count = rows.len();
-        let mut solved =
-            Mat::from_fn(count, variables.len() / count, |i, k| f64::from(variables[k * count + i]));
-        solve_upper_triangular_in_place(self.lower.transpose(), solved.as_mut(), Par::rayon(0));
-        let combined: Vec<Vec<f32>> = (0..solved.ncols())
-            .into_par_iter()
-            .map(|k| {
-                let coefficients: Vec<f64> = solved.col(k).iter().copied().collect();
-                combine(rows, &coefficients, columns).into_iter().map(|w| w as f32).collect()
-            })
-            .collect();
-        combined.concat()
+        let of_problem = |variables: &[f32]| -> Vec<f32> {
+            let mut solved: Vec<f64> = variables.iter().copied().map(f64::from).collect();
+            for (i, row) in self.rows.chunks(self.count).enumerate().rev() {
+                solved[i] /= f64::from(row[i]);
+                let solved_here = solved[i];
+                solved.iter_mut().zip(&row[..i]).for_each(|(left, &l)| *left -= solved_here * f64::from(l));
+            }
+            combine(rows, &solved, columns).into_iter().map(|w| w as f32).collect()
+        };
+        variables.par_chunks(self.count).map(of_problem).collect::<Vec<_>>().concat()
     }
 
     /// u = L⁻¹ X w of each problem: the part of w within the rows' span.
     fn enter(&self, rows: &[&[f32]], weights: &[f32], columns: usize) -> Vec<f32> {
-        let vectors: Vec<&[f32]> = weights.chunks(columns).collect();
-        let mut scores = vec![0f64; rows.len() * vectors.len()];
-        kernel::products(rows, &vectors, &mut scores);
-        let mut solved = Mat::from_fn(rows.len(), vectors.len(), |i, k| scores[i * vectors.len() + k]);
-        solve_lower_triangular_in_place(self.lower.as_ref(), solved.as_mut(), Par::rayon(0));
-        (0..vectors.len()).flat_map(|k| solved.col(k).iter().map(|&u| u as f32).collect::<Vec<_>>()).collect()
+        let of_problem = |weights: &[f32]| -> Vec<f32> {
+            let mut solved: Vec<f64> = Vec::with_capacity(self.count);
+            for ((i, row), codes) in self.rows.chunks(self.count).enumerate().zip(rows) {
+                let known: f64 = row.iter().zip(&solved).map(|(&l, u)| f64::from(l) * u).sum();
+                solved.push((kernel::dot(codes, weights) - known) / f64::from(row[i]));
+            }
+            solved.into_iter().map(|u| u as f32).collect()
+        };
+        weights.par_chunks(columns).map(of_problem).collect::<Vec<_>>().concat()
     }
-}
-
-/// Replaces the lower triangle by its Cholesky factor; `None` when it is not positive definite.
-fn factorise(matrix: &mut Mat<f64>) -> Option<()> {
-    let size = matrix.nrows();
-    let mut memory =
-        MemBuffer::new(cholesky_in_place_scratch::<f64>(size, Par::rayon(0), Default::default()));
-    let stack = MemStack::new(&mut memory);
-    cholesky_in_place(matrix.as_mut(), Default::default(), Par::rayon(0), stack, Default::default())
-        .ok()
-        .map(drop)
 }
 
 /// `C (log Σ exp f - f_y)` of each row.

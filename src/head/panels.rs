@@ -2,19 +2,34 @@
 //! of the whole, products of half the cost, and a Cholesky factor that takes its place.
 
 use faer::{
-    Accum, Mat, MatMut, MatRef, Par, Side,
+    Accum, Mat, MatMut, MatRef, Par,
+    dyn_stack::{MemBuffer, MemStack},
     linalg::{
+        cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch},
         matmul::matmul,
         triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
     },
     traits::RealField,
 };
+use rayon::prelude::*;
 
-/// Columns of a panel.
-const WIDTH: usize = 256;
+use super::kernel;
 
-/// The lower triangle: panel p holds columns `WIDTH p ..` from the diagonal down. What lies above the diagonal within a
-/// panel's first rows is symmetric too, but never read.
+/// Most columns of a panel.
+const WIDEST: usize = 256;
+
+/// Columns of a panel: wide for speed, but so many of them that what is stored beyond the triangle is little.
+fn width(order: usize) -> usize {
+    (order / 8).next_multiple_of(16).clamp(16, WIDEST)
+}
+
+/// Small matrices are done sooner than threads have found together.
+fn parallelism(order: usize) -> Par {
+    if order < 1024 { Par::Seq } else { Par::rayon(0) }
+}
+
+/// The lower triangle, in panels of columns from the diagonal down. What lies above the diagonal within a panel's first rows
+/// is symmetric too, but never read.
 #[derive(Debug, Clone)]
 pub(super) struct Panels<T> {
     order: usize,
@@ -23,8 +38,9 @@ pub(super) struct Panels<T> {
 
 impl<T: RealField + Copy> Panels<T> {
     pub fn zeros(order: usize) -> Self {
-        let panel = |from: usize| Mat::zeros(order - from, WIDTH.min(order - from));
-        Self { order, panels: (0..order).step_by(WIDTH).map(panel).collect() }
+        let width = width(order);
+        let panel = |from: usize| Mat::zeros(order - from, width.min(order - from));
+        Self { order, panels: (0..order).step_by(width).map(panel).collect() }
     }
 
     pub fn order(&self) -> usize {
@@ -38,12 +54,12 @@ impl<T: RealField + Copy> Panels<T> {
 
     /// Bytes that a matrix of this order takes.
     pub fn bytes(order: usize) -> usize {
-        size_of::<T>() * order * (order + WIDTH) / 2
+        size_of::<T>() * order * (order + width(order)) / 2
     }
 
     /// Adds `factor · columns · columnsᵀ`.
     pub fn add_products(&mut self, factor: T, columns: MatRef<'_, T>) {
-        for (from, panel) in (0..self.order).step_by(WIDTH).zip(&mut self.panels) {
+        for (from, panel) in (0..self.order).step_by(width(self.order)).zip(&mut self.panels) {
             let width = panel.ncols();
             let below = columns.subrows(from, self.order - from);
             let own = columns.subrows(from, width);
@@ -58,7 +74,7 @@ impl<T: RealField + Copy> Panels<T> {
 
     /// Calls `change` with row, column and value of each stored element.
     pub fn change(&mut self, change: impl Fn(usize, usize, &mut T)) {
-        for (from, panel) in (0..self.order).step_by(WIDTH).zip(&mut self.panels) {
+        for (from, panel) in (0..self.order).step_by(width(self.order)).zip(&mut self.panels) {
             for j in 0..panel.ncols() {
                 for (i, value) in panel.col_as_slice_mut(j).iter_mut().enumerate() {
                     change(from + i, from + j, value);
@@ -80,12 +96,18 @@ impl<T: RealField + Copy> Panels<T> {
     /// The whole lower triangle, zeros above it.
     pub fn whole(&self) -> Mat<T> {
         let mut whole = Mat::zeros(self.order, self.order);
-        for (from, panel) in (0..self.order).step_by(WIDTH).zip(&self.panels) {
-            for j in 0..panel.ncols() {
-                whole.col_as_slice_mut(from + j)[from + j..].copy_from_slice(&panel.col_as_slice(j)[j..]);
-            }
+        for (j, column) in self.columns() {
+            whole.col_as_slice_mut(j)[j..].copy_from_slice(column);
         }
         whole
+    }
+
+    /// Each column with its index, from the diagonal down.
+    pub fn columns(&self) -> impl Iterator<Item = (usize, &[T])> {
+        let panels = (0..self.order).step_by(width(self.order)).zip(&self.panels);
+        panels.flat_map(|(from, panel)| {
+            (0..panel.ncols()).map(move |j| (from + j, &panel.col_as_slice(j)[j..]))
+        })
     }
 
     /// The Cholesky factor of this matrix plus `ridge` times the identity; `None` where rounding leaves it without one.
@@ -95,29 +117,56 @@ impl<T: RealField + Copy> Panels<T> {
                 *value += ridge;
             }
         });
+        let par = parallelism(self.order);
+        let widest = self.panels.first().map_or(0, Mat::ncols);
+        let mut memory = MemBuffer::new(cholesky_in_place_scratch::<T>(widest, par, Default::default()));
         for p in 0..self.panels.len() {
             let (done, rest) = self.panels.split_at_mut(p + 1);
             let panel = &mut done[p];
             let width = panel.ncols();
-            let factor = panel.subrows(0, width).llt(Side::Lower).ok()?;
-            for j in 0..width {
-                let column = &mut panel.col_as_slice_mut(j)[..width];
-                column.iter_mut().enumerate().for_each(|(i, value)| {
-                    *value = if i < j { T::zero_impl() } else { factor.L()[(i, j)] };
-                });
+            let (mut diagonal, mut below) = panel.split_at_row_mut(width);
+            let stack = MemStack::new(&mut memory);
+            cholesky_in_place(diagonal.as_mut(), Default::default(), par, stack, Default::default()).ok()?;
+            for j in 1..width {
+                (0..j).for_each(|i| diagonal[(i, j)] = T::zero_impl());
             }
-            let (diagonal, mut below) = panel.split_at_row_mut(width);
-            solve_lower_triangular_in_place(diagonal.as_ref(), below.as_mut().transpose_mut(), Par::rayon(0));
+            solve_lower_triangular_in_place(diagonal.as_ref(), below.as_mut().transpose_mut(), par);
             let below = below.as_ref();
             let mut from = 0;
             for later in rest {
                 let (rows, columns) = (later.nrows(), later.ncols());
                 let (left, own) = (below.subrows(from, rows), below.subrows(from, columns));
-                matmul(later.as_mut(), Accum::Add, left, own.transpose(), -T::one_impl(), Par::rayon(0));
+                matmul(later.as_mut(), Accum::Add, left, own.transpose(), -T::one_impl(), par);
                 from += columns;
             }
         }
         Some(Factor(self))
+    }
+}
+
+impl Panels<f64> {
+    /// The products of rows with one another.
+    pub fn of_rows(rows: &[&[f32]]) -> Self {
+        /// Rows of a tile, few enough to stay in a core's cache.
+        const TILE: usize = 16;
+        let mut products = Self::zeros(rows.len());
+        let width = width(rows.len());
+        products.panels.par_iter_mut().enumerate().for_each(|(p, panel)| {
+            let below = &rows[p * width..];
+            panel.as_mut().par_col_chunks_mut(TILE).enumerate().for_each(|(s, mut strip)| {
+                let from = s * TILE;
+                let others = &below[from..from + strip.ncols()];
+                for (down, rows) in (from..).step_by(TILE).zip(below[from..].chunks(TILE)) {
+                    let mut tile = [0f64; TILE * TILE];
+                    let tile = &mut tile[..rows.len() * others.len()];
+                    kernel::products(rows, others, tile);
+                    for (i, values) in tile.chunks(others.len()).enumerate() {
+                        values.iter().enumerate().for_each(|(j, &value)| strip[(down + i, j)] = value);
+                    }
+                }
+            });
+        });
+        products
     }
 }
 
@@ -129,6 +178,10 @@ impl<T: RealField + Copy> Factor<T> {
     /// The panels, to be used for another matrix.
     pub fn into_panels(self) -> Panels<T> {
         self.0
+    }
+
+    pub fn order(&self) -> usize {
+        self.0.order
     }
 
     /// Turns each column x into `L⁻¹ x`.
@@ -167,7 +220,7 @@ mod tests {
 
     #[test]
     fn sums_factor_and_solutions_are_those_of_the_whole_matrix() {
-        for order in [1, 5, WIDTH, 2 * WIDTH + 30] {
+        for order in [1, 5, 16, 130, 256, 542] {
             let columns = Mat::from_fn(order, 7, |i, j| ((i * 31 + j * 17) as f64 * 0.61).sin());
             let mut panels = Panels::<f64>::zeros(order);
             panels.add_products(3.0, columns.as_ref());
@@ -192,6 +245,21 @@ mod tests {
                 let squared: f64 = forward.col(j).iter().map(|z| z * z).sum();
                 let product: f64 = columns.col(j).iter().zip(solved.col(j).iter()).map(|(x, s)| x * s).sum();
                 assert!((squared - product).abs() < 1e-10);
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_rows_are_those_of_the_whole_matrix() {
+        let value = |i: usize, j: usize| ((i * 7 + j * 3) as f64 * 0.37).sin() as f32;
+        let rows: Vec<Vec<f32>> = (0..150).map(|i| (0..37).map(|j| value(i, j)).collect()).collect();
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        let found = Panels::of_rows(&rows).whole();
+        let wide = Mat::from_fn(150, 37, |i, j| f64::from(value(i, j)));
+        let expected = &wide * wide.transpose();
+        for j in 0..150 {
+            for i in j..150 {
+                assert!((found[(i, j)] - expected[(i, j)]).abs() < 1e-6, "{i} {j}");
             }
         }
     }
