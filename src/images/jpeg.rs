@@ -25,8 +25,12 @@ const EXIF_PREFIX: &[u8] = b"Exif\0\0";
 /// The marker of the segment that holds EXIF.
 const APP1: c_int = ffi::jpeg_marker::APP0 as c_int + 1;
 
-/// Rows that libjpeg is asked for at a time; its own unit is two.
-const ROWS: usize = 8;
+/// Rows that libjpeg is asked for at a time: its own unit, so that those of a large photo are still in a core's cache when
+/// they are read.
+const ROWS: usize = 2;
+
+/// Bytes of libjpeg's widest vectors.
+const ALIGNMENT: usize = 32;
 
 /// What libjpeg says about the data; the payload that unwinds from its callbacks to [`guarded`].
 struct Complaint(String);
@@ -187,8 +191,12 @@ impl<'a> Jpeg<'a> {
             // SAFETY: decoding has started; there are this many rows.
             unsafe { ffi::jpeg_skip_scanlines(&mut self.info, rows.start as u32) };
         }
-        let stride = components * self.info.output_width as usize;
-        let mut buffer = vec![0; ROWS * stride + PADDING];
+        let length = components * self.info.output_width as usize;
+        let stride = length.next_multiple_of(ALIGNMENT);
+        let mut buffer = vec![0u8; ROWS * stride + PADDING + 2 * ALIGNMENT];
+        // To aligned rows libjpeg writes past the caches, and they are about to be read.
+        let unaligned = buffer.as_ptr().align_offset(ALIGNMENT) + ALIGNMENT / 2;
+        let buffer = &mut buffer[unaligned..];
         let start_of_kept = 3 * (columns.start - first);
         while (self.info.output_scanline as usize) < height {
             let start = self.info.output_scanline as usize;
@@ -215,7 +223,7 @@ impl<'a> Jpeg<'a> {
                 }
                 let row = &mut buffer[row * stride..];
                 if is_cmyk {
-                    adobe_cmyk_to_rgb(&mut row[..stride]);
+                    adobe_cmyk_to_rgb(&mut row[..length]);
                 }
                 take(index, &row[start_of_kept..]);
             }

@@ -26,7 +26,7 @@ mod tests;
 pub(super) const MAX_SIDE: u32 = 1 << 20;
 
 /// Bytes after a row that the fast loops may load, whatever they hold. A row without them is copied first.
-pub(super) const PADDING: usize = 16;
+pub(super) const PADDING: usize = 32;
 
 /// An image as it is stored, before it is turned upright.
 #[derive(Debug, Clone, Copy, PartialEq)]
