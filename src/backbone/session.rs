@@ -262,6 +262,10 @@ impl Backbone {
             let spin = !settings.shared_cores;
             let mut builder = session_builder(runtime, threads, spin, purpose, &truncated.weights_folder)
                 .map_err(failed)?;
+            // On the processor a plan of a run's memory makes nothing faster, and its block is taken besides what the
+            // run that it was made in had taken.
+            builder =
+                builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
             if let Some(provider) = provider {
                 provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
                     device,
