@@ -1,11 +1,12 @@
 //! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
 
+mod cut;
+
 use std::num::NonZero;
 use std::path::Path;
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::arrangement::threads_or_all;
 use super::codes::Codes;
@@ -17,6 +18,7 @@ use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
 use super::tiles::Tiles;
 use crate::images::Layout;
+use cut::{Cut, Output};
 
 /// Why a network could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -86,19 +88,6 @@ pub struct Backbone {
     why_not_cuda: Option<BackboneError>,
 }
 
-/// What the sessions of a cut network take and give.
-#[derive(Debug)]
-struct Cut {
-    network: String,
-    layout: Layout,
-    height: usize,
-    width: usize,
-    fixed_batch: Option<usize>,
-    taps: Vec<Tap>,
-    /// What a session gives out for each tap.
-    outputs: Vec<Output>,
-}
-
 /// One of the sessions of a [`Backbone`], to be run by a thread of its own.
 #[derive(Debug)]
 pub struct Runner<'a> {
@@ -118,38 +107,6 @@ impl Runner<'_> {
         self.cut.run(self.session, images)
     }
 }
-
-/// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
-#[derive(Debug, Clone)]
-struct Output {
-    name: String,
-    tiles: Option<Tiles>,
-    /// The nodes that do the latter.
-    nodes: Vec<NodeProto>,
-}
-
-impl Output {
-    fn whole(layer: &Layer) -> Output {
-        Output { name: layer.tensor.clone(), tiles: None, nodes: Vec::new() }
-    }
-
-    /// `index` tells the names of one tap from those of the others.
-    fn reduced(layer: &Layer, tiles: Tiles, index: usize) -> Output {
-        let nodes = tiles.nodes(&layer.tensor, layer.channels_last, &format!("cnncodes/{index}"));
-        let name = nodes.last().and_then(|node| node.output.first());
-        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), nodes }
-    }
-
-    /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
-    /// only.
-    fn on(&self, device: Device, layer: &Layer) -> Output {
-        match &self.tiles {
-            Some(tiles) if device != Device::Cpu && tiles.overhang() => Output::whole(layer),
-            _ => self.clone(),
-        }
-    }
-}
-
 /// What a session is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -396,186 +353,6 @@ impl Backbone {
     }
 }
 
-impl Cut {
-    fn image_len(&self) -> usize {
-        3 * self.height * self.width
-    }
-
-    fn run(&self, session: &mut Session, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
-        assert_eq!(images.len() % self.image_len(), 0, "a batch holds whole images");
-        let count = images.len() / self.image_len();
-        match self.fixed_batch {
-            Some(batch) if batch != count => self.run_in_fixed_batches(session, images, count, batch),
-            _ => self.run_once(session, images, count),
-        }
-    }
-
-    fn run_once(
-        &self,
-        session: &mut Session,
-        images: &[f32],
-        count: usize,
-    ) -> Result<Vec<Codes>, BackboneError> {
-        let shape = self.input_shape(count);
-        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
-        let input = TensorRef::from_array_view((shape, images)).map_err(failed)?;
-        let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
-        let mut all = Vec::with_capacity(self.taps.len());
-        for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
-            let not_codes = |reason| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
-            let not_returned = || not_codes("the runtime did not return it".to_owned());
-            let value = outputs.get(&output.name).ok_or_else(not_returned)?;
-            let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            let width = match &output.tiles {
-                Some(tiles) => tiles.width(),
-                None => tap.activations.iter().product(),
-            };
-            if numbers.len() != count * width {
-                let reason = format!("{count} images gave the shape {shape:?}, not {count} rows of {width}");
-                return Err(not_codes(reason));
-            }
-            if let Some(tiles) = &output.tiles {
-                let mut pooled = Vec::new();
-                tiles.finish(numbers, &mut pooled);
-                all.push(pooled.into());
-                continue;
-            }
-            let reordered = match (tap.layer.channels_last, &tap.activations[..]) {
-                (true, &[channels, height, width]) => Some(channels_first(numbers, channels, height * width)),
-                _ => None,
-            };
-            let is_wanted_again = || self.outputs[index + 1..].iter().any(|other| other.name == output.name);
-            all.push(match (tap.pooling, reordered) {
-                (Pooling::None | Pooling::Flatten, Some(reordered)) => reordered.into(),
-                (Pooling::None | Pooling::Flatten, None) if is_wanted_again() => numbers.to_vec().into(),
-                (Pooling::None | Pooling::Flatten, None) => {
-                    let value = outputs.remove(&output.name).ok_or_else(not_returned)?;
-                    Codes::of_runtime(value.downcast().map_err(failed)?)
-                }
-                (pooling, reordered) => {
-                    let mut pooled = Vec::new();
-                    pooling.apply(reordered.as_deref().unwrap_or(numbers), &tap.activations, &mut pooled);
-                    pooled.into()
-                }
-            });
-        }
-        Ok(all)
-    }
-
-    /// Runs `count` images through a graph that takes exactly `batch` at a time.
-    fn run_in_fixed_batches(
-        &self,
-        session: &mut Session,
-        images: &[f32],
-        count: usize,
-        batch: usize,
-    ) -> Result<Vec<Codes>, BackboneError> {
-        let len = self.image_len();
-        let widths: Vec<usize> = self.taps.iter().map(Tap::width).collect();
-        let mut codes: Vec<Vec<f32>> = widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
-        for chunk in images.chunks(batch * len) {
-            let real = chunk.len() / len;
-            let mut padded = Vec::new();
-            let chunk = if real == batch {
-                chunk
-            } else {
-                padded.extend_from_slice(chunk);
-                padded.resize(batch * len, 0.0);
-                &padded
-            };
-            let runs = self.run_once(session, chunk, batch)?;
-            for ((codes, width), rows) in codes.iter_mut().zip(&widths).zip(runs) {
-                codes.extend_from_slice(&rows[..real * width]);
-            }
-        }
-        Ok(codes.into_iter().map(Codes::from).collect())
-    }
-
-    fn input_shape(&self, count: usize) -> [usize; 4] {
-        match self.layout {
-            Layout::Nchw => [count, 3, self.height, self.width],
-            Layout::Nhwc => [count, self.height, self.width, 3],
-        }
-    }
-
-    /// Learns what shape one image's activations have at each tap: from the runtime, where it could infer it, or else from
-    /// running one black image.
-    fn learn_shapes(&self, session: &mut Session) -> Result<Vec<Vec<usize>>, BackboneError> {
-        let count = self.fixed_batch.unwrap_or(1);
-        let inferred: Option<Vec<Vec<usize>>> =
-            self.taps.iter().map(|tap| inferred_shape(session, &tap.layer.tensor, count)).collect();
-        let mut shapes = match inferred {
-            Some(shapes) => shapes,
-            None => self.shapes_of_a_run(session, count)?,
-        };
-        for (tap, dims) in self.taps.iter().zip(&mut shapes) {
-            if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
-                return Err(BackboneError::NotCodes {
-                    network: self.network.clone(),
-                    layer: tap.layer.name.clone(),
-                    reason: format!("its shape {dims:?} does not have one row an image"),
-                });
-            }
-            dims.remove(0);
-            if tap.layer.channels_last && dims.len() == 3 {
-                dims.rotate_right(1);
-            }
-            // Exporters differ in whether a global pool keeps its map of one pixel.
-            if dims.len() == 3 && dims[1..] == [1, 1] {
-                dims.truncate(1);
-            }
-        }
-        Ok(shapes)
-    }
-
-    /// The shapes that the taps have when `count` black images are run.
-    fn shapes_of_a_run(&self, session: &mut Session, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
-        let image = vec![0.0_f32; count * self.image_len()];
-        let shape = self.input_shape(count);
-        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
-        let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
-        let outputs = session.run(ort::inputs![input]).map_err(failed)?;
-        let shape_of = |tap: &Tap| {
-            let not_codes = |reason: String| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
-            let value = outputs
-                .get(&tap.layer.tensor)
-                .ok_or_else(|| not_codes("the runtime did not return it".to_owned()))?;
-            let (shape, _) = value
-                .try_extract_tensor::<f32>()
-                .map_err(|_| not_codes(format!("it holds {}, not 32-bit floats", value.dtype())))?;
-            Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
-        };
-        self.taps.iter().map(shape_of).collect()
-    }
-}
-
-/// The shape that the runtime inferred for an output of `session` when `count` images are run. None where it does not know
-/// all of it, or where the first dimension is not the one of the images.
-fn inferred_shape(session: &Session, tensor: &str, count: usize) -> Option<Vec<usize>> {
-    let tensor_type = |outlet: &Outlet| match outlet.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, dimension_symbols } => {
-            Some((shape.to_vec(), dimension_symbols.first().cloned().unwrap_or_default()))
-        }
-        _ => None,
-    };
-    let (_, batch_symbol) = tensor_type(session.inputs().first()?)?;
-    let output = session.outputs().iter().find(|output| output.name() == tensor)?;
-    let (mut shape, symbol) = tensor_type(output)?;
-    let first = shape.first_mut()?;
-    if *first < 0 && !symbol.is_empty() && symbol == batch_symbol {
-        *first = i64::try_from(count).ok()?;
-    }
-    shape.into_iter().map(|dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect()
-}
-
 /// A builder with everything but the device; relative paths of external weights start from `weights_folder`.
 fn session_builder(
     runtime: &Runtime,
@@ -598,29 +375,4 @@ fn session_builder(
             weights_folder.to_string_lossy(),
         )?;
     Ok(builder)
-}
-
-/// Rewrites rows of (pixels, channels) as (channels, pixels).
-fn channels_first(rows: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
-    let mut out = vec![0.0; rows.len()];
-    for (source, target) in rows.chunks(channels * pixels).zip(out.chunks_mut(channels * pixels)) {
-        for (pixel, values) in source.chunks(channels).enumerate() {
-            for (channel, &value) in values.iter().enumerate() {
-                target[channel * pixels + pixel] = value;
-            }
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::channels_first;
-
-    #[test]
-    fn channels_move_to_the_front_of_every_row() {
-        // Two rows of two pixels with three channels.
-        let rows = [1., 2., 3., 4., 5., 6., 11., 12., 13., 14., 15., 16.];
-        assert_eq!(channels_first(&rows, 3, 2), [1., 4., 2., 5., 3., 6., 11., 14., 12., 15., 13., 16.]);
-    }
 }
