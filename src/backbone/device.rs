@@ -32,6 +32,16 @@ pub enum Device {
 }
 
 impl Device {
+    /// What [`Device::Auto`] comes to where codes are to be computed in `precision`; other devices stay what they are.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Device {
+        match (self, precision) {
+            (Device::Auto, Precision::Tf32) => Device::Cuda(0),
+            (Device::Auto, Precision::Bf16) => Device::OpenVino,
+            (device, _) => device,
+        }
+    }
+
     /// What [`Device::Auto`] comes to where so many images are to be looked at; other devices stay what they are.
     #[must_use]
     pub fn for_images(self, images: usize) -> Device {
@@ -247,5 +257,10 @@ mod tests {
         assert_eq!(had(Precision::Fp32), [true, true, true]);
         assert_eq!(had(Precision::Tf32), [false, true, false]);
         assert_eq!(had(Precision::Bf16), [false, false, true]);
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            assert!(precision.is_had_on(Device::Auto.in_precision(precision)));
+            assert_eq!(Device::Cpu.in_precision(precision), Device::Cpu);
+        }
+        assert_eq!(Device::Auto.in_precision(Precision::Fp32), Device::Auto);
     }
 }

@@ -8,7 +8,10 @@ use rayon::prelude::*;
 
 use super::choose::{self, Kind};
 use super::compute::{ComputeArgs, warn_of_fallback};
-use crate::backbone::{Backbone, Catalogue, Graph, Layer, ModelError, ModelsFolder};
+use super::show;
+use crate::backbone::{
+    Backbone, Catalogue, Graph, Layer, ModelError, ModelsFolder, Precision, SessionSettings,
+};
 use crate::codes::CodesFile;
 use crate::extract::read_image;
 use crate::head::Head;
@@ -79,7 +82,8 @@ impl Eye {
             format!("the pooling recorded in {} is not known; make it again", origin.holder)
         })?;
         let (graph, layer) = origin.network(models)?;
-        let settings = compute.settings_for(images);
+        let settings = origin.settings(compute)?;
+        let settings = SessionSettings { device: settings.device.for_images(images), ..settings };
         let backbone = Backbone::open_pooled(&graph, &[layer], &[pooling], preprocess.size(), &settings)?;
         warn_of_fallback(&backbone);
         let decode = DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels };
@@ -128,6 +132,7 @@ pub struct Origin<'a> {
     layer: &'a str,
     pooling: &'a str,
     preprocess_json: &'a str,
+    precision: &'a str,
 }
 
 impl<'a> Origin<'a> {
@@ -142,6 +147,7 @@ impl<'a> Origin<'a> {
             layer: &made.layer,
             pooling: &made.pooling,
             preprocess_json: &made.preprocess_json,
+            precision: &made.precision,
         }
     }
 
@@ -156,6 +162,7 @@ impl<'a> Origin<'a> {
             layer: &layer.name,
             pooling: &layer.pooling,
             preprocess_json: &header.preprocess_json,
+            precision: &header.precision,
         })
     }
 
@@ -169,6 +176,7 @@ impl<'a> Origin<'a> {
             ("the layer", self.layer == other.layer, other.layer, self.layer),
             ("the preprocessing", same_recipe, other.preprocess_json, self.preprocess_json),
             ("the pooling", self.pooling == other.pooling, other.pooling, self.pooling),
+            ("the precision", self.precision == other.precision, other.precision, self.precision),
         ] {
             ensure!(
                 same,
@@ -186,6 +194,21 @@ impl<'a> Origin<'a> {
         serde_json::from_str(self.preprocess_json).with_context(|| {
             format!("the preprocessing recorded in {} is not valid; make it again", self.holder)
         })
+    }
+
+    /// What a network is to be opened with for more codes like these.
+    pub fn settings(&self, compute: &ComputeArgs) -> anyhow::Result<SessionSettings> {
+        let made: Precision = self.precision.parse().with_context(|| {
+            format!("the precision recorded in {} is not known; make it again", self.holder)
+        })?;
+        let settings = compute.settings_in(made);
+        if settings.precision != made {
+            show::warning(&format!(
+                "{} was made with codes in {made}, and these are computed in {}",
+                self.holder, settings.precision
+            ));
+        }
+        Ok(settings)
     }
 
     /// The network in the models folder, and its layer.

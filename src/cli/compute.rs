@@ -11,14 +11,15 @@ use crate::images::with_causes;
 /// What a network runs on.
 #[derive(Debug, clap::Args)]
 pub struct ComputeArgs {
-    /// What to run the network on: auto (CUDA where it works and there are 100 images or more, else the CPU), cpu, cuda,
-    /// cuda:N or openvino
+    /// What to run the network on: auto (what has the precision that was asked for; in fp32 CUDA where it works and
+    /// there are 100 images or more, else the CPU), cpu, cuda, cuda:N or openvino
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     device: Device,
-    /// What to compute in: fp32; tf32 (with --device cuda; up to twice as fast, and the codes differ by 0.1 to 1 %); or
-    /// bf16 (with --device openvino; as much faster, and they differ by about 1 %)
-    #[arg(long, value_name = "PRECISION", default_value_t = Precision::Fp32)]
-    precision: Precision,
+    /// What to compute in: fp32; tf32 (CUDA) or bf16 (OpenVINO), which are up to twice as fast, and whose codes differ by
+    /// 0.1 to 1 % (VGG, ResNet) or more (MobileNetV2 in bf16: 23 %) [default: what the head's codes were computed in,
+    /// else fp32]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Threads for the network and for decoding [default: every core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -30,19 +31,19 @@ impl ComputeArgs {
         self.threads.map(usize::from)
     }
 
-    /// As [`settings`](Self::settings), where so many images are to be looked at and no more.
-    pub fn settings_for(&self, images: usize) -> SessionSettings {
-        let settings = self.settings();
-        SessionSettings { device: settings.device.for_images(images), ..settings }
+    /// What a session is to be opened with.
+    pub fn settings(&self) -> SessionSettings {
+        self.settings_in(Precision::Fp32)
     }
 
-    /// What the session is to be opened with.
-    pub fn settings(&self) -> SessionSettings {
+    /// As [`settings`](Self::settings), in `precision` unless the user said another.
+    pub fn settings_in(&self, precision: Precision) -> SessionSettings {
+        let precision = self.precision.unwrap_or(precision);
         SessionSettings {
             threads: self.threads(),
             sessions: None,
-            device: self.device,
-            precision: self.precision,
+            device: self.device.in_precision(precision),
+            precision,
             shared_cores: false,
         }
     }

@@ -116,7 +116,7 @@ impl ExplainArgs {
         let preprocess = origin.recipe()?;
         let (graph, layer) = origin.network(models)?;
         let settings = ExplainSettings {
-            session: compute.settings(),
+            session: origin.settings(compute)?,
             occlusion: OcclusionSettings {
                 size: self.occlusion_size.map(usize::from),
                 stride: self.occlusion_stride.map(usize::from),

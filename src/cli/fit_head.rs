@@ -266,6 +266,7 @@ pub(super) fn head(
             pooling: layer.pooling.clone(),
             row_shape: layer.shape.clone(),
             preprocess_json: header.preprocess_json.clone(),
+            precision: header.precision.clone(),
             codes_file: path.display().to_string(),
             codes_rows: file.rows(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -193,6 +193,7 @@ fn provenance(head: &Head, head_path: Option<&Path>) -> Vec<Fact> {
         Fact::new("pooling", &from.pooling),
         Fact::new("codes of a photo", head.model.columns().to_string()),
         Fact::code("preprocessing", &from.preprocess_json),
+        Fact::code("precision", &from.precision),
         Fact::new("cross-validation", format!("{} folds, seed {}", settings.folds, settings.seed)),
         Fact::code("command", shell_words::join(words)),
         Fact::new("program", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),

@@ -59,12 +59,19 @@ pub struct HeadProvenance {
     pub row_shape: Vec<usize>,
     /// The preprocessing, as JSON.
     pub preprocess_json: String,
+    /// What the network computed in, such as `fp32`; heads of earlier versions do not say, and those were.
+    #[serde(default = "fp32")]
+    pub precision: String,
     /// The file that the codes were read from.
     pub codes_file: String,
     /// Number of rows of that file.
     pub codes_rows: usize,
     /// Version of the program that fitted the head.
     pub program_version: String,
+}
+
+fn fp32() -> String {
+    "fp32".to_owned()
 }
 
 /// Why a head file cannot be written or read.

@@ -108,3 +108,24 @@ fn reduced_precision_is_refused_where_it_is_not_to_be_had() {
         cnncodes(folder.path()).arg("extract").args(arguments).assert().code(2).stderr(contains("choose"));
     }
 }
+
+#[test]
+fn a_head_is_given_codes_of_its_own_precision_unless_another_is_asked_for() {
+    let folder = workspace(12);
+    cnncodes(folder.path()).args(["extract", "--layer", "fc7", "-o", "codes.h5"]).assert().success();
+    let file = hdf5_metno::File::open_rw(folder.path().join("codes.h5")).unwrap();
+    let bf16: hdf5_metno::types::VarLenUnicode = "bf16".parse().unwrap();
+    file.attr("precision").unwrap().write_scalar(&bf16).unwrap();
+    file.close().unwrap();
+    cnncodes(folder.path()).args(["fit-head", "--logistic", "codes.h5"]).assert().success();
+    let classify =
+        |arguments: &[&str]| cnncodes(folder.path()).args(["classify", "image.jpg"]).args(arguments).assert();
+    let said = classify(&[]);
+    if !said.get_output().status.success() {
+        said.code(2).stderr(contains("openvino cannot be used"));
+    }
+    classify(&["--device", "cpu"]).code(2).stderr(contains("cpu does not compute in bf16"));
+    classify(&["--precision", "fp32"])
+        .success()
+        .stderr(contains("was made with codes in bf16, and these are computed in fp32"));
+}

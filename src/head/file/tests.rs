@@ -34,6 +34,7 @@ fn head_with(settings: &FitSettings) -> Head {
         pooling: "none".into(),
         row_shape: vec![6, 1, 1],
         preprocess_json: "{\"size\":224}".into(),
+        precision: "bf16".into(),
         codes_file: "features/tiny-fc7.h5".into(),
         codes_rows: 30,
         program_version: "0.1.0".into(),
