@@ -19,7 +19,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::kernel;
+use super::kernel::{self, TILE};
 
 /// What a row on the wrong side of its margin costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -159,23 +159,18 @@ pub(super) struct Gram {
 
 impl Gram {
     pub fn new(rows: &[&[f32]]) -> Self {
-        const BLOCK: usize = 16;
         let count = rows.len();
         let mut products = vec![0f64; count * count];
-        products.par_chunks_mut(BLOCK * count).enumerate().for_each(|(block, out)| {
-            let from = block * BLOCK;
-            let mine = &rows[from..(from + BLOCK).min(count)];
+        products.par_chunks_mut(TILE * count).enumerate().for_each(|(block, out)| {
+            let from = block * TILE;
+            let mine = &rows[from..(from + TILE).min(count)];
             // Columns up to the block's last row: the rest follows by symmetry.
             let upto = from + mine.len();
-            let mut tile = vec![0f64; mine.len() * BLOCK];
-            for start in (0..upto).step_by(BLOCK) {
-                let others = &rows[start..(start + BLOCK).min(upto)];
-                kernel::products(mine, others, &mut tile[..mine.len() * others.len()]);
-                for (r, values) in tile.chunks(others.len()).take(mine.len()).enumerate() {
-                    for (k, &value) in values.iter().enumerate() {
-                        out[r * count + start + k] = value + 1.0;
-                    }
-                }
+            for start in (0..upto).step_by(TILE) {
+                let others = &rows[start..(start + TILE).min(upto)];
+                kernel::each_product(mine, others, |r, k, product| {
+                    out[r * count + start + k] = product + 1.0
+                });
             }
         });
         for i in 0..count {

@@ -233,6 +233,19 @@ pub(super) fn add_scaled_wide(sum: &mut [f64], factor: f64, row: &[f32]) {
     dispatch!(add_scaled_wide, add_scaled_wide_body::<false>(sum, factor, row), (sum, factor, row))
 }
 
+/// Rows and others of [`each_product`] at most, few enough to stay in a core's cache.
+pub(super) const TILE: usize = 16;
+
+/// Calls `put` with r, k and `rows[r] . others[k]` for up to [`TILE`] of each; all slices are equally long.
+pub(super) fn each_product(rows: &[&[f32]], others: &[&[f32]], mut put: impl FnMut(usize, usize, f64)) {
+    let mut tile = [0f64; TILE * TILE];
+    let tile = &mut tile[..rows.len() * others.len()];
+    products(rows, others, tile);
+    for (r, values) in tile.chunks(others.len()).enumerate() {
+        values.iter().enumerate().for_each(|(k, &value)| put(r, k, value));
+    }
+}
+
 /// `out[r * weights.len() + k] = rows[r] . weights[k]`; all slices are equally long.
 pub(super) fn products(rows: &[&[f32]], weights: &[&[f32]], out: &mut [f64]) {
     dispatch!(products, products_body::<false>(rows, weights, out), (rows, weights, out))

@@ -2,7 +2,7 @@
 //! of the whole, products of half the cost, and a Cholesky factor that takes its place.
 
 use faer::{
-    Accum, Mat, MatMut, MatRef, Par,
+    Accum, Mat, MatMut, MatRef, Par, Side,
     dyn_stack::{MemBuffer, MemStack},
     linalg::{
         cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch},
@@ -13,7 +13,7 @@ use faer::{
 };
 use rayon::prelude::*;
 
-use super::kernel;
+use super::kernel::{self, TILE};
 
 /// Most columns of a panel.
 const WIDEST: usize = 256;
@@ -147,8 +147,6 @@ impl<T: RealField + Copy> Panels<T> {
 impl Panels<f64> {
     /// The products of rows with one another.
     pub fn of_rows(rows: &[&[f32]]) -> Self {
-        /// Rows of a tile, few enough to stay in a core's cache.
-        const TILE: usize = 16;
         let mut products = Self::zeros(rows.len());
         let width = width(rows.len());
         products.panels.par_iter_mut().enumerate().for_each(|(p, panel)| {
@@ -157,16 +155,23 @@ impl Panels<f64> {
                 let from = s * TILE;
                 let others = &below[from..from + strip.ncols()];
                 for (down, rows) in (from..).step_by(TILE).zip(below[from..].chunks(TILE)) {
-                    let mut tile = [0f64; TILE * TILE];
-                    let tile = &mut tile[..rows.len() * others.len()];
-                    kernel::products(rows, others, tile);
-                    for (i, values) in tile.chunks(others.len()).enumerate() {
-                        values.iter().enumerate().for_each(|(j, &value)| strip[(down + i, j)] = value);
-                    }
+                    kernel::each_product(rows, others, |i, j, product| strip[(down + i, j)] = product);
                 }
             });
         });
         products
+    }
+
+    /// Eigenvalues, none below 0, and eigenvectors of a matrix that rounding alone may have left with negative ones.
+    pub fn spectrum(self) -> (Vec<f64>, Mat<f64>) {
+        let whole = self.whole();
+        drop(self);
+        let eigen = whole
+            .self_adjoint_eigen(Side::Lower)
+            .expect("a symmetric matrix of finite values has eigenvectors");
+        drop(whole);
+        let values = eigen.S().column_vector().iter().map(|value| value.max(0.0)).collect();
+        (values, eigen.U().to_owned())
     }
 }
 

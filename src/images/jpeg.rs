@@ -195,7 +195,7 @@ impl<'a> Jpeg<'a> {
         let stride = length.next_multiple_of(ALIGNMENT);
         let mut buffer = vec![0u8; ROWS * stride + PADDING + 2 * ALIGNMENT];
         // To aligned rows libjpeg writes past the caches, and they are about to be read.
-        let unaligned = buffer.as_ptr().align_offset(ALIGNMENT) + ALIGNMENT / 2;
+        let unaligned = ALIGNMENT + ALIGNMENT / 2 - buffer.as_ptr().addr() % ALIGNMENT;
         let buffer = &mut buffer[unaligned..];
         let start_of_kept = 3 * (columns.start - first);
         while (self.info.output_scanline as usize) < height {

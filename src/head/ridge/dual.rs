@@ -4,7 +4,7 @@
 //! `1/n + 1 - α A`. One α takes a Cholesky factor; to choose among several, `X Xᵀ = Q Λ Qᵀ` makes every α cost next to
 //! nothing.
 
-use faer::{Mat, Par, Side};
+use faer::{Mat, Par};
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -96,13 +96,7 @@ impl Inverse {
             factor.solve(coefficients.as_mut(), Par::rayon(0));
             return Inverse::One { factor, coefficients };
         }
-        let whole = products(centred).whole();
-        let eigen = whole
-            .self_adjoint_eigen(Side::Lower)
-            .expect("a symmetric matrix of finite values has eigenvectors");
-        drop(whole);
-        let values = eigen.S().column_vector().iter().map(|value| value.max(0.0)).collect();
-        let vectors = eigen.U().to_owned();
+        let (values, vectors) = products(centred).spectrum();
         let right = vectors.transpose() * targets;
         Inverse::Any { values, vectors, right }
     }

@@ -1,6 +1,6 @@
 //! Weights and leave-one-out errors for every penalty, from the normal equations of rows that outnumber their columns.
 
-use faer::{Mat, MatMut, Par, Side};
+use faer::{Mat, MatMut, Par};
 
 use super::{super::panels::Factor, sums::Normal};
 
@@ -55,15 +55,7 @@ impl Solution {
     pub(crate) fn of_spectrum(normal: Normal, alphas: &[f64]) -> Self {
         let squared_targets = normal.squared_targets();
         let Normal { mean, target_mean, weight, right, products } = normal;
-        let whole = products.whole();
-        drop(products);
-        let eigen = whole
-            .self_adjoint_eigen(Side::Lower)
-            .expect("a symmetric matrix of finite values has eigenvectors");
-        drop(whole);
-        let values = eigen.S().column_vector().iter().map(|value| value.max(0.0)).collect();
-        let vectors = eigen.U().to_owned();
-        drop(eigen);
+        let (values, vectors) = products.spectrum();
         let projected = vectors.transpose() * &right;
         let inverse = Inverse::Any { values, vectors, right: projected };
         Self { mean, target_mean, weight, squared_targets, right, alphas: alphas.to_vec(), inverse }
