@@ -25,6 +25,7 @@
 pub mod backbone;
 pub mod cli;
 pub mod codes;
+pub mod conv;
 pub mod demo;
 pub mod evaluate;
 pub mod explain;

@@ -14,7 +14,10 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::convolve::convolve;
 use super::network_file::NetworkFile;
+use super::operator;
+use crate::conv::{Step, Vectors};
 use crate::files::folder_of;
 use crate::images::Layout;
 
@@ -24,7 +27,10 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-use proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+use proto::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    ValueInfoProto,
+};
 
 /// Why a file could not be used as a network.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +76,10 @@ pub struct TruncatedGraph {
     pub bytes: Vec<u8>,
     /// The folder that relative paths of external weights start from.
     pub weights_folder: PathBuf,
-    /// How many nodes were kept.
+    /// How many nodes it has.
     pub nodes: usize,
+    /// What the nodes do that are layers of [`crate::conv`].
+    pub(super) steps: Vec<Step>,
 }
 
 /// An ONNX graph that was read from a file and is not loaded into a runtime.
@@ -287,17 +295,21 @@ impl Graph {
     /// # Errors
     /// A tensor does not exist, or none of them depends on the image.
     pub fn truncate(&self, taps: &[&str]) -> Result<TruncatedGraph, GraphError> {
-        self.truncate_and_append(&taps.iter().map(|&tap| (tap, &[][..])).collect::<Vec<_>>())
+        self.truncate_and_append(&taps.iter().map(|&tap| (tap, &[][..])).collect::<Vec<_>>(), None)
     }
 
     /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the
     /// tapped tensor, and the output of the last becomes an output of the graph in its place.
+    ///
+    /// For images of a `size`, height and width, and a processor's registers, layers of [`crate::conv`] take the place of
+    /// nodes where that is faster.
     ///
     /// # Errors
     /// As for [`truncate`](Self::truncate).
     pub(super) fn truncate_and_append(
         &self,
         taps: &[(&str, &[NodeProto])],
+        layers: Option<([usize; 2], Vectors)>,
     ) -> Result<TruncatedGraph, GraphError> {
         for (tap, _) in taps {
             if !self.producer.contains_key(*tap) {
@@ -305,27 +317,37 @@ impl Graph {
             }
         }
         let needed = self.ancestors(taps.iter().map(|(tap, _)| *tap));
-        let outputs = taps.iter().map(|(tap, appended)| match appended.last() {
-            Some(last) => last.output.first().map_or(*tap, String::as_str),
-            None => tap,
-        });
+        let mut outputs: Vec<&str> = Vec::new();
+        for (tap, appended) in taps {
+            let last = appended.last().and_then(|last| last.output.first());
+            let output = last.map_or(*tap, String::as_str);
+            if !outputs.contains(&output) {
+                outputs.push(output);
+            }
+        }
         let source = self.graph();
-        let used = self.names_used(&needed);
+        let kept = needed.iter().zip(&source.node).filter_map(|(&keep, node)| keep.then_some(node));
+        let mut node: Vec<NodeProto> =
+            kept.chain(taps.iter().flat_map(|(_, appended)| *appended)).cloned().collect();
+        let convolved = layers.and_then(|(size, vectors)| convolve(self, &node, &outputs, size, vectors));
+        let mut opset_import = self.model.opset_import.clone();
+        let mut steps = Vec::new();
+        if let Some(convolved) = convolved {
+            node = convolved.nodes;
+            steps = convolved.steps;
+            opset_import
+                .push(OperatorSetIdProto { domain: Some(operator::DOMAIN.to_owned()), version: Some(1) });
+        }
+        let mut used = Vec::new();
+        node.iter().for_each(|node| names_read_by(node, &mut used));
+        let used: HashSet<String> = used.into_iter().map(str::to_owned).collect();
         if !used.contains(self.input.name.as_str()) {
             return Err(GraphError::Detached { path: self.path.clone() });
         }
         let by_reference = self.weights_by_reference();
-        let mut seen = HashSet::new();
         let graph = GraphProto {
             name: source.name.clone(),
-            node: needed
-                .iter()
-                .zip(&source.node)
-                .filter(|(keep, _)| **keep)
-                .map(|(_, node)| node)
-                .chain(taps.iter().flat_map(|(_, appended)| *appended))
-                .cloned()
-                .collect(),
+            node,
             initializer: source
                 .initializer
                 .iter()
@@ -343,7 +365,7 @@ impl Graph {
             input: source.input.iter().filter(|input| input.name() == self.input.name).cloned().collect(),
             // The runtime infers the type of an output; a name is all it needs.
             output: outputs
-                .filter(|output| seen.insert(*output))
+                .into_iter()
                 .map(|output| ValueInfoProto { name: Some(output.to_owned()), ..Default::default() })
                 .collect(),
             quantization_annotation: source.quantization_annotation.clone(),
@@ -352,7 +374,7 @@ impl Graph {
         let nodes = graph.node.len();
         let model = ModelProto {
             ir_version: Some(self.model.ir_version().max(4)),
-            opset_import: self.model.opset_import.clone(),
+            opset_import,
             producer_name: self.model.producer_name.clone(),
             functions: self.model.functions.clone(),
             graph: Some(graph),
@@ -362,7 +384,7 @@ impl Graph {
             Some(folder) if by_reference => folder.to_path_buf(),
             _ => folder_of(&self.path).to_path_buf(),
         };
-        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes })
+        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, steps })
     }
 
     fn graph(&self) -> &GraphProto {
@@ -372,7 +394,7 @@ impl Graph {
 }
 
 /// The names that `node` reads: its inputs, and what its subgraphs read from outside.
-fn names_read_by<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
+pub(super) fn names_read_by<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
     names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
     for attribute in &node.attribute {
         for graph in attribute.g.iter().chain(&attribute.graphs) {
@@ -395,7 +417,7 @@ fn external_files(graph: &GraphProto, path: &Path) -> Vec<PathBuf> {
     locations.into_iter().map(|location| folder.join(location)).collect()
 }
 
-fn entry<'a>(entries: &'a [StringStringEntryProto], key: &str) -> Option<&'a str> {
+pub(super) fn entry<'a>(entries: &'a [StringStringEntryProto], key: &str) -> Option<&'a str> {
     entries.iter().find(|entry| entry.key() == key).map(|entry| entry.value())
 }
 

@@ -4,12 +4,15 @@
 
 pub mod arrangement;
 mod codes;
+mod constants;
+mod convolve;
 pub mod device;
 pub mod graph;
 pub mod layer;
 pub mod layers;
 pub mod manifest;
 mod network_file;
+mod operator;
 pub mod pool;
 pub mod profile;
 mod resnet;

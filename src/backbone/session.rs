@@ -4,6 +4,7 @@ mod cut;
 
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -12,11 +13,13 @@ use super::arrangement::threads_or_all;
 use super::codes::Codes;
 use super::device::{self, Device, DeviceError, Precision};
 use super::graph::proto::NodeProto;
-use super::graph::{Graph, GraphError};
+use super::graph::{Graph, GraphError, TruncatedGraph};
 use super::layer::Layer;
+use super::operator;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
 use super::tiles::Tiles;
+use crate::conv::{Step, Vectors};
 use crate::images::Layout;
 use cut::{Cut, Output};
 
@@ -54,6 +57,8 @@ pub struct SessionSettings {
     /// Whether other threads have work for the same cores. Threads that wait for one another then sleep, where they would
     /// otherwise keep their core busy for a while.
     pub shared_cores: bool,
+    /// Whether to leave every operation to ONNX Runtime. Otherwise [`crate::conv`] computes those that it is faster at.
+    pub runtime_only: bool,
 }
 
 /// A tapped layer of a session.
@@ -86,6 +91,7 @@ pub struct Backbone {
     device: Device,
     precision: Precision,
     why_not_cuda: Option<BackboneError>,
+    own_layers: usize,
 }
 
 /// One of the sessions of a [`Backbone`], to be run by a thread of its own.
@@ -107,6 +113,13 @@ impl Runner<'_> {
         self.cut.run(self.session, images)
     }
 }
+
+/// A cut graph, and what its layers of [`crate::conv`] do.
+struct Prepared {
+    truncated: TruncatedGraph,
+    steps: Arc<[Step]>,
+}
+
 /// What a session is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -204,12 +217,19 @@ impl Backbone {
         let outputs_on = |device: Device| -> Vec<Output> {
             layers.iter().zip(&outputs).map(|(layer, output)| output.on(device, layer)).collect()
         };
-        let load = |device: Device| -> Result<Session, BackboneError> {
+        let cut_for = |device: Device| -> Result<Prepared, BackboneError> {
             let outputs = outputs_on(device);
-            let provider = device::provider(device, settings.precision, threads, runtime)?;
             let taps: Vec<(&str, &[NodeProto])> =
                 layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
-            let truncated = graph.truncate_and_append(&taps)?;
+            let own = device == Device::Cpu && purpose == Purpose::Runs && !settings.runtime_only;
+            let vectors = Vectors::detect().filter(|_| own);
+            let size = [height as usize, width as usize];
+            let mut truncated = graph.truncate_and_append(&taps, vectors.map(|vectors| (size, vectors)))?;
+            let steps = std::mem::take(&mut truncated.steps).into();
+            Ok(Prepared { truncated, steps })
+        };
+        let load = |device: Device, prepared: &Prepared| -> Result<Session, BackboneError> {
+            let provider = device::provider(device, settings.precision, threads, runtime)?;
             let failed = |source: ort::Error| BackboneError::Load {
                 network: network.clone(),
                 layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
@@ -217,12 +237,17 @@ impl Backbone {
                 source,
             };
             let spin = !settings.shared_cores;
-            let mut builder = session_builder(runtime, threads, spin, purpose, &truncated.weights_folder)
-                .map_err(failed)?;
+            let mut builder =
+                session_builder(runtime, threads, spin, purpose, &prepared.truncated.weights_folder)
+                    .map_err(failed)?;
             // On the processor a plan of a run's memory makes nothing faster, and its block is taken besides what the
             // run that it was made in had taken.
             builder =
                 builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
+            if !prepared.steps.is_empty() {
+                let domain = operator::domain(prepared.steps.clone(), threads).map_err(failed)?;
+                builder = builder.with_operators(domain).map_err(|error| failed(error.into()))?;
+            }
             if let Some(provider) = provider {
                 provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
                     device,
@@ -230,24 +255,30 @@ impl Backbone {
                     source,
                 })?;
             }
-            builder.commit_from_memory(&truncated.bytes).map_err(failed)
+            builder.commit_from_memory(&prepared.truncated.bytes).map_err(failed)
+        };
+        let first = |device: Device| -> Result<(Session, Prepared), BackboneError> {
+            // A device that is not there is told before anything is cut for it.
+            device::provider(device, settings.precision, threads, runtime)?;
+            let prepared = cut_for(device)?;
+            Ok((load(device, &prepared)?, prepared))
         };
         let wanted = settings.sessions.map_or(1, NonZero::get);
-        let (session, device, note) = match settings.device {
-            Device::Auto => match load(Device::Cuda(0)) {
+        let ((session, prepared), device, note) = match settings.device {
+            Device::Auto => match first(Device::Cuda(0)) {
                 Ok(session) => (session, Device::Cuda(0), None),
                 // The usual case, and nothing to be told of: a library for the CPU alone.
                 Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
-                    (load(Device::Cpu)?, Device::Cpu, None)
+                    (first(Device::Cpu)?, Device::Cpu, None)
                 }
                 Err(error) if settings.precision != Precision::Fp32 => return Err(error),
-                Err(error) => (load(Device::Cpu)?, Device::Cpu, Some(error)),
+                Err(error) => (first(Device::Cpu)?, Device::Cpu, Some(error)),
             },
-            device => (load(device)?, device, None),
+            device => (first(device)?, device, None),
         };
         let others = if device == Device::Cpu { wanted - 1 } else { 0 };
         let more = std::thread::scope(|scope| {
-            let loading: Vec<_> = (0..others).map(|_| scope.spawn(|| load(device))).collect();
+            let loading: Vec<_> = (0..others).map(|_| scope.spawn(|| load(device, &prepared))).collect();
             let loaded = loading.into_iter().map(|thread| match thread.join() {
                 Ok(session) => session,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -279,6 +310,7 @@ impl Backbone {
             device,
             precision: settings.precision,
             why_not_cuda: note,
+            own_layers: prepared.steps.len(),
         })
     }
 
@@ -329,6 +361,11 @@ impl Backbone {
     /// Why [`Device::Auto`] did not take the CUDA provider that the runtime has.
     pub fn why_not_cuda(&self) -> Option<&BackboneError> {
         self.why_not_cuda.as_ref()
+    }
+
+    /// Operations that [`crate::conv`] computes, and not ONNX Runtime.
+    pub fn own_layers(&self) -> usize {
+        self.own_layers
     }
 
     /// The version of ONNX Runtime that runs the network.

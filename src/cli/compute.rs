@@ -45,6 +45,7 @@ impl ComputeArgs {
             device: self.device.in_precision(precision),
             precision,
             shared_cores: false,
+            runtime_only: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod codes_h5py;
 mod common;
+mod convolve;
 mod devices;
 mod explain;
 mod exporters;

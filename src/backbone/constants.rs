@@ -1,0 +1,61 @@
+//! The numbers of a graph's constant tensors, wherever the exporter put them.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use super::graph::proto::{TensorProto, tensor_proto::DataType};
+use super::graph::{Graph, entry};
+use crate::files::folder_of;
+
+impl Graph {
+    /// The constant tensor that `name` stands for, be it an initializer, a `Constant` node's or passed on by `Identity`.
+    pub(super) fn constant<'a>(&'a self, mut name: &'a str) -> Option<&'a TensorProto> {
+        // No chain of identities is longer than there are nodes, unless it is a circle.
+        for _ in 0..=self.nodes().len() {
+            if let Some(tensor) = self.initializer(name) {
+                return Some(tensor);
+            }
+            let node = self.producer(name)?;
+            match node.op_type() {
+                "Constant" => {
+                    let value = node.attribute.iter().find(|attribute| attribute.name() == "value")?;
+                    return value.t.as_ref();
+                }
+                "Identity" => name = node.input.first()?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// The numbers of the constant tensor `name`; none where it is no constant, holds other than 32-bit floats, or cannot be read.
+    pub(super) fn floats(&self, name: &str) -> Option<Vec<f32>> {
+        let tensor = self.constant(name).filter(|tensor| tensor.data_type() == i32::from(DataType::Float))?;
+        let count = shape(tensor)?.iter().product::<usize>();
+        let numbers = |bytes: &[u8]| -> Vec<f32> {
+            bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+        };
+        let floats = match (&tensor.raw_data, &tensor.float_data[..]) {
+            (Some(bytes), []) => numbers(bytes),
+            (None, []) => numbers(&self.external(tensor, count * size_of::<f32>())?),
+            (_, floats) => floats.to_vec(),
+        };
+        (floats.len() == count).then_some(floats)
+    }
+
+    /// `len` bytes from the file beside the graph that `tensor` names.
+    fn external(&self, tensor: &TensorProto, len: usize) -> Option<Vec<u8>> {
+        let location = entry(&tensor.external_data, "location")?;
+        let offset = entry(&tensor.external_data, "offset").map_or(Some(0), |offset| offset.parse().ok())?;
+        let mut file = File::open(folder_of(self.path()).join(location)).ok()?;
+        file.seek(SeekFrom::Start(offset)).ok()?;
+        let mut bytes = vec![0; len];
+        file.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+/// The shape of a constant tensor.
+pub(super) fn shape(tensor: &TensorProto) -> Option<Vec<usize>> {
+    tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect()
+}

@@ -1,0 +1,495 @@
+//! 3x3 convolutions of stride 1 by Winograd's minimal filtering F(4x4, 3x3): 36 multiplications for 16 outputs, where plain
+//! sums take 144 (A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016).
+//!
+//! A map is cut into tiles of 4x4 outputs. Of each tile, the 6x6 inputs d become BᵀdB; each of the 36 numbers is multiplied
+//! with that of the transformed filter GgGᵀ and added up over the channels, which is 36 products of matrices; and the 36 sums
+//! m become the outputs AᵀmA. The transforms come from interpolation of polynomials, at 0, ∞ and four points. The usual ±1 and ±2
+//! cost a decimal digit: at ±√½ and ±√2 the error is about that of plain float32 sums (a test measures it; which points are good is
+//! the subject of B. Barabasz et al., Error Analysis and Improving the Accuracy of Winograd Convolution, 2020).
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::blocked::Vectors;
+use super::floats::Floats;
+use super::panel::{self, Ahead, Panels, Rows, Tiles, WIDE};
+use super::step::{Dims, Parallel, Scratch, Shared};
+use super::{Activation, Window};
+
+/// Outputs along a tile.
+const OUT: usize = 4;
+/// Inputs along a tile.
+const IN: usize = 6;
+/// Numbers of a transformed tile.
+const POINTS: usize = IN * IN;
+
+/// The finite points of interpolation besides 0: ±[`A`] and ±[`B`].
+const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
+const B: f64 = std::f64::consts::SQRT_2;
+
+/// Between the numbers of one point and those of the next, so that they do not all fall into the same few lines of a cache.
+const SKEW: usize = 80;
+
+/// Tiles of a task at most: from here on more of them do not make reading the filters any cheaper.
+const MOST_TILES: usize = 196;
+
+/// Tiles that a task holds a multiple of, so that registers are full.
+const TILES: usize = 14;
+
+/// A 3x3 convolution of stride 1.
+#[derive(Debug)]
+pub struct Winograd {
+    vectors: Vectors,
+    inputs: usize,
+    outputs: usize,
+    window: Window,
+    /// Transformed filters: of every panel of outputs, for each of the [`POINTS`] those of all inputs.
+    filters: Panels,
+    bias: Floats,
+    activation: Activation,
+}
+
+impl Winograd {
+    /// Whether a convolution with this window is one of these.
+    pub fn serves(window: &Window) -> bool {
+        window.kernel == [3, 3] && window.stride == 1
+    }
+
+    /// Of `filters`, outputs x inputs x 3 x 3, and a bias for each output.
+    ///
+    /// # Panics
+    /// The lengths do not fit one another, or [`serves`](Self::serves) is false.
+    pub fn new(
+        vectors: Vectors,
+        filters: &[f32],
+        bias: &[f32],
+        window: Window,
+        activation: Activation,
+    ) -> Winograd {
+        assert!(Self::serves(&window), "a 3x3 window of stride 1");
+        let outputs = bias.len();
+        let inputs = filters.len() / (9 * outputs.max(1));
+        assert_eq!(filters.len(), outputs * inputs * 9, "a filter for every output and input");
+        let lanes = vectors.lanes();
+        let padded = vectors.blocks(inputs) * lanes;
+        let mut panels = Panels::zeros(POINTS * padded, vectors.blocks(outputs), lanes);
+        let points = point_weights();
+        let wide = WIDE * lanes;
+        panels.floats_mut().par_chunks_mut(POINTS * padded * wide).enumerate().for_each(|(panel, out)| {
+            let width = out.len() / (POINTS * padded);
+            let first = panel * wide;
+            let there = (outputs - first).min(width);
+            let mut taps = vec![0.0_f64; 9 * width];
+            for input in 0..inputs {
+                for output in 0..there {
+                    let filter = &filters[((first + output) * inputs + input) * 9..][..9];
+                    for (tap, &weight) in filter.iter().enumerate() {
+                        taps[tap * width + output] = f64::from(weight);
+                    }
+                }
+                for (point, weights) in points.iter().enumerate() {
+                    let out = &mut out[(point * padded + input) * width..][..width];
+                    transform_filters(&taps, weights, out);
+                }
+            }
+        });
+        let mut padded_bias = Floats::zeros(vectors.blocks(outputs) * lanes);
+        padded_bias[..outputs].copy_from_slice(bias);
+        Winograd { vectors, inputs, outputs, window, filters: panels, bias: padded_bias, activation }
+    }
+
+    pub(super) fn vectors(&self) -> Vectors {
+        self.vectors
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    pub(super) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// The filters of a panel for one of the [`POINTS`].
+    fn filters_of(&self, panel: usize, point: usize) -> &[f32] {
+        let filters = self.filters.panel(panel);
+        let of_point = filters.len() / POINTS;
+        &filters[point * of_point..][..of_point]
+    }
+
+    /// Convolves `images` blocked maps of `input`'s size, adds `residual`, and writes blocked maps of `output`'s size.
+    pub(super) fn run(
+        &self,
+        input: (&[f32], Dims),
+        residual: Option<&[f32]>,
+        output: (&mut [f32], Dims),
+        scratch: &Scratch,
+        parallel: &dyn Parallel,
+    ) {
+        let (input, from) = input;
+        let (output, to) = output;
+        let lanes = self.vectors.lanes();
+        let [blocks_in, blocks_out] = [self.inputs, self.outputs].map(|c| self.vectors.blocks(c));
+        assert_eq!(input.len(), from.images * blocks_in * from.pixels() * lanes, "the input has its shape");
+        assert_eq!(output.len(), to.images * blocks_out * to.pixels() * lanes, "the output has its shape");
+        assert!(
+            residual.is_none_or(|residual| residual.len() == output.len()),
+            "what is added has the output's shape"
+        );
+        assert_eq!(self.window.output(from.height, from.width), Some([to.height, to.width]), "sizes fit");
+        let [rows, columns] = [to.height, to.width].map(|length| length.div_ceil(OUT));
+        let total = to.images * rows * columns;
+        // About as many numbers of tiles as of filters, which are read once for each task.
+        let even = ((self.inputs * self.outputs) as f64).sqrt() as usize * 7 / 16;
+        let share = total.div_ceil(parallel.threads());
+        let tiles = even.clamp(TILES, MOST_TILES).min(share).next_multiple_of(TILES);
+        let output = Shared::of(output);
+        parallel.for_each(total.div_ceil(tiles), &|task| {
+            let first = task * tiles;
+            let mut scratch = scratch.take();
+            self.vectors.run(Chunk {
+                layer: self,
+                input,
+                from,
+                residual,
+                output: &output,
+                to,
+                columns,
+                per_image: rows * columns,
+                first,
+                count: tiles.min(total - first),
+                scratch: &mut scratch,
+            });
+        });
+    }
+}
+
+/// What each of the 9 weights of a filter, row by row, counts for at each of the [`POINTS`]: G and Gᵀ.
+fn point_weights() -> [[f64; 9]; POINTS] {
+    let points = [0.0, A, -A, B, -B];
+    let mut rows = [[0.0, 0.0, 1.0]; IN];
+    for (index, &point) in points.iter().enumerate() {
+        let others = points.iter().enumerate().filter(|&(other, _)| other != index);
+        let norm: f64 = others.map(|(_, other)| point - other).product();
+        rows[index] = [1.0 / norm, point / norm, point * point / norm];
+    }
+    std::array::from_fn(|index| {
+        std::array::from_fn(|tap| rows[index / IN][tap / 3] * rows[index % IN][tap % 3])
+    })
+}
+
+/// `out[o]` becomes the sum over the taps t of `weights[t]` times `taps[t][o]`.
+fn transform_filters(taps: &[f64], weights: &[f64; 9], out: &mut [f32]) {
+    let width = out.len();
+    let taps: [&[f64]; 9] = std::array::from_fn(|tap| &taps[tap * width..][..width]);
+    for (output, out) in out.iter_mut().enumerate() {
+        let sum: f64 = taps.iter().zip(weights).map(|(taps, weight)| taps[output] * weight).sum();
+        *out = sum as f32;
+    }
+}
+
+/// Some tiles, from their inputs to their outputs.
+struct Chunk<'a> {
+    layer: &'a Winograd,
+    input: &'a [f32],
+    from: Dims,
+    residual: Option<&'a [f32]>,
+    output: &'a Shared<'a>,
+    to: Dims,
+    /// Tiles along a row of a map.
+    columns: usize,
+    /// Tiles of an image.
+    per_image: usize,
+    first: usize,
+    count: usize,
+    scratch: &'a mut Floats,
+}
+
+/// Where a tile stands: its image, and its first output.
+struct Place {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
+impl WithSimd for Chunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let blocks_in = self.layer.vectors.blocks(self.layer.inputs);
+        let blocks_out = self.layer.vectors.blocks(self.layer.outputs);
+        let transformed = self.count * blocks_in * lanes + SKEW;
+        let sums = self.count * blocks_out * lanes + SKEW;
+        let (count, layer) = (self.count, self.layer);
+        let mut scratch = std::mem::take(self.scratch);
+        scratch.reserve(POINTS * (transformed + sums));
+        let (of_inputs, of_sums) = scratch.split_at_mut(POINTS * transformed);
+        self.transform_inputs(simd, of_inputs, transformed);
+        let offsets: Vec<usize> = (0..blocks_in).map(|block| block * count * lanes).collect();
+        let rows = Rows { offsets: &offsets, run: lanes, step: lanes };
+        let large = layer.filters.are_large();
+        for point in 0..POINTS {
+            for panel in 0..layer.filters.count() {
+                let weights = layer.filters_of(panel, point);
+                let next =
+                    if panel + 1 < layer.filters.count() { (panel + 1, point) } else { (0, point + 1) };
+                let ahead = if large && next.1 < POINTS {
+                    Ahead::over(layer.filters_of(next.0, next.1), lanes, count, blocks_in)
+                } else {
+                    Ahead::NONE
+                };
+                let width = layer.filters.width(panel) * lanes;
+                let mut product = Product {
+                    simd,
+                    inputs: of_inputs[point * transformed..][..count * blocks_in * lanes].as_ptr(),
+                    rows,
+                    weights: weights.as_ptr(),
+                    ahead,
+                    sums: of_sums[point * sums + panel * WIDE * count * lanes..][..width * count]
+                        .as_mut_ptr(),
+                    count,
+                    wide: layer.filters.width(panel) == WIDE,
+                };
+                // SAFETY: `inputs`, `weights` and `sums` were cut to what `count` rows of all inputs need.
+                unsafe { panel::for_all(lanes, count, &mut product) };
+            }
+        }
+        self.transform_sums(simd, of_sums, sums);
+        *self.scratch = scratch;
+    }
+}
+
+impl Chunk<'_> {
+    fn place(&self, tile: usize) -> Place {
+        let (image, of_image) = (tile / self.per_image, tile % self.per_image);
+        Place { image, y: of_image / self.columns * OUT, x: of_image % self.columns * OUT }
+    }
+
+    /// BᵀdB of all tiles: points x blocks x tiles x lanes, `stride` numbers from point to point.
+    #[inline(always)]
+    fn transform_inputs<S: Simd>(&self, simd: S, out: &mut [f32], stride: usize) {
+        let lanes = S::F32_LANES;
+        let Dims { height, width, .. } = self.from;
+        let [top, left, ..] = self.layer.window.pads;
+        let blocks = self.layer.vectors.blocks(self.layer.inputs);
+        let inputs = InputTransform::new(simd);
+        let zero = simd.splat_f32s(0.0);
+        for tile in 0..self.count {
+            let Place { image, y, x } = self.place(self.first + tile);
+            let inside = y >= top && x >= left && y - top + IN <= height && x - left + IN <= width;
+            for block in 0..blocks {
+                let map = &self.input[(image * blocks + block) * height * width * lanes..]
+                    [..height * width * lanes];
+                let pixel = |row: usize, column: usize| {
+                    let (row, column) = ((y + row).wrapping_sub(top), (x + column).wrapping_sub(left));
+                    if inside || (row < height && column < width) {
+                        // SAFETY: the pixel is in the map, whose length is that of all its pixels.
+                        unsafe {
+                            map.as_ptr()
+                                .add((row * width + column) * lanes)
+                                .cast::<S::f32s>()
+                                .read_unaligned()
+                        }
+                    } else {
+                        zero
+                    }
+                };
+                let columns: [[S::f32s; IN]; IN] = std::array::from_fn(|column| {
+                    inputs.apply(simd, std::array::from_fn(|row| pixel(row, column)))
+                });
+                let start = (block * self.count + tile) * lanes;
+                for row in 0..IN {
+                    let half = columns.map(|column| column[row]);
+                    for (column, value) in inputs.apply(simd, half).into_iter().enumerate() {
+                        let at = (row * IN + column) * stride + start;
+                        debug_assert!(
+                            at + lanes <= out.len(),
+                            "the numbers of a tile are among those of all"
+                        );
+                        // SAFETY: `out` holds `stride` numbers for each point, of which block x tiles x lanes are used.
+                        unsafe { out.as_mut_ptr().add(at).cast::<S::f32s>().write_unaligned(value) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// The outputs AᵀmA of all tiles, with bias, residual and activation.
+    #[inline(always)]
+    fn transform_sums<S: Simd>(&self, simd: S, sums: &[f32], stride: usize) {
+        let lanes = S::F32_LANES;
+        let Dims { height, width, .. } = self.to;
+        let blocks = self.layer.vectors.blocks(self.layer.outputs);
+        let outputs = OutputTransform::new(simd);
+        let least = simd.splat_f32s(self.layer.activation.least);
+        let most = simd.splat_f32s(self.layer.activation.most);
+        let (biases, _) = S::as_simd_f32s(&self.layer.bias);
+        for (block, &bias) in biases.iter().enumerate() {
+            for tile in 0..self.count {
+                let Place { image, y, x } = self.place(self.first + tile);
+                let start = (block * self.count + tile) * lanes;
+                let sum = |row: usize, column: usize| {
+                    let at = (row * IN + column) * stride + start;
+                    debug_assert!(at + lanes <= sums.len(), "the sums of a tile are among those of all");
+                    // SAFETY: `sums` holds `stride` numbers for each point, of which block x tiles x lanes are used.
+                    unsafe { sums.as_ptr().add(at).cast::<S::f32s>().read_unaligned() }
+                };
+                let columns: [[S::f32s; OUT]; IN] = std::array::from_fn(|column| {
+                    outputs.apply(simd, std::array::from_fn(|row| sum(row, column)))
+                });
+                let map = (image * blocks + block) * height * width;
+                let (there_y, there_x) = ((height - y).min(OUT), (width - x).min(OUT));
+                for row in 0..there_y {
+                    let values = outputs.apply(simd, columns.map(|column| column[row]));
+                    for (column, value) in values.into_iter().enumerate() {
+                        if column < there_x {
+                            let at = (map + (y + row) * width + x + column) * lanes;
+                            let mut value = simd.add_f32s(value, bias);
+                            if let Some(residual) = self.residual {
+                                debug_assert!(at + lanes <= residual.len(), "the pixel is in its map");
+                                // SAFETY: the residual has the length of the output, and the pixel is in its map.
+                                let add =
+                                    unsafe { residual.as_ptr().add(at).cast::<S::f32s>().read_unaligned() };
+                                value = simd.add_f32s(value, add);
+                            }
+                            let value = simd.min_f32s(most, simd.max_f32s(least, value));
+                            // SAFETY: the pixel is in its map, and only this tile has it.
+                            unsafe { self.output.write::<S>(at, value) };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One point's product: all tiles with a panel of filters.
+struct Product<'a, S> {
+    simd: S,
+    inputs: *const f32,
+    rows: Rows<'a>,
+    weights: *const f32,
+    ahead: Ahead,
+    sums: *mut f32,
+    count: usize,
+    wide: bool,
+}
+
+impl<S: Simd> Product<'_, S> {
+    /// # Safety
+    /// As for [`Tiles::tile`], and the panel is N registers wide.
+    #[inline(always)]
+    unsafe fn write<const R: usize, const N: usize>(&mut self, row: usize) {
+        let lanes = S::F32_LANES;
+        // SAFETY: promised by the caller.
+        let first = unsafe { self.inputs.add(row * lanes) };
+        let rows = Rows { run: lanes, step: lanes, ..self.rows };
+        // SAFETY: promised by the caller.
+        let sums = unsafe { panel::tile::<S, R, N>(self.simd, first, rows, self.weights, self.ahead) };
+        self.ahead.advance(self.rows.offsets.len());
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (n, sum) in sums.into_iter().enumerate() {
+                // SAFETY: promised by the caller.
+                unsafe {
+                    self.sums.add((n * self.count + row + r) * lanes).cast::<S::f32s>().write_unaligned(sum)
+                };
+            }
+        }
+    }
+}
+
+impl<S: Simd> Tiles for Product<'_, S> {
+    #[inline(always)]
+    unsafe fn tile<const R: usize>(&mut self, row: usize) {
+        // SAFETY: promised by the caller.
+        unsafe { if self.wide { self.write::<R, WIDE>(row) } else { self.write::<R, 1>(row) } }
+    }
+}
+
+/// Bᵀ along one direction. Its rows are the polynomials that vanish at all points but one, of degree 4, and at ∞ the one that
+/// vanishes at all.
+struct InputTransform<V> {
+    a: V,
+    b: V,
+    minus_a2: V,
+    minus_b2: V,
+    minus_sum: V,
+    product: V,
+}
+
+impl<V: Copy> InputTransform<V> {
+    #[inline(always)]
+    fn new<S: Simd<f32s = V>>(simd: S) -> Self {
+        let splat = |value: f64| simd.splat_f32s(value as f32);
+        Self {
+            a: splat(A),
+            b: splat(B),
+            minus_a2: splat(-A * A),
+            minus_b2: splat(-B * B),
+            minus_sum: splat(-A * A - B * B),
+            product: splat(A * A * B * B),
+        }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd<f32s = V>>(&self, simd: S, d: [V; IN]) -> [V; IN] {
+        let even_a = simd.mul_add_e_f32s(self.minus_b2, d[2], d[4]);
+        let odd_a = simd.mul_add_e_f32s(self.minus_b2, d[1], d[3]);
+        let even_b = simd.mul_add_e_f32s(self.minus_a2, d[2], d[4]);
+        let odd_b = simd.mul_add_e_f32s(self.minus_a2, d[1], d[3]);
+        let (odd_a, odd_b) = (simd.mul_f32s(self.a, odd_a), simd.mul_f32s(self.b, odd_b));
+        let at_0 = simd.mul_add_e_f32s(self.minus_sum, d[2], d[4]);
+        let at_infinity = simd.mul_add_e_f32s(self.minus_sum, d[3], d[5]);
+        [
+            simd.mul_add_e_f32s(self.product, d[0], at_0),
+            simd.add_f32s(even_a, odd_a),
+            simd.sub_f32s(even_a, odd_a),
+            simd.add_f32s(even_b, odd_b),
+            simd.sub_f32s(even_b, odd_b),
+            simd.mul_add_e_f32s(self.product, d[1], at_infinity),
+        ]
+    }
+}
+
+/// Aᵀ along one direction: the powers 0 to 3 of the points.
+struct OutputTransform<V> {
+    a: V,
+    b: V,
+    a2: V,
+    b2: V,
+    a3: V,
+    b3: V,
+}
+
+impl<V: Copy> OutputTransform<V> {
+    #[inline(always)]
+    fn new<S: Simd<f32s = V>>(simd: S) -> Self {
+        let splat = |value: f64| simd.splat_f32s(value as f32);
+        Self {
+            a: splat(A),
+            b: splat(B),
+            a2: splat(A * A),
+            b2: splat(B * B),
+            a3: splat(A * A * A),
+            b3: splat(B * B * B),
+        }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd<f32s = V>>(&self, simd: S, m: [V; IN]) -> [V; OUT] {
+        let (sum_a, difference_a) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+        let (sum_b, difference_b) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+        [
+            simd.add_f32s(m[0], simd.add_f32s(sum_a, sum_b)),
+            simd.mul_add_e_f32s(self.a, difference_a, simd.mul_f32s(self.b, difference_b)),
+            simd.mul_add_e_f32s(self.a2, sum_a, simd.mul_f32s(self.b2, sum_b)),
+            simd.mul_add_e_f32s(self.a3, difference_a, simd.mul_add_e_f32s(self.b3, difference_b, m[5])),
+        ]
+    }
+}
