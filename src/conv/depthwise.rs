@@ -112,6 +112,19 @@ impl WithSimd for Map<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        // A width that is known when this is compiled unrolls the loop over a window's row.
+        match self.window.kernel[1] {
+            3 => self.convolve::<S, 3>(simd),
+            5 => self.convolve::<S, 5>(simd),
+            _ => self.convolve::<S, 0>(simd),
+        }
+    }
+}
+
+impl Map<'_> {
+    /// WIDTH is that of the window, or 0 for any.
+    #[inline(always)]
+    fn convolve<S: Simd, const WIDTH: usize>(self, simd: S) {
         let (input, _) = S::as_simd_f32s(self.input);
         let (filter, _) = S::as_simd_f32s(self.filter);
         let (bias, _) = S::as_simd_f32s(self.bias);
@@ -120,21 +133,38 @@ impl WithSimd for Map<'_> {
         let least = simd.splat_f32s(self.activation.least);
         let most = simd.splat_f32s(self.activation.most);
         let Window { kernel: [height, width], stride, pads: [top, left, ..] } = self.window;
-        for (pixel, out) in output.iter_mut().enumerate() {
-            let (y, x) = (pixel / self.to.width * stride, pixel % self.to.width * stride);
-            let rows = top.saturating_sub(y)..height.min((self.from.height + top).saturating_sub(y));
-            let columns = left.saturating_sub(x)..width.min((self.from.width + left).saturating_sub(x));
-            let mut sum = bias[0];
-            for row in rows {
-                for column in columns.clone() {
-                    let at = (y + row - top) * self.from.width + x + column - left;
-                    sum = simd.mul_add_e_f32s(input[at], filter[row * width + column], sum);
+        let width = if WIDTH == 0 { width } else { WIDTH };
+        let Dims { height: rows_in, width: columns_in, .. } = self.from;
+        for (y, line) in output.chunks_exact_mut(self.to.width).enumerate() {
+            let first = y * self.to.width;
+            let y = y * stride;
+            let rows = top.saturating_sub(y)..height.min((rows_in + top).saturating_sub(y));
+            for (x, out) in line.iter_mut().enumerate() {
+                let start = x * stride;
+                let mut sum = bias[0];
+                if start >= left && start + width <= columns_in + left {
+                    for row in rows.clone() {
+                        let values = &input[(y + row - top) * columns_in + start - left..][..width];
+                        let weights = &filter[row * width..][..width];
+                        for (&value, &weight) in values.iter().zip(weights) {
+                            sum = simd.mul_add_e_f32s(value, weight, sum);
+                        }
+                    }
+                } else {
+                    let columns =
+                        left.saturating_sub(start)..width.min((columns_in + left).saturating_sub(start));
+                    for row in rows.clone() {
+                        for column in columns.clone() {
+                            let value = input[(y + row - top) * columns_in + start + column - left];
+                            sum = simd.mul_add_e_f32s(value, filter[row * width + column], sum);
+                        }
+                    }
                 }
+                if let Some(residual) = residual {
+                    sum = simd.add_f32s(sum, residual[first + x]);
+                }
+                *out = simd.min_f32s(most, simd.max_f32s(least, sum));
             }
-            if let Some(residual) = residual {
-                sum = simd.add_f32s(sum, residual[pixel]);
-            }
-            *out = simd.min_f32s(most, simd.max_f32s(least, sum));
         }
     }
 }

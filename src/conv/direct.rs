@@ -126,12 +126,17 @@ impl Direct {
             "what is added has the output's shape"
         );
         assert_eq!(self.window.output(from.height, from.width), Some([to.height, to.width]), "sizes fit");
-        let mut framed = scratch.take();
+        let mut framed = None;
         let input = if self.window.pads == [0; 4] {
             input
         } else {
-            from = self.frame(input, from, &mut framed, parallel);
-            &framed[..from.images * maps * from.pixels() * depth]
+            let [top, left, bottom, right] = self.window.pads;
+            let to = Dims { height: from.height + top + bottom, width: from.width + left + right, ..from };
+            let len = to.images * maps * to.pixels() * depth;
+            let framed = &mut framed.insert(scratch.take(len))[..len];
+            self.frame((input, from), (framed, to), parallel);
+            from = to;
+            &framed[..]
         };
         // Windows of one pixel that stand close make all of a map one row.
         let flat = self.window.kernel == [1, 1] && self.window.stride == 1;
@@ -187,12 +192,11 @@ impl Direct {
         });
     }
 
-    /// Copies maps into frames of zeros, and returns their new size.
-    fn frame(&self, input: &[f32], from: Dims, framed: &mut Floats, parallel: &dyn Parallel) -> Dims {
-        let [top, left, bottom, right] = self.window.pads;
+    /// Copies maps into frames of zeros.
+    fn frame(&self, input: (&[f32], Dims), framed: (&mut [f32], Dims), parallel: &dyn Parallel) {
+        let [top, left, ..] = self.window.pads;
         let (maps, depth) = self.maps();
-        let to = Dims { height: from.height + top + bottom, width: from.width + left + right, ..from };
-        framed.reserve(to.images * maps * to.pixels() * depth);
+        let ((input, from), (framed, to)) = (input, framed);
         let framed = Shared::of(framed);
         parallel.for_each(to.images * maps, &|map| {
             let input = &input[map * from.pixels() * depth..][..from.pixels() * depth];
@@ -209,7 +213,6 @@ impl Direct {
                 out[left * depth + line.len()..].fill(0.0);
             }
         });
-        to
     }
 }
 

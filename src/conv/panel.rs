@@ -121,8 +121,10 @@ pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
     let mut sums = [[simd.splat_f32s(0.0); N]; R];
     let mut weights = weights.cast::<S::f32s>();
     for (index, &offset) in rows.offsets.iter().enumerate() {
-        // The next run is elsewhere: too far for the processor to guess.
-        if let Some(&next) = rows.offsets.get(index + 1) {
+        // The next run of a blocked map is elsewhere: too far for the processor to guess.
+        if rows.run == S::F32_LANES
+            && let Some(&next) = rows.offsets.get(index + 1)
+        {
             for r in 0..R {
                 prefetch(first.wrapping_add(next + r * rows.step));
             }
@@ -180,8 +182,10 @@ pub(super) trait Tiles {
     unsafe fn tile<const R: usize>(&mut self, row: usize);
 }
 
-/// Cuts `count` rows into tiles of as many as registers of `lanes` numbers allow: of 32 registers, two for each row's sums,
-/// and those of AVX2 are 16.
+/// Rows of a tile of AVX2's registers, which are 16.
+const FEW: usize = 6;
+
+/// Cuts `count` rows into tiles of as many as registers of `lanes` numbers allow, two for each row's sums.
 ///
 /// # Safety
 /// The rows from 0 to `count` are among those that `tiles` was made for.
@@ -189,8 +193,8 @@ pub(super) trait Tiles {
 pub(super) unsafe fn for_all<T: Tiles>(lanes: usize, count: usize, tiles: &mut T) {
     let mut row = 0;
     macro_rules! tiles_of {
-        ($rows:literal) => {
-            while count - row >= $rows {
+        ($rows:literal, $until:expr) => {
+            while $until - row >= $rows {
                 // SAFETY: promised by the caller.
                 unsafe { tiles.tile::<$rows>(row) };
                 row += $rows;
@@ -198,13 +202,49 @@ pub(super) unsafe fn for_all<T: Tiles>(lanes: usize, count: usize, tiles: &mut T
         };
     }
     if lanes == 8 {
-        tiles_of!(6);
-        tiles_of!(3);
+        // Dealt out evenly, since tiles of few rows are slow.
+        let parts = count.div_ceil(FEW).max(1);
+        let (rows, larger) = (count / parts, count % parts);
+        for (rows, until) in [(rows + 1, larger * (rows + 1)), (rows, count)] {
+            match rows {
+                6 => tiles_of!(6, until),
+                5 => tiles_of!(5, until),
+                4 => tiles_of!(4, until),
+                3 => tiles_of!(3, until),
+                2 => tiles_of!(2, until),
+                _ => tiles_of!(1, until),
+            }
+        }
     } else {
-        tiles_of!(14);
-        tiles_of!(7);
-        tiles_of!(4);
+        tiles_of!(14, count);
+        tiles_of!(7, count);
+        tiles_of!(4, count);
+        tiles_of!(2, count);
+        tiles_of!(1, count);
     }
-    tiles_of!(2);
-    tiles_of!(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tiles, for_all};
+
+    struct Seen(Vec<usize>);
+
+    impl Tiles for Seen {
+        unsafe fn tile<const R: usize>(&mut self, row: usize) {
+            self.0.extend(row..row + R);
+        }
+    }
+
+    #[test]
+    fn every_row_is_in_one_tile() {
+        for lanes in [4, 8, 16] {
+            for count in 0..60 {
+                let mut seen = Seen(Vec::new());
+                // SAFETY: nothing is read or written.
+                unsafe { for_all(lanes, count, &mut seen) };
+                assert_eq!(seen.0, (0..count).collect::<Vec<_>>(), "{lanes} lanes");
+            }
+        }
+    }
 }

@@ -51,9 +51,18 @@ pub(super) struct Taken<'a> {
 }
 
 impl Scratch {
-    pub(super) fn take(&self) -> Taken<'_> {
+    /// At least `len` numbers, any.
+    pub(super) fn take(&self, len: usize) -> Taken<'_> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Taken { floats: free.pop().unwrap_or_default(), from: self }
+        // The smallest that is large enough, or else the largest, which grows.
+        let fits = |floats: &&(usize, usize)| floats.1 >= len;
+        let sizes: Vec<(usize, usize)> = free.iter().map(|floats| floats.len()).enumerate().collect();
+        let best = sizes.iter().filter(fits).min_by_key(|(_, len)| *len);
+        let chosen = best.or_else(|| sizes.iter().max_by_key(|(_, len)| *len));
+        let mut floats = chosen.map(|&(index, _)| free.swap_remove(index)).unwrap_or_default();
+        drop(free);
+        floats.reserve(len);
+        Taken { floats, from: self }
     }
 }
 
@@ -146,6 +155,8 @@ pub enum Step {
         vectors: Vectors,
         channels: usize,
     },
+    /// Layers one after another, image by image. A second input is the last one's.
+    Chain(Vec<Step>),
 }
 
 /// An input of a layer: its numbers and its shape.
@@ -177,6 +188,9 @@ impl Step {
                 if lanes == vectors.lanes() && blocks == vectors.blocks(channels) =>
             {
                 Ok(vec![n, channels, h, w])
+            }
+            (Step::Chain(steps), _) => {
+                steps.iter().try_fold(shape.to_vec(), |shape, step| step.output(&shape))
             }
             (Step::MaxPool(_), _) => Err(unfit("max pooling")),
             (Step::GlobalAverage { .. }, _) => Err(unfit("global average")),
@@ -238,6 +252,10 @@ impl Step {
                     *out = if *out > activation.most { activation.most } else { *out };
                 }
             }
+            Step::Chain(steps) => {
+                let (input, second) = ((numbers, input.1), added.map(|added| (added, &shape[..])));
+                run_chain(steps, input, second, output, scratch, parallel)?;
+            }
             &Step::Pack { vectors, channels } => {
                 let lanes = vectors.lanes();
                 let [of_image, packed] = [input.1, &shape].map(|shape| shape[1..].iter().product::<usize>());
@@ -261,6 +279,45 @@ impl Step {
         }
         Ok(())
     }
+}
+
+/// Runs `steps` image by image.
+fn run_chain<'a>(
+    steps: &[Step],
+    input: Input<'a>,
+    second: Option<Input<'a>>,
+    output: &mut [f32],
+    scratch: &Scratch,
+    parallel: &dyn Parallel,
+) -> Result<(), StepError> {
+    let images = input.1[0];
+    let Some((last, before)) = steps.split_last() else { return Ok(()) };
+    let one = |shape: &[usize]| [&[1], &shape[1..]].concat();
+    let of_image = |(numbers, shape): Input<'a>, image: usize| {
+        let len = shape[1..].iter().product::<usize>();
+        &numbers[image * len..][..len]
+    };
+    let of_output = output.len() / images;
+    for image in 0..images {
+        let mut shape = one(input.1);
+        let mut between: Option<(Taken<'_>, usize)> = None;
+        for step in before {
+            let next = step.output(&shape)?;
+            let len = next.iter().product();
+            let mut made = scratch.take(len);
+            let numbers = between.as_ref().map_or(of_image(input, image), |(made, len)| &made[..*len]);
+            step.run((numbers, &shape), None, &mut made[..len], scratch, parallel)?;
+            between = Some((made, len));
+            shape = next;
+        }
+        let numbers = between.as_ref().map_or(of_image(input, image), |(made, len)| &made[..*len]);
+        let shape_of_second = second.map(|(_, shape)| one(shape));
+        let second =
+            second.zip(shape_of_second.as_deref()).map(|(second, shape)| (of_image(second, image), shape));
+        let out = &mut output[image * of_output..][..of_output];
+        last.run((numbers, &shape), second, out, scratch, parallel)?;
+    }
+    Ok(())
 }
 
 impl Conv {

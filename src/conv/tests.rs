@@ -342,3 +342,27 @@ fn shapes_that_do_not_fit_are_errors() {
     let result = sum.run(inputs.0, Some(inputs.1), &mut out, &Scratch::default(), &Threads(1));
     assert_eq!(result, Err(StepError::Shape { layer: "sum", shape: vec![1, 1, 1, 2, lanes] }));
 }
+
+#[test]
+fn a_chain_is_its_layers_one_after_another() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
+    for vectors in Vectors::all() {
+        let mut conv = |channels: usize| {
+            let (filters, bias) =
+                (numbers(&mut random, channels * channels * 9), numbers(&mut random, channels));
+            Step::Conv(Conv::Winograd(Winograd::new(vectors, &filters, &bias, SAME, Activation::RELU)))
+        };
+        let [a, pool, b] =
+            [conv(20), Step::MaxPool(MaxPool::new(vectors, Window { stride: 2, ..SAME })), conv(20)];
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(4);
+        let shape = [3, vectors.blocks(20), 13, 9, vectors.lanes()];
+        let small = [3, shape[1], 7, 5, shape[4]];
+        let input = maps(&mut random, shape.iter().product());
+        let added = maps(&mut random, small.iter().product());
+        let between = run(&pool, (&run(&a, (&input, &shape), None), &shape), None);
+        let expected = run(&b, (&between, &small), Some((&added, &small)));
+        let chain = Step::Chain(vec![a, pool, b]);
+        assert_eq!(chain.output(&shape).unwrap(), small);
+        assert_eq!(run(&chain, (&input, &shape), Some((&added, &small))), expected);
+    }
+}

@@ -150,7 +150,10 @@ impl Winograd {
         let output = Shared::of(output);
         parallel.for_each(total.div_ceil(tiles), &|task| {
             let first = task * tiles;
-            let mut scratch = scratch.take();
+            let count = tiles.min(total - first);
+            let strides = [blocks_in, blocks_out].map(|blocks| count * blocks * lanes + SKEW);
+            let len = POINTS * (strides[0] + strides[1]);
+            let mut scratch = scratch.take(len);
             self.vectors.run(Chunk {
                 layer: self,
                 input,
@@ -161,8 +164,9 @@ impl Winograd {
                 columns,
                 per_image: rows * columns,
                 first,
-                count: tiles.min(total - first),
-                scratch: &mut scratch,
+                count,
+                strides,
+                scratch: &mut scratch[..len],
             });
         });
     }
@@ -206,7 +210,10 @@ struct Chunk<'a> {
     per_image: usize,
     first: usize,
     count: usize,
-    scratch: &'a mut Floats,
+    /// From one of the [`POINTS`] to the next: of transformed inputs and of sums.
+    strides: [usize; 2],
+    /// Room for both.
+    scratch: &'a mut [f32],
 }
 
 /// Where a tile stands: its image, and its first output.
@@ -220,16 +227,12 @@ impl WithSimd for Chunk<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         let blocks_in = self.layer.vectors.blocks(self.layer.inputs);
-        let blocks_out = self.layer.vectors.blocks(self.layer.outputs);
-        let transformed = self.count * blocks_in * lanes + SKEW;
-        let sums = self.count * blocks_out * lanes + SKEW;
+        let [transformed, sums] = self.strides;
         let (count, layer) = (self.count, self.layer);
-        let mut scratch = std::mem::take(self.scratch);
-        scratch.reserve(POINTS * (transformed + sums));
-        let (of_inputs, of_sums) = scratch.split_at_mut(POINTS * transformed);
+        let (of_inputs, of_sums) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * transformed);
         self.transform_inputs(simd, of_inputs, transformed);
         let offsets: Vec<usize> = (0..blocks_in).map(|block| block * count * lanes).collect();
         let rows = Rows { offsets: &offsets, run: lanes, step: lanes };
@@ -261,7 +264,6 @@ impl WithSimd for Chunk<'_> {
             }
         }
         self.transform_sums(simd, of_sums, sums);
-        *self.scratch = scratch;
     }
 }
 
@@ -272,6 +274,7 @@ impl Chunk<'_> {
     }
 
     /// BᵀdB of all tiles: points x blocks x tiles x lanes, `stride` numbers from point to point.
+    #[expect(clippy::needless_range_loop, reason = "maps of arrays of registers would go through memory")]
     #[inline(always)]
     fn transform_inputs<S: Simd>(&self, simd: S, out: &mut [f32], stride: usize) {
         let lanes = S::F32_LANES;
@@ -300,12 +303,15 @@ impl Chunk<'_> {
                         zero
                     }
                 };
-                let columns: [[S::f32s; IN]; IN] = std::array::from_fn(|column| {
-                    inputs.apply(simd, std::array::from_fn(|row| pixel(row, column)))
-                });
+                let mut half = [[zero; IN]; IN];
+                for column in 0..IN {
+                    let of_column = inputs.apply(simd, std::array::from_fn(|row| pixel(row, column)));
+                    for row in 0..IN {
+                        half[row][column] = of_column[row];
+                    }
+                }
                 let start = (block * self.count + tile) * lanes;
-                for row in 0..IN {
-                    let half = columns.map(|column| column[row]);
+                for (row, half) in half.into_iter().enumerate() {
                     for (column, value) in inputs.apply(simd, half).into_iter().enumerate() {
                         let at = (row * IN + column) * stride + start;
                         debug_assert!(
@@ -321,12 +327,14 @@ impl Chunk<'_> {
     }
 
     /// The outputs AᵀmA of all tiles, with bias, residual and activation.
+    #[expect(clippy::needless_range_loop, reason = "maps of arrays of registers would go through memory")]
     #[inline(always)]
     fn transform_sums<S: Simd>(&self, simd: S, sums: &[f32], stride: usize) {
         let lanes = S::F32_LANES;
         let Dims { height, width, .. } = self.to;
         let blocks = self.layer.vectors.blocks(self.layer.outputs);
         let outputs = OutputTransform::new(simd);
+        let zero = simd.splat_f32s(0.0);
         let least = simd.splat_f32s(self.layer.activation.least);
         let most = simd.splat_f32s(self.layer.activation.most);
         let (biases, _) = S::as_simd_f32s(&self.layer.bias);
@@ -340,13 +348,17 @@ impl Chunk<'_> {
                     // SAFETY: `sums` holds `stride` numbers for each point, of which block x tiles x lanes are used.
                     unsafe { sums.as_ptr().add(at).cast::<S::f32s>().read_unaligned() }
                 };
-                let columns: [[S::f32s; OUT]; IN] = std::array::from_fn(|column| {
-                    outputs.apply(simd, std::array::from_fn(|row| sum(row, column)))
-                });
+                let mut half = [[zero; IN]; OUT];
+                for column in 0..IN {
+                    let of_column = outputs.apply(simd, std::array::from_fn(|row| sum(row, column)));
+                    for row in 0..OUT {
+                        half[row][column] = of_column[row];
+                    }
+                }
                 let map = (image * blocks + block) * height * width;
                 let (there_y, there_x) = ((height - y).min(OUT), (width - x).min(OUT));
-                for row in 0..there_y {
-                    let values = outputs.apply(simd, columns.map(|column| column[row]));
+                for (row, half) in half.into_iter().enumerate().take(there_y) {
+                    let values = outputs.apply(simd, half);
                     for (column, value) in values.into_iter().enumerate() {
                         if column < there_x {
                             let at = (map + (y + row) * width + x + column) * lanes;
