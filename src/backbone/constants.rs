@@ -31,16 +31,25 @@ impl Graph {
     /// The numbers of the constant tensor `name`; none where it is no constant, holds other than 32-bit floats, or cannot be read.
     pub(super) fn floats(&self, name: &str) -> Option<Vec<f32>> {
         let tensor = self.constant(name).filter(|tensor| tensor.data_type() == i32::from(DataType::Float))?;
-        let count = shape(tensor)?.iter().product::<usize>();
+        let count = shape(tensor)?.into_iter().try_fold(1_usize, usize::checked_mul)?;
         let numbers = |bytes: &[u8]| -> Vec<f32> {
             bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
         };
         let floats = match (&tensor.raw_data, &tensor.float_data[..]) {
             (Some(bytes), []) => numbers(bytes),
-            (None, []) => numbers(&self.external(tensor, count * size_of::<f32>())?),
+            (None, []) => numbers(&self.external(tensor, count.checked_mul(size_of::<f32>())?)?),
             (_, floats) => floats.to_vec(),
         };
         (floats.len() == count).then_some(floats)
+    }
+
+    /// The whole numbers of the constant tensor `name`; none where it is no constant or holds other than 64-bit integers.
+    pub(super) fn integers(&self, name: &str) -> Option<Vec<i64>> {
+        let tensor = self.constant(name).filter(|tensor| tensor.data_type() == i32::from(DataType::Int64))?;
+        Some(match &tensor.raw_data {
+            Some(bytes) => bytes.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect(),
+            None => tensor.int64_data.clone(),
+        })
     }
 
     /// `len` bytes from the file beside the graph that `tensor` names.
@@ -48,6 +57,11 @@ impl Graph {
         let location = entry(&tensor.external_data, "location")?;
         let offset = entry(&tensor.external_data, "offset").map_or(Some(0), |offset| offset.parse().ok())?;
         let mut file = File::open(folder_of(self.path()).join(location)).ok()?;
+        // Not to make room for what is not there.
+        let there = file.metadata().ok()?.len().checked_sub(offset)?;
+        if there < len as u64 {
+            return None;
+        }
         file.seek(SeekFrom::Start(offset)).ok()?;
         let mut bytes = vec![0; len];
         file.read_exact(&mut bytes).ok()?;

@@ -5,9 +5,10 @@
 //! another operation or an output wants them, a layer unpacks them. A graph that would gain less by this than the packing and
 //! unpacking costs is left as it is.
 //!
-//! [`planner`] goes through the nodes, [`reading`] tells what one says, [`chains`] links layers that go image by image, and
-//! [`layer`] reads the weights.
+//! [`planner`] goes through the nodes, [`reading`] tells what one says, [`chains`] links layers that go image by image,
+//! [`layer`] reads the weights, and [`affine`] changes them as what follows would change the activations.
 
+mod affine;
 mod chains;
 mod layer;
 mod planner;

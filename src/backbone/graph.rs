@@ -79,7 +79,7 @@ pub struct TruncatedGraph {
     /// How many nodes it has.
     pub nodes: usize,
     /// What the nodes do that are layers of [`crate::conv`].
-    pub(super) steps: Vec<Step>,
+    pub steps: Vec<Step>,
 }
 
 /// An ONNX graph that was read from a file and is not loaded into a runtime.
@@ -296,6 +296,21 @@ impl Graph {
     /// A tensor does not exist, or none of them depends on the image.
     pub fn truncate(&self, taps: &[&str]) -> Result<TruncatedGraph, GraphError> {
         self.truncate_and_append(&taps.iter().map(|&tap| (tap, &[][..])).collect::<Vec<_>>(), None)
+    }
+
+    /// As [`truncate`](Self::truncate), for images of a `size`, width and height, on this processor: with layers of
+    /// [`crate::conv`] where these are faster.
+    ///
+    /// # Errors
+    /// As for [`truncate`](Self::truncate).
+    pub fn truncate_for_processor(
+        &self,
+        taps: &[&str],
+        (width, height): (u32, u32),
+    ) -> Result<TruncatedGraph, GraphError> {
+        let taps: Vec<(&str, &[NodeProto])> = taps.iter().map(|&tap| (tap, &[][..])).collect();
+        let size = [height as usize, width as usize];
+        self.truncate_and_append(&taps, Vectors::detect().map(|vectors| (size, vectors)))
     }
 
     /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the

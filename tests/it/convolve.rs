@@ -90,6 +90,17 @@ impl Net {
         name.to_owned()
     }
 
+    fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            dims: vec![values.len() as i64],
+            data_type: Some(DataType::Int64.into()),
+            int64_data: values.to_vec(),
+            ..Default::default()
+        });
+        name.to_owned()
+    }
+
     fn numbers(&mut self, len: usize, from: f32, to: f32) -> Vec<f32> {
         (0..len).map(|_| self.random.random_range(from..to)).collect()
     }
@@ -302,6 +313,39 @@ fn what_is_not_known_here_stays_with_the_runtime() {
 }
 
 #[test]
+fn channels_are_scaled_and_shifted_as_keras_writes_it() {
+    let mut net = Net::new(true);
+    let x = net.node("Transpose", &["image"], "planes", vec![attribute("perm", &[0, 3, 1, 2])]);
+    let mut x = net.same(&x, [96, 3], "stem");
+    for (round, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let factors = net.numbers(96, 0.5, 1.5);
+        let factors = net.constant(&format!("{name}.factors"), &[1, 96, 1, 1], factors);
+        let summands = net.numbers(96, -0.3, 0.3);
+        let summands = net.constant(&format!("{name}.summands"), &[96, 1, 1], summands);
+        let half = net.constant(&format!("{name}.half"), &[], vec![0.5]);
+        x = net.node("Mul", &[&x, &factors], &format!("{name}.scaled"), Vec::new());
+        x = net.node("Add", &[&summands, &x], &format!("{name}.shifted"), Vec::new());
+        x = net.node("Mul", &[&half, &x], &format!("{name}.halved"), Vec::new());
+        x = net.relu(&x);
+        if round == 1 {
+            // Padding by an operation of its own, and a change of form that changes nothing.
+            let pads = net.integers("pads", &[0, 0, 1, 1, 0, 0, 1, 1]);
+            x = net.node("Pad", &[&x, &pads], "padded", Vec::new());
+            let form = net.integers("form", &[-1, 96, SIDE as i64 + 2, SIDE as i64 + 2]);
+            x = net.node("Reshape", &[&x, &form], "reshaped", Vec::new());
+            let window = vec![attribute("kernel_shape", &[3, 3]), attribute("strides", &[2, 2])];
+            x = net.node("MaxPool", &[&x], "pool", window);
+        }
+        x = net.same(&x, [96, 96], name);
+    }
+    // By row and by column, which no weight can take in.
+    let rows = net.numbers(12, 0.5, 1.5);
+    let rows = net.constant("rows", &[12, 1], rows);
+    net.node("Mul", &[&x, &rows], "by.row", Vec::new());
+    net.check("Keras's way", &["by.row", "b.halved.relu"]);
+}
+
+#[test]
 fn images_with_channels_last_are_transposed_first() {
     let mut net = Net::new(true);
     let x = net.node("Transpose", &["image"], "planes", vec![attribute("perm", &[0, 3, 1, 2])]);
@@ -310,4 +354,14 @@ fn images_with_channels_last_are_transposed_first() {
     let x = net.same(&x, [96, 96], "b");
     net.node("Transpose", &[&x], "last", vec![attribute("perm", &[0, 2, 3, 1])]);
     net.check("channels last", &["last"]);
+}
+
+#[test]
+fn the_networks_that_are_fuzzed_have_layers_in_them() {
+    let path = crate::common::fixture("fixtures/fuzz/network/convolutions.onnx");
+    let graph = Graph::open(&path).unwrap();
+    let last = graph.outputs().next().unwrap();
+    let cut = graph.truncate_for_processor(&[last], (64, 64)).unwrap();
+    assert!(cut.steps.len() > 5, "{} layers", cut.steps.len());
+    assert_eq!(graph.truncate(&[last]).unwrap().steps.len(), 0);
 }

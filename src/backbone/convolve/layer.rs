@@ -1,7 +1,7 @@
 //! A layer as it is planned, and as it is when its weights are read.
 
 use super::super::graph::Graph;
-use super::super::graph::proto::NodeProto;
+use super::affine::Affine;
 use crate::conv::{Activation, Conv, Depthwise, Direct, MaxPool, Step, Vectors, Window, Winograd};
 
 /// A layer whose weights are not read yet.
@@ -21,7 +21,8 @@ pub(super) enum Layer {
 pub(super) struct Convolution {
     pub(super) filters: String,
     pub(super) bias: Option<String>,
-    pub(super) normalisation: Option<Normalisation>,
+    /// What is done to its channels then, in this order.
+    pub(super) affine: Vec<Affine>,
     pub(super) window: Window,
     pub(super) outputs: usize,
     pub(super) way: Way,
@@ -36,31 +37,6 @@ pub(super) enum Way {
     /// From an image in planes.
     Planes,
     Depthwise,
-}
-
-/// Batch normalisation: the names of its constants.
-#[derive(Clone)]
-pub(super) struct Normalisation {
-    scale: String,
-    bias: String,
-    mean: String,
-    variance: String,
-    epsilon: f64,
-}
-
-impl Normalisation {
-    pub(super) fn of(graph: &Graph, node: &NodeProto) -> Option<Normalisation> {
-        let [_, scale, bias, mean, variance] = &node.input[..] else { return None };
-        let all_constant = [scale, bias, mean, variance].iter().all(|name| graph.constant(name).is_some());
-        let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon").and_then(|a| a.f);
-        all_constant.then(|| Normalisation {
-            scale: scale.clone(),
-            bias: bias.clone(),
-            mean: mean.clone(),
-            variance: variance.clone(),
-            epsilon: f64::from(epsilon.unwrap_or(1e-5)),
-        })
-    }
 }
 
 impl Layer {
@@ -101,21 +77,8 @@ impl Convolution {
         if bias.len() != self.outputs {
             return None;
         }
-        if let Some(of) = &self.normalisation {
-            let constants = [&of.scale, &of.bias, &of.mean, &of.variance].map(|name| graph.floats(name));
-            let [Some(scales), Some(shifts), Some(means), Some(variances)] = constants else { return None };
-            if [&scales, &shifts, &means, &variances].iter().any(|constant| constant.len() != self.outputs) {
-                return None;
-            }
-            let of_output = filters.len() / self.outputs;
-            for (output, filter) in filters.chunks_exact_mut(of_output).enumerate() {
-                let scale = f64::from(scales[output]) / (f64::from(variances[output]) + of.epsilon).sqrt();
-                for weight in filter {
-                    *weight = (f64::from(*weight) * scale) as f32;
-                }
-                let centred = f64::from(bias[output]) - f64::from(means[output]);
-                bias[output] = (centred * scale + f64::from(shifts[output])) as f32;
-            }
+        for affine in &self.affine {
+            affine.apply(graph, &mut filters, &mut bias)?;
         }
         let Convolution { window, activation, .. } = self;
         Some(match self.way {

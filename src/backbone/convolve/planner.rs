@@ -6,7 +6,8 @@ use super::super::constants;
 use super::super::graph::proto::NodeProto;
 use super::super::graph::{Graph, names_read_by};
 use super::super::topology::{int, ints};
-use super::layer::{Convolution, Layer, Normalisation, Way};
+use super::affine::Affine;
+use super::layer::{Convolution, Layer, Way};
 use super::reading::{activation, operation, window};
 use crate::conv::{Activation, Direct, Winograd};
 use crate::images::Layout;
@@ -21,6 +22,9 @@ const SAVED: f64 = 0.6;
 /// Rows and columns from which on Winograd's way pays: for fewer there are too few tiles to share the reading of the filters,
 /// four times as many as the plain ones.
 const LEAST_MAP: usize = 8;
+
+/// Weights of a convolution, of which no network comes near: products of a few of its sizes do not overflow.
+const MOST_WEIGHTS: usize = 1 << 40;
 
 /// A node of the new graph.
 pub(super) enum Planned {
@@ -40,6 +44,11 @@ pub(super) struct PlannedLayer {
 
 /// A map: channels, height and width.
 pub(super) type Map = [usize; 3];
+
+/// Numbers in a map.
+fn numbers_of(map: &Map) -> usize {
+    map.iter().fold(1, |numbers: usize, &dim| numbers.saturating_mul(dim))
+}
 
 /// A tensor that is there blocked.
 #[derive(Clone, Copy)]
@@ -189,6 +198,26 @@ impl<'a> Planner<'a> {
                 let [height, width] = window.output(input[1], input[2])?;
                 Some([outputs, height, width])
             }
+            "Pad" => {
+                let pads = match node.input.get(1) {
+                    Some(pads) => self.graph.integers(pads)?,
+                    None => ints(node, "pads")?.to_vec(),
+                };
+                let &[0, 0, top, left, 0, 0, bottom, right] = &pads[..] else { return None };
+                let [channels, height, width] = map(0)?;
+                let along = |length: usize, before: i64, after: i64| {
+                    let length = i64::try_from(length).ok()?.checked_add(before)?.checked_add(after)?;
+                    usize::try_from(length).ok()
+                };
+                Some([channels, along(height, top, bottom)?, along(width, left, right)?])
+            }
+            "Reshape" => {
+                // What keeps a map's form, as some exporters do between two operations.
+                let shape = self.graph.integers(node.input.get(1)?)?;
+                let &[_, channels, height, width] = &shape[..] else { return None };
+                let same = |map: &Map| [channels, height, width] == map.map(|dim| dim as i64);
+                map(0).filter(same)
+            }
             "MaxPool" | "AveragePool" if int(node, "ceil_mode").is_none_or(|mode| mode == 0) => {
                 let input = map(0)?;
                 let kernel = ints(node, "kernel_shape")?;
@@ -229,7 +258,7 @@ impl<'a> Planner<'a> {
     /// Whether the weights of a layer from the blocked tensor or planes `input` to `output` take at most half of the memory of
     /// an image's activations.
     fn is_light(&self, layer: &Layer, input: &str, output: &str) -> bool {
-        let numbers = |tensor: &str| Some(self.maps.get(tensor)?.iter().product::<usize>());
+        let numbers = |tensor: &str| Some(numbers_of(self.maps.get(tensor)?));
         let input = input.strip_suffix(BLOCKED).unwrap_or(input);
         let (Some(read), Some(made)) = (numbers(input), numbers(output)) else { return false };
         let weights = match layer {
@@ -237,7 +266,7 @@ impl<'a> Planner<'a> {
             Layer::MaxPool(_) | Layer::Sum(_) => 0,
             _ => return false,
         };
-        2 * weights <= read + made
+        weights <= (read / 2).saturating_add(made / 2)
     }
 
     fn convolution(&mut self, index: usize) -> Option<()> {
@@ -245,12 +274,13 @@ impl<'a> Planner<'a> {
         let input = node.input.first()?;
         let filters = node.input.get(1)?;
         let shape = constants::shape(self.graph.constant(filters)?)?;
-        let [outputs, of_group, height, width] = shape[..] else { return None };
-        let groups = usize::try_from(int(node, "group").unwrap_or(1)).ok()?;
-        let inputs = of_group.checked_mul(groups)?;
-        if outputs == 0 || inputs == 0 || height * width == 0 {
+        let count = shape.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim))?;
+        if count == 0 || count > MOST_WEIGHTS {
             return None;
         }
+        let [outputs, of_group, height, width] = shape[..] else { return None };
+        let groups = usize::try_from(int(node, "group").unwrap_or(1)).ok()?;
+        let inputs = of_group.checked_mul(groups).filter(|&inputs| inputs > 0)?;
         let map = self.maps.get(input).copied();
         if map.is_some_and(|map| map[0] != inputs) {
             return None;
@@ -279,7 +309,7 @@ impl<'a> Planner<'a> {
         let mut convolution = Convolution {
             filters: filters.clone(),
             bias: bias.cloned(),
-            normalisation: None,
+            affine: Vec::new(),
             window,
             outputs,
             way,
@@ -290,8 +320,8 @@ impl<'a> Planner<'a> {
         if way == Way::Winograd
             && let Some([_, h, w]) = output_map
         {
-            let multiplies = (outputs * inputs * 9 * h * w) as f64;
-            self.saved += (multiplies * SAVED) as u64;
+            let multiplies = [outputs, inputs, 9, h, w].iter().map(|&factor| factor as f64).product::<f64>();
+            self.saved = self.saved.saturating_add((multiplies * SAVED) as u64);
         }
         let mut names = vec![if way == Way::Planes { input } else { self.block(&input, inputs) }];
         names.extend(added.map(|added| blocked_name(&added)));
@@ -315,13 +345,9 @@ impl<'a> Planner<'a> {
         while let Some(reader) = self.only_reader(&output) {
             let node = &self.nodes[reader];
             let bounded = convolution.activation != Activation::NONE;
+            let affine = Affine::of(self.graph, node, &output, convolution.outputs);
             match operation(node) {
-                "BatchNormalization"
-                    if last == index && node.input.first() == Some(&output) && node.output.len() == 1 =>
-                {
-                    let Some(normalisation) = Normalisation::of(self.graph, node) else { break };
-                    convolution.normalisation = Some(normalisation);
-                }
+                _ if affine.is_some() && added.is_none() && !bounded => convolution.affine.extend(affine),
                 "Add" if added.is_none() && !bounded => {
                     let Some(other) = node.input.iter().find(|input| **input != output) else { break };
                     let is_before = self.makers.get(other.as_str()).is_some_and(|&maker| maker < index);
@@ -354,11 +380,6 @@ impl<'a> Planner<'a> {
             return None;
         }
         let window = window(node, ints(node, "kernel_shape")?, Some(map))?;
-        // Every window has a pixel that is no padding.
-        let [top, left, bottom, right] = window.pads;
-        if top.max(bottom) >= window.kernel[0] || left.max(right) >= window.kernel[1] {
-            return None;
-        }
         let [height, width] = window.output(map[1], map[2])?;
         self.maps.insert(output.clone(), [map[0], height, width]);
         self.place(Layer::MaxPool(window), vec![blocked_name(input)], (output, map[0]), None);
@@ -442,7 +463,7 @@ impl<'a> Planner<'a> {
     }
 
     fn note_move(&mut self, tensor: &str) {
-        let numbers = self.maps.get(tensor).map_or(0, |map| map.iter().product::<usize>());
-        self.moved += numbers as u64;
+        let numbers = self.maps.get(tensor).map_or(0, numbers_of);
+        self.moved = self.moved.saturating_add(numbers as u64);
     }
 }

@@ -11,9 +11,13 @@ pub(super) fn operation(node: &NodeProto) -> &str {
     if matches!(node.domain(), "" | "ai.onnx") { node.op_type() } else { "" }
 }
 
+/// The largest window, stride or padding.
+const LARGEST: usize = 1 << 15;
+
 /// The window of a convolution or pooling over `map`; none where it is dilated, or strides are not the same both ways.
 pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Option<Window> {
-    let whole = |value: i64| usize::try_from(value).ok();
+    // Nobody has larger ones, and sums of these do not overflow.
+    let whole = |value: i64| usize::try_from(value).ok().filter(|&value| value <= LARGEST);
     let [height, width] = *kernel else { return None };
     let kernel = [whole(height)?, whole(width)?];
     let stride = match ints(node, "strides") {
@@ -46,6 +50,11 @@ pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Opti
         }
         _ => return None,
     };
+    // A window of padding alone is not worth the room that the padding takes.
+    let [top, left, bottom, right] = pads;
+    if top.max(bottom) >= kernel[0] || left.max(right) >= kernel[1] {
+        return None;
+    }
     Some(Window { kernel, stride, pads })
 }
 

@@ -45,7 +45,7 @@ pub fn shard(data: &[u8]) -> bool {
     images > 0
 }
 
-/// A network: read, its layers listed, and cut at some of them. ONNX Runtime is not involved.
+/// A network: read, its layers listed, and cut at some of them, as it is and with layers of this program's own. ONNX Runtime is not involved.
 pub fn network(data: &[u8]) -> bool {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, data).unwrap();
@@ -56,6 +56,15 @@ pub fn network(data: &[u8]) -> bool {
     for tensor in tensors.iter().rev().take(3).chain(tensors.first()).chain(&penultimate) {
         if let Ok(cut) = graph.truncate(&[tensor]) {
             assert!(cut.nodes <= graph.nodes().len(), "a cut graph is larger than the whole");
+        }
+        let size = (graph.input().width.unwrap_or(64), graph.input().height.unwrap_or(64));
+        let size = (u32::try_from(size.0).unwrap_or(64), u32::try_from(size.1).unwrap_or(64));
+        if let Ok(cut) = graph.truncate_for_processor(&[tensor], size) {
+            // Some of them only change the layout.
+            assert!(
+                cut.steps.len() <= cut.nodes && cut.nodes <= 4 * graph.nodes().len(),
+                "more layers than nodes"
+            );
         }
     }
     true
