@@ -1,11 +1,9 @@
-//! The ONNX graph: what is in it, and how it is cut.
-//!
-//! ONNX Runtime returns graph outputs only, and runs every node that leads to a declared output. So a graph is
-//! edited before it is loaded: the tapped tensors become the outputs, and every node, initializer and input that
-//! leads to none of them is dropped. An early layer then costs an early layer's time and memory.
+//! The ONNX graph: what is in it, and how it is cut ([`truncation`]).
 //!
 //! The file is memory-mapped and its protobuf decoded without copying the weights, and a cut graph refers to them
 //! where they lie ([`super::network_file`]).
+
+mod truncation;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -14,10 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::convolve::convolve;
 use super::network_file::NetworkFile;
-use super::operator;
-use crate::conv::{Step, Vectors};
 use crate::files::folder_of;
 use crate::images::Layout;
 
@@ -27,10 +22,8 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-use proto::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    ValueInfoProto,
-};
+use proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+pub use truncation::TruncatedGraph;
 
 /// Why a file could not be used as a network.
 #[derive(Debug, thiserror::Error)]
@@ -67,19 +60,6 @@ pub struct GraphInput {
     /// Height and width, where the graph fixes them.
     pub height: Option<usize>,
     pub width: Option<usize>,
-}
-
-/// A graph cut at some tensors, ready to be loaded.
-#[derive(Debug)]
-pub struct TruncatedGraph {
-    /// The serialised ONNX model, its large weights left in the network's file.
-    pub bytes: Vec<u8>,
-    /// The folder that relative paths of external weights start from.
-    pub weights_folder: PathBuf,
-    /// How many nodes it has.
-    pub nodes: usize,
-    /// What the nodes do that are layers of [`crate::conv`].
-    pub steps: Vec<Step>,
 }
 
 /// An ONNX graph that was read from a file and is not loaded into a runtime.
@@ -286,120 +266,6 @@ impl Graph {
     /// to these already, from its own folder.
     fn weights_by_reference(&self) -> bool {
         self.file.folder().is_some() && self.external_files().next().is_none()
-    }
-
-    /// The graph cut at `taps`: they become the outputs, in this order, and nothing stays that leads to none of
-    /// them. A tensor named twice becomes one output. Large weights stay in the file, which the cut graph refers
-    /// to: call [`check_unchanged`](Self::check_unchanged) once it is loaded.
-    ///
-    /// # Errors
-    /// A tensor does not exist, or none of them depends on the image.
-    pub fn truncate(&self, taps: &[&str]) -> Result<TruncatedGraph, GraphError> {
-        self.truncate_and_append(&taps.iter().map(|&tap| (tap, &[][..])).collect::<Vec<_>>(), None)
-    }
-
-    /// As [`truncate`](Self::truncate), for images of a `size`, width and height, on this processor: with layers of
-    /// [`crate::conv`] where these are faster.
-    ///
-    /// # Errors
-    /// As for [`truncate`](Self::truncate).
-    pub fn truncate_for_processor(
-        &self,
-        taps: &[&str],
-        (width, height): (u32, u32),
-    ) -> Result<TruncatedGraph, GraphError> {
-        let taps: Vec<(&str, &[NodeProto])> = taps.iter().map(|&tap| (tap, &[][..])).collect();
-        let size = [height as usize, width as usize];
-        self.truncate_and_append(&taps, Vectors::detect().map(|vectors| (size, vectors)))
-    }
-
-    /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the
-    /// tapped tensor, and the output of the last becomes an output of the graph in its place.
-    ///
-    /// For images of a `size`, height and width, and a processor's registers, layers of [`crate::conv`] take the place of
-    /// nodes where that is faster.
-    ///
-    /// # Errors
-    /// As for [`truncate`](Self::truncate).
-    pub(super) fn truncate_and_append(
-        &self,
-        taps: &[(&str, &[NodeProto])],
-        layers: Option<([usize; 2], Vectors)>,
-    ) -> Result<TruncatedGraph, GraphError> {
-        for (tap, _) in taps {
-            if !self.producer.contains_key(*tap) {
-                return Err(GraphError::NoTensor { path: self.path.clone(), tensor: (*tap).to_owned() });
-            }
-        }
-        let needed = self.ancestors(taps.iter().map(|(tap, _)| *tap));
-        let mut outputs: Vec<&str> = Vec::new();
-        for (tap, appended) in taps {
-            let last = appended.last().and_then(|last| last.output.first());
-            let output = last.map_or(*tap, String::as_str);
-            if !outputs.contains(&output) {
-                outputs.push(output);
-            }
-        }
-        let source = self.graph();
-        let kept = needed.iter().zip(&source.node).filter_map(|(&keep, node)| keep.then_some(node));
-        let mut node: Vec<NodeProto> =
-            kept.chain(taps.iter().flat_map(|(_, appended)| *appended)).cloned().collect();
-        let convolved = layers.and_then(|(size, vectors)| convolve(self, &node, &outputs, size, vectors));
-        let mut opset_import = self.model.opset_import.clone();
-        let mut steps = Vec::new();
-        if let Some(convolved) = convolved {
-            node = convolved.nodes;
-            steps = convolved.steps;
-            opset_import
-                .push(OperatorSetIdProto { domain: Some(operator::DOMAIN.to_owned()), version: Some(1) });
-        }
-        let mut used = Vec::new();
-        node.iter().for_each(|node| names_read_by(node, &mut used));
-        let used: HashSet<String> = used.into_iter().map(str::to_owned).collect();
-        if !used.contains(self.input.name.as_str()) {
-            return Err(GraphError::Detached { path: self.path.clone() });
-        }
-        let by_reference = self.weights_by_reference();
-        let graph = GraphProto {
-            name: source.name.clone(),
-            node,
-            initializer: source
-                .initializer
-                .iter()
-                .filter(|tensor| used.contains(tensor.name()))
-                .map(|tensor| if by_reference { self.file.refer(tensor) } else { tensor.clone() })
-                .collect(),
-            sparse_initializer: source
-                .sparse_initializer
-                .iter()
-                .filter(|tensor| tensor.values.as_ref().is_some_and(|values| used.contains(values.name())))
-                .cloned()
-                .collect(),
-            // Weights that also stand as inputs (IR version 3) could be overridden at run time, which keeps the
-            // runtime from folding them: only the image stays an input.
-            input: source.input.iter().filter(|input| input.name() == self.input.name).cloned().collect(),
-            // The runtime infers the type of an output; a name is all it needs.
-            output: outputs
-                .into_iter()
-                .map(|output| ValueInfoProto { name: Some(output.to_owned()), ..Default::default() })
-                .collect(),
-            quantization_annotation: source.quantization_annotation.clone(),
-            ..Default::default()
-        };
-        let nodes = graph.node.len();
-        let model = ModelProto {
-            ir_version: Some(self.model.ir_version().max(4)),
-            opset_import,
-            producer_name: self.model.producer_name.clone(),
-            functions: self.model.functions.clone(),
-            graph: Some(graph),
-            ..Default::default()
-        };
-        let weights_folder = match self.file.folder() {
-            Some(folder) if by_reference => folder.to_path_buf(),
-            _ => folder_of(&self.path).to_path_buf(),
-        };
-        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, steps })
     }
 
     fn graph(&self) -> &GraphProto {

@@ -81,7 +81,7 @@ pub(super) struct Planner<'a> {
 }
 
 /// What is put after the name of a tensor where it is blocked.
-const BLOCKED: &str = "/blocked";
+const BLOCKED: &str = "/cnncodes.blocked";
 
 fn blocked_name(tensor: &str) -> String {
     format!("{tensor}{BLOCKED}")
