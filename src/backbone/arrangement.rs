@@ -25,6 +25,12 @@ const ACTIVATIONS: u64 = 64;
 /// Images a run in a session of one thread.
 const SMALL_BATCH: usize = 2;
 
+/// The same where weights are more than a cache keeps, so that reading them is shared by more images.
+const MEDIUM_BATCH: usize = 4;
+
+/// Bytes of weights from which on they are.
+const MEDIUM_WEIGHTS: u64 = 32 << 20;
+
 /// Images a run in a session of all threads.
 const BATCH: usize = 8;
 
@@ -74,14 +80,15 @@ impl Arrangement {
     pub fn choose(demand: &Demand, images: usize, threads: usize, memory: u64) -> Self {
         let threads = threads.max(1);
         let weights = demand.weights.saturating_mul(COPIES);
+        let small = if demand.weights < MEDIUM_WEIGHTS { SMALL_BATCH } else { MEDIUM_BATCH };
         let pays = demand.weights < LARGE_WEIGHTS
             && images as u64 > demand.weights.div_ceil(WEIGHTS_FOR_AN_IMAGE)
-            && images >= threads * SMALL_BATCH;
+            && images >= threads * small;
         let fits = |sessions: &usize| weights.saturating_mul(*sessions as u64) <= memory;
         let divides = |sessions: &usize| threads.is_multiple_of(*sessions);
         let most = if pays { threads } else { 1 };
         let sessions = (1..=most).rev().filter(divides).find(fits).unwrap_or(1);
-        let batch = if sessions == threads && threads > 1 { SMALL_BATCH } else { BATCH };
+        let batch = if sessions == threads && threads > 1 { small } else { BATCH };
         let left = memory.saturating_sub(weights.saturating_mul(sessions as u64)) / sessions as u64;
         let room = left / demand.image.saturating_mul(ACTIVATIONS).max(1);
         let batch = batch.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
@@ -125,7 +132,7 @@ mod tests {
     #[test]
     fn small_networks_get_a_session_for_each_thread() {
         assert_eq!(choose(MOBILENET, 1000, 2, 4 * GIB), [2, 1, 2]);
-        assert_eq!(choose(RESNET50, 1000, 8, 4 * GIB), [8, 1, 2]);
+        assert_eq!(choose(RESNET50, 1000, 8, 4 * GIB), [8, 1, 4]);
     }
 
     #[test]
@@ -142,7 +149,7 @@ mod tests {
     #[test]
     fn few_images_are_not_worth_another_session() {
         assert_eq!(choose(RESNET50, 100, 2, 4 * GIB), [1, 2, 8]);
-        assert_eq!(choose(RESNET50, 200, 2, 4 * GIB), [2, 1, 2]);
+        assert_eq!(choose(RESNET50, 200, 2, 4 * GIB), [2, 1, 4]);
         assert_eq!(choose(MOBILENET, 3, 2, 4 * GIB), [1, 2, 3]);
         assert_eq!(choose(MOBILENET, 0, 2, 4 * GIB), [1, 2, 1]);
     }
