@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use super::graph::proto::{TensorProto, tensor_proto::DataType};
 use super::graph::{Graph, entry};
+use super::topology::attribute;
 use crate::files::folder_of;
 
 impl Graph {
@@ -12,20 +13,25 @@ impl Graph {
     pub(super) fn constant<'a>(&'a self, mut name: &'a str) -> Option<&'a TensorProto> {
         // No chain of identities is longer than there are nodes, unless it is a circle.
         for _ in 0..=self.nodes().len() {
-            if let Some(tensor) = self.initializer(name) {
+            if let Some(tensor) = self.own_constant(name) {
                 return Some(tensor);
             }
-            let node = self.producer(name)?;
-            match node.op_type() {
-                "Constant" => {
-                    let value = node.attribute.iter().find(|attribute| attribute.name() == "value")?;
-                    return value.t.as_ref();
-                }
-                "Identity" => name = node.input.first()?,
-                _ => return None,
-            }
+            name = self.producer(name).filter(|node| node.op_type() == "Identity")?.input.first()?;
         }
         None
+    }
+
+    /// The constant tensor `name`: an initializer, or a `Constant` node's.
+    fn own_constant(&self, name: &str) -> Option<&TensorProto> {
+        self.initializer(name).or_else(|| {
+            let node = self.producer(name).filter(|node| node.op_type() == "Constant")?;
+            attribute(node, "value")?.t.as_ref()
+        })
+    }
+
+    /// The shape of the constant tensor `name`.
+    pub fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
+        shape(self.own_constant(name)?)
     }
 
     /// The numbers of the constant tensor `name`; none where it is no constant, holds other than 32-bit floats, or cannot be read.

@@ -15,8 +15,9 @@ mod planner;
 mod reading;
 
 use super::graph::Graph;
-use super::graph::proto::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+use super::graph::proto::NodeProto;
 use super::operator;
+use super::tiles::{int, node};
 use crate::conv::{Step, Vectors};
 use planner::{Planned, PlannedLayer, Planner};
 
@@ -61,18 +62,6 @@ pub(super) fn convolve(
 
 /// The node of step `step`.
 fn layer_node(inputs: Vec<String>, output: String, step: usize) -> NodeProto {
-    NodeProto {
-        op_type: Some(operator::OPERATOR.to_owned()),
-        domain: Some(operator::DOMAIN.to_owned()),
-        name: Some(output.clone()),
-        input: inputs,
-        output: vec![output],
-        attribute: vec![AttributeProto {
-            name: Some(operator::STEP.to_owned()),
-            r#type: Some(AttributeType::Int.into()),
-            i: Some(step as i64),
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
+    let node = node(operator::OPERATOR, inputs, output, vec![int(operator::STEP, step as i64)]);
+    NodeProto { domain: Some(operator::DOMAIN.to_owned()), ..node }
 }

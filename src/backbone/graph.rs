@@ -201,18 +201,6 @@ impl Graph {
             || self.producer(name).is_some_and(|node| node.op_type() == "Constant")
     }
 
-    /// The shape of the constant tensor `name`.
-    pub fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
-        let dims = match self.initializer(name) {
-            Some(tensor) => &tensor.dims,
-            None => {
-                let node = self.producer(name).filter(|node| node.op_type() == "Constant")?;
-                &node.attribute.iter().find(|attribute| attribute.name() == "value")?.t.as_ref()?.dims
-            }
-        };
-        dims.iter().map(|&dim| usize::try_from(dim).ok()).collect()
-    }
-
     /// Marks every node that one of `tensors` depends on; index as in [`nodes`](Self::nodes).
     pub fn ancestors<'a>(&self, tensors: impl IntoIterator<Item = &'a str>) -> Vec<bool> {
         let mut needed = vec![false; self.nodes().len()];

@@ -66,7 +66,7 @@ impl Tiles {
         if channels_last {
             let perm = ints("perm", &[0, 3, 1, 2]);
             let output = format!("{prefix}/channels_first");
-            nodes.push(node("Transpose", input, output.clone(), vec![perm]));
+            nodes.push(node("Transpose", vec![input], output.clone(), vec![perm]));
             input = output;
         }
         let sides = self.tile.map(|side| side as i64);
@@ -82,7 +82,7 @@ impl Tiles {
                 "AveragePool"
             }
         };
-        nodes.push(node(operation, input, format!("{prefix}/{}", self.pooling), attributes));
+        nodes.push(node(operation, vec![input], format!("{prefix}/{}", self.pooling), attributes));
         nodes
     }
 
@@ -118,18 +118,24 @@ impl Tiles {
     }
 }
 
-fn node(operation: &str, input: String, output: String, attribute: Vec<AttributeProto>) -> NodeProto {
+/// A node of one output, which it is named after.
+pub(super) fn node(
+    operation: &str,
+    input: Vec<String>,
+    output: String,
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
     NodeProto {
         op_type: Some(operation.to_owned()),
         name: Some(output.clone()),
-        input: vec![input],
+        input,
         output: vec![output],
         attribute,
         ..Default::default()
     }
 }
 
-fn int(name: &str, value: i64) -> AttributeProto {
+pub(super) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Int.into()),

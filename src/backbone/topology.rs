@@ -6,7 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::graph::{Graph, proto::NodeProto};
+use super::graph::{
+    Graph,
+    proto::{AttributeProto, NodeProto},
+};
 use crate::images::Layout;
 
 /// What an operation does, as far as recognising an architecture needs it.
@@ -243,13 +246,15 @@ fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool
     }
 }
 
+/// The attribute `name` of `node`.
+pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|attribute| attribute.name() == name)
+}
+
 pub(super) fn ints<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name() == name)
-        .map(|attribute| attribute.ints.as_slice())
+    attribute(node, name).map(|attribute| attribute.ints.as_slice())
 }
 
 pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
-    node.attribute.iter().find(|attribute| attribute.name() == name).and_then(|attribute| attribute.i)
+    attribute(node, name).and_then(|attribute| attribute.i)
 }

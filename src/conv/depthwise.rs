@@ -4,19 +4,16 @@ use pulp::{Simd, WithSimd};
 
 use super::blocked::Vectors;
 use super::floats::Floats;
+use super::form::Form;
 use super::step::{Dims, Parallel, Shared};
 use super::{Activation, Window};
 
 /// A convolution of as many groups as channels.
 #[derive(Debug)]
 pub struct Depthwise {
-    vectors: Vectors,
-    channels: usize,
-    window: Window,
+    pub(super) form: Form,
     /// Blocks x taps x lanes.
     filters: Floats,
-    bias: Floats,
-    activation: Activation,
 }
 
 impl Depthwise {
@@ -42,21 +39,7 @@ impl Depthwise {
                 blocked[(channel / lanes * taps + tap) * lanes + channel % lanes] = weight;
             }
         }
-        let mut padded_bias = Floats::zeros(blocks * lanes);
-        padded_bias[..channels].copy_from_slice(bias);
-        Depthwise { vectors, channels, window, filters: blocked, bias: padded_bias, activation }
-    }
-
-    pub(super) fn vectors(&self) -> Vectors {
-        self.vectors
-    }
-
-    pub(super) fn channels(&self) -> usize {
-        self.channels
-    }
-
-    pub(super) fn window(&self) -> &Window {
-        &self.window
+        Depthwise { form: Form::new(vectors, channels, bias, window, activation), filters: blocked }
     }
 
     /// Convolves blocked maps of `input`'s size, adds `residual`, and writes maps of `output`'s size.
@@ -68,27 +51,26 @@ impl Depthwise {
         parallel: &dyn Parallel,
     ) {
         let ((input, from), (output, to)) = (input, output);
-        let lanes = self.vectors.lanes();
-        let blocks = self.vectors.blocks(self.channels);
-        assert_eq!(input.len(), from.images * blocks * from.pixels() * lanes, "the input has its shape");
-        assert_eq!(output.len(), to.images * blocks * to.pixels() * lanes, "the output has its shape");
+        let lanes = self.form.vectors.lanes();
+        let blocks = self.form.vectors.blocks(self.form.inputs);
+        self.form.assert_lengths((input, from), residual, (output, to));
         let output = Shared::of(output);
         parallel.for_each(to.images * blocks, &|map| {
             let block = map % blocks;
-            let taps = self.window.kernel[0] * self.window.kernel[1] * lanes;
+            let taps = self.form.window.kernel[0] * self.form.window.kernel[1] * lanes;
             // SAFETY: each map is one task's.
             let out = unsafe { output.part(map * to.pixels() * lanes, to.pixels() * lanes) };
-            self.vectors.run(Map {
+            self.form.vectors.run(Map {
                 input: &input[map * from.pixels() * lanes..][..from.pixels() * lanes],
                 from,
                 residual: residual
                     .map(|residual| &residual[map * to.pixels() * lanes..][..to.pixels() * lanes]),
                 output: out,
                 to,
-                window: self.window,
+                window: self.form.window,
                 filter: &self.filters[block * taps..][..taps],
-                bias: &self.bias[block * lanes..][..lanes],
-                activation: self.activation,
+                bias: &self.form.bias[block * lanes..][..lanes],
+                activation: self.form.activation,
             });
         });
     }
@@ -138,7 +120,7 @@ impl Map<'_> {
         for (y, line) in output.chunks_exact_mut(self.to.width).enumerate() {
             let first = y * self.to.width;
             let y = y * stride;
-            let rows = top.saturating_sub(y)..height.min((rows_in + top).saturating_sub(y));
+            let rows = Window::inside(y, height, top, rows_in);
             for (x, out) in line.iter_mut().enumerate() {
                 let start = x * stride;
                 let mut sum = bias[0];
@@ -151,8 +133,7 @@ impl Map<'_> {
                         }
                     }
                 } else {
-                    let columns =
-                        left.saturating_sub(start)..width.min((columns_in + left).saturating_sub(start));
+                    let columns = Window::inside(start, width, left, columns_in);
                     for row in rows.clone() {
                         for column in columns.clone() {
                             let value = input[(y + row - top) * columns_in + start + column - left];

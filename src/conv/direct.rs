@@ -7,8 +7,8 @@
 use pulp::{Simd, WithSimd};
 
 use super::blocked::Vectors;
-use super::floats::Floats;
-use super::panel::{self, Ahead, Panels, Rows, Tiles, WIDE};
+use super::form::Form;
+use super::panel::{self, Ahead, MANY, Panels, Rows, Tiles, WIDE};
 use super::step::{Dims, Parallel, Scratch, Shared};
 use super::{Activation, Window};
 
@@ -21,15 +21,8 @@ const TASK: usize = 384 << 10;
 /// A convolution of one group.
 #[derive(Debug)]
 pub struct Direct {
-    vectors: Vectors,
-    inputs: usize,
-    outputs: usize,
-    window: Window,
-    /// Whether the input is in planes, n x c x h x w, and not blocked.
-    planes: bool,
+    pub(super) form: Form,
     weights: Panels,
-    bias: Floats,
-    activation: Activation,
 }
 
 impl Direct {
@@ -72,34 +65,8 @@ impl Direct {
                 }
             }
         }
-        let mut padded_bias = Floats::zeros(vectors.blocks(outputs) * lanes);
-        padded_bias[..outputs].copy_from_slice(bias);
-        Direct { vectors, inputs, outputs, window, planes, weights, bias: padded_bias, activation }
-    }
-
-    pub(super) fn vectors(&self) -> Vectors {
-        self.vectors
-    }
-
-    pub(super) fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    pub(super) fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    pub(super) fn window(&self) -> &Window {
-        &self.window
-    }
-
-    pub(super) fn planes(&self) -> bool {
-        self.planes
-    }
-
-    /// Maps of an image's input, and numbers of a pixel in each.
-    fn maps(&self) -> (usize, usize) {
-        if self.planes { (self.inputs, 1) } else { (self.vectors.blocks(self.inputs), self.vectors.lanes()) }
+        let form = Form { planes, ..Form::new(vectors, inputs, bias, window, activation) };
+        Direct { form, weights }
     }
 
     /// Convolves maps of `input`'s size, adds `residual`, and writes blocked maps of `output`'s size.
@@ -113,24 +80,14 @@ impl Direct {
     ) {
         let (input, mut from) = input;
         let (output, to) = output;
-        let (maps, depth) = self.maps();
-        let blocks = self.vectors.blocks(self.outputs);
-        assert_eq!(input.len(), from.images * maps * from.pixels() * depth, "the input has its shape");
-        assert_eq!(
-            output.len(),
-            to.images * blocks * to.pixels() * self.vectors.lanes(),
-            "the output has its shape"
-        );
-        assert!(
-            residual.is_none_or(|residual| residual.len() == output.len()),
-            "what is added has the output's shape"
-        );
-        assert_eq!(self.window.output(from.height, from.width), Some([to.height, to.width]), "sizes fit");
+        let (maps, depth) = self.form.maps();
+        let blocks = self.form.vectors.blocks(self.form.outputs);
+        self.form.assert_lengths((input, from), residual, (output, to));
         let mut framed = None;
-        let input = if self.window.pads == [0; 4] {
+        let input = if self.form.window.pads == [0; 4] {
             input
         } else {
-            let [top, left, bottom, right] = self.window.pads;
+            let [top, left, bottom, right] = self.form.window.pads;
             let to = Dims { height: from.height + top + bottom, width: from.width + left + right, ..from };
             let len = to.images * maps * to.pixels() * depth;
             let framed = &mut framed.insert(scratch.take(len))[..len];
@@ -139,10 +96,10 @@ impl Direct {
             &framed[..]
         };
         // Windows of one pixel that stand close make all of a map one row.
-        let flat = self.window.kernel == [1, 1] && self.window.stride == 1;
+        let flat = self.form.window.kernel == [1, 1] && self.form.window.stride == 1;
         let (lines, line) = if flat { (1, to.pixels()) } else { (to.height, to.width) };
-        let [kernel_height, kernel_width] = self.window.kernel;
-        let offsets: Vec<usize> = if self.planes {
+        let [kernel_height, kernel_width] = self.form.window.kernel;
+        let offsets: Vec<usize> = if self.form.planes {
             (0..maps * kernel_height)
                 .map(|row| (row / kernel_height * from.height + row % kernel_height) * from.width)
                 .collect()
@@ -154,17 +111,17 @@ impl Direct {
                 })
                 .collect()
         };
-        let stride = self.window.stride;
+        let stride = self.form.window.stride;
         let rows = Rows {
             offsets: &offsets,
-            run: if self.planes { kernel_width } else { depth },
+            run: if self.form.planes { kernel_width } else { depth },
             step: stride * depth,
         };
         // Of a row of the output: bytes of its inputs, and how a task is cut.
         let bytes = line * maps * depth * size_of::<f32>() * stride * if flat { 1 } else { stride };
         let (lines_of_task, pixels_of_task) = if flat {
-            let pixels = (TASK * line / bytes.max(1)).max(1).next_multiple_of(14);
-            let share = (to.images * line).div_ceil(parallel.threads()).next_multiple_of(14);
+            let pixels = (TASK * line / bytes.max(1)).max(1).next_multiple_of(MANY);
+            let share = (to.images * line).div_ceil(parallel.threads()).next_multiple_of(MANY);
             (1, pixels.min(share).min(line))
         } else {
             let share = (to.images * lines).div_ceil(parallel.threads());
@@ -176,7 +133,7 @@ impl Direct {
             let (image, part) = (task / tasks_of_image, task % tasks_of_image);
             let first_line = if flat { 0 } else { part * lines_of_task };
             let first_pixel = if flat { part * pixels_of_task } else { 0 };
-            self.vectors.run(Part {
+            self.form.vectors.run(Part {
                 layer: self,
                 input: &input[image * maps * from.pixels() * depth..][..maps * from.pixels() * depth],
                 rows,
@@ -194,8 +151,8 @@ impl Direct {
 
     /// Copies maps into frames of zeros.
     fn frame(&self, input: (&[f32], Dims), framed: (&mut [f32], Dims), parallel: &dyn Parallel) {
-        let [top, left, ..] = self.window.pads;
-        let (maps, depth) = self.maps();
+        let [top, left, ..] = self.form.window.pads;
+        let (maps, depth) = self.form.maps();
         let ((input, from), (framed, to)) = (input, framed);
         let framed = Shared::of(framed);
         parallel.for_each(to.images * maps, &|map| {
@@ -285,8 +242,8 @@ impl Part<'_> {
                     rows: Rows { offsets: self.rows.offsets, run, step },
                     weights: weights.as_ptr(),
                     ahead,
-                    bias: &layer.bias[panel * WIDE * lanes..][..width * lanes],
-                    activation: layer.activation,
+                    bias: &layer.form.bias[panel * WIDE * lanes..][..width * lanes],
+                    activation: layer.form.activation,
                     residual: self.residual,
                     output: self.output,
                     start: self.start + panel * WIDE * self.pixels + line * self.line + self.columns.start,
@@ -331,7 +288,7 @@ impl<S: Simd> Line<'_, S> {
             for n in 0..N {
                 for r in 0..R {
                     let at = (self.start + n * self.pixels + row + r) * lanes;
-                    panel::prefetch(residual.as_ptr().wrapping_add(at));
+                    panel::prefetch::<false>(residual.as_ptr().wrapping_add(at));
                 }
             }
         }

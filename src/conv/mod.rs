@@ -14,6 +14,7 @@ mod blocked;
 mod depthwise;
 mod direct;
 mod floats;
+mod form;
 mod panel;
 mod pool;
 mod step;
@@ -66,5 +67,12 @@ impl Window {
         let [top, left, bottom, right] = self.pads;
         let along = |length: usize, kernel: usize| Some(length.checked_sub(kernel)? / self.stride + 1);
         Some([along(height + top + bottom, self.kernel[0])?, along(width + left + right, self.kernel[1])?])
+    }
+
+    /// Along one direction, the part of a window of `kernel` pixels from `start` on that is no padding, of which `pad` pixels come
+    /// before a map of `length`.
+    #[inline(always)]
+    fn inside(start: usize, kernel: usize, pad: usize, length: usize) -> std::ops::Range<usize> {
+        pad.saturating_sub(start)..kernel.min((length + pad).saturating_sub(start))
     }
 }

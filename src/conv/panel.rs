@@ -12,6 +12,12 @@ use super::floats::{Floats, LINE};
 /// Registers' worth of outputs in a panel; the last may have one.
 pub(super) const WIDE: usize = 2;
 
+/// Rows of a tile at most: two registers of sums each, of 32.
+pub(super) const MANY: usize = 14;
+
+/// Rows of a tile of AVX2's registers, which are 16.
+const FEW: usize = 6;
+
 /// Bytes of weights that stay in a second-level cache.
 const KEPT: usize = 256 << 10;
 
@@ -82,25 +88,21 @@ pub(super) struct Ahead {
     pub(super) lines: usize,
 }
 
-/// Has the processor fetch the cache line at `address`, which may be any.
+/// Has the processor fetch the cache line at `address`, which may be any, to the first level of caches, or for LATER to the
+/// second.
 #[inline(always)]
-pub(super) fn prefetch(address: *const f32) {
+pub(super) fn prefetch<const LATER: bool>(address: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has it, and it does not fault.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// As [`prefetch`], to the second level of caches.
-#[inline(always)]
-fn prefetch_for_later(address: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has it, and it does not fault.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 processor has it, and it does not fault.
+        unsafe {
+            if LATER {
+                _mm_prefetch::<_MM_HINT_T1>(address.cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(address.cast());
+            }
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
@@ -126,11 +128,11 @@ pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
             && let Some(&next) = rows.offsets.get(index + 1)
         {
             for r in 0..R {
-                prefetch(first.wrapping_add(next + r * rows.step));
+                prefetch::<false>(first.wrapping_add(next + r * rows.step));
             }
         }
         for _ in 0..ahead.lines {
-            prefetch_for_later(ahead.weights);
+            prefetch::<true>(ahead.weights);
             ahead.weights = ahead.weights.wrapping_add(LINE);
         }
         // SAFETY: promised by the caller, here and below.
@@ -159,9 +161,9 @@ impl Ahead {
     /// Nothing.
     pub(super) const NONE: Ahead = Ahead { weights: std::ptr::null(), lines: 0 };
 
-    /// All of `weights`, over `count` rows of so many runs; nothing where there are too few rows to take so much along.
+    /// All of `weights`, over `count` rows of so many runs.
     pub(super) fn over(weights: &[f32], lanes: usize, count: usize, runs: usize) -> Ahead {
-        let tiles = count.div_ceil(if lanes == 8 { 6 } else { 14 });
+        let tiles = count.div_ceil(if lanes == 8 { FEW } else { MANY });
         Ahead {
             weights: weights.as_ptr(),
             lines: weights.len().div_ceil(LINE).div_ceil((tiles * runs).max(1)),
@@ -181,9 +183,6 @@ pub(super) trait Tiles {
     /// The rows are among those that the implementor was made for.
     unsafe fn tile<const R: usize>(&mut self, row: usize);
 }
-
-/// Rows of a tile of AVX2's registers, which are 16.
-const FEW: usize = 6;
 
 /// Cuts `count` rows into tiles of as many as registers of `lanes` numbers allow, two for each row's sums.
 ///

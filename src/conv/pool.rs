@@ -60,10 +60,10 @@ impl WithSimd for Maxima<'_> {
         let Window { kernel: [height, width], stride, pads: [top, left, ..] } = self.window;
         for (y, line) in output.chunks_exact_mut(self.to.width).enumerate() {
             let y = y * stride;
-            let rows = top.saturating_sub(y)..height.min((self.from.height + top).saturating_sub(y));
+            let rows = Window::inside(y, height, top, self.from.height);
             for (x, out) in line.iter_mut().enumerate() {
                 let x = x * stride;
-                let columns = left.saturating_sub(x)..width.min((self.from.width + left).saturating_sub(x));
+                let columns = Window::inside(x, width, left, self.from.width);
                 let mut most = simd.splat_f32s(f32::NEG_INFINITY);
                 for row in rows.clone() {
                     for column in columns.clone() {

@@ -8,6 +8,7 @@ use pulp::Simd;
 
 use super::blocked::{self, Vectors};
 use super::floats::Floats;
+use super::form::Form;
 use super::{Activation, Depthwise, Direct, MaxPool, Winograd, pool};
 
 /// Why a layer cannot be computed.
@@ -170,7 +171,7 @@ impl Step {
     pub fn output(&self, shape: &[usize]) -> Result<Vec<usize>, StepError> {
         let unfit = |layer| StepError::Shape { layer, shape: shape.to_vec() };
         match (self, shape) {
-            (Step::Conv(conv), _) => conv.output(shape).ok_or_else(|| unfit("convolution")),
+            (Step::Conv(conv), _) => conv.form().output(shape).ok_or_else(|| unfit("convolution")),
             (Step::MaxPool(pool), &[n, blocks, h, w, lanes]) if lanes == pool.lanes() => {
                 let [h, w] = pool.window().output(h, w).ok_or_else(|| unfit("max pooling"))?;
                 Ok(vec![n, blocks, h, w, lanes])
@@ -257,28 +258,35 @@ impl Step {
                 run_chain(steps, input, second, output, scratch, parallel)?;
             }
             &Step::Pack { vectors, channels } => {
-                let lanes = vectors.lanes();
-                let [of_image, packed] = [input.1, &shape].map(|shape| shape[1..].iter().product::<usize>());
-                let output = Shared::of(output);
-                parallel.for_each(from.images, &|image| {
-                    // SAFETY: each image is one task's.
-                    let out = unsafe { output.part(image * packed, packed) };
-                    blocked::pack(&numbers[image * of_image..][..of_image], channels, lanes, out);
-                });
+                by_image(numbers, output, from.images, parallel, |planes, out| {
+                    blocked::pack(planes, channels, vectors.lanes(), out);
+                })
             }
             &Step::Unpack { vectors, channels } => {
-                let [of_image, unpacked] =
-                    [input.1, &shape].map(|shape| shape[1..].iter().product::<usize>());
-                let output = Shared::of(output);
-                parallel.for_each(from.images, &|image| {
-                    // SAFETY: each image is one task's.
-                    let out = unsafe { output.part(image * unpacked, unpacked) };
-                    blocked::unpack(&numbers[image * of_image..][..of_image], channels, vectors.lanes(), out);
-                });
+                by_image(numbers, output, from.images, parallel, |maps, out| {
+                    blocked::unpack(maps, channels, vectors.lanes(), out);
+                })
             }
         }
         Ok(())
     }
+}
+
+/// Calls `task` with the input and the output of each of the `images`.
+fn by_image(
+    input: &[f32],
+    output: &mut [f32],
+    images: usize,
+    parallel: &dyn Parallel,
+    task: impl Fn(&[f32], &mut [f32]) + Sync,
+) {
+    let [read, made] = [input.len(), output.len()].map(|len| len / images);
+    let output = Shared::of(output);
+    parallel.for_each(images, &|image| {
+        // SAFETY: each image is one task's.
+        let out = unsafe { output.part(image * made, made) };
+        task(&input[image * read..][..read], out);
+    });
 }
 
 /// Runs `steps` image by image.
@@ -321,28 +329,11 @@ fn run_chain<'a>(
 }
 
 impl Conv {
-    fn vectors(&self) -> Vectors {
+    fn form(&self) -> &Form {
         match self {
-            Conv::Winograd(conv) => conv.vectors(),
-            Conv::Direct(conv) => conv.vectors(),
-            Conv::Depthwise(conv) => conv.vectors(),
+            Conv::Winograd(conv) => &conv.form,
+            Conv::Direct(conv) => &conv.form,
+            Conv::Depthwise(conv) => &conv.form,
         }
-    }
-
-    fn output(&self, shape: &[usize]) -> Option<Vec<usize>> {
-        let (window, inputs, outputs, planes) = match self {
-            Conv::Winograd(conv) => (conv.window(), conv.inputs(), conv.outputs(), false),
-            Conv::Direct(conv) => (conv.window(), conv.inputs(), conv.outputs(), conv.planes()),
-            Conv::Depthwise(conv) => (conv.window(), conv.channels(), conv.channels(), false),
-        };
-        let vectors = self.vectors();
-        let lanes = vectors.lanes();
-        let [n, h, w] = match *shape {
-            [n, c, h, w] if planes && c == inputs => [n, h, w],
-            [n, blocks, h, w, l] if !planes && blocks == vectors.blocks(inputs) && l == lanes => [n, h, w],
-            _ => return None,
-        };
-        let [h, w] = window.output(h, w)?;
-        Some(vec![n, vectors.blocks(outputs), h, w, lanes])
     }
 }

@@ -13,8 +13,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::blocked::Vectors;
-use super::floats::Floats;
-use super::panel::{self, Ahead, Panels, Rows, Tiles, WIDE};
+use super::form::Form;
+use super::panel::{self, Ahead, MANY, Panels, Rows, Tiles, WIDE};
 use super::step::{Dims, Parallel, Scratch, Shared};
 use super::{Activation, Window};
 use transform::{IN, InputTransform, OUT, OutputTransform, POINTS, point_weights};
@@ -25,20 +25,12 @@ const SKEW: usize = 80;
 /// Tiles of a task at most: from here on more of them do not make reading the filters any cheaper.
 const MOST_TILES: usize = 196;
 
-/// Tiles that a task holds a multiple of, so that registers are full.
-const TILES: usize = 14;
-
 /// A 3x3 convolution of stride 1.
 #[derive(Debug)]
 pub struct Winograd {
-    vectors: Vectors,
-    inputs: usize,
-    outputs: usize,
-    window: Window,
+    pub(super) form: Form,
     /// Transformed filters: of every panel of outputs, for each of the [`POINTS`] those of all inputs.
     filters: Panels,
-    bias: Floats,
-    activation: Activation,
 }
 
 impl Winograd {
@@ -85,25 +77,7 @@ impl Winograd {
                 }
             }
         });
-        let mut padded_bias = Floats::zeros(vectors.blocks(outputs) * lanes);
-        padded_bias[..outputs].copy_from_slice(bias);
-        Winograd { vectors, inputs, outputs, window, filters: panels, bias: padded_bias, activation }
-    }
-
-    pub(super) fn vectors(&self) -> Vectors {
-        self.vectors
-    }
-
-    pub(super) fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    pub(super) fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    pub(super) fn window(&self) -> &Window {
-        &self.window
+        Winograd { form: Form::new(vectors, inputs, bias, window, activation), filters: panels }
     }
 
     /// The filters of a panel for one of the [`POINTS`].
@@ -124,21 +98,17 @@ impl Winograd {
     ) {
         let (input, from) = input;
         let (output, to) = output;
-        let lanes = self.vectors.lanes();
-        let [blocks_in, blocks_out] = [self.inputs, self.outputs].map(|c| self.vectors.blocks(c));
-        assert_eq!(input.len(), from.images * blocks_in * from.pixels() * lanes, "the input has its shape");
-        assert_eq!(output.len(), to.images * blocks_out * to.pixels() * lanes, "the output has its shape");
-        assert!(
-            residual.is_none_or(|residual| residual.len() == output.len()),
-            "what is added has the output's shape"
-        );
-        assert_eq!(self.window.output(from.height, from.width), Some([to.height, to.width]), "sizes fit");
+        let lanes = self.form.vectors.lanes();
+        let [blocks_in, blocks_out] =
+            [self.form.inputs, self.form.outputs].map(|c| self.form.vectors.blocks(c));
+        self.form.assert_lengths((input, from), residual, (output, to));
         let [rows, columns] = [to.height, to.width].map(|length| length.div_ceil(OUT));
         let total = to.images * rows * columns;
         // About as many numbers of tiles as of filters, which are read once for each task.
-        let even = ((self.inputs * self.outputs) as f64).sqrt() as usize * 7 / 16;
+        let even = ((self.form.inputs * self.form.outputs) as f64).sqrt() as usize * 7 / 16;
         let share = total.div_ceil(parallel.threads());
-        let tiles = even.clamp(TILES, MOST_TILES).min(share).next_multiple_of(TILES);
+        // A multiple of the rows of a tile of sums, so that registers are full.
+        let tiles = even.clamp(MANY, MOST_TILES).min(share).next_multiple_of(MANY);
         let output = Shared::of(output);
         parallel.for_each(total.div_ceil(tiles), &|task| {
             let first = task * tiles;
@@ -146,7 +116,7 @@ impl Winograd {
             let strides = [blocks_in, blocks_out].map(|blocks| count * blocks * lanes + SKEW);
             let len = POINTS * (strides[0] + strides[1]);
             let mut scratch = scratch.take(len);
-            self.vectors.run(Chunk {
+            self.form.vectors.run(Chunk {
                 layer: self,
                 input,
                 from,
@@ -207,7 +177,7 @@ impl WithSimd for Chunk<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
-        let blocks_in = self.layer.vectors.blocks(self.layer.inputs);
+        let blocks_in = self.layer.form.vectors.blocks(self.layer.form.inputs);
         let [transformed, sums] = self.strides;
         let (count, layer) = (self.count, self.layer);
         let (of_inputs, of_sums) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * transformed);
@@ -257,8 +227,8 @@ impl Chunk<'_> {
     fn transform_inputs<S: Simd>(&self, simd: S, out: &mut [f32], stride: usize) {
         let lanes = S::F32_LANES;
         let Dims { height, width, .. } = self.from;
-        let [top, left, ..] = self.layer.window.pads;
-        let blocks = self.layer.vectors.blocks(self.layer.inputs);
+        let [top, left, ..] = self.layer.form.window.pads;
+        let blocks = self.layer.form.vectors.blocks(self.layer.form.inputs);
         let inputs = InputTransform::new(simd);
         let zero = simd.splat_f32s(0.0);
         for tile in 0..self.count {
@@ -310,12 +280,12 @@ impl Chunk<'_> {
     fn transform_sums<S: Simd>(&self, simd: S, sums: &[f32], stride: usize) {
         let lanes = S::F32_LANES;
         let Dims { height, width, .. } = self.to;
-        let blocks = self.layer.vectors.blocks(self.layer.outputs);
+        let blocks = self.layer.form.vectors.blocks(self.layer.form.outputs);
         let outputs = OutputTransform::new(simd);
         let zero = simd.splat_f32s(0.0);
-        let least = simd.splat_f32s(self.layer.activation.least);
-        let most = simd.splat_f32s(self.layer.activation.most);
-        let (biases, _) = S::as_simd_f32s(&self.layer.bias);
+        let least = simd.splat_f32s(self.layer.form.activation.least);
+        let most = simd.splat_f32s(self.layer.form.activation.most);
+        let (biases, _) = S::as_simd_f32s(&self.layer.form.bias);
         for (block, &bias) in biases.iter().enumerate() {
             for tile in 0..self.count {
                 let Place { image, y, x } = self.place(self.first + tile);

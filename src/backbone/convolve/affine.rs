@@ -4,10 +4,10 @@
 use super::super::constants;
 use super::super::graph::Graph;
 use super::super::graph::proto::NodeProto;
+use super::super::topology::attribute;
 use super::reading::operation;
 
 /// One such operation, by the names of its constants.
-#[derive(Clone)]
 pub(super) enum Affine {
     Normalise { scale: String, shift: String, mean: String, variance: String, epsilon: f64 },
     Scale(String),
@@ -24,8 +24,7 @@ impl Affine {
                     let shape = graph.constant(name).and_then(constants::shape);
                     shape.is_some_and(|shape| shape == [channels])
                 };
-                let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon");
-                let epsilon = epsilon.and_then(|epsilon| epsilon.f).unwrap_or(1e-5);
+                let epsilon = attribute(node, "epsilon").and_then(|epsilon| epsilon.f).unwrap_or(1e-5);
                 constants.iter().all(fit).then(|| Affine::Normalise {
                     scale: scale.clone(),
                     shift: shift.clone(),

@@ -17,7 +17,6 @@ pub(super) enum Layer {
 }
 
 /// A convolution as the graph has it.
-#[derive(Clone)]
 pub(super) struct Convolution {
     pub(super) filters: String,
     pub(super) bias: Option<String>,

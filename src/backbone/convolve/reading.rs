@@ -2,7 +2,7 @@
 
 use super::super::graph::Graph;
 use super::super::graph::proto::NodeProto;
-use super::super::topology::ints;
+use super::super::topology::{attribute, ints};
 use super::planner::Map;
 use crate::conv::{Activation, Window};
 
@@ -28,7 +28,7 @@ pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Opti
     if ints(node, "dilations").is_some_and(|dilations| dilations.iter().any(|&dilation| dilation != 1)) {
         return None;
     }
-    let auto = node.attribute.iter().find(|attribute| attribute.name() == "auto_pad");
+    let auto = attribute(node, "auto_pad");
     let auto = auto.and_then(|attribute| attribute.s.as_deref()).unwrap_or(b"NOTSET");
     let pads = match auto {
         b"NOTSET" | b"" => match ints(node, "pads") {
@@ -65,10 +65,7 @@ pub(super) fn activation(graph: &Graph, node: &NodeProto) -> Option<Activation> 
         "Clip" => {
             let bound = |index: usize, name: &str, default: f32| match node.input.get(index) {
                 Some(input) if !input.is_empty() => graph.floats(input)?.first().copied(),
-                _ => {
-                    let attribute = node.attribute.iter().find(|attribute| attribute.name() == name);
-                    Some(attribute.and_then(|attribute| attribute.f).unwrap_or(default))
-                }
+                _ => Some(attribute(node, name).and_then(|attribute| attribute.f).unwrap_or(default)),
             };
             let Activation { least, most } = Activation::NONE;
             let clip = Activation { least: bound(1, "min", least)?, most: bound(2, "max", most)? };
