@@ -16,7 +16,12 @@ use std::{
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
-use super::{linear::TrainingSet, products::products as products_of_few, scale::parts};
+use super::{
+    linear::TrainingSet,
+    panels::{Factor, of_column},
+    products::products as products_of_few,
+    scale::parts,
+};
 
 /// Rows of one block: 2 MiB at 2048 codes, so that the second product finds it in the cache.
 pub(super) const BLOCK: usize = 256;
@@ -31,7 +36,7 @@ pub(super) fn rows_of_block(problems: usize) -> usize {
 }
 
 /// Problems up to which products are taken along the rows.
-const FEW: usize = 15;
+pub(super) const FEW: usize = 15;
 
 /// What the rows' losses add up to. All but the loss are in the order of the weights that were passed.
 pub(super) struct Sums {
@@ -75,13 +80,23 @@ pub(super) trait RowLoss: Sync {
     fn differentiate(&self, first: usize, scores: &mut [f32], sums: &mut Sums);
 }
 
-/// Rows in memory: next to each other, or anywhere.
+/// Rows in memory: next to each other, or anywhere, or those of a lower triangle.
 #[derive(Clone, Copy)]
 pub(super) enum Rows<'a> {
     /// Row after row.
     Whole(&'a [f32]),
     /// One slice a row.
     Scattered(&'a [&'a [f32]]),
+    /// As many rows as columns, zeros beyond the diagonal.
+    Triangle(&'a Factor<f32>),
+}
+
+/// Some of these rows, for products with all of them at once.
+pub(super) enum Block<'a> {
+    /// Row after row.
+    Whole(&'a [f32]),
+    /// Rows of a lower triangle.
+    Triangle(&'a Factor<f32>, Range<usize>),
 }
 
 impl<'a> Rows<'a> {
@@ -96,28 +111,92 @@ impl<'a> Rows<'a> {
         match self {
             Self::Whole(values) => values.len() / columns.max(1),
             Self::Scattered(rows) => rows.len(),
+            Self::Triangle(lower) => lower.order(),
         }
     }
 
-    /// The given row.
-    pub fn row(&self, number: usize, columns: usize) -> &'a [f32] {
+    /// Appends the given row to `to`.
+    pub fn copy(&self, number: usize, columns: usize, to: &mut Vec<f32>) {
         match self {
-            Self::Whole(values) => &values[number * columns..][..columns],
-            Self::Scattered(rows) => rows[number],
+            Self::Whole(values) => to.extend_from_slice(&values[number * columns..][..columns]),
+            Self::Scattered(rows) => to.extend_from_slice(rows[number]),
+            Self::Triangle(lower) => {
+                let end = to.len() + columns;
+                for (_, _, part) in lower.rows(number..number + 1) {
+                    to.extend(part.row(0).iter());
+                }
+                to.resize(end, 0.0);
+            }
         }
     }
 
-    /// The given rows one after the other, copied to `buffer` where they are not so already.
-    pub fn block<'b>(&self, range: Range<usize>, columns: usize, buffer: &'b mut Vec<f32>) -> &'b [f32]
+    /// The given rows, copied to `buffer` where they do not lie together.
+    pub fn block<'b>(&self, range: Range<usize>, columns: usize, buffer: &'b mut Vec<f32>) -> Block<'b>
     where
         'a: 'b,
     {
         match self {
-            Self::Whole(values) => &values[range.start * columns..range.end * columns],
+            Self::Whole(values) => Block::Whole(&values[range.start * columns..range.end * columns]),
             Self::Scattered(rows) => {
                 buffer.clear();
                 rows[range].iter().for_each(|row| buffer.extend_from_slice(row));
-                buffer
+                Block::Whole(buffer)
+            }
+            Self::Triangle(lower) => Block::Triangle(lower, range),
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Scores of the rows (a row's problems side by side) at `weights` (problems x d), without biases.
+    pub fn scores(&self, weights: &[f32], columns: usize, scores: &mut [f32]) {
+        match self {
+            Self::Whole(block) => products(block, weights, columns, scores),
+            Self::Triangle(lower, range) => {
+                let (count, problems) = (range.len(), weights.len() / columns.max(1));
+                let weights = MatRef::from_row_major_slice(weights, problems, columns);
+                let mut out = MatMut::from_row_major_slice_mut(scores, count, problems);
+                out.fill(0.0);
+                for (first, from, part) in lower.rows(range.clone()) {
+                    let weights = weights.subcols(from, part.ncols());
+                    let out = out.as_mut().subrows_mut(first, part.nrows());
+                    matmul(out, Accum::Add, part, weights.transpose(), 1.0, Par::Seq);
+                }
+            }
+        }
+    }
+
+    /// Adds to `gradient` (problems x d) the sum of the rows, each times its residuals (a row's problems side by side).
+    /// `scratch` is as long as the gradient.
+    pub fn add_gradient(&self, residuals: &[f32], columns: usize, scratch: &mut [f32], gradient: &mut [f64]) {
+        let problems = gradient.len() / columns.max(1);
+        let residuals = MatRef::from_row_major_slice(residuals, residuals.len() / problems.max(1), problems);
+        match self {
+            Self::Whole(block) => {
+                let block = MatRef::from_row_major_slice(block, residuals.nrows(), columns);
+                let out = MatMut::from_row_major_slice_mut(scratch, problems, columns);
+                matmul(out, Accum::Replace, residuals.transpose(), block, 1.0, Par::Seq);
+                gradient.iter_mut().zip(scratch).for_each(|(to, &mut from)| *to += f64::from(from));
+            }
+            Self::Triangle(lower, range) => {
+                for (first, from, part) in lower.rows(range.clone()) {
+                    let residuals = residuals.subrows(first, part.nrows());
+                    // A column's problems side by side.
+                    let sums = &mut scratch[..part.ncols() * problems];
+                    if problems <= FEW {
+                        let of_problem: Vec<f32> =
+                            residuals.col_iter().flat_map(|column| column.iter().copied()).collect();
+                        products_of_few(|j| of_column(part, j), &of_problem, part.nrows(), sums);
+                    } else {
+                        let out = MatMut::from_row_major_slice_mut(sums, part.ncols(), problems);
+                        matmul(out, Accum::Replace, part.transpose(), residuals, 1.0, Par::Seq);
+                    }
+                    for (j, sums) in sums.chunks(problems).enumerate() {
+                        for (k, &sum) in sums.iter().enumerate() {
+                            gradient[k * columns + from + j] += f64::from(sum);
+                        }
+                    }
+                }
             }
         }
     }
@@ -127,7 +206,7 @@ impl<'a> Rows<'a> {
 pub(super) fn products(block: &[f32], weights: &[f32], columns: usize, scores: &mut [f32]) {
     let (count, problems) = (block.len() / columns.max(1), weights.len() / columns.max(1));
     if problems <= FEW && columns > 0 {
-        return products_of_few(block, weights, columns, scores);
+        return products_of_few(|row| &block[row * columns..][..columns], weights, columns, scores);
     }
     let block = MatRef::from_row_major_slice(block, count, columns);
     let w = MatRef::from_row_major_slice(weights, problems, columns);
@@ -174,16 +253,12 @@ pub(super) fn add_rows(
                 let to = (from + rows_of_block).min(part.end);
                 let scores = &mut scores[..(to - from) * classes];
                 let block = rows.block(from..to, columns, &mut buffer);
-                products(block, weights, columns, scores);
+                block.scores(weights, columns, scores);
                 for row in scores.chunks_mut(classes) {
                     row.iter_mut().zip(bias).for_each(|(score, b)| *score = (f64::from(*score) + b) as f32);
                 }
                 loss.differentiate(first + from, scores, &mut sums);
-                let block = MatRef::from_row_major_slice(block, to - from, columns);
-                let residuals = MatRef::from_row_major_slice(scores, to - from, classes);
-                let out = MatMut::from_row_major_slice_mut(&mut gradient, classes, columns);
-                matmul(out, Accum::Replace, residuals.transpose(), block, 1.0, Par::Seq);
-                sums.gradient.iter_mut().zip(&gradient).for_each(|(to, &from)| *to += f64::from(from));
+                block.add_gradient(scores, columns, &mut gradient, &mut sums.gradient);
             }
             // What a panic could leave half added is not read any more.
             total.lock().unwrap_or_else(PoisonError::into_inner).add(number, sums);

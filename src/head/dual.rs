@@ -120,47 +120,49 @@ impl Scores for Weights<'_> {
 /// [`Weights`] when n is well below d.
 pub(super) struct FromGram<'a> {
     gram: &'a Gram,
+    /// Without the bias.
     scores: Vec<f64>,
+    bias: f64,
 }
 
 impl<'a> FromGram<'a> {
     pub fn new(gram: &'a Gram) -> Self {
-        Self { gram, scores: vec![0.0; gram.count] }
+        Self { gram, scores: vec![0.0; gram.count], bias: 0.0 }
     }
 }
 
 impl Scores for FromGram<'_> {
     fn score(&self, i: usize) -> f64 {
-        self.scores[i]
+        self.scores[i] + self.bias
     }
 
     fn add(&mut self, i: usize, change: f64) {
-        for (score, &product) in self.scores.iter_mut().zip(self.gram.row(i)) {
-            *score += change * product;
-        }
+        kernel::add_scaled_wide(&mut self.scores, change, self.gram.row(i));
+        self.bias += change;
     }
 
     fn rebuild(&mut self, coefficients: &[f64]) -> f64 {
         self.scores.fill(0.0);
+        self.bias = 0.0;
         for (i, &coefficient) in coefficients.iter().enumerate() {
             if coefficient != 0.0 {
                 self.add(i, coefficient);
             }
         }
-        coefficients.iter().zip(&self.scores).map(|(c, s)| c * s).sum()
+        coefficients.iter().enumerate().map(|(i, c)| c * self.score(i)).sum()
     }
 }
 
-/// All products `x_i·x_j + 1` (n x n); the classes share one.
+/// All products `x_i·x_j` (n x n), no more exact than float32 codes make them; the classes share one.
 pub(super) struct Gram {
-    products: Vec<f64>,
+    products: Vec<f32>,
     count: usize,
 }
 
 impl Gram {
     pub fn new(rows: &[&[f32]]) -> Self {
         let count = rows.len();
-        let mut products = vec![0f64; count * count];
+        let mut products = vec![0f32; count * count];
         products.par_chunks_mut(TILE * count).enumerate().for_each(|(block, out)| {
             let from = block * TILE;
             let mine = &rows[from..(from + TILE).min(count)];
@@ -169,7 +171,7 @@ impl Gram {
             for start in (0..upto).step_by(TILE) {
                 let others = &rows[start..(start + TILE).min(upto)];
                 kernel::each_product(mine, others, |r, k, product| {
-                    out[r * count + start + k] = product + 1.0
+                    out[r * count + start + k] = product as f32
                 });
             }
         });
@@ -181,7 +183,7 @@ impl Gram {
         Self { products, count }
     }
 
-    fn row(&self, i: usize) -> &[f64] {
+    fn row(&self, i: usize) -> &[f32] {
         &self.products[i * self.count..(i + 1) * self.count]
     }
 }

@@ -22,14 +22,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batched::{RowLoss, Rows, Sums, pass},
-    dual::combine,
+    batched::{RowLoss, Rows, Sums, add_rows, pass},
     error::{HeadError, training_set_of},
     kernel,
     lbfgs::Outcome,
     linear::{Convergence, LinearModel, TrainingSet},
-    panels::Panels,
     primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
+    reduced::Reduced,
 };
 
 /// Checked settings of the logistic regression.
@@ -160,24 +159,21 @@ impl LogisticValidParams {
     /// With `XXᵀ = L Lᵀ`, the weights of the n rows of L are those of X in other coordinates, `w = Xᵀ L⁻ᵀ u`, and of the
     /// same length: a problem of n columns in place of d. Returns weights and biases, and the iterations made.
     fn in_fewer_columns(&self, set: &TrainingSet<'_>, start: Option<Linear>) -> (Linear, usize) {
-        let (count, columns) = (set.rows.len(), set.columns());
+        let count = set.rows.len();
         let reduced = Reduced::new(&set.rows);
-        let rows: Vec<&[f32]> = reduced.rows.chunks(count).collect();
-        let small = TrainingSet {
-            rows,
-            whole: Some(&reduced.rows),
-            labels: set.labels.clone(),
-            weights: set.weights.clone(),
-            classes: set.classes,
+        // Of the same lengths and scores, so of the same loss.
+        let (loss, rows) = (LogisticLoss::new(set, self.c), reduced.rows());
+        let known = Known { rows, loss: &loss, matrix: true };
+        let pass = |weights: &[f32], bias: &[f64]| {
+            let mut sums = Sums::zeros(bias.len(), count);
+            add_rows(rows, 0, weights, bias, &loss, &mut sums);
+            Some(sums)
         };
-        let loss = LogisticLoss::new(&small, self.c);
-        let known = Known { rows: Rows::of(&small), loss: &loss, matrix: true };
-        let pass = |weights: &[f32], bias: &[f64]| Some(pass(&small, &loss, weights, bias));
-        let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights, columns), bias));
+        let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights), bias));
         // A little more is asked for, so that rounding on the way back does not undo the convergence.
         let tolerance = 0.7 * self.tolerance;
         let found = descend(&known, count, &pass, start, tolerance, self.max_iterations);
-        let weights = reduced.leave(&set.rows, &found.linear.0, columns);
+        let weights = reduced.leave(&set.rows, &found.linear.0);
         ((weights, found.linear.1), found.iterations)
     }
 
@@ -233,66 +229,6 @@ fn prefers_matrix(rows: usize, columns: usize) -> bool {
 /// Weights and biases of a model.
 fn linear(model: &LinearModel) -> Linear {
     (model.weights.iter().copied().collect(), model.bias.to_vec())
-}
-
-/// The rows of L, where `XXᵀ = L Lᵀ`, in float32. That L stands for rows whose products differ from those of X by float32's
-/// rounding, however little independent they are; what differs in the scores is that times `L⁻ᵀ u`, which at the solution
-/// are the residuals.
-struct Reduced {
-    rows: Vec<f32>,
-    count: usize,
-}
-
-impl Reduced {
-    fn new(rows: &[&[f32]]) -> Self {
-        let count = rows.len();
-        let mut products = Panels::of_rows(rows);
-        let mean = products.diagonal().sum::<f64>() / count as f64;
-        // Centred rows are dependent, and so are equal ones; what rounding makes of that is not positive definite. Products
-        // of float32 codes are good to about 1e-8.
-        let mut jitter = if mean > 0.0 { 1e-7 * mean } else { 1.0 };
-        let lower = loop {
-            match products.factor(jitter) {
-                Some(factor) => break factor.into_panels(),
-                None => {
-                    jitter *= 10.0;
-                    products = Panels::of_rows(rows);
-                }
-            }
-        };
-        let mut rows = vec![0f32; count * count];
-        for (j, column) in lower.columns() {
-            (j..count).zip(column).for_each(|(i, &value)| rows[i * count + j] = value as f32);
-        }
-        Self { rows, count }
-    }
-
-    /// w = Xᵀ L⁻ᵀ u of each problem.
-    fn leave(&self, rows: &[&[f32]], variables: &[f32], columns: usize) -> Vec<f32> {
-        let of_problem = |variables: &[f32]| -> Vec<f32> {
-            let mut solved: Vec<f64> = variables.iter().copied().map(f64::from).collect();
-            for (i, row) in self.rows.chunks(self.count).enumerate().rev() {
-                solved[i] /= f64::from(row[i]);
-                let solved_here = solved[i];
-                solved.iter_mut().zip(&row[..i]).for_each(|(left, &l)| *left -= solved_here * f64::from(l));
-            }
-            combine(rows, &solved, columns).into_iter().map(|w| w as f32).collect()
-        };
-        variables.par_chunks(self.count).map(of_problem).collect::<Vec<_>>().concat()
-    }
-
-    /// u = L⁻¹ X w of each problem: the part of w within the rows' span.
-    fn enter(&self, rows: &[&[f32]], weights: &[f32], columns: usize) -> Vec<f32> {
-        let of_problem = |weights: &[f32]| -> Vec<f32> {
-            let mut solved: Vec<f64> = Vec::with_capacity(self.count);
-            for ((i, row), codes) in self.rows.chunks(self.count).enumerate().zip(rows) {
-                let known: f64 = row.iter().zip(&solved).map(|(&l, u)| f64::from(l) * u).sum();
-                solved.push((kernel::dot(codes, weights) - known) / f64::from(row[i]));
-            }
-            solved.into_iter().map(|u| u as f32).collect()
-        };
-        weights.par_chunks(columns).map(of_problem).collect::<Vec<_>>().concat()
-    }
 }
 
 /// `C (log Σ exp f - f_y)` of each row.

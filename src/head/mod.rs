@@ -29,6 +29,7 @@ mod preconditioner;
 mod prepare;
 mod primal;
 mod products;
+mod reduced;
 mod ridge;
 mod scale;
 mod smo;

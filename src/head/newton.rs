@@ -18,7 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 
 use super::{
-    batched::{BLOCK, RowLoss, Rows, Sums, add_rows, products},
+    batched::{BLOCK, Block, RowLoss, Rows, Sums, add_rows, products},
     lbfgs::{Memory, Visited, minimize},
     preconditioner::{Curved, Estimate, Preconditioner, SHRINKAGE},
     primal::{
@@ -152,7 +152,7 @@ impl Drawn {
         });
         let derivatives = |places: &[usize], block: &[f32], derivatives: &mut [f64]| {
             let numbers: Vec<usize> = places.iter().map(|&place| self.numbers[place]).collect();
-            curvatures(loss, &numbers, block, linear, derivatives);
+            curvatures(loss, &numbers, &Block::Whole(block), linear, derivatives);
         };
         let rows = Rows::Whole(&self.rows);
         let curved = Curved { rows, weights: &heavy, problems, derivatives: &derivatives };

@@ -1,6 +1,8 @@
 //! A symmetric positive definite matrix of which only the lower triangle is stored, in panels of columns: half the memory
 //! of the whole, products of half the cost, and a Cholesky factor that takes its place.
 
+use std::ops::Range;
+
 use faer::{
     Accum, Mat, MatMut, MatRef, Par, Side,
     dyn_stack::{MemBuffer, MemStack},
@@ -13,14 +15,17 @@ use faer::{
 };
 use rayon::prelude::*;
 
-use super::kernel::{self, TILE};
+use super::{
+    kernel::{self, TILE},
+    products::products as products_of_few,
+};
 
 /// Most columns of a panel.
 const WIDEST: usize = 256;
 
 /// Columns of a panel: wide for speed, but so many of them that what is stored beyond the triangle is little.
 fn width(order: usize) -> usize {
-    (order / 8).next_multiple_of(16).clamp(16, WIDEST)
+    (order / 16).next_multiple_of(16).clamp(16, WIDEST)
 }
 
 /// Small matrices are done sooner than threads have found together.
@@ -63,7 +68,7 @@ impl<T: RealField + Copy> Panels<T> {
             let width = panel.ncols();
             let below = columns.subrows(from, self.order - from);
             let own = columns.subrows(from, width);
-            matmul(panel.as_mut(), Accum::Add, below, own.transpose(), factor, Par::rayon(0));
+            matmul(panel.as_mut(), Accum::Add, below, own.transpose(), factor, parallelism(self.order));
         }
     }
 
@@ -103,7 +108,7 @@ impl<T: RealField + Copy> Panels<T> {
     }
 
     /// Each column with its index, from the diagonal down.
-    pub fn columns(&self) -> impl Iterator<Item = (usize, &[T])> {
+    pub fn columns(&self) -> impl DoubleEndedIterator<Item = (usize, &[T])> {
         let panels = (0..self.order).step_by(width(self.order)).zip(&self.panels);
         panels.flat_map(|(from, panel)| {
             (0..panel.ncols()).map(move |j| (from + j, &panel.col_as_slice(j)[j..]))
@@ -175,9 +180,41 @@ impl Panels<f64> {
     }
 }
 
-/// L of `L Lᵀ`.
+impl Factor<f32> {
+    /// As [`Self::solve`] for a few columns, in this thread. A general product would lay out L anew for so few.
+    pub fn solve_few(&self, mut columns: MatMut<'_, f32>) {
+        self.forward(columns.as_mut(), Par::Seq);
+        let (mut vectors, mut sums) = (Vec::new(), Vec::new());
+        self.backward(columns, Par::Seq, |mut own, left, below| {
+            vectors.clear();
+            below.col_iter().for_each(|column| vectors.extend(column.iter()));
+            sums.resize(own.nrows() * own.ncols(), 0.0);
+            products_of_few(|j| of_column(left, j), &vectors, left.nrows(), &mut sums);
+            for (j, sums) in sums.chunks(own.ncols()).enumerate() {
+                sums.iter().enumerate().for_each(|(k, sum)| own[(j, k)] -= sum);
+            }
+        });
+    }
+}
+
+/// A column of part of a panel.
+pub(super) fn of_column(part: MatRef<'_, f32>, column: usize) -> &[f32] {
+    part.try_as_col_major().expect("panels are stored by columns").col(column).as_slice()
+}
+
+/// L of `L Lᵀ`. What lies above the diagonal within a panel's first rows is 0.
 #[derive(Debug)]
 pub(super) struct Factor<T>(Panels<T>);
+
+impl Factor<f64> {
+    /// In float32, panel by panel: beside this one there is never more than a panel of the other.
+    pub fn narrowed(self) -> Factor<f32> {
+        let Panels { order, panels } = self.0;
+        let narrow =
+            |panel: Mat<f64>| Mat::from_fn(panel.nrows(), panel.ncols(), |i, j| panel[(i, j)] as f32);
+        Factor(Panels { order, panels: panels.into_iter().map(narrow).collect() })
+    }
+}
 
 impl<T: RealField + Copy> Factor<T> {
     /// The panels, to be used for another matrix.
@@ -187,6 +224,21 @@ impl<T: RealField + Copy> Factor<T> {
 
     pub fn order(&self) -> usize {
         self.0.order
+    }
+
+    /// Each column with its index, from the diagonal down.
+    pub fn columns(&self) -> impl DoubleEndedIterator<Item = (usize, &[T])> {
+        self.0.columns()
+    }
+
+    /// What there is of the given rows of L, in parts; each with its first row, as counted from the range's, and its first
+    /// column.
+    pub fn rows(&self, range: Range<usize>) -> impl Iterator<Item = (usize, usize, MatRef<'_, T>)> {
+        let panels = (0..range.end).step_by(width(self.0.order)).zip(&self.0.panels);
+        panels.map(move |(from, panel)| {
+            let first = range.start.max(from);
+            (first - range.start, from, panel.subrows(first - from, range.end - first))
+        })
     }
 
     /// Turns each column x into `L⁻¹ x`.
@@ -206,6 +258,18 @@ impl<T: RealField + Copy> Factor<T> {
     /// Turns each column x into `(L Lᵀ)⁻¹ x`.
     pub fn solve(&self, mut columns: MatMut<'_, T>, par: Par) {
         self.forward(columns.as_mut(), par);
+        self.backward(columns, par, |own, left, below| {
+            matmul(own, Accum::Add, left.transpose(), below, -T::one_impl(), par);
+        });
+    }
+
+    /// Turns each column x into `L⁻ᵀ x`; `subtract` takes `leftᵀ · below` from its first argument.
+    fn backward(
+        &self,
+        mut columns: MatMut<'_, T>,
+        par: Par,
+        mut subtract: impl FnMut(MatMut<'_, T>, MatRef<'_, T>, MatRef<'_, T>),
+    ) {
         let mut from = self.0.order;
         for panel in self.0.panels.iter().rev() {
             let width = panel.ncols();
@@ -213,7 +277,9 @@ impl<T: RealField + Copy> Factor<T> {
             let (_, rest) = columns.as_mut().split_at_row_mut(from);
             let (mut own, below) = rest.split_at_row_mut(width);
             let left = panel.subrows(width, panel.nrows() - width);
-            matmul(own.as_mut(), Accum::Add, left.transpose(), below.as_ref(), -T::one_impl(), par);
+            if left.nrows() > 0 {
+                subtract(own.as_mut(), left, below.as_ref());
+            }
             solve_upper_triangular_in_place(panel.subrows(0, width).transpose(), own, par);
         }
     }

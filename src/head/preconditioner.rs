@@ -14,7 +14,7 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
 use super::{
-    batched::Rows,
+    batched::{FEW, Rows},
     panels::{Factor, Panels},
 };
 
@@ -24,8 +24,10 @@ use super::{
 /// well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate Anal. 88, 2004). On sets that are
 /// easy and hard to tell apart, of 10 and 100 classes, 0.5 to 2 are much alike.
 pub(super) const SHRINKAGE: f32 = 1.0;
-/// Rows that are added at a time.
-const BLOCK: usize = 128;
+/// Rows that are added at a time: many for speed, but few beside the columns, so that they take little beside the matrix.
+fn rows_of_block(columns: usize) -> usize {
+    (columns / 16).clamp(32, 128)
+}
 
 /// For each problem k, near the Hessian of its weights and its bias,
 ///
@@ -154,7 +156,11 @@ impl Preconditioner {
                     }
                     let count = vectors.len() / (columns + 1);
                     let solved = MatMut::from_column_major_slice_mut(&mut rounded, columns, count);
-                    factor.solve(solved, Par::Seq);
+                    if count <= FEW {
+                        factor.solve_few(solved);
+                    } else {
+                        factor.solve(solved, Par::Seq);
+                    }
                     for (vector, solved) in vectors.chunks_mut(columns + 1).zip(rounded.chunks(columns)) {
                         vector.iter_mut().zip(solved).for_each(|(v, &z)| *v = largest * f64::from(z));
                     }
@@ -194,22 +200,26 @@ impl Scatter {
     /// Of chosen rows, with what each weighs on the average. `gram` is zero.
     fn new(of: &Curved<'_>, chosen: &[(usize, f64)], columns: usize, mut gram: Option<Panels<f32>>) -> Self {
         let problems = of.problems;
-        let mut shift = vec![0f64; columns];
+        let (mut shift, mut row) = (vec![0f64; columns], Vec::with_capacity(columns));
         let total: f64 = chosen.iter().map(|&(_, weight)| weight).sum();
         for &(i, weight) in chosen {
             let share = weight / total;
-            shift.iter_mut().zip(of.rows.row(i, columns)).for_each(|(m, &x)| *m += share * f64::from(x));
+            row.clear();
+            of.rows.copy(i, columns, &mut row);
+            shift.iter_mut().zip(&row).for_each(|(m, &x)| *m += share * f64::from(x));
         }
         let mut squares = vec![0f64; columns];
         let mut sums = vec![0f32; problems * columns];
         let mut weights = vec![0f64; problems];
-        let (mut block, mut shares) = (Vec::new(), Vec::new());
-        let mut derivatives = vec![0f64; BLOCK.min(chosen.len()) * problems];
-        for chosen in chosen.chunks(BLOCK) {
+        let together = rows_of_block(columns).min(chosen.len()).max(1);
+        let mut block = Vec::with_capacity(together * columns);
+        let mut shares = Vec::new();
+        let mut derivatives = vec![0f64; together * problems];
+        for chosen in chosen.chunks(together) {
             let derivatives = &mut derivatives[..chosen.len() * problems];
             let numbers: Vec<usize> = chosen.iter().map(|&(i, _)| i).collect();
             block.clear();
-            numbers.iter().for_each(|&i| block.extend_from_slice(of.rows.row(i, columns)));
+            numbers.iter().for_each(|&i| of.rows.copy(i, columns, &mut block));
             (of.derivatives)(&numbers, &block, derivatives);
             shares.clear();
             for (&(_, weight), derivatives) in chosen.iter().zip(derivatives.chunks(problems)) {

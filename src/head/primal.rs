@@ -13,7 +13,7 @@ use std::cell::{Cell, OnceCell};
 use rayon::prelude::*;
 
 use super::{
-    batched::{RowLoss, Rows, Sums, products, rows_of_block},
+    batched::{Block, RowLoss, Rows, Sums, rows_of_block},
     lbfgs::{Memory, Outcome, Value, Visited, minimize},
     preconditioner::{Curved, Estimate, Preconditioner, SHRINKAGE, balance},
 };
@@ -207,13 +207,13 @@ impl<L: PrimalLoss> Known<'_, L> {
             let mut buffer = Vec::new();
             let block = self.rows.block(block * size..block * size + weights.len(), columns, &mut buffer);
             let mut derivatives = vec![0f64; weights.len() * problems];
-            curvatures(self.loss, &numbers, block, linear, &mut derivatives);
+            curvatures(self.loss, &numbers, &block, linear, &mut derivatives);
             for (weight, derivatives) in weights.iter_mut().zip(derivatives.chunks(problems)) {
                 *weight = mean(derivatives);
             }
         });
         let derivatives = |numbers: &[usize], block: &[f32], derivatives: &mut [f64]| {
-            curvatures(self.loss, numbers, block, linear, derivatives);
+            curvatures(self.loss, numbers, &Block::Whole(block), linear, derivatives);
         };
         let curved = Curved { rows: self.rows, weights: &weights, problems, derivatives: &derivatives };
         let sampled = self.sampled(columns);
@@ -239,7 +239,7 @@ impl<L: PrimalLoss> Known<'_, L> {
 pub(super) fn curvatures<L: PrimalLoss>(
     loss: &L,
     numbers: &[usize],
-    block: &[f32],
+    block: &Block<'_>,
     (weights, bias): &Linear,
     derivatives: &mut [f64],
 ) {
@@ -247,7 +247,7 @@ pub(super) fn curvatures<L: PrimalLoss>(
     let mut scores = vec![0f32; derivatives.len()];
     // At zero weights the scores are 0.
     if weights.iter().any(|&w| w != 0.0) {
-        products(block, weights, weights.len() / problems, &mut scores);
+        block.scores(weights, weights.len() / problems, &mut scores);
     }
     let of_rows = derivatives.chunks_mut(problems).zip(scores.chunks(problems));
     for ((derivatives, scores), &number) in of_rows.zip(numbers) {

@@ -11,37 +11,36 @@ const ROWS: usize = 4;
 const CLASSES: usize = 3;
 
 /// `out[r * m + k]` becomes the product of row r with the weights of class k, of m classes; all are `width` long, which is not 0.
-pub(super) fn products(rows: &[f32], weights: &[f32], width: usize, out: &mut [f32]) {
-    Arch::new().dispatch(Products { rows, weights, width, out });
+pub(super) fn products<'a>(row: impl Fn(usize) -> &'a [f32], weights: &[f32], width: usize, out: &mut [f32]) {
+    Arch::new().dispatch(Products { row, weights, width, out });
 }
 
-struct Products<'a> {
-    rows: &'a [f32],
+struct Products<'a, R> {
+    row: R,
     weights: &'a [f32],
     width: usize,
     out: &'a mut [f32],
 }
 
-impl WithSimd for Products<'_> {
+impl<'r, R: Fn(usize) -> &'r [f32]> WithSimd for Products<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Products { rows, weights, width, out } = self;
+        let Products { row, weights, width, out } = self;
         let count = weights.len() / width;
         let whole = count / CLASSES * CLASSES;
-        let mut outs = out.chunks_mut(ROWS * count);
-        for (rows, out) in rows.chunks(ROWS * width).zip(&mut outs) {
-            if rows.len() < ROWS * width {
-                for (row, out) in rows.chunks(width).zip(out.chunks_mut(count)) {
+        for (chunk, out) in out.chunks_mut(ROWS * count).enumerate() {
+            let first = chunk * ROWS;
+            if out.len() < ROWS * count {
+                for (r, out) in out.chunks_mut(count).enumerate() {
                     for (of_class, out) in weights.chunks(width).zip(out) {
-                        [[*out]] = tile(simd, [row], [of_class]);
+                        [[*out]] = tile(simd, [row(first + r)], [of_class]);
                     }
                 }
                 continue;
             }
-            let row =
-                [&rows[..width], &rows[width..2 * width], &rows[2 * width..3 * width], &rows[3 * width..]];
+            let row = [row(first), row(first + 1), row(first + 2), row(first + 3)];
             for k in (0..whole).step_by(CLASSES) {
                 let of_class = |at: usize| &weights[(k + at) * width..][..width];
                 let sums = tile(simd, row, [of_class(0), of_class(1), of_class(2)]);
@@ -110,7 +109,7 @@ mod tests {
                 let a: Vec<f32> = (0..rows * width).map(|at| value(at, 0.0)).collect();
                 let b: Vec<f32> = (0..classes * width).map(|at| value(at, 1.0)).collect();
                 let mut out = vec![f32::NAN; rows * classes];
-                products(&a, &b, width, &mut out);
+                products(|r| &a[r * width..][..width], &b, width, &mut out);
                 for (r, row) in a.chunks(width).enumerate() {
                     for (k, of_class) in b.chunks(width).enumerate() {
                         let expected: f64 =

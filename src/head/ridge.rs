@@ -31,7 +31,7 @@ use super::{
 };
 
 /// Rows that are brought to float64 at a time.
-const BLOCK: usize = 256;
+const BLOCK: usize = 192;
 
 /// Checked settings of ridge regression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
