@@ -2,25 +2,25 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// A cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "read as part of a slice of numbers")] [f32; LINE]);
-
-/// Numbers in it.
+/// Numbers in a cache line.
 pub(super) const LINE: usize = 16;
 
 /// A vector of float32 that starts at a multiple of 64 bytes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Floats {
-    lines: Vec<Line>,
+    numbers: Vec<f32>,
+    /// Where a line starts.
+    start: usize,
     len: usize,
 }
 
 impl Floats {
-    /// `len` zeros.
+    /// `len` zeros. They take memory when they are first written, which threads can do side by side.
     pub(super) fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+        let most_before = LINE - 1;
+        let numbers = vec![0.0; len + most_before];
+        let start = numbers.as_ptr().align_offset(LINE * size_of::<f32>()).min(most_before);
+        Self { numbers, start, len }
     }
 
     /// Makes it at least `len` long. What it holds is any numbers.
@@ -35,14 +35,12 @@ impl Deref for Floats {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: lines are arrays of float32 without padding, of which `len` is no more than there are.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.numbers[self.start..][..self.len]
     }
 }
 
 impl DerefMut for Floats {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as for `deref`.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.numbers[self.start..][..self.len]
     }
 }

@@ -17,7 +17,7 @@ use super::form::Form;
 use super::panel::{self, Ahead, MANY, Panels, Rows, Tiles, WIDE};
 use super::step::{Dims, Parallel, Scratch, Shared};
 use super::{Activation, Window};
-use transform::{IN, InputTransform, OUT, OutputTransform, POINTS, point_weights};
+use transform::{Filters, IN, InputTransform, OUT, OutputTransform, POINTS};
 
 /// Between the numbers of one point and those of the next, so that they do not all fall into the same few lines of a cache.
 const SKEW: usize = 80;
@@ -57,25 +57,12 @@ impl Winograd {
         let lanes = vectors.lanes();
         let padded = vectors.blocks(inputs) * lanes;
         let mut panels = Panels::zeros(POINTS * padded, vectors.blocks(outputs), lanes);
-        let points = point_weights();
         let wide = WIDE * lanes;
         panels.floats_mut().par_chunks_mut(POINTS * padded * wide).enumerate().for_each(|(panel, out)| {
             let width = out.len() / (POINTS * padded);
-            let first = panel * wide;
-            let there = (outputs - first).min(width);
-            let mut taps = vec![0.0_f64; 9 * width];
-            for input in 0..inputs {
-                for output in 0..there {
-                    let filter = &filters[((first + output) * inputs + input) * 9..][..9];
-                    for (tap, &weight) in filter.iter().enumerate() {
-                        taps[tap * width + output] = f64::from(weight);
-                    }
-                }
-                for (point, weights) in points.iter().enumerate() {
-                    let out = &mut out[(point * padded + input) * width..][..width];
-                    transform_filters(&taps, weights, out);
-                }
-            }
+            let there = (outputs - panel * wide).min(width);
+            let filters = &filters[panel * wide * inputs * 9..][..there * inputs * 9];
+            vectors.run(Filters { filters, inputs, width, out });
         });
         Winograd { form: Form::new(vectors, inputs, bias, window, activation), filters: panels }
     }
@@ -131,16 +118,6 @@ impl Winograd {
                 scratch: &mut scratch[..len],
             });
         });
-    }
-}
-
-/// `out[o]` becomes the sum over the taps t of `weights[t]` times `taps[t][o]`.
-fn transform_filters(taps: &[f64], weights: &[f64; 9], out: &mut [f32]) {
-    let width = out.len();
-    let taps: [&[f64]; 9] = std::array::from_fn(|tap| &taps[tap * width..][..width]);
-    for (output, out) in out.iter_mut().enumerate() {
-        let sum: f64 = taps.iter().zip(weights).map(|(taps, weight)| taps[output] * weight).sum();
-        *out = sum as f32;
     }
 }
 

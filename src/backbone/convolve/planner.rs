@@ -21,7 +21,7 @@ const SAVED: f64 = 0.6;
 
 /// Rows and columns from which on Winograd's way pays: for fewer there are too few tiles to share the reading of the filters,
 /// four times as many as the plain ones.
-const LEAST_MAP: usize = 8;
+const LEAST_MAP: usize = 7;
 
 /// Weights of a convolution, of which no network comes near: products of a few of its sizes do not overflow.
 const MOST_WEIGHTS: usize = 1 << 40;

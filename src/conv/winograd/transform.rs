@@ -1,11 +1,13 @@
 //! The three transforms of F(4x4, 3x3), at 0, ∞ and four points.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Outputs along a tile.
 pub(super) const OUT: usize = 4;
 /// Inputs along a tile.
 pub(super) const IN: usize = 6;
+/// Weights along a filter.
+const TAPS: usize = 3;
 /// Numbers of a transformed tile.
 pub(super) const POINTS: usize = IN * IN;
 
@@ -13,8 +15,8 @@ pub(super) const POINTS: usize = IN * IN;
 const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
 const B: f64 = std::f64::consts::SQRT_2;
 
-/// What each of the 9 weights of a filter, row by row, counts for at each of the [`POINTS`]: G and Gᵀ.
-pub(super) fn point_weights() -> [[f64; 9]; POINTS] {
+/// G: what the weights along a filter count for at each point.
+fn filter_weights() -> [[f64; TAPS]; IN] {
     let points = [0.0, A, -A, B, -B];
     let mut rows = [[0.0, 0.0, 1.0]; IN];
     for (index, &point) in points.iter().enumerate() {
@@ -22,9 +24,77 @@ pub(super) fn point_weights() -> [[f64; 9]; POINTS] {
         let norm: f64 = others.map(|(_, other)| point - other).product();
         rows[index] = [1.0 / norm, point / norm, point * point / norm];
     }
-    std::array::from_fn(|index| {
-        std::array::from_fn(|tap| rows[index / IN][tap / 3] * rows[index % IN][tap % 3])
-    })
+    rows
+}
+
+/// Outputs whose filters are transformed side by side.
+const SIDE: usize = 4;
+
+/// Inputs whose filters are written together.
+const TOGETHER: usize = 8;
+
+/// GgGᵀ of the filters of a panel of outputs, for every input.
+pub(super) struct Filters<'a> {
+    /// Outputs x inputs x 3 x 3, of the panel's outputs; there may be fewer than it is wide.
+    pub(super) filters: &'a [f32],
+    pub(super) inputs: usize,
+    /// Outputs in the panel, a multiple of [`SIDE`].
+    pub(super) width: usize,
+    /// [`POINTS`] x inputs x width.
+    pub(super) out: &'a mut [f32],
+}
+
+impl WithSimd for Filters<'_> {
+    type Output = ();
+
+    /// In plain numbers, of which the compiler makes registers.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { filters, inputs, width, out } = self;
+        let weights = filter_weights();
+        let of_output = inputs * TAPS * TAPS;
+        let of_point = out.len() / POINTS;
+        // The points' numbers lie powers of two apart, where a cache keeps few lines: so some at a time, in a place of their own.
+        let mut some = vec![0.0_f32; POINTS * TOGETHER * width];
+        for input in 0..inputs {
+            let (block, of_block) = (input / TOGETHER, input % TOGETHER);
+            for first in (0..width).step_by(SIDE) {
+                let mut taps = [[0.0_f64; SIDE]; TAPS * TAPS];
+                let mine = filters.chunks_exact(of_output).skip(first).take(SIDE);
+                for (output, filter) in mine.enumerate() {
+                    for (tap, &weight) in filter[input * TAPS * TAPS..][..TAPS * TAPS].iter().enumerate() {
+                        taps[tap][output] = f64::from(weight);
+                    }
+                }
+                let mut half = [[[0.0_f64; SIDE]; TAPS]; IN];
+                for (half, weights) in half.iter_mut().zip(&weights) {
+                    for (column, half) in half.iter_mut().enumerate() {
+                        for (row, weight) in weights.iter().enumerate() {
+                            half.iter_mut()
+                                .zip(&taps[row * TAPS + column])
+                                .for_each(|(sum, tap)| *sum += weight * tap);
+                        }
+                    }
+                }
+                for (row, half) in half.iter().enumerate() {
+                    for (column, weights) in weights.iter().enumerate() {
+                        let mut sums = [0.0_f64; SIDE];
+                        for (half, weight) in half.iter().zip(weights) {
+                            sums.iter_mut().zip(half).for_each(|(sum, half)| *sum += weight * half);
+                        }
+                        let at = ((row * IN + column) * TOGETHER + of_block) * width + first;
+                        some[at..][..SIDE].iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+                    }
+                }
+            }
+            if of_block + 1 == TOGETHER || input + 1 == inputs {
+                let len = (of_block + 1) * width;
+                for (some, out) in some.chunks_exact(TOGETHER * width).zip(out.chunks_exact_mut(of_point)) {
+                    out[block * TOGETHER * width..][..len].copy_from_slice(&some[..len]);
+                }
+            }
+        }
+    }
 }
 
 /// Bᵀ along one direction. Its rows are the polynomials that vanish at all points but one, of degree 4, and at ∞ the one that
