@@ -3,15 +3,18 @@
 //! Threads that share every operation wait for one another at its end, and most operations of a small network are short.
 //! So a thread for each session, with a small batch of its own that stays near its core, is faster: MobileNetV2 by a
 //! quarter on two cores, ResNet50 by 2 % (docs/bench-arrangement.md). But each session holds the weights anew. Networks whose
-//! weights are large, which is where dense layers are, therefore stay in one session with all threads, and read these
+//! weights are large, which is where dense layers are, therefore get a session for every few threads only, and read these
 //! weights once for a batch that is large enough to hide it.
 
 use super::graph::Graph;
 use super::layer::Layer;
 
-/// Bytes of weights from which on a network stays in one session: they would not fit a processor's caches in any case, and
+/// Bytes of weights from which on a session has several threads: they would not fit a processor's caches in any case, and
 /// to read them takes longer than to wait for a thread.
 const LARGE_WEIGHTS: u64 = 256 << 20;
+
+/// The threads that such a session has at least, where there are so many.
+const LARGE_THREADS: usize = 4;
 
 /// What a session's weights take in memory: as they are stored, and packed for the processor.
 const COPIES: u64 = 2;
@@ -26,13 +29,18 @@ const ACTIVATIONS: u64 = 64;
 const SMALL_BATCH: usize = 2;
 
 /// The same where weights are more than a cache keeps, so that reading them is shared by more images.
-const MEDIUM_BATCH: usize = 4;
+///
+/// Seven 14 x 14 maps, or those of half the side, are whole numbers of the tiles that registers hold (`crate::conv`).
+const MEDIUM_BATCH: usize = 7;
 
 /// Bytes of weights from which on they are.
 const MEDIUM_WEIGHTS: u64 = 32 << 20;
 
-/// Images a run in a session of all threads.
+/// Images a run in a session of several threads.
 const BATCH: usize = 8;
+
+/// The same where weights are large.
+const LARGE_BATCH: usize = 14;
 
 /// Images a run on a GPU.
 const GPU_BATCH: usize = 64;
@@ -80,15 +88,20 @@ impl Arrangement {
     pub fn choose(demand: &Demand, images: usize, threads: usize, memory: u64) -> Self {
         let threads = threads.max(1);
         let weights = demand.weights.saturating_mul(COPIES);
+        let large = demand.weights >= LARGE_WEIGHTS;
         let small = if demand.weights < MEDIUM_WEIGHTS { SMALL_BATCH } else { MEDIUM_BATCH };
-        let pays = demand.weights < LARGE_WEIGHTS
-            && images as u64 > demand.weights.div_ceil(WEIGHTS_FOR_AN_IMAGE)
-            && images >= threads * small;
+        let most = if large { threads / LARGE_THREADS } else { threads };
+        let pays = images as u64 > demand.weights.div_ceil(WEIGHTS_FOR_AN_IMAGE)
+            && images >= most * if large { LARGE_BATCH } else { small };
         let fits = |sessions: &usize| weights.saturating_mul(*sessions as u64) <= memory;
         let divides = |sessions: &usize| threads.is_multiple_of(*sessions);
-        let most = if pays { threads } else { 1 };
+        let most = if pays { most } else { 1 };
         let sessions = (1..=most).rev().filter(divides).find(fits).unwrap_or(1);
-        let batch = if sessions == threads && threads > 1 { small } else { BATCH };
+        let batch = match large {
+            true => LARGE_BATCH,
+            false if sessions == threads && threads > 1 => small,
+            false => BATCH,
+        };
         let left = memory.saturating_sub(weights.saturating_mul(sessions as u64)) / sessions as u64;
         let room = left / demand.image.saturating_mul(ACTIVATIONS).max(1);
         let batch = batch.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
@@ -132,7 +145,7 @@ mod tests {
     #[test]
     fn small_networks_get_a_session_for_each_thread() {
         assert_eq!(choose(MOBILENET, 1000, 2, 4 * GIB), [2, 1, 2]);
-        assert_eq!(choose(RESNET50, 1000, 8, 4 * GIB), [8, 1, 4]);
+        assert_eq!(choose(RESNET50, 1000, 8, 4 * GIB), [8, 1, 7]);
     }
 
     #[test]
@@ -142,14 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn large_networks_stay_in_one_session() {
-        assert_eq!(choose(VGG16, 100_000, 2, 8 * GIB), [1, 2, 8]);
+    fn large_networks_get_a_session_for_every_four_threads() {
+        assert_eq!(choose(VGG16, 100_000, 2, 8 * GIB), [1, 2, 14]);
+        assert_eq!(choose(VGG16, 100_000, 6, 8 * GIB), [1, 6, 14]);
+        assert_eq!(choose(VGG16, 100_000, 16, 8 * GIB), [4, 4, 14]);
+        // For as many as memory holds, and where there are images enough.
+        assert_eq!(choose(VGG16, 100_000, 16, 4 * GIB), [2, 8, 14]);
+        assert_eq!(choose(VGG16, 1000, 16, 8 * GIB), [1, 16, 14]);
     }
 
     #[test]
     fn few_images_are_not_worth_another_session() {
         assert_eq!(choose(RESNET50, 100, 2, 4 * GIB), [1, 2, 8]);
-        assert_eq!(choose(RESNET50, 200, 2, 4 * GIB), [2, 1, 4]);
+        assert_eq!(choose(RESNET50, 200, 2, 4 * GIB), [2, 1, 7]);
         assert_eq!(choose(MOBILENET, 3, 2, 4 * GIB), [1, 2, 3]);
         assert_eq!(choose(MOBILENET, 0, 2, 4 * GIB), [1, 2, 1]);
     }

@@ -192,6 +192,40 @@ fn winograd_takes_every_size_and_padding() {
 }
 
 #[test]
+fn outputs_are_divided_among_threads_where_tiles_are_few() {
+    for vectors in Vectors::all() {
+        let (inputs, outputs) = (20, 11 * vectors.lanes() - 1);
+        let filters: Vec<f32> = (0..inputs * outputs * 9).map(|at| (at as f32 * 0.7).sin()).collect();
+        let bias: Vec<f32> = (0..outputs).map(|at| at as f32 / 10.0).collect();
+        let conv = Winograd::new(vectors, &filters, &bias, SAME, Activation::RELU);
+        // Of 6 panels, the last of them narrow: all to each thread, one or two to each, and one.
+        assert_eq!([1, 4, 50].map(|threads| conv.split(4, threads).panels), [6, 2, 1]);
+        // Where there are many, threads take their own.
+        assert_eq!(conv.split(10_000, 4).panels, 6);
+        let step = Step::Conv(Conv::Winograd(conv));
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
+        let shape = [1, vectors.blocks(inputs), 7, 7, vectors.lanes()];
+        let input = maps(&mut random, shape.iter().product());
+        let by_one = run(&step, (&input, &shape), None);
+        for threads in [2, 4, 50] {
+            let mut out = vec![f32::NAN; by_one.len()];
+            step.run((&input, &shape), None, &mut out, &Scratch::default(), &Threads(threads)).unwrap();
+            assert_eq!(out, by_one, "{threads} threads");
+        }
+    }
+    // With and without residuals, against plain sums.
+    for with_residual in [true, false] {
+        let case = Case { inputs: 40, outputs: 180, size: [7, 7], images: 1, with_residual, ..CASE };
+        for vectors in Vectors::all() {
+            let error = case.error(vectors, false, 8, |filters, bias| {
+                Conv::Winograd(Winograd::new(vectors, filters, bias, SAME, case.activation))
+            });
+            assert!(error < 2e-6, "{} lanes: {error:e}", vectors.lanes());
+        }
+    }
+}
+
+#[test]
 fn winograd_fills_panels_and_blocks_that_channels_do_not() {
     for (inputs, outputs) in [(1, 1), (16, 48), (33, 17), (40, 100)] {
         Case { inputs, outputs, with_residual: true, ..CASE }.check_winograd(2e-6);

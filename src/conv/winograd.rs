@@ -9,6 +9,8 @@
 
 mod transform;
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -91,16 +93,16 @@ impl Winograd {
         self.form.assert_lengths((input, from), residual, (output, to));
         let [rows, columns] = [to.height, to.width].map(|length| length.div_ceil(OUT));
         let total = to.images * rows * columns;
-        // About as many numbers of tiles as of filters, which are read once for each task.
-        let even = ((self.form.inputs * self.form.outputs) as f64).sqrt() as usize * 7 / 16;
-        let share = total.div_ceil(parallel.threads());
-        // A multiple of the rows of a tile of sums, so that registers are full.
-        let tiles = even.clamp(MANY, MOST_TILES).min(share).next_multiple_of(MANY);
+        let Split { tiles, panels } = self.split(total, parallel.threads());
+        let groups = self.filters.count().div_ceil(panels);
         let output = Shared::of(output);
-        parallel.for_each(total.div_ceil(tiles), &|task| {
-            let first = task * tiles;
+        parallel.for_each(total.div_ceil(tiles) * groups, &|task| {
+            let first = task / groups * tiles;
             let count = tiles.min(total - first);
-            let strides = [blocks_in, blocks_out].map(|blocks| count * blocks * lanes + SKEW);
+            let panel = task % groups * panels;
+            let panels = panel..(panel + panels).min(self.filters.count());
+            let blocks_of_sums = (panels.end * WIDE).min(blocks_out) - panels.start * WIDE;
+            let strides = [blocks_in, blocks_of_sums].map(|blocks| count * blocks * lanes + SKEW);
             let len = POINTS * (strides[0] + strides[1]);
             let mut scratch = scratch.take(len);
             self.form.vectors.run(Chunk {
@@ -114,14 +116,39 @@ impl Winograd {
                 per_image: rows * columns,
                 first,
                 count,
+                panels: panels.clone(),
                 strides,
                 scratch: &mut scratch[..len],
             });
         });
     }
+
+    /// How `total` tiles are divided among `threads`.
+    pub(super) fn split(&self, total: usize, threads: usize) -> Split {
+        let (inputs, outputs) = (self.form.inputs, self.form.outputs);
+        // Each task reads the filters of its outputs, and transforms the inputs of its tiles. Of c parts of the tiles by g of the
+        // outputs, all tasks together read c·inputs·outputs numbers for each point, and write and read g·inputs·total: least,
+        // for as many tasks as threads, where g² is this.
+        let ratio = (threads * outputs) as f64 / (2 * total.max(1)) as f64;
+        let groups = (ratio.sqrt().round() as usize).clamp(1, threads.min(self.filters.count()));
+        // About as many numbers of tiles as of filters, which are read once for each task.
+        let even = ((inputs * outputs) as f64).sqrt() as usize * 7 / 16;
+        let share = total.div_ceil(threads.div_ceil(groups));
+        let tiles = even.clamp(MANY, MOST_TILES).min(share);
+        // A multiple of what registers hold, or of half of it where that is much of the share.
+        let whole = if tiles < 4 * MANY { MANY / 2 } else { MANY };
+        Split { tiles: tiles.next_multiple_of(whole), panels: self.filters.count().div_ceil(groups) }
+    }
 }
 
-/// Some tiles, from their inputs to their outputs.
+/// What a task takes of a layer.
+pub(super) struct Split {
+    tiles: usize,
+    /// Panels of outputs.
+    pub(super) panels: usize,
+}
+
+/// Some tiles, from their inputs to some of their outputs.
 struct Chunk<'a> {
     layer: &'a Winograd,
     input: &'a [f32],
@@ -135,6 +162,8 @@ struct Chunk<'a> {
     per_image: usize,
     first: usize,
     count: usize,
+    /// The panels of outputs.
+    panels: Range<usize>,
     /// From one of the [`POINTS`] to the next: of transformed inputs and of sums.
     strides: [usize; 2],
     /// Room for both.
@@ -163,10 +192,14 @@ impl WithSimd for Chunk<'_> {
         let rows = Rows { offsets: &offsets, run: lanes, step: lanes };
         let large = layer.filters.are_large();
         for point in 0..POINTS {
-            for panel in 0..layer.filters.count() {
+            for panel in self.panels.clone() {
                 let weights = layer.filters_of(panel, point);
-                let next =
-                    if panel + 1 < layer.filters.count() { (panel + 1, point) } else { (0, point + 1) };
+                let next = if panel + 1 < self.panels.end {
+                    (panel + 1, point)
+                } else {
+                    (self.panels.start, point + 1)
+                };
+                let place = panel - self.panels.start;
                 let ahead = if large && next.1 < POINTS {
                     Ahead::over(layer.filters_of(next.0, next.1), lanes, count, blocks_in)
                 } else {
@@ -179,7 +212,7 @@ impl WithSimd for Chunk<'_> {
                     rows,
                     weights: weights.as_ptr(),
                     ahead,
-                    sums: of_sums[point * sums + panel * WIDE * count * lanes..][..width * count]
+                    sums: of_sums[point * sums + place * WIDE * count * lanes..][..width * count]
                         .as_mut_ptr(),
                     count,
                     wide: layer.filters.width(panel) == WIDE,
@@ -263,10 +296,12 @@ impl Chunk<'_> {
         let least = simd.splat_f32s(self.layer.form.activation.least);
         let most = simd.splat_f32s(self.layer.form.activation.most);
         let (biases, _) = S::as_simd_f32s(&self.layer.form.bias);
-        for (block, &bias) in biases.iter().enumerate() {
+        let first = self.panels.start * WIDE;
+        let mine = biases.iter().enumerate().take(self.panels.end * WIDE).skip(first);
+        for (block, &bias) in mine {
             for tile in 0..self.count {
                 let Place { image, y, x } = self.place(self.first + tile);
-                let start = (block * self.count + tile) * lanes;
+                let start = ((block - first) * self.count + tile) * lanes;
                 let sum = |row: usize, column: usize| {
                     let at = (row * IN + column) * stride + start;
                     debug_assert!(at + lanes <= sums.len(), "the sums of a tile are among those of all");
