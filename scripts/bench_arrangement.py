@@ -15,7 +15,7 @@ import pathlib
 import statistics
 import subprocess
 
-BATCHES = [1, 2, 4, 8, 16, 32]
+BATCHES = [1, 2, 4, 7, 8, 16, 32]
 
 
 def main():

@@ -10,28 +10,30 @@ use crate::files::folder_of;
 
 impl Graph {
     /// The constant tensor that `name` stands for, be it an initializer, a `Constant` node's or passed on by `Identity`.
-    pub(super) fn constant<'a>(&'a self, mut name: &'a str) -> Option<&'a TensorProto> {
-        // No chain of identities is longer than there are nodes, unless it is a circle.
-        for _ in 0..=self.nodes().len() {
-            if let Some(tensor) = self.own_constant(name) {
-                return Some(tensor);
-            }
-            name = self.producer(name).filter(|node| node.op_type() == "Identity")?.input.first()?;
-        }
-        None
-    }
-
-    /// The constant tensor `name`: an initializer, or a `Constant` node's.
-    fn own_constant(&self, name: &str) -> Option<&TensorProto> {
+    pub(super) fn constant<'a>(&'a self, name: &'a str) -> Option<&'a TensorProto> {
+        let name = self.origin(name);
         self.initializer(name).or_else(|| {
             let node = self.producer(name).filter(|node| node.op_type() == "Constant")?;
             attribute(node, "value")?.t.as_ref()
         })
     }
 
+    /// The tensor that `Identity` passes on as `name`, or `name` itself.
+    pub(super) fn origin<'a>(&'a self, mut name: &'a str) -> &'a str {
+        // No chain of identities is longer than there are nodes, unless it is a circle.
+        for _ in self.nodes() {
+            let passed = self.producer(name).filter(|node| node.op_type() == "Identity");
+            match passed.and_then(|node| node.input.first()) {
+                Some(input) => name = input,
+                None => break,
+            }
+        }
+        name
+    }
+
     /// The shape of the constant tensor `name`.
     pub fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
-        shape(self.own_constant(name)?)
+        shape(self.constant(name)?)
     }
 
     /// The numbers of the constant tensor `name`; none where it is no constant, holds other than 32-bit floats, or cannot be read.

@@ -197,6 +197,7 @@ impl Graph {
 
     /// Whether `name` is constant: an initializer, or made by a `Constant` node.
     pub fn is_constant(&self, name: &str) -> bool {
+        let name = self.origin(name);
         self.initializers.contains_key(name)
             || self.producer(name).is_some_and(|node| node.op_type() == "Constant")
     }

@@ -130,7 +130,8 @@ impl Winograd {
         // outputs, all tasks together read c·inputs·outputs numbers for each point, and write and read g·inputs·total: least,
         // for as many tasks as threads, where g² is this.
         let ratio = (threads * outputs) as f64 / (2 * total.max(1)) as f64;
-        let groups = (ratio.sqrt().round() as usize).clamp(1, threads.min(self.filters.count()));
+        let most = threads.min(self.filters.count()).max(1);
+        let groups = (ratio.sqrt().round() as usize).clamp(1, most);
         // About as many numbers of tiles as of filters, which are read once for each task.
         let even = ((inputs * outputs) as f64).sqrt() as usize * 7 / 16;
         let share = total.div_ceil(threads.div_ceil(groups));

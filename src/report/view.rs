@@ -1,6 +1,7 @@
 //! What the page says: the report's numbers as words, tables and sentences, ready for the template.
 
-use std::collections::HashMap;
+mod chosen;
+mod parts;
 
 use askama::Template;
 
@@ -9,6 +10,13 @@ use super::page::Shown;
 use super::{Overlays, Report, Thumbnails};
 use crate::evaluate::{Confusion, DuplicateSet, Proportion, ReliabilityBin, Severity};
 use crate::explain::Method;
+use chosen::{by_name, mistakes};
+use parts::{
+    Bin, CalibrationView, Cell, Class, ConfusionRow, ConfusionView, Copies, LayerRow, LayersView, Learning,
+    Line, MapView, Neighbours, Photo, Point, Sentence, SetView, Share, SuspectsView,
+};
+
+pub(super) use chosen::{doubtful, featured};
 
 /// Mistakes that are shown one by one.
 const MOST_MISTAKES: usize = 24;
@@ -66,193 +74,6 @@ pub(super) struct Page<'a> {
     duplicates: Option<Copies<'a>>,
     provenance: &'a [Fact],
     photo_notes: Vec<String>,
-}
-
-/// A share with its interval, in words.
-struct Share {
-    value: String,
-    low: String,
-    high: String,
-    counts: String,
-}
-
-impl From<&Proportion> for Share {
-    fn from(share: &Proportion) -> Self {
-        Self {
-            value: percent(share.value),
-            low: percent(share.low),
-            high: percent(share.high),
-            counts: format!("{} of {} photos", share.successes, share.trials),
-        }
-    }
-}
-
-/// A finding, and the section that tells more.
-struct Sentence {
-    text: String,
-    anchor: &'static str,
-    link: &'static str,
-}
-
-struct LayersView<'a> {
-    folds: usize,
-    advice: &'a [(String, Vec<String>)],
-    next: &'a [(String, String)],
-    rows: Vec<LayerRow<'a>>,
-}
-
-struct LayerRow<'a> {
-    layer: &'a str,
-    head: &'a str,
-    c: String,
-    accuracy: Share,
-    codes: usize,
-    cost: String,
-    milliseconds: String,
-}
-
-struct Learning {
-    verdict: String,
-    first: String,
-    last: String,
-    points: Vec<Point>,
-}
-
-struct Point {
-    x: String,
-    accuracy: Share,
-}
-
-struct ConfusionView<'a> {
-    is_matrix: bool,
-    classes: &'a [String],
-    rows: Vec<ConfusionRow<'a>>,
-    pairs: Vec<Cell>,
-}
-
-struct ConfusionRow<'a> {
-    class: &'a str,
-    cells: Vec<Cell>,
-}
-
-struct Cell {
-    truth: usize,
-    predicted: usize,
-    count: usize,
-    /// Share of the row, 0 to 1.
-    share: String,
-    kind: &'static str,
-    label: String,
-}
-
-struct Class<'a> {
-    name: &'a str,
-    precision: String,
-    recall: String,
-    f1: String,
-    photos: usize,
-}
-
-struct SuspectsView<'a> {
-    text: &'static str,
-    /// Whether the labels' photos have pictures of what speaks for the answer.
-    explained: bool,
-    labels: Vec<Photo<'a>>,
-    copies: Vec<SetView<'a>>,
-    outliers: Vec<Photo<'a>>,
-}
-
-struct CalibrationView {
-    text: String,
-    bins: Vec<Bin>,
-}
-
-struct Bin {
-    range: String,
-    claim: String,
-    right: Share,
-    photos: usize,
-}
-
-struct MapView<'a> {
-    has_tsne: bool,
-    text: String,
-    caption: String,
-    neighbours: Vec<Neighbours<'a>>,
-}
-
-struct Neighbours<'a> {
-    name: &'a str,
-    value: String,
-}
-
-struct Copies<'a> {
-    text: String,
-    first: Vec<SetView<'a>>,
-    others: Vec<SetView<'a>>,
-}
-
-struct SetView<'a> {
-    likeness: String,
-    photos: Vec<Photo<'a>>,
-}
-
-/// A photo with what there is to say about it.
-struct Photo<'a> {
-    /// Where it stands in the page's data.
-    index: Option<usize>,
-    name: &'a str,
-    link: Option<&'a str>,
-    lines: Vec<Line<'a>>,
-}
-
-struct Line<'a> {
-    text: &'static str,
-    class: Option<&'a str>,
-    value: Option<String>,
-}
-
-/// The rows whose photos are looked at one by one, in the order of the page.
-pub(super) fn featured(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
-    let mut rows = mistakes(report, predicted);
-    let rows_of: HashMap<&str, usize> = by_name(report);
-    if let Some(suspects) = &report.suspects {
-        let labels = suspects.labels.iter().take(MOST_SUSPECTS).map(|suspect| suspect.image.as_str());
-        let outliers = suspects.outliers.iter().take(MOST_SUSPECTS).map(|outlier| outlier.image.as_str());
-        let copies = suspects.copies.iter().take(MOST_SUSPECTS);
-        let copies = copies.flat_map(|set| set.images.iter().take(MOST_OF_A_SET).map(String::as_str));
-        rows.extend(labels.chain(outliers).chain(copies).filter_map(|name| rows_of.get(name).copied()));
-    }
-    let sets = report.duplicates.iter().take(MOST_SETS);
-    rows.extend(sets.flat_map(|set| set.images.iter().take(MOST_OF_A_SET).copied()));
-    rows
-}
-
-fn by_name<'a>(report: &'a Report<'_>) -> HashMap<&'a str, usize> {
-    report.names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect()
-}
-
-/// The rows of the most confident mistakes and the least probable labels: those whose answers are worth an explanation.
-pub(super) fn doubtful(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
-    let mut rows = mistakes(report, predicted);
-    let rows_of = by_name(report);
-    let labels = report.suspects.iter().flat_map(|suspects| suspects.labels.iter().take(MOST_SUSPECTS));
-    for row in labels.filter_map(|suspect| rows_of.get(suspect.image.as_str()).copied()) {
-        if !rows.contains(&row) {
-            rows.push(row);
-        }
-    }
-    rows
-}
-
-/// Rows of the most confident mistakes, most confident first.
-fn mistakes(report: &Report<'_>, predicted: &[usize]) -> Vec<usize> {
-    let claim = |row: usize| report.probabilities[[row, predicted[row]]];
-    let mut rows: Vec<usize> =
-        (0..predicted.len()).filter(|&row| predicted[row] != report.labels[row]).collect();
-    rows.sort_by(|&a, &b| claim(b).total_cmp(&claim(a)).then(a.cmp(&b)));
-    rows.truncate(MOST_MISTAKES);
-    rows
 }
 
 /// The share of a bin's answers that is right, with its interval.

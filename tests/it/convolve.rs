@@ -5,7 +5,7 @@ use cnncodes::backbone::graph::proto::{
     TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto,
     type_proto,
 };
-use cnncodes::backbone::{Backbone, Graph, Layer, SessionSettings};
+use cnncodes::backbone::{Backbone, Graph, Layer, SessionSettings, profile::Profile};
 use prost::Message;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -36,6 +36,17 @@ fn text(name: &str, value: &str) -> AttributeProto {
         r#type: Some(AttributeType::String.into()),
         s: Some(value.as_bytes().to_vec()),
         ..Default::default()
+    }
+}
+
+/// The layer whose activations are `tensor`.
+fn layer(tensor: &str) -> Layer {
+    Layer {
+        name: tensor.to_owned(),
+        aliases: Vec::new(),
+        tensor: tensor.to_owned(),
+        what: String::new(),
+        channels_last: false,
     }
 }
 
@@ -151,11 +162,10 @@ impl Net {
         self.relu(&stem)
     }
 
-    /// What own layers give for `taps`, which must be used, and ONNX Runtime alone: the same but for rounding.
-    fn check(mut self, what: &str, taps: &[&str]) {
+    /// The graph with `taps` for its outputs, and the folder of its file.
+    fn open(mut self, taps: &[&str]) -> (tempfile::TempDir, Graph) {
         let output = |tap: &&str| ValueInfoProto { name: Some((*tap).to_owned()), ..Default::default() };
         self.graph.output = taps.iter().map(output).collect();
-        let channels_last = self.graph.node[0].op_type() == "Transpose";
         let model = ModelProto {
             ir_version: Some(8),
             opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(13) }],
@@ -166,16 +176,14 @@ impl Net {
         let path = folder.path().join("net.onnx");
         std::fs::write(&path, model.encode_to_vec()).unwrap();
         let graph = Graph::open(&path).unwrap();
-        let layers: Vec<Layer> = taps
-            .iter()
-            .map(|&tap| Layer {
-                name: tap.to_owned(),
-                aliases: Vec::new(),
-                tensor: tap.to_owned(),
-                what: String::new(),
-                channels_last: false,
-            })
-            .collect();
+        (folder, graph)
+    }
+
+    /// What own layers give for `taps`, which must be used, and ONNX Runtime alone: the same but for rounding.
+    fn check(self, what: &str, taps: &[&str]) {
+        let channels_last = self.graph.node[0].op_type() == "Transpose";
+        let (_folder, graph) = self.open(taps);
+        let layers: Vec<Layer> = taps.iter().copied().map(layer).collect();
         let images: Vec<f32> = {
             let len = IMAGES * 3 * SIDE * SIDE;
             let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
@@ -364,4 +372,24 @@ fn the_networks_that_are_fuzzed_have_layers_in_them() {
     let cut = graph.truncate_for_processor(&[last], (64, 64)).unwrap();
     assert!(cut.steps.len() > 5, "{} layers", cut.steps.len());
     assert_eq!(graph.truncate(&[last]).unwrap().steps.len(), 0);
+}
+
+#[test]
+fn weights_that_are_passed_on_are_weights() {
+    let of = |passed_on: usize| {
+        let mut net = Net::new(false);
+        let weights = net.numbers(8 * 27, -0.2, 0.2);
+        let mut name = net.constant("weights", &[8, 3, 3, 3], weights);
+        for pass in 0..passed_on {
+            name = net.node("Identity", &[&name], &format!("pass.{pass}"), Vec::new());
+        }
+        let conv = net.node("Conv", &["image", &name], "conv", vec![attribute("pads", &[1; 4])]);
+        let (_folder, graph) = net.open(&[&conv]);
+        assert!(graph.is_constant(&name) && !graph.is_constant("image") && !graph.is_constant(&conv));
+        let size = (SIDE as u32, SIDE as u32);
+        (Profile::measure(&graph, &[layer(&conv)], size).unwrap().total(), graph.constant_shape(&name))
+    };
+    for passed_on in [0, 1, 3] {
+        assert_eq!(of(passed_on), ((8 * 27 * SIDE * SIDE) as u64, Some(vec![8, 3, 3, 3])), "{passed_on}");
+    }
 }

@@ -6,12 +6,16 @@
 //! heads of the folds start from its optimum, with its last rows. So few passes over all rows are needed. What is minimised,
 //! and when it counts as minimised, is the same as in memory.
 
+mod look;
+mod plan;
+mod ridge;
+
+#[cfg(test)]
+mod tests;
+
 use std::{cell::RefCell, slice};
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
-use rand::{SeedableRng, seq::index};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rayon::prelude::*;
 
 use super::{
     FitSettings, FittedHead, HeadKind, OutOfFold, check_labels, evaluate,
@@ -22,28 +26,19 @@ use super::{
 use crate::evaluate::{Folds, Note};
 use crate::head::{
     ClassWeights, Conformal, HeadError, HeadModel, Kernel, LinearModel, Loss, Novelty, Preparation,
-    Standardizer,
     batched::{Rows, Sums, add_rows},
     linear::{TrainingSet, linear_scores},
     lockstep::{Line, Request, lockstep},
     logistic::LogisticLoss,
     model::most_probable,
     newton::{Drawn, Weighed, descend},
-    panels::Panels,
-    prepare::inverse_length,
     primal::{PrimalLoss, PrimalSolution},
     source::{RowSource, scan},
     svm::SvmLoss,
     view::View,
 };
-
-/// Rows for each column that are looked at for what tells unknown images.
-const SAMPLE: usize = 4;
-/// Rows in memory for each column, of which Newton steps are made, where there is room. With an eighth of them descents among
-/// ten classes take two to three times the passes; more cost more than they save.
-const DRAWN: usize = 32;
-/// Most bytes of the codes that are read at a time.
-const BLOCK_BYTES: usize = 16 << 20;
+use look::Look;
+use plan::Plan;
 
 /// Gap to which the heads of the folds are fitted at least: they start from the final head, which has learned from the rows
 /// that they are tested on, and nothing of that may be left.
@@ -158,180 +153,6 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     let out_of_fold =
         OutOfFold { folds: folds.assignment().to_vec(), scores: held_out.scores, probabilities };
     Ok(FittedHead { model, evaluation, out_of_fold, choices: Vec::new() })
-}
-
-/// How the memory is divided.
-struct Plan {
-    /// Rows that are read at a time.
-    block: usize,
-    /// Rows that are looked at for what tells unknown images.
-    sample: usize,
-    /// Rows that stay in memory for Newton steps.
-    drawn: usize,
-    /// Whether there is room for a d x d preconditioner a problem.
-    matrix: bool,
-}
-
-impl Plan {
-    fn new(data: &StreamedData<'_>, folds: usize, kind: HeadKind) -> Result<Self, HeadError> {
-        let (rows, columns, classes) = (data.source.rows(), data.source.columns(), data.class_names.len());
-        let problems = folds + 1;
-        let of_row = 4 * columns;
-        // Names, hashes, labels, scores and probabilities of the rows; weights of rows in each problem; in each what L-BFGS
-        // keeps of its last steps, its points and gradients, and the centres of the preconditioner.
-        let always = rows * (300 + 16 * classes + 24 * problems) + problems * 25 * 8 * classes * columns;
-        let of_ridge = if kind == HeadKind::Ridge { ridge::bytes(columns, classes, folds) } else { 0 };
-        let block = (BLOCK_BYTES.min(data.max_memory / 32) / of_row).clamp(1, rows);
-        // Ridge regression brings them to float64, twice.
-        let reading = if kind == HeadKind::Ridge { 10 } else { 6 } * block * of_row;
-        let least = always + reading + 64 * of_row + of_ridge;
-        if least > data.max_memory {
-            return Err(HeadError::TooLittleMemory {
-                needed: (least >> 20) + 1,
-                bound: data.max_memory >> 20,
-            });
-        }
-        let free = data.max_memory - always - reading - of_ridge;
-        let of_matrices = problems * Panels::<f32>::bytes(columns + 1);
-        let matrix = kind != HeadKind::Ridge && of_matrices <= free / 2;
-        let left = if matrix { free - of_matrices } else { free };
-        // The sample is then kept as integers of one byte, and scaled in a copy before.
-        let sample = (SAMPLE * (columns + 1)).min(left / (3 * of_row)).clamp(1, rows);
-        // Besides their codes, what the rows' second derivatives are made of, in each problem.
-        let of_drawn = of_row + 8 * (classes + 4) * problems;
-        let drawn = (DRAWN * (columns + 1)).min((left - sample * columns) / of_drawn).clamp(1, rows);
-        Ok(Self { block, sample, drawn, matrix })
-    }
-}
-
-/// Sums of the columns of some rows, each code less a shift.
-#[derive(Clone)]
-struct Moments {
-    count: f64,
-    sums: Vec<f64>,
-    squares: Vec<f64>,
-}
-
-/// What the first pass finds: sums of each fold's rows, and the sample.
-struct Look {
-    shift: Vec<f64>,
-    of_folds: Vec<Moments>,
-    /// Numbers of the sample's rows, rising.
-    chosen: Vec<usize>,
-    sample: Array2<f32>,
-}
-
-impl Look {
-    fn new(
-        data: &StreamedData<'_>,
-        folds: &Folds,
-        plan: &Plan,
-        settings: &FitSettings,
-    ) -> Result<Self, HeadError> {
-        /// Columns that a thread sums up.
-        const WIDTH: usize = 128;
-        let (rows, columns) = (data.source.rows(), data.source.columns());
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
-        let mut chosen = index::sample(&mut rng, rows, plan.sample).into_vec();
-        chosen.sort_unstable();
-        let mut sample = Array2::zeros((chosen.len(), columns));
-        let mut next = 0;
-        let mut shift = Vec::new();
-        let empty = Moments { count: 0.0, sums: vec![0.0; columns], squares: vec![0.0; columns] };
-        let mut of_folds = vec![empty; folds.count()];
-        folds.assignment().iter().for_each(|&fold| of_folds[fold].count += 1.0);
-        // Sums of a strip of columns, fold after fold.
-        let mut strips: Vec<Vec<[f64; 2]>> = (0..columns)
-            .step_by(WIDTH)
-            .map(|from| vec![[0.0; 2]; WIDTH.min(columns - from) * folds.count()])
-            .collect();
-        scan::<HeadError>(data.source, plan.block, |first, block| {
-            let count = block.len() / columns;
-            let view = ArrayView2::from_shape((count, columns), &*block).expect("whole rows are read");
-            HeadError::check_finite(view, Some(&data.row_names[first..first + count])).map_err(|error| {
-                match error {
-                    HeadError::NotFinite { row, name, column, value } => {
-                        HeadError::NotFinite { row: first + row, name, column, value }
-                    }
-                    other => other,
-                }
-            })?;
-            let length = |row: &[f32]| if settings.l2_normalize { inverse_length(row.iter()) } else { 1.0 };
-            let factors: Vec<f64> = block.par_chunks_exact(columns).map(length).collect();
-            if first == 0 {
-                // Any value near the mean keeps the sums of squares from cancelling.
-                shift = view.row(0).iter().map(|&x| factors[0] * f64::from(x)).collect();
-            }
-            let assignment = &folds.assignment()[first..first + count];
-            strips.par_iter_mut().enumerate().for_each(|(s, strip)| {
-                let width = strip.len() / folds.count();
-                let from = s * WIDTH;
-                let shift = &shift[from..from + width];
-                for ((row, &fold), factor) in block.chunks_exact(columns).zip(assignment).zip(&factors) {
-                    let sums = &mut strip[fold * width..(fold + 1) * width];
-                    for ((sums, &x), shift) in sums.iter_mut().zip(&row[from..from + width]).zip(shift) {
-                        let x = factor * f64::from(x) - shift;
-                        sums[0] += x;
-                        sums[1] += x * x;
-                    }
-                }
-            });
-            while next < chosen.len() && chosen[next] < first + count {
-                sample.row_mut(next).assign(&view.row(chosen[next] - first));
-                next += 1;
-            }
-            Ok(())
-        })?;
-        for (s, strip) in strips.iter().enumerate() {
-            let width = strip.len() / folds.count();
-            for (fold, sums) in strip.chunks(width).enumerate() {
-                for (j, &[sum, square]) in sums.iter().enumerate() {
-                    of_folds[fold].sums[s * WIDTH + j] = sum;
-                    of_folds[fold].squares[s * WIDTH + j] = square;
-                }
-            }
-        }
-        Ok(Self { shift, of_folds, chosen, sample })
-    }
-
-    /// Mean and variance of each column over all rows, or all but the fold's.
-    fn moments(&self, without: Option<usize>) -> (Vec<f64>, Vec<f64>) {
-        let others = || {
-            self.of_folds
-                .iter()
-                .enumerate()
-                .filter(move |&(fold, _)| Some(fold) != without)
-                .map(|(_, sums)| sums)
-        };
-        let count: f64 = others().map(|sums| sums.count).sum();
-        (0..self.shift.len())
-            .map(|j| {
-                let offset = others().map(|sums| sums.sums[j]).sum::<f64>() / count;
-                let square = others().map(|sums| sums.squares[j]).sum::<f64>() / count;
-                (self.shift[j] + offset, square - offset * offset)
-            })
-            .unzip()
-    }
-
-    /// That of all rows, or all but the fold's.
-    fn standardizer(&self, without: Option<usize>, standardize: bool) -> Standardizer {
-        if !standardize {
-            return Standardizer::identity(self.shift.len());
-        }
-        let (mean, variances) = self.moments(without);
-        Standardizer::from_variances(mean, variances)
-    }
-
-    /// Mean of each column of all rows after `standardizer`, and the mean of the rows' squared lengths.
-    fn standardized(&self, standardizer: &Standardizer) -> (Vec<f64>, f64) {
-        let (mean, variances) = self.moments(None);
-        let mean: Vec<f64> = mean.iter().enumerate().map(|(j, &mean)| standardizer.value(j, mean)).collect();
-        let scaled =
-            |j: usize| if standardizer.constant()[j] { 0.0 } else { standardizer.scale()[j].powi(-2) };
-        let squared = mean.iter().zip(&variances).enumerate();
-        let squared = squared.map(|(j, (mean, variance))| mean * mean + variance.max(0.0) * scaled(j)).sum();
-        (mean, squared)
-    }
 }
 
 /// The codes, standardised by all rows, and how each problem sees them.
@@ -541,8 +362,3 @@ impl Stream<'_> {
         Ok(held_out)
     }
 }
-
-mod ridge;
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,148 @@
+//! The parts of the page, as the template takes them.
+
+use crate::evaluate::Proportion;
+use crate::report::figures::percent;
+
+/// A share with its interval, in words.
+pub(super) struct Share {
+    pub(super) value: String,
+    pub(super) low: String,
+    pub(super) high: String,
+    pub(super) counts: String,
+}
+
+impl From<&Proportion> for Share {
+    fn from(share: &Proportion) -> Self {
+        Self {
+            value: percent(share.value),
+            low: percent(share.low),
+            high: percent(share.high),
+            counts: format!("{} of {} photos", share.successes, share.trials),
+        }
+    }
+}
+
+/// A finding, and the section that tells more.
+pub(super) struct Sentence {
+    pub(super) text: String,
+    pub(super) anchor: &'static str,
+    pub(super) link: &'static str,
+}
+
+pub(super) struct LayersView<'a> {
+    pub(super) folds: usize,
+    pub(super) advice: &'a [(String, Vec<String>)],
+    pub(super) next: &'a [(String, String)],
+    pub(super) rows: Vec<LayerRow<'a>>,
+}
+
+pub(super) struct LayerRow<'a> {
+    pub(super) layer: &'a str,
+    pub(super) head: &'a str,
+    pub(super) c: String,
+    pub(super) accuracy: Share,
+    pub(super) codes: usize,
+    pub(super) cost: String,
+    pub(super) milliseconds: String,
+}
+
+pub(super) struct Learning {
+    pub(super) verdict: String,
+    pub(super) first: String,
+    pub(super) last: String,
+    pub(super) points: Vec<Point>,
+}
+
+pub(super) struct Point {
+    pub(super) x: String,
+    pub(super) accuracy: Share,
+}
+
+pub(super) struct ConfusionView<'a> {
+    pub(super) is_matrix: bool,
+    pub(super) classes: &'a [String],
+    pub(super) rows: Vec<ConfusionRow<'a>>,
+    pub(super) pairs: Vec<Cell>,
+}
+
+pub(super) struct ConfusionRow<'a> {
+    pub(super) class: &'a str,
+    pub(super) cells: Vec<Cell>,
+}
+
+pub(super) struct Cell {
+    pub(super) truth: usize,
+    pub(super) predicted: usize,
+    pub(super) count: usize,
+    /// Share of the row, 0 to 1.
+    pub(super) share: String,
+    pub(super) kind: &'static str,
+    pub(super) label: String,
+}
+
+pub(super) struct Class<'a> {
+    pub(super) name: &'a str,
+    pub(super) precision: String,
+    pub(super) recall: String,
+    pub(super) f1: String,
+    pub(super) photos: usize,
+}
+
+pub(super) struct SuspectsView<'a> {
+    pub(super) text: &'static str,
+    /// Whether the labels' photos have pictures of what speaks for the answer.
+    pub(super) explained: bool,
+    pub(super) labels: Vec<Photo<'a>>,
+    pub(super) copies: Vec<SetView<'a>>,
+    pub(super) outliers: Vec<Photo<'a>>,
+}
+
+pub(super) struct CalibrationView {
+    pub(super) text: String,
+    pub(super) bins: Vec<Bin>,
+}
+
+pub(super) struct Bin {
+    pub(super) range: String,
+    pub(super) claim: String,
+    pub(super) right: Share,
+    pub(super) photos: usize,
+}
+
+pub(super) struct MapView<'a> {
+    pub(super) has_tsne: bool,
+    pub(super) text: String,
+    pub(super) caption: String,
+    pub(super) neighbours: Vec<Neighbours<'a>>,
+}
+
+pub(super) struct Neighbours<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: String,
+}
+
+pub(super) struct Copies<'a> {
+    pub(super) text: String,
+    pub(super) first: Vec<SetView<'a>>,
+    pub(super) others: Vec<SetView<'a>>,
+}
+
+pub(super) struct SetView<'a> {
+    pub(super) likeness: String,
+    pub(super) photos: Vec<Photo<'a>>,
+}
+
+/// A photo with what there is to say about it.
+pub(super) struct Photo<'a> {
+    /// Where it stands in the page's data.
+    pub(super) index: Option<usize>,
+    pub(super) name: &'a str,
+    pub(super) link: Option<&'a str>,
+    pub(super) lines: Vec<Line<'a>>,
+}
+
+pub(super) struct Line<'a> {
+    pub(super) text: &'static str,
+    pub(super) class: Option<&'a str>,
+    pub(super) value: Option<String>,
+}
