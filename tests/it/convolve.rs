@@ -393,3 +393,21 @@ fn weights_that_are_passed_on_are_weights() {
         assert_eq!(of(passed_on), ((8 * 27 * SIDE * SIDE) as u64, Some(vec![8, 3, 3, 3])), "{passed_on}");
     }
 }
+
+#[test]
+fn constants_that_enlarge_a_map_leave_its_size_unknown() {
+    let mut net = Net::new(false);
+    let stem = net.stem("image");
+    let wide = net.same(&stem, [32, 96], "wide");
+    let pooled = net.node("GlobalAveragePool", &[&wide], "pooled", Vec::new());
+    let values = net.numbers(32 * 7 * 7, -1.0, 1.0);
+    let grid = net.constant("grid", &[1, 32, 7, 7], values);
+    // 1 x 1 becomes 7 x 7.
+    let sum = net.node("Add", &[&pooled, &grid], "sum", Vec::new());
+    let after = net.same(&sum, [32, 32], "after");
+    let values = net.numbers(32, -1.0, 1.0);
+    let shift = net.constant("shift", &[32, 1, 1], values);
+    let shifted = net.node("Mul", &[&shift, &after], "shifted", Vec::new());
+    let last = net.same(&shifted, [16, 32], "last");
+    net.check("a constant that enlarges", &[&wide, &last]);
+}

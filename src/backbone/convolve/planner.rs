@@ -177,12 +177,15 @@ impl<'a> Planner<'a> {
         match operation(node) {
             "Relu" | "Clip" | "BatchNormalization" | "Identity" | "Dropout" | "LeakyRelu" | "Sigmoid"
             | "HardSigmoid" | "HardSwish" | "PRelu" | "Elu" | "Selu" => map(0),
-            "Add" | "Mul" | "Sub" => match (map(0), map(1)) {
-                (Some(a), Some(b)) => (a == b).then_some(a),
-                (Some(a), None) if self.graph.is_constant(&node.input[1]) => Some(a),
-                (None, Some(b)) if self.graph.is_constant(&node.input[0]) => Some(b),
-                _ => None,
-            },
+            "Add" | "Mul" | "Sub" => {
+                let [first, second] = &node.input[..] else { return None };
+                match (map(0), map(1)) {
+                    (Some(a), Some(b)) => (a == b).then_some(a),
+                    (Some(a), None) => self.is_within(second, &a).then_some(a),
+                    (None, Some(b)) => self.is_within(first, &b).then_some(b),
+                    (None, None) => None,
+                }
+            }
             "Concat" if int(node, "axis") == Some(1) => {
                 let maps: Option<Vec<Map>> = (0..node.input.len()).map(map).collect();
                 let maps = maps?;
@@ -226,6 +229,13 @@ impl<'a> Planner<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Whether `constant` is one that is repeated to fill `map`, and does not enlarge it.
+    fn is_within(&self, constant: &str, map: &Map) -> bool {
+        let Some(shape) = self.graph.constant_shape(constant) else { return false };
+        let dims = [1].iter().chain(map).rev();
+        shape.len() <= 4 && shape.iter().rev().zip(dims).all(|(&own, &dim)| own == 1 || own == dim)
     }
 
     /// The only node that reads `tensor`, unless it leaves the graph.
