@@ -97,10 +97,12 @@ impl Arrangement {
         let divides = |sessions: &usize| threads.is_multiple_of(*sessions);
         let most = if pays { most } else { 1 };
         let sessions = (1..=most).rev().filter(divides).find(fits).unwrap_or(1);
-        let batch = match large {
-            true => LARGE_BATCH,
-            false if sessions == threads && threads > 1 => small,
-            false => BATCH,
+        let batch = if large {
+            LARGE_BATCH
+        } else if sessions == threads && threads > 1 {
+            small
+        } else {
+            BATCH
         };
         let left = memory.saturating_sub(weights.saturating_mul(sessions as u64)) / sessions as u64;
         let room = left / demand.image.saturating_mul(ACTIVATIONS).max(1);

@@ -195,7 +195,7 @@ impl Graph {
         self.producer.get(name).copied()
     }
 
-    /// Whether `name` is constant: an initializer, or made by a `Constant` node.
+    /// Whether `name` is constant: an initializer, or made by a `Constant` node, or passed on from one by `Identity`.
     pub fn is_constant(&self, name: &str) -> bool {
         let name = self.origin(name);
         self.initializers.contains_key(name)

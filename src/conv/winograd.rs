@@ -116,7 +116,7 @@ impl Winograd {
                 per_image: rows * columns,
                 first,
                 count,
-                panels: panels.clone(),
+                panels,
                 strides,
                 scratch: &mut scratch[..len],
             });

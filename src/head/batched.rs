@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::{
     linear::TrainingSet,
-    panels::{Factor, of_column},
+    panels::{Factor, column_products},
     products::products as products_of_few,
     scale::parts,
 };
@@ -179,14 +179,13 @@ impl Block<'_> {
                 gradient.iter_mut().zip(scratch).for_each(|(to, &mut from)| *to += f64::from(from));
             }
             Self::Triangle(lower, range) => {
+                let mut gathered = Vec::new();
                 for (first, from, part) in lower.rows(range.clone()) {
                     let residuals = residuals.subrows(first, part.nrows());
                     // A column's problems side by side.
                     let sums = &mut scratch[..part.ncols() * problems];
                     if problems <= FEW {
-                        let of_problem: Vec<f32> =
-                            residuals.col_iter().flat_map(|column| column.iter().copied()).collect();
-                        products_of_few(|j| of_column(part, j), &of_problem, part.nrows(), sums);
+                        column_products(part, residuals, &mut gathered, sums);
                     } else {
                         let out = MatMut::from_row_major_slice_mut(sums, part.ncols(), problems);
                         matmul(out, Accum::Replace, part.transpose(), residuals, 1.0, Par::Seq);
@@ -214,10 +213,10 @@ pub(super) fn products(block: &[f32], weights: &[f32], columns: usize, scores: &
     matmul(out, Accum::Replace, block, w.transpose(), 1.0, Par::Seq);
 }
 
-/// What all rows of a set add up to at `weights` (problems x d) and `bias`.
-pub(super) fn pass(set: &TrainingSet<'_>, loss: &impl RowLoss, weights: &[f32], bias: &[f64]) -> Sums {
-    let mut sums = Sums::zeros(bias.len(), set.columns());
-    add_rows(Rows::of(set), 0, weights, bias, loss, &mut sums);
+/// What all rows add up to at `weights` (problems x d) and `bias`.
+pub(super) fn pass(rows: Rows<'_>, loss: &impl RowLoss, weights: &[f32], bias: &[f64]) -> Sums {
+    let mut sums = Sums::zeros(bias.len(), weights.len() / bias.len().max(1));
+    add_rows(rows, 0, weights, bias, loss, &mut sums);
     sums
 }
 

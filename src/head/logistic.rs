@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    batched::{RowLoss, Rows, Sums, add_rows, pass},
+    batched::{RowLoss, Rows, Sums, pass},
     error::{HeadError, training_set_of},
     kernel,
     lbfgs::Outcome,
@@ -140,16 +140,16 @@ impl LogisticValidParams {
     pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let (rows, columns) = (set.rows.len(), set.columns());
         let start = start.map(linear);
+        let loss = LogisticLoss::new(set, self.c);
         let (start, before) = if prefers_reduced(rows, columns) {
-            let (reached, iterations) = self.in_fewer_columns(set, start);
+            let (reached, iterations) = self.in_fewer_columns(set, &loss, start);
             (Some(reached), iterations)
         } else {
             (start, 0)
         };
-        let loss = LogisticLoss::new(set, self.c);
         let matrix = prefers_matrix(rows, columns);
         let known = Known { rows: Rows::of(set), loss: &loss, matrix };
-        let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
+        let pass = |weights: &[f32], bias: &[f64]| Some(pass(known.rows, &loss, weights, bias));
         let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
         let mut model = self.model(&loss, solution, columns);
         model.convergence.iterations += before;
@@ -158,17 +158,18 @@ impl LogisticValidParams {
 
     /// With `XXᵀ = L Lᵀ`, the weights of the n rows of L are those of X in other coordinates, `w = Xᵀ L⁻ᵀ u`, and of the
     /// same length: a problem of n columns in place of d. Returns weights and biases, and the iterations made.
-    fn in_fewer_columns(&self, set: &TrainingSet<'_>, start: Option<Linear>) -> (Linear, usize) {
+    fn in_fewer_columns(
+        &self,
+        set: &TrainingSet<'_>,
+        loss: &LogisticLoss<'_>,
+        start: Option<Linear>,
+    ) -> (Linear, usize) {
         let count = set.rows.len();
         let reduced = Reduced::new(&set.rows);
+        let rows = reduced.rows();
         // Of the same lengths and scores, so of the same loss.
-        let (loss, rows) = (LogisticLoss::new(set, self.c), reduced.rows());
-        let known = Known { rows, loss: &loss, matrix: true };
-        let pass = |weights: &[f32], bias: &[f64]| {
-            let mut sums = Sums::zeros(bias.len(), count);
-            add_rows(rows, 0, weights, bias, &loss, &mut sums);
-            Some(sums)
-        };
+        let known = Known { rows, loss, matrix: true };
+        let pass = |weights: &[f32], bias: &[f64]| Some(pass(rows, loss, weights, bias));
         let start = start.map(|(weights, bias)| (reduced.enter(&set.rows, &weights), bias));
         // A little more is asked for, so that rounding on the way back does not undo the convergence.
         let tolerance = 0.7 * self.tolerance;

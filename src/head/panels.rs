@@ -184,12 +184,10 @@ impl Factor<f32> {
     /// As [`Self::solve`] for a few columns, in this thread. A general product would lay out L anew for so few.
     pub fn solve_few(&self, mut columns: MatMut<'_, f32>) {
         self.forward(columns.as_mut(), Par::Seq);
-        let (mut vectors, mut sums) = (Vec::new(), Vec::new());
+        let (mut gathered, mut sums) = (Vec::new(), Vec::new());
         self.backward(columns, Par::Seq, |mut own, left, below| {
-            vectors.clear();
-            below.col_iter().for_each(|column| vectors.extend(column.iter()));
             sums.resize(own.nrows() * own.ncols(), 0.0);
-            products_of_few(|j| of_column(left, j), &vectors, left.nrows(), &mut sums);
+            column_products(left, below, &mut gathered, &mut sums);
             for (j, sums) in sums.chunks(own.ncols()).enumerate() {
                 sums.iter().enumerate().for_each(|(k, sum)| own[(j, k)] -= sum);
             }
@@ -197,9 +195,18 @@ impl Factor<f32> {
     }
 }
 
-/// A column of part of a panel.
-pub(super) fn of_column(part: MatRef<'_, f32>, column: usize) -> &[f32] {
-    part.try_as_col_major().expect("panels are stored by columns").col(column).as_slice()
+/// `out[j * m + k]` becomes the product of column j of part of a panel with vector k of m, which are columns; for few of
+/// them. `gathered` is for a copy of these.
+pub(super) fn column_products(
+    part: MatRef<'_, f32>,
+    vectors: MatRef<'_, f32>,
+    gathered: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let part = part.try_as_col_major().expect("panels are stored by columns");
+    gathered.clear();
+    vectors.col_iter().for_each(|vector| gathered.extend(vector.iter()));
+    products_of_few(|j| part.col(j).as_slice(), gathered, part.nrows(), out);
 }
 
 /// L of `L Lᵀ`. What lies above the diagonal within a panel's first rows is 0.

@@ -160,7 +160,7 @@ impl SvmValidParams {
     fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let loss = SvmLoss::new(set, self.c);
         let known = Known { rows: Rows::of(set), loss: &loss, matrix: true };
-        let pass = |weights: &[f32], bias: &[f64]| Some(pass(set, &loss, weights, bias));
+        let pass = |weights: &[f32], bias: &[f64]| Some(pass(known.rows, &loss, weights, bias));
         let limit = self.max_passes.min(MOST_IN_PRIMAL);
         let start = start.map(|model| loss.linear(model));
         self.model(&loss, descend(&known, set.columns(), &pass, start, self.tolerance, limit), set.columns())
