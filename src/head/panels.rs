@@ -180,6 +180,20 @@ impl Panels<f64> {
     }
 }
 
+/// L of `L Lᵀ`. What lies above the diagonal within a panel's first rows is 0.
+#[derive(Debug)]
+pub(super) struct Factor<T>(Panels<T>);
+
+impl Factor<f64> {
+    /// In float32, panel by panel: beside this one there is never more than a panel of the other.
+    pub fn narrowed(self) -> Factor<f32> {
+        let Panels { order, panels } = self.0;
+        let narrow =
+            |panel: Mat<f64>| Mat::from_fn(panel.nrows(), panel.ncols(), |i, j| panel[(i, j)] as f32);
+        Factor(Panels { order, panels: panels.into_iter().map(narrow).collect() })
+    }
+}
+
 impl Factor<f32> {
     /// As [`Self::solve`] for a few columns, in this thread. A general product would lay out L anew for so few.
     pub fn solve_few(&self, mut columns: MatMut<'_, f32>) {
@@ -207,20 +221,6 @@ pub(super) fn column_products(
     gathered.clear();
     vectors.col_iter().for_each(|vector| gathered.extend(vector.iter()));
     products_of_few(|j| part.col(j).as_slice(), gathered, part.nrows(), out);
-}
-
-/// L of `L Lᵀ`. What lies above the diagonal within a panel's first rows is 0.
-#[derive(Debug)]
-pub(super) struct Factor<T>(Panels<T>);
-
-impl Factor<f64> {
-    /// In float32, panel by panel: beside this one there is never more than a panel of the other.
-    pub fn narrowed(self) -> Factor<f32> {
-        let Panels { order, panels } = self.0;
-        let narrow =
-            |panel: Mat<f64>| Mat::from_fn(panel.nrows(), panel.ncols(), |i, j| panel[(i, j)] as f32);
-        Factor(Panels { order, panels: panels.into_iter().map(narrow).collect() })
-    }
 }
 
 impl<T: RealField + Copy> Factor<T> {
