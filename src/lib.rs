@@ -10,7 +10,8 @@
 //!
 //! - [`images`]: which pictures there are, and their pixels as the network wants them.
 //! - [`backbone`]: the frozen network: its manifest, its layers, its truncated graph, its session.
-//! - [`conv`]: convolutional layers on the processor, where they are faster than the runtime's.
+//! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
+//!   than the runtime's.
 //! - [`extract`]: the pipeline from a set of images to a file of codes.
 //! - [`codes`]: the HDF5 file of codes.
 //! - [`head`]: the linear classifier that is trained on codes, and its file.
@@ -26,7 +27,6 @@
 pub mod backbone;
 pub mod cli;
 pub mod codes;
-pub mod conv;
 pub mod demo;
 pub mod evaluate;
 pub mod explain;

@@ -30,7 +30,7 @@ const SMALL_BATCH: usize = 2;
 
 /// The same where weights are more than a cache keeps, so that reading them is shared by more images.
 ///
-/// Seven 14 x 14 maps, or those of half the side, are whole numbers of the tiles that registers hold (`crate::conv`).
+/// Seven 14 x 14 maps, or those of half the side, are whole numbers of the tiles that registers hold (`cnncodes_convolution`).
 const MEDIUM_BATCH: usize = 7;
 
 /// Bytes of weights from which on they are.

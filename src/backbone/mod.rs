@@ -5,8 +5,8 @@
 pub mod arrangement;
 mod codes;
 mod constants;
-mod convolve;
 pub mod device;
+mod fusion;
 pub mod graph;
 pub mod layer;
 pub mod layers;

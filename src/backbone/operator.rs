@@ -1,4 +1,4 @@
-//! The layers of [`crate::conv`] as an operator of ONNX Runtime, which runs them on the session's own threads.
+//! The layers of [`cnncodes_convolution`] as an operator of ONNX Runtime, which runs them on the session's own threads.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use ort::operator::{
 };
 use ort::value::{Shape, TensorElementType, ValueType};
 
-use crate::conv::{Parallel, Scratch, Step};
+use cnncodes_convolution::{LayerOp, Parallel, Scratch};
 
 /// The domain of the operator.
 pub(super) const DOMAIN: &str = "cnncodes";
 /// Its name.
 pub(super) const OPERATOR: &str = "Layer";
-/// The attribute that says which of the steps a node is.
-pub(super) const STEP: &str = "step";
+/// The attribute that says which of the ops a node is.
+pub(super) const LAYER: &str = "layer";
 
 /// Makes the operator for a session of so many threads.
 ///
 /// # Errors
 /// The runtime takes no operators.
-pub(super) fn domain(steps: Arc<[Step]>, threads: usize) -> ort::Result<OperatorDomain> {
-    let layer = LayerOperator { steps, scratch: Arc::default(), threads };
+pub(super) fn domain(ops: Arc<[LayerOp]>, threads: usize) -> ort::Result<OperatorDomain> {
+    let layer = LayerOperator { ops, scratch: Arc::default(), threads };
     OperatorDomain::new(DOMAIN)?.add(layer)
 }
 
-/// One operator for all nodes: each has the number of its step as an attribute.
+/// One operator for all nodes: each has the number of its layer as an attribute.
 struct LayerOperator {
-    steps: Arc<[Step]>,
+    ops: Arc<[LayerOp]>,
     scratch: Arc<Scratch>,
     threads: usize,
 }
@@ -37,8 +37,8 @@ impl LayerOperator {
     fn index(&self, index: Option<i64>) -> ort::Result<usize> {
         let index = index.and_then(|index| usize::try_from(index).ok());
         index
-            .filter(|&index| index < self.steps.len())
-            .ok_or_else(|| ort::Error::new("a layer without its step"))
+            .filter(|&index| index < self.ops.len())
+            .ok_or_else(|| ort::Error::new("a node without its layer"))
     }
 }
 
@@ -61,17 +61,12 @@ impl Operator for LayerOperator {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<LayerKernel> {
-        let index = self.index(context.get(STEP))?;
-        Ok(LayerKernel {
-            steps: self.steps.clone(),
-            index,
-            scratch: self.scratch.clone(),
-            threads: self.threads,
-        })
+        let index = self.index(context.get(LAYER))?;
+        Ok(LayerKernel { ops: self.ops.clone(), index, scratch: self.scratch.clone(), threads: self.threads })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        let step = &self.steps[self.index(context.attr::<i64>(STEP).ok())?];
+        let op = &self.ops[self.index(context.attr::<i64>(LAYER).ok())?];
         let inputs = context.inputs();
         let Some(ValueType::Tensor { ty, shape, dimension_symbols }) = inputs.first() else { return Ok(()) };
         // The number of images may be open; the rest decides the rest.
@@ -80,7 +75,7 @@ impl Operator for LayerOperator {
         let (Some(known), Some(&images)) = (known, shape.first()) else { return Ok(()) };
         let mut with_one = vec![1];
         with_one.extend(known);
-        let output = step.output(&with_one).map_err(ort::Error::wrap)?;
+        let output = op.output(&with_one).map_err(ort::Error::wrap)?;
         let mut output: Vec<i64> = output.into_iter().map(|dim| dim as i64).collect();
         output[0] = images;
         let mut symbols = vec![String::new(); output.len()];
@@ -96,7 +91,7 @@ impl Operator for LayerOperator {
 
 /// One node.
 struct LayerKernel {
-    steps: Arc<[Step]>,
+    ops: Arc<[LayerOp]>,
     index: usize,
     scratch: Arc<Scratch>,
     threads: usize,
@@ -104,21 +99,21 @@ struct LayerKernel {
 
 impl Kernel for LayerKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let step = &self.steps[self.index];
+        let op = &self.ops[self.index];
         let first = context.input(0)?.ok_or_else(|| ort::Error::new("a layer without its input"))?;
         let second = if context.num_inputs()? > 1 { context.input(1)? } else { None };
         let (shape, numbers) = first.try_extract_tensor::<f32>()?;
         let shape = dims(shape);
         let second = second.as_ref().map(|second| second.try_extract_tensor::<f32>()).transpose()?;
         let second = second.map(|(shape, numbers)| (numbers, dims(shape)));
-        let of_output = step.output(&shape).map_err(ort::Error::wrap)?;
+        let of_output = op.output(&shape).map_err(ort::Error::wrap)?;
         let mut output = context
             .output(0, of_output.iter().map(|&dim| dim as i64).collect::<Vec<_>>())?
             .ok_or_else(|| ort::Error::new("a layer without its output"))?;
         let (_, out) = output.try_extract_tensor_mut::<f32>()?;
         let second = second.as_ref().map(|(numbers, shape)| (*numbers, &shape[..]));
         let threads = Threads { context, count: self.threads };
-        step.run((numbers, &shape), second, out, &self.scratch, &threads).map_err(ort::Error::wrap)
+        op.run((numbers, &shape), second, out, &self.scratch, &threads).map_err(ort::Error::wrap)
     }
 }
 

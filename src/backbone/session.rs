@@ -19,8 +19,8 @@ use super::operator;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
 use super::tiles::Tiles;
-use crate::conv::{Step, Vectors};
 use crate::images::Layout;
+use cnncodes_convolution::{LayerOp, SimdIsa};
 use cut::{Cut, Output};
 
 /// Why a network could not be run.
@@ -57,7 +57,7 @@ pub struct SessionSettings {
     /// Whether other threads have work for the same cores. Threads that wait for one another then sleep, where they would
     /// otherwise keep their core busy for a while.
     pub shared_cores: bool,
-    /// Whether to leave every operation to ONNX Runtime. Otherwise [`crate::conv`] computes those that it is faster at.
+    /// Whether to leave every operation to ONNX Runtime. Otherwise [`cnncodes_convolution`] computes those that it is faster at.
     pub runtime_only: bool,
 }
 
@@ -114,10 +114,10 @@ impl Runner<'_> {
     }
 }
 
-/// A cut graph, and what its layers of [`crate::conv`] do.
+/// A cut graph, and what its layers of [`cnncodes_convolution`] do.
 struct Prepared {
     truncated: TruncatedGraph,
-    steps: Arc<[Step]>,
+    ops: Arc<[LayerOp]>,
 }
 
 /// What a session is loaded for.
@@ -144,7 +144,7 @@ impl Backbone {
         Self::open_pooled(graph, layers, &vec![Pooling::None; layers.len()], size, settings)
     }
 
-    /// As [`open`](Self::open), and pools the maps of each layer in its own way, in the order of the layers; layers that
+    /// As [`open`](Self::open), and pools the maps of each layer in its own algorithm, in the order of the layers; layers that
     /// are no maps are left as they are. A layer that is named several times is computed once and pooled as often.
     ///
     /// On a CPU or a GPU the cut graph itself does the most of it, so that whole maps do not leave the session. With
@@ -222,11 +222,11 @@ impl Backbone {
             let taps: Vec<(&str, &[NodeProto])> =
                 layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
             let own = device == Device::Cpu && purpose == Purpose::Runs && !settings.runtime_only;
-            let vectors = Vectors::detect().filter(|_| own);
+            let isa = SimdIsa::detect().filter(|_| own);
             let size = [height as usize, width as usize];
-            let mut truncated = graph.truncate_and_append(&taps, vectors.map(|vectors| (size, vectors)))?;
-            let steps = std::mem::take(&mut truncated.steps).into();
-            Ok(Prepared { truncated, steps })
+            let mut truncated = graph.truncate_and_append(&taps, isa.map(|isa| (size, isa)))?;
+            let ops = std::mem::take(&mut truncated.ops).into();
+            Ok(Prepared { truncated, ops })
         };
         let load = |device: Device, prepared: &Prepared| -> Result<Session, BackboneError> {
             let provider = device::provider(device, settings.precision, threads, runtime)?;
@@ -244,8 +244,8 @@ impl Backbone {
             // run that it was made in had taken.
             builder =
                 builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
-            if !prepared.steps.is_empty() {
-                let domain = operator::domain(prepared.steps.clone(), threads).map_err(failed)?;
+            if !prepared.ops.is_empty() {
+                let domain = operator::domain(prepared.ops.clone(), threads).map_err(failed)?;
                 builder = builder.with_operators(domain).map_err(|error| failed(error.into()))?;
             }
             if let Some(provider) = provider {
@@ -310,7 +310,7 @@ impl Backbone {
             device,
             precision: settings.precision,
             why_not_cuda: note,
-            own_layers: prepared.steps.len(),
+            own_layers: prepared.ops.len(),
         })
     }
 
@@ -363,7 +363,7 @@ impl Backbone {
         self.why_not_cuda.as_ref()
     }
 
-    /// Operations that [`crate::conv`] computes, and not ONNX Runtime.
+    /// Operations that [`cnncodes_convolution`] computes, and not ONNX Runtime.
     pub fn own_layers(&self) -> usize {
         self.own_layers
     }

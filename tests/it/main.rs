@@ -5,12 +5,12 @@
 mod bad_input;
 mod codes_h5py;
 mod common;
-mod convolve;
 mod devices;
 mod explain;
 mod exporters;
 mod extract_again;
 mod fetch;
+mod fusion;
 mod fuzz;
 mod graphs;
 mod head_options;

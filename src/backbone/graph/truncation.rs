@@ -3,19 +3,19 @@
 //! ONNX Runtime returns graph outputs only, and runs every node that leads to a declared output. So a graph is
 //! edited before it is loaded: the tapped tensors become the outputs, and every node, initializer and input that
 //! leads to none of them is dropped. An early layer then costs an early layer's time and memory. What is left may have
-//! layers of this program's own in the place of some of its nodes ([`super::super::convolve`]).
+//! layers of this program's own in the place of some of its nodes ([`super::super::fusion`]).
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use prost::Message;
 
-use super::super::convolve::convolve;
+use super::super::fusion::fuse;
 use super::super::operator;
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 use super::{Graph, GraphError, names_read_by};
-use crate::conv::{Step, Vectors};
 use crate::files::folder_of;
+use cnncodes_convolution::{LayerOp, SimdIsa};
 
 /// A graph cut at some tensors, ready to be loaded.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct TruncatedGraph {
     pub weights_folder: PathBuf,
     /// How many nodes it has.
     pub nodes: usize,
-    /// What the nodes do that are layers of [`crate::conv`].
-    pub steps: Vec<Step>,
+    /// What the nodes do that are layers of [`cnncodes_convolution`].
+    pub ops: Vec<LayerOp>,
 }
 
 impl Graph {
@@ -42,7 +42,7 @@ impl Graph {
     }
 
     /// As [`truncate`](Self::truncate), for images of a `size`, width and height, on this processor: with layers of
-    /// [`crate::conv`] where these are faster.
+    /// [`cnncodes_convolution`] where these are faster.
     ///
     /// # Errors
     /// As for [`truncate`](Self::truncate).
@@ -53,13 +53,13 @@ impl Graph {
     ) -> Result<TruncatedGraph, GraphError> {
         let taps: Vec<(&str, &[NodeProto])> = taps.iter().map(|&tap| (tap, &[][..])).collect();
         let size = [height as usize, width as usize];
-        self.truncate_and_append(&taps, Vectors::detect().map(|vectors| (size, vectors)))
+        self.truncate_and_append(&taps, SimdIsa::detect().map(|isa| (size, isa)))
     }
 
     /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the
     /// tapped tensor, and the output of the last becomes an output of the graph in its place.
     ///
-    /// For images of a `size`, height and width, and a processor's registers, layers of [`crate::conv`] take the place of
+    /// For images of a `size`, height and width, and a processor's registers, layers of [`cnncodes_convolution`] take the place of
     /// nodes where that is faster.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Graph {
     pub(in super::super) fn truncate_and_append(
         &self,
         taps: &[(&str, &[NodeProto])],
-        layers: Option<([usize; 2], Vectors)>,
+        layers: Option<([usize; 2], SimdIsa)>,
     ) -> Result<TruncatedGraph, GraphError> {
         for (tap, _) in taps {
             if !self.producer.contains_key(*tap) {
@@ -87,12 +87,12 @@ impl Graph {
         let kept = needed.iter().zip(&source.node).filter_map(|(&keep, node)| keep.then_some(node));
         let mut node: Vec<NodeProto> =
             kept.chain(taps.iter().flat_map(|(_, appended)| *appended)).cloned().collect();
-        let convolved = layers.and_then(|(size, vectors)| convolve(self, &node, &outputs, size, vectors));
+        let fused = layers.and_then(|(size, isa)| fuse(self, &node, &outputs, size, isa));
         let mut opset_import = self.model.opset_import.clone();
-        let mut steps = Vec::new();
-        if let Some(convolved) = convolved {
-            node = convolved.nodes;
-            steps = convolved.steps;
+        let mut ops = Vec::new();
+        if let Some(fused) = fused {
+            node = fused.nodes;
+            ops = fused.ops;
             opset_import
                 .push(OperatorSetIdProto { domain: Some(operator::DOMAIN.to_owned()), version: Some(1) });
         }
@@ -142,6 +142,6 @@ impl Graph {
             Some(folder) if by_reference => folder.to_path_buf(),
             _ => folder_of(&self.path).to_path_buf(),
         };
-        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, steps })
+        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, ops })
     }
 }

@@ -62,7 +62,7 @@ pub fn network(data: &[u8]) -> bool {
         if let Ok(cut) = graph.truncate_for_processor(&[tensor], size) {
             // Some of them only change the layout.
             assert!(
-                cut.steps.len() <= cut.nodes && cut.nodes <= 4 * graph.nodes().len(),
+                cut.ops.len() <= cut.nodes && cut.nodes <= 4 * graph.nodes().len(),
                 "more layers than nodes"
             );
         }
