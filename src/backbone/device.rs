@@ -11,6 +11,7 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{
     ArbitrarilyConfigurableExecutionProvider, CUDA, ExecutionProvider, ExecutionProviderDispatch, OpenVINO,
 };
+use serde::{Deserialize, Serialize};
 
 use super::runtime::Runtime;
 
@@ -87,7 +88,8 @@ impl FromStr for Device {
 }
 
 /// The precision that a network computes in. Codes of different precisions are not the same codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floats throughout.
     #[default]

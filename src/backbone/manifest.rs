@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, GraphError};
+use super::layers::NoSuchLayer;
 use crate::files::write_atomically;
-use crate::images::{Layout, Preprocess};
+use crate::images::{Layout, Preprocess, PreprocessError, Preset};
 
 /// Version of the manifest format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -42,6 +43,18 @@ pub enum ModelError {
     Format { path: PathBuf, found: u32 },
     #[error("the manifest {}: {reason}", path.display())]
     Invalid { path: PathBuf, reason: String },
+    #[error("{name:?} cannot be a model's name; choose one without slashes with --name")]
+    Name { name: String },
+    #[error("{} is there already; give --force to replace it, or another --name", path.display())]
+    Taken { path: PathBuf },
+    #[error("cannot make the models folder {}", path.display())]
+    MakeFolder { path: PathBuf, source: std::io::Error },
+    #[error("the preset {preset} has no preprocessing of its own")]
+    NoRecipe { preset: Preset },
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    #[error(transparent)]
+    Layer(#[from] NoSuchLayer),
     #[error(transparent)]
     Graph(#[from] GraphError),
     #[error(

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Sums that a sum over a map is split into, for as long as one addition waits for the one before it.
 const LANES: usize = 16;
 
@@ -16,7 +18,8 @@ pub(crate) const GEM_LEAST: f32 = 1e-6;
 const MAX_GRID: usize = 64;
 
 /// How maps of C x H x W become codes. Layers that are no maps are left as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Pooling {
     /// The whole map, which keeps its shape.
     #[default]
@@ -45,6 +48,20 @@ impl fmt::Display for Pooling {
             Pooling::Gem => f.write_str("gem"),
             Pooling::Grid(k) => write!(f, "{k}x{k}"),
         }
+    }
+}
+
+impl From<Pooling> for String {
+    fn from(pooling: Pooling) -> String {
+        pooling.to_string()
+    }
+}
+
+impl TryFrom<String> for Pooling {
+    type Error = UnknownPooling;
+
+    fn try_from(text: String) -> Result<Pooling, UnknownPooling> {
+        text.parse()
     }
 }
 

@@ -1,18 +1,18 @@
 //! `cnncodes classify`: what is in an image, by a head.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
-use super::apply::{self, BATCH, Eye, Origin, Seen};
+use super::apply;
 use super::compute::ComputeArgs;
-use super::explain::{Alike, ExplainArgs, Explaining, Why};
+use super::explain::{ClassExplanation, ExplainArgs, ImageExplanation, SimilarImage};
 use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
-use crate::head::Head;
-use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample, SampleSet};
+use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
+use crate::images::{DEFAULT_MAX_PIXELS, SampleSet};
 
 /// Say what is in an image, with probabilities
 #[derive(Debug, clap::Args)]
@@ -77,9 +77,9 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The answer for one image.
+/// The answer for one image, as it is printed.
 #[derive(Debug, serde::Serialize)]
-struct Answer {
+struct PrintedAnswer {
     image: String,
     /// Whether the image is probably of none of the classes; absent where the head cannot tell, or was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,10 +94,10 @@ struct Answer {
     classes: Vec<Ranked>,
     /// Pictures of what the answer rests on, where they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    explanations: Vec<Why>,
+    explanations: Vec<ClassExplanation>,
     /// The training images that are most alike, where that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    nearest: Vec<Alike>,
+    nearest: Vec<SimilarImage>,
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -106,28 +106,69 @@ struct Ranked {
     probability: f64,
 }
 
+impl PrintedAnswer {
+    fn new(image: &str, answer: Answer, explanation: ImageExplanation, class_names: &[String]) -> Self {
+        let name = |class: usize| class_names[class].clone();
+        let ranked = |(class, probability)| Ranked { class: name(class), probability };
+        Self {
+            image: image.to_owned(),
+            unknown: answer.unknown,
+            distance: answer.distance,
+            set: answer.prediction_set.map(|set| set.into_iter().map(name).collect()),
+            classes: answer.ranked.into_iter().map(ranked).collect(),
+            explanations: explanation.classes,
+            nearest: explanation.nearest,
+        }
+    }
+}
+
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
     if args.coverage.is_some() && head.model.conformal.is_none() {
-        bail!(
-            "the head {} was fitted by an earlier version and holds nothing to make prediction sets with; fit it again",
-            head_path.display()
-        );
+        return Err(ClassifyError::NoPredictionSets).with_context(|| apply::head_at(&head_path));
     }
-    Origin::of_head(&head, &head_path).recipe()?;
-    let samples = SampleSet::from_paths(&args.images, args.null)?;
-    if samples.samples.is_empty() && samples.problems.is_empty() {
+    let set = SampleSet::from_paths(&args.images, args.null)?;
+    if set.samples.is_empty() && set.problems.is_empty() {
         bail!("there is no image to classify in what was named");
     }
-    let mut problems = samples.problems.clone();
+    let mut problems = set.problems.clone();
     let mut printer = Printer::new(args);
-    if !samples.samples.is_empty() {
-        let mut look = Looking::open(&head, &head_path, models, args, samples.samples.len())?;
-        for batch in samples.samples.chunks(BATCH) {
-            let (answers, unreadable) = look.answers(&batch, &head, args)?;
-            answers.into_iter().try_for_each(|answer| printer.print(answer))?;
-            problems.extend(unreadable);
-        }
+    let options = AnswerOptions { coverage: args.coverage, unknown: !args.no_unknown };
+    let class_names = head.model.class_names.clone();
+    if set.samples.is_empty() {
+        // All that is left is to report them.
+    } else if let Some(mut explainer) =
+        args.explain.open(&head, &head_path, models, &args.compute, args.max_pixels)?
+    {
+        explainer.classify_each(set.samples.iter(), options, |answer| match answer {
+            Ok((sample, answer, explanation)) => {
+                printer.print(PrintedAnswer::new(sample.name, answer, explanation, &class_names))
+            }
+            Err(problem) => {
+                problems.push(problem);
+                Ok(())
+            }
+        })?;
+    } else {
+        let spec = &head.provenance.spec;
+        let (holder, images) = (apply::head_at(&head_path), set.samples.len());
+        let extractor = apply::open_extractor(spec, &holder, models, &args.compute, args.max_pixels, images)?;
+        Classifier::new(head, extractor).classify_each(
+            set.samples.iter(),
+            options,
+            |answer| match answer {
+                Ok((sample, answer)) => printer.print(PrintedAnswer::new(
+                    sample.name,
+                    answer,
+                    ImageExplanation::default(),
+                    &class_names,
+                )),
+                Err(problem) => {
+                    problems.push(problem);
+                    Ok(())
+                }
+            },
+        )?;
     }
     let answered = printer.finish()?;
     show::problems(&problems, usize::MAX);
@@ -136,90 +177,6 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         (_, 0) => Status::Done,
         _ => Status::Skipped,
     })
-}
-
-/// A head's network, which explains what it sees where that was asked for.
-enum Looking<'h> {
-    Plainly(Box<Eye>),
-    Explaining(Box<Explaining<'h>>),
-}
-
-impl<'h> Looking<'h> {
-    fn open(
-        head: &'h Head,
-        head_path: &Path,
-        models: &ModelsFolder,
-        args: &Args,
-        images: usize,
-    ) -> anyhow::Result<Looking<'h>> {
-        let (compute, max_pixels) = (&args.compute, args.max_pixels);
-        Ok(match args.explain.open(head, head_path, models, compute, max_pixels)? {
-            Some(explaining) => Looking::Explaining(Box::new(explaining)),
-            None => {
-                Looking::Plainly(Box::new(Eye::open(head, head_path, models, compute, max_pixels, images)?))
-            }
-        })
-    }
-
-    /// The answers for the images of a batch that could be read, in order, and why the others could not.
-    fn answers(
-        &mut self,
-        batch: &[Sample<'_>],
-        head: &Head,
-        args: &Args,
-    ) -> anyhow::Result<(Vec<Answer>, Vec<Problem>)> {
-        match self {
-            Looking::Plainly(eye) => {
-                let seen = eye.look(batch)?;
-                Ok((answers(batch, &seen, head, args)?, seen.problems))
-            }
-            Looking::Explaining(explaining) => {
-                let (seen, looks) = explaining.look(batch)?;
-                let mut answers = answers(batch, &seen, head, args)?;
-                let index = |name: &String| head.model.class_names.iter().position(|class| class == name);
-                let top: Vec<usize> =
-                    answers.iter().filter_map(|answer| index(&answer.classes.first()?.class)).collect();
-                let reasons = explaining.explain(batch, &seen, &looks, &top)?;
-                for (answer, reasons) in answers.iter_mut().zip(reasons) {
-                    (answer.explanations, answer.nearest) = (reasons.why, reasons.nearest);
-                }
-                Ok((answers, seen.problems))
-            }
-        }
-    }
-}
-
-/// The answers for the images of a batch that could be read, in order.
-fn answers(batch: &[Sample<'_>], seen: &Seen, head: &Head, args: &Args) -> anyhow::Result<Vec<Answer>> {
-    if seen.indices.is_empty() {
-        return Ok(Vec::new());
-    }
-    let model = &head.model;
-    let ranked = head.ranked(seen.codes.view())?;
-    let novelty = model.novelty.as_ref().filter(|_| !args.no_unknown);
-    let distances = novelty.map(|novelty| novelty.distances(seen.codes.view()));
-    let name = |class: usize| model.class_names[class].clone();
-    let answer = |(row, ranked): (usize, Vec<(usize, f64)>)| {
-        let distance = distances.as_ref().map(|distances| distances[row]);
-        let set = args.coverage.zip(model.conformal.as_ref()).map(|(coverage, conformal)| {
-            let mut probabilities = vec![0.0; ranked.len()];
-            ranked.iter().for_each(|&(class, p)| probabilities[class] = p);
-            conformal.set(&probabilities, coverage).into_iter().map(name).collect()
-        });
-        Answer {
-            image: batch[seen.indices[row]].name.to_owned(),
-            unknown: novelty.zip(distance).map(|(novelty, distance)| novelty.is_unknown(distance)),
-            distance,
-            set,
-            classes: ranked
-                .into_iter()
-                .map(|(class, probability)| Ranked { class: name(class), probability })
-                .collect(),
-            explanations: Vec::new(),
-            nearest: Vec::new(),
-        }
-    };
-    Ok(ranked.into_iter().enumerate().map(answer).collect())
 }
 
 /// Prints answers as they come.
@@ -245,7 +202,7 @@ impl Printer {
         }
     }
 
-    fn print(&mut self, mut answer: Answer) -> anyhow::Result<()> {
+    fn print(&mut self, mut answer: PrintedAnswer) -> anyhow::Result<()> {
         answer.classes.truncate(self.top);
         let mut out = io::stdout().lock();
         match self.format {
@@ -263,13 +220,13 @@ impl Printer {
                     let classes = if set.is_empty() { "no class".to_owned() } else { set.join(", ") };
                     writeln!(out, "  set at {coverage} coverage: {classes}")?;
                 }
-                for Why { class, method, overlay, .. } in &answer.explanations {
+                for ClassExplanation { class, method, overlay, .. } in &answer.explanations {
                     writeln!(out, "  why {class}: {} ({method})", overlay.display())?;
                 }
                 if !answer.nearest.is_empty() {
                     writeln!(out, "  most alike of the training images, by 1 - cosine:")?;
                 }
-                for Alike { image, distance, .. } in &answer.nearest {
+                for SimilarImage { image, distance, .. } in &answer.nearest {
                     writeln!(out, "    {distance:.3}  {image}")?;
                 }
             }

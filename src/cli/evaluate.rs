@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, Axis};
 
-use super::apply::{self, BATCH, Eye, Origin};
+use super::apply;
 use super::compute::ComputeArgs;
 use super::inputs::InputArgs;
 use super::report::{Assessed, ReportArgs};
@@ -176,8 +176,8 @@ fn of_the_heads_classes(
 
 fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labelled> {
     let file = CodesFile::open(path)?;
-    let wanted = &head.provenance;
-    Origin::of_head(head, head_path).check_same(&Origin::of_codes(&file, Some(&wanted.layer))?)?;
+    let wanted = &head.provenance.spec;
+    apply::check_same(wanted, &apply::head_at(head_path), &file.spec(Some(&wanted.layer))?, path)?;
     let labels: Vec<Option<usize>> = file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();
     let (rows, labels, notes) =
         of_the_heads_classes(&labels, file.class_names(), head, &path.display().to_string())?;
@@ -203,38 +203,28 @@ fn from_images(
     let labels: Vec<Option<usize>> = set.samples.iter().map(|sample| sample.label).collect();
     let (rows, labels, notes) = of_the_heads_classes(&labels, &set.class_names, head, &set.source)?;
     let samples: Vec<Sample<'_>> = rows.iter().map(|&row| set.samples.get(row)).collect();
-    let mut eye = Eye::open(head, head_path, models, &args.compute, args.max_pixels, samples.len())?;
+    let (holder, images) = (apply::head_at(head_path), samples.len());
+    let (spec, compute) = (&head.provenance.spec, &args.compute);
+    let mut extractor = apply::open_extractor(spec, &holder, models, compute, args.max_pixels, images)?;
     let bar = show::progress_bar("looking");
-    bar.set_length(samples.len() as u64);
-    let mut found = Labelled {
-        names: Vec::new(),
-        labels: Vec::new(),
-        sha256: Vec::new(),
-        codes: Array2::zeros((0, head.model.columns())),
-        problems: set.problems,
-        notes,
-        photos: Photos::below(set.samples.root()),
-    };
-    let mut batches = Vec::new();
-    for (batch, labels) in samples.chunks(BATCH).zip(labels.chunks(BATCH)) {
-        let seen = eye.look(batch)?;
-        found.names.extend(seen.indices.iter().map(|&index| batch[index].name.to_owned()));
-        found.labels.extend(seen.indices.iter().map(|&index| labels[index]));
-        found.sha256.extend(seen.sha256);
-        found.problems.extend(seen.problems);
-        if !seen.indices.is_empty() {
-            batches.push(seen.codes);
-        }
-        bar.inc(batch.len() as u64);
-    }
+    bar.set_length(images as u64);
+    let batch = extractor.extract_all(samples.iter().copied(), |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    if batches.is_empty() {
-        show::problems(&found.problems, 20);
+    let mut problems = set.problems;
+    problems.extend(batch.problems);
+    if batch.indices.is_empty() {
+        show::problems(&problems, 20);
         bail!("not one image of {} could be read", set.source);
     }
-    let views: Vec<_> = batches.iter().map(Array2::view).collect();
-    found.codes = concatenate(Axis(0), &views)?;
-    Ok(found)
+    Ok(Labelled {
+        names: batch.indices.iter().map(|&index| samples[index].name.to_owned()).collect(),
+        labels: batch.indices.iter().map(|&index| labels[index]).collect(),
+        sha256: batch.sha256,
+        codes: batch.features,
+        problems,
+        notes,
+        photos: Photos::below(set.samples.root()),
+    })
 }
 
 /// One line an image.

@@ -6,21 +6,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ndarray::Array2;
 
-use super::apply::{Origin, Seen};
+use super::apply;
 use super::compute::{ComputeArgs, warn_of_fallback};
 use super::show;
 use crate::backbone::ModelsFolder;
+use crate::classifier::{Answer, AnswerOptions};
 use crate::codes::CodesFile;
 use crate::explain::{
-    ExplainSettings, Explainer, Explanation, Look, Method, OcclusionSettings, overlay, write_png,
+    ExplainSettings, Explainer, Explanation, ForwardPass, Method, OcclusionSettings, overlay, write_png,
 };
-use crate::extract::read_image;
+use crate::extract::{FeatureBatch, read_image};
 use crate::head::Head;
 use crate::images::{Content, DecodeOptions, Preprocess, Problem, Sample, decode};
 use crate::neighbors::{Metric, Neighbor, Search};
 
 /// Training images that are named for each photo.
 const NEAREST: usize = 3;
+
+/// Photos whose nearest training images are searched in one pass over the training codes.
+const SEARCHED_TOGETHER: usize = 8;
 
 /// What is to be explained, and how.
 #[derive(Debug, clap::Args)]
@@ -42,7 +46,7 @@ pub struct ExplainArgs {
 
 /// Why an image gets its score for a class.
 #[derive(Debug, serde::Serialize)]
-pub struct Why {
+pub struct ClassExplanation {
     pub class: String,
     /// The head's score, before it is made a probability.
     pub score: f64,
@@ -56,7 +60,7 @@ pub struct Why {
 
 /// A training image that is like the photo.
 #[derive(Debug, serde::Serialize)]
-pub struct Alike {
+pub struct SimilarImage {
     pub image: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
@@ -66,14 +70,14 @@ pub struct Alike {
 
 /// What there is to say about one image beside its classes.
 #[derive(Debug, Default)]
-pub struct Reasons {
-    pub why: Vec<Why>,
+pub struct ImageExplanation {
+    pub classes: Vec<ClassExplanation>,
     /// Nearest first; none where the codes that the head was fitted to are not at hand.
-    pub nearest: Vec<Alike>,
+    pub nearest: Vec<SimilarImage>,
 }
 
-/// A head that explains what it sees.
-pub struct Explaining<'h> {
+/// A head that explains its answers.
+pub struct ExplainingClassifier<'h> {
     head: &'h Head,
     explainer: Explainer<'h>,
     preprocess: Preprocess,
@@ -100,7 +104,7 @@ impl ExplainArgs {
         models: &ModelsFolder,
         compute: &ComputeArgs,
         max_pixels: u64,
-    ) -> anyhow::Result<Option<Explaining<'h>>> {
+    ) -> anyhow::Result<Option<ExplainingClassifier<'h>>> {
         let Some(folder) = &self.explain else { return Ok(None) };
         let known = &head.model.class_names;
         let position = |name: &String| {
@@ -112,11 +116,11 @@ impl ExplainArgs {
         if folder.exists() && !folder.is_dir() {
             bail!("{} is no folder; name one for the pictures: --explain DIR", folder.display());
         }
-        let origin = Origin::of_head(head, head_path);
-        let preprocess = origin.recipe()?;
-        let (graph, layer) = origin.network(models)?;
+        let (spec, holder) = (&head.provenance.spec, apply::head_at(head_path));
+        let preprocess = spec.preprocess.clone();
+        let (graph, layer) = spec.network(models).with_context(|| holder.clone())?;
         let settings = ExplainSettings {
-            session: origin.settings(compute)?,
+            session: apply::session_settings(spec, &holder, compute),
             occlusion: OcclusionSettings {
                 size: self.occlusion_size.map(usize::from),
                 stride: self.occlusion_stride.map(usize::from),
@@ -126,7 +130,7 @@ impl ExplainArgs {
         warn_of_fallback(explainer.backbone());
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        Ok(Some(Explaining {
+        Ok(Some(ExplainingClassifier {
             head,
             explainer,
             decode: DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels },
@@ -147,8 +151,7 @@ fn training_codes(head: &Head) -> Option<CodesFile> {
         Err(error) => crate::images::with_causes(&error),
         Ok(file) => {
             let same = file.rows() == made.codes_rows
-                && file.header().model_sha256.eq_ignore_ascii_case(&made.model_sha256)
-                && file.layer(Some(&made.layer)).is_ok_and(|layer| layer.pooling == made.pooling);
+                && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
             if same {
                 return Some(file);
             }
@@ -161,59 +164,86 @@ fn training_codes(head: &Head) -> Option<CodesFile> {
     None
 }
 
-impl Explaining<'_> {
-    /// Looks at the samples that can be read; as [`Eye::look`](super::apply::Eye::look), with the looks themselves.
-    pub fn look(&mut self, samples: &[Sample<'_>]) -> anyhow::Result<(Seen, Vec<Look>)> {
+impl ExplainingClassifier<'_> {
+    /// Classifies images and explains the answers: `take` gets each image that could be read, in order, and each image that
+    /// could not with the reason.
+    pub fn classify_each<'s>(
+        &mut self,
+        samples: impl Iterator<Item = Sample<'s>>,
+        options: AnswerOptions,
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer, ImageExplanation), Problem>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let samples: Vec<Sample<'s>> = samples.collect();
+        for samples in samples.chunks(SEARCHED_TOGETHER) {
+            let (batch, passes) = self.extract_batch(samples)?;
+            let answers = match passes.is_empty() {
+                true => Vec::new(),
+                false => self.head.answers(batch.features.view(), options)?,
+            };
+            let top: Vec<usize> = answers.iter().map(Answer::top).collect();
+            let explanations = self.explain(samples, &batch, &passes, &top)?;
+            for ((&index, answer), explanation) in batch.indices.iter().zip(answers).zip(explanations) {
+                take(Ok((&samples[index], answer, explanation)))?;
+            }
+            batch.problems.into_iter().try_for_each(|problem| take(Err(problem)))?;
+        }
+        Ok(())
+    }
+
+    /// The features of the samples that can be read, and the forward passes that gave them.
+    fn extract_batch(&mut self, samples: &[Sample<'_>]) -> anyhow::Result<(FeatureBatch, Vec<ForwardPass>)> {
         let layout = self.explainer.backbone().layout();
-        let (mut indices, mut hashes, mut codes) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut looks, mut problems): (Vec<Look>, Vec<Problem>) = (Vec::new(), Vec::new());
+        let (mut batch, mut passes, mut features) = (FeatureBatch::default(), Vec::new(), Vec::new());
         for (index, sample) in samples.iter().enumerate() {
             let mut tensor = vec![0.0; self.explainer.backbone().image_len()];
             match read_image(sample, &self.preprocess, &self.decode, layout, &mut tensor) {
                 Ok(sha256) => {
-                    let look = self.explainer.look(tensor)?;
-                    indices.push(index);
-                    hashes.push(sha256);
-                    codes.extend_from_slice(look.codes());
-                    looks.push(look);
+                    let pass = self.explainer.run(tensor)?;
+                    batch.indices.push(index);
+                    batch.sha256.push(sha256);
+                    features.extend_from_slice(pass.codes());
+                    passes.push(pass);
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => batch.problems.push(problem),
             }
         }
-        let columns = codes.len() / indices.len().max(1);
-        let codes = Array2::from_shape_vec((indices.len(), columns), codes)?;
-        Ok((Seen { indices, sha256: hashes, codes, problems }, looks))
+        let columns = features.len() / passes.len().max(1);
+        batch.features = Array2::from_shape_vec((passes.len(), columns), features)?;
+        Ok((batch, passes))
     }
 
-    /// Explains what was seen in `samples`, the most probable classes being `top`; one answer a row of `seen`.
-    pub fn explain(
+    /// Explains the images of `batch`, whose most probable classes are `top`; one explanation a row.
+    fn explain(
         &mut self,
         samples: &[Sample<'_>],
-        seen: &Seen,
-        looks: &[Look],
+        batch: &FeatureBatch,
+        passes: &[ForwardPass],
         top: &[usize],
-    ) -> anyhow::Result<Vec<Reasons>> {
-        let mut reasons: Vec<Reasons> = Vec::with_capacity(looks.len());
-        for (row, look) in looks.iter().enumerate() {
+    ) -> anyhow::Result<Vec<ImageExplanation>> {
+        let mut explanations: Vec<ImageExplanation> = Vec::with_capacity(passes.len());
+        for (row, pass) in passes.iter().enumerate() {
             let classes = if self.classes.is_empty() { vec![top[row]] } else { self.classes.clone() };
             let bar = show::progress_of("explaining", "covered images");
-            let explained = self.explainer.explain(look, &classes, &mut |done, total| {
+            let explained = self.explainer.explain(pass, &classes, &mut |done, total| {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
             });
             bar.finish_and_clear();
-            let explained = explained?;
-            let why = self.draw(&samples[seen.indices[row]], &explained)?;
-            reasons.push(Reasons { why, nearest: Vec::new() });
+            let classes = self.draw(&samples[batch.indices[row]], &explained?)?;
+            explanations.push(ImageExplanation { classes, nearest: Vec::new() });
         }
-        for (reasons, nearest) in reasons.iter_mut().zip(self.nearest(seen)?) {
-            reasons.nearest = nearest;
+        for (explanation, nearest) in explanations.iter_mut().zip(self.nearest(batch)?) {
+            explanation.nearest = nearest;
         }
-        Ok(reasons)
+        Ok(explanations)
     }
 
     /// Writes the pictures of one image.
-    fn draw(&mut self, sample: &Sample<'_>, explained: &[Explanation]) -> anyhow::Result<Vec<Why>> {
+    fn draw(
+        &mut self,
+        sample: &Sample<'_>,
+        explained: &[Explanation],
+    ) -> anyhow::Result<Vec<ClassExplanation>> {
         let content = sample.read().with_context(|| format!("cannot read {}", sample.name))?;
         let photo = match content {
             Content::Pixels { image, .. } => image,
@@ -233,7 +263,7 @@ impl Explaining<'_> {
             ];
             write_png(&path, &overlay(&photo, window, &explanation.map), &texts)
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            drawn.push(Why {
+            drawn.push(ClassExplanation {
                 class: class.clone(),
                 score: explanation.score,
                 method: explanation.method,
@@ -261,22 +291,22 @@ impl Explaining<'_> {
         path
     }
 
-    /// The training images whose codes are nearest, for each row of `seen`; the photo itself is left out.
-    fn nearest(&self, seen: &Seen) -> anyhow::Result<Vec<Vec<Alike>>> {
-        let Some(file) = self.training.as_ref().filter(|_| !seen.indices.is_empty()) else {
+    /// The training images whose codes are nearest, for each row of `batch`; the photo itself is left out.
+    fn nearest(&self, batch: &FeatureBatch) -> anyhow::Result<Vec<Vec<SimilarImage>>> {
+        let Some(file) = self.training.as_ref().filter(|_| !batch.indices.is_empty()) else {
             return Ok(Vec::new());
         };
-        let itself = |query: usize, row: usize| file.sha256()[row] == seen.sha256[query];
+        let itself = |query: usize, row: usize| file.sha256()[row] == batch.sha256[query];
         let search =
-            Search { queries: seen.codes.view(), k: NEAREST, metric: Metric::Cosine, left_out: &itself };
-        let found = search.run(file, Some(&self.head.provenance.layer), |_| {})?;
-        let alike = |neighbor: &Neighbor| Alike {
+            Search { queries: batch.features.view(), k: NEAREST, metric: Metric::Cosine, left_out: &itself };
+        let found = search.run(file, Some(&self.head.provenance.spec.layer), |_| {})?;
+        let similar = |neighbor: &Neighbor| SimilarImage {
             image: file.image_names()[neighbor.row].clone(),
             class: usize::try_from(file.labels()[neighbor.row])
                 .ok()
                 .map(|label| file.class_names()[label].clone()),
             distance: neighbor.distance,
         };
-        Ok(found.iter().map(|near| near.iter().map(alike).collect()).collect())
+        Ok(found.iter().map(|near| near.iter().map(similar).collect()).collect())
     }
 }

@@ -18,8 +18,8 @@ use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::{Duplicates, Evaluation, Note, TestSet};
 use crate::head::{
-    FileRows, FittedHead, Head, HeadError, HeadModel, HeadProvenance, Novelty, StreamedData, fingerprint,
-    fit_head, fit_head_streamed,
+    FileRows, FittedHead, Head, HeadError, HeadModel, HeadProvenance, Novelty, StreamedData, fit_head,
+    fit_head_streamed,
 };
 
 /// A head that was fitted and written.
@@ -55,8 +55,8 @@ impl Written {
             self.kind,
             show::count_of(model.class_names.len(), "class", "classes"),
             model.columns(),
-            provenance.layer,
-            provenance.model_name,
+            provenance.spec.layer,
+            provenance.spec.model_name,
         );
         if let Some(report) = &self.report {
             println!("{}: report", report.display());
@@ -251,27 +251,12 @@ pub(super) fn head(
     fitted: FittedHead,
     labelled: &Labelled,
 ) -> anyhow::Result<Head> {
-    let header = file.header();
-    let layer = file.layer(layer)?;
-    let mut trained_on: Vec<u64> = labelled.sha256.iter().filter_map(|hash| fingerprint(hash)).collect();
-    trained_on.sort_unstable();
-    trained_on.dedup();
-    Ok(Head {
-        model: fitted.model,
-        provenance: HeadProvenance {
-            model_name: header.model_name.clone(),
-            model_sha256: header.model_sha256.clone(),
-            layer: layer.name.clone(),
-            tensor: layer.tensor.clone(),
-            pooling: layer.pooling.clone(),
-            row_shape: layer.shape.clone(),
-            preprocess_json: header.preprocess_json.clone(),
-            precision: header.precision.clone(),
-            codes_file: path.display().to_string(),
-            codes_rows: file.rows(),
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
-        evaluation: fitted.evaluation,
-        trained_on,
-    })
+    let provenance = HeadProvenance {
+        spec: file.spec(layer)?,
+        row_shape: file.layer(layer)?.shape.clone(),
+        codes_file: path.display().to_string(),
+        codes_rows: file.rows(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Ok(Head::new(fitted, provenance, &labelled.sha256))
 }

@@ -9,7 +9,6 @@ mod classify;
 mod completions;
 mod compute;
 mod demo;
-mod enlist;
 mod evaluate;
 mod explain;
 mod extract;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::enlist::{self, Particulars};
 use super::show::Listing;
 use super::{Status, pull, show};
 use crate::backbone::manifest::layout_name;
-use crate::backbone::{Graph, Model, ModelsFolder};
+use crate::backbone::register::preprocessing_of;
+use crate::backbone::{Graph, Model, ModelMetadata, ModelsFolder};
 use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset, with_causes};
 
 /// List the models of the models folder, add one, or download one
@@ -247,17 +247,17 @@ fn add(args: &AddArgs, models: &ModelsFolder) -> anyhow::Result<Status> {
             None => bail!("the name of {} is not UTF-8; give the model one with --name", args.file.display()),
         },
     };
-    let manifest_path = enlist::manifest_path(models, &name, args.force)?;
-    let said = Particulars {
+    let manifest_path = models.manifest_path(&name, args.force)?;
+    let metadata = ModelMetadata {
         preprocess: preprocess(args, &graph)?,
         layer: args.layer.clone(),
         note: args.note.clone(),
         aliases: args.aliases.iter().cloned().collect(),
         name,
     };
-    let mut model = enlist::model(&graph, args.file.clone(), manifest_path, said)?;
+    let mut model = Model::describe(&graph, args.file.clone(), manifest_path, metadata)?;
     model.manifest.file = place(args, &graph, models, &model.name)?;
-    enlist::write(&model)?;
+    write_manifest(&model)?;
     Ok(Status::Done)
 }
 
@@ -280,7 +280,7 @@ fn preprocess(args: &AddArgs, graph: &Graph) -> anyhow::Result<Preprocess> {
         exif_orientation: None,
         dct_scaling: None,
     };
-    enlist::recipe(args.preprocess, changes, graph)
+    Ok(preprocessing_of(args.preprocess, changes, graph)?)
 }
 
 /// Puts the network into place and gives its path as the manifest is to have it.
@@ -354,4 +354,17 @@ mod tests {
         assert!(alias("top").is_err());
         assert!(alias("=fc7").is_err());
     }
+}
+
+/// Writes the manifest and says so.
+pub(super) fn write_manifest(model: &Model) -> anyhow::Result<()> {
+    model.write()?;
+    println!(
+        "{}: {}, input {}, {}",
+        model.manifest_path.display(),
+        model.manifest.architecture.as_deref().unwrap_or("unknown architecture"),
+        layout_name(model.manifest.input.layout),
+        model.manifest.preprocess.describe()
+    );
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
-use super::apply::{BATCH, Eye, Origin};
+use super::apply;
 use super::compute::ComputeArgs;
 use super::show::Format;
 use super::{Status, show};
@@ -166,7 +166,8 @@ impl Queries {
     /// Every row of another file of codes; those of the searched file itself are rows of it.
     fn add_codes(&mut self, path: &Path, file: &CodesFile, layer: &str) -> anyhow::Result<()> {
         let other = CodesFile::open(path)?;
-        Origin::of_codes(file, Some(layer))?.check_same(&Origin::of_codes(&other, Some(layer))?)?;
+        let holder = file.path().display().to_string();
+        apply::check_same(&file.spec(Some(layer))?, &holder, &other.spec(Some(layer))?, path)?;
         let same_file = path.canonicalize().ok() == file.path().canonicalize().ok();
         self.names.extend_from_slice(other.image_names());
         self.rows.extend((0..other.rows()).map(|row| same_file.then_some(row)));
@@ -184,25 +185,23 @@ impl Queries {
     ) -> anyhow::Result<()> {
         let set = SampleSet::from_paths(paths, false)?;
         self.problems.extend(set.problems);
-        let origin = Origin::of_codes(file, Some(layer))?;
-        let mut eye = Eye::of(&origin, models, &args.compute, args.max_pixels, set.samples.len())?;
+        let (spec, holder) = (file.spec(Some(layer))?, file.path().display().to_string());
+        let (compute, images) = (&args.compute, set.samples.len());
+        let mut extractor = apply::open_extractor(&spec, &holder, models, compute, args.max_pixels, images)?;
+        let width = file.layer(Some(layer))?.width().unwrap_or(0);
+        ensure!(
+            extractor.width() == width,
+            "the network gives {} codes of {layer}, and {holder} holds {width}; extract it again",
+            extractor.width()
+        );
         let bar = show::progress_bar("looking");
-        bar.set_length(set.samples.len() as u64);
-        for batch in set.samples.chunks(BATCH) {
-            let seen = eye.look(&batch)?;
-            self.names.extend(seen.indices.iter().map(|&index| batch[index].name.to_owned()));
-            self.rows.extend(seen.indices.iter().map(|_| None));
-            self.problems.extend(seen.problems);
-            if !seen.indices.is_empty() {
-                ensure!(
-                    seen.codes.ncols() == file.layer(Some(layer))?.width().unwrap_or(0),
-                    "the network gives {} codes of {layer}, and {} holds others; extract it again",
-                    seen.codes.ncols(),
-                    file.path().display()
-                );
-                self.codes.push(seen.codes);
-            }
-            bar.inc(batch.len() as u64);
+        bar.set_length(images as u64);
+        let batch = extractor.extract_all(set.samples.iter(), |done| bar.set_position(done as u64))?;
+        self.names.extend(batch.indices.iter().map(|&index| set.samples.get(index).name.to_owned()));
+        self.rows.extend(batch.indices.iter().map(|_| None));
+        self.problems.extend(batch.problems);
+        if !batch.indices.is_empty() {
+            self.codes.push(batch.features);
         }
         bar.finish_and_clear();
         Ok(())

@@ -6,10 +6,11 @@ use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::DecimalBytes;
 
-use super::enlist::{self, Particulars};
+use super::models::write_manifest;
 use super::{Status, interrupt, models, show};
+use crate::backbone::register::preprocessing_of;
 use crate::backbone::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
-use crate::backbone::{Graph, Model, ModelsFolder};
+use crate::backbone::{Graph, Model, ModelMetadata, ModelsFolder};
 use crate::fetch::{self, Download, FetchError, Fetched, Patience};
 use crate::images::{PreprocessOverrides, Preset};
 
@@ -106,7 +107,7 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
         );
     };
     let name = args.model.clone().unwrap_or_else(|| network.to_owned());
-    let manifest_path = enlist::manifest_path(models, &name, args.force)?;
+    let manifest_path = models.manifest_path(&name, args.force)?;
     let file = PathBuf::from(format!("{name}.onnx"));
     let target = models.path.join(&file);
     if target.exists() && !args.force {
@@ -126,7 +127,7 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
         }
     };
     fetched.place()?;
-    enlist::write(&model)?;
+    write_manifest(&model)?;
     Ok(Status::Done)
 }
 
@@ -140,9 +141,9 @@ fn describe(
     note: String,
 ) -> anyhow::Result<Model> {
     let graph = Graph::open(here)?;
-    let preprocess = enlist::recipe(preset, PreprocessOverrides::default(), &graph)?;
-    let said = Particulars { name, preprocess, layer: None, note: Some(note), aliases: Default::default() };
-    enlist::model(&graph, file, manifest_path, said)
+    let preprocess = preprocessing_of(preset, PreprocessOverrides::default(), &graph)?;
+    let metadata = ModelMetadata { note: Some(note), ..ModelMetadata::new(name, preprocess) };
+    Ok(Model::describe(&graph, file, manifest_path, metadata)?)
 }
 
 /// Downloads from the first place that serves the file.

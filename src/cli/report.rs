@@ -86,8 +86,8 @@ impl Fitting<'_> {
             title: format!(
                 "{} head on {} of {}",
                 kind(head),
-                head.provenance.layer,
-                head.provenance.model_name
+                head.provenance.spec.layer,
+                head.provenance.spec.model_name
             ),
             subtitle: described(labelled.names.len(), &labelled.class_names, &file.header().source),
             class_names: &labelled.class_names,
@@ -181,7 +181,7 @@ fn described(photos: usize, classes: &[String], source: &str) -> String {
 
 /// Where the head comes from, and what wrote this.
 fn provenance(head: &Head, head_path: Option<&Path>) -> Vec<Fact> {
-    let from = &head.provenance;
+    let from = &head.provenance.spec;
     let settings = &head.model.settings;
     let command = std::iter::once("cnncodes".into()).chain(std::env::args_os().skip(1));
     let words: Vec<String> =
@@ -190,10 +190,10 @@ fn provenance(head: &Head, head_path: Option<&Path>) -> Vec<Fact> {
         Fact::new("network", &from.model_name),
         Fact::code("SHA-256 of the network", &from.model_sha256),
         Fact::new("layer", format!("{} (tensor {})", from.layer, from.tensor)),
-        Fact::new("pooling", &from.pooling),
+        Fact::new("pooling", from.pooling.to_string()),
         Fact::new("codes of a photo", head.model.columns().to_string()),
-        Fact::code("preprocessing", &from.preprocess_json),
-        Fact::code("precision", &from.precision),
+        Fact::code("preprocessing", serde_json::to_string(&from.preprocess).unwrap_or_default()),
+        Fact::code("precision", from.precision.to_string()),
         Fact::new("cross-validation", format!("{} folds, seed {}", settings.folds, settings.seed)),
         Fact::code("command", shell_words::join(words)),
         Fact::new("program", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),

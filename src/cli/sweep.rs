@@ -291,7 +291,7 @@ fn write_report(
     fitted.evaluation.duplicates.clone_from(&result.duplicates);
     let out_of_fold = fitted.out_of_fold.clone();
     let mut head = fit_head::head(file, Some(&stored.name), file.path(), fitted, &labelled)?;
-    head.provenance.layer.clone_from(&stored.layer);
+    head.provenance.spec.layer.clone_from(&stored.layer);
     let fitting = Fitting {
         file,
         labelled: &labelled,

@@ -14,6 +14,7 @@ mod lock;
 mod objects;
 mod reader;
 pub mod schema;
+mod spec;
 mod strings;
 mod table;
 #[cfg(test)]

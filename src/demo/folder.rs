@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
+use super::MODEL;
 use super::draw::{DemoClass, draw};
-use crate::images::encode_jpeg;
+use crate::backbone::register::preprocessing_of;
+use crate::backbone::{Graph, Model, ModelError, ModelMetadata, ModelsFolder};
+use crate::files::write_atomically;
+use crate::images::{PreprocessOverrides, Preset, encode_jpeg};
 
 /// JPEG quality of the files, on libjpeg's scale of 0 to 100.
 const QUALITY: f32 = 90.0;
@@ -43,6 +47,20 @@ pub fn write_folder(root: &Path, per_class: usize, seed: u64) -> Result<(), Demo
         }
     }
     write_jpeg(&root.join("image.jpg"), &draw(UNSEEN, seed))
+}
+
+/// Writes the demo's network into the models folder and registers it as `demo-vgg`.
+///
+/// # Errors
+/// The folder or the files cannot be written.
+pub fn write_model(models: &ModelsFolder) -> Result<Model, ModelError> {
+    let path = models.path.join("demo-vgg.onnx");
+    fs::create_dir_all(&models.path)
+        .map_err(|source| ModelError::MakeFolder { path: models.path.clone(), source })?;
+    write_atomically(&path, MODEL).map_err(|source| ModelError::Write { path: path.clone(), source })?;
+    let changes = PreprocessOverrides { stretch: Some(true), ..Default::default() };
+    let preprocess = preprocessing_of(Preset::Tf, changes, &Graph::open(&path)?)?;
+    models.register(&path, ModelMetadata::new("demo-vgg", preprocess))
 }
 
 fn write_jpeg(path: &Path, picture: &RgbImage) -> Result<(), DemoError> {

@@ -12,7 +12,7 @@ mod subjects;
 mod textures;
 
 pub use draw::{CLASSES, DemoClass, HEIGHT, WIDTH, draw};
-pub use folder::{DemoError, UNSEEN, write_folder};
+pub use folder::{DemoError, UNSEEN, write_folder, write_model};
 pub use textures::{GRAINS, draw_texture, write_textures};
 
 /// The demo's network as an ONNX file, under 1 MB.

@@ -13,8 +13,8 @@
 //! let head = Head::load("models/pets.head.h5".as_ref())?;
 //! let photo = decode(&std::fs::read("cat.jpg")?, &DecodeOptions::default())?;
 //! let mut explainer = Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default())?;
-//! let look = explainer.look_at(&photo)?;
-//! let why = explainer.explain(&look, &[look.top()], &mut |_, _| {})?;
+//! let pass = explainer.run_on(&photo)?;
+//! let why = explainer.explain(&pass, &[pass.top()], &mut |_, _| {})?;
 //! let picture = overlay(&photo, preprocess.window(photo.width(), photo.height()), &why[0].map);
 //! # Ok(()) }
 //! ```
@@ -43,8 +43,6 @@ pub enum ExplainError {
     Head(#[from] HeadError),
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
-    #[error("the head's pooling {0:?} is not known; fit the head again")]
-    Pooling(String),
 }
 
 /// Where an explanation comes from.
@@ -92,9 +90,9 @@ pub struct Explanation {
     pub map: Array2<f64>,
 }
 
-/// What the network makes of one picture.
+/// What one run of the network gives for a picture: features, scores, and the map that they come from.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct ForwardPass {
     /// The network's input.
     tensor: Vec<f32>,
     /// The head's input.
@@ -105,7 +103,7 @@ pub struct Look {
     map: Option<(Vec<f32>, [usize; 3], Pooling)>,
 }
 
-impl Look {
+impl ForwardPass {
     /// The codes of the picture, as the head takes them.
     pub fn codes(&self) -> &[f32] {
         &self.codes
@@ -144,7 +142,7 @@ impl<'h> Explainer<'h> {
     /// network's global average pooling.
     ///
     /// # Errors
-    /// The network cannot be run, or the head's pooling is not known.
+    /// The network cannot be run.
     pub fn open(
         graph: &Graph,
         layer: &Layer,
@@ -152,8 +150,7 @@ impl<'h> Explainer<'h> {
         preprocess: &Preprocess,
         settings: &ExplainSettings,
     ) -> Result<Explainer<'h>, ExplainError> {
-        let recorded = &head.provenance.pooling;
-        let pooling: Pooling = recorded.parse().map_err(|_| ExplainError::Pooling(recorded.clone()))?;
+        let pooling = head.provenance.spec.pooling;
         let mut layers = vec![layer.clone()];
         layers.extend(pooled_map(graph, layer));
         let backbone = Backbone::open(graph, &layers, preprocess.size(), &settings.session)?;
@@ -177,21 +174,21 @@ impl<'h> Explainer<'h> {
         &self.backbone
     }
 
-    /// Looks at a decoded picture.
+    /// Runs the network on a decoded picture.
     ///
     /// # Errors
-    /// As [`Self::look`], or the picture cannot be resized.
-    pub fn look_at(&mut self, picture: &image::RgbImage) -> Result<Look, ExplainError> {
+    /// As [`Self::run`], or the picture cannot be resized.
+    pub fn run_on(&mut self, picture: &image::RgbImage) -> Result<ForwardPass, ExplainError> {
         let mut tensor = vec![0.0; self.backbone.image_len()];
         self.preprocess.apply(picture, self.backbone.layout(), &mut tensor)?;
-        self.look(tensor)
+        self.run(tensor)
     }
 
-    /// Looks at a preprocessed picture, one input of the network.
+    /// Runs the network on a preprocessed picture, one input of the network.
     ///
     /// # Errors
     /// The network fails, or the head does not fit its codes.
-    pub fn look(&mut self, tensor: Vec<f32>) -> Result<Look, ExplainError> {
+    pub fn run(&mut self, tensor: Vec<f32>) -> Result<ForwardPass, ExplainError> {
         let mut taps: Vec<Vec<f32>> =
             self.backbone.run(&tensor)?.iter().map(|values| values.to_vec()).collect();
         let shape = &self.backbone.taps()[0].activations;
@@ -210,29 +207,29 @@ impl<'h> Explainer<'h> {
             }
             _ => None,
         };
-        Ok(Look { tensor, codes, scores, map })
+        Ok(ForwardPass { tensor, codes, scores, map })
     }
 
     /// Explains the scores of `classes` for the picture. `progress` is told how many of how many covered pictures have
     /// been run.
     ///
     /// # Errors
-    /// As [`Self::look`].
+    /// As [`Self::run`].
     ///
     /// # Panics
     /// The head has no such class.
     pub fn explain(
         &mut self,
-        look: &Look,
+        pass: &ForwardPass,
         classes: &[usize],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<Explanation>, ExplainError> {
-        if let Some((map, shape, pooling)) = &look.map {
+        if let Some((map, shape, pooling)) = &pass.map {
             let explained = classes.iter().map(|&class| {
-                let terms = cam::LinearTerms::of(self.head, class, &look.codes);
+                let terms = cam::LinearTerms::of(self.head, class, &pass.codes);
                 Explanation {
                     class,
-                    score: look.scores[class],
+                    score: pass.scores[class],
                     method: Method::ActivationMap,
                     bias: Some(terms.bias),
                     map: cam::contributions(&terms, map, *shape, *pooling),
@@ -243,7 +240,7 @@ impl<'h> Explainer<'h> {
         let (head, pooling, backbone) = (self.head, self.pooling, &mut self.backbone);
         let (width, height) = self.preprocess.size();
         let covered = occlusion::Covered {
-            tensor: &look.tensor,
+            tensor: &pass.tensor,
             layout: backbone.layout(),
             size: (width as usize, height as usize),
             settings: self.occlusion,
@@ -256,10 +253,10 @@ impl<'h> Explainer<'h> {
             }
             Ok(head.scores(rows(&codes, count)?)?)
         };
-        let drops = covered.drops(&look.scores, classes, &mut score, progress)?;
+        let drops = covered.drops(&pass.scores, classes, &mut score, progress)?;
         let explained = classes.iter().zip(drops).map(|(&class, map)| Explanation {
             class,
-            score: look.scores[class],
+            score: pass.scores[class],
             method: Method::Occlusion,
             bias: None,
             map,

@@ -8,10 +8,12 @@
 
 mod assembly;
 mod digest;
+mod extractor;
 mod pipeline;
 mod plan;
 mod seen;
 
+pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub(crate) use pipeline::read_image;
 pub use plan::{Plan, Tally};
 
@@ -26,6 +28,7 @@ use crate::backbone::{
     Arrangement, Backbone, BackboneError, Demand, Device, Layer, Pooling, SessionSettings,
 };
 use crate::codes::{CodesError, CodesWriter, Done, Header, LayerSpec, Skipped, Start, WriteOptions};
+use crate::feature_spec::NetworkError;
 use crate::images::{DecodeOptions, Layout, Preprocess, Problem, SampleSet};
 use assembly::{Assembly, Written};
 use digest::Digest;
@@ -37,6 +40,10 @@ use seen::Seen;
 pub enum ExtractError {
     #[error(transparent)]
     Backbone(#[from] BackboneError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("the network does not give {width} codes of {layer} for each image; extract them again")]
+    Width { layer: String, width: usize },
     #[error(transparent)]
     Codes(#[from] CodesError),
     #[error("none of the {count} images in {source_name} could be read; the first: {name}: {reason}")]

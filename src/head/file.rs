@@ -13,8 +13,9 @@ use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{HeadError, HeadModel};
+use super::{FittedHead, HeadError, HeadModel};
 use crate::evaluate::Evaluation;
+use crate::feature_spec::FeatureSpec;
 use crate::files::{folder_of, sync_folder, temporary_beside};
 
 /// Value of the attribute `format`.
@@ -43,35 +44,19 @@ pub fn fingerprint(sha256: &str) -> Option<u64> {
 }
 
 /// How the codes that a head was fitted to were made. Codes made otherwise must not be classified with it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadProvenance {
-    /// Name of the backbone's manifest.
-    pub model_name: String,
-    /// SHA-256 of the backbone's file, in hexadecimal.
-    pub model_sha256: String,
-    /// Canonical name of the tapped layer.
-    pub layer: String,
-    /// Name of the ONNX tensor behind it.
-    pub tensor: String,
-    /// How the layer's activations were pooled.
-    pub pooling: String,
+    /// What decides the codes' values.
+    #[serde(flatten)]
+    pub spec: FeatureSpec,
     /// Shape of one row before it was flattened, such as `[512, 7, 7]`.
     pub row_shape: Vec<usize>,
-    /// The preprocessing, as JSON.
-    pub preprocess_json: String,
-    /// What the network computed in, such as `fp32`; heads of earlier versions do not say, and those were.
-    #[serde(default = "fp32")]
-    pub precision: String,
     /// The file that the codes were read from.
     pub codes_file: String,
     /// Number of rows of that file.
     pub codes_rows: usize,
     /// Version of the program that fitted the head.
     pub program_version: String,
-}
-
-fn fp32() -> String {
-    "fp32".to_owned()
 }
 
 /// Why a head file cannot be written or read.
@@ -157,6 +142,14 @@ pub enum HeadFileError {
 }
 
 impl Head {
+    /// A fitted head with where its codes come from, and the SHA-256 (hexadecimal) of the images that it was fitted to.
+    pub fn new(fitted: FittedHead, provenance: HeadProvenance, sha256: &[String]) -> Self {
+        let mut trained_on: Vec<u64> = sha256.iter().filter_map(|hash| fingerprint(hash)).collect();
+        trained_on.sort_unstable();
+        trained_on.dedup();
+        Self { model: fitted.model, provenance, evaluation: fitted.evaluation, trained_on }
+    }
+
     /// Scores as [`HeadModel::scores`].
     pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
         self.model.scores(codes)

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use cnncodes::backbone::{Catalogue, Graph, Layer, ModelsFolder, pooled_map};
 use cnncodes::demo::{DemoClass, draw};
-use cnncodes::explain::{ExplainSettings, Explainer, Look, Method};
+use cnncodes::explain::{ExplainSettings, Explainer, ForwardPass, Method};
 use cnncodes::head::Head;
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, decode};
 use image::{Rgb, RgbImage, imageops};
@@ -27,22 +27,23 @@ fn fit(folder: &Path, model: &str, extract: &[&str], kind: &str) -> std::path::P
 /// The head's network, layer and preprocessing.
 fn network(folder: &Path, head: &Head) -> (Graph, Layer, Preprocess) {
     let models = ModelsFolder { path: folder.join("models") };
-    let model = models.find(Some(&head.provenance.model_name)).unwrap();
+    let model = models.find(Some(&head.provenance.spec.model_name)).unwrap();
     let graph = model.open().unwrap();
-    let layer = Catalogue::of(&graph, &Default::default()).find("", &head.provenance.tensor).unwrap().clone();
-    (graph, layer, serde_json::from_str(&head.provenance.preprocess_json).unwrap())
+    let layer =
+        Catalogue::of(&graph, &Default::default()).find("", &head.provenance.spec.tensor).unwrap().clone();
+    (graph, layer, head.provenance.spec.preprocess.clone())
 }
 
-fn explain_all(explainer: &mut Explainer<'_>, look: &Look) -> Vec<cnncodes::explain::Explanation> {
-    let classes: Vec<usize> = (0..look.scores().len()).collect();
-    explainer.explain(look, &classes, &mut |_, _| {}).unwrap()
+fn explain_all(explainer: &mut Explainer<'_>, pass: &ForwardPass) -> Vec<cnncodes::explain::Explanation> {
+    let classes: Vec<usize> = (0..pass.scores().len()).collect();
+    explainer.explain(pass, &classes, &mut |_, _| {}).unwrap()
 }
 
 /// The places of every class's map add up, with the bias, to the score that the head gives to the same codes.
-fn assert_adds_up(explainer: &mut Explainer<'_>, head: &Head, look: &Look) {
-    let codes = ndarray::ArrayView2::from_shape((1, look.codes().len()), look.codes()).unwrap();
+fn assert_adds_up(explainer: &mut Explainer<'_>, head: &Head, pass: &ForwardPass) {
+    let codes = ndarray::ArrayView2::from_shape((1, pass.codes().len()), pass.codes()).unwrap();
     let scores = head.scores(codes).unwrap();
-    for explanation in explain_all(explainer, look) {
+    for explanation in explain_all(explainer, pass) {
         assert_eq!(explanation.method, Method::ActivationMap);
         let score = scores[[0, explanation.class]];
         assert_eq!(explanation.score, score);
@@ -62,9 +63,9 @@ fn maps_of_heads_on_pooled_and_whole_maps_add_up_to_the_score() {
         let (graph, layer, preprocess) = network(folder.path(), &head);
         let mut explainer =
             Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default()).unwrap();
-        let look = explainer.look_at(&photo).unwrap();
-        assert_adds_up(&mut explainer, &head, &look);
-        assert_eq!(explain_all(&mut explainer, &look)[0].map.dim(), (4, 4), "{pooling}");
+        let pass = explainer.run_on(&photo).unwrap();
+        assert_adds_up(&mut explainer, &head, &pass);
+        assert_eq!(explain_all(&mut explainer, &pass)[0].map.dim(), (4, 4), "{pooling}");
     }
 }
 
@@ -90,8 +91,8 @@ fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
         let mut explainer =
             Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default()).unwrap();
         let photo = draw(DemoClass::Fish, 4711);
-        let look = explainer.look_at(&photo).unwrap();
-        assert_adds_up(&mut explainer, &head, &look);
+        let pass = explainer.run_on(&photo).unwrap();
+        assert_adds_up(&mut explainer, &head, &pass);
 
         let layout = explainer.backbone().layout();
         assert_eq!(layout == Layout::Nhwc, network_name.starts_with("keras"));
@@ -111,7 +112,7 @@ fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
             .unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
         let expected: Value = serde_json::from_slice(&run.stdout).unwrap();
-        for explanation in explain_all(&mut explainer, &look) {
+        for explanation in explain_all(&mut explainer, &pass) {
             let class = explanation.class;
             let score = expected["scores"][class].as_f64().unwrap();
             assert!(
@@ -159,9 +160,9 @@ fn mobilenets_maps_add_up_to_the_score() {
         for photo in ["cat.jpg", "cat2.jpg", "dog.jpg"] {
             let bytes = fs::read(assets.join("data/predict").join(photo)).unwrap();
             let photo = decode(&bytes, &DecodeOptions::default()).unwrap();
-            let look = explainer.look_at(&photo).unwrap();
-            assert_adds_up(&mut explainer, &head, &look);
-            assert_eq!(explain_all(&mut explainer, &look)[0].map.dim(), (7, 7));
+            let pass = explainer.run_on(&photo).unwrap();
+            assert_adds_up(&mut explainer, &head, &pass);
+            assert_eq!(explain_all(&mut explainer, &pass)[0].map.dim(), (7, 7));
         }
     }
 }
@@ -185,12 +186,12 @@ fn occlusion_finds_the_planted_object() {
     let mut found = 0;
     let cases = [(false, false), (true, false), (false, true), (true, true)];
     for (index, (right, below)) in cases.into_iter().cycle().take(12).enumerate() {
-        let look =
-            explainer.look_at(&planted(DemoClass::ALL[index % 3], 900 + index as u64, right, below)).unwrap();
+        let pass =
+            explainer.run_on(&planted(DemoClass::ALL[index % 3], 900 + index as u64, right, below)).unwrap();
         let mut steps = Vec::new();
-        let top = look.top();
+        let top = pass.top();
         let explanation =
-            explainer.explain(&look, &[top], &mut |done, total| steps.push((done, total))).unwrap().remove(0);
+            explainer.explain(&pass, &[top], &mut |done, total| steps.push((done, total))).unwrap().remove(0);
         assert_eq!((explanation.method, explanation.bias), (Method::Occlusion, None));
         assert_eq!(explanation.map.dim(), (64, 64), "a value for each pixel of the input");
         // A patch of 12 pixels that moves by 4: 14 places a side.

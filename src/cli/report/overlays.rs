@@ -1,13 +1,11 @@
 //! What speaks for the answers that a report doubts, laid over their photos.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use indicatif::ProgressBar;
 
 use crate::backbone::ModelsFolder;
 use crate::backbone::profile::Profile;
-use crate::cli::apply::Origin;
 use crate::explain::{ExplainSettings, Explainer, Method, OcclusionSettings, overlay};
 use crate::head::Head;
 use crate::images::{DecodeOptions, decode};
@@ -29,9 +27,9 @@ pub(super) fn draw(
     models: &ModelsFolder,
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<Overlays>> {
-    let origin = Origin::of_head(head, Path::new("report"));
-    let Ok((graph, layer)) = origin.network(models) else { return Ok(None) };
-    let preprocess = origin.recipe()?;
+    let spec = &head.provenance.spec;
+    let Ok((graph, layer)) = spec.network(models) else { return Ok(None) };
+    let preprocess = spec.preprocess.clone();
     let options =
         DecodeOptions { apply_orientation: preprocess.exif_orientation(), ..DecodeOptions::default() };
     let (width, height) = preprocess.size();
@@ -50,9 +48,9 @@ pub(super) fn draw(
         // Photos that cannot be read are told on the page, with their thumbnails.
         let Ok(bytes) = std::fs::read(report.photos.path(&report.names[row])) else { continue };
         let Ok(photo) = decode(&bytes, &options) else { continue };
-        let look = explainer.look_at(&photo)?;
-        overlays.method = look.method();
-        if look.method() == Method::Occlusion {
+        let pass = explainer.run_on(&photo)?;
+        overlays.method = pass.method();
+        if pass.method() == Method::Occlusion {
             let most = match affordable {
                 Some(most) => most,
                 None => {
@@ -67,7 +65,7 @@ pub(super) fn draw(
             }
         }
         let window = preprocess.window(photo.width(), photo.height());
-        for explanation in explainer.explain(&look, &[answers[row]], &mut |_, _| ())? {
+        for explanation in explainer.explain(&pass, &[answers[row]], &mut |_, _| ())? {
             overlays.pictures.insert(row, overlay(&photo, window, &explanation.map));
         }
     }

@@ -4,7 +4,9 @@ use ndarray::Array2;
 use tempfile::TempDir;
 
 use super::*;
+use crate::backbone::{Pooling, Precision};
 use crate::head::{FitSettings, HeadKind, Kernel, Novelty, TrainingData, fit_head};
+use crate::images::{Preprocess, Preset};
 
 fn codes() -> Array2<f32> {
     Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32)
@@ -27,14 +29,16 @@ fn head_with(settings: &FitSettings) -> Head {
     };
     let fitted = fit_head(&data, settings).unwrap();
     let provenance = HeadProvenance {
-        model_name: "tiny".into(),
-        model_sha256: "00ff".into(),
-        layer: "fc7".into(),
-        tensor: "relu_7".into(),
-        pooling: "none".into(),
+        spec: FeatureSpec {
+            model_name: "tiny".into(),
+            model_sha256: "00ff".into(),
+            layer: "fc7".into(),
+            tensor: "relu_7".into(),
+            pooling: Pooling::None,
+            preprocess: Preprocess::preset(Preset::Tf).unwrap(),
+            precision: Precision::Bf16,
+        },
         row_shape: vec![6, 1, 1],
-        preprocess_json: "{\"size\":224}".into(),
-        precision: "bf16".into(),
         codes_file: "features/tiny-fc7.h5".into(),
         codes_rows: 30,
         program_version: "0.1.0".into(),

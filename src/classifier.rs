@@ -1,0 +1,243 @@
+//! [`Classifier`]: an [`Extractor`] and a [`Head`]. An image in, an answer out.
+
+use std::path::Path;
+
+use ndarray::ArrayView2;
+
+use crate::backbone::ModelsFolder;
+use crate::evaluate::Joining;
+use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
+use crate::head::{FitSettings, Head, HeadError, HeadProvenance, Novelty, TrainingData, fit_head};
+use crate::images::{Problem, Sample, SampleSet, SamplesError};
+
+/// Why an image could not be classified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClassifyError {
+    /// The network cannot be found or run.
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    /// The head does not fit the features.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The image cannot be listed.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
+    /// The image cannot be read.
+    #[error("{name}: {reason}")]
+    Image {
+        /// The image.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Prediction sets were asked for.
+    #[error("the head was fitted by an earlier version and cannot make prediction sets; fit it again")]
+    NoPredictionSets,
+}
+
+/// What an answer holds beside the ranked classes.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerOptions {
+    /// Also give the set of classes that holds the right one in this share of cases, between 0 and 1.
+    pub coverage: Option<f64>,
+    /// Tell images that are unlike the training images.
+    pub unknown: bool,
+}
+
+impl Default for AnswerOptions {
+    fn default() -> Self {
+        Self { coverage: None, unknown: true }
+    }
+}
+
+/// A head's answer for one image.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Every class as its index in the head and its probability, most probable first.
+    pub ranked: Vec<(usize, f64)>,
+    /// Whether the image is probably of none of the classes; `None` where the head cannot tell, or was not asked.
+    pub unknown: Option<bool>,
+    /// 1 - cosine to the nearest training features, where the head knows them.
+    pub distance: Option<f64>,
+    /// The classes of the prediction set, where one was asked for.
+    pub prediction_set: Option<Vec<usize>>,
+}
+
+impl Answer {
+    /// The most probable class.
+    pub fn top(&self) -> usize {
+        self.ranked.first().map_or(0, |&(class, _)| class)
+    }
+}
+
+impl Head {
+    /// The answers for `features` (n x d), one a row.
+    ///
+    /// # Errors
+    /// The head does not fit the features, they are not finite, or it cannot make prediction sets.
+    pub fn answers(
+        &self,
+        features: ArrayView2<'_, f32>,
+        options: AnswerOptions,
+    ) -> Result<Vec<Answer>, ClassifyError> {
+        let conformal = match (options.coverage, &self.model.conformal) {
+            (Some(_), None) => return Err(ClassifyError::NoPredictionSets),
+            (Some(coverage), Some(conformal)) => Some((coverage, conformal)),
+            (None, _) => None,
+        };
+        let novelty = self.model.novelty.as_ref().filter(|_| options.unknown);
+        let distances = novelty.map(|novelty| novelty.distances(features));
+        let answer = |(row, ranked): (usize, Vec<(usize, f64)>)| {
+            let distance = distances.as_ref().map(|distances| distances[row]);
+            let prediction_set = conformal.map(|(coverage, conformal)| {
+                let mut probabilities = vec![0.0; ranked.len()];
+                ranked.iter().for_each(|&(class, probability)| probabilities[class] = probability);
+                conformal.set(&probabilities, coverage)
+            });
+            let unknown = novelty.zip(distance).map(|(novelty, distance)| novelty.is_unknown(distance));
+            Answer { ranked, unknown, distance, prediction_set }
+        };
+        Ok(self.ranked(features)?.into_iter().enumerate().map(answer).collect())
+    }
+}
+
+/// An error of a caller, which takes the extractor's errors as [`ClassifyError`]s.
+struct ThroughClassify<E>(E);
+
+impl<E: From<ClassifyError>> From<ExtractError> for ThroughClassify<E> {
+    fn from(error: ExtractError) -> Self {
+        Self(ClassifyError::from(error).into())
+    }
+}
+
+/// A head with its network: it classifies images.
+pub struct Classifier {
+    head: Head,
+    extractor: Extractor,
+}
+
+impl Classifier {
+    /// Opens the network that `head` needs, on what `settings` say.
+    ///
+    /// # Errors
+    /// The models folder lacks the network, or it cannot be run.
+    pub fn open(
+        head: Head,
+        models: &ModelsFolder,
+        settings: &ExtractorSettings,
+    ) -> Result<Self, ClassifyError> {
+        let extractor = Extractor::open(head.provenance.spec.clone(), models, settings)?;
+        Ok(Self::new(head, extractor))
+    }
+
+    /// A head and the extractor of the features that it was fitted to.
+    pub fn new(head: Head, extractor: Extractor) -> Self {
+        Self { head, extractor }
+    }
+
+    /// Extracts the features of labelled photos, cross-validates and fits a head to them. Photos of the same bytes never
+    /// stand on both sides of a split; photos without a label take no part.
+    ///
+    /// The accuracy that cross-validation found is `head().evaluation`.
+    ///
+    /// # Errors
+    /// The network fails, or there are too few labelled photos that can be read.
+    pub fn fit(
+        mut extractor: Extractor,
+        photos: &SampleSet,
+        settings: &FitSettings,
+    ) -> Result<Self, ClassifyError> {
+        let labelled = || photos.samples.iter().filter(|photo| photo.label.is_some());
+        let batch = extractor.extract_all(labelled(), |_| ())?;
+        let all: Vec<usize> = labelled().filter_map(|photo| photo.label).collect();
+        let labels: Vec<usize> = batch.indices.iter().map(|&index| all[index]).collect();
+        let mut duplicates = Joining::new(labels.len());
+        duplicates.equal(batch.sha256.iter().map(Some));
+        let groups = duplicates.finish().groups;
+        let data = TrainingData {
+            codes: batch.features.view(),
+            labels: &labels,
+            class_names: &photos.class_names,
+            groups: Some(&groups),
+            row_names: None,
+        };
+        let mut fitted = fit_head(&data, settings)?;
+        fitted.model.novelty = Novelty::fit(batch.features.view(), &groups, settings.seed);
+        let provenance = HeadProvenance {
+            spec: extractor.spec().clone(),
+            row_shape: extractor.shape().to_vec(),
+            codes_file: String::new(),
+            codes_rows: labels.len(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Ok(Self::new(Head::new(fitted, provenance, &batch.sha256), extractor))
+    }
+
+    /// The head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The network with its preprocessing.
+    pub fn extractor(&self) -> &Extractor {
+        &self.extractor
+    }
+
+    /// The name of a class.
+    pub fn class_name(&self, class: usize) -> &str {
+        &self.head.model.class_names[class]
+    }
+
+    /// Classifies images, a batch at a time: `take` gets each image that could be read with its answer, in order, and each
+    /// image that could not with the reason.
+    ///
+    /// # Errors
+    /// The network or the head fails, or `take` does.
+    pub fn classify_each<'s, E: From<ClassifyError>>(
+        &mut self,
+        samples: impl IntoIterator<Item = Sample<'s>>,
+        options: AnswerOptions,
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let head = &self.head;
+        let mut answer_batch = |samples: &[Sample<'s>], batch: FeatureBatch| -> Result<(), E> {
+            let answers = match batch.indices.is_empty() {
+                true => Vec::new(),
+                false => head.answers(batch.features.view(), options)?,
+            };
+            for (&index, answer) in batch.indices.iter().zip(answers) {
+                take(Ok((&samples[index], answer)))?;
+            }
+            batch.problems.into_iter().try_for_each(|problem| take(Err(problem)))
+        };
+        let classified = self
+            .extractor
+            .extract_each(samples, |samples, batch| answer_batch(samples, batch).map_err(ThroughClassify));
+        classified.map_err(|ThroughClassify(error)| error)
+    }
+
+    /// Classifies the image file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the network or the head fails.
+    pub fn classify_file(&mut self, path: &Path) -> Result<Answer, ClassifyError> {
+        let set = SampleSet::from_paths(&[path.to_owned()], false)?;
+        let unreadable =
+            |problem: Problem| ClassifyError::Image { name: problem.name, reason: problem.reason };
+        if let Some(problem) = set.problems.into_iter().next() {
+            return Err(unreadable(problem));
+        }
+        let mut found = None;
+        self.classify_each(set.samples.iter(), AnswerOptions::default(), |answer| {
+            let (_, answer) = answer.map_err(unreadable)?;
+            found.get_or_insert(answer);
+            Ok::<(), ClassifyError>(())
+        })?;
+        found.ok_or_else(|| ClassifyError::Image {
+            name: path.display().to_string(),
+            reason: "there is no image in it".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,243 @@
+//! [`FeatureSpec`]: everything that decides the value of a feature, in one typed record.
+//!
+//! Features files and heads record it, and features of different specs never mix. Two specs are compared, and their first
+//! difference is put into words, in one place: [`FeatureSpec::difference`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::{
+    Catalogue, Graph, Layer, Model, ModelError, ModelsFolder, NoSuchLayer, Pooling, Precision,
+};
+use crate::images::Preprocess;
+
+/// Everything that decides the value of a feature beside the image itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureSpec {
+    /// Name of the network's manifest. It decides no value and is not compared.
+    pub model_name: String,
+    /// SHA-256 of the network's file, in hexadecimal.
+    pub model_sha256: String,
+    /// Canonical name of the tapped layer.
+    pub layer: String,
+    /// The ONNX tensor behind it.
+    pub tensor: String,
+    /// How the layer's activations become features.
+    pub pooling: Pooling,
+    /// From an image's pixels to the network's input. Files hold it as a text of JSON.
+    #[serde(rename = "preprocess_json", with = "json_text")]
+    pub preprocess: Preprocess,
+    /// What the network computes in. Heads of early versions do not say, and those were fp32.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// The first property in which features of two specs are not comparable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecDifference {
+    /// The property, such as `the layer`.
+    pub what: &'static str,
+    /// Its value in the spec that was compared.
+    pub here: String,
+    /// Its value in the other one.
+    pub there: String,
+}
+
+impl fmt::Display for SpecDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {} here and {} there", self.what, self.here, self.there)
+    }
+}
+
+/// Why the network of a spec cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The models folder has a network of that name with other weights.
+    #[error(
+        "it was made with the network {name} of SHA-256 {sha256}, but {name} in {folder} is another one (SHA-256 {found}); make it again, or bring the right network back"
+    )]
+    Differs {
+        /// Name of the manifest.
+        name: String,
+        /// What the spec wants.
+        sha256: String,
+        /// The models folder.
+        folder: String,
+        /// What the manifest says.
+        found: String,
+    },
+    /// The models folder does not have it.
+    #[error(
+        "it needs the network {name} (SHA-256 {sha256}), which is not in {folder}; add it with `cnncodes models add FILE`"
+    )]
+    Missing {
+        /// Name of the manifest that it had.
+        name: String,
+        /// What the spec wants.
+        sha256: String,
+        /// The models folder.
+        folder: String,
+    },
+    /// The models folder or the network cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The network lacks the layer.
+    #[error(transparent)]
+    Layer(#[from] NoSuchLayer),
+}
+
+impl FeatureSpec {
+    /// The spec of a layer of `model`, by any of the layer's names, with the preprocessing of its manifest, in fp32.
+    ///
+    /// # Errors
+    /// The network cannot be opened, or has no such layer.
+    pub fn new(model: &Model, layer: &str, pooling: Pooling) -> Result<Self, NetworkError> {
+        let graph = model.open()?;
+        let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
+        let layer = catalogue.find(&model.name, layer)?;
+        Ok(Self {
+            model_name: model.name.clone(),
+            model_sha256: model.manifest.sha256.clone(),
+            layer: layer.name.clone(),
+            tensor: layer.tensor.clone(),
+            pooling,
+            preprocess: model.manifest.preprocess.clone(),
+            precision: Precision::Fp32,
+        })
+    }
+
+    /// The first difference that keeps features of `self` from being compared with features of `other`; `None` where they
+    /// are features of one kind.
+    pub fn difference(&self, other: &Self) -> Option<SpecDifference> {
+        let differs = |what, here: String, there: String| Some(SpecDifference { what, here, there });
+        if !self.model_sha256.eq_ignore_ascii_case(&other.model_sha256) {
+            return differs("the network's SHA-256", self.model_sha256.clone(), other.model_sha256.clone());
+        }
+        if self.tensor != other.tensor {
+            return differs("the layer", self.layer.clone(), other.layer.clone());
+        }
+        if self.preprocess != other.preprocess {
+            return differs("the preprocessing", self.preprocess.describe(), other.preprocess.describe());
+        }
+        if self.pooling != other.pooling {
+            return differs("the pooling", self.pooling.to_string(), other.pooling.to_string());
+        }
+        if self.precision != other.precision {
+            return differs("the precision", self.precision.to_string(), other.precision.to_string());
+        }
+        None
+    }
+
+    /// The network in the models folder, and its layer. Manifests are searched by the network's hash.
+    ///
+    /// # Errors
+    /// The folder lacks the network, the file is not the one that its manifest describes, or it lacks the layer.
+    pub fn network(&self, models: &ModelsFolder) -> Result<(Graph, Layer), NetworkError> {
+        let mut readable: Vec<Model> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
+        // Of several manifests for one network, the one of the recorded name first.
+        readable.sort_by_key(|model| model.name != self.model_name);
+        let found =
+            readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(&self.model_sha256));
+        let Some(model) = found else {
+            let (name, sha256) = (self.model_name.clone(), self.model_sha256.clone());
+            let folder = models.path.display().to_string();
+            return Err(match readable.into_iter().find(|model| model.name == self.model_name) {
+                Some(model) => NetworkError::Differs { name, sha256, folder, found: model.manifest.sha256 },
+                None => NetworkError::Missing { name, sha256, folder },
+            });
+        };
+        let graph = model.open()?;
+        let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &self.tensor)?.clone();
+        Ok((graph, layer))
+    }
+}
+
+/// A value as a text that holds its JSON, as files have had the preprocessing from the first version on.
+mod json_text {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::{PreprocessOverrides, Preset};
+
+    fn spec() -> FeatureSpec {
+        FeatureSpec {
+            model_name: "vgg16".to_owned(),
+            model_sha256: "ab".repeat(32),
+            layer: "fc7".to_owned(),
+            tensor: "relu7".to_owned(),
+            pooling: Pooling::None,
+            preprocess: Preprocess::preset(Preset::Torchvision).unwrap(),
+            precision: Precision::Fp32,
+        }
+    }
+
+    #[test]
+    fn names_and_the_case_of_hashes_are_no_difference() {
+        let other = FeatureSpec {
+            model_name: "copy-of-vgg16".to_owned(),
+            model_sha256: "AB".repeat(32),
+            layer: "fc2".to_owned(),
+            ..spec()
+        };
+        assert_eq!(spec().difference(&other), None);
+    }
+
+    #[test]
+    fn every_property_that_decides_a_value_is_a_difference() {
+        let size = Some((299, 299));
+        let larger = spec().preprocess.with(&PreprocessOverrides { size, ..Default::default() }).unwrap();
+        for (other, expected) in [
+            (FeatureSpec { model_sha256: "cd".repeat(32), ..spec() }, "the network's SHA-256 is abab"),
+            (
+                FeatureSpec { tensor: "relu6".to_owned(), layer: "fc6".to_owned(), ..spec() },
+                "the layer is fc7 here and fc6 there",
+            ),
+            (
+                FeatureSpec { preprocess: larger, ..spec() },
+                "the preprocessing is torchvision: shorter side to 256",
+            ),
+            (FeatureSpec { pooling: Pooling::Grid(2), ..spec() }, "the pooling is none here and 2x2 there"),
+            (
+                FeatureSpec { precision: Precision::Bf16, ..spec() },
+                "the precision is fp32 here and bf16 there",
+            ),
+        ] {
+            let difference = spec().difference(&other).unwrap().to_string();
+            assert!(difference.starts_with(expected), "{difference}");
+        }
+    }
+
+    #[test]
+    fn a_spec_comes_back_from_json() {
+        let pooled = FeatureSpec { pooling: Pooling::Gem, precision: Precision::Tf32, ..spec() };
+        let text = serde_json::to_string(&pooled).unwrap();
+        assert!(
+            text.contains(r#""pooling":"gem","preprocess_json":"{\"preset\":\"torchvision\","#),
+            "{text}"
+        );
+        assert!(text.contains(r#""precision":"tf32""#), "{text}");
+        assert_eq!(serde_json::from_str::<FeatureSpec>(&text).unwrap(), pooled);
+        let without_precision = text.replace(r#","precision":"tf32""#, "");
+        assert_eq!(
+            serde_json::from_str::<FeatureSpec>(&without_precision).unwrap(),
+            FeatureSpec { precision: Precision::Fp32, ..pooled }
+        );
+    }
+}
