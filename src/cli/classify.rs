@@ -128,6 +128,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         return Err(ClassifyError::NoPredictionSets).with_context(|| apply::head_at(&head_path));
     }
     let set = SampleSet::from_paths(&args.images, args.null)?;
+    show::passed_over(&set.passed_over);
     if set.samples.is_empty() && set.problems.is_empty() {
         bail!("there is no image to classify in what was named");
     }

@@ -184,6 +184,7 @@ impl Queries {
         models: &ModelsFolder,
     ) -> anyhow::Result<()> {
         let set = SampleSet::from_paths(paths, false)?;
+        show::passed_over(&set.passed_over);
         self.problems.extend(set.problems);
         let (spec, holder) = (file.spec(Some(layer))?, file.path().display().to_string());
         let (compute, images) = (&args.compute, set.samples.len());
