@@ -21,5 +21,5 @@ pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };
 pub(crate) use samples::with_causes;
-pub use samples::{Content, Problem, Sample, SampleSet, Samples, SamplesError, SourceOptions};
+pub use samples::{Content, Part, Problem, Sample, SampleSet, Samples, SamplesError, SourceOptions};
 pub use sniff::{HEAD, ImageFormat, sniff};

@@ -16,8 +16,10 @@ mod list;
 mod manifest;
 mod shards;
 mod sources;
+mod split;
 #[cfg(test)]
 mod tests;
+mod unsupported;
 mod walk;
 
 use crate::codes::ArrayError;
@@ -27,6 +29,7 @@ pub use manifest::ManifestError;
 #[doc(hidden)]
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
+pub use split::Part;
 use walk::{has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 
 /// File extensions that a folder walk takes for images, in lower case.
@@ -118,6 +121,16 @@ pub enum SamplesError {
         /// The first that is none.
         other: PathBuf,
     },
+    /// A file of a kind that is not taken.
+    #[error("{} is {what}, which is not read; {remedy}", path.display())]
+    Unsupported {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do with it.
+        remedy: String,
+    },
     /// An option without use for what was named.
     #[error("{option} goes with {kind} only; leave it out")]
     OptionOfOtherKind {
@@ -152,6 +165,17 @@ pub enum SamplesError {
         shards: Vec<PathBuf>,
         /// What was found there and could not be used.
         problems: Vec<Problem>,
+    },
+    /// Labels of a shard that may be those of several images.
+    #[error(
+        "cannot tell which label is whose in {}: {why}; give each label the name of its image with another extension (NAME.jpg and NAME.cls)",
+        path.display()
+    )]
+    ShardLabels {
+        /// The shard.
+        path: PathBuf,
+        /// The first image of which it is so, and its labels.
+        why: String,
     },
     /// The list of class names cannot be used.
     #[error(transparent)]

@@ -24,6 +24,7 @@ mod pull;
 mod real_photos;
 mod report;
 mod server;
+mod shards;
 mod sweep;
 mod terminal;
 mod trust;

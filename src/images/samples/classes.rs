@@ -1,9 +1,12 @@
 //! Classes that are known by a number or a name in the data themselves, and the list of names that goes with numbers.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::labels::sort_class_names;
 
 /// Why a list of class names cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,21 +40,19 @@ pub(super) enum ClassLabel {
 }
 
 impl ClassLabel {
-    /// A number where the text is one, else a name; blanks around it do not count. `None` as with
-    /// [`of_number`](Self::of_number).
-    pub(super) fn parse(text: &str) -> Result<Option<ClassLabel>, String> {
-        let text = text.trim();
-        match text.parse() {
-            _ if text.is_empty() => Err("it is empty".to_owned()),
-            _ if text.contains(['\0', '\n']) => Err("it is no class name".to_owned()),
-            Ok(number) => Ok(ClassLabel::of_number(number)),
-            Err(_) => Ok(Some(ClassLabel::Name(text.to_owned()))),
-        }
-    }
-
     /// `None` for a negative number, which means that the class is unknown.
     pub(super) fn of_number(number: i64) -> Option<ClassLabel> {
         (number >= 0).then_some(ClassLabel::Number(number))
+    }
+}
+
+impl fmt::Display for ClassLabel {
+    /// The class's name, if no list has another for its number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClassLabel::Number(number) => write!(f, "{number}"),
+            ClassLabel::Name(name) => f.write_str(name),
+        }
     }
 }
 
@@ -60,8 +61,8 @@ impl ClassLabel {
 pub(super) struct ClassNames {
     /// The names of the numbers 0, 1 …, and where they came from.
     listed: Option<(Vec<String>, PathBuf)>,
-    met: Vec<ClassLabel>,
-    number_of: HashMap<ClassLabel, usize>,
+    met: Vec<String>,
+    number_of: HashMap<String, usize>,
 }
 
 impl ClassNames {
@@ -89,53 +90,48 @@ impl ClassNames {
     /// # Errors
     /// There is a list of names, and the class is not on it.
     pub(super) fn number(&mut self, label: ClassLabel) -> Result<usize, String> {
-        let label = match (label, &self.listed) {
+        let name = match (label, &self.listed) {
             (ClassLabel::Number(number), Some((names, path))) => {
                 let name = usize::try_from(number).ok().and_then(|number| names.get(number));
-                let name = name.ok_or_else(|| {
+                name.cloned().ok_or_else(|| {
                     let (last, path) = (names.len().saturating_sub(1), path.display());
                     format!("its class is {number}, but {path} names the classes 0 to {last}")
-                })?;
-                ClassLabel::Name(name.clone())
+                })?
             }
-            (label, _) => label,
+            (label, _) => label.to_string(),
         };
-        if let Some(&number) = self.number_of.get(&label) {
+        if let Some(&number) = self.number_of.get(&name) {
             return Ok(number);
         }
-        if let (ClassLabel::Name(name), Some((names, path))) = (&label, &self.listed)
-            && !names.contains(name)
+        if let Some((names, path)) = &self.listed
+            && !names.contains(&name)
         {
             return Err(format!("its class {name:?} is not one of those in {}", path.display()));
         }
-        self.met.push(label.clone());
-        self.number_of.insert(label, self.met.len() - 1);
+        self.met.push(name.clone());
+        self.number_of.insert(name, self.met.len() - 1);
         Ok(self.met.len() - 1)
+    }
+
+    /// Whether no class was met.
+    pub(super) fn is_empty(&self) -> bool {
+        self.met.is_empty()
     }
 
     /// The names of the classes that were met, and for each running number its place among them.
     ///
-    /// The order is that of the list where there is one, by number where all are numbers, else bytewise by name.
+    /// The order is that of the list where there is one, else that of [`sort_class_names`].
     pub(super) fn finish(self) -> (Vec<String>, Vec<usize>) {
-        let name = |label: &ClassLabel| match label {
-            ClassLabel::Number(number) => number.to_string(),
-            ClassLabel::Name(name) => name.clone(),
-        };
-        let mut order: Vec<usize> = (0..self.met.len()).collect();
-        let all_numbers = self.met.iter().all(|label| matches!(label, ClassLabel::Number(_)));
+        let mut names = self.met.clone();
         match &self.listed {
-            Some((names, _)) => {
-                let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
-                order.sort_by_key(|&index| place.get(&name(&self.met[index])).copied());
+            Some((listed, _)) => {
+                let place: HashMap<&String, usize> = listed.iter().zip(0..).collect();
+                names.sort_by_key(|name| place.get(name).copied());
             }
-            None if all_numbers => order.sort_by_key(|&index| match self.met[index] {
-                ClassLabel::Number(number) => number,
-                ClassLabel::Name(_) => i64::MAX,
-            }),
-            None => order.sort_by_key(|&index| name(&self.met[index])),
+            None => sort_class_names(&mut names),
         }
-        let mut place = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(new, &old)| place[old] = new);
-        (order.iter().map(|&index| name(&self.met[index])).collect(), place)
+        let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
+        let place = self.met.iter().map(|name| place.get(name).copied().unwrap_or_default()).collect();
+        (names, place)
     }
 }
