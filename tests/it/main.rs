@@ -22,6 +22,7 @@ mod out_of_core;
 mod parity;
 mod pull;
 mod real_photos;
+mod repaired;
 mod report;
 mod server;
 mod shards;
