@@ -116,7 +116,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 }
 
 fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<Status> {
-    let mut samples = args.inputs.open(&args.images)?;
+    let mut samples = args.inputs.list(&args.images, args.no_labels)?;
+    log.listed(&samples);
     if args.no_labels {
         samples.class_names.clear();
         samples.samples.forget_labels();
@@ -185,6 +186,9 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     log.end_of_progress();
     match result {
         Ok(summary) => {
+            if let Some(note) = without_image(&samples.unreadable_classes(&summary.problems)) {
+                log.note_now(&note);
+            }
             log.finished(&request, &summary);
             Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
         }
@@ -193,6 +197,15 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
             Ok(Status::Interrupted)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What to say of classes none of whose images could be read.
+fn without_image(classes: &[&str]) -> Option<String> {
+    match classes {
+        [] => None,
+        [only] => Some(format!("not one image of the class {only} could be read")),
+        all => Some(format!("not one image could be read of {} classes: {}", all.len(), all.join(", "))),
     }
 }
 

@@ -75,7 +75,7 @@ pub fn listed(set: &SampleSet) -> Vec<(&str, Option<&str>)> {
 }
 
 fn shards(paths: &[PathBuf]) -> SampleSet {
-    SampleSet::from_shards(paths, None).unwrap()
+    SampleSet::from_shards(paths, &SourceOptions::default()).unwrap()
 }
 
 #[test]
@@ -311,7 +311,8 @@ fn a_shard_tells_what_is_wrong_in_it() {
     for (text, why) in [("cat\n\ndog\n", "line 2 is empty"), ("cat\ndog\ncat", "lines 1 and 3 are both cat")]
     {
         fs::write(&classes, text).unwrap();
-        let error = SampleSet::from_shards(std::slice::from_ref(&path), None).unwrap_err();
+        let error =
+            SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
 
@@ -361,7 +362,8 @@ fn a_shard_that_is_cut_short_gives_what_is_whole() {
 
     for content in [&b"\x1f\x8b compressed"[..], &[b'x'; 2000], b""] {
         fs::write(&path, content).unwrap();
-        let error = SampleSet::from_shards(std::slice::from_ref(&path), None).unwrap_err();
+        let error =
+            SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
         let SamplesError::EmptyShards { problems, .. } = &error else { panic!("{error:?}") };
         assert_eq!(problems.len(), usize::from(!content.is_empty()), "{problems:?}");
         if !content.is_empty() {

@@ -16,7 +16,7 @@ fn shard(members: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf, Result<Sampl
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.tar");
     tar(&path, members);
-    let set = SampleSet::from_shards(std::slice::from_ref(&path), None);
+    let set = SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default());
     (folder, path, set)
 }
 
@@ -78,7 +78,7 @@ fn a_key_with_two_classes_is_told_and_its_image_left_out() {
     let set =
         set_of(&[("b.jpg", "x"), ("b.cls", "red"), ("b.cls", "blue"), ("c.jpg", "x"), ("c.cls", "red")]);
     assert_eq!(classes(&set), [("c.jpg", Some("red"))]);
-    let reason = "s/b.cls is there twice, with the classes `red` and `blue`; keep one of them";
+    let reason = "its class is `red` and `blue` in s/b.cls, which is there twice; keep one of them";
     assert_eq!(set.problems, [problem("s/b.jpg", reason)]);
 }
 
@@ -87,11 +87,10 @@ fn masks_beside_their_picture_are_no_images_of_its_class() {
     let set =
         set_of(&[("a.jpg", "x"), ("a.seg.png", "x"), ("a.cls", "red"), ("b.jpg", "x"), ("b.cls", "blue")]);
     assert_eq!(classes(&set), [("a.jpg", Some("red")), ("b.jpg", Some("blue"))]);
+    assert_eq!(set.notes, Vec::<String>::new());
     assert_eq!(
-        set.notes,
-        [
-            "1 image was passed over, the first s/a.seg.png: without a label of its own, it is a further picture of a sample that has one with a shorter name"
-        ]
+        set.passed_over.describe(),
+        "1 further picture of a sample without a label of its own (s/a.seg.png)"
     );
 }
 
@@ -160,24 +159,43 @@ fn labels_in_text_files_have_no_marks_and_line_ends() {
 
 #[test]
 fn labels_that_were_meant_and_not_found_are_told_with_what_was_seen() {
-    let set = set_of(&[
-        ("a.jpg", "x"),
-        ("a.json", r#"{"category": "cat", "id": 1}"#),
-        ("b.jpg", "x"),
-        ("b.json", r#"{"category": "dog", "url": ""}"#),
-        ("b.txt", "a dog"),
-    ]);
-    assert_eq!(
-        set.notes,
-        [
-            "no image has a class: there is no KEY.cls, and the .json of 2 images have none of the fields label, cls, class, but category, id, url; other members: 1 .txt"
-        ]
-    );
+    let members: [(&str, &[u8]); 5] = [
+        ("a.jpg", b"x"),
+        ("a.json", br#"{"category": "cat", "id": 1}"#),
+        ("b.jpg", b"x"),
+        ("b.json", br#"{"category": "dog", "url": ""}"#),
+        ("b.txt", b"a dog"),
+    ];
+    let (_folder, path, set) = shard(&members);
+    let said = set.unwrap_err().to_string();
+    let why = "there is no KEY.cls, and no .json has one of the fields label, cls, class (fields seen: category, id, url); name \
+               the field with --label-column, or do without labels (extract --no-labels)";
+    assert!(said.contains(why), "{said}");
+    let with = |label_column: &str| {
+        let label_column = Some(label_column.to_owned());
+        SampleSet::open(std::slice::from_ref(&path), &SourceOptions { label_column, ..Default::default() })
+    };
+    let set = with("category").unwrap();
+    assert_eq!(classes(&set), [("a.jpg", Some("cat")), ("b.jpg", Some("dog"))]);
+    let said = with("species").unwrap_err().to_string();
+    assert!(said.contains("no .json has the field species (fields seen: category, id, url)"), "{said}");
+    let options = SourceOptions { no_labels: true, ..Default::default() };
+    let set = SampleSet::open(std::slice::from_ref(&path), &options).unwrap();
+    assert_eq!(classes(&set), [("a.jpg", None), ("b.jpg", None)]);
+    assert_eq!(set.passed_over.describe(), "1 file that is not an image (s/b.txt)");
+
+    // A field that is named counts alone.
+    let (_folder, path, _) =
+        shard(&[("a.jpg", b"x"), ("a.cls", b"3"), ("a.json", br#"{"label": 4, "Species": "cat"}"#)]);
+    let options = SourceOptions { label_column: Some("species".to_owned()), ..Default::default() };
+    let set = SampleSet::open(&[path], &options).unwrap();
+    assert_eq!(classes(&set), [("a.jpg", Some("cat"))]);
+
     let set = set_of(&[("a.jpg", "x"), ("a.LBL", "cat"), ("b.jpg", "x"), ("b.LBL", "dog"), ("README", "x")]);
     assert_eq!(
         set.notes,
         [
-            "no image has a class: there is no KEY.cls, and no KEY.json; other members: 1 without an extension, 2 .lbl"
+            "no image has a label: there is no KEY.cls and no KEY.json (other members: 1 without an extension, 2 .lbl)"
         ]
     );
     // A part of them only.
@@ -186,11 +204,30 @@ fn labels_that_were_meant_and_not_found_are_told_with_what_was_seen() {
     assert_eq!(
         set.notes,
         [
-            "the .json of 1 image have none of the fields label, cls, class, but category",
+            "the .json of 1 image has no field for the class (fields seen: category)",
             "1 of 2 images have no class, the first: s/b.jpg"
         ]
     );
     assert_eq!(set_of(&[("a.jpg", "x"), ("b.jpg", "x")]).notes, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_no_image_in_a_shard_is_counted() {
+    let set = set_of(&[
+        ("a.jpg", "x"),
+        ("a.cls", "cat"),
+        ("a.npy", "x"),
+        ("a.txt", "a cat"),
+        ("__MACOSX/._a.jpg", "x"),
+        ("._a.jpg", "x"),
+        (".hidden/b.jpg", "x"),
+    ]);
+    assert_eq!(classes(&set), [("a.jpg", Some("cat"))]);
+    assert_eq!(
+        set.passed_over.describe(),
+        "2 files that are not images (s/a.npy, s/a.txt), 2 hidden files (s/._a.jpg, s/.hidden/b.jpg) and 1 file of the \
+         system's (s/__MACOSX/._a.jpg)"
+    );
 }
 
 #[test]
@@ -200,7 +237,7 @@ fn folders_in_shards_are_classes_where_nothing_else_is() {
     // One class a shard, as a sorted folder is packed.
     tar(&at("0.tar"), &[("./data/red/0.jpg", b"x"), ("./data/red/1.jpg", b"x")]);
     tar(&at("1.tar"), &[("./data/blue/0.jpg", b"x"), ("./data/blue/old/1.jpg", b"x")]);
-    let set = SampleSet::from_shards(&[at("0.tar"), at("1.tar")], None).unwrap();
+    let set = SampleSet::from_shards(&[at("0.tar"), at("1.tar")], &SourceOptions::default()).unwrap();
     assert_eq!(
         listed(&set),
         [
@@ -226,8 +263,8 @@ fn folders_in_shards_are_classes_where_nothing_else_is() {
     // A label anywhere says that folders are not meant.
     let set = set_of(&[("a/0.jpg", "x"), ("b/1.jpg", "x"), ("b/1.cls", "red")]);
     assert_eq!(classes(&set), [("a/0.jpg", None), ("b/1.jpg", Some("red"))]);
-    let set = set_of(&[("a/0.jpg", "x"), ("b/1.jpg", "x"), ("b/1.json", "{}")]);
-    assert_eq!(classes(&set), [("a/0.jpg", None), ("b/1.jpg", None)]);
+    let (.., set) = shard(&[("a/0.jpg", b"x"), ("b/1.jpg", b"x"), ("b/1.json", b"{}")]);
+    assert!(matches!(set, Err(SamplesError::NoShardLabels { .. })), "{set:?}");
 }
 
 /// Appends a member without data.
@@ -266,7 +303,7 @@ fn members_that_are_dropped_are_told() {
     special(&mut archive, EntryType::Fifo, "i.txt");
     special(&mut archive, EntryType::Directory, "j.jpg");
     archive.into_inner().unwrap();
-    let set = SampleSet::from_shards(&[path], None).unwrap();
+    let set = SampleSet::from_shards(&[path], &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("a.jpg", None), ("abs/c.jpg", Some("red")), ("b.jpg", None)]);
     let outside = "its name leads out of the tar file (..), so it was not taken";
     let link = "a link or another special member of the tar file, which is not read; pack the file itself";
@@ -307,7 +344,7 @@ fn sparse_members_are_told_and_what_follows_them_is_read() {
     plainly(&mut archive, "GNUSparseFile.1/b.jpg", b"1\n0\n8\n");
     plainly(&mut archive, "c.jpg", b"x");
     archive.into_inner().unwrap();
-    let set = SampleSet::from_shards(&[path], None).unwrap();
+    let set = SampleSet::from_shards(&[path], &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("c.jpg", None)]);
     let reason = "a sparse file of the tar file, which is not read; pack the file itself";
     assert_eq!(set.problems, [problem("s/a.jpg", reason), problem("s/GNUSparseFile.1/b.jpg", reason)]);
@@ -322,14 +359,14 @@ fn what_follows_the_end_of_a_shard_is_told() {
     let (first, second) = (fs::read(&a).unwrap(), fs::read(&b).unwrap());
     let whole = [first.clone(), second].concat();
     fs::write(&a, &whole).unwrap();
-    let set = SampleSet::from_shards(std::slice::from_ref(&a), None).unwrap();
+    let set = SampleSet::from_shards(std::slice::from_ref(&a), &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("0.jpg", None)]);
     assert_eq!(set.problems[0].name, a.display().to_string());
     let start = format!("more follows after the mark of its end, at byte {} of {}", first.len(), whole.len());
     assert!(set.problems[0].reason.starts_with(&start), "{:?}", set.problems);
     // Zeros fill a tape's record.
     fs::write(&a, [first, vec![0; 100_000]].concat()).unwrap();
-    assert_eq!(SampleSet::from_shards(&[a], None).unwrap().problems, []);
+    assert_eq!(SampleSet::from_shards(&[a], &SourceOptions::default()).unwrap().problems, []);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::labels::sort_class_names;
+use super::labels::{parse_label, sort_class_names};
 
 /// Why a list of class names cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,11 @@ pub(super) enum ClassLabel {
 }
 
 impl ClassLabel {
+    /// A number where the text is one, else a name, by the rule of [`labels`](super::labels).
+    pub(super) fn parse(text: &str) -> Result<Option<ClassLabel>, String> {
+        parse_label(text)
+    }
+
     /// `None` for a negative number, which means that the class is unknown.
     pub(super) fn of_number(number: i64) -> Option<ClassLabel> {
         (number >= 0).then_some(ClassLabel::Number(number))
@@ -90,6 +95,13 @@ impl ClassNames {
     /// # Errors
     /// There is a list of names, and the class is not on it.
     pub(super) fn number(&mut self, label: ClassLabel) -> Result<usize, String> {
+        let label = match (label, &self.listed) {
+            // A number with zeros before it is a name, unless there are names for numbers.
+            (ClassLabel::Name(name), Some((names, _))) if !names.contains(&name) => {
+                name.parse().ok().and_then(ClassLabel::of_number).unwrap_or(ClassLabel::Name(name))
+            }
+            (label, _) => label,
+        };
         let name = match (label, &self.listed) {
             (ClassLabel::Number(number), Some((names, path))) => {
                 let name = usize::try_from(number).ok().and_then(|number| names.get(number));

@@ -15,10 +15,11 @@ mod pairing;
 mod remarks;
 
 use super::classes::ClassNames;
+use super::passed_over::{PassedOver, PassedOverReason};
 use super::sources::common_folder;
 use super::unsupported::{Unsupported, unsupported};
-use super::{Problem, SampleSet, Samples, SamplesError, not_utf8, slashed};
-use index::{Member, index};
+use super::{Problem, SampleSet, Samples, SamplesError, SourceOptions, not_utf8, slashed};
+use index::{Member, Wanted, index};
 use pairing::{LabelMember, Verdict};
 use remarks::Remarks;
 
@@ -75,25 +76,28 @@ impl SampleSet {
     /// lie in folders, the folders are the classes.
     ///
     /// Names are `SHARD/KEY.jpg`, the shard without `.tar` and relative to the folder that holds all shards. Names of
-    /// classes that are numbers come from `classes`, or else from `classes.txt` in that folder, where there is one.
+    /// classes that are numbers come from `options.classes`, or else from `classes.txt` in that folder, where there is one.
+    /// With `options.label_column`, labels are in that field of `KEY.json` and nowhere else.
     /// The memory is that of [`Samples`], and while a shard is gone through, that of its names.
     ///
     /// # Errors
-    /// A shard or the list of classes cannot be read, labels cannot be told apart, or there is no usable image at all.
-    pub fn from_shards(shards: &[PathBuf], classes: Option<&Path>) -> Result<Self, SamplesError> {
+    /// A shard or the list of classes cannot be read, labels cannot be told apart or none is found where
+    /// there are `.json`, or there is no usable image at all.
+    pub fn from_shards(shards: &[PathBuf], options: &SourceOptions) -> Result<Self, SamplesError> {
         let mut shards = shards.to_vec();
         shards.sort();
         shards.dedup();
         let root = common_folder(&shards);
         let beside = root.join("classes.txt");
-        let mut classes = match classes {
+        let mut classes = match &options.classes {
             Some(classes) => ClassNames::read(classes)?,
             None if beside.is_file() => ClassNames::read(&beside)?,
             None => ClassNames::default(),
         };
         let mut samples = Samples::below(&root);
-        let mut problems = Vec::new();
+        let (mut problems, mut passed_over) = (Vec::new(), PassedOver::default());
         let mut remarks = Remarks::default();
+        let field = options.label_column.as_deref();
         // Where the images of each shard begin, and bytes of their names that are the shard's.
         let mut parts = Vec::with_capacity(shards.len());
         for shard in &shards {
@@ -104,22 +108,30 @@ impl SampleSet {
             };
             let start = samples.len();
             parts.push((start, prefix.len() + 1));
-            let mut labels = Vec::new();
-            list(&mut samples, &mut problems, shard, &prefix, Some((&mut labels, &mut remarks)))?;
-            label(&mut samples, start, &labels, &mut classes, &mut problems, &mut remarks)
+            if options.no_labels {
+                add(&mut samples, &mut problems, &mut passed_over, shard, &prefix)?;
+                continue;
+            }
+            let mut found = Labels { field, members: Vec::new(), remarks: &mut remarks };
+            list(&mut samples, &mut problems, &mut passed_over, shard, &prefix, Some(&mut found))?;
+            let labels = found.members;
+            label(&mut samples, start, &labels, &mut classes, &mut problems, &mut passed_over, &mut remarks)
                 .map_err(|why| SamplesError::ShardLabels { path: shard.clone(), why })?;
         }
         if samples.is_empty() {
             return Err(SamplesError::EmptyShards { shards, problems });
         }
-        if !remarks.has_labels() {
+        if let Some(why) = remarks.why_no_labels(field) {
+            return Err(SamplesError::NoShardLabels { shards, why });
+        }
+        if !options.no_labels && !remarks.has_labels() {
             remarks.folders = folders::label(&mut samples, &parts, &mut classes, &mut problems);
         }
         samples.sort_from(0);
         samples.shrink();
         let notes = remarks.notes(&classes);
         let set = Self::with_classes(samples, classes, problems, String::new());
-        Ok(Self { notes: notes.into_iter().chain(set.notes).collect(), ..set })
+        Ok(Self { notes: notes.into_iter().chain(set.notes).collect(), passed_over, ..set })
     }
 }
 
@@ -127,19 +139,29 @@ impl SampleSet {
 pub(super) fn add(
     samples: &mut Samples,
     problems: &mut Vec<Problem>,
+    passed_over: &mut PassedOver,
     path: &Path,
     prefix: &str,
 ) -> Result<(), SamplesError> {
-    list(samples, problems, path, prefix, None)
+    list(samples, problems, passed_over, path, prefix, None)
+}
+
+/// Where the labels of a shard go.
+struct Labels<'a> {
+    /// The field of `.json` that they are in, if it was named.
+    field: Option<&'a str>,
+    members: Vec<LabelMember>,
+    remarks: &'a mut Remarks,
 }
 
 /// Adds the images of a shard, sorted by name; its labels as well, where they are wanted.
 fn list(
     samples: &mut Samples,
     problems: &mut Vec<Problem>,
+    passed_over: &mut PassedOver,
     path: &Path,
     prefix: &str,
-    mut labels: Option<(&mut Vec<LabelMember>, &mut Remarks)>,
+    mut labels: Option<&mut Labels<'_>>,
 ) -> Result<(), SamplesError> {
     let unreadable = |source| SamplesError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
@@ -148,22 +170,30 @@ fn list(
     let shard = samples.add_shard(Shard { path: path.to_owned(), state });
 
     let start = samples.len();
-    let wanted = labels.is_some();
+    let wanted = match &labels {
+        None => Wanted::Images,
+        Some(Labels { field: None, .. }) => Wanted::Labels,
+        Some(Labels { field: Some(field), .. }) => Wanted::Field(field),
+    };
     let end = index(file, len, wanted, |name, member| {
-        let full = || format!("{prefix}/{name}");
+        let full = format!("{prefix}/{name}");
         match (member, &mut labels) {
-            (Member::Image { offset, size }, _) => samples.push_member(&full(), shard, offset, size, None),
-            (Member::Bad(reason), _) => problems.push(Problem { name: full(), reason }),
-            (Member::Label(class), Some((labels, _))) => {
-                labels.push(LabelMember { name: full(), class, is_silent: false });
+            (Member::Image { offset, size }, _) => samples.push_member(&full, shard, offset, size, None),
+            (Member::Bad(reason), _) => problems.push(Problem { name: full, reason }),
+            (Member::PassedOver(reason), labels) => {
+                passed_over.add(reason, &full);
+                if let Some(labels) = labels.as_mut().filter(|_| reason == PassedOverReason::NotAnImage) {
+                    labels.remarks.add_other(name);
+                }
             }
-            (Member::Fields(fields), Some((labels, remarks))) => {
-                remarks.add_fields(fields);
-                labels.push(LabelMember { name: full(), class: Ok(None), is_silent: true });
+            (Member::Label(class), Some(labels)) => {
+                labels.members.push(LabelMember { name: full, class, is_silent: false });
             }
-            (Member::Other, Some((_, remarks))) => remarks.add_other(name),
-            (Member::Hidden, Some((_, remarks))) => remarks.hidden += 1,
-            (Member::Label(_) | Member::Fields(_) | Member::Other | Member::Hidden, None) => {}
+            (Member::Fields(fields), Some(labels)) => {
+                labels.remarks.add_fields(fields);
+                labels.members.push(LabelMember { name: full, class: Ok(None), is_silent: true });
+            }
+            (Member::Label(_) | Member::Fields(_), None) => {}
         }
     });
     if let Err(reason) = end {
@@ -182,8 +212,8 @@ fn list(
         }
         !is_again
     });
-    if let Some((labels, _)) = labels {
-        labels.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(labels) = labels {
+        labels.members.sort_by(|a, b| a.name.cmp(&b.name));
     }
     Ok(())
 }
@@ -198,6 +228,7 @@ fn label(
     labels: &[LabelMember],
     classes: &mut ClassNames,
     problems: &mut Vec<Problem>,
+    passed_over: &mut PassedOver,
     remarks: &mut Remarks,
 ) -> Result<(), String> {
     let images: Vec<&str> = (start..samples.len()).map(|index| samples.get(index).name).collect();
@@ -209,7 +240,7 @@ fn label(
             Some(Verdict::Class(class)) => class.map(|class| classes.number(class.clone())).transpose(),
             Some(Verdict::Bad(why)) => Err(why),
             Some(Verdict::Further) => {
-                remarks.add_further(sample.name);
+                passed_over.add(PassedOverReason::Further, sample.name);
                 return false;
             }
             None => Ok(None),
@@ -239,17 +270,18 @@ fn label(
 #[doc(hidden)]
 pub fn count_images(bytes: &[u8]) -> (usize, Option<String>) {
     let (mut images, mut labels) = (Vec::new(), Vec::new());
-    let end = index(io::Cursor::new(bytes), bytes.len() as u64, true, |name, member| match member {
-        Member::Image { offset, size } => {
-            // What `Shard::read` relies on.
-            assert!(offset + u64::from(size) <= bytes.len() as u64);
-            images.push(name.to_owned());
-        }
-        Member::Label(class) => {
-            labels.push(LabelMember { name: name.to_owned(), class, is_silent: false });
-        }
-        _ => {}
-    });
+    let end =
+        index(io::Cursor::new(bytes), bytes.len() as u64, Wanted::Labels, |name, member| match member {
+            Member::Image { offset, size } => {
+                // What `Shard::read` relies on.
+                assert!(offset + u64::from(size) <= bytes.len() as u64);
+                images.push(name.to_owned());
+            }
+            Member::Label(class) => {
+                labels.push(LabelMember { name: name.to_owned(), class, is_silent: false });
+            }
+            _ => {}
+        });
     images.sort();
     labels.sort_by(|a, b| a.name.cmp(&b.name));
     let names: Vec<&str> = images.iter().map(String::as_str).collect();

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn kinds_are_told_by_their_first_bytes_and_their_remedies_name_the_file() {
-        let npz = b"PK\x03\x04-\0\0\0\0\0\0\0!\0\xff\xff\xff\xff\xff\xff\xff\xff\x05\0\x14\0x.npy\x01\0";
+        let npz = b"PK\x03\x04-\0\0\0\0\0\0\0!\0\x01\x02\x03\x04\xff\xff\xff\xff\xff\xff\xff\xff\x05\0\x14\0x.npy\x01\0";
         for (head, name, what, remedy) in [
             (
                 &b"\x1f\x8b\x08"[..],

@@ -5,7 +5,9 @@
 
 use cnncodes::backbone::{Catalogue, Graph};
 use cnncodes::images::samples::count_images;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, decode};
+use cnncodes::images::{
+    DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, SourceOptions, decode,
+};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
 pub fn image(data: &[u8]) -> bool {
@@ -27,7 +29,8 @@ pub fn image(data: &[u8]) -> bool {
 pub fn list(data: &[u8]) -> bool {
     let mut taken = false;
     for null in [false, true] {
-        let Ok(set) = SampleSet::from_list(data, null) else { continue };
+        let options = SourceOptions { null, ..SourceOptions::default() };
+        let Ok(set) = SampleSet::from_list(data, &options) else { continue };
         taken = true;
         let names: Vec<&str> = set.samples.iter().map(|sample| sample.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "names out of order, or one twice");

@@ -1,5 +1,6 @@
 //! Going through a tar file: which members are images, which are labels and what they say, and what is wrong with it.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
@@ -7,6 +8,8 @@ use serde_json::Value;
 
 use super::super::classes::ClassLabel;
 use super::super::labels::parse_label;
+use super::super::passed_over::PassedOverReason;
+use super::super::system::is_system_name;
 use super::super::{has_image_extension, slashed};
 use super::pairing::{has_extension, is_cls};
 
@@ -32,21 +35,28 @@ pub(super) enum Member {
     Fields(Vec<String>),
     /// An image or a label that cannot be taken, and why.
     Bad(String),
-    /// Neither an image nor a label.
-    Other,
-    /// A hidden file.
-    Hidden,
+    /// Neither an image nor a label, or not one that counts.
+    PassedOver(PassedOverReason),
 }
 
-/// Goes through a tar file of `len` bytes and gives its members of interest, in order; what labels say only where they are
-/// wanted.
+/// What a tar file is gone through for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    Images,
+    /// Images, and labels in `.cls` and in the usual fields of `.json`.
+    Labels,
+    /// Images, and labels in this field of `.json`.
+    Field(&'a str),
+}
+
+/// Goes through a tar file of `len` bytes and gives its members of interest, in order.
 ///
 /// # Errors
 /// Why it could not be gone through to its end, and what became of the rest.
 pub(super) fn index(
     reader: impl Read + Seek,
     len: u64,
-    labels: bool,
+    wanted: Wanted<'_>,
     mut found: impl FnMut(&str, Member),
 ) -> Result<(), String> {
     let mut archive = tar::Archive::new(reader);
@@ -61,6 +71,7 @@ pub(super) fn index(
     };
     let entries = archive.entries_with_seek().map_err(|error| damaged(error, 0, 0))?;
     for entry in entries {
+        let not_an_image = Member::PassedOver(PassedOverReason::NotAnImage);
         let mut entry = entry.map_err(|error| damaged(error, members, end))?;
         let kind = entry.header().entry_type();
         // The size of a sparse file counts its holes, which take no space here.
@@ -85,7 +96,7 @@ pub(super) fn index(
         let Ok(name) = str::from_utf8(&entry.path_bytes()).map(str::to_owned) else {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let reason = "the name is not valid UTF-8, so it cannot be recorded".to_owned();
-            let member = if is_of_interest(&name) { Member::Bad(reason) } else { Member::Other };
+            let member = if is_of_interest(&name) { Member::Bad(reason) } else { not_an_image };
             found(&name, member);
             continue;
         };
@@ -98,12 +109,14 @@ pub(super) fn index(
                 true => {
                     Member::Bad("its name leads out of the tar file (..), so it was not taken".to_owned())
                 }
-                false => Member::Other,
+                false => not_an_image,
             }
+        } else if name.split('/').any(|part| is_system_name(OsStr::new(part))) {
+            Member::PassedOver(PassedOverReason::System)
         } else if name.split('/').any(|part| part.starts_with('.')) {
-            Member::Hidden
+            Member::PassedOver(PassedOverReason::Hidden)
         } else if !is_of_interest(&name) {
-            Member::Other
+            not_an_image
         } else if sparse || !kind.is_file() && !kind.is_contiguous() {
             let what = if sparse { "a sparse file" } else { "a link or another special member" };
             let reason = format!("{what} of the tar file, which is not read; pack the file itself");
@@ -113,13 +126,14 @@ pub(super) fn index(
                 Ok(size) => Member::Image { offset, size },
                 Err(_) => Member::Bad(format!("{size} bytes are too many for an image")),
             }
-        } else if !labels {
-            Member::Other
+        } else if let Wanted::Images = wanted {
+            continue;
         } else if is_cls(&name) {
+            let Wanted::Labels = wanted else { continue };
             Member::Label(text_of(&mut entry, size, MAX_CLS).and_then(|text| parse_label(&text)))
         } else {
             text_of(&mut entry, size, MAX_JSON)
-                .and_then(|text| label_in_json(&text))
+                .and_then(|text| label_in_json(&text, wanted))
                 .unwrap_or_else(|why| Member::Label(Err(why)))
         };
         found(
@@ -187,18 +201,21 @@ fn text_of(entry: &mut impl Read, size: u64, limit: u64) -> Result<String, Strin
     }
 }
 
-/// The class in the first of the known fields that is a text, else in the first that is a number, else a truth value; a
-/// `.json` may also be nothing but a text or a number.
-fn label_in_json(text: &str) -> Result<Member, String> {
+/// The class in the first of the fields that is a text, else in the first that is a number, else a truth value; where no
+/// field is named, a `.json` may also be nothing but a text or a number.
+fn label_in_json(text: &str, wanted: Wanted<'_>) -> Result<Member, String> {
     let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|error| format!("not well-formed JSON ({error})"))?;
     let fields: Vec<(&str, &Value)> = match &value {
         Value::Object(object) => {
-            let named =
-                |wanted: &'static str| object.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(wanted));
-            JSON_FIELDS.into_iter().flat_map(named).map(|(key, value)| (key.as_str(), value)).collect()
+            let names = match &wanted {
+                Wanted::Field(field) => std::slice::from_ref(field),
+                Wanted::Labels | Wanted::Images => &JSON_FIELDS[..],
+            };
+            let named = |name| object.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
+            names.iter().copied().flat_map(named).map(|(key, value)| (key.as_str(), value)).collect()
         }
-        Value::String(_) | Value::Number(_) => vec![("", &value)],
+        Value::String(_) | Value::Number(_) if !matches!(wanted, Wanted::Field(_)) => vec![("", &value)],
         _ => Vec::new(),
     };
     let Some((key, first)) = fields.first() else {

@@ -125,7 +125,7 @@ impl<'a> Group<'_, 'a> {
                 match said(own) {
                     Said::Class(class) => Verdict::Class(class),
                     Said::Wrong(why) => Verdict::Bad(why.to_owned()),
-                    Said::Differently(a, b) => Verdict::Bad(format!("{}; keep one of them", different(a, b))),
+                    Said::Differently(a, b) => Verdict::Bad(format!("its class is {}; keep one of them", different(a, b))),
                 }
             } else if has_plain && stem(image) != self.key {
                 Verdict::Further
@@ -184,9 +184,9 @@ fn different(a: &LabelMember, b: &LabelMember) -> String {
     };
     let (class_a, class_b) = (class(a), class(b));
     if a.name == b.name {
-        format!("{} is there twice, with the classes `{class_a}` and `{class_b}`", a.name)
+        format!("`{class_a}` and `{class_b}` in {}, which is there twice", a.name)
     } else {
-        format!("its class is `{class_a}` in {} and `{class_b}` in {}", a.name, b.name)
+        format!("`{class_a}` in {} and `{class_b}` in {}", a.name, b.name)
     }
 }
 
@@ -312,21 +312,21 @@ mod tests {
     fn two_classes_of_one_image_are_told() {
         assert_paired(
             &["a.jpg", "a.cls=x", "a.cls=y", "b.jpg", "b.cls=x", "b.cls=x"],
-            &["a.jpg: a.cls is there twice, with the classes `x` and `y`; keep one of them", "b.jpg=x"],
+            &["a.jpg: its class is `x` and `y` in a.cls, which is there twice; keep one of them", "b.jpg=x"],
         );
         assert_paired(
             &["a.jpg", "a.cls=x", "a.json=y"],
-            &["a.jpg: `x` in a.cls and `y` in a.json; keep one of them"],
+            &["a.jpg: its class is `x` in a.cls and `y` in a.json; keep one of them"],
         );
         // A number and a name may be of the same class.
         assert_paired(&["a.jpg", "a.cls=3", "a.json=y"], &["a.jpg=3"]);
         assert_paired(
             &["a.jpg", "a.cls=3", "a.cls=y"],
-            &["a.jpg: a.cls is there twice, with the classes `3` and `y`; keep one of them"],
+            &["a.jpg: its class is `3` and `y` in a.cls, which is there twice; keep one of them"],
         );
         assert_eq!(
             paired(&["IMG.0.image.jpg", "IMG.0.y.cls=a", "IMG.1.image.jpg", "IMG.1.y.cls=b"]),
-            Err("IMG.0.image.jpg may be of either of two classes: `a` in IMG.0.y.cls and `b` in IMG.1.y.cls; keep one of them".to_owned())
+            Err("IMG.0.image.jpg may be of either of two classes: `a` in IMG.0.y.cls and `b` in IMG.1.y.cls".to_owned())
         );
     }
 

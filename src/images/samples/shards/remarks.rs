@@ -21,9 +21,6 @@ pub(super) struct Remarks {
     fields: BTreeSet<String>,
     /// Members that are neither images nor labels, by extension.
     others: BTreeMap<String, usize>,
-    pub hidden: usize,
-    /// Images that are a further picture of a sample, and the first of them.
-    further: Option<(usize, String)>,
     /// The folders that became classes.
     pub folders: Option<Folders>,
 }
@@ -44,13 +41,27 @@ impl Remarks {
         }
     }
 
-    pub(super) fn add_further(&mut self, name: &str) {
-        self.further.get_or_insert_with(|| (0, name.to_owned())).0 += 1;
-    }
-
     /// Whether a member says, or was meant to say, of which class an image is.
     pub(super) fn has_labels(&self) -> bool {
         self.labels > 0 || self.without_class > 0
+    }
+
+    /// Why no image has a label, where the shards hold `.json` that were to say, or had to in the field `field`.
+    pub(super) fn why_no_labels(&self, field: Option<&str>) -> Option<String> {
+        if self.labels > 0 || self.without_class == 0 && field.is_none() {
+            return None;
+        }
+        Some(match (field, self.without_class) {
+            (Some(field), 0) => format!("no image has a .json, so none has the field {field}"),
+            (Some(field), _) => format!("no .json has the field {field}{}", self.fields_seen()),
+            (None, _) => {
+                format!(
+                    "there is no KEY.cls, and no .json has one of the fields {}{}",
+                    JSON_FIELDS.join(", "),
+                    self.fields_seen()
+                )
+            }
+        })
     }
 
     /// What to tell of it, where the images are of `classes`.
@@ -63,45 +74,27 @@ impl Remarks {
                 listed(names.iter().map(String::as_str))
             ));
         }
-        if let Some((count, first)) = &self.further {
-            let were = if *count == 1 { "image was" } else { "images were" };
+        if self.without_class > 0 {
+            let images = if self.without_class == 1 { "image" } else { "images" };
             notes.push(format!(
-                "{count} {were} passed over, the first {first}: without a label of its own, it is a further picture of a sample \
-                 that has one with a shorter name"
+                "the .json of {} {images} has no field for the class{}",
+                self.without_class,
+                self.fields_seen()
             ));
         }
-        let keys = JSON_FIELDS.join(", ");
-        if classes.is_empty() && (self.without_class > 0 || self.labels == 0 && !self.others.is_empty()) {
-            let json = match self.without_class {
-                0 => "and no KEY.json".to_owned(),
-                count => format!(
-                    "and the .json of {} have none of the fields {keys}, but {}",
-                    images(count),
-                    self.fields_listed()
-                ),
-            };
-            let others = match self.others.is_empty() {
-                true => String::new(),
-                false => format!("; other members: {}", self.others_listed()),
-            };
-            notes.push(format!("no image has a class: there is no KEY.cls, {json}{others}"));
-            return notes;
-        }
-        if self.without_class > 0 {
+        if classes.is_empty() && self.labels == 0 && !self.others.is_empty() {
             notes.push(format!(
-                "the .json of {} have none of the fields {keys}, but {}",
-                images(self.without_class),
-                self.fields_listed()
+                "no image has a label: there is no KEY.cls and no KEY.json (other members: {})",
+                self.others_listed()
             ));
         }
         notes
     }
 
-    fn fields_listed(&self) -> String {
-        if self.fields.is_empty() {
-            "no fields at all".to_owned()
-        } else {
-            listed(self.fields.iter().map(String::as_str))
+    fn fields_seen(&self) -> String {
+        match self.fields.is_empty() {
+            true => String::new(),
+            false => format!(" (fields seen: {})", listed(self.fields.iter().map(String::as_str))),
         }
     }
 
@@ -112,10 +105,6 @@ impl Remarks {
         };
         listed(self.others.iter().map(named))
     }
-}
-
-fn images(count: usize) -> String {
-    if count == 1 { "1 image".to_owned() } else { format!("{count} images") }
 }
 
 /// The first few of the texts.
