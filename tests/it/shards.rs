@@ -225,8 +225,8 @@ fn what_is_no_image_in_a_shard_is_counted() {
     assert_eq!(classes(&set), [("a.jpg", Some("cat"))]);
     assert_eq!(
         set.passed_over.describe(),
-        "2 files that are not images (s/a.npy, s/a.txt), 2 hidden files (s/._a.jpg, s/.hidden/b.jpg) and 1 file of the \
-         system's (s/__MACOSX/._a.jpg)"
+        "2 files that are not images (s/a.npy, s/a.txt), 2 hidden files (s/._a.jpg, s/.hidden/b.jpg) and 1 \
+         system file (s/__MACOSX/._a.jpg)"
     );
 }
 

@@ -359,6 +359,34 @@ mod tests {
     }
 
     #[test]
+    fn files_are_read_as_pandas_reads_them() {
+        use base64::Engine as _;
+        use base64::prelude::BASE64_STANDARD;
+
+        use crate::images::class_name_of;
+
+        let reference = include_str!("../../../tests/reference/csv.json");
+        let reference: serde_json::Value = serde_json::from_str(reference).unwrap();
+        let cases = reference["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 7);
+        for case in cases {
+            let bytes = BASE64_STANDARD.decode(case["content"].as_str().unwrap()).unwrap();
+            let text = text_of(&bytes).unwrap();
+            let mut table = CsvTable::new(&text, |header| header.iter().any(|name| name == "path")).unwrap();
+            let (path, label) =
+                (table.column("path").unwrap().unwrap(), table.column("label").unwrap().unwrap());
+            let mut found = Vec::new();
+            while let Some(row) = table.next_row().unwrap() {
+                let label = row.fields[label].on_one_line("label").unwrap();
+                found.push((row.fields[path].text.clone().into_owned(), class_name_of(label).unwrap()));
+            }
+            let expected: Vec<(String, Option<String>)> =
+                serde_json::from_value(case["rows"].clone()).unwrap();
+            assert_eq!(found, expected, "{}", case["dialect"]);
+        }
+    }
+
+    #[test]
     fn texts_are_utf8_or_marked_as_utf16() {
         let utf16 = |mark: [u8; 2], two: fn(u16) -> [u8; 2]| -> Vec<u8> {
             mark.into_iter().chain("päth\n1".encode_utf16().flat_map(two)).collect()

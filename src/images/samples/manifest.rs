@@ -41,7 +41,7 @@ pub enum ManifestError {
     #[error("it cannot be read; check that it may be read by this user")]
     Read(#[source] io::Error),
     /// It is not well-formed CSV.
-    #[error("it cannot be read as CSV with the columns path,label")]
+    #[error(transparent)]
     Csv(#[from] CsvError),
     /// The header has no column of paths.
     #[error(
@@ -54,12 +54,7 @@ pub enum ManifestError {
         columns: Vec<String>,
     },
     /// There are columns beside the paths, and none is of labels.
-    #[error(
-        "its first line names no column of labels (columns seen: {}){}; name the column with --label-column{}",
-        seen(columns),
-        if *one_hot { ": the others seem to be one column a class (one-hot), which is not read; write the class's name into one column called label" } else { "" },
-        if *one_hot { "" } else { ", or leave the labels out with --no-labels (extract)" }
-    )]
+    #[error("its first line names no column of labels (columns seen: {}); {}", seen(columns), where_labels_are(*one_hot))]
     NoLabelColumn {
         /// The first line as read.
         columns: Vec<String>,
@@ -146,6 +141,16 @@ fn seen(columns: &[String]) -> String {
 fn headless(columns: &[String]) -> &'static str {
     let is_image = columns.iter().any(|column| has_image_extension(Path::new(column)));
     if is_image { ", so it seems to be the first image already" } else { "" }
+}
+
+/// What to do where no column has the name of one with labels.
+fn where_labels_are(one_hot: bool) -> &'static str {
+    if one_hot {
+        "the others seem to be one column a class (one-hot), which is not read: write the name of each image's class into \
+         one column called label"
+    } else {
+        "name the column with --label-column, or extract without labels with --no-labels"
+    }
 }
 
 /// A line of the list.

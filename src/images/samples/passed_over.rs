@@ -43,12 +43,12 @@ pub struct PassedOverFiles {
 
 /// The files below a folder that are no images, by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PassedOver([PassedOverFiles; PassedOverReason::ALL.len()]);
+pub struct PassedOver(Box<[PassedOverFiles; PassedOverReason::ALL.len()]>);
 
 impl PassedOver {
     /// The reasons for which there is a file, and the files.
     pub fn by_reason(&self) -> impl Iterator<Item = (PassedOverReason, &PassedOverFiles)> {
-        PassedOverReason::ALL.into_iter().zip(&self.0).filter(|(_, group)| group.files > 0)
+        PassedOverReason::ALL.into_iter().zip(self.0.iter()).filter(|(_, group)| group.files > 0)
     }
 
     /// How many files there are, whatever the reason.
@@ -79,7 +79,7 @@ impl PassedOver {
 
     /// Adds what was passed over below another folder, whose names `rename` makes names of this one.
     pub(super) fn merge(&mut self, other: PassedOver, rename: impl Fn(&str) -> String) {
-        for (reason, group) in PassedOverReason::ALL.into_iter().zip(other.0) {
+        for (reason, group) in PassedOverReason::ALL.into_iter().zip(*other.0) {
             group.examples.iter().for_each(|name| self.add(reason, &rename(name)));
             let into = &mut self.0[reason as usize];
             into.files += group.files - group.examples.len();
@@ -104,8 +104,8 @@ fn describe(reason: PassedOverReason, group: &PassedOverFiles) -> String {
         (PassedOverReason::NotAnImage, _) => "files that are not images",
         (PassedOverReason::Hidden, 1) => "hidden file",
         (PassedOverReason::Hidden, _) => "hidden files",
-        (PassedOverReason::System, 1) => "file of the system's",
-        (PassedOverReason::System, _) => "files of the system's",
+        (PassedOverReason::System, 1) => "system file",
+        (PassedOverReason::System, _) => "system files",
         (PassedOverReason::Further, 1) => "further picture of a sample without a label of its own",
         (PassedOverReason::Further, _) => "further pictures of samples without labels of their own",
     };

@@ -96,7 +96,7 @@ fn what_is_an_image_is_told_by_its_first_bytes() {
     assert_eq!(names(&set), [&by_name[..], &by_bytes].concat());
     assert_eq!(
         set.passed_over.describe(),
-        "2 files that are not images (b/letter, b/nothing) and 1 file of the system's (b/Thumbs.db)"
+        "2 files that are not images (b/letter, b/nothing) and 1 system file (b/Thumbs.db)"
     );
 }
 
@@ -148,7 +148,7 @@ fn the_count_in_a_folder_that_is_not_walked_has_an_end() {
     let set = SampleSet::from_folder(folder.path()).unwrap();
     let (_, group) = set.passed_over.by_reason().next().unwrap();
     assert_eq!((group.files, group.more), (10_000, true));
-    assert!(set.passed_over.describe().starts_with("at least 10000 files of the system's (.snapshot/"));
+    assert!(set.passed_over.describe().starts_with("at least 10000 system files (.snapshot/"));
 }
 
 /// Samples whose labels are written as `texts` are, as folders, in CSV files and in shards: the classes of each.
@@ -486,7 +486,7 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
         ),
         (
             "path,red,blue\na.jpg,1,0\nb.jpg,0,1\n",
-            "(columns seen: path, red, blue): the others seem to be one column a class",
+            "(columns seen: path, red, blue); the others seem to be one column a class",
         ),
         ("path,class,target\na.jpg,x,0\n", "its columns class, target might all be the labels"),
         ("file,image,label\na.jpg,a.jpg,x\n", "its columns file, image might all be the paths"),

@@ -6,13 +6,15 @@
 use cnncodes::backbone::{Catalogue, Graph};
 use cnncodes::images::samples::count_images;
 use cnncodes::images::{
-    DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, SourceOptions, decode,
+    DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, SourceOptions, decode, sniff,
 };
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
 pub fn image(data: &[u8]) -> bool {
     let options = DecodeOptions { max_pixels: 1 << 18, ..DecodeOptions::default() };
+    let format = sniff(data);
     let Ok(image) = decode(data, &options) else { return false };
+    assert!(format.is_some(), "an image that the listing of a folder would pass over");
     assert!(u64::from(image.width()) * u64::from(image.height()) <= options.max_pixels);
     for preset in [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf] {
         let small = PreprocessOverrides { size: Some((32, 24)), ..PreprocessOverrides::default() };

@@ -125,7 +125,9 @@ impl<'a> Group<'_, 'a> {
                 match said(own) {
                     Said::Class(class) => Verdict::Class(class),
                     Said::Wrong(why) => Verdict::Bad(why.to_owned()),
-                    Said::Differently(a, b) => Verdict::Bad(format!("its class is {}; keep one of them", different(a, b))),
+                    Said::Differently(a, b) => {
+                        Verdict::Bad(format!("its class is {}; keep one of them", different(a, b)))
+                    }
                 }
             } else if has_plain && stem(image) != self.key {
                 Verdict::Further
@@ -326,7 +328,8 @@ mod tests {
         );
         assert_eq!(
             paired(&["IMG.0.image.jpg", "IMG.0.y.cls=a", "IMG.1.image.jpg", "IMG.1.y.cls=b"]),
-            Err("IMG.0.image.jpg may be of either of two classes: `a` in IMG.0.y.cls and `b` in IMG.1.y.cls".to_owned())
+            Err("IMG.0.image.jpg may be of either of two classes: `a` in IMG.0.y.cls and `b` in IMG.1.y.cls"
+                .to_owned())
         );
     }
 
