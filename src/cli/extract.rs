@@ -27,8 +27,9 @@ IMAGES is one of these:
   a CSV file      with the columns path,label, or other usual names; --path-column and --label-column name others
   -               a list on standard input: one path a line, or the lines of such a CSV file
   tar shards      *.tar in the form of WebDataset: KEY.jpg with KEY.cls (a class's name or number) or KEY.json (with \
-label, cls or class); several, a folder of them, or a pattern such as 'train-{000..010}.tar'. classes.txt beside them, \
-or --classes, names the numbers
+label, cls or class; --label-column names another field); several, a folder of them, or a pattern such as \
+'train-{000..010}.tar'. classes.txt beside them, or --classes, names the numbers. Without any label in them, the folders \
+of their images are the classes
   an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x height \
 x width; --labels names the dataset of its labels
 

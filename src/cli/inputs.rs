@@ -20,7 +20,8 @@ pub struct InputArgs {
     /// The column of a CSV file with the paths of the images [default: path, or another usual name]
     #[arg(long, value_name = "NAME")]
     path_column: Option<String>,
-    /// The column of a CSV file with the labels [default: label, or another usual name]
+    /// The column of a CSV file with the labels, or the field of the .json in tar shards [default: label, or another usual
+    /// name]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
 }

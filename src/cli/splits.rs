@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 
 use super::labelled::{Labelled, read_column};
 use super::show;
-use crate::images::{class_name_of, sort_class_names};
+use crate::images::{Part, class_name_of, sort_class_names};
 
 /// The argument of `--split`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,25 +25,6 @@ impl FromStr for SplitSource {
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(if text.is_empty() { Self::Folders } else { Self::File(text.into()) })
-    }
-}
-
-/// What an image is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Train,
-    Validation,
-    Test,
-}
-
-impl Part {
-    fn named(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "train" | "training" => Some(Self::Train),
-            "val" | "valid" | "validation" | "dev" => Some(Self::Validation),
-            "test" | "testing" => Some(Self::Test),
-            _ => None,
-        }
     }
 }
 

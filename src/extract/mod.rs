@@ -17,6 +17,7 @@ pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub(crate) use pipeline::read_image;
 pub use plan::{Plan, Tally};
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
@@ -210,7 +211,7 @@ impl Request<'_> {
     /// # Errors
     /// Threads cannot be started.
     pub fn plan(&self) -> Result<Plan, ExtractError> {
-        Ok(Plan::make(self, &self.pool()?))
+        Ok(Plan::make(self, &self.pool()?, Vec::new()))
     }
 
     fn pool(&self) -> Result<rayon::ThreadPool, ExtractError> {
@@ -257,11 +258,48 @@ pub fn extract(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary, ExtractError> {
+    let start = Instant::now();
+    let mut told = HashSet::new();
+    let mut tell_once = |event: Event<'_>| match event {
+        Event::Problem(problem) if !told.insert(problem.name.clone()) => {}
+        event => tell(event),
+    };
+    let (summary, seen) = run(request, open, stop, &mut tell_once, Vec::new())?;
+    if summary.resumed == 0 {
+        return Ok(summary);
+    }
+    // What the interrupted run had left was taken as it was. Whether its failures are failures still, and its labels
+    // what they were, is found out as for any finished file.
+    let mut tell_rest = |event: Event<'_>| match event {
+        Event::Planned(_) => {}
+        event => tell_once(event),
+    };
+    let (again, _) = run(request, open, stop, &mut tell_rest, seen)?;
+    Ok(Summary {
+        tally: summary.tally,
+        up_to_date: false,
+        resumed: summary.resumed,
+        kept: summary.kept,
+        computed: summary.computed + again.computed,
+        elapsed: start.elapsed(),
+        ..again
+    })
+}
+
+/// Extracts once, as [`extract`] does, where `known` is what is known of each sample's file, if anything is; gives that as
+/// it is known afterwards.
+fn run(
+    request: &Request<'_>,
+    open: &mut dyn FnMut(&Arrangement, Device) -> Result<Backbone, BackboneError>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Event<'_>),
+    known: Vec<Option<Seen>>,
+) -> Result<(Summary, Vec<Option<Seen>>), ExtractError> {
     let (start, started_at) = (Instant::now(), SystemTime::now());
     let Request { samples, output, .. } = *request;
     let total = samples.samples.len();
     let pool = request.pool()?;
-    let mut plan = Plan::make(request, &pool);
+    let mut plan = Plan::make(request, &pool, known);
     let nothing_known = plan.layers().is_none();
     let mut arrangement = request.arrangement(plan.tally().computed);
     let mut backbone = match nothing_known || plan.tally().computed > 0 {
@@ -291,13 +329,18 @@ pub fn extract(
     };
     plan.notes.iter().for_each(|note| tell(Event::Note(note)));
     tell(Event::Planned(&plan));
+    if let Some(Problem { name, reason }) = plan.problems.values().next().filter(|_| request.settings.strict)
+    {
+        return Err(ExtractError::Strict { name: name.clone(), reason: reason.clone() });
+    }
+    plan.problems.values().for_each(|problem| tell(Event::Problem(problem)));
     let tally = plan.tally();
     if plan.is_up_to_date(request, &header) {
         let mut problems: Vec<Problem> = plan.problems.values().chain(&samples.problems).cloned().collect();
-        problems.iter().for_each(|problem| tell(Event::Problem(problem)));
+        samples.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
         seen::write(output, samples, &plan.seen, started_at);
         sort(&mut problems);
-        return Ok(Summary {
+        let summary = Summary {
             path: output.to_path_buf(),
             rows: tally.kept,
             tally,
@@ -308,7 +351,8 @@ pub fn extract(
             problems,
             header,
             elapsed: start.elapsed(),
-        });
+        };
+        return Ok((summary, plan.seen));
     }
 
     let options = WriteOptions { overwrite: true, expected_rows: total };
@@ -357,7 +401,7 @@ pub fn extract(
     writer.finish()?;
     seen::write(output, samples, &seen, started_at);
     sort(&mut problems);
-    Ok(Summary {
+    let summary = Summary {
         path: output.to_path_buf(),
         rows,
         tally,
@@ -368,7 +412,8 @@ pub fn extract(
         problems,
         header,
         elapsed: start.elapsed(),
-    })
+    };
+    Ok((summary, seen))
 }
 
 /// What an interrupted run had done.
@@ -401,6 +446,11 @@ fn open_writer(
             Ok((writer, Resumed::default()))
         }
         Start::Resumed { done, skipped } => {
+            if done.is_empty() && !skipped.is_empty() {
+                // Nothing is lost, and what could not be read may be whole by now. The lock goes with the writer.
+                drop(writer);
+                return Ok((CodesWriter::create(output, header, options)?, Resumed::default()));
+            }
             if pool.install(|| is_beginning_of(request.samples, &done, &skipped, &mut plan.seen)) {
                 let skipped =
                     skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();

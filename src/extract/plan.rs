@@ -64,13 +64,13 @@ pub struct Plan {
 
 impl Plan {
     /// Finds out what is to be done. Reads the images' files only where they may have changed since they were last
-    /// read, and writes nothing.
-    pub(super) fn make(request: &Request<'_>, pool: &rayon::ThreadPool) -> Self {
+    /// read, and those of which nothing is `known` (of any, if it is empty), and writes nothing.
+    pub(super) fn make(request: &Request<'_>, pool: &rayon::ThreadPool, known: Vec<Option<Seen>>) -> Self {
         let count = request.samples.samples.len();
         let mut plan = Self {
             earlier: None,
             fates: vec![Fate::Compute; count],
-            seen: vec![None; count],
+            seen: if known.is_empty() { vec![None; count] } else { known },
             problems: BTreeMap::new(),
             tally: Tally::default(),
             notes: Vec::new(),
@@ -155,11 +155,15 @@ impl Plan {
     /// Finds the samples' rows in `earlier`.
     fn look_up(&mut self, request: &Request<'_>, Earlier { file, .. }: &Earlier) {
         let samples = &request.samples.samples;
-        let mut remembered =
-            if request.settings.rehash { HashMap::new() } else { seen::read(request.output) };
-        self.seen = (0..samples.len())
+        let is_remembered = !request.settings.rehash && self.seen.iter().all(Option::is_none);
+        let mut remembered = if is_remembered { seen::read(request.output) } else { HashMap::new() };
+        self.seen = std::mem::take(&mut self.seen)
             .into_par_iter()
-            .map(|index| {
+            .enumerate()
+            .map(|(index, known)| {
+                if known.is_some() {
+                    return known;
+                }
                 let sample = samples.get(index);
                 if let Some(seen) = remembered.get(sample.name)
                     && seen.stamp.is_some()

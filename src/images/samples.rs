@@ -18,9 +18,11 @@ mod manifest;
 mod passed_over;
 mod shards;
 mod sources;
+mod split;
 mod system;
 #[cfg(test)]
 mod tests;
+mod unsupported;
 mod walk;
 
 use crate::codes::ArrayError;
@@ -35,6 +37,7 @@ pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
 #[doc(hidden)]
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
+pub use split::Part;
 use walk::{Walked, has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 
 /// File extensions that say that a file is an image, in lower case, those of formats that are not read included. Of other
@@ -134,6 +137,16 @@ pub enum SamplesError {
         /// The first that is none.
         other: PathBuf,
     },
+    /// A file of a kind that is not taken.
+    #[error("{} is {what}, which is not read; {remedy}", path.display())]
+    Unsupported {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do with it.
+        remedy: String,
+    },
     /// An option without use for what was named.
     #[error("{option} goes with {kind} only; leave it out")]
     OptionOfOtherKind {
@@ -168,6 +181,28 @@ pub enum SamplesError {
         shards: Vec<PathBuf>,
         /// What was found there and could not be used.
         problems: Vec<Problem>,
+    },
+    /// Labels of a shard that may be those of several images.
+    #[error(
+        "cannot tell which label is whose in {}: {why}; give each label the name of its image with another extension (NAME.jpg and NAME.cls)",
+        path.display()
+    )]
+    ShardLabels {
+        /// The shard.
+        path: PathBuf,
+        /// The first image of which it is so, and its labels.
+        why: String,
+    },
+    /// Shards with `.json` that say nothing of classes.
+    #[error(
+        "no image in {} has a label: {why}; name the field with --label-column, or do without labels (extract --no-labels)",
+        shown(shards)
+    )]
+    NoShardLabels {
+        /// The shards.
+        shards: Vec<PathBuf>,
+        /// What was looked for, and what is there.
+        why: String,
     },
     /// The list of class names cannot be used.
     #[error(transparent)]
@@ -296,7 +331,7 @@ impl SampleSet {
                 problems.push(not_utf8(path));
                 continue;
             };
-            if sources::add_container(&mut samples, &mut problems, path)? {
+            if sources::add_container(&mut samples, &mut problems, &mut passed_over, path)? {
                 continue;
             }
             match fs::metadata(path) {

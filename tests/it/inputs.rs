@@ -53,7 +53,7 @@ fn plain() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Writes a tar file of (name, content).
-fn tar(path: &Path, members: &[(&str, &[u8])]) {
+pub fn tar(path: &Path, members: &[(&str, &[u8])]) {
     let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
     for (name, content) in members {
         let mut header = tar::Header::new_gnu();
@@ -64,18 +64,18 @@ fn tar(path: &Path, members: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-fn problem(name: &str, reason: &str) -> Problem {
+pub fn problem(name: &str, reason: &str) -> Problem {
     Problem { name: name.to_owned(), reason: reason.to_owned() }
 }
 
 /// (Name, class) of each sample.
-fn listed(set: &SampleSet) -> Vec<(&str, Option<&str>)> {
+pub fn listed(set: &SampleSet) -> Vec<(&str, Option<&str>)> {
     let class = |label: usize| set.class_names[label].as_str();
     set.samples.iter().map(|sample| (sample.name, sample.label.map(class))).collect()
 }
 
 fn shards(paths: &[PathBuf]) -> SampleSet {
-    SampleSet::from_shards(paths, None).unwrap()
+    SampleSet::from_shards(paths, &SourceOptions::default()).unwrap()
 }
 
 #[test]
@@ -295,8 +295,8 @@ fn a_shard_tells_what_is_wrong_in_it() {
         set.problems,
         [
             problem("s/a.jpg", "the shard holds it a second time; the first was taken"),
-            problem("s/d.cls", "no image of this key is in the shard"),
             problem("s/e.jpg", eof),
+            problem("s/d.cls", "no image of its name or key is in the shard"),
         ]
     );
     assert_eq!(set.samples.get(0).read().unwrap().bytes(), b"image");
@@ -311,7 +311,8 @@ fn a_shard_tells_what_is_wrong_in_it() {
     for (text, why) in [("cat\n\ndog\n", "line 2 is empty"), ("cat\ndog\ncat", "lines 1 and 3 are both cat")]
     {
         fs::write(&classes, text).unwrap();
-        let error = SampleSet::from_shards(std::slice::from_ref(&path), None).unwrap_err();
+        let error =
+            SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
 
@@ -361,11 +362,17 @@ fn a_shard_that_is_cut_short_gives_what_is_whole() {
 
     for content in [&b"\x1f\x8b compressed"[..], &[b'x'; 2000], b""] {
         fs::write(&path, content).unwrap();
-        let error = SampleSet::from_shards(std::slice::from_ref(&path), None).unwrap_err();
+        let error =
+            SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
         let SamplesError::EmptyShards { problems, .. } = &error else { panic!("{error:?}") };
         assert_eq!(problems.len(), usize::from(!content.is_empty()), "{problems:?}");
         if !content.is_empty() {
-            assert!(problems[0].reason.starts_with("not a tar file"), "{problems:?}");
+            let what = if content[0] == b'x' {
+                "not a tar file"
+            } else {
+                "a file compressed with gzip; decompress it"
+            };
+            assert!(problems[0].reason.starts_with(what), "{problems:?}");
         }
     }
 }

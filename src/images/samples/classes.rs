@@ -1,6 +1,7 @@
 //! Classes that are known by a number or a name in the data themselves, and the list of names that goes with numbers.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,13 +51,23 @@ impl ClassLabel {
     }
 }
 
+impl fmt::Display for ClassLabel {
+    /// The class's name, if no list has another for its number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClassLabel::Number(number) => write!(f, "{number}"),
+            ClassLabel::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Classes in the order in which they were met, and the list of names where there is one.
 #[derive(Debug, Default)]
 pub(super) struct ClassNames {
     /// The names of the numbers 0, 1 …, and where they came from.
     listed: Option<(Vec<String>, PathBuf)>,
-    met: Vec<ClassLabel>,
-    number_of: HashMap<ClassLabel, usize>,
+    met: Vec<String>,
+    number_of: HashMap<String, usize>,
 }
 
 impl ClassNames {
@@ -91,53 +102,48 @@ impl ClassNames {
             }
             (label, _) => label,
         };
-        let label = match (label, &self.listed) {
+        let name = match (label, &self.listed) {
             (ClassLabel::Number(number), Some((names, path))) => {
                 let name = usize::try_from(number).ok().and_then(|number| names.get(number));
-                let name = name.ok_or_else(|| {
+                name.cloned().ok_or_else(|| {
                     let (last, path) = (names.len().saturating_sub(1), path.display());
                     format!("its class is {number}, but {path} names the classes 0 to {last}")
-                })?;
-                ClassLabel::Name(name.clone())
+                })?
             }
-            (label, _) => label,
+            (label, _) => label.to_string(),
         };
-        if let Some(&number) = self.number_of.get(&label) {
+        if let Some(&number) = self.number_of.get(&name) {
             return Ok(number);
         }
-        if let (ClassLabel::Name(name), Some((names, path))) = (&label, &self.listed)
-            && !names.contains(name)
+        if let Some((names, path)) = &self.listed
+            && !names.contains(&name)
         {
             return Err(format!("its class {name:?} is not one of those in {}", path.display()));
         }
-        self.met.push(label.clone());
-        self.number_of.insert(label, self.met.len() - 1);
+        self.met.push(name.clone());
+        self.number_of.insert(name, self.met.len() - 1);
         Ok(self.met.len() - 1)
+    }
+
+    /// Whether no class was met.
+    pub(super) fn is_empty(&self) -> bool {
+        self.met.is_empty()
     }
 
     /// The names of the classes that were met, and for each running number its place among them.
     ///
     /// The order is that of the list where there is one, else that of [`sort_class_names`].
     pub(super) fn finish(self) -> (Vec<String>, Vec<usize>) {
-        let name = |label: &ClassLabel| match label {
-            ClassLabel::Number(number) => number.to_string(),
-            ClassLabel::Name(name) => name.clone(),
-        };
-        let mut order: Vec<usize> = (0..self.met.len()).collect();
+        let mut names = self.met.clone();
         match &self.listed {
-            Some((names, _)) => {
-                let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
-                order.sort_by_key(|&index| place.get(&name(&self.met[index])).copied());
+            Some((listed, _)) => {
+                let place: HashMap<&String, usize> = listed.iter().zip(0..).collect();
+                names.sort_by_key(|name| place.get(name).copied());
             }
-            None => {
-                let mut names: Vec<String> = self.met.iter().map(name).collect();
-                sort_class_names(&mut names);
-                let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
-                order.sort_by_key(|&index| place.get(&name(&self.met[index])).copied());
-            }
+            None => sort_class_names(&mut names),
         }
-        let mut place = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(new, &old)| place[old] = new);
-        (order.iter().map(|&index| name(&self.met[index])).collect(), place)
+        let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
+        let place = self.met.iter().map(|name| place.get(name).copied().unwrap_or_default()).collect();
+        (names, place)
     }
 }

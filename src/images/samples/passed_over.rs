@@ -12,10 +12,12 @@ pub enum PassedOverReason {
     Hidden,
     /// Its name, or that of a folder it lies in, is one that systems and storage devices keep for themselves.
     System,
+    /// In a tar shard, it is a further picture of a sample whose own picture is beside it, such as a mask.
+    Further,
 }
 
 impl PassedOverReason {
-    const ALL: [Self; 3] = [Self::NotAnImage, Self::Hidden, Self::System];
+    const ALL: [Self; 4] = [Self::NotAnImage, Self::Hidden, Self::System, Self::Further];
 
     /// As it stands in files of codes and in logs.
     pub fn as_str(self) -> &'static str {
@@ -23,6 +25,7 @@ impl PassedOverReason {
             Self::NotAnImage => "not an image",
             Self::Hidden => "hidden",
             Self::System => "system",
+            Self::Further => "further picture",
         }
     }
 }
@@ -103,6 +106,8 @@ fn describe(reason: PassedOverReason, group: &PassedOverFiles) -> String {
         (PassedOverReason::Hidden, _) => "hidden files",
         (PassedOverReason::System, 1) => "system file",
         (PassedOverReason::System, _) => "system files",
+        (PassedOverReason::Further, 1) => "further picture of a sample without a label of its own",
+        (PassedOverReason::Further, _) => "further pictures of samples without labels of their own",
     };
     let at_least = if group.more { "at least " } else { "" };
     let more = if group.files > group.examples.len() || group.more { ", …" } else { "" };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::classes::{ClassLabel, ClassNames};
 use super::labels::notes_of_labels;
 use super::passed_over::PassedOver;
+use super::unsupported::{Unsupported, unsupported};
 use super::{Problem, SampleSet, Samples, SamplesError, has_image_extension, look_at, shards, slashed};
 use crate::codes::{ArrayLabels, ImageArray};
 
@@ -24,9 +25,9 @@ pub struct SourceOptions {
     pub labels: Option<String>,
     /// Column with the paths of a CSV manifest.
     pub path_column: Option<String>,
-    /// Column with the labels of a CSV manifest.
+    /// Column with the labels of a CSV manifest, or field with the label in the `.json` of tar shards.
     pub label_column: Option<String>,
-    /// A CSV manifest may have columns none of which is of labels.
+    /// A CSV manifest may have columns none of which is of labels, and tar shards are not asked for any.
     pub no_labels: bool,
 }
 
@@ -55,12 +56,14 @@ impl Source<'_> {
         }
         let [only] = inputs else {
             let other = shards.into_iter().find(|path| !shards::is_shard(path)).unwrap_or_default();
+            refuse_unsupported(&other)?;
             return Err(SamplesError::Several { other });
         };
         if !look_at(only)?.is_dir() {
             if has_image_extension(only) {
                 return Err(SamplesError::NotADirectory { path: only.clone() });
             }
+            refuse_unsupported(only)?;
             return Ok(Source::Manifest(only));
         }
         Ok(Source::Folder(only))
@@ -84,20 +87,22 @@ impl SampleSet {
         refuse(options.labels.is_some() && !is_array, "--labels", "an HDF5 array (FILE.h5:/DATASET)")?;
         let is_list = matches!(source, Source::Manifest(_) | Source::Stdin);
         refuse(options.path_column.is_some() && !is_list, "--path-column", "a CSV file")?;
-        refuse(options.label_column.is_some() && !is_list, "--label-column", "a CSV file")?;
+        refuse(options.label_column.is_some() && is_array, "--label-column", "a CSV file or tar shards")?;
         let set = match source {
-            Source::Shards(shards) => Self::from_shards(&shards, options.classes.as_deref()),
+            Source::Shards(shards) => Self::from_shards(&shards, options),
             Source::Array(file, dataset) => Self::from_array(&file, dataset, options),
             Source::Folder(folder) => match Self::from_folder(folder) {
                 Err(SamplesError::Empty { path, problems, passed_over }) => {
                     let shards = shards_in(folder);
                     if shards.is_empty() {
+                        files_in(folder).iter().try_for_each(|file| refuse_unsupported(file))?;
                         return Err(SamplesError::Empty { path, problems, passed_over });
                     }
-                    Self::from_shards(&shards, options.classes.as_deref())
+                    Self::from_shards(&shards, options)
                 }
                 set => {
                     refuse(options.classes.is_some(), "--classes", "tar shards and HDF5 arrays")?;
+                    refuse(options.label_column.is_some(), "--label-column", "a CSV file or tar shards")?;
                     set
                 }
             },
@@ -112,46 +117,6 @@ impl SampleSet {
         }?;
         let source = inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         Ok(Self { source, ..set })
-    }
-
-    /// The images of tar shards in the form of WebDataset: `KEY.jpg` with `KEY.cls`, which holds a class's name or
-    /// number, or `KEY.json` with one of the fields `label`, `cls` or `class`.
-    ///
-    /// Names are `SHARD/KEY.jpg`, the shard without `.tar` and relative to the folder that holds all shards. Names of
-    /// classes that are numbers come from `classes`, or else from `classes.txt` in that folder, where there is one.
-    /// The memory is that of [`Samples`], and while a shard is gone through, that of its keys.
-    ///
-    /// # Errors
-    /// A shard or the list of classes cannot be read, or there is no usable image at all.
-    pub fn from_shards(shards: &[PathBuf], classes: Option<&Path>) -> Result<Self, SamplesError> {
-        let mut shards = shards.to_vec();
-        shards.sort();
-        shards.dedup();
-        let root = common_folder(&shards);
-        let beside = root.join("classes.txt");
-        let mut classes = match classes {
-            Some(classes) => ClassNames::read(classes)?,
-            None if beside.is_file() => ClassNames::read(&beside)?,
-            None => ClassNames::default(),
-        };
-        let mut samples = Samples::below(&root);
-        let mut problems = Vec::new();
-        for shard in &shards {
-            let relative = shard.strip_prefix(&root).unwrap_or(shard).with_extension("");
-            let Some(prefix) = slashed(&relative) else {
-                problems.push(super::not_utf8(shard));
-                continue;
-            };
-            shards::add(&mut samples, &mut problems, &mut classes, shard, &prefix)?;
-        }
-        if samples.is_empty() {
-            return Err(SamplesError::EmptyShards { shards, problems });
-        }
-        samples.sort_from(0);
-        samples.shrink();
-        problems.sort_by(|a, b| a.name.cmp(&b.name));
-        let source = shards.iter().map(|shard| shard.display().to_string()).collect::<Vec<_>>().join(" ");
-        Ok(Self::with_classes(samples, classes, problems, source))
     }
 
     /// The rows of an array of images in an HDF5 file (see [`ImageArray::open`]), named `DATASET/00042`, labelled by
@@ -206,7 +171,7 @@ impl SampleSet {
     }
 
     /// The set, its labels numbered as its classes are ordered.
-    fn with_classes(
+    pub(super) fn with_classes(
         mut samples: Samples,
         classes: ClassNames,
         problems: Vec<Problem>,
@@ -226,11 +191,12 @@ impl SampleSet {
 pub(super) fn add_container(
     samples: &mut Samples,
     problems: &mut Vec<Problem>,
+    passed_over: &mut PassedOver,
     path: &Path,
 ) -> Result<bool, SamplesError> {
     if shards::is_shard(path) && path.is_file() {
         let name = slashed(&path.with_extension("")).unwrap_or_default();
-        shards::add(samples, problems, &mut ClassNames::default(), path, &name)?;
+        shards::add(samples, problems, passed_over, path, &name)?;
         return Ok(true);
     }
     match array_parts(path) {
@@ -241,6 +207,16 @@ pub(super) fn add_container(
             Ok(true)
         }
         None => Ok(false),
+    }
+}
+
+/// An error where the file is of a kind that is not taken.
+fn refuse_unsupported(path: &Path) -> Result<(), SamplesError> {
+    match unsupported(path) {
+        Some(Unsupported { what, remedy }) => {
+            Err(SamplesError::Unsupported { path: path.to_owned(), what, remedy })
+        }
+        None => Ok(()),
     }
 }
 
@@ -273,14 +249,21 @@ fn array_parts(path: &Path) -> Option<(PathBuf, Option<&str>)> {
     (is_hdf5(Path::new(file)) && !path.exists()).then(|| (PathBuf::from(file), Some(dataset)))
 }
 
-/// The tar files directly in the folder, in no order.
-fn shards_in(folder: &Path) -> Vec<PathBuf> {
+/// The files directly in the folder, sorted.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| shards::is_shard(path) && path.is_file()).collect()
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+/// The tar files directly in the folder, sorted.
+fn shards_in(folder: &Path) -> Vec<PathBuf> {
+    files_in(folder).into_iter().filter(|path| shards::is_shard(path)).collect()
 }
 
 /// The deepest folder that holds all of the files.
-fn common_folder(files: &[PathBuf]) -> PathBuf {
+pub(super) fn common_folder(files: &[PathBuf]) -> PathBuf {
     let mut folders = files.iter().map(|file| crate::files::folder_of(file));
     let mut common = folders.next().unwrap_or(Path::new(".")).to_owned();
     for folder in folders {

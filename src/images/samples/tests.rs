@@ -172,7 +172,7 @@ fn classes_by_source(texts: &[&str]) -> [(Vec<String>, Vec<Option<String>>); 3] 
     let sets = [
         SampleSet::from_folder(&root.path().join("folders")).unwrap(),
         manifest(root.path(), &csv).unwrap(),
-        SampleSet::from_shards(&[root.path().join("s.tar")], None).unwrap(),
+        SampleSet::from_shards(&[root.path().join("s.tar")], &SourceOptions::default()).unwrap(),
     ];
     sets.map(|set| {
         let mut by_number: Vec<(usize, Option<String>)> = set

@@ -1,0 +1,101 @@
+//! Classes of shards that hold no labels but a folder of images as it stood on a disk: `data/cats/1.jpg`.
+
+use std::collections::BTreeSet;
+
+use super::super::classes::ClassNames;
+use super::super::labels::parse_label;
+use super::super::{Part, Problem, Samples};
+
+/// The folders that became classes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Folders {
+    /// The folder that holds them, "" where none does.
+    pub root: String,
+    pub names: BTreeSet<String>,
+}
+
+/// Labels each sample by the folder that it lies in, directly or not, below the deepest folder that holds all; folders
+/// there that are the parts of a split (`train/cats/1.jpg`) are gone through. `None`, and nothing is labelled, where an image
+/// lies in no such folder, or all lie in one.
+///
+/// `parts` says at which sample each shard begins, and how many bytes of the names are the shard's.
+pub(super) fn label(
+    samples: &mut Samples,
+    parts: &[(usize, usize)],
+    classes: &mut ClassNames,
+    problems: &mut Vec<Problem>,
+) -> Option<Folders> {
+    let (root, folders) = find(&inner_names(samples, parts))?;
+    let names: BTreeSet<String> = folders.iter().map(|&folder| folder.to_owned()).collect();
+    let root = root.to_owned();
+    let labels: Vec<Result<Option<usize>, String>> = folders
+        .iter()
+        .map(|folder| parse_label(folder)?.map(|label| classes.number(label)).transpose())
+        .collect();
+    let numbers: Vec<Option<usize>> = labels.iter().filter_map(|label| label.clone().ok()).collect();
+    let mut labels = labels.into_iter();
+    samples.retain_from(0, |_, sample| match labels.next() {
+        Some(Err(reason)) => {
+            problems.push(Problem { name: sample.name.to_owned(), reason });
+            false
+        }
+        _ => true,
+    });
+    samples.label_from(0, &numbers);
+    Some(Folders { root, names })
+}
+
+/// The names of all images as the shards have them.
+fn inner_names<'a>(samples: &'a Samples, parts: &[(usize, usize)]) -> Vec<&'a str> {
+    let ends = parts.iter().skip(1).map(|&(start, _)| start).chain([samples.len()]);
+    let of_part = |(&(start, prefix), end): (&(usize, usize), usize)| {
+        (start..end).map(move |index| &samples.get(index).name[prefix..])
+    };
+    parts.iter().zip(ends).flat_map(of_part).collect()
+}
+
+/// The deepest folder that holds all of the images, and the folder that is the class of each.
+fn find<'a>(names: &[&'a str]) -> Option<(&'a str, Vec<&'a str>)> {
+    let folder = |name: &'a str| name.rfind('/').map_or("", |slash| &name[..slash]);
+    let root = names.iter().map(|name| folder(name)).reduce(common)?;
+    let below = |name: &&'a str| name[root.len()..].trim_start_matches('/');
+    let mut names: Vec<&str> = names.iter().map(below).collect();
+    let first = |name: &&'a str| Some(name.split_once('/')?.0);
+    let mut folders: Vec<&str> = names.iter().map(first).collect::<Option<_>>()?;
+    if folders.iter().all(|folder| Part::named(folder).is_some()) {
+        names.iter_mut().zip(&folders).for_each(|(name, folder)| *name = &name[folder.len() + 1..]);
+        folders = names.iter().map(first).collect::<Option<_>>()?;
+    }
+    folders.iter().any(|folder| *folder != folders[0]).then_some((root, folders))
+}
+
+/// The folders that both paths begin with.
+fn common<'a>(a: &'a str, b: &str) -> &'a str {
+    let same = a.split('/').zip(b.split('/')).take_while(|(a, b)| a == b);
+    let len: usize = same.map(|(part, _)| part.len() + 1).sum();
+    &a[..len.saturating_sub(1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    #[test]
+    fn the_class_is_the_first_folder_below_what_holds_all() {
+        let cases: [(&[&str], Option<(&str, &[&str])>); 9] = [
+            (&["data/red/0.jpg", "data/blue/old/0.jpg"], Some(("data", &["red", "blue"]))),
+            (&["red/0.jpg", "redder/0.jpg"], Some(("", &["red", "redder"]))),
+            (&["a/b/red/0.jpg", "a/b/blue/0.jpg"], Some(("a/b", &["red", "blue"]))),
+            (&["train/red/0.jpg", "val/blue/0.jpg", "test/red/1.jpg"], Some(("", &["red", "blue", "red"]))),
+            (&["data/train/red/0.jpg", "data/train/blue/0.jpg"], Some(("data/train", &["red", "blue"]))),
+            (&["train/0.jpg", "val/0.jpg"], None),
+            (&["red/0.jpg", "blue/0.jpg", "0.jpg"], None),
+            (&["red/0.jpg", "red/1.jpg"], None),
+            (&["0.jpg", "1.jpg"], None),
+        ];
+        for (names, expected) in cases {
+            assert_eq!(find(names), expected.map(|(root, folders)| (root, folders.to_vec())), "{names:?}");
+        }
+        assert_eq!(find(&[]), None);
+    }
+}
