@@ -204,7 +204,9 @@ fn answers(batch: &[Sample<'_>], seen: &Seen, head: &Head, args: &Args) -> anyho
         let set = args.coverage.zip(model.conformal.as_ref()).map(|(coverage, conformal)| {
             let mut probabilities = vec![0.0; ranked.len()];
             ranked.iter().for_each(|&(class, p)| probabilities[class] = p);
-            conformal.set(&probabilities, coverage).into_iter().map(name).collect()
+            // In the order of the ranking, which knows what to do about ties.
+            let set = conformal.set(&probabilities, coverage);
+            ranked.iter().map(|&(class, _)| class).filter(|class| set.contains(class)).map(name).collect()
         });
         Answer {
             image: batch[seen.indices[row]].name.to_owned(),

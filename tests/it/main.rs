@@ -11,6 +11,7 @@ mod explain;
 mod exporters;
 mod extract_again;
 mod fetch;
+mod few_images;
 mod fuzz;
 mod graphs;
 mod head_options;
