@@ -94,7 +94,9 @@ impl Head {
             let prediction_set = conformal.map(|(coverage, conformal)| {
                 let mut probabilities = vec![0.0; ranked.len()];
                 ranked.iter().for_each(|&(class, probability)| probabilities[class] = probability);
-                conformal.set(&probabilities, coverage)
+                // In the order of the ranking, which knows what to do about ties.
+                let set = conformal.set(&probabilities, coverage);
+                ranked.iter().map(|&(class, _)| class).filter(|class| set.contains(class)).collect()
             });
             let unknown = novelty.zip(distance).map(|(novelty, distance)| novelty.is_unknown(distance));
             Answer { ranked, unknown, distance, prediction_set }

@@ -16,7 +16,7 @@ use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::evaluate::{Assessment, Judged, Note};
-use crate::head::Head;
+use crate::head::{Head, answers};
 use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample};
 use crate::report::Photos;
 
@@ -83,8 +83,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         }
         _ => from_images(args, &head, &head_path, models)?,
     };
-    let probabilities = head.probabilities(labelled.codes.view())?;
     let model = &head.model;
+    let scores = model.scores(labelled.codes.view())?;
+    let probabilities = model.calibration.probabilities(scores.view());
+    let predicted = answers(probabilities.view(), scores.view());
     let unknown = model.novelty.as_ref().map(|novelty| -> Vec<bool> {
         let distances = novelty.distances(labelled.codes.view());
         distances.into_iter().map(|distance| novelty.is_unknown(distance)).collect()
@@ -99,6 +101,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         names: &labelled.names,
         labels: &labelled.labels,
         probabilities: probabilities.view(),
+        predicted: &predicted,
         unknown: unknown.as_deref(),
         covered: covered.as_deref().map(|covered| (args.coverage, covered)),
         trained_on: &trained_on,
@@ -234,7 +237,7 @@ fn print_csv(judged: &Judged<'_>) -> anyhow::Result<()> {
     out.write_record(header.into_iter().chain(["right", "unknown", "in_set", "trained_on"]))?;
     let flag = |flags: Option<&[bool]>, row: usize| flags.map_or(String::new(), |f| f[row].to_string());
     for (row, (name, &label)) in judged.names.iter().zip(judged.labels).enumerate() {
-        let predicted = crate::head::highest(judged.probabilities.row(row).iter().copied());
+        let predicted = judged.predicted[row];
         out.write_record([
             name,
             &judged.class_names[label],

@@ -61,7 +61,7 @@ impl Fitting<'_> {
     /// Writes the report to `path`.
     pub fn write(self, path: &Path, models: &ModelsFolder) -> anyhow::Result<()> {
         let Self { file, labelled, copies, head, output, out_of_fold, layers } = self;
-        let probabilities = out_of_fold.probabilities.view();
+        let (probabilities, predicted) = (out_of_fold.probabilities.view(), out_of_fold.answers());
         let seed = head.model.settings.seed;
         let bar = show::steps("report: learning curve");
         let data = labelled.training_data(&copies.groups);
@@ -73,12 +73,13 @@ impl Fitting<'_> {
             names: &labelled.names,
             labels: &labelled.labels,
             probabilities,
+            predicted: &predicted,
             distances: &Novelty::held_out_distances(labelled.codes.view(), &copies.groups, seed),
             copies,
         };
         let calibration = match &head.evaluation.calibration {
             Some(calibration) => calibration.clone(),
-            None => CalibrationMetrics::new(probabilities, &labelled.labels),
+            None => CalibrationMetrics::new(probabilities, &predicted, &labelled.labels),
         };
         let mut provenance = provenance(head, output);
         provenance.insert(0, Fact::code("codes", file.path().display().to_string()));
@@ -94,6 +95,7 @@ impl Fitting<'_> {
             names: &labelled.names,
             labels: &labelled.labels,
             probabilities,
+            predicted: &predicted,
             photos: Photos::of_codes(&file.header().source, file.path()),
             overlays: None,
             layers,
@@ -135,6 +137,7 @@ impl Assessed<'_> {
             names: judged.names,
             labels: judged.labels,
             probabilities: judged.probabilities,
+            predicted: judged.predicted,
             photos: self.photos.clone(),
             overlays: None,
             layers: None,

@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         names: &labelled.names,
         labels: &labelled.labels,
         probabilities: fitted.out_of_fold.probabilities.view(),
+        predicted: &fitted.out_of_fold.answers(),
         distances: &Novelty::held_out_distances(labelled.codes.view(), &copies.groups, args.seed),
         copies: &copies,
     };

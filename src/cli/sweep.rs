@@ -27,7 +27,7 @@ use crate::backbone::{
 use crate::codes::CodesFile;
 use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
-use crate::head::fit_head;
+use crate::head::{NOT_ABOVE_CHANCE, fit_head};
 use crate::images::{DecodeOptions, PreprocessOverrides, Problem, SampleSet};
 use crate::report::Layers;
 use crate::sweep::{
@@ -357,7 +357,7 @@ fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<Swee
     })
 }
 
-/// The heads' warnings, each once, with whom it concerns. That a head is not above chance, the table shows.
+/// The heads' warnings, each once, with whom it concerns. That a head is not shown to be above chance, the table shows.
 fn warnings(trials: &[Trial]) -> Vec<Note> {
     let mut told: Vec<(&str, Vec<&Candidate>)> = Vec::new();
     for trial in trials {
@@ -368,7 +368,7 @@ fn warnings(trials: &[Trial]) -> Vec<Note> {
             }
         }
     }
-    told.retain(|(text, _)| !text.starts_with("the accuracy is not above chance"));
+    told.retain(|(text, _)| !text.starts_with(NOT_ABOVE_CHANCE));
     let note = |(text, concerned): (&str, Vec<&Candidate>)| {
         if concerned.len() == trials.len() {
             return Note::warning(text);

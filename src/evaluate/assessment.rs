@@ -18,6 +18,8 @@ pub struct Judged<'a> {
     pub labels: &'a [usize],
     /// What the head gives each class (n x classes).
     pub probabilities: ArrayView2<'a, f64>,
+    /// The class that it takes each image for ([`crate::head::answers`]).
+    pub predicted: &'a [usize],
     /// Whether the image was called unknown, where the head can tell.
     pub unknown: Option<&'a [bool]>,
     /// Whether the prediction set held the true class, and the coverage that was asked for.
@@ -77,15 +79,10 @@ pub struct Mistake {
 impl Assessment {
     /// Figures for what a head said; `most_mistakes` of the wrong answers are kept.
     pub fn new(judged: &Judged<'_>, most_mistakes: usize) -> Self {
-        let predicted: Vec<usize> = judged
-            .probabilities
-            .rows()
-            .into_iter()
-            .map(|row| crate::head::highest(row.iter().copied()))
-            .collect();
+        let predicted = judged.predicted;
         let rows = judged.labels.len();
         let right = |row: usize| predicted[row] == judged.labels[row];
-        let confusion = Confusion::new(judged.labels, &predicted, judged.class_names.len());
+        let confusion = Confusion::new(judged.labels, predicted, judged.class_names.len());
         let trained_on = judged.trained_on.iter().filter(|&&seen| seen).count();
         let new: Vec<usize> = (0..rows).filter(|&row| !judged.trained_on[row]).collect();
         let mut mistakes: Vec<Mistake> = (0..rows)
@@ -121,7 +118,7 @@ impl Assessment {
             per_class: confusion.per_class(judged.class_names),
             confusion,
             log_loss: log_loss(judged.probabilities, judged.labels),
-            calibration: CalibrationMetrics::new(judged.probabilities, judged.labels),
+            calibration: CalibrationMetrics::new(judged.probabilities, predicted, judged.labels),
             mistakes,
             notes,
         }
@@ -203,6 +200,7 @@ mod tests {
             names: &names,
             labels: &[0, 0, 1, 1],
             probabilities: probabilities.view(),
+            predicted: &[0, 1, 0, 1],
             unknown: Some(&[false, false, true, false]),
             covered: Some((0.95, &[true, false, true, true])),
             trained_on: &[true, false, false, false],

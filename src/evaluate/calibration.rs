@@ -37,22 +37,18 @@ pub struct ReliabilityBin {
 }
 
 impl CalibrationMetrics {
-    /// Figures for `probabilities` (n x classes) and labels; all 0 without rows.
-    pub fn new(probabilities: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+    /// Figures for `probabilities` (n x classes), the classes that the rows were taken for, and labels; all 0 without rows.
+    pub fn new(probabilities: ArrayView2<'_, f64>, predicted: &[usize], labels: &[usize]) -> Self {
         let mut sums = [(0usize, 0.0, 0usize); BINS];
         let mut squares = 0.0;
-        for (row, &label) in probabilities.rows().into_iter().zip(labels) {
-            let mut best = (0, f64::NEG_INFINITY);
+        for ((row, &predicted), &label) in probabilities.rows().into_iter().zip(predicted).zip(labels) {
             for (class, &p) in row.iter().enumerate() {
                 squares += (p - f64::from(u8::from(class == label))).powi(2);
-                if p > best.1 {
-                    best = (class, p);
-                }
             }
-            let bin = ((best.1 * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+            let bin = ((row[predicted] * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
             sums[bin].0 += 1;
-            sums[bin].1 += best.1;
-            sums[bin].2 += usize::from(best.0 == label);
+            sums[bin].1 += row[predicted];
+            sums[bin].2 += usize::from(predicted == label);
         }
         let count = labels.len().max(1) as f64;
         let bins: Vec<ReliabilityBin> = sums
@@ -99,7 +95,8 @@ mod tests {
             serde_json::from_str(include_str!("../../tests/reference/trust.json")).unwrap();
         let Case { classes, probabilities, labels, expected_error, brier } = reference.calibration;
         let probabilities = Array2::from_shape_vec((labels.len(), classes), probabilities).unwrap();
-        let found = CalibrationMetrics::new(probabilities.view(), &labels);
+        let predicted = crate::head::answers(probabilities.view(), probabilities.view());
+        let found = CalibrationMetrics::new(probabilities.view(), &predicted, &labels);
         assert_abs_diff_eq!(found.expected_error, expected_error, epsilon = 1e-12);
         assert_abs_diff_eq!(found.brier, brier, epsilon = 1e-12);
         assert_eq!(found.bins.iter().map(|bin| bin.rows).sum::<usize>(), labels.len());
@@ -108,10 +105,10 @@ mod tests {
     #[test]
     fn certain_and_right_is_perfect_and_certain_and_wrong_the_worst() {
         let certain = array![[1.0, 0.0], [0.0, 1.0]];
-        let right = CalibrationMetrics::new(certain.view(), &[0, 1]);
+        let right = CalibrationMetrics::new(certain.view(), &[0, 1], &[0, 1]);
         assert_eq!((right.expected_error, right.brier), (0.0, 0.0));
-        let wrong = CalibrationMetrics::new(certain.view(), &[1, 0]);
+        let wrong = CalibrationMetrics::new(certain.view(), &[0, 1], &[1, 0]);
         assert_eq!((wrong.expected_error, wrong.brier), (1.0, 2.0));
-        assert_eq!(CalibrationMetrics::new(Array2::zeros((0, 2)).view(), &[]).bins, []);
+        assert_eq!(CalibrationMetrics::new(Array2::zeros((0, 2)).view(), &[], &[]).bins, []);
     }
 }

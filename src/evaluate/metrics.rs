@@ -22,13 +22,17 @@ impl Proportion {
     /// The share with its Wilson score interval (E. B. Wilson, J. Amer. Stat. Assoc. 22, 1927), which unlike the normal
     /// approximation stays within 0 and 1 and is sound near them.
     pub fn new(successes: usize, trials: usize) -> Self {
+        Self::worth(successes, trials, trials as f64)
+    }
+
+    /// The share with the interval that `n` trials would have.
+    pub(super) fn worth(successes: usize, trials: usize, n: f64) -> Self {
         /// 97.5 % quantile of the standard normal distribution.
         const Z: f64 = 1.959_963_984_540_054;
         if trials == 0 {
             return Self { successes, trials, value: 0.0, low: 0.0, high: 1.0 };
         }
-        let n = trials as f64;
-        let value = successes as f64 / n;
+        let value = successes as f64 / trials as f64;
         let divisor = 1.0 + Z * Z / n;
         let centre = (value + Z * Z / (2.0 * n)) / divisor;
         let half = Z / divisor * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt();
@@ -71,7 +75,7 @@ impl Confusion {
         Self { counts }
     }
 
-    /// Share of the rows on the diagonal.
+    /// Share of the rows on the diagonal. The interval takes the rows as independent.
     pub fn accuracy(&self) -> Proportion {
         let right = (0..self.counts.len()).map(|k| self.counts[k][k]).sum();
         Proportion::new(right, self.counts.iter().flatten().sum())

@@ -9,6 +9,7 @@ mod metrics;
 mod report;
 mod suspects;
 mod test_set;
+mod uncertainty;
 
 pub use assessment::{Assessment, Judged, Mistake};
 pub use calibration::{CalibrationMetrics, ReliabilityBin};
@@ -20,3 +21,4 @@ pub use report::{Evaluation, Note, Severity};
 pub(crate) use report::{percent, table};
 pub use suspects::{Evidence, LabelSuspect, MixedCopies, Outlier, Suspects};
 pub use test_set::TestSet;
+pub use uncertainty::Uncertainty;

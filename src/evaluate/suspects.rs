@@ -17,6 +17,8 @@ pub struct Evidence<'a> {
     pub labels: &'a [usize],
     /// What heads that had not seen the image give each class (n x classes).
     pub probabilities: ArrayView2<'a, f64>,
+    /// The class that these heads take it for ([`crate::head::answers`]).
+    pub predicted: &'a [usize],
     /// Distance of each image from the others.
     pub distances: &'a [f64],
     /// Which images are copies of one another.
@@ -77,7 +79,7 @@ pub struct Outlier {
 impl Suspects {
     /// Ranks the images, and keeps at most `most` of each kind.
     pub fn rank(evidence: &Evidence<'_>, most: usize) -> Self {
-        let Evidence { class_names, names, labels, probabilities, distances, copies } = *evidence;
+        let Evidence { class_names, names, labels, probabilities, predicted, distances, copies } = *evidence;
         let class = |row: usize| class_names[labels[row]].clone();
         let mut by_label: Vec<usize> = (0..labels.len()).collect();
         by_label.sort_by(|&a, &b| {
@@ -86,7 +88,7 @@ impl Suspects {
         let mut by_distance: Vec<usize> = (0..labels.len()).collect();
         by_distance.sort_by(|&a, &b| distances[b].total_cmp(&distances[a]).then(a.cmp(&b)));
         let label_suspect = |row: usize| {
-            let predicted = crate::head::highest(probabilities.row(row).iter().copied());
+            let predicted = predicted[row];
             LabelSuspect {
                 image: names[row].clone(),
                 class: class(row),
@@ -168,6 +170,7 @@ mod tests {
             names: &names,
             labels: &[0, 0, 1, 0],
             probabilities: probabilities.view(),
+            predicted: &[0, 1, 1, 1],
             distances: &[0.1, 0.2, 0.9, 0.3],
             copies: &copies,
         };

@@ -2,10 +2,17 @@
 //!
 //! SVM scores are no probabilities; each class gets a sigmoid of its own (Platt scaling), and the classes' values are
 //! normalised to sum to 1. Logistic scores become probabilities by softmax after division by one temperature.
+//!
+//! A calibration never turns the order of a class's scores round, and never makes it flat. A sigmoid can come out that way
+//! by chance where the scores are few, or where the head learned nothing. Then one temperature for all classes stands in: it
+//! has one number to learn, and keeps the order of the classes whatever that number is.
+//!
 //! linfa's Platt scaling is not used: it stops at a mean gradient of 1e-5 with targets rounded to float32, and treats a
 //! failed line search on well separated scores as an error.
 
-use ndarray::{Array2, ArrayView2, Axis, parallel::prelude::*};
+use std::ops::RangeInclusive;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
 use rayon::slice::ParallelSlice;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +20,14 @@ use super::Isotonic;
 
 /// Rows that a thread looks at at a time.
 const PART: usize = 1 << 12;
+/// The temperatures to choose from.
+const TEMPERATURES: RangeInclusive<f64> = 0.05..=20.0;
+/// The temperatures to choose from by few images, which may all be right by chance: a score of 1 against one of -1, the margins
+/// of an SVM, then becomes a probability of at most 0.9997.
+const CAUTIOUS_TEMPERATURES: RangeInclusive<f64> = 0.25..=20.0;
+/// By how much the log-odds must at least rise with one standard deviation of a class's scores. A sigmoid that rises less says
+/// nearly the same of all images.
+const LEAST_RISE: f64 = 0.05;
 
 /// How probabilities are learned from scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +39,21 @@ pub enum CalibrationMethod {
     Isotonic,
     /// Softmax after division by one temperature: keeps the order of the classes.
     Temperature,
+}
+
+impl CalibrationMethod {
+    /// Different images of each class that the method needs.
+    ///
+    /// With fewer, heads on MobileNetV2's features of photos answered worse by their probabilities than by their scores: by
+    /// more than a point below 20 images a class for Platt's sigmoids, and below 100 for isotonic functions. One temperature
+    /// had the lower log-loss up to 50 images a class.
+    pub const fn fewest_images(self) -> usize {
+        match self {
+            Self::Platt => 30,
+            Self::Isotonic => 100,
+            Self::Temperature => 0,
+        }
+    }
 }
 
 /// From scores to probabilities.
@@ -57,12 +87,34 @@ pub struct Sigmoid {
 }
 
 impl Calibration {
-    /// By the given method from out-of-fold `scores` (n x classes) and labels.
-    pub fn fit(method: CalibrationMethod, scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
-        match method {
+    /// By the given method from out-of-fold `scores` (n x classes) and labels. Where that would turn the order of a class's
+    /// scores round, or make it flat, it is one temperature, and the class is returned.
+    pub fn fit(
+        method: CalibrationMethod,
+        scores: ArrayView2<'_, f64>,
+        labels: &[usize],
+    ) -> (Self, Option<usize>) {
+        let fitted = match method {
             CalibrationMethod::Platt => Self::fit_platt(scores, labels),
             CalibrationMethod::Isotonic => Self::fit_isotonic(scores, labels),
             CalibrationMethod::Temperature => Self::fit_temperature(scores, labels),
+        };
+        match fitted.not_rising(scores) {
+            Some(class) => (Self::fit_temperature(scores, labels), Some(class)),
+            None => (fitted, None),
+        }
+    }
+
+    /// The first class whose probability does not rise with its score, over the range of these `scores` (n x classes).
+    fn not_rising(&self, scores: ArrayView2<'_, f64>) -> Option<usize> {
+        match self {
+            Self::Platt { sigmoids } => {
+                let rise =
+                    |(sigmoid, scores): (&Sigmoid, ArrayView1<'_, f64>)| -sigmoid.slope * scores.std(0.0);
+                sigmoids.iter().zip(scores.columns()).position(|pair| rise(pair) < LEAST_RISE)
+            }
+            Self::Isotonic { functions } => functions.iter().position(|function| !function.rises()),
+            Self::Softmax { .. } => None,
         }
     }
 
@@ -101,6 +153,19 @@ impl Calibration {
     /// right would otherwise ask for temperature 0. (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: "On calibration of
     /// modern neural networks", ICML 2017.)
     pub fn fit_temperature(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+        Self::fit_temperature_within(scores, labels, TEMPERATURES)
+    }
+
+    /// As [`Self::fit_temperature`], for few rows: between 1/4 and 20.
+    pub fn fit_temperature_cautiously(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
+        Self::fit_temperature_within(scores, labels, CAUTIOUS_TEMPERATURES)
+    }
+
+    fn fit_temperature_within(
+        scores: ArrayView2<'_, f64>,
+        labels: &[usize],
+        temperatures: RangeInclusive<f64>,
+    ) -> Self {
         let (count, classes) = (scores.nrows() as f64, scores.ncols() as f64);
         let other = 1.0 / (count + classes);
         let loss = |log_temperature: f64| -> f64 {
@@ -117,7 +182,8 @@ impl Calibration {
             let parts = scores.axis_chunks_iter(Axis(0), PART).into_par_iter();
             parts.zip(labels.par_chunks(PART)).map(of_part).collect::<Vec<f64>>().iter().sum()
         };
-        Self::Softmax { temperature: golden_section(loss, 0.05f64.ln(), 20f64.ln()).exp() }
+        let (coldest, hottest) = temperatures.into_inner();
+        Self::Softmax { temperature: golden_section(loss, coldest.ln(), hottest.ln()).exp() }
     }
 
     /// Number of classes that the calibration is made for, where it depends on it.
@@ -126,6 +192,15 @@ impl Calibration {
             Self::Platt { sigmoids } => Some(sigmoids.len()),
             Self::Isotonic { functions } => Some(functions.len()),
             Self::Softmax { .. } => None,
+        }
+    }
+
+    /// The first class whose probability falls with its score or does not depend on it. No calibration that is made today has
+    /// one; earlier versions of the program could make one from few images.
+    pub fn reversed(&self) -> Option<usize> {
+        match self {
+            Self::Platt { sigmoids } => sigmoids.iter().position(|sigmoid| sigmoid.slope >= 0.0),
+            Self::Isotonic { .. } | Self::Softmax { .. } => None,
         }
     }
 
@@ -325,12 +400,74 @@ mod tests {
     #[test]
     fn isotonic_probabilities_are_the_normalised_values_and_equal_where_all_are_zero() {
         let scores = array![[-2.0, 1.0], [-1.0, 2.0], [1.0, -1.0], [2.0, -2.0]];
-        let calibration = Calibration::fit(CalibrationMethod::Isotonic, scores.view(), &[1, 1, 0, 0]);
+        let (calibration, not_rising) =
+            Calibration::fit(CalibrationMethod::Isotonic, scores.view(), &[1, 1, 0, 0]);
+        assert_eq!(not_rising, None);
         assert!(calibration.is_sound() && calibration.classes() == Some(2));
         let p = calibration.probabilities(array![[3.0, -3.0], [-3.0, -3.0], [0.0, 0.0]].view());
         assert_eq!(p.row(0).to_vec(), [1.0, 0.0]);
         assert_eq!(p.row(1).to_vec(), [0.5, 0.5]);
         assert_abs_diff_eq!(p[[2, 0]], 0.5, epsilon = 1e-12);
+    }
+
+    #[test]
+    fn scores_that_point_the_wrong_way_turn_no_class_round() {
+        // Of class 1 the low scores are right; those of class 0 are right as they are.
+        let scores = array![[2.0, -1.0], [1.0, -0.5], [-1.0, -2.0], [-2.0, -1.5], [0.5, 1.0], [-0.5, 2.0]];
+        let labels = [0, 0, 1, 1, 0, 1];
+        let upright = Sigmoid::fit(&scores.column(0).to_vec(), &labels.map(|label| label == 0));
+        let turned = Sigmoid::fit(&scores.column(1).to_vec(), &labels.map(|label| label == 1));
+        assert!(upright.slope < 0.0 && turned.slope > 0.0, "{upright:?} {turned:?}");
+        let reversed = Calibration::Platt { sigmoids: vec![upright, turned] };
+        assert_eq!(reversed.reversed(), Some(1));
+        let (fitted, not_rising) = Calibration::fit(CalibrationMethod::Platt, scores.view(), &labels);
+        assert_eq!(not_rising, Some(1));
+        assert_eq!(fitted, Calibration::fit_temperature(scores.view(), &labels));
+        assert_eq!(fitted.reversed(), None);
+        // An isotonic function of falling targets is flat.
+        let falling = array![[1.0, -1.0], [2.0, -2.0], [-1.0, 1.0], [-2.0, 2.0]];
+        let (fitted, not_rising) =
+            Calibration::fit(CalibrationMethod::Isotonic, falling.view(), &[1, 1, 0, 0]);
+        assert_eq!(not_rising, Some(0));
+        assert!(matches!(fitted, Calibration::Softmax { .. }), "{fitted:?}");
+    }
+
+    #[test]
+    fn a_sigmoid_that_hardly_rises_counts_as_flat_in_any_unit() {
+        let rows = 1000;
+        let labels: Vec<usize> = (0..rows).map(|row| row % 2).collect();
+        for unit in [1e-6, 1.0, 1e6] {
+            for (shift, expected) in [(0.01, Some(0)), (0.5, None)] {
+                let score = |row: usize, sign: f64| {
+                    let noise = (row / 2) as f64 / 500.0 - 0.5;
+                    unit * sign * (noise * 3.0 + if labels[row] == 0 { shift } else { -shift })
+                };
+                let scores =
+                    Array2::from_shape_fn((rows, 2), |(row, k)| score(row, if k == 0 { 1.0 } else { -1.0 }));
+                let (_, not_rising) = Calibration::fit(CalibrationMethod::Platt, scores.view(), &labels);
+                assert_eq!(not_rising, expected, "{unit} {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_that_are_all_right_give_no_certainty() {
+        let scores = array![[0.02, -0.02], [-0.02, 0.02]];
+        let temperature = |calibration| match calibration {
+            Calibration::Softmax { temperature } => temperature,
+            other => panic!("{other:?}"),
+        };
+        assert_relative_eq!(
+            temperature(Calibration::fit_temperature(scores.view(), &[0, 1])),
+            0.05,
+            epsilon = 1e-6
+        );
+        let cautious = Calibration::fit_temperature_cautiously(scores.view(), &[0, 1]);
+        assert_relative_eq!(temperature(cautious), 0.25, epsilon = 1e-6);
+        // Scores that are all wrong: as near to saying nothing as can be, and still in order.
+        let wrong = Calibration::fit_temperature_cautiously(scores.view(), &[1, 0]);
+        let p = wrong.probabilities(scores.view());
+        assert!(p[[0, 0]] > 0.5 && p[[0, 0]] < 0.51, "{p}");
     }
 
     #[test]

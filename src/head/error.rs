@@ -4,7 +4,7 @@ use linfa::{DatasetBase, dataset::AsSingleTargets};
 use ndarray::{ArrayBase, ArrayView2, Data, Ix2};
 use thiserror::Error;
 
-use super::{kernel_svm::MOST_KERNEL_ROWS, linear::TrainingSet, pca::LONGEST_SIDE};
+use super::{SmallClasses, kernel_svm::MOST_KERNEL_ROWS, linear::TrainingSet, pca::LONGEST_SIDE};
 use crate::codes::CodesError;
 use crate::evaluate::FoldError;
 
@@ -40,16 +40,14 @@ pub enum HeadError {
         /// Name of the only class.
         class: String,
     },
-    /// A class that is too small to be trained on and tested.
+    /// Classes that are too small to be trained on and tested.
     #[error(
-        "class `{class}` has {rows} image(s), and at least 2 are needed, one to train on and one to test: add images \
-         of it or leave the class out"
+        "{classes}, and at least 2 are needed, one to train on and one to test: add images, or leave such classes out \
+         (--min-per-class 2)"
     )]
-    ClassTooSmall {
-        /// Name of the class.
-        class: String,
-        /// Its number of rows.
-        rows: usize,
+    ClassesTooSmall {
+        /// All of them.
+        classes: SmallClasses,
     },
     /// A code that is NaN or infinite.
     #[error("the codes of {} hold {value} in column {column}: extract this image again or leave it out", who(*row, name))]

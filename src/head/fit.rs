@@ -11,16 +11,19 @@ mod subset;
 
 use ndarray::{Array2, ArrayView2};
 
-use self::held_out::{HeldOut, problem};
+use self::held_out::{Calibrated, HeldOut, problem};
 pub use self::settings::{FitSettings, HeadKind};
 use self::solver::Fitted;
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
 use super::{
     Choice, Conformal, HeadError, HeadModel, Kernel, LinearModel, MOST_KERNEL_ROWS, Preparation,
-    Standardizer, model::most_probable,
+    SmallClasses, Standardizer, ranking,
 };
-use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, log_loss};
+use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Uncertainty, log_loss};
+
+/// How the warning begins that a head may have learned nothing.
+pub(crate) const NOT_ABOVE_CHANCE: &str = "the accuracy is not shown to be above chance";
 
 /// What a head is fitted to. All slices have one element a row of `codes`.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +65,13 @@ pub struct OutOfFold {
     pub probabilities: Array2<f64>,
 }
 
+impl OutOfFold {
+    /// The class that each row was taken for.
+    pub fn answers(&self) -> Vec<usize> {
+        ranking::answers(self.probabilities.view(), self.scores.view())
+    }
+}
+
 /// Cross-validates and fits a head.
 ///
 /// # Errors
@@ -95,26 +105,21 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     // One buffer serves all folds and the final fit.
     let mut prepared = Array2::zeros((everything.len(), preparation.prepared_columns()));
     let held_out = HeldOut::collect(data, settings, &solver, groups, &folds, &mut prepared)?;
-    let calibration = held_out.calibrate(settings.calibration(), data.labels, |_| true);
-    let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
+    let labelled = (data.labels, data.class_names);
+    let Calibrated { calibration, probabilities, answers, note } =
+        held_out.calibrate(settings.calibration(), labelled, groups, &folds);
 
     preparation.transform_into(data.codes, &mut prepared);
     let (solver, chosen) =
         settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
     let fitted = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
-    let in_training = most_probable(calibration.probabilities(fitted.scores(prepared.view()).view()).view());
+    let scores = fitted.scores(prepared.view());
+    let in_training = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
     let Fitted { linear, map: kernel } = fitted;
-    let mut evaluation =
-        evaluate((data.labels, data.class_names), settings, &folds, &probabilities, &in_training);
-    if let Some(chosen) = chosen {
-        let c_of_folds: Vec<String> = held_out.chosen.iter().map(|choice| choice.c.to_string()).collect();
-        evaluation.notes.push(Note::info(format!(
-            "C = {} was chosen by cross-validation; to measure the accuracy it was chosen anew in each fold, \
-             without looking at the fold's images: {}",
-            chosen.c,
-            c_of_folds.join(", ")
-        )));
-    }
+    let said = Said { probabilities: &probabilities, answers: &answers, in_training: &in_training };
+    let mut evaluation = evaluate(labelled, settings, &folds, &said);
+    evaluation.notes.extend(note);
+    evaluation.notes.extend(chosen.map(|chosen| note_of_choices(chosen, &held_out.chosen)));
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
     if constant > 0 {
         let columns = data.codes.ncols();
@@ -147,6 +152,17 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
 }
 
 impl TrainingData<'_> {
+    /// How far what a cross-validation of these rows measures may be from the truth.
+    pub(crate) fn uncertainty(&self, folds: usize) -> Uncertainty {
+        match self.groups {
+            Some(groups) => Uncertainty::new(self.labels, groups, folds),
+            None => {
+                let rows: Vec<usize> = (0..self.labels.len()).collect();
+                Uncertainty::new(self.labels, &rows, folds)
+            }
+        }
+    }
+
     fn check(&self) -> Result<(), HeadError> {
         let rows = self.codes.nrows();
         if rows == 0 {
@@ -171,10 +187,40 @@ fn check_labels(labels: &[usize], class_names: &[String]) -> Result<(), HeadErro
         let class = class_names[labels[0]].clone();
         return Err(HeadError::OneClass { class });
     }
-    if let Some(class) = sizes.iter().position(|&size| size < 2) {
-        return Err(HeadError::ClassTooSmall { class: class_names[class].clone(), rows: sizes[class] });
+    let small = |(name, &size): (&String, &usize)| (size < 2).then(|| (name.clone(), size));
+    match SmallClasses::new(class_names.iter().zip(&sizes).filter_map(small)) {
+        Some(classes) => Err(HeadError::ClassesTooSmall { classes }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What C was chosen, and what was chosen to measure how good that is.
+fn note_of_choices(chosen: Choice, of_folds: &[Choice]) -> Note {
+    let by_default = |choice: &Choice| if choice.by_default { " (the default)" } else { "" };
+    let listed: Vec<String> =
+        of_folds.iter().map(|choice| format!("{}{}", choice.c, by_default(choice))).collect();
+    let (c, listed) = (chosen.c, listed.join(", "));
+    if chosen.by_default || of_folds.iter().any(|choice| choice.by_default) {
+        return Note::warning(format!(
+            "C = {c}{}; in the folds of the cross-validation {listed}: where the training images leave none of a class to \
+             choose by, C is the default; add images, or leave --c out",
+            by_default(&chosen)
+        ));
+    }
+    Note::info(format!(
+        "C = {c} was chosen by cross-validation; to measure the accuracy it was chosen anew in each fold, without looking \
+         at the fold's images: {listed}"
+    ))
+}
+
+/// What was said about the rows.
+struct Said<'a> {
+    /// While they were held out (n x classes).
+    probabilities: &'a Array2<f64>,
+    /// The classes that follow from that.
+    answers: &'a [usize],
+    /// The classes that the head gives them that was fitted to all of them.
+    in_training: &'a [usize],
 }
 
 /// Figures of the held-out predictions, with the folds' notes and a warning when nothing was learned.
@@ -182,13 +228,12 @@ fn evaluate(
     (labels, class_names): (&[usize], &[String]),
     settings: &FitSettings,
     folds: &Folds,
-    probabilities: &Array2<f64>,
-    in_training: &[usize],
+    &Said { probabilities, answers: predicted, in_training }: &Said<'_>,
 ) -> Evaluation {
     let classes = class_names.len();
-    let predicted = most_probable(probabilities.view());
-    let confusion = Confusion::new(labels, &predicted, classes);
-    let accuracy = confusion.accuracy();
+    let confusion = Confusion::new(labels, predicted, classes);
+    let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+    let accuracy = folds.uncertainty().share(right, labels.len());
     let per_class = confusion.per_class(class_names);
     let largest = per_class.iter().map(|class| class.support).max().unwrap_or(0);
     let chance = largest as f64 / labels.len() as f64;
@@ -204,9 +249,14 @@ fn evaluate(
     let mut notes = Vec::new();
     if accuracy.low <= chance {
         let cause = if settings.standardize { "" } else { "; fit with standardised codes" };
+        let finding = if accuracy.value <= chance {
+            "this head has learned nothing that carries over to new images"
+        } else {
+            "either the images are too few to tell, or this head has learned nothing that carries over to new ones"
+        };
         notes.push(Note::warning(format!(
-            "the accuracy is not above chance: this head has learned nothing that carries over to new images (on its \
-             own training images it is right for {:.1} %); check the labels and the layer{cause}",
+            "{NOT_ABOVE_CHANCE}: {finding} (on its own training images it is right for {:.1} %); add images, or check the \
+             labels and the layer{cause}",
             100.0 * training_accuracy
         )));
     }
@@ -224,7 +274,7 @@ fn evaluate(
         confusion,
         per_class,
         log_loss: log_loss(probabilities.view(), labels),
-        calibration: Some(CalibrationMetrics::new(probabilities.view(), labels)),
+        calibration: Some(CalibrationMetrics::new(probabilities.view(), predicted, labels)),
         leaky_accuracy: None,
         duplicates: Vec::new(),
         test: None,

@@ -63,6 +63,11 @@ impl Isotonic {
         }
     }
 
+    /// Whether it has more than one value.
+    pub fn rises(&self) -> bool {
+        self.values.first() < self.values.last()
+    }
+
     /// Whether the points rise, the values are probabilities and never fall.
     pub fn is_sound(&self) -> bool {
         !self.scores.is_empty()
@@ -117,6 +122,8 @@ mod tests {
     fn falling_targets_are_averaged() {
         let fitted = Isotonic::fit(&[1.0, 2.0, 3.0], &[1.0, 0.5, 0.0]);
         assert_eq!(fitted, Isotonic { scores: vec![1.0, 3.0], values: vec![0.5, 0.5] });
+        assert!(!fitted.rises());
+        assert!(Isotonic::fit(&[1.0, 2.0], &[0.0, 1.0]).rises());
         let one = Isotonic::fit(&[2.0, 2.0], &[0.0, 1.0]);
         assert_eq!((one.at(-9.0), one.at(2.0), one.at(9.0)), (0.5, 0.5, 0.5));
     }

@@ -1,10 +1,10 @@
 //! A fitted head: everything that turns codes into class probabilities.
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use super::{
     Calibration, Conformal, Convergence, FitSettings, HeadError, KernelMap, Novelty, Preparation,
-    linear::{highest, linear_scores},
+    linear::linear_scores, ranking,
 };
 
 /// A classifier that is linear in the codes or in a kernel's values, with the preparation of its codes and its calibration.
@@ -59,23 +59,25 @@ impl HeadModel {
         Ok(self.calibration.probabilities(self.scores(codes)?.view()))
     }
 
-    /// The most probable class of each row. Errors as [`Self::scores`].
+    /// The most probable class of each row; where several are, the one of the highest score. Errors as [`Self::scores`].
     pub fn predict(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<usize>, HeadError> {
-        Ok(most_probable(self.probabilities(codes)?.view()))
+        Ok(self.answers(self.scores(codes)?.view()))
     }
 
-    /// For each row all classes with their probabilities, most probable first. Errors as [`Self::scores`].
+    /// What [`Self::predict`] says of rows with these scores (n x classes).
+    pub fn answers(&self, scores: ArrayView2<'_, f64>) -> Vec<usize> {
+        ranking::answers(self.calibration.probabilities(scores).view(), scores)
+    }
+
+    /// For each row all classes with their probabilities, most probable first; equally probable ones by falling score.
+    /// Errors as [`Self::scores`].
     pub fn ranked(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
-        let rank = |row: ndarray::ArrayView1<'_, f64>| {
-            let mut ranked: Vec<(usize, f64)> = row.iter().copied().enumerate().collect();
-            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-            ranked
+        let scores = self.scores(codes)?;
+        let probabilities = self.calibration.probabilities(scores.view());
+        let rank = |(probabilities, scores): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
+            let ranked = ranking::ranked(probabilities, scores);
+            ranked.into_iter().map(|class| (class, probabilities[class])).collect()
         };
-        Ok(self.probabilities(codes)?.rows().into_iter().map(rank).collect())
+        Ok(probabilities.axis_iter(Axis(0)).zip(scores.axis_iter(Axis(0))).map(rank).collect())
     }
-}
-
-/// Index of the highest probability in each row.
-pub(super) fn most_probable(probabilities: ArrayView2<'_, f64>) -> Vec<usize> {
-    probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect()
 }

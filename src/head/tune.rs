@@ -68,7 +68,7 @@ impl Tuning {
         }
         let fewest = mistakes.iter().min().copied().unwrap_or(0);
         let best = mistakes.iter().position(|&count| count == fewest).unwrap_or(0);
-        Ok(Choice { c: path[best], mistakes: fewest, rows: problem.rows.len() })
+        Ok(Choice { c: path[best], mistakes: fewest, rows: problem.rows.len(), by_default: false })
     }
 }
 
@@ -81,6 +81,9 @@ pub struct Choice {
     pub mistakes: usize,
     /// The number of these rows.
     pub rows: usize,
+    /// Whether there was nothing to choose by, since the rows have no class of two different images: C is the default then,
+    /// and all rows count as mistakes.
+    pub by_default: bool,
 }
 
 /// The rows that C is chosen by.

@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
 use crate::evaluate::{Difference, Proportion};
-use crate::head::{FitSettings, OutOfFold, Subset, TrainingData, fit_head, highest};
+use crate::head::{FitSettings, OutOfFold, Subset, TrainingData, fit_head};
 
 /// Points of the curve at most: its smallest part is 1/32 of the photos.
 const MOST_POINTS: usize = 6;
@@ -49,8 +49,7 @@ impl LearningCurve {
         // The inner folds calibrate, and measure nothing that is used here.
         let settings = FitSettings { folds: 2, tuning: None, ..settings.clone() };
         let rows = data.labels.len();
-        let predicted: Vec<usize> =
-            held_out.probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect();
+        let predicted = held_out.answers();
         let right: Vec<bool> = (0..rows).map(|row| predicted[row] == data.labels[row]).collect();
         let folds: Vec<Part> = (0..=held_out.folds.iter().copied().max()?)
             .map(|fold| Part::new(data, &held_out.folds, fold))
@@ -74,9 +73,10 @@ impl LearningCurve {
         }
         let [(_, all), (_, half), ..] = &outcomes[..] else { return None };
         let gain = Difference::of_pairs(all, half);
+        let uncertainty = data.uncertainty(folds.len());
         let point = |(per_class, right): &(f64, Vec<bool>)| LearningPoint {
             per_class: *per_class,
-            accuracy: Proportion::new(right.iter().filter(|&&right| right).count(), rows),
+            accuracy: uncertainty.share(right.iter().filter(|&&right| right).count(), rows),
         };
         Some(Self { points: outcomes.iter().rev().map(point).collect(), gain })
     }

@@ -29,7 +29,6 @@ pub use photos::{Photos, Thumbnails};
 
 use crate::evaluate::{DuplicateSet, Suspects};
 use crate::explain::Method;
-use crate::head::highest;
 
 /// What a report shows. All slices have one element an image.
 #[derive(Debug, Clone)]
@@ -46,6 +45,8 @@ pub struct Report<'a> {
     pub labels: &'a [usize],
     /// What a head that had not seen the image gives each class (n x classes).
     pub probabilities: ArrayView2<'a, f64>,
+    /// The class that it takes each image for ([`crate::head::answers`]).
+    pub predicted: &'a [usize],
     /// Where the images lie.
     pub photos: Photos,
     /// What speaks for the answers of some rows, where that was looked for.
@@ -78,11 +79,6 @@ pub struct Overlays {
 }
 
 impl Report<'_> {
-    /// The answer for each image: the class of the highest probability.
-    pub fn answers(&self) -> Vec<usize> {
-        self.probabilities.rows().into_iter().map(|row| highest(row.iter().copied())).collect()
-    }
-
     /// What speaks for the answers of some rows.
     fn pictures(&self) -> impl Iterator<Item = (usize, &RgbImage)> {
         self.overlays.iter().flat_map(|overlays| &overlays.pictures).map(|(&row, picture)| (row, picture))
@@ -91,6 +87,6 @@ impl Report<'_> {
     /// The rows of the images whose answers are worth an explanation: the most confident mistakes and the least probable
     /// labels, in the order of the page.
     pub fn doubtful(&self) -> Vec<usize> {
-        view::doubtful(self, &self.answers())
+        view::doubtful(self, self.predicted)
     }
 }

@@ -128,8 +128,8 @@ impl Report<'_> {
         date: &jiff::Timestamp,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<String, ReportError> {
-        let predicted = self.answers();
-        let shown = Shown::new(self, &predicted, super::view::featured(self, &predicted));
+        let predicted = self.predicted;
+        let shown = Shown::new(self, predicted, super::view::featured(self, predicted));
         let names: Vec<&str> = shown.rows.iter().map(|&row| self.names[row].as_str()).collect();
         let total = names.len();
         let overlays: HashMap<usize, String> =
@@ -139,12 +139,12 @@ impl Report<'_> {
             progress(done, total);
         });
         let links: Vec<Option<String>> = names.iter().map(|name| self.photos.link(name, folder)).collect();
-        let mut page = Page::new(self, &predicted, &shown, &links, &thumbnails, date);
+        let mut page = Page::new(self, predicted, &shown, &links, &thumbnails, date);
         page.style = STYLE;
         page.plot_script = PLOT;
         page.script = SCRIPT;
         page.script_hashes = format!("{} {}", script_hash(PLOT), script_hash(SCRIPT));
-        page.data = self.data(&predicted, &shown, &links, &thumbnails, &overlays)?;
+        page.data = self.data(predicted, &shown, &links, &thumbnails, &overlays)?;
         Ok(page.render()?)
     }
 

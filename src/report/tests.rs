@@ -39,6 +39,7 @@ impl Hostile {
             names: &self.names,
             labels: &labels,
             probabilities: self.probabilities.view(),
+            predicted: &[0, 1, 1, 0],
             unknown: None,
             covered: None,
             trained_on: &[false; 4],
@@ -51,6 +52,7 @@ impl Hostile {
             names: &self.names,
             labels: &labels,
             probabilities: self.probabilities.view(),
+            predicted: &[0, 1, 1, 0],
             distances: &[0.1, 0.2, 0.3, 0.4],
             copies: &copies,
         };
@@ -61,6 +63,7 @@ impl Hostile {
             names: &self.names,
             labels: &labels,
             probabilities: self.probabilities.view(),
+            predicted: &[0, 1, 1, 0],
             photos,
             overlays: Some(Overlays {
                 method,

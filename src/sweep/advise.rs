@@ -146,7 +146,8 @@ fn select(trials: &[Trial], among: &[usize]) -> (Selection, Vec<bool>) {
     let chosen: Vec<usize> = (0..count).map(|fold| first(trials, among, |at| mistakes(at, fold))).collect();
     let right: Vec<bool> =
         folds.iter().enumerate().map(|(row, &fold)| trials[chosen[fold]].right[row]).collect();
-    let accuracy = Proportion::new(right.iter().filter(|&&right| right).count(), right.len());
+    let successes = right.iter().filter(|&&right| right).count();
+    let accuracy = trials[among[0]].uncertainty.share(successes, right.len());
     (Selection { accuracy, chosen }, right)
 }
 
@@ -219,6 +220,7 @@ fn images_to_tell(difference: &Difference, rows: usize) -> usize {
 mod tests {
     use super::super::Stored;
     use super::*;
+    use crate::evaluate::Uncertainty;
     use crate::head::HeadKind;
 
     /// Five folds of 20 images.
@@ -254,6 +256,11 @@ mod tests {
                 seconds: 0.0,
             },
             folds: (0..FOLDS * EACH).map(|row| row / EACH).collect(),
+            uncertainty: Uncertainty {
+                effective_rows: right.len() as f64,
+                images_per_class: right.len() as f64 / 4.0,
+                folds: FOLDS,
+            },
             right,
             notes: Vec::new(),
         }

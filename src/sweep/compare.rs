@@ -6,9 +6,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{Candidate, Inner, Stored};
-use crate::head::{
-    FitSettings, FittedHead, HeadError, HeadKind, Subset, TrainingData, Tuning, fit_head, highest,
-};
+use crate::evaluate::Uncertainty;
+use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, Subset, TrainingData, Tuning, fit_head};
 
 /// Values of C that heads are tried with: factors of 100, since accuracy depends little on C, and a sweep fits many heads.
 pub const GRID: [f64; 3] = [1e-4, 1e-2, 1.0];
@@ -47,6 +46,8 @@ pub struct Trial {
     pub right: Vec<bool>,
     /// The fold that each image was held out in; the same for all trials on the same images, groups and seed.
     pub folds: Vec<usize>,
+    /// How far shares of these images may be from the truth.
+    pub uncertainty: Uncertainty,
     /// The head's notes.
     pub notes: Vec<crate::evaluate::Note>,
 }
@@ -77,8 +78,8 @@ fn try_head(
     } else {
         choices.iter().map(|choice| Inner { mistakes: choice.mistakes, rows: choice.rows }).collect()
     };
-    let predicted = out_of_fold.probabilities.rows().into_iter().map(|row| highest(row.iter().copied()));
-    let right = predicted.zip(data.labels).map(|(predicted, &label)| predicted == label).collect();
+    let predicted = out_of_fold.answers();
+    let right = predicted.iter().zip(data.labels).map(|(predicted, label)| predicted == label).collect();
     Ok(Trial {
         candidate: Candidate {
             stored: stored.clone(),
@@ -91,6 +92,7 @@ fn try_head(
             seconds: start.elapsed().as_secs_f64(),
         },
         right,
+        uncertainty: data.uncertainty(evaluation.folds),
         folds: out_of_fold.folds,
         notes: evaluation.notes,
     })

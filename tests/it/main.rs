@@ -10,6 +10,7 @@ mod explain;
 mod exporters;
 mod extract_again;
 mod fetch;
+mod few_images;
 mod fusion;
 mod fuzz;
 mod graphs;

@@ -136,6 +136,7 @@ impl Photos {
             names: &self.names,
             labels: &labels,
             probabilities: fitted.out_of_fold.probabilities.view(),
+            predicted: &fitted.out_of_fold.answers(),
             distances: &Novelty::held_out_distances(self.codes.view(), &self.copies.groups, 0),
             copies: &self.copies,
         };

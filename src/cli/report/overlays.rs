@@ -38,7 +38,7 @@ pub(super) fn draw(
     let occlusion = OcclusionSettings { stride: Some((side / STRIDE_PART).max(1)), ..Default::default() };
     let settings = ExplainSettings { occlusion, ..ExplainSettings::default() };
     let mut explainer = Explainer::open(&graph, &layer, head, &preprocess, &settings)?;
-    let (rows, answers) = (report.doubtful(), report.answers());
+    let (rows, answers) = (report.doubtful(), report.predicted);
     bar.set_message("report: explanations");
     bar.set_length(rows.len() as u64);
     let mut overlays = Overlays { method: Method::ActivationMap, pictures: HashMap::new(), left_out: 0 };

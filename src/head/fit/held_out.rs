@@ -1,11 +1,13 @@
 //! What heads say about rows that they have not seen, fold by fold.
 
+use std::collections::HashSet;
+
 use ndarray::{Array2, Axis};
 
 use super::{FitSettings, TrainingData, solver::Solver};
-use crate::evaluate::Folds;
+use crate::evaluate::{Folds, Note};
 use crate::head::{
-    Calibration, CalibrationMethod, HeadError, Preparation,
+    Calibration, CalibrationMethod, HeadError, Preparation, ranking,
     tune::{Choice, Problem},
 };
 
@@ -74,30 +76,93 @@ impl HeldOut {
         Ok(held_out)
     }
 
-    /// The calibration that the chosen rows ask for.
+    /// What the scores say about probabilities, with groups of copies counted once.
     pub fn calibrate(
         &self,
-        method: CalibrationMethod,
-        labels: &[usize],
-        chosen: impl Fn(usize) -> bool,
-    ) -> Calibration {
-        let rows: Vec<usize> = (0..labels.len()).filter(|&row| self.comparable[row] && chosen(row)).collect();
-        let scores = self.scores.select(Axis(0), &rows);
-        let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-        Calibration::fit(method, scores.view(), &labels)
-    }
-
-    /// Probabilities of every row, calibrated on the folds that it does not belong to.
-    pub fn probabilities(&self, method: CalibrationMethod, labels: &[usize], folds: &Folds) -> Array2<f64> {
+        asked: CalibrationMethod,
+        (labels, class_names): (&[usize], &[String]),
+        groups: &[usize],
+        folds: &Folds,
+    ) -> Calibrated {
+        let (scarcest, images) = self.scarcest_class(labels, groups);
+        let few = images < asked.fewest_images();
+        let fit = |chosen: &dyn Fn(usize) -> bool| {
+            let rows: Vec<usize> =
+                (0..labels.len()).filter(|&row| self.comparable[row] && chosen(row)).collect();
+            let scores = self.scores.select(Axis(0), &rows);
+            let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
+            match asked {
+                _ if images < CalibrationMethod::Platt.fewest_images() => {
+                    (Calibration::fit_temperature_cautiously(scores.view(), &labels), None)
+                }
+                _ if few => (Calibration::fit_temperature(scores.view(), &labels), None),
+                asked => Calibration::fit(asked, scores.view(), &labels),
+            }
+        };
+        let (calibration, not_rising) = fit(&|_| true);
         let mut probabilities = Array2::zeros(self.scores.raw_dim());
         for fold in 0..folds.count() {
-            let calibration = self.calibrate(method, labels, |row| folds.assignment()[row] != fold);
+            // Calibrated on the folds that the rows do not belong to.
+            let (calibration, _) = fit(&|row| folds.assignment()[row] != fold);
             let testing = folds.testing(fold);
             let held_out = calibration.probabilities(self.scores.select(Axis(0), &testing).view());
             for (&row, values) in testing.iter().zip(held_out.rows()) {
                 probabilities.row_mut(row).assign(&values);
             }
         }
-        probabilities
+        let standing_in = "one temperature for all classes stands in, which keeps the order of the scores";
+        let note = if few {
+            Some(Note::info(format!(
+                "{} needs {} different images of each class, and `{}` has {images}: {standing_in}",
+                named(asked),
+                asked.fewest_images(),
+                class_names[scarcest]
+            )))
+        } else {
+            not_rising.map(|class| {
+                Note::warning(format!(
+                    "{} would not rise with the scores of `{}`, as if they said nothing about that class: {standing_in}; \
+                     check the labels of the class",
+                    named(asked),
+                    class_names[class]
+                ))
+            })
+        };
+        Calibrated {
+            answers: ranking::answers(probabilities.view(), self.scores.view()),
+            calibration,
+            probabilities,
+            note,
+        }
+    }
+
+    /// The class with the fewest different images whose scores can be compared, and how many these are.
+    fn scarcest_class(&self, labels: &[usize], groups: &[usize]) -> (usize, usize) {
+        let mut images = vec![HashSet::new(); self.scores.ncols()];
+        for row in (0..labels.len()).filter(|&row| self.comparable[row]) {
+            images[labels[row]].insert(groups[row]);
+        }
+        let sizes = images.iter().map(HashSet::len).enumerate();
+        sizes.min_by_key(|&(_, images)| images).unwrap_or_default()
+    }
+}
+
+/// Probabilities, and the answers that follow from them.
+pub(super) struct Calibrated {
+    /// Learned from all rows.
+    pub calibration: Calibration,
+    /// Of every row, calibrated on the folds that it does not belong to.
+    pub probabilities: Array2<f64>,
+    /// The class that each row is taken for.
+    pub answers: Vec<usize>,
+    /// Why the calibration is another one than was asked for.
+    pub note: Option<Note>,
+}
+
+fn named(method: CalibrationMethod) -> &'static str {
+    match method {
+        CalibrationMethod::Platt => "calibration by Platt's sigmoids",
+        CalibrationMethod::Isotonic => "isotonic calibration",
+        CalibrationMethod::Temperature => "calibration by a temperature",
     }
 }

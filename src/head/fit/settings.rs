@@ -5,6 +5,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::solver::{Method, Solver, fit_path};
+use crate::evaluate::FoldError;
 use crate::head::{
     CalibrationMethod, ClassWeights, HeadError, Kernel, KernelSvmParams, LogisticParams, Loss, RidgeParams,
     SvmParams, Tuning,
@@ -54,8 +55,8 @@ pub struct FitSettings {
     pub tolerance: f64,
     /// Passes (SVM) or iterations (logistic) after which the solver gives up, and says so.
     pub max_iterations: usize,
-    /// How scores become probabilities; `None` for Platt's sigmoids for the SVM and a temperature for logistic
-    /// regression.
+    /// How scores become probabilities; `None` for Platt's sigmoids for the SVM and ridge regression, and a temperature for
+    /// logistic regression. With fewer images than [`CalibrationMethod::fewest_images`] it is a temperature.
     #[serde(default)]
     pub calibration: Option<CalibrationMethod>,
     /// How much mistakes on each class count; not with a kernel.
@@ -171,7 +172,15 @@ impl FitSettings {
             path.into_iter()
                 .map(|fitted| move |prepared: ArrayView2<'_, f32>| fitted.scores(prepared))
                 .collect()
-        })?;
+        });
+        let chosen = match chosen {
+            // Of two images a class, a fold is left with one.
+            Err(FoldError::OneGroupPerClass) => {
+                let rows = problem.rows.len();
+                Choice { c: self.c(), mistakes: rows, rows, by_default: true }
+            }
+            chosen => chosen?,
+        };
         Ok((self.solver_with(chosen.c)?, Some(chosen)))
     }
 }

@@ -18,8 +18,8 @@ use std::{cell::RefCell, slice};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::{
-    FitSettings, FittedHead, HeadKind, OutOfFold, check_labels, evaluate,
-    held_out::HeldOut,
+    FitSettings, FittedHead, HeadKind, OutOfFold, Said, check_labels, evaluate,
+    held_out::{Calibrated, HeldOut},
     solver::{Method, Solver},
     solver_notes,
 };
@@ -30,9 +30,9 @@ use crate::head::{
     linear::{TrainingSet, linear_scores},
     lockstep::{Line, Request, lockstep},
     logistic::LogisticLoss,
-    model::most_probable,
     newton::{Drawn, Weighed, descend},
     primal::{PrimalLoss, PrimalSolution},
+    ranking,
     source::{RowSource, scan},
     svm::SvmLoss,
     view::View,
@@ -122,16 +122,18 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     let linear = models.pop().expect("the final fit is the last");
 
     let held_out = stream.held_out(&models)?;
-    let calibration = held_out.calibrate(settings.calibration(), data.labels, |_| true);
-    let probabilities = held_out.probabilities(settings.calibration(), data.labels, &folds);
+    let labelled = (data.labels, data.class_names);
+    let Calibrated { calibration, probabilities, answers, note } =
+        held_out.calibrate(settings.calibration(), labelled, data.groups, &folds);
     let mut in_training = vec![0; rows];
     stream.scan(|first, block| {
         let scores = linear_scores(block, &linear.weights, &linear.bias);
-        let predicted = most_probable(calibration.probabilities(scores.view()).view());
+        let predicted = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
         in_training[first..first + predicted.len()].copy_from_slice(&predicted);
     })?;
-    let names = (data.labels, data.class_names);
-    let mut evaluation = evaluate(names, settings, &folds, &probabilities, &in_training);
+    let said = Said { probabilities: &probabilities, answers: &answers, in_training: &in_training };
+    let mut evaluation = evaluate(labelled, settings, &folds, &said);
+    evaluation.notes.extend(note);
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
     if constant > 0 {
         evaluation

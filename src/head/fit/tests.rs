@@ -120,7 +120,7 @@ fn unscaled_tiny_codes_are_not_learned_from_in_silence() {
         let evaluation = fit_head(&example.data(), &settings).unwrap().evaluation;
         let warned = |note: &Note| {
             note.severity == Severity::Warning
-                && note.text.contains("not above chance")
+                && note.text.starts_with(NOT_ABOVE_CHANCE)
                 && note.text.contains("standardised")
         };
         let learned = evaluation.accuracy.low > evaluation.chance;
@@ -134,7 +134,7 @@ fn labels_without_meaning_are_called_chance() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
     example.labels.iter_mut().for_each(|label| *label = rng.random_range(0..2));
     let evaluation = example.fit(HeadKind::Logistic).evaluation;
-    assert!(evaluation.notes[0].text.contains("not above chance"), "{}", evaluation.to_text());
+    assert!(evaluation.notes[0].text.starts_with(NOT_ABOVE_CHANCE), "{}", evaluation.to_text());
 }
 
 #[test]
@@ -217,7 +217,15 @@ fn unusable_data_is_refused_with_the_reason() {
     let one_class = TrainingData { labels: &[1; 10], ..example.data() };
     assert!(refusal(&one_class).contains("one class (class1)"));
     let lonely = TrainingData { labels: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 1], ..example.data() };
-    assert!(refusal(&lonely).contains("`class1` has 1 image(s)"));
+    assert_eq!(
+        refusal(&lonely),
+        "class `class1` has 1 image, and at least 2 are needed, one to train on and one to test: add images, or leave such \
+         classes out (--min-per-class 2)"
+    );
+    let three = ["a", "b", "c"].map(String::from);
+    let lonely =
+        TrainingData { labels: &[0, 2, 1, 1, 1, 1, 1, 1, 1, 1], class_names: &three, ..example.data() };
+    assert!(refusal(&lonely).starts_with("2 classes have too few images: `a` (1), `c` (1), and at least 2"));
     let wild = TrainingData { labels: &[0, 1, 2, 0, 1, 0, 1, 0, 1, 0], ..example.data() };
     assert!(refusal(&wild).contains("image 2 has label 2"));
     let short = TrainingData { labels: &[0, 1], ..example.data() };
