@@ -1,19 +1,11 @@
 //! Images that lie as an array in an HDF5 file, one a row: how data sets such as CIFAR are kept.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, FileBuilder, H5Type, Hyperslab, Selection, SliceOrIndex};
 use image::RgbImage;
-use ndarray17::IxDyn;
 
-use super::strings::read_strings;
+use crate::hdf5::{Dataset, Hdf5, Hdf5Error, Kind, describe};
 
-/// Room for decompressed chunks, so that the rows of one chunk are decompressed once.
-const CHUNK_CACHE_BYTES: usize = 64 << 20;
-/// Slots of that cache: a prime about 100 times the number of chunks that fit, as HDF5's manual advises.
-const CHUNK_CACHE_SLOTS: usize = 12_421;
 /// Largest row, in pixels, that is read.
 const MAX_PIXELS: usize = 250_000_000;
 
@@ -22,7 +14,7 @@ const MAX_PIXELS: usize = 250_000_000;
 pub enum ArrayError {
     /// The file is no HDF5 file, or not readable.
     #[error("cannot open {} as an HDF5 file", path.display())]
-    Open { path: PathBuf, source: hdf5_metno::Error },
+    Open { path: PathBuf, source: Hdf5Error },
     /// No dataset of that name.
     #[error("{} has no dataset {dataset}; it holds {}", path.display(), listing(found))]
     NoDataset { path: PathBuf, dataset: String, found: Vec<String> },
@@ -43,7 +35,7 @@ pub enum ArrayError {
     NotLabels { path: PathBuf, dataset: String, found: String, rows: usize },
     /// HDF5 could not read.
     #[error("{}: cannot read {dataset}", path.display())]
-    Read { path: PathBuf, dataset: String, source: hdf5_metno::Error },
+    Read { path: PathBuf, dataset: String, source: Hdf5Error },
 }
 
 fn listing(names: &[String]) -> String {
@@ -193,7 +185,7 @@ impl ImageArray {
         }
     }
 
-    fn cannot_read(&self, source: hdf5_metno::Error) -> ArrayError {
+    fn cannot_read(&self, source: Hdf5Error) -> ArrayError {
         ArrayError::Read { path: self.path.clone(), dataset: self.name.clone(), source }
     }
 }

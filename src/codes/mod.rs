@@ -6,7 +6,6 @@
 //! HDF5 types and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
-mod chunks;
 mod error;
 mod image_array;
 mod journal;
