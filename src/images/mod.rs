@@ -1,7 +1,7 @@
 //! Which pictures there are, and their pixels as a network wants them.
 //!
 //! [`samples`] lists the inputs (a folder, a CSV manifest, a list of paths, tar shards, an HDF5 array) and gives each a
-//! stable name and a label; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
+//! stable name and a label; [`sniff`](sniff()) tells images from other files; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
 //! the network's input tensor; [`load`](load()) does both in one go. All of them follow one rule: a bad input is a
 //! [`Problem`] with a name and a reason, never a silent substitute and never the end of the run.
 
@@ -12,6 +12,7 @@ mod load;
 pub mod preprocess;
 mod resample;
 pub mod samples;
+mod sniff;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
 pub(crate) use encode::encode_jpeg;
@@ -21,3 +22,4 @@ pub use preprocess::{
 };
 pub(crate) use samples::with_causes;
 pub use samples::{Content, Problem, Sample, SampleSet, Samples, SamplesError, SourceOptions};
+pub use sniff::{HEAD, ImageFormat, sniff};

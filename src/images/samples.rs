@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod classes;
+mod labels;
 mod list;
 mod manifest;
 mod shards;
