@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::show;
+use crate::codes::Axes;
 use crate::images::{SampleSet, SamplesError, SourceOptions};
 
 /// Options of lists, shards and arrays.
@@ -14,16 +15,24 @@ pub struct InputArgs {
     /// Names of the classes that tar shards or an HDF5 array have by number: a text file, one a line, class 0 first
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// The dataset with the labels of an HDF5 array
+    /// The dataset with the labels of an HDF5 array, or FILE.h5:/DATASET for one in another file
     #[arg(long, value_name = "DATASET")]
     labels: Option<String>,
+    /// The order of an HDF5 array's dimensions, as h5py shows them: N images, H height, W width, C colours, such as NHWC,
+    /// NCHW or HWCN
+    #[arg(long)]
+    axes: Option<Axes>,
 }
 
 impl InputArgs {
     /// The images that `inputs` name, with their labels; says what is remarkable about them.
     pub fn open(&self, inputs: &[PathBuf]) -> Result<SampleSet, SamplesError> {
-        let options =
-            SourceOptions { null: self.null, classes: self.classes.clone(), labels: self.labels.clone() };
+        let options = SourceOptions {
+            null: self.null,
+            classes: self.classes.clone(),
+            labels: self.labels.clone(),
+            axes: self.axes.clone(),
+        };
         let set = SampleSet::open(inputs, &options)?;
         set.notes.iter().for_each(|note| show::warning(note));
         Ok(set)
@@ -38,6 +47,9 @@ impl InputArgs {
         }
         if let Some(labels) = &self.labels {
             arguments.extend(["--labels".to_owned(), labels.clone()]);
+        }
+        if let Some(axes) = &self.axes {
+            arguments.extend(["--axes".to_owned(), axes.to_string()]);
         }
         arguments
     }

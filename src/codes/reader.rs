@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::schema::{self, Header, LayerSpec, Skipped, column_length, open_dataset, read_attributes, read_number};
+use super::schema::{
+    self, Header, LayerSpec, Skipped, column_length, open_dataset, read_attributes, read_number,
+};
 use super::strings::{read_sha256, read_strings};
 use super::{CodesError, escape_layer_name};
 use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error};
@@ -123,7 +125,8 @@ impl CodesFile {
         let values = dataset.numbers::<f32>().map_err(damaged)?;
         let (found, expected) = (values.len(), self.rows() * self.width(index));
         Array2::from_shape_vec((self.rows(), self.width(index)), values).map_err(|_| {
-            CodesError::WrongLength { path: self.path.clone(), object, unit: "values", found, expected }
+            let (path, found, expected) = (self.path.clone(), found as u64, expected as u64);
+            CodesError::WrongLength { path, object, unit: "values", found, expected }
         })
     }
 

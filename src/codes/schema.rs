@@ -8,7 +8,7 @@ use hdf5_metno::types::VarLenUnicode;
 use hdf5_metno::{File, Location};
 
 use super::CodesError;
-use super::strings::{read_strings, to_hdf5};
+use super::strings::{read_strings, text_error, to_hdf5};
 use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Kind, Number};
 
 /// The value of the root attribute `format`.
@@ -353,7 +353,11 @@ pub(super) fn column_length(dataset: &Dataset, name: &str, path: &Path) -> Resul
 }
 
 /// Reads a numeric scalar attribute of exactly the type `T`.
-pub(super) fn read_number<T: Number>(attributes: &[Attribute], name: &str, path: &Path) -> Result<T, CodesError> {
+pub(super) fn read_number<T: Number>(
+    attributes: &[Attribute],
+    name: &str,
+    path: &Path,
+) -> Result<T, CodesError> {
     let object = format!("the attribute {name}");
     let attribute = find(attributes, name, path)?;
     if !attribute.kind().is::<T>() || !attribute.shape().is_empty() {
@@ -371,7 +375,7 @@ fn read_text(attributes: &[Attribute], name: &str, path: &Path) -> Result<String
     if !attribute.shape().is_empty() {
         return Err(CodesError::wrong_type(path, object, "a single string"));
     }
-    attribute.text().map_err(CodesError::damaged(path, object))
+    attribute.text().map_err(|error| text_error(error, path, &object))
 }
 
 fn find<'a>(attributes: &'a [Attribute], name: &str, path: &Path) -> Result<&'a Attribute, CodesError> {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use hdf5_metno::types::{FixedAscii, VarLenUnicode};
 
 use super::CodesError;
-use crate::hdf5::{Dataset, Kind};
+use crate::hdf5::{Dataset, Hdf5Error, Kind};
 
 /// A SHA-256 in hexadecimal, as it is stored.
 pub(super) type Sha256Hex = FixedAscii<SHA256_DIGITS>;
@@ -30,7 +30,15 @@ pub(super) fn read_strings(dataset: &Dataset, path: &Path, object: &str) -> Resu
     if *dataset.kind() != (Kind::Text { utf8: true }) {
         return Err(CodesError::wrong_type(path, object, "of variable-length UTF-8 strings"));
     }
-    dataset.texts().map_err(CodesError::damaged(path, object))
+    dataset.texts().map_err(|error| text_error(error, path, object))
+}
+
+/// Why a text cannot be read.
+pub(super) fn text_error(error: Hdf5Error, path: &Path, object: &str) -> CodesError {
+    match error {
+        Hdf5Error::NotUtf8 { .. } => CodesError::bad_value(path, object, "a string that is not UTF-8"),
+        error => CodesError::damaged(path, object)(error),
+    }
 }
 
 /// The SHA-256 values `range` of a one-dimensional dataset of 64-byte ASCII strings.

@@ -100,7 +100,13 @@ impl Grid {
         match &self.indexing {
             None => {
                 let leaves = btree_v1::collect_btree_v1_leaves_storage(
-                    storage, self.address, offset_size, length_size, Some(rank as u32), dims, None,
+                    storage,
+                    self.address,
+                    offset_size,
+                    length_size,
+                    Some(rank as u32),
+                    dims,
+                    None,
                 )?;
                 Ok(leaves
                     .into_iter()
@@ -127,7 +133,13 @@ impl Grid {
                 source.len(),
             ),
             Some(ChunkIndexing::FixedArray { .. }) => fixed_array::collect_fixed_array_chunk_entries_storage(
-                storage, self.address, offset_size, length_size, &self.shape, dims, None,
+                storage,
+                self.address,
+                offset_size,
+                length_size,
+                &self.shape,
+                dims,
+                None,
             ),
             Some(ChunkIndexing::ExtensibleArray { .. }) => {
                 extensible_array::collect_extensible_array_chunk_entries_storage(
@@ -142,7 +154,13 @@ impl Grid {
                 )
             }
             Some(ChunkIndexing::BTreeV2) => chunk_index::collect_v2_chunk_entries_storage(
-                storage, self.address, offset_size, length_size, rank as u32, dims, None,
+                storage,
+                self.address,
+                offset_size,
+                length_size,
+                rank as u32,
+                dims,
+                None,
             ),
         }
     }

@@ -67,7 +67,8 @@ impl Attribute {
     /// It is something else, or damaged.
     pub fn text(&self) -> Result<String, Hdf5Error> {
         let single = matches!(self.shape[..], [] | [1]);
-        let texts = strings::read(&self.kind, &self.bytes, &self.source, &format!("the attribute {}", self.name))?;
+        let texts =
+            strings::read(&self.kind, &self.bytes, &self.source, &format!("the attribute {}", self.name))?;
         texts.into_iter().next().filter(|_| single).ok_or_else(|| self.wrong("one text"))
     }
 
@@ -84,8 +85,8 @@ impl Attribute {
     /// # Errors
     /// It is not one number of the type `T`.
     pub fn number<T: Number>(&self) -> Result<T, Hdf5Error> {
-        match (self.numbers()?[..], &self.shape[..]) {
-            ([number], []) => Ok(number),
+        match self.numbers()?[..] {
+            [number] if self.shape.is_empty() => Ok(number),
             _ => Err(self.wrong(&format!("one {}", T::NAME))),
         }
     }
@@ -158,7 +159,8 @@ impl Dataset {
                 HdfMessage::FillValue(message) => fill = message.value.clone().or(fill),
                 HdfMessage::FilterPipeline(message) => filters = message.filters.clone(),
                 HdfMessage::ExternalFiles(_) => {
-                    let why = "its values lie in other files; copy them into one file, for example by `h5repack`";
+                    let why =
+                        "its values lie in other files; copy them into one file, for example by `h5repack`";
                     return Err(Hdf5Error::Unsupported(why.to_owned()));
                 }
                 _ => {}
@@ -175,18 +177,27 @@ impl Dataset {
             DataLayout::Compact { data } if data.len() as u64 == total => Layout::Compact(data),
             DataLayout::Compact { .. } => return Err(damaged("it has another size than its shape says")),
             DataLayout::Contiguous { address, .. } if source.is_undefined(address) => Layout::Nowhere,
-            DataLayout::Contiguous { address, .. } if source.holds(address, total) => Layout::Contiguous(address),
+            DataLayout::Contiguous { address, .. } if source.holds(address, total) => {
+                Layout::Contiguous(address)
+            }
             DataLayout::Contiguous { .. } => return Err(damaged("it reaches beyond the end of the file")),
             DataLayout::Chunked { address, .. } if source.is_undefined(address) => Layout::Nowhere,
             DataLayout::Chunked { address, dims, chunk_indexing, .. } => {
                 let chunk: Vec<u64> = dims.iter().take(shape.len()).map(|&n| u64::from(n)).collect();
                 let bytes = bytes_of(&chunk, element).and_then(|bytes| usize::try_from(bytes).ok());
-                let bytes = bytes.filter(|&bytes| bytes > 0 && chunk.len() == shape.len() && !shape.is_empty());
+                let bytes =
+                    bytes.filter(|&bytes| bytes > 0 && chunk.len() == shape.len() && !shape.is_empty());
                 let bytes = bytes.ok_or_else(|| damaged("the shape of its chunks cannot be"))?;
                 let pipeline = (!filters.is_empty()).then(|| Pipeline::of(filters, object)).transpose()?;
                 let max_shape = found.max_dims().map(<[u64]>::to_vec);
-                let grid =
-                    Grid { address, indexing: chunk_indexing, shape: shape.clone(), max_shape, chunk, element };
+                let grid = Grid {
+                    address,
+                    indexing: chunk_indexing,
+                    shape: shape.clone(),
+                    max_shape,
+                    chunk,
+                    element,
+                };
                 Layout::Chunked(Box::new(Chunked {
                     grid,
                     bytes,
@@ -227,6 +238,11 @@ impl Dataset {
     pub fn bytes(&self) -> u64 {
         // Checked when it was opened.
         bytes_of(&self.shape, self.element).unwrap_or(u64::MAX)
+    }
+
+    /// Size of the file that it lies in.
+    pub fn file_len(&self) -> u64 {
+        self.source.len()
     }
 
     /// Whether its values can be in the file: as they are, or compressed as well as they may be.
@@ -280,6 +296,19 @@ impl Dataset {
         self.kind.whole_numbers(&self.read_all()?).ok_or_else(|| self.wrong("whole numbers"))
     }
 
+    /// For each number whether it stands for none: a NaN.
+    ///
+    /// # Errors
+    /// [`Hdf5Error::Damaged`], [`Hdf5Error::Io`].
+    pub fn missing(&self) -> Result<Vec<bool>, Hdf5Error> {
+        let bytes = self.read_all()?;
+        let floats = self.kind.floats(&bytes);
+        Ok(floats.map_or_else(
+            || vec![false; bytes.len() / self.element],
+            |floats| floats.into_iter().map(f64::is_nan).collect(),
+        ))
+    }
+
     /// All its texts.
     ///
     /// # Errors
@@ -311,7 +340,8 @@ impl Dataset {
     /// [`Hdf5Error::Damaged`] also where the rows or the size are not those of the dataset; [`Hdf5Error::Io`].
     pub fn read_rows(&self, range: Range<u64>, out: &mut [u8]) -> Result<(), Hdf5Error> {
         let damaged = |why: &str| Hdf5Error::damaged(&self.path, why);
-        let (Some(&rows), Some(row)) = (self.shape.first(), bytes_of(self.shape.get(1..).unwrap_or(&[]), self.element))
+        let (Some(&rows), Some(row)) =
+            (self.shape.first(), bytes_of(self.shape.get(1..).unwrap_or(&[]), self.element))
         else {
             return Err(damaged("it has no rows"));
         };
@@ -368,7 +398,13 @@ impl Dataset {
     }
 
     /// Rows that chunks cut into parts, or that went through filters.
-    fn read_parts(&self, chunked: &Chunked, range: Range<u64>, row: u64, out: &mut [u8]) -> Result<(), Hdf5Error> {
+    fn read_parts(
+        &self,
+        chunked: &Chunked,
+        range: Range<u64>,
+        row: u64,
+        out: &mut [u8],
+    ) -> Result<(), Hdf5Error> {
         self.fill(out);
         let (grid, chunks) = (&chunked.grid, chunked.chunks(&self.source, &self.path)?);
         // The number of chunks was counted when they were located.
@@ -410,7 +446,8 @@ impl Dataset {
 
     fn decode(&self, chunked: &Chunked, chunk: &Chunk) -> Result<Vec<u8>, Hdf5Error> {
         let damaged = |why: &str| Hdf5Error::damaged(&self.path, why);
-        let pipeline = chunked.pipeline.as_ref().filter(|pipeline| !pipeline.is_left_out(chunk.skipped_filters));
+        let pipeline =
+            chunked.pipeline.as_ref().filter(|pipeline| !pipeline.is_left_out(chunk.skipped_filters));
         let size = match pipeline {
             // Some indices state no size for chunks as they are.
             None => chunked.bytes,
@@ -494,7 +531,10 @@ impl Chunked {
         let beyond = |chunk: &Chunk| !source.holds(chunk.address, self.bytes as u64);
         let odd = |chunk: &Chunk| chunk.size != 0 && chunk.size != self.bytes as u64;
         if self.pipeline.is_none() && chunks.iter().any(|chunk| beyond(chunk) || odd(chunk)) {
-            return Err(Hdf5Error::damaged(object, "a chunk has another size than it should, or lies beyond the end of the file"));
+            return Err(Hdf5Error::damaged(
+                object,
+                "a chunk has another size than it should, or lies beyond the end of the file",
+            ));
         }
         Ok(self.chunks.get_or_init(|| chunks))
     }
@@ -549,5 +589,9 @@ fn bytes_of(shape: &[u64], element: usize) -> Option<u64> {
 /// `float32 of the shape 100 x 10`.
 pub fn describe(kind: &Kind, shape: &[u64]) -> String {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
-    if sizes.is_empty() { format!("a single {kind}") } else { format!("{kind} of the shape {}", sizes.join(" x ")) }
+    if sizes.is_empty() {
+        format!("a single {kind}")
+    } else {
+        format!("{kind} of the shape {}", sizes.join(" x "))
+    }
 }

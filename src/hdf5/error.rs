@@ -21,6 +21,9 @@ pub enum Hdf5Error {
     /// What the file says cannot be.
     #[error("{object} is damaged: {why}")]
     Damaged { object: String, why: String },
+    /// A text is none.
+    #[error("{object} holds text that is not UTF-8")]
+    NotUtf8 { object: String },
     /// The values went through a filter that is not part of HDF5 itself.
     #[error(
         "its values are stored with the HDF5 filter {filter}, which is a plug-in that this program lacks; store them \
@@ -46,11 +49,13 @@ impl Hdf5Error {
         match error {
             Error::Io(error) => Self::Io(error),
             Error::InvalidMagic => Self::NotHdf5,
-            Error::GroupNotFound(_) | Error::DatasetNotFound(_) | Error::AttributeNotFound(_) => Self::Missing,
-            Error::UnsupportedEncoding(why) => Self::Unsupported(why),
-            Error::UnsupportedLayoutClass(3) => {
-                Self::Unsupported("it is a virtual dataset, whose values lie in other files; copy them into one file".into())
+            Error::GroupNotFound(_) | Error::DatasetNotFound(_) | Error::AttributeNotFound(_) => {
+                Self::Missing
             }
+            Error::UnsupportedEncoding(why) => Self::Unsupported(why),
+            Error::UnsupportedLayoutClass(3) => Self::Unsupported(
+                "it is a virtual dataset, whose values lie in other files; copy them into one file".into(),
+            ),
             Error::Context { source, .. } => Self::of(*source, object),
             other => Self::damaged(object, other.to_string()),
         }

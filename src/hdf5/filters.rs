@@ -54,7 +54,8 @@ impl Pipeline {
             return Err(Hdf5Error::Filter { filter: name(unknown) });
         }
         let mut registry = FilterRegistry::new();
-        registry.register(LZF, Box::new(|filter, data, _| lzf::decode(data, filter.client_data.get(2).copied())));
+        registry
+            .register(LZF, Box::new(|filter, data, _| lzf::decode(data, filter.client_data.get(2).copied())));
         Ok(Self { filters, registry })
     }
 

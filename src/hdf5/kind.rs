@@ -80,16 +80,18 @@ impl Kind {
             Datatype::String { size: StringSize::Variable, encoding, .. } => {
                 Kind::Text { utf8: *encoding == hdf5_reader::StringEncoding::Utf8 }
             }
-            Datatype::VarLen { base, kind: VarLenKind::String, encoding, .. } if base.is_vlen_string_base() => {
+            Datatype::VarLen { base, kind: VarLenKind::String, encoding, .. }
+                if base.is_vlen_string_base() =>
+            {
                 Kind::Text { utf8: *encoding == hdf5_reader::StringEncoding::Utf8 }
             }
             Datatype::Enum { base, members } => {
                 // The type of the numbers stands behind the first eight bytes.
                 let integer = whole(base, stored.get(8..).unwrap_or_default());
                 let named = |integer: Integer| {
-                    let named = members.iter().map(|member| {
-                        Some((member.name.clone(), integer.read(&member.value)?))
-                    });
+                    let named = members
+                        .iter()
+                        .map(|member| Some((member.name.clone(), integer.read(&member.value)?)));
                     Some(Kind::Enumeration { base: integer, members: named.collect::<Option<_>>()? })
                 };
                 integer.and_then(named).unwrap_or_else(|| Kind::other("an enumeration", datatype, reference))
@@ -119,7 +121,9 @@ impl Kind {
     /// Whether it is the type `T`, in this machine's order of bytes or the other.
     pub fn is<T: Number>(&self) -> bool {
         match self {
-            Kind::Integer(integer) => !T::FLOAT && integer.signed == T::SIGNED && integer.size == size_of::<T>(),
+            Kind::Integer(integer) => {
+                !T::FLOAT && integer.signed == T::SIGNED && integer.size == size_of::<T>()
+            }
             Kind::Float { size, .. } => T::FLOAT && *size == size_of::<T>(),
             _ => false,
         }
@@ -169,7 +173,9 @@ impl Kind {
     pub(super) fn floats(&self, bytes: &[u8]) -> Option<Vec<f64>> {
         match self {
             Kind::Float { size: 8, .. } => self.numbers(bytes),
-            Kind::Float { size: 4, .. } => Some(self.numbers::<f32>(bytes)?.into_iter().map(f64::from).collect()),
+            Kind::Float { size: 4, .. } => {
+                Some(self.numbers::<f32>(bytes)?.into_iter().map(f64::from).collect())
+            }
             Kind::Float { size: 2, big_endian } => {
                 let halves = bytes.chunks_exact(2).map(|pair| {
                     let pair = [pair[0], pair[1]];
@@ -244,9 +250,11 @@ fn size_of_element(datatype: &Datatype, reference: usize) -> Option<usize> {
         | Datatype::Opaque { size, .. } => usize::try_from(*size).ok(),
         Datatype::String { size: StringSize::Variable, .. } | Datatype::VarLen { .. } => Some(reference),
         Datatype::Enum { base, .. } => size_of_element(base, reference),
-        Datatype::Array { base, dims } => dims
-            .iter()
-            .try_fold(size_of_element(base, reference)?, |size, &n| size.checked_mul(usize::try_from(n).ok()?)),
+        Datatype::Array { base, dims } => {
+            dims.iter().try_fold(size_of_element(base, reference)?, |size, &n| {
+                size.checked_mul(usize::try_from(n).ok()?)
+            })
+        }
     }
 }
 
@@ -318,14 +326,16 @@ mod tests {
 
     #[test]
     fn floats_are_whole_only_without_a_fraction() {
-        for (value, whole) in [(3.0, Some(3)), (-1.0, Some(-1)), (0.5, None), (1e300, None), (f64::NAN, None)] {
+        for (value, whole) in [(3.0, Some(3)), (-1.0, Some(-1)), (0.5, None), (1e300, None), (f64::NAN, None)]
+        {
             assert_eq!(whole_float(value), whole);
         }
     }
 
     #[test]
     fn half_precision_is_ieee_754s() {
-        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_953_125), (1, 2f64.powi(-24))] {
+        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_953_125), (1, 2f64.powi(-24))]
+        {
             assert_eq!(half(bits), value);
         }
         assert!(half(0x7e00).is_nan() && half(0xfc00) == f64::NEG_INFINITY);

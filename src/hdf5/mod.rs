@@ -19,7 +19,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use hdf5_reader::{Group, Hdf5File, OpenOptions};
+use hdf5_reader::group::Group;
+use hdf5_reader::{Hdf5File, OpenOptions};
 
 pub use dataset::{Attribute, Dataset, describe};
 pub use error::Hdf5Error;
@@ -48,9 +49,8 @@ impl Hdf5 {
         let mut source = Source::open(path)?;
         // The crate's own caches of values are not used: values are read by this room.
         let options = OpenOptions::default().with_chunk_cache_bytes(0).with_max_object_header_bytes(8 << 20);
-        let tree = guarded("its header", || {
-            Hdf5File::from_storage_with_options(Arc::new(source.clone()), options)
-        })?;
+        let tree =
+            guarded("its header", || Hdf5File::from_storage_with_options(Arc::new(source.clone()), options))?;
         let superblock = tree.superblock();
         let stated = superblock.eof_address;
         source.place(superblock.base_address, superblock.offset_size, superblock.length_size);
@@ -160,3 +160,6 @@ fn list(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

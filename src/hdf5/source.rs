@@ -115,8 +115,11 @@ impl Source {
 
     fn spend(&self, bytes: u64) -> ReaderResult<()> {
         let cost = bytes.saturating_add(PER_READ);
-        let spent = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
-        spent.map(drop).map_err(|_| Error::ResourceLimit("its structure is tangled: it would have to be read over and over".into()))
+        let spent =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
+        spent.map(drop).map_err(|_| {
+            Error::ResourceLimit("its structure is tangled: it would have to be read over and over".into())
+        })
     }
 
     fn range(&self, position: u64, len: usize) -> ReaderResult<StorageBuffer> {

@@ -14,7 +14,12 @@ struct Reference {
 }
 
 /// The texts whose elements `bytes` are.
-pub(super) fn read(kind: &Kind, bytes: &[u8], source: &Source, object: &str) -> Result<Vec<String>, Hdf5Error> {
+pub(super) fn read(
+    kind: &Kind,
+    bytes: &[u8],
+    source: &Source,
+    object: &str,
+) -> Result<Vec<String>, Hdf5Error> {
     match kind {
         Kind::FixedText { size, padding, .. } => {
             bytes.chunks_exact((*size).max(1)).map(|text| checked(unpadded(text, *padding), object)).collect()
@@ -55,9 +60,8 @@ fn from_heap(bytes: &[u8], source: &Source, object: &str) -> Result<Vec<String>,
         }
         if open.as_ref().is_none_or(|(address, _)| *address != collection) {
             let (offsets, lengths) = (source.offset_size(), source.length_size());
-            let read = || {
-                GlobalHeapCollection::parse_at_storage(&source.structure(), collection, offsets, lengths)
-            };
+            let read =
+                || GlobalHeapCollection::parse_at_storage(&source.structure(), collection, offsets, lengths);
             open = Some((collection, guarded(object, read)?));
         }
         let heap = open.as_ref().map(|(_, heap)| heap);
@@ -82,9 +86,7 @@ fn unpadded(text: &[u8], padding: Padding) -> &[u8] {
 
 /// HDF5 does not promise that text is UTF-8, whatever its type says.
 fn checked(text: &[u8], object: &str) -> Result<String, Hdf5Error> {
-    std::str::from_utf8(text)
-        .map(str::to_owned)
-        .map_err(|_| Hdf5Error::damaged(object, "it holds text that is not UTF-8"))
+    std::str::from_utf8(text).map(str::to_owned).map_err(|_| Hdf5Error::NotUtf8 { object: object.to_owned() })
 }
 
 /// A number of up to eight bytes.

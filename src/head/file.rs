@@ -243,9 +243,11 @@ impl Head {
             }
             source => HeadFileError::NotHdf5 { path: path.to_owned(), source },
         })?;
-        let attributes = file
-            .attributes()
-            .map_err(|source| HeadFileError::Unreadable { path: path.to_owned(), part: "attributes", source })?;
+        let attributes = file.attributes().map_err(|source| HeadFileError::Unreadable {
+            path: path.to_owned(),
+            part: "attributes",
+            source,
+        })?;
         let input = Reader { file: &file, attributes: &attributes, path };
         input.check_format()?;
         let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
