@@ -30,7 +30,7 @@ IMAGES is one of these:
 label, cls or class); several, a folder of them, or a pattern such as 'train-{000..010}.tar'. classes.txt beside them, \
 or --classes, names the numbers
   an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x height \
-x width; --labels names the dataset of its labels
+x width, in MATLAB's files the reverse; --axes names any other order; --labels names the dataset of its labels
 
 JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, whatever their extension says. The rows of the output are \
 sorted by the images' names, so all names are listed before the first image is read; in memory an image takes 40 \
