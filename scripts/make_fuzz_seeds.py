@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz targets `list` and `shard`, and one of `network`, to tests/fixtures/fuzz/: small, and drawn here.
+"""Writes the seeds of the fuzz targets `list`, `shard`, `features`, `head` and `array`, and one of `network`, to
+tests/fixtures/fuzz/: small, and drawn here.
 
-`image` and `network` have others in tests/fixtures/images and tests/fixtures/graphs. Needs Pillow, NumPy and onnx.
+`image` and `network` have others in tests/fixtures/images and tests/fixtures/graphs. Needs Pillow, NumPy, h5py and onnx, and
+for the heads the program itself: target/debug/cnncodes, or what CNNCODES names.
 """
 
 import io
+import os
 import pathlib
+import subprocess
 import tarfile
+import tempfile
 
+import h5py
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -104,3 +110,61 @@ graph = helper.make_graph(
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
 onnx.checker.check_model(model)
 (root / "network" / "convolutions.onnx").write_bytes(model.SerializeToString())
+
+# Files of codes as docs/codes-format.md has them, in the oldest and the newest form of HDF5.
+def features(path, rows, libver=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = h5py.string_dtype("utf-8")
+    codes = np.random.default_rng(1).normal(0, 1, (rows, 6)).astype("float32")
+    codes[::2] += 2
+    with h5py.File(path, "w", libver=libver) as file:
+        for name in ["program_version", "model_name", "source", "runtime", "device"]:
+            file.attrs.create(name, name, dtype=text)
+        file.attrs.update({"format": "cnncodes", "precision": "fp32", "preprocess": "{}", "model_sha256": "ab" * 32})
+        for name, value in {"format_version": 1, "rows": rows, "error_rows": 1}.items():
+            file.attrs.create(name, value, dtype="int64")
+        file.attrs.create("complete", 1, dtype="uint8")
+        for index, (name, shape, filters) in enumerate([("fc7", [6], {}), ("pool%2F5", [2, 1, 3], {"compression": "gzip", "shuffle": True})]):
+            layer = file.create_dataset(f"layers/{name}", data=codes, chunks=(4, 6), maxshape=(None, 6), **filters)
+            for key, value in {"name": name.replace("%2F", "/"), "tensor": "t", "pooling": "none"}.items():
+                layer.attrs.create(key, value, dtype=text)
+            layer.attrs.create("shape", shape, dtype="int64")
+            layer.attrs.create("index", index, dtype="int64")
+        file["features"] = h5py.SoftLink("/layers/fc7")
+        column = lambda name, values, dtype: file.create_dataset(name, data=values, dtype=dtype, chunks=(4,), maxshape=(None,))
+        column("image_names", [f"c{row % 2}/{row}.jpg" for row in range(rows)], text)
+        column("labels", [row % 2 for row in range(rows)], "int64")
+        column("sha256", [f"{row:064x}".encode() for row in range(rows)], "S64")
+        column("errors/name", ["bad.jpg"], text)
+        column("errors/reason", ["cut short"], text)
+        file.create_dataset("class_names", data=["c0", "c1"], dtype=text)
+
+
+features(root / "features" / "old.h5", 6)
+features(root / "features" / "new.h5", 6, "latest")
+
+(root / "array").mkdir(parents=True, exist_ok=True)
+pixels = (np.arange(6 * 5 * 4 * 3) % 251).astype("uint8").reshape(6, 5, 4, 3)
+for name, libver in {"old.h5": None, "new.h5": "latest"}.items():
+    with h5py.File(root / "array" / name, "w", libver=libver) as file:
+        file["x"] = pixels
+        file.create_dataset("planar", data=pixels.transpose(0, 3, 1, 2), chunks=(2, 3, 5, 2), compression="lzf")
+        file.create_dataset("g/grey", data=pixels[..., 0], chunks=(4, 2, 2), maxshape=(None, None, 4), compression="gzip", fletcher32=True)
+        file.create_dataset("matlab", data=pixels.transpose(0, 3, 2, 1)).attrs["MATLAB_class"] = np.bytes_(b"uint8")
+        file["y"] = np.array([[0, 1, 2, 0, 1, 2]], ">f8")
+        file["name"] = np.array([b"cat", b"dog", b"", b"cat", b"dog", b"owl"])
+        file.create_dataset("pets", data=[5, 1] * 3, dtype=h5py.enum_dtype({"cat": 5, "dog": 1}))
+
+program = os.environ.get("CNNCODES", pathlib.Path(__file__).parent.parent / "target/debug/cnncodes")
+with tempfile.TemporaryDirectory() as folder:
+    codes = pathlib.Path(folder) / "codes.h5"
+    features(codes, 24)
+    (root / "head").mkdir(parents=True, exist_ok=True)
+    for name, options in {"ridge": ["--ridge"], "logistic": ["--logistic", "--pca", "2", "--l2-normalize"], "kernel": ["--svm", "--kernel", "rbf"]}.items():
+        head = pathlib.Path(folder) / f"{name}.h5"
+        subprocess.run([program, "fit-head", *options, "--folds", "2", codes, "-o", head], check=True, stdout=subprocess.DEVNULL)
+        # Without the room that libhdf5 leaves between the parts.
+        with h5py.File(head) as old, h5py.File(root / "head" / f"{name}.h5", "w") as new:
+            new.attrs.update(old.attrs)
+            for part in old:
+                old.copy(part, new)

@@ -39,6 +39,7 @@
 //!   than the runtime's.
 //! - [`extract`]: the pipeline from a set of images to a file of codes.
 //! - [`codes`]: the HDF5 file of codes.
+//! - [`hdf5`]: reading HDF5 files that may come from anybody.
 //! - [`head`]: the linear classifier that is trained on codes, and its file.
 //! - [`evaluate`]: folds, metrics and how they are reported.
 //! - [`explain`]: which parts of a picture a head's answer rests on.
@@ -62,6 +63,7 @@ pub mod extract;
 pub mod feature_spec;
 pub mod fetch;
 pub mod files;
+pub mod hdf5;
 pub mod head;
 pub mod images;
 pub mod neighbors;

@@ -31,7 +31,7 @@ label, cls or class; --label-column names another field); several, a folder of t
 'train-{000..010}.tar'. classes.txt beside them, or --classes, names the numbers. Without any label in them, the folders \
 of their images are the classes
   an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x height \
-x width; --labels names the dataset of its labels
+x width, in MATLAB's files the reverse; --axes names any other order; --labels names the dataset of its labels
 
 JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, whatever their extension says. Other files below a folder, \
 hidden ones and those of systems (@eaDir, $RECYCLE.BIN …) are passed over, counted, and recorded in the file. The rows of the output are \

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::show;
+use crate::codes::Axes;
 use crate::images::{SampleSet, SamplesError, SourceOptions};
 
 /// Options of lists, shards and arrays.
@@ -14,7 +15,7 @@ pub struct InputArgs {
     /// Names of the classes that tar shards or an HDF5 array have by number: a text file, one a line, class 0 first
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// The dataset with the labels of an HDF5 array
+    /// The dataset with the labels of an HDF5 array, or FILE.h5:/DATASET for one in another file
     #[arg(long, value_name = "DATASET")]
     labels: Option<String>,
     /// The column of a CSV file with the paths of the images [default: path, or another usual name]
@@ -24,6 +25,10 @@ pub struct InputArgs {
     /// name]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
+    /// The order of an HDF5 array's dimensions, as h5py shows them: N images, H height, W width, C colours, such as NHWC,
+    /// NCHW or HWCN
+    #[arg(long)]
+    axes: Option<Axes>,
 }
 
 impl InputArgs {
@@ -42,6 +47,7 @@ impl InputArgs {
             null: self.null,
             classes: self.classes.clone(),
             labels: self.labels.clone(),
+            axes: self.axes.clone(),
             path_column: self.path_column.clone(),
             label_column: self.label_column.clone(),
             no_labels,
@@ -62,6 +68,9 @@ impl InputArgs {
         for (option, column) in [("--path-column", &self.path_column), ("--label-column", &self.label_column)]
         {
             arguments.extend(column.iter().flat_map(|column| [option.to_owned(), column.clone()]));
+        }
+        if let Some(axes) = &self.axes {
+            arguments.extend(["--axes".to_owned(), axes.to_string()]);
         }
         arguments
     }

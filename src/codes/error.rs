@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::hdf5::Hdf5Error;
+
 /// The remedy for a file that cannot be used.
 const AGAIN: &str = "run `cnncodes extract` again";
 
@@ -13,7 +15,7 @@ pub enum CodesError {
     /// The file cannot be opened at all: it is missing, a folder, or not permitted.
     #[error("cannot open {}; check the path, or run `cnncodes extract` to make the file", path.display())]
     Open { path: PathBuf, source: io::Error },
-    /// HDF5 takes UTF-8 paths only.
+    /// HDF5 writes to UTF-8 paths only.
     #[error("the path {} is not valid UTF-8, which HDF5 needs; rename the folder or file", path.display())]
     PathNotUtf8 { path: PathBuf },
     /// The bytes are not those of an HDF5 file.
@@ -21,10 +23,10 @@ pub enum CodesError {
     NotHdf5 { path: PathBuf },
     /// The file ends before the size that its own header states.
     #[error("{} is cut short (an interrupted copy?); copy it again, or {AGAIN}", path.display())]
-    Truncated { path: PathBuf, source: hdf5_metno::Error },
-    /// HDF5 could not read something that ought to be there.
+    Truncated { path: PathBuf, source: Hdf5Error },
+    /// Something that ought to be there cannot be read.
     #[error("{} is damaged: cannot read {object}; copy it again, or {AGAIN}", path.display())]
-    Damaged { path: PathBuf, object: String, source: hdf5_metno::Error },
+    Damaged { path: PathBuf, object: String, source: Hdf5Error },
     /// An HDF5 file without this program's `format` attribute.
     #[error(
         "{} is an HDF5 file of some other program (its attribute `format` is not \"cnncodes\"); \
@@ -51,7 +53,7 @@ pub enum CodesError {
     WrongType { path: PathBuf, object: String, expected: &'static str },
     /// A dataset has another size than the rest of the file says.
     #[error("{}: {object} has {found} {unit}, expected {expected}; {AGAIN}", path.display())]
-    WrongLength { path: PathBuf, object: String, unit: &'static str, found: usize, expected: usize },
+    WrongLength { path: PathBuf, object: String, unit: &'static str, found: u64, expected: u64 },
     /// A string is not UTF-8, or a value is outside of what the format allows.
     #[error("{}: {object} holds an invalid value: {why}; {AGAIN}", path.display())]
     BadValue { path: PathBuf, object: String, why: String },
@@ -102,7 +104,7 @@ pub enum CodesError {
 }
 
 impl CodesError {
-    pub(super) fn damaged(path: &Path, object: impl Into<String>) -> impl FnOnce(hdf5_metno::Error) -> Self {
+    pub(super) fn damaged(path: &Path, object: impl Into<String>) -> impl FnOnce(Hdf5Error) -> Self {
         let object = object.into();
         move |source| Self::Damaged { path: path.to_owned(), object, source }
     }

@@ -1,28 +1,30 @@
-//! Images that lie as an array in an HDF5 file, one a row: how data sets such as CIFAR are kept.
+//! Images that lie as an array in an HDF5 file: how data sets such as CIFAR are kept.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, FileBuilder, H5Type, Hyperslab, Selection, SliceOrIndex};
 use image::RgbImage;
-use ndarray17::IxDyn;
 
-use super::strings::read_strings;
+use super::axes::{Axes, Geometry, Reading};
+use crate::hdf5::{Dataset, Hdf5, Hdf5Error, Kind, describe};
 
-/// Room for decompressed chunks, so that the rows of one chunk are decompressed once.
-const CHUNK_CACHE_BYTES: usize = 64 << 20;
-/// Slots of that cache: a prime about 100 times the number of chunks that fit, as HDF5's manual advises.
-const CHUNK_CACHE_SLOTS: usize = 12_421;
-/// Largest row, in pixels, that is read.
+/// Largest image, in pixels, that is read.
 const MAX_PIXELS: usize = 250_000_000;
+/// Largest array that is held in memory, in bytes, where its images do not lie in one piece each.
+const MAX_SCATTERED: u64 = 4 << 30;
+/// What the datasets of a program have as an attribute that counts columns first, so that HDF5's dimensions are the reverse
+/// of its own: MATLAB, and R's rhdf5.
+const COLUMNS_FIRST: [&str; 2] = ["MATLAB_class", "rhdf5-NA.OK"];
 
 /// What can be wrong with an array of images.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrayError {
     /// The file is no HDF5 file, or not readable.
     #[error("cannot open {} as an HDF5 file", path.display())]
-    Open { path: PathBuf, source: hdf5_metno::Error },
+    Open { path: PathBuf, source: Hdf5Error },
+    /// A file that MATLAB wrote in its own format.
+    #[error("{} is a MATLAB file that is not HDF5; save it in MATLAB with the option '-v7.3'", path.display())]
+    OldMatlab { path: PathBuf },
     /// No dataset of that name.
     #[error("{} has no dataset {dataset}; it holds {}", path.display(), listing(found))]
     NoDataset { path: PathBuf, dataset: String, found: Vec<String> },
@@ -35,30 +37,48 @@ pub enum ArrayError {
     /// The dataset does not hold images.
     #[error(
         "{}: {dataset} is {found}, not an array of images: uint8 of the shape images x height x width x 3, images x 3 \
-         x height x width, or images x height x width", path.display()
+         x height x width, images x height x width, or height x width x 3; --axes names any other order of the dimensions",
+        path.display()
     )]
     NotImages { path: PathBuf, dataset: String, found: String },
+    /// The shape can be several things.
+    #[error(
+        "{}: {dataset} is {found}, whose dimensions can be read as {}; say which with --axes, for example --axes {} \
+         (N images, H height, W width, C colours)", path.display(), readings.join(" or "),
+         readings.first().map_or("NHWC", String::as_str)
+    )]
+    Unclear { path: PathBuf, dataset: String, found: String, readings: Vec<String> },
+    /// The axes that were named are not those of the array.
+    #[error(
+        "{}: {dataset} is {found}, which does not go with --axes {axes}: {why}; name its dimensions in the order in which \
+         they stand here", path.display()
+    )]
+    OtherAxes { path: PathBuf, dataset: String, found: String, axes: String, why: String },
+    /// The images lie scattered, and are too many to be held in memory.
+    #[error(
+        "{}: the images of {dataset} do not lie in one piece each ({axes}), and its {bytes} bytes are too many to sort out \
+         in memory; store it with the images first, for example as NHWC", path.display()
+    )]
+    Scattered { path: PathBuf, dataset: String, axes: String, bytes: u64 },
     /// The labels do not go with the images.
-    #[error("{}: the labels in {dataset} are {found}, expected one integer or string for each of the {rows} images", path.display())]
+    #[error(
+        "{}: the labels in {dataset} are {found}, expected one whole number or text for each of the {rows} images",
+        path.display()
+    )]
     NotLabels { path: PathBuf, dataset: String, found: String, rows: usize },
+    /// A label that is a number with a fraction, or too large.
+    #[error(
+        "{}: the label of row {row} in {dataset} is not a whole number that can be the number of a class; store classes as \
+         whole numbers or names", path.display()
+    )]
+    NotWhole { path: PathBuf, dataset: String, row: usize },
     /// HDF5 could not read.
     #[error("{}: cannot read {dataset}", path.display())]
-    Read { path: PathBuf, dataset: String, source: hdf5_metno::Error },
+    Read { path: PathBuf, dataset: String, source: Hdf5Error },
 }
 
 fn listing(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// How a row's bytes are to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Planes {
-    /// Height x width x 3.
-    Interleaved,
-    /// 3 x height x width.
-    Planar,
-    /// Height x width.
-    Grey,
 }
 
 /// A dataset of images, open.
@@ -67,17 +87,19 @@ pub struct ImageArray {
     dataset: Dataset,
     path: PathBuf,
     name: String,
-    rows: usize,
-    height: usize,
-    width: usize,
-    planes: Planes,
+    axes: Axes,
+    /// Whether the bytes of an image are taken for it as they are stored, whatever the order within it.
+    as_stored: bool,
+    geometry: Geometry,
+    /// All bytes, where images do not lie in one piece each; read when the first image is.
+    scattered: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
 /// The classes of an array's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArrayLabels {
-    /// By number; a negative one means that the class is unknown.
-    Numbers(Vec<i64>),
+    /// By number; `None` where that is not a number (NaN).
+    Numbers(Vec<Option<i64>>),
     /// By name.
     Names(Vec<String>),
 }
@@ -85,36 +107,37 @@ pub enum ArrayLabels {
 impl ImageArray {
     /// Opens the array at `dataset` in the file, or the only one that there is.
     ///
-    /// uint8 of images x height x width x 3 (or 1), images x 3 (or 1) x height x width, or images x height x width; a
-    /// shape that could be both of the first two is taken for the first.
+    /// `axes` says what its dimensions are. Without them a uint8 array of images x height x width x 3 (or 1), images x 3
+    /// (or 1) x height x width, images x height x width, or height x width x 3 is read as that, and the reverse where
+    /// MATLAB wrote it.
     ///
     /// # Errors
-    /// The file is no HDF5 file, the dataset is missing or no such array, or none was named and there is not one.
-    pub fn open(path: &Path, dataset: Option<&str>) -> Result<ImageArray, ArrayError> {
-        let open = |source| ArrayError::Open { path: path.to_owned(), source };
-        let file = FileBuilder::new()
-            .with_fapl(|access| access.chunk_cache(CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 0.75))
-            .open(path)
-            .map_err(open)?;
-        let found = datasets(&file, "").map_err(open)?;
-        let Some(name) = dataset else {
-            let mut arrays: Vec<ImageArray> =
-                found.into_iter().filter_map(|(name, dataset)| of(dataset, path, &name).ok()).collect();
-            return match arrays.pop() {
-                Some(only) if arrays.is_empty() => Ok(only),
-                last => Err(ArrayError::NotOne {
-                    path: path.to_owned(),
-                    found: arrays.into_iter().chain(last).map(|array| array.name).collect(),
-                }),
-            };
-        };
-        let name = format!("/{}", name.trim_matches('/'));
-        match file.dataset(&name) {
-            Ok(dataset) => of(dataset, path, &name),
-            Err(_) => {
-                let found = found.into_iter().map(|(name, _)| name).collect();
-                Err(ArrayError::NoDataset { path: path.to_owned(), dataset: name, found })
+    /// The file is no HDF5 file, the dataset is missing or no such array, its shape can be several things, or none was
+    /// named and there is not one.
+    pub fn open(path: &Path, dataset: Option<&str>, axes: Option<&Axes>) -> Result<ImageArray, ArrayError> {
+        let file = open(path)?;
+        if let Some(name) = dataset {
+            return of(find(&file, path, name)?, path, axes, file.is_matlab());
+        }
+        let found = file.datasets().map_err(|source| ArrayError::Open { path: path.to_owned(), source })?;
+        let (mut arrays, mut others) = (Vec::new(), Vec::new());
+        for name in found {
+            let array =
+                find(&file, path, &name).and_then(|dataset| of(dataset, path, axes, file.is_matlab()));
+            match array {
+                Ok(array) => arrays.push(array),
+                Err(ArrayError::NotImages { .. } | ArrayError::OtherAxes { .. }) => {}
+                // Images that cannot be read, as it seems: their error says more than that there are none.
+                Err(error) => others.push(error),
             }
+        }
+        match (arrays.pop(), others.pop()) {
+            (Some(only), _) if arrays.is_empty() => Ok(only),
+            (None, Some(error)) if others.is_empty() => Err(error),
+            (last, _) => Err(ArrayError::NotOne {
+                path: path.to_owned(),
+                found: arrays.into_iter().chain(last).map(|array| array.name).collect(),
+            }),
         }
     }
 
@@ -130,113 +153,196 @@ impl ImageArray {
 
     /// Number of images.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.geometry.images
     }
 
-    /// One image: its bytes as they are stored, and the same as RGB. Any thread may ask; HDF5 serves one at a time.
+    /// The order of its dimensions, where it is not the usual one: what it is read as beyond its shape.
+    pub fn unusual_axes(&self) -> Option<&Axes> {
+        (!self.axes.is_usual()).then_some(&self.axes)
+    }
+
+    /// One image: the bytes that it is known by, and its pixels. Any thread may ask, at the same time as others.
+    ///
+    /// The bytes are those that are stored where the array is of a usual order, else row by row from the top, so that an
+    /// image that is read in another order is another image.
     ///
     /// # Errors
-    /// There is no such row, or HDF5 cannot read it.
+    /// There is no such row, or it cannot be read.
     pub fn read(&self, row: usize) -> Result<(Vec<u8>, RgbImage), ArrayError> {
-        let mut selection = vec![SliceOrIndex::from(row)];
-        selection.resize(self.dataset.ndim(), SliceOrIndex::from(..));
-        let read = self.dataset.read_slice::<u8, _, IxDyn>(Selection::from(Hyperslab::from(selection)));
-        let stored = read.map_err(|source| self.cannot_read(source))?.into_raw_vec_and_offset().0;
-        let rgb = match self.planes {
-            Planes::Interleaved => stored.clone(),
-            Planes::Grey => stored.iter().flat_map(|&grey| [grey; 3]).collect(),
-            Planes::Planar => {
-                let (red, rest) = stored.split_at(stored.len() / 3);
-                let (green, blue) = rest.split_at(rest.len() / 2);
-                let pixels = red.iter().zip(green).zip(blue);
-                pixels.flat_map(|((&red, &green), &blue)| [red, green, blue]).collect()
-            }
+        let geometry = &self.geometry;
+        let (bytes, start) = if geometry.first {
+            let mut bytes = vec![0; geometry.height * geometry.width * geometry.colours];
+            let rows = match self.axes.is_single() {
+                // The first dimension is not that of images.
+                true => 0..self.dataset.shape()[0],
+                false => row as u64..row as u64 + 1,
+            };
+            self.dataset.read_rows(rows, &mut bytes).map_err(|source| self.cannot_read(source))?;
+            (Arc::new(bytes), 0)
+        } else {
+            (self.all_bytes()?, row * geometry.image_stride)
         };
+        let upright = geometry.upright(&bytes, start).ok_or_else(|| self.is_smaller())?;
+        let rgb = match geometry.colours {
+            3 => upright.clone(),
+            _ => upright.iter().flat_map(|&grey| [grey; 3]).collect(),
+        };
+        let stored = if self.as_stored { Arc::unwrap_or_clone(bytes) } else { upright };
         // Both were checked against MAX_PIXELS.
-        let image = RgbImage::from_raw(self.width as u32, self.height as u32, rgb);
-        match image {
+        match RgbImage::from_raw(geometry.width as u32, geometry.height as u32, rgb) {
             Some(image) => Ok((stored, image)),
-            None => Err(self.cannot_read("a row is not as large as the dataset's shape says".into())),
+            None => Err(self.is_smaller()),
         }
     }
 
-    /// The labels in another dataset of the file, one a row: integers, or strings of variable length.
+    /// The labels in another dataset of the file, or of `file`, one a row: whole numbers of any type, or texts.
     ///
     /// # Errors
     /// The dataset is missing, of another type or of another length.
-    pub fn labels(&self, dataset: &str) -> Result<ArrayLabels, ArrayError> {
-        let name = format!("/{}", dataset.trim_matches('/'));
-        let read = |source| ArrayError::Read { path: self.path.clone(), dataset: name.clone(), source };
-        let file = self.dataset.file().map_err(read)?;
-        let Ok(labels) = file.dataset(&name) else {
-            let found = datasets(&file, "").map_err(read)?.into_iter().map(|(name, _)| name).collect();
-            return Err(ArrayError::NoDataset { path: self.path.clone(), dataset: name, found });
+    pub fn labels(&self, file: Option<&Path>, dataset: &str) -> Result<ArrayLabels, ArrayError> {
+        let path = file.unwrap_or(&self.path);
+        let labels = find(&open(path)?, path, dataset)?;
+        let rows = self.rows();
+        let (owned, name) = (|| path.to_owned(), labels.path().to_owned());
+        let read = |source| ArrayError::Read { path: owned(), dataset: name.clone(), source };
+        // One label a row, whatever dimensions of size 1 there are beside.
+        let long: Vec<u64> = labels.shape().iter().copied().filter(|&n| n != 1).collect();
+        let column = match long[..] {
+            [] => rows == 1,
+            [length] => length == rows as u64,
+            _ => false,
         };
-        let kind = labels.dtype().and_then(|kind| kind.to_descriptor()).map_err(read)?;
-        let shape = labels.shape();
-        let column = matches!(shape[..], [rows] | [rows, 1] if rows == self.rows);
-        match kind {
-            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) if column => {
-                labels.read_raw::<i64>().map(ArrayLabels::Numbers).map_err(read)
+        match labels.kind() {
+            Kind::Text { .. } | Kind::FixedText { .. } if column => {
+                labels.texts().map(ArrayLabels::Names).map_err(read)
             }
-            TypeDescriptor::VarLenUnicode if shape.len() == 1 && column => {
-                let rows: Range<usize> = 0..self.rows;
-                let names = read_strings(&labels, rows, &self.path, &name);
-                names.map(ArrayLabels::Names).map_err(|error| read(error.to_string().into()))
+            // What NumPy calls bool.
+            Kind::Enumeration { members, .. } if column && !is_boolean(members) => {
+                let numbers = labels.whole_numbers().map_err(read)?;
+                let name_of = |(row, number): (usize, Option<i64>)| {
+                    let member = members.iter().find(|(_, known)| Some(*known) == number);
+                    member.map(|(name, _)| name.clone()).ok_or_else(|| ArrayError::NotWhole {
+                        path: owned(),
+                        dataset: name.clone(),
+                        row,
+                    })
+                };
+                numbers.into_iter().enumerate().map(name_of).collect::<Result<_, _>>().map(ArrayLabels::Names)
             }
-            _ => Err(ArrayError::NotLabels {
-                path: self.path.clone(),
-                dataset: name.clone(),
-                found: describe(&kind, &shape),
-                rows: self.rows,
+            Kind::Integer(_) | Kind::Float { .. } | Kind::Enumeration { .. } if column => {
+                let numbers = labels.whole_numbers().map_err(read)?;
+                let missing = labels.missing().map_err(read)?;
+                match numbers.iter().zip(&missing).position(|(number, missing)| number.is_none() && !missing)
+                {
+                    Some(row) => Err(ArrayError::NotWhole { path: owned(), dataset: name, row }),
+                    None => Ok(ArrayLabels::Numbers(numbers)),
+                }
+            }
+            kind => Err(ArrayError::NotLabels {
+                path: owned(),
+                found: describe(kind, labels.shape()),
+                dataset: name,
+                rows,
             }),
         }
     }
 
-    fn cannot_read(&self, source: hdf5_metno::Error) -> ArrayError {
+    /// All bytes of an array whose images do not lie in one piece each.
+    fn all_bytes(&self) -> Result<Arc<Vec<u8>>, ArrayError> {
+        let mut held = self.scattered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = &*held {
+            return Ok(Arc::clone(bytes));
+        }
+        let bytes = self.dataset.numbers::<u8>().map_err(|source| self.cannot_read(source))?;
+        Ok(Arc::clone(held.insert(Arc::new(bytes))))
+    }
+
+    fn cannot_read(&self, source: Hdf5Error) -> ArrayError {
         ArrayError::Read { path: self.path.clone(), dataset: self.name.clone(), source }
     }
-}
 
-/// All datasets below the group, with their full names.
-fn datasets(group: &hdf5_metno::Group, name: &str) -> hdf5_metno::Result<Vec<(String, Dataset)>> {
-    let mut found = Vec::new();
-    for member in group.member_names()? {
-        let name = format!("{name}/{member}");
-        if let Ok(dataset) = group.dataset(&member) {
-            found.push((name, dataset));
-        } else if let Ok(inner) = group.group(&member)
-            // Deeper groups are left alone, since links may lead in circles.
-            && name.matches('/').count() < 8
-        {
-            found.extend(datasets(&inner, &name)?);
-        }
+    fn is_smaller(&self) -> ArrayError {
+        let why = "an image is not as large as its shape says".to_owned();
+        self.cannot_read(Hdf5Error::Damaged { object: self.name.clone(), why })
     }
-    Ok(found)
 }
 
-fn of(dataset: Dataset, path: &Path, name: &str) -> Result<ImageArray, ArrayError> {
-    let read = |source| ArrayError::Read { path: path.to_owned(), dataset: name.to_owned(), source };
-    let kind = dataset.dtype().and_then(|kind| kind.to_descriptor()).map_err(read)?;
-    let shape = dataset.shape();
-    let (rows, height, width, planes) = match shape[..] {
-        [rows, height, width, 3] => (rows, height, width, Planes::Interleaved),
-        [rows, 3, height, width] => (rows, height, width, Planes::Planar),
-        [rows, height, width] | [rows, height, width, 1] | [rows, 1, height, width] => {
-            (rows, height, width, Planes::Grey)
+fn open(path: &Path) -> Result<Hdf5, ArrayError> {
+    Hdf5::open(path).map_err(|source| {
+        let path = path.to_owned();
+        match source {
+            Hdf5Error::NotHdf5 if is_old_matlab(&path) => ArrayError::OldMatlab { path },
+            source => ArrayError::Open { path, source },
         }
-        _ => (0, 0, 0, Planes::Grey),
+    })
+}
+
+/// Whether the file begins as those of MATLAB's versions 5 to 7.
+fn is_old_matlab(path: &Path) -> bool {
+    use std::io::Read;
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path);
+    file.is_ok_and(|file| file.take(10).read_to_end(&mut start).is_ok()) && start == b"MATLAB 5.0"
+}
+
+fn find(file: &Hdf5, path: &Path, dataset: &str) -> Result<Dataset, ArrayError> {
+    let name = format!("/{}", dataset.trim_matches('/'));
+    file.dataset(&name).map_err(|source| match source {
+        Hdf5Error::Missing => {
+            let found = file.datasets().unwrap_or_default();
+            ArrayError::NoDataset { path: path.to_owned(), dataset: name, found }
+        }
+        source => ArrayError::Read { path: path.to_owned(), dataset: name, source },
+    })
+}
+
+fn of(dataset: Dataset, path: &Path, axes: Option<&Axes>, matlab: bool) -> Result<ImageArray, ArrayError> {
+    let (owned, name, shape) = (|| path.to_owned(), dataset.path().to_owned(), dataset.shape());
+    let found = || describe(dataset.kind(), shape);
+    let not_images = || ArrayError::NotImages { path: owned(), dataset: name.clone(), found: found() };
+    if !dataset.kind().is::<u8>() {
+        return Err(not_images());
+    }
+    let marked = |attribute: &crate::hdf5::Attribute| COLUMNS_FIRST.contains(&attribute.name());
+    let reversed = matlab || dataset.attributes().iter().any(marked);
+    let (axes, named) = match (axes, Axes::of(shape, reversed)) {
+        (Some(axes), _) => (axes.clone(), true),
+        (None, Reading::Clear(axes)) => (axes, false),
+        (None, Reading::Nothing) => return Err(not_images()),
+        (None, Reading::Unclear(readings)) => {
+            let readings = readings.iter().map(Axes::to_string).collect();
+            return Err(ArrayError::Unclear { path: owned(), dataset: name, found: found(), readings });
+        }
     };
-    let pixels = height.saturating_mul(width);
-    if kind != u8::type_descriptor() || rows == 0 || !(1..=MAX_PIXELS).contains(&pixels) {
-        let (path, dataset) = (path.to_owned(), name.to_owned());
-        return Err(ArrayError::NotImages { path, dataset, found: describe(&kind, &shape) });
+    let geometry = axes.geometry(shape).map_err(|why| ArrayError::OtherAxes {
+        path: owned(),
+        dataset: name.clone(),
+        found: found(),
+        axes: axes.to_string(),
+        why,
+    })?;
+    let pixels = geometry.height.saturating_mul(geometry.width);
+    if geometry.images == 0 || !(1..=MAX_PIXELS).contains(&pixels) {
+        return Err(not_images());
     }
-    Ok(ImageArray { dataset, path: path.to_owned(), name: name.to_owned(), rows, height, width, planes })
+    // Each image takes a byte of the file at the very least.
+    if !dataset.fits_file() || geometry.images as u64 > dataset.file_len() {
+        let why = "it claims to be larger than the file".to_owned();
+        let source = Hdf5Error::Damaged { object: name.clone(), why };
+        return Err(ArrayError::Read { path: owned(), dataset: name, source });
+    }
+    if !geometry.first && dataset.bytes() > MAX_SCATTERED {
+        let (axes, bytes) = (axes.to_string(), dataset.bytes());
+        return Err(ArrayError::Scattered { path: owned(), dataset: name, axes, bytes });
+    }
+    // Where somebody named the axes, the same bytes may have been read otherwise before.
+    let as_stored = axes.is_usual() && !named;
+    let path = owned();
+    Ok(ImageArray { dataset, path, name, axes, as_stored, geometry, scattered: Mutex::default() })
 }
 
-/// `float32 of the shape 100 x 10`.
-fn describe(kind: &TypeDescriptor, shape: &[usize]) -> String {
-    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-    format!("{kind} of the shape {}", sizes.join(" x "))
+fn is_boolean(members: &[(String, i64)]) -> bool {
+    members.len() == 2
+        && members.iter().any(|(name, value)| name == "FALSE" && *value == 0)
+        && members.iter().any(|(name, value)| name == "TRUE" && *value == 1)
 }

@@ -6,7 +6,7 @@
 //! HDF5 types and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
-mod chunks;
+mod axes;
 mod error;
 mod image_array;
 mod journal;
@@ -21,6 +21,7 @@ mod table;
 mod testing;
 mod writer;
 
+pub use axes::{Axes, NoAxes};
 pub use error::CodesError;
 pub use image_array::{ArrayError, ArrayLabels, ImageArray};
 pub use reader::{CodesFile, NonFinite};

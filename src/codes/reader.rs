@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hdf5_metno::types::TypeDescriptor;
-use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode};
 use ndarray::Array2;
 
-use super::schema::{self, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_number};
-use super::strings::{is_type, read_sha256, read_strings};
-use super::{CodesError, chunks, escape_layer_name};
+use super::schema::{
+    self, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_attributes, read_number,
+};
+use super::strings::{read_sha256, read_strings};
+use super::{CodesError, escape_layer_name};
+use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error};
 
 /// Values that are read at a time where a whole layer is only looked through: 4 MiB.
 const SCAN_VALUES: usize = 1 << 20;
@@ -19,8 +20,6 @@ const SCAN_VALUES: usize = 1 << 20;
 pub struct CodesFile {
     contents: Contents,
     path: PathBuf,
-    // Last, so that it is closed after its datasets.
-    _file: File,
 }
 
 /// A value that is not a number or infinite.
@@ -40,8 +39,6 @@ pub struct NonFinite {
 struct Contents {
     header: Header,
     layers: Vec<Dataset>,
-    /// For each layer the rows of a chunk, where chunks can be read as they lie in the file.
-    chunk_rows: Vec<Option<usize>>,
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
@@ -56,12 +53,13 @@ impl CodesFile {
     /// A [`CodesError`] of its own for each thing that can be wrong; see there.
     pub fn open(path: &Path) -> Result<Self, CodesError> {
         let file = open_hdf5(path)?;
-        schema::check_format(&file, path)?;
-        if read_number::<u8>(&file, schema::COMPLETE, path)? != 1 {
+        let attributes = read_attributes(&file, path)?;
+        schema::check_format(&attributes, path)?;
+        if read_number::<u8>(&attributes, schema::COMPLETE, path)? != 1 {
             return Err(CodesError::Incomplete { path: path.to_owned() });
         }
-        let contents = Contents::read(&file, path)?;
-        Ok(Self { contents, path: path.to_owned(), _file: file })
+        let contents = Contents::read(&file, &attributes, path)?;
+        Ok(Self { contents, path: path.to_owned() })
     }
 
     /// Where the file lies.
@@ -125,15 +123,16 @@ impl CodesFile {
     /// All codes of a layer, as rows x width. `None` is the primary layer.
     ///
     /// # Errors
-    /// [`CodesError::NoSuchLayer`], or [`CodesError::Damaged`] if HDF5 cannot read them.
+    /// [`CodesError::NoSuchLayer`], or [`CodesError::Damaged`] if they cannot be read.
     pub fn read_layer(&self, name: Option<&str>) -> Result<Array2<f32>, CodesError> {
         let index = self.index(name)?;
         let (object, dataset) = self.dataset(index);
         let damaged = CodesError::damaged(&self.path, object.as_str());
-        let values = dataset.read_raw::<f32>().map_err(damaged)?;
+        let values = dataset.numbers::<f32>().map_err(damaged)?;
         let (found, expected) = (values.len(), self.rows() * self.width(index));
         Array2::from_shape_vec((self.rows(), self.width(index)), values).map_err(|_| {
-            CodesError::WrongLength { path: self.path.clone(), object, unit: "values", found, expected }
+            let (path, found, expected) = (self.path.clone(), found as u64, expected as u64);
+            CodesError::WrongLength { path, object, unit: "values", found, expected }
         })
     }
 
@@ -141,7 +140,7 @@ impl CodesFile {
     ///
     /// # Errors
     /// [`CodesError::BadRange`] if the rows do not exist or `out` is not exactly their size;
-    /// [`CodesError::NoSuchLayer`]; [`CodesError::Damaged`] if HDF5 cannot read them.
+    /// [`CodesError::NoSuchLayer`]; [`CodesError::Damaged`] if they cannot be read.
     pub fn read_rows(
         &self,
         name: Option<&str>,
@@ -160,8 +159,8 @@ impl CodesFile {
             return Ok(());
         }
         let (object, dataset) = self.dataset(index);
-        let chunk = self.contents.chunk_rows[index];
-        chunks::read_rows(dataset, chunk, range, out)
+        dataset
+            .read_rows_f32(range.start as u64..range.end as u64, out)
             .map_err(CodesError::damaged(&self.path, object.as_str()))
     }
 
@@ -170,7 +169,8 @@ impl CodesFile {
     /// # Errors
     /// [`CodesError::NoSuchLayer`].
     pub fn rows_at_once(&self, name: Option<&str>) -> Result<usize, CodesError> {
-        Ok(self.contents.chunk_rows[self.index(name)?].unwrap_or(1))
+        let rows = self.contents.layers[self.index(name)?].rows_of_chunk();
+        Ok(rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(1))
     }
 
     /// The first value of a layer that is not a number or infinite, with the image it belongs to.
@@ -216,14 +216,21 @@ impl CodesFile {
 }
 
 impl Contents {
-    fn read(file: &File, path: &Path) -> Result<Self, CodesError> {
-        let rows = read_count(file, schema::ROWS, path)?;
-        let error_rows = read_count(file, schema::ERROR_ROWS, path)?;
-        let (header, layers) = schema::read_header(file, path)?;
+    fn read(file: &Hdf5, attributes: &[Attribute], path: &Path) -> Result<Self, CodesError> {
+        let rows = read_count(attributes, schema::ROWS, path)?;
+        let error_rows = read_count(attributes, schema::ERROR_ROWS, path)?;
+        let (header, layers) = schema::read_header(file, attributes, path)?;
         for (dataset, layer) in layers.iter().zip(&header.layers) {
-            check_length(dataset.shape()[0], rows, path, &schema::layer_path(&layer.name))?;
+            let object = schema::layer_path(&layer.name);
+            check_length(dataset.shape()[0], rows, path, &object)?;
+            let object = format!("/{object}");
+            dataset.locate().map_err(CodesError::damaged(path, object.as_str()))?;
+            if !dataset.fits_file() {
+                return Err(CodesError::bad_value(path, object, "it claims to be larger than the file"));
+            }
         }
-        if !file.link_exists(schema::FEATURES) {
+        let features = file.contains(schema::FEATURES);
+        if !features.map_err(CodesError::damaged(path, "the link /features"))? {
             return Err(CodesError::missing(path, "the link /features"));
         }
         let column = |name: &str, rows: usize| {
@@ -231,13 +238,13 @@ impl Contents {
             check_length(column_length(&dataset, name, path)?, rows, path, name)?;
             Ok::<_, CodesError>(dataset)
         };
-        let texts = |name: &str, rows: usize| read_strings(&column(name, rows)?, 0..rows, path, name);
+        let texts = |name: &str, rows: usize| read_strings(&column(name, rows)?, path, name);
         let image_names = texts(schema::IMAGE_NAMES, rows)?;
         let mut seen = HashSet::with_capacity(rows);
         if let Some(name) = image_names.iter().find(|name| !seen.insert(name.as_str())) {
             return Err(CodesError::DuplicateImage { path: path.to_owned(), name: name.clone() });
         }
-        let labels = read_labels(&column(schema::LABELS, rows)?, rows, header.class_names.len(), path)?;
+        let labels = read_labels(&column(schema::LABELS, rows)?, header.class_names.len(), path)?;
         let sha256 = read_sha256(&column(schema::SHA256, rows)?, 0..rows, path, schema::SHA256)?;
         let reasons = texts(schema::ERROR_REASON, error_rows)?;
         let skipped = texts(schema::ERROR_NAME, error_rows)?
@@ -245,78 +252,57 @@ impl Contents {
             .zip(reasons)
             .map(|(name, reason)| Skipped { name, reason })
             .collect();
-        let chunk_rows = layers.iter().map(chunks::rows_of_chunk).collect();
         let passed_over = read_passed_over(file, path)?;
-        Ok(Self { header, layers, chunk_rows, image_names, labels, sha256, skipped, passed_over })
+        Ok(Self { header, layers, image_names, labels, sha256, skipped, passed_over })
     }
 }
 
 /// Opens an HDF5 file, telling apart the ways in which it may not be one.
-pub(super) fn open_hdf5(path: &Path) -> Result<File, CodesError> {
-    let open = |source| CodesError::Open { path: path.to_owned(), source };
-    if path.to_str().is_none() {
-        return Err(CodesError::PathNotUtf8 { path: path.to_owned() });
-    }
-    // Opened once without HDF5, whose errors do not tell a missing file from a forbidden one.
-    let metadata = std::fs::File::open(path).and_then(|file| file.metadata()).map_err(open)?;
-    if metadata.is_dir() {
-        return Err(open(std::io::ErrorKind::IsADirectory.into()));
-    }
-    without_hdf5_locks().open(path).map_err(|source| {
+pub(super) fn open_hdf5(path: &Path) -> Result<Hdf5, CodesError> {
+    Hdf5::open(path).map_err(|source| {
         let path = path.to_owned();
-        if source.contains_minor(MinorErrorCode::NotHdf5) {
-            CodesError::NotHdf5 { path }
-        } else if source.contains_minor(MinorErrorCode::Truncated) {
-            CodesError::Truncated { path, source }
-        } else {
-            CodesError::Damaged { path, object: "its header".to_owned(), source }
+        match source {
+            Hdf5Error::Io(source) => CodesError::Open { path, source },
+            Hdf5Error::NotHdf5 => CodesError::NotHdf5 { path },
+            Hdf5Error::Truncated { .. } => CodesError::Truncated { path, source },
+            source => CodesError::Damaged { path, object: "its header".to_owned(), source },
         }
     })
 }
 
-/// Opens files without HDF5's own locks: some network file systems have none, and child processes inherit
-/// them. [`RunLock`](super::lock::RunLock) keeps writers apart, and nothing writes to a complete file.
-pub(super) fn without_hdf5_locks() -> FileBuilder {
-    let mut builder = FileBuilder::new();
-    builder.with_fapl(|access| access.file_locking(false));
-    builder
-}
-
-fn read_count(file: &File, name: &str, path: &Path) -> Result<usize, CodesError> {
-    let count = read_number::<i64>(file, name, path)?;
+fn read_count(attributes: &[Attribute], name: &str, path: &Path) -> Result<usize, CodesError> {
+    let count = read_number::<i64>(attributes, name, path)?;
     usize::try_from(count)
         .map_err(|_| CodesError::bad_value(path, format!("the attribute {name}"), count.to_string()))
 }
 
-fn check_length(found: usize, expected: usize, path: &Path, object: &str) -> Result<(), CodesError> {
-    if found == expected {
+fn check_length(found: u64, expected: usize, path: &Path, object: &str) -> Result<(), CodesError> {
+    if found == expected as u64 {
         return Ok(());
     }
     let (path, object) = (path.to_owned(), format!("/{object}"));
-    Err(CodesError::WrongLength { path, object, unit: "rows", found, expected })
+    Err(CodesError::WrongLength { path, object, unit: "rows", found, expected: expected as u64 })
 }
 
-fn read_passed_over(file: &File, path: &Path) -> Result<Vec<PassedOver>, CodesError> {
-    if !file.link_exists(schema::PASSED_OVER) {
+fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, CodesError> {
+    let there = file.contains(schema::PASSED_OVER);
+    if !there.map_err(CodesError::damaged(path, "the group /passed_over"))? {
         return Ok(Vec::new());
     }
     let reasons = open_dataset(file, schema::PASSED_OVER_REASON, path)?;
     let rows = column_length(&reasons, schema::PASSED_OVER_REASON, path)?;
     let column = |name: &str| {
         let dataset = open_dataset(file, name, path)?;
-        check_length(column_length(&dataset, name, path)?, rows, path, name)?;
+        check_length(column_length(&dataset, name, path)?, rows as usize, path, name)?;
         Ok::<_, CodesError>(dataset)
     };
-    let reasons = read_strings(&reasons, 0..rows, path, schema::PASSED_OVER_REASON)?;
-    let examples =
-        read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, 0..rows, path, schema::PASSED_OVER_EXAMPLE)?;
+    let reasons = read_strings(&reasons, path, schema::PASSED_OVER_REASON)?;
+    let examples = read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, path, schema::PASSED_OVER_EXAMPLE)?;
     let files = column(schema::PASSED_OVER_FILES)?;
-    if !is_type(&files, path, schema::PASSED_OVER_FILES, |t| *t == i64::type_descriptor())? {
+    if !files.kind().is::<i64>() {
         return Err(CodesError::wrong_type(path, schema::PASSED_OVER_FILES, "a dataset of int64"));
     }
-    let files = files
-        .read_slice_1d::<i64, _>(0..rows)
-        .map_err(CodesError::damaged(path, schema::PASSED_OVER_FILES))?;
+    let files = files.numbers::<i64>().map_err(CodesError::damaged(path, schema::PASSED_OVER_FILES))?;
     let one = |((reason, example), &files): ((String, String), &i64)| match u64::try_from(files) {
         Ok(files) => Ok(PassedOver { reason, files, example }),
         Err(_) => Err(CodesError::bad_value(path, schema::PASSED_OVER_FILES, files.to_string())),
@@ -324,13 +310,11 @@ fn read_passed_over(file: &File, path: &Path) -> Result<Vec<PassedOver>, CodesEr
     reasons.into_iter().zip(examples).zip(&files).map(one).collect()
 }
 
-fn read_labels(dataset: &Dataset, rows: usize, classes: usize, path: &Path) -> Result<Vec<i64>, CodesError> {
-    let int64: TypeDescriptor = i64::type_descriptor();
-    if !is_type(dataset, path, schema::LABELS, |t| *t == int64)? {
+fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64>, CodesError> {
+    if !dataset.kind().is::<i64>() {
         return Err(CodesError::wrong_type(path, "/labels", "a dataset of int64"));
     }
-    let labels =
-        dataset.read_slice_1d::<i64, _>(0..rows).map_err(CodesError::damaged(path, "/labels"))?.to_vec();
+    let labels = dataset.numbers::<i64>().map_err(CodesError::damaged(path, "/labels"))?;
     let allowed = -1..classes as i64;
     match labels.iter().position(|label| !allowed.contains(label)) {
         Some(row) => {

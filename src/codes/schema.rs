@@ -4,11 +4,12 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use hdf5_metno::types::{TypeDescriptor, VarLenUnicode};
-use hdf5_metno::{Dataset, File, H5Type, Location};
+use hdf5_metno::types::VarLenUnicode;
+use hdf5_metno::{File, Location};
 
 use super::CodesError;
-use super::strings::{is_type, read_string, read_strings, to_hdf5};
+use super::strings::{read_strings, text_error, to_hdf5};
+use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Kind, Number};
 
 /// The value of the root attribute `format`.
 pub const FORMAT: &str = "cnncodes";
@@ -215,7 +216,7 @@ impl Header {
 
 impl LayerSpec {
     /// Writes the attributes of the layer's dataset; `index` is its place in the header.
-    pub(super) fn write(&self, dataset: &Dataset, index: usize) -> hdf5_metno::Result<()> {
+    pub(super) fn write(&self, dataset: &hdf5_metno::Dataset, index: usize) -> hdf5_metno::Result<()> {
         write_text(dataset, "name", &self.name)?;
         write_text(dataset, "tensor", &self.tensor)?;
         write_text(dataset, "pooling", &self.pooling)?;
@@ -226,13 +227,18 @@ impl LayerSpec {
     }
 }
 
+/// The attributes of the file itself.
+pub(super) fn read_attributes(file: &Hdf5, path: &Path) -> Result<Vec<Attribute>, CodesError> {
+    file.attributes().map_err(CodesError::damaged(path, "its attributes"))
+}
+
 /// Checks that the file is one of ours and of a version that is known.
-pub(super) fn check_format(file: &File, path: &Path) -> Result<(), CodesError> {
-    let format = read_text(file, "format", path);
+pub(super) fn check_format(attributes: &[Attribute], path: &Path) -> Result<(), CodesError> {
+    let format = read_text(attributes, "format", path);
     if !format.is_ok_and(|format| format == FORMAT) {
         return Err(CodesError::NotCodes { path: path.to_owned() });
     }
-    match read_number::<i64>(file, "format_version", path)? {
+    match read_number::<i64>(attributes, "format_version", path)? {
         1..=FORMAT_VERSION => Ok(()),
         found if found > FORMAT_VERSION => {
             Err(CodesError::NewerFormat { path: path.to_owned(), found, known: FORMAT_VERSION })
@@ -242,25 +248,30 @@ pub(super) fn check_format(file: &File, path: &Path) -> Result<(), CodesError> {
 }
 
 /// Reads the header of a file that [`check_format`] has passed, and the layers' datasets in its order.
-pub(super) fn read_header(file: &File, path: &Path) -> Result<(Header, Vec<Dataset>), CodesError> {
+pub(super) fn read_header(
+    file: &Hdf5,
+    attributes: &[Attribute],
+    path: &Path,
+) -> Result<(Header, Vec<Dataset>), CodesError> {
     let (layers, datasets) = read_layers(file, path)?;
+    let text = |name: &str| read_text(attributes, name, path);
     let header = Header {
-        program_version: read_text(file, "program_version", path)?,
-        model_name: read_text(file, "model_name", path)?,
-        model_sha256: read_text(file, "model_sha256", path)?,
-        preprocess_json: read_text(file, "preprocess", path)?,
-        source: read_text(file, "source", path)?,
-        runtime: read_text(file, "runtime", path)?,
-        device: read_text(file, "device", path)?,
-        precision: read_text(file, "precision", path)?,
+        program_version: text("program_version")?,
+        model_name: text("model_name")?,
+        model_sha256: text("model_sha256")?,
+        preprocess_json: text("preprocess")?,
+        source: text("source")?,
+        runtime: text("runtime")?,
+        device: text("device")?,
+        precision: text("precision")?,
         class_names: read_class_names(file, path)?,
         layers,
     };
     Ok((header, datasets))
 }
 
-/// The layers' datasets of a file that [`read_header`] has passed, in the header's order.
-pub(super) fn layer_datasets(file: &File) -> hdf5_metno::Result<Vec<Dataset>> {
+/// The layers' datasets of a file that is written to, which [`read_header`] has passed, in the header's order.
+pub(super) fn layer_datasets(file: &File) -> hdf5_metno::Result<Vec<hdf5_metno::Dataset>> {
     let mut found = file
         .group(LAYERS)?
         .datasets()?
@@ -271,9 +282,10 @@ pub(super) fn layer_datasets(file: &File) -> hdf5_metno::Result<Vec<Dataset>> {
     Ok(found.into_iter().map(|(_, dataset)| dataset).collect())
 }
 
-fn read_class_names(file: &File, path: &Path) -> Result<Vec<String>, CodesError> {
+fn read_class_names(file: &Hdf5, path: &Path) -> Result<Vec<String>, CodesError> {
     let dataset = open_dataset(file, CLASS_NAMES, path)?;
-    let names = read_strings(&dataset, 0..column_length(&dataset, CLASS_NAMES, path)?, path, CLASS_NAMES)?;
+    column_length(&dataset, CLASS_NAMES, path)?;
+    let names = read_strings(&dataset, path, CLASS_NAMES)?;
     let mut seen = HashSet::new();
     match names.iter().find(|name| !seen.insert(*name)) {
         Some(name) => Err(CodesError::DuplicateClass { path: path.to_owned(), name: name.clone() }),
@@ -281,9 +293,12 @@ fn read_class_names(file: &File, path: &Path) -> Result<Vec<String>, CodesError>
     }
 }
 
-fn read_layers(file: &File, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>), CodesError> {
-    let group = file.group(LAYERS).map_err(|_| CodesError::missing(path, "the group /layers"))?;
-    let links = group.member_names().map_err(CodesError::damaged(path, "the group /layers"))?;
+fn read_layers(file: &Hdf5, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>), CodesError> {
+    let links = match file.members(LAYERS) {
+        Ok(links) => links,
+        Err(Hdf5Error::Missing) => return Err(CodesError::missing(path, "the group /layers")),
+        Err(error) => return Err(CodesError::damaged(path, "the group /layers")(error)),
+    };
     let mut found = Vec::with_capacity(links.len());
     for link in links {
         let object = format!("{LAYERS}/{link}");
@@ -293,7 +308,7 @@ fn read_layers(file: &File, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>
             let why = format!("its attribute name is {:?}", spec.name);
             return Err(CodesError::bad_value(path, object, why));
         }
-        found.push((read_number::<i64>(&dataset, "index", path)?, spec, dataset));
+        found.push((read_number::<i64>(dataset.attributes(), "index", path)?, spec, dataset));
     }
     found.sort_by_key(|(index, ..)| *index);
     if found.is_empty() {
@@ -306,24 +321,28 @@ fn read_layers(file: &File, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>
 }
 
 fn read_layer_spec(dataset: &Dataset, object: &str, path: &Path) -> Result<LayerSpec, CodesError> {
-    let is_f32 = is_type(dataset, path, object, |t| *t == f32::type_descriptor())?;
-    if !is_f32 || dataset.ndim() != 2 {
+    let &[_, found] = dataset.shape() else {
+        return Err(CodesError::wrong_type(path, object, "a two-dimensional dataset of float32"));
+    };
+    if !dataset.kind().is::<f32>() {
         return Err(CodesError::wrong_type(path, object, "a two-dimensional dataset of float32"));
     }
+    let attributes = dataset.attributes();
     let attribute = format!("the attribute shape of {object}");
-    let shape = dataset.attr("shape").map_err(|_| CodesError::missing(path, attribute.as_str()))?;
-    if !is_type(&shape, path, &attribute, |t| *t == i64::type_descriptor())? || shape.ndim() != 1 {
+    let shape = attributes.iter().find(|attribute| attribute.name() == "shape");
+    let shape = shape.ok_or_else(|| CodesError::missing(path, attribute.as_str()))?;
+    if !shape.kind().is::<i64>() || shape.shape().len() != 1 {
         return Err(CodesError::wrong_type(path, attribute, "a list of int64"));
     }
-    let shape: Vec<i64> = shape.read_raw().map_err(CodesError::damaged(path, attribute.as_str()))?;
+    let shape = shape.numbers::<i64>().map_err(CodesError::damaged(path, attribute.as_str()))?;
     let shape: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
     let spec = LayerSpec {
-        name: read_text(dataset, "name", path)?,
-        tensor: read_text(dataset, "tensor", path)?,
+        name: read_text(attributes, "name", path)?,
+        tensor: read_text(attributes, "tensor", path)?,
         shape: shape.ok_or_else(|| CodesError::bad_value(path, attribute, "a negative size"))?,
-        pooling: read_text(dataset, "pooling", path)?,
+        pooling: read_text(attributes, "pooling", path)?,
     };
-    let (found, expected) = (dataset.shape()[1], spec.width().unwrap_or(0));
+    let expected = spec.width().unwrap_or(0) as u64;
     if found != expected || found == 0 {
         let (path, object) = (path.to_owned(), object.to_owned());
         return Err(CodesError::WrongLength { path, object, unit: "values a row", found, expected });
@@ -332,36 +351,51 @@ fn read_layer_spec(dataset: &Dataset, object: &str, path: &Path) -> Result<Layer
 }
 
 /// Opens a dataset; its absence is told from damage.
-pub(super) fn open_dataset(file: &File, name: &str, path: &Path) -> Result<Dataset, CodesError> {
-    if !file.link_exists(name) {
-        return Err(CodesError::missing(path, format!("the dataset /{name}")));
+pub(super) fn open_dataset(file: &Hdf5, name: &str, path: &Path) -> Result<Dataset, CodesError> {
+    match file.dataset(name) {
+        Ok(dataset) => Ok(dataset),
+        Err(Hdf5Error::Missing) => Err(CodesError::missing(path, format!("the dataset /{name}"))),
+        Err(error) => Err(CodesError::damaged(path, format!("the dataset /{name}"))(error)),
     }
-    file.dataset(name).map_err(CodesError::damaged(path, format!("the dataset /{name}")))
 }
 
 /// The length of a one-dimensional dataset.
-pub(super) fn column_length(dataset: &Dataset, name: &str, path: &Path) -> Result<usize, CodesError> {
-    match dataset.get_shape().map_err(CodesError::damaged(path, name))?[..] {
+pub(super) fn column_length(dataset: &Dataset, name: &str, path: &Path) -> Result<u64, CodesError> {
+    match dataset.shape()[..] {
         [length] => Ok(length),
         _ => Err(CodesError::wrong_type(path, name, "one-dimensional")),
     }
 }
 
 /// Reads a numeric scalar attribute of exactly the type `T`.
-pub(super) fn read_number<T: H5Type>(at: &Location, name: &str, path: &Path) -> Result<T, CodesError> {
+pub(super) fn read_number<T: Number>(
+    attributes: &[Attribute],
+    name: &str,
+    path: &Path,
+) -> Result<T, CodesError> {
     let object = format!("the attribute {name}");
-    let attribute = at.attr(name).map_err(|_| CodesError::missing(path, object.as_str()))?;
-    let expected: TypeDescriptor = T::type_descriptor();
-    if !is_type(&attribute, path, &object, |t| *t == expected)? || !attribute.is_scalar() {
+    let attribute = find(attributes, name, path)?;
+    if !attribute.kind().is::<T>() || !attribute.shape().is_empty() {
         return Err(CodesError::wrong_type(path, object, "a single integer of the expected size"));
     }
-    attribute.read_scalar().map_err(CodesError::damaged(path, object))
+    attribute.number().map_err(CodesError::damaged(path, object))
 }
 
-fn read_text(at: &Location, name: &str, path: &Path) -> Result<String, CodesError> {
+fn read_text(attributes: &[Attribute], name: &str, path: &Path) -> Result<String, CodesError> {
     let object = format!("the attribute {name}");
-    let attribute = at.attr(name).map_err(|_| CodesError::missing(path, object.as_str()))?;
-    read_string(&attribute, path, &object)
+    let attribute = find(attributes, name, path)?;
+    if *attribute.kind() != (Kind::Text { utf8: true }) {
+        return Err(CodesError::wrong_type(path, object, "of variable-length UTF-8 strings"));
+    }
+    if !attribute.shape().is_empty() {
+        return Err(CodesError::wrong_type(path, object, "a single string"));
+    }
+    attribute.text().map_err(|error| text_error(error, path, &object))
+}
+
+fn find<'a>(attributes: &'a [Attribute], name: &str, path: &Path) -> Result<&'a Attribute, CodesError> {
+    let found = attributes.iter().find(|attribute| attribute.name() == name);
+    found.ok_or_else(|| CodesError::missing(path, format!("the attribute {name}")))
 }
 
 fn write_text(at: &Location, name: &str, text: &str) -> hdf5_metno::Result<()> {

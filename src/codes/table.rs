@@ -17,14 +17,13 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use hdf5_metno::File;
+use hdf5_metno::{File, FileBuilder};
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
 use super::Skipped;
 use super::journal::{Journal, Record};
 use super::objects::{Objects, forget_strings, write_strings};
-use super::reader::without_hdf5_locks;
 use super::schema::{Header, PassedOver};
 use super::strings::Sha256Hex;
 
@@ -234,6 +233,14 @@ impl Table {
     fn flush(&self) -> Result<(), TableError> {
         flush(&self.file, &self.plain)
     }
+}
+
+/// Opens files without HDF5's own locks: some network file systems have none, and child processes inherit
+/// them. [`RunLock`](super::lock::RunLock) keeps writers apart.
+fn without_hdf5_locks() -> FileBuilder {
+    let mut builder = FileBuilder::new();
+    builder.with_fapl(|access| access.file_locking(false));
+    builder
 }
 
 /// Writes what HDF5 holds in memory, into a file that is long enough for it.

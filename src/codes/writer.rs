@@ -366,12 +366,13 @@ fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Ve
         let record = Record::read(&paths.journal)
             .map_err(|source| CodesError::Open { path: paths.journal.clone(), source })?;
         let file = open_hdf5(path)?;
-        schema::check_format(&file, path)?;
-        let (found, layers) = schema::read_header(&file, path)?;
+        let attributes = schema::read_attributes(&file, path)?;
+        schema::check_format(&attributes, path)?;
+        let (found, layers) = schema::read_header(&file, &attributes, path)?;
         // Runs of earlier versions left no place for it.
         schema::open_dataset(&file, schema::PASSED_OVER_FILES, path)?;
         for (layer, dataset) in found.layers.iter().zip(layers) {
-            let (found, expected) = (dataset.shape()[0], record.names.len());
+            let (found, expected) = (dataset.shape()[0], record.names.len() as u64);
             if found < expected {
                 let (path, object) = (path.clone(), layer.name.clone());
                 return Err(CodesError::WrongLength { path, object, unit: "rows", found, expected });

@@ -1,8 +1,7 @@
 //! The head file: one self-describing HDF5 file (docs/head-format.md), written whole or not at all, and distrusted when
-//! read.
+//! read: heads travel between people, so memory-safe code alone reads them ([`crate::hdf5`]).
 
 use std::{
-    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
@@ -17,12 +16,16 @@ use super::{FittedHead, HeadError, HeadModel};
 use crate::evaluate::Evaluation;
 use crate::feature_spec::FeatureSpec;
 use crate::files::{folder_of, sync_folder, temporary_beside};
+use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Number};
 
 /// Value of the attribute `format`.
 const FORMAT: &str = "cnncodes-head";
 /// The newest version that is read. Heads that need nothing newer are written as version 1, so that earlier programs read
 /// them as well.
 const VERSION: u32 = 3;
+
+/// How many times as large as the file the values of a part may be: somebody may have compressed it.
+const MAX_COMPRESSION: u64 = 16;
 
 /// A head together with where its codes came from and how good it was found to be: the content of a head file.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +81,8 @@ pub enum HeadFileError {
     NotHdf5 {
         /// The file.
         path: PathBuf,
-        /// What the HDF5 library says.
-        source: hdf5::Error,
+        /// What is wrong with it.
+        source: Hdf5Error,
     },
     /// A file of codes where a head was expected.
     #[error("{} holds codes, not a head: fit a head to it with `cnncodes fit-head`", .0.display())]
@@ -102,8 +105,8 @@ pub enum HeadFileError {
         path: PathBuf,
         /// The data set or attribute.
         part: &'static str,
-        /// What the HDF5 library says.
-        source: hdf5::Error,
+        /// What is wrong with it.
+        source: Hdf5Error,
     },
     /// An attribute that should hold JSON of a certain form.
     #[error("{} is damaged: attribute `{part}` is not what it should be; make it anew with `cnncodes fit-head`", .path.display())]
@@ -224,16 +227,21 @@ impl Head {
 
     /// Reads a head, believing nothing: every size, name and number is checked before it is used.
     pub fn load(path: &Path) -> Result<Self, HeadFileError> {
-        let metadata = match fs::File::open(path).and_then(|file| file.metadata()) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(HeadFileError::Missing(path.to_owned()));
+        let file = Hdf5::open(path).map_err(|error| match error {
+            Hdf5Error::Io(source) if source.kind() == ErrorKind::NotFound => {
+                HeadFileError::Missing(path.to_owned())
             }
-            Err(source) => return Err(HeadFileError::Closed { path: path.to_owned(), source }),
-        };
-        let file = hdf5::File::open(path)
-            .map_err(|source| HeadFileError::NotHdf5 { path: path.to_owned(), source })?;
-        let input = Reader { file: &file, path, bytes: metadata.len() };
+            Hdf5Error::Io(source) if source.kind() != ErrorKind::IsADirectory => {
+                HeadFileError::Closed { path: path.to_owned(), source }
+            }
+            source => HeadFileError::NotHdf5 { path: path.to_owned(), source },
+        })?;
+        let attributes = file.attributes().map_err(|source| HeadFileError::Unreadable {
+            path: path.to_owned(),
+            part: "attributes",
+            source,
+        })?;
+        let input = Reader { file: &file, attributes: &attributes, path };
         input.check_format()?;
         let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
         let (classes, columns) = weights.dim();
@@ -335,20 +343,19 @@ fn unicode(text: &str) -> hdf5::Result<VarLenUnicode> {
 
 /// A file that claims to be a head.
 struct Reader<'a> {
-    file: &'a hdf5::File,
+    file: &'a Hdf5,
+    attributes: &'a [Attribute],
     path: &'a Path,
-    /// Size of the file: no part of it can be larger, whatever it says.
-    bytes: u64,
 }
 
 impl Reader<'_> {
     fn check_format(&self) -> Result<(), HeadFileError> {
         match self.text("format") {
             Ok(format) if format == FORMAT => {}
-            _ if self.file.link_exists("layers") => return Err(HeadFileError::Codes(self.path.to_owned())),
+            _ if self.has("layers")? => return Err(HeadFileError::Codes(self.path.to_owned())),
             _ => return Err(HeadFileError::OtherFormat(self.path.to_owned())),
         }
-        let version = self.file.attr("format_version").and_then(|attribute| attribute.read_scalar::<u32>());
+        let version = self.attribute("format_version").and_then(Attribute::number::<u32>);
         match version.map_err(|source| self.unreadable("format_version", source))? {
             0 => Err(self.unsound("its format version is 0")),
             1..=VERSION => Ok(()),
@@ -356,10 +363,21 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether the file has a data set or group of that name.
+    fn has(&self, part: &'static str) -> Result<bool, HeadFileError> {
+        self.file.contains(part).map_err(|source| self.unreadable(part, source))
+    }
+
+    fn has_attribute(&self, part: &str) -> bool {
+        self.attributes.iter().any(|attribute| attribute.name() == part)
+    }
+
+    fn attribute(&self, part: &'static str) -> Result<&Attribute, Hdf5Error> {
+        self.attributes.iter().find(|attribute| attribute.name() == part).ok_or(Hdf5Error::Missing)
+    }
+
     fn text(&self, part: &'static str) -> Result<String, HeadFileError> {
-        let read = || self.file.attr(part)?.read_scalar::<VarLenUnicode>();
-        let value = read().map_err(|source| self.unreadable(part, source))?;
-        self.utf8(part, &value)
+        self.attribute(part).and_then(Attribute::text).map_err(|source| self.unreadable(part, source))
     }
 
     fn json<T: DeserializeOwned>(&self, part: &'static str) -> Result<T, HeadFileError> {
@@ -371,8 +389,8 @@ impl Reader<'_> {
     }
 
     fn names(&self, part: &'static str) -> Result<Vec<String>, HeadFileError> {
-        let values = self.values::<VarLenUnicode>(part, 1)?.1;
-        values.iter().map(|value| self.utf8(part, value)).collect()
+        let dataset = self.dataset(part, 1)?;
+        dataset.texts().map_err(|source| self.unreadable(part, source))
     }
 
     fn matrix(&self, part: &'static str) -> Result<Array2<f32>, HeadFileError> {
@@ -381,7 +399,7 @@ impl Reader<'_> {
             .map_err(|_| self.unsound(&format!("`{part}` has fewer values than its shape says")))
     }
 
-    fn vector<T: hdf5::H5Type>(&self, part: &'static str, length: usize) -> Result<Vec<T>, HeadFileError> {
+    fn vector<T: Number>(&self, part: &'static str, length: usize) -> Result<Vec<T>, HeadFileError> {
         let (shape, values) = self.values(part, 1)?;
         if shape[0] != length {
             return Err(
@@ -392,35 +410,31 @@ impl Reader<'_> {
     }
 
     /// Shape and values of a data set with `dimensions` dimensions.
-    fn values<T: hdf5::H5Type>(
+    fn values<T: Number>(
         &self,
         part: &'static str,
         dimensions: usize,
     ) -> Result<(Vec<usize>, Vec<T>), HeadFileError> {
+        let dataset = self.dataset(part, dimensions)?;
+        let values = dataset.numbers().map_err(|source| self.unreadable(part, source))?;
+        // All values are in memory, so each size is one of a `usize`.
+        Ok((dataset.shape().iter().map(|&n| n as usize).collect(), values))
+    }
+
+    fn dataset(&self, part: &'static str, dimensions: usize) -> Result<Dataset, HeadFileError> {
         let dataset = self.file.dataset(part).map_err(|source| self.unreadable(part, source))?;
-        let shape = dataset.shape();
-        if shape.len() != dimensions {
-            return Err(
-                self.unsound(&format!("`{part}` has {} dimensions instead of {dimensions}", shape.len()))
-            );
+        let found = dataset.shape().len();
+        if found != dimensions {
+            return Err(self.unsound(&format!("`{part}` has {found} dimensions instead of {dimensions}")));
         }
-        let size = shape.iter().try_fold(1u64, |size, &n| size.checked_mul(n as u64));
-        // One byte a value is the least that any of the types takes.
-        if size.is_none_or(|size| size > self.bytes) {
+        // Compressed files are not larger than that either, as long as they hold weights.
+        if dataset.bytes() > self.file.file_len().saturating_mul(MAX_COMPRESSION) {
             return Err(self.unsound(&format!("`{part}` claims to be larger than the file")));
         }
-        let values = dataset.read_raw().map_err(|source| self.unreadable(part, source))?;
-        Ok((shape, values))
+        Ok(dataset)
     }
 
-    /// HDF5 does not promise that text is UTF-8, whatever its type says.
-    fn utf8(&self, part: &str, value: &VarLenUnicode) -> Result<String, HeadFileError> {
-        std::str::from_utf8(value.as_bytes())
-            .map(str::to_owned)
-            .map_err(|_| self.unsound(&format!("`{part}` is not UTF-8 text")))
-    }
-
-    fn unreadable(&self, part: &'static str, source: hdf5::Error) -> HeadFileError {
+    fn unreadable(&self, part: &'static str, source: Hdf5Error) -> HeadFileError {
         HeadFileError::Unreadable { path: self.path.to_owned(), part, source }
     }
 

@@ -210,6 +210,12 @@ pub enum SamplesError {
     /// The HDF5 array cannot be used.
     #[error(transparent)]
     Array(#[from] ArrayError),
+    /// A file of labels without the dataset's name.
+    #[error("--labels {}: name the dataset of that file as well, as in {}:/y", path.display(), path.display())]
+    NoLabels {
+        /// The file.
+        path: PathBuf,
+    },
     /// The list on standard input cannot be used.
     #[error("cannot use the list on standard input")]
     List(#[source] ManifestError),

@@ -52,3 +52,14 @@ pub fn png_crc(bytes: &[u8]) -> u32 {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
     })
 }
+
+/// Runs a Python program in `folder`; `false` where there is no Python to run.
+pub fn python(test: &str, folder: &Path, program: &str) -> bool {
+    let Some(python) = std::env::var_os("CNNCODES_PYTHON") else {
+        eprintln!("SKIPPED: {test}: CNNCODES_PYTHON names no Python with h5py and Pillow");
+        return false;
+    };
+    let run = Command::new(python).arg("-c").arg(program).current_dir(folder).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    true
+}

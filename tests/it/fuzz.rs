@@ -98,3 +98,18 @@ fn networks_of_any_bytes_are_read_and_cut_or_refused() {
     seeds.extend(own_seeds("network"));
     run(targets::network, &seeds, 9, 2_000);
 }
+
+#[test]
+fn features_of_any_bytes_are_read_or_refused() {
+    run(targets::features, &own_seeds("features"), 2, 2_000);
+}
+
+#[test]
+fn heads_of_any_bytes_are_read_or_refused() {
+    run(targets::head, &own_seeds("head"), 3, 2_000);
+}
+
+#[test]
+fn arrays_of_any_bytes_are_read_or_refused() {
+    run(targets::array, &own_seeds("array"), 2, 2_000);
+}

@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use cnncodes::codes::CodesFile;
 use cnncodes::images::{Problem, SampleSet, SamplesError, SourceOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::common::{cnncodes, workspace};
+use crate::common::{cnncodes, python, workspace};
 
 /// (Class, codes) by the SHA-256 of the image's bytes.
 fn by_hash(path: &Path) -> BTreeMap<String, (Option<String>, Vec<u32>)> {
@@ -31,17 +30,6 @@ fn without_classes(
 
 fn names(path: &Path) -> Vec<String> {
     CodesFile::open(path).unwrap().image_names().to_vec()
-}
-
-/// Runs a Python program in `folder`; `false` where there is no Python to run.
-fn python(test: &str, folder: &Path, program: &str) -> bool {
-    let Some(python) = std::env::var_os("CNNCODES_PYTHON") else {
-        eprintln!("SKIPPED: {test}: CNNCODES_PYTHON names no Python with h5py and Pillow");
-        return false;
-    };
-    let run = Command::new(python).arg("-c").arg(program).current_dir(folder).output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    true
 }
 
 /// Two images a class in `data/`, and `plain.h5` with their codes.
@@ -190,7 +178,7 @@ json.dump([hashlib.sha256(row.tobytes()).hexdigest() for row in pixels], open("h
         ("images.h5", &[][..], "holds 3 arrays of images (/"),
         ("images.h5:floats", &[], "float64 of the shape 8 x"),
         ("images.h5:z", &[], "has no dataset /z; it holds /column, /few, /floats, /grey, /group/planar"),
-        ("images.h5:x", &["--labels", "few"], "expected one integer or string for each of the 8 images"),
+        ("images.h5:x", &["--labels", "few"], "expected one whole number or text for each of the 8 images"),
         ("names.h5:x", &[], "names.h5 does not exist"),
         ("data", &["--labels", "y"], "--labels goes with an HDF5 array"),
         ("data", &["--classes", "names.txt"], "--classes goes with tar shards and HDF5 arrays"),

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use hdf5_metno::types::{FixedAscii, VarLenUnicode};
+use hdf5_metno::{File, H5Type};
 use ndarray17::s;
 
 use super::super::CodesWriter;

@@ -17,8 +17,7 @@ impl Writer<'_> {
 impl Reader<'_> {
     /// The kernel, where the head has one: of as many support vectors as there are `weights` a class.
     pub(super) fn kernel(&self, weights: usize) -> Result<Option<KernelMap>, HeadFileError> {
-        let named = self.file.attr_names().is_ok_and(|names| names.iter().any(|name| name == KERNEL));
-        if !named && !self.file.link_exists(VECTORS) {
+        if !self.has_attribute(KERNEL) && !self.has(VECTORS)? {
             return Ok(None);
         }
         let vectors = self.matrix(VECTORS)?;

@@ -50,9 +50,10 @@ impl Writer<'_> {
 impl Reader<'_> {
     /// How codes become the `prepared` values that the classifier takes.
     pub(super) fn preparation(&self, prepared: usize) -> Result<Preparation, HeadFileError> {
-        let written = match self.file.attr_names() {
-            Ok(names) if names.iter().any(|name| name == PREPARATION) => self.json(PREPARATION)?,
-            _ => PreparationAttribute { l2_normalize: false, pca: None },
+        let written = if self.has_attribute(PREPARATION) {
+            self.json(PREPARATION)?
+        } else {
+            PreparationAttribute { l2_normalize: false, pca: None }
         };
         let pca = match written.pca {
             None => None,

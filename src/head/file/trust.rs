@@ -40,7 +40,7 @@ impl Writer<'_> {
 
 impl Reader<'_> {
     pub(super) fn conformal(&self) -> Result<Option<Conformal>, HeadFileError> {
-        if !self.file.link_exists(CONFORMAL_SCORES) {
+        if !self.has(CONFORMAL_SCORES)? {
             return Ok(None);
         }
         let scores = self.values(CONFORMAL_SCORES, 1)?.1;
@@ -52,7 +52,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn novelty(&self, columns: usize) -> Result<Option<Novelty>, HeadFileError> {
-        if !self.file.link_exists(NOVELTY_CODES) {
+        if !self.has(NOVELTY_CODES)? {
             return Ok(None);
         }
         let (shape, codes) = self.values::<i8>(NOVELTY_CODES, 2)?;
@@ -69,7 +69,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn trained_on(&self) -> Result<Vec<u64>, HeadFileError> {
-        if !self.file.link_exists(TRAINED_ON) {
+        if !self.has(TRAINED_ON)? {
             return Ok(Vec::new());
         }
         let mut fingerprints = self.values::<u64>(TRAINED_ON, 1)?.1;

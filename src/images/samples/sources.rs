@@ -9,7 +9,7 @@ use super::labels::notes_of_labels;
 use super::passed_over::PassedOver;
 use super::unsupported::{Unsupported, unsupported};
 use super::{Problem, SampleSet, Samples, SamplesError, has_image_extension, look_at, shards, slashed};
-use crate::codes::{ArrayLabels, ImageArray};
+use crate::codes::{ArrayLabels, Axes, ImageArray};
 
 /// What stands for standard input.
 pub const STDIN: &str = "-";
@@ -21,7 +21,7 @@ pub struct SourceOptions {
     pub null: bool,
     /// Text file with the names of classes that the data have as numbers, one a line.
     pub classes: Option<PathBuf>,
-    /// Dataset with the labels of an HDF5 array.
+    /// Dataset with the labels of an HDF5 array, or `FILE.h5:/DATASET` for one in another file.
     pub labels: Option<String>,
     /// Column with the paths of a CSV manifest.
     pub path_column: Option<String>,
@@ -29,6 +29,8 @@ pub struct SourceOptions {
     pub label_column: Option<String>,
     /// A CSV manifest may have columns none of which is of labels, and tar shards are not asked for any.
     pub no_labels: bool,
+    /// The order of an HDF5 array's dimensions, where its file does not say.
+    pub axes: Option<Axes>,
 }
 
 /// The kinds of images that can be named.
@@ -88,6 +90,7 @@ impl SampleSet {
         let is_list = matches!(source, Source::Manifest(_) | Source::Stdin);
         refuse(options.path_column.is_some() && !is_list, "--path-column", "a CSV file")?;
         refuse(options.label_column.is_some() && is_array, "--label-column", "a CSV file or tar shards")?;
+        refuse(options.axes.is_some() && !is_array, "--axes", "an HDF5 array (FILE.h5:/DATASET)")?;
         let set = match source {
             Source::Shards(shards) => Self::from_shards(&shards, options),
             Source::Array(file, dataset) => Self::from_array(&file, dataset, options),
@@ -115,6 +118,10 @@ impl SampleSet {
             Source::Stdin => Self::from_list(&read_stdin()?, options),
             Source::Manifest(csv) => Self::from_manifest(csv, options),
         }?;
+        if is_array {
+            // With the order of its dimensions, where that is not the usual one.
+            return Ok(set);
+        }
         let source = inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         Ok(Self { source, ..set })
     }
@@ -130,12 +137,12 @@ impl SampleSet {
         options: &SourceOptions,
     ) -> Result<Self, SamplesError> {
         look_at(file)?;
-        let array = Arc::new(ImageArray::open(file, dataset)?);
+        let array = Arc::new(ImageArray::open(file, dataset, options.axes.as_ref())?);
         let labels: Vec<Result<Option<ClassLabel>, String>> = match &options.labels {
             None => Vec::new(),
-            Some(dataset) => match array.labels(dataset)? {
+            Some(labels) => match labels_of(&array, labels)? {
                 ArrayLabels::Numbers(numbers) => {
-                    numbers.into_iter().map(|number| Ok(ClassLabel::of_number(number))).collect()
+                    numbers.into_iter().map(|number| Ok(number.and_then(ClassLabel::of_number))).collect()
                 }
                 ArrayLabels::Names(names) => names.iter().map(|name| ClassLabel::parse(name)).collect(),
             },
@@ -148,7 +155,11 @@ impl SampleSet {
         let mut problems = Vec::new();
         let mut numbers = Vec::with_capacity(labels.len());
         for (row, label) in labels.into_iter().enumerate() {
-            let number = label.and_then(|label| label.map(|label| classes.number(label)).transpose());
+            let number = label
+                .map_err(|why| {
+                    format!("its class in {}: {why}", options.labels.as_deref().unwrap_or_default())
+                })
+                .and_then(|label| label.map(|label| classes.number(label)).transpose());
             numbers.push(
                 number.map_err(|reason| problems.push(Problem { name: row_name(&array, row), reason })),
             );
@@ -167,7 +178,10 @@ impl SampleSet {
             let passed_over = PassedOver::default();
             return Err(SamplesError::Empty { path: file.to_owned(), problems, passed_over });
         }
-        Ok(Self::with_classes(samples, classes, problems, file.display().to_string()))
+        let named = dataset.map_or_else(String::new, |dataset| format!(":{dataset}"));
+        let read_as = array.unusual_axes().map_or_else(String::new, |axes| format!(" (axes {axes})"));
+        let source = format!("{}{named}{read_as}", file.display());
+        Ok(Self::with_classes(samples, classes, problems, source))
     }
 
     /// The set, its labels numbered as its classes are ordered.
@@ -201,7 +215,7 @@ pub(super) fn add_container(
     }
     match array_parts(path) {
         Some((file, dataset)) => {
-            let array = Arc::new(ImageArray::open(&file, dataset)?);
+            let array = Arc::new(ImageArray::open(&file, dataset, None)?);
             let file = slashed(&file).unwrap_or_default();
             samples.push_rows(&array, |row| format!("{file}:{}", row_name(&array, row)), |_| None);
             Ok(true)
@@ -229,6 +243,15 @@ pub(super) fn read_stdin() -> Result<Vec<u8>, SamplesError> {
     }
 }
 
+/// The labels that `named` names: a dataset of the array's own file, or `FILE.h5:/DATASET`.
+fn labels_of(array: &ImageArray, named: &str) -> Result<ArrayLabels, SamplesError> {
+    Ok(match array_parts(Path::new(named)) {
+        Some((file, Some(dataset))) => array.labels(Some(&file), dataset)?,
+        Some((file, None)) if file.is_file() => return Err(SamplesError::NoLabels { path: file }),
+        _ => array.labels(None, named)?,
+    })
+}
+
 /// `x_train/00042`: with as many digits as the last row has, so that the order of names is that of rows.
 fn row_name(array: &ImageArray, row: usize) -> String {
     let digits = array.rows().saturating_sub(1).to_string().len();
@@ -239,7 +262,7 @@ fn row_name(array: &ImageArray, row: usize) -> String {
 fn array_parts(path: &Path) -> Option<(PathBuf, Option<&str>)> {
     let is_hdf5 = |path: &Path| {
         path.extension().is_some_and(|extension| {
-            extension.eq_ignore_ascii_case("h5") || extension.eq_ignore_ascii_case("hdf5")
+            ["h5", "hdf5", "mat"].iter().any(|known| extension.eq_ignore_ascii_case(known))
         })
     };
     if is_hdf5(path) {

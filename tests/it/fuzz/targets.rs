@@ -3,7 +3,12 @@
 //! Plain functions, so that the test suite runs them over its seeds and libFuzzer over millions of inputs. Each says
 //! whether the bytes were taken.
 
+use std::path::Path;
+
 use cnncodes::backbone::{Catalogue, Graph};
+use cnncodes::codes::{CodesFile, ImageArray};
+use cnncodes::hdf5::Hdf5;
+use cnncodes::head::Head;
 use cnncodes::images::samples::count_images;
 use cnncodes::images::{
     DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, SourceOptions, decode, sniff,
@@ -52,8 +57,7 @@ pub fn shard(data: &[u8]) -> bool {
 
 /// A network: read, its layers listed, and cut at some of them, as it is and with layers of this program's own. ONNX Runtime is not involved.
 pub fn network(data: &[u8]) -> bool {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    std::io::Write::write_all(&mut file, data).unwrap();
+    let file = on_disk(data);
     let Ok(graph) = Graph::open(file.path()) else { return false };
     let catalogue = Catalogue::of(&graph, &Default::default());
     let tensors: Vec<&String> = catalogue.layers.iter().map(|layer| &layer.tensor).collect();
@@ -73,4 +77,70 @@ pub fn network(data: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// A file of codes: opened, and all of its codes read, at once and in parts.
+pub fn features(data: &[u8]) -> bool {
+    let file = on_disk(data);
+    let Ok(features) = CodesFile::open(file.path()) else { return false };
+    let known = -1..features.class_names().len() as i64;
+    assert!(features.labels().iter().all(|label| known.contains(label)));
+    assert_eq!((features.labels().len(), features.sha256().len()), (features.rows(), features.rows()));
+    for layer in features.layers() {
+        let name = Some(layer.name.as_str());
+        let _ = features.first_non_finite(name);
+        let Ok(codes) = features.read_layer(name) else { continue };
+        for (row, whole) in codes.rows().into_iter().enumerate().take(8) {
+            let mut part = vec![0.0; codes.ncols()];
+            features.read_rows(name, row..row + 1, &mut part).unwrap();
+            assert!(
+                part.iter().zip(whole).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "a row differs from itself"
+            );
+        }
+    }
+    true
+}
+
+/// A head: read, and asked what it makes of codes.
+pub fn head(data: &[u8]) -> bool {
+    let file = on_disk(data);
+    let Ok(head) = Head::load(file.path()) else { return false };
+    let codes = ndarray::Array2::from_elem((2, head.model.columns()), 0.5);
+    if let Ok(ranked) = head.ranked(codes.view()) {
+        assert!(
+            ranked.iter().flatten().all(|(class, p)| *class < head.model.class_names.len() && !p.is_nan())
+        );
+    }
+    if let Some(novelty) = &head.model.novelty {
+        let _ = novelty.distances(codes.view());
+    }
+    true
+}
+
+/// An HDF5 file of anything: its arrays of images and its labels.
+pub fn array(data: &[u8]) -> bool {
+    let file = on_disk(data);
+    let path: &Path = file.path();
+    let Ok(hdf5) = Hdf5::open(path) else { return false };
+    let mut taken = ImageArray::open(path, None, None).is_ok();
+    let _ = hdf5.attributes();
+    for name in hdf5.datasets().unwrap_or_default().iter().take(16) {
+        let Ok(array) = ImageArray::open(path, Some(name), None) else { continue };
+        for row in [0, array.rows() / 2, array.rows() - 1] {
+            let Ok((_, image)) = array.read(row) else { continue };
+            assert!(image.width() > 0 && image.height() > 0);
+            taken = true;
+        }
+        for labels in ["y", "name", "pets"] {
+            let _ = array.labels(None, labels);
+        }
+    }
+    taken
+}
+
+fn on_disk(data: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, data).unwrap();
+    file
 }

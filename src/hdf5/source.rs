@@ -1,0 +1,170 @@
+//! The bytes of an HDF5 file, read at positions, and the bounds on what its structure may cost.
+//!
+//! A small file can describe much work: nodes that share children, heaps that overlap, headers that continue for ever. So
+//! everything that belongs to the file's structure is read through [`Source`], which stops once several times the file
+//! was read.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hdf5_reader::error::{Error, Result as ReaderResult};
+use hdf5_reader::{Storage, StorageBuffer};
+
+use super::Hdf5Error;
+
+/// What the structure of a file of any size may cost to read, in bytes.
+const BUDGET: u64 = 64 << 20;
+/// How often a file may be read through for its structure, beside that.
+const TIMES: u64 = 4;
+/// What a single read costs beside its bytes.
+const PER_READ: u64 = 256;
+
+/// An open file. Clones share it and what is left of its budget.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    file: Arc<File>,
+    len: u64,
+    left: Arc<AtomicU64>,
+    /// Where the HDF5 part begins: addresses count from there.
+    base: u64,
+    offset_size: u8,
+    length_size: u8,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, Hdf5Error> {
+        let file = File::open(path).map_err(Hdf5Error::Io)?;
+        let metadata = file.metadata().map_err(Hdf5Error::Io)?;
+        if metadata.is_dir() {
+            return Err(Hdf5Error::Io(io::ErrorKind::IsADirectory.into()));
+        }
+        let len = metadata.len();
+        let left = Arc::new(AtomicU64::new(BUDGET.saturating_add(len.saturating_mul(TIMES))));
+        Ok(Self { file: Arc::new(file), len, left, base: 0, offset_size: 8, length_size: 8 })
+    }
+
+    /// States where the HDF5 part begins, and how wide addresses and lengths are.
+    pub(super) fn place(&mut self, base: u64, offset_size: u8, length_size: u8) {
+        (self.base, self.offset_size, self.length_size) = (base, offset_size, length_size);
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub(super) fn offset_size(&self) -> u8 {
+        self.offset_size
+    }
+
+    pub(super) fn length_size(&self) -> u8 {
+        self.length_size
+    }
+
+    /// Whether an address stands for "nowhere".
+    pub(super) fn is_undefined(&self, address: u64) -> bool {
+        hdf5_reader::io::Cursor::is_undefined_offset(address, self.offset_size)
+    }
+
+    /// Whether `len` bytes from `address` on lie within the file.
+    pub(super) fn holds(&self, address: u64, len: u64) -> bool {
+        let end = address.checked_add(self.base).and_then(|start| start.checked_add(len));
+        end.is_some_and(|end| end <= self.len)
+    }
+
+    /// Reads values at an address, outside of the budget: values are read as often as the caller asks.
+    pub(super) fn read(&self, address: u64, out: &mut [u8]) -> Result<(), Hdf5Error> {
+        if !self.holds(address, out.len() as u64) {
+            return Err(Hdf5Error::damaged("an address", "it points beyond the end of the file"));
+        }
+        self.read_absolute(address + self.base, out).map_err(Hdf5Error::Io)
+    }
+
+    /// Reads from the start of the file, not of its HDF5 part.
+    #[cfg(unix)]
+    pub(super) fn read_absolute(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&*self.file, out, position)
+    }
+
+    /// Reads from the start of the file, not of its HDF5 part.
+    #[cfg(windows)]
+    pub(super) fn read_absolute(&self, mut position: u64, mut out: &mut [u8]) -> io::Result<()> {
+        while !out.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&*self.file, out, position)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => {
+                    position += read as u64;
+                    out = &mut out[read..];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's structure as the crate reads it: addresses count from the start of the HDF5 part.
+    pub(super) fn structure(&self) -> Structure<'_> {
+        Structure(self)
+    }
+
+    fn spend(&self, bytes: u64) -> ReaderResult<()> {
+        let cost = bytes.saturating_add(PER_READ);
+        let spent =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
+        spent.map(drop).map_err(|_| {
+            Error::ResourceLimit("its structure is tangled: it would have to be read over and over".into())
+        })
+    }
+
+    fn range(&self, position: u64, len: usize) -> ReaderResult<StorageBuffer> {
+        let needed = len as u64;
+        if position.checked_add(needed).is_none_or(|end| end > self.len) {
+            let available = self.len.saturating_sub(position);
+            return Err(Error::UnexpectedEof { offset: position, needed, available });
+        }
+        self.spend(needed)?;
+        let mut bytes = vec![0; len];
+        self.read_absolute(position, &mut bytes)?;
+        Ok(StorageBuffer::from_vec(bytes))
+    }
+}
+
+/// For the crate, which finds the start of the HDF5 part itself.
+impl Storage for Source {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_range(&self, offset: u64, len: usize) -> ReaderResult<StorageBuffer> {
+        self.range(offset, len)
+    }
+}
+
+/// A [`Source`] whose addresses count from the start of the HDF5 part.
+pub(super) struct Structure<'a>(&'a Source);
+
+impl Storage for Structure<'_> {
+    fn len(&self) -> u64 {
+        self.0.len.saturating_sub(self.0.base)
+    }
+
+    fn read_range(&self, offset: u64, len: usize) -> ReaderResult<StorageBuffer> {
+        let position = offset.checked_add(self.0.base).ok_or(Error::OffsetOutOfBounds(offset))?;
+        self.0.range(position, len)
+    }
+}
+
+/// Runs the crate's code. Its own checks are thorough, but a panic in them would be no reason to end the program: a file
+/// that brings it about is damaged.
+pub(super) fn guarded<T>(object: &str, work: impl FnOnce() -> ReaderResult<T>) -> Result<T, Hdf5Error> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| Hdf5Error::of(error, object)),
+        Err(_) => Err(Hdf5Error::damaged(object, "it cannot be made sense of")),
+    }
+}
