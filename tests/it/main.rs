@@ -25,6 +25,7 @@ mod pull;
 mod real_photos;
 mod report;
 mod server;
+mod small_classes;
 mod sweep;
 mod terminal;
 mod trust;
