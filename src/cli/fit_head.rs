@@ -12,6 +12,7 @@ use super::choose::{self, Kind};
 use super::labelled::Labelled;
 use super::report::Fitting;
 use super::show::Listing;
+use super::small_classes::LeftOut;
 use super::splits::{self, Divided};
 use super::{Status, interrupt, show};
 use crate::backbone::ModelsFolder;
@@ -98,11 +99,15 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
             report.display()
         );
     }
-    let read = match streamed {
-        true => Labelled::without_codes(&file, &features)?,
-        false => Labelled::read(&file, layer, &features)?,
-    };
-    let Parts { labelled, copies, notes, test } = Parts::of(read, args)?;
+    let mut read = Labelled::without_codes(&file, &features)?;
+    let mut notes = Vec::new();
+    if args.split.is_none() {
+        read = args.small_classes.apply(read, &mut notes)?;
+    }
+    if !streamed {
+        read.read_codes(&file, layer)?;
+    }
+    let Parts { labelled, copies, test } = Parts::of(read, args, &mut notes)?;
     let settings = args.settings(&labelled.class_names)?;
     let output = args.output.clone().unwrap_or_else(|| default_output(models, &features, kind_name));
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -178,7 +183,6 @@ fn in_memory_bytes(file: &CodesFile, layer: Option<&str>) -> anyhow::Result<usiz
 struct Parts {
     labelled: Labelled,
     copies: Duplicates,
-    notes: Vec<Note>,
     test: Option<SetApart>,
 }
 
@@ -189,19 +193,47 @@ struct SetApart {
 }
 
 impl Parts {
-    fn of(mut labelled: Labelled, args: &Args) -> anyhow::Result<Parts> {
+    /// `notes` is told what the reader of the results should know.
+    fn of(mut labelled: Labelled, args: &Args, notes: &mut Vec<Note>) -> anyhow::Result<Parts> {
         let Some(source) = &args.split else {
             labelled.notes.extend(splits::warning_of_classes(&labelled.class_names));
-            let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
-            return Ok(Parts { labelled, copies, notes, test: None });
+            let (copies, found) = labelled.copies(&args.copies, args.folds)?;
+            notes.extend(found);
+            let all = 0..labelled.labels.len();
+            return Ok(match args.small_classes.left_out_of_copies(&labelled, &copies, all)? {
+                None => Parts { labelled, copies, test: None },
+                Some(LeftOut { keep, note }) => {
+                    notes.push(note);
+                    let (labelled, rows) = labelled.keep_classes(&keep);
+                    Parts { labelled, copies: copies.select(&rows), test: None }
+                }
+            });
         };
-        let Divided { whole, training, test } = splits::divide(labelled, source)?;
-        let (copies, notes) = whole.copies(&args.copies, args.folds)?;
+        let mut divided = splits::divide(labelled, source)?;
+        let mut images = vec![0; divided.whole.class_names.len()];
+        divided.training.iter().for_each(|&row| images[divided.whole.labels[row]] += 1);
+        if let Some(LeftOut { keep, note }) =
+            args.small_classes.left_out(&divided.whole.class_names, &images)?
+        {
+            notes.push(note);
+            divided = divided.keep_classes(&keep).0;
+        }
+        let (mut copies, found) = divided.whole.copies(&args.copies, args.folds)?;
+        notes.extend(found);
+        let training = divided.training.iter().copied();
+        if let Some(LeftOut { keep, note }) =
+            args.small_classes.left_out_of_copies(&divided.whole, &copies, training)?
+        {
+            notes.push(note);
+            let (kept, rows) = divided.keep_classes(&keep);
+            (divided, copies) = (kept, copies.select(&rows));
+        }
+        let Divided { whole, training, test } = divided;
         let trained: HashSet<usize> = training.iter().map(|&row| copies.groups[row]).collect();
         let straddles = test.iter().map(|&row| trained.contains(&copies.groups[row])).collect();
         let test = SetApart { images: whole.select(&test), straddles };
         let labelled = Labelled { notes: whole.notes.clone(), ..whole.select(&training) };
-        Ok(Parts { labelled, copies: copies.select(&training), notes, test: Some(test) })
+        Ok(Parts { labelled, copies: copies.select(&training), test: Some(test) })
     }
 }
 

@@ -51,11 +51,17 @@ pub struct Labelled {
 impl Labelled {
     pub fn read(file: &CodesFile, layer: Option<&str>, path: &Path) -> anyhow::Result<Labelled> {
         let mut labelled = Self::without_codes(file, path)?;
-        labelled.codes = file.read_layer(layer)?;
-        if labelled.rows.len() < file.rows() {
-            labelled.codes = labelled.codes.select(Axis(0), &labelled.rows);
-        }
+        labelled.read_codes(file, layer)?;
         Ok(labelled)
+    }
+
+    /// Reads the codes that were left in the file.
+    pub fn read_codes(&mut self, file: &CodesFile, layer: Option<&str>) -> anyhow::Result<()> {
+        self.codes = file.read_layer(layer)?;
+        if self.rows.len() < file.rows() {
+            self.codes = self.codes.select(Axis(0), &self.rows);
+        }
+        Ok(())
     }
 
     /// All but the codes.
@@ -97,11 +103,26 @@ impl Labelled {
         })
     }
 
+    /// Without the classes that are not to be kept; also the rows that are left. Keeps the notes.
+    pub fn keep_classes(self, keep: &[bool]) -> (Labelled, Vec<usize>) {
+        let rows: Vec<usize> = (0..self.labels.len()).filter(|&row| keep[self.labels[row]]).collect();
+        let mut kept = self.select(&rows);
+        let mut renumbered = vec![0; keep.len()];
+        let classes = (0..keep.len()).filter(|&class| keep[class]);
+        classes.clone().enumerate().for_each(|(new, old)| renumbered[old] = new);
+        kept.class_names = classes.map(|class| self.class_names[class].clone()).collect();
+        kept.labels.iter_mut().for_each(|label| *label = renumbered[*label]);
+        kept.notes = self.notes;
+        (kept, rows)
+    }
+
     /// The given rows alone, of the same classes and without notes.
     pub fn select(&self, rows: &[usize]) -> Labelled {
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
+        // Codes that have been left in the file stay there.
+        let in_memory = self.codes.nrows() == self.names.len();
         Labelled {
-            codes: self.codes.select(Axis(0), rows),
+            codes: if in_memory { self.codes.select(Axis(0), rows) } else { Array2::zeros((0, 0)) },
             labels: rows.iter().map(|&row| self.labels[row]).collect(),
             class_names: self.class_names.clone(),
             names: text(&self.names),
@@ -293,6 +314,22 @@ mod tests {
             names: (0..rows).map(|row| format!("{row}.jpg")).collect(),
             sha256: (0..rows).map(|row| row.to_string()).collect(),
             notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn classes_that_are_left_out_take_their_rows_along_wherever_the_codes_are() {
+        for codes in [Array2::from_shape_fn((5, 2), |(row, _)| row as f32), Array2::zeros((0, 0))] {
+            let expected = if codes.nrows() > 0 { vec![0.0, 2.0, 3.0, 4.0] } else { Vec::new() };
+            let mut all = labelled(codes, vec![2, 0, 1, 2, 1]);
+            all.class_names = ["a", "b", "c"].map(String::from).to_vec();
+            all.notes.push("said before".to_owned());
+            let (kept, rows) = all.keep_classes(&[false, true, true]);
+            assert_eq!((&rows, &kept.rows), (&vec![0, 2, 3, 4], &vec![0, 2, 3, 4]));
+            assert_eq!((&kept.labels[..], &kept.class_names.concat()[..]), (&[1, 0, 1, 0][..], "bc"));
+            assert_eq!((&kept.names[1][..], &kept.notes[0][..]), ("2.jpg", "said before"));
+            let codes: Vec<f32> = kept.codes.rows().into_iter().map(|row| row[0]).collect();
+            assert_eq!(codes, expected);
         }
     }
 

@@ -23,6 +23,7 @@ mod neighbors;
 mod pull;
 mod report;
 mod show;
+mod small_classes;
 mod splits;
 mod suspects;
 mod sweep;

@@ -38,6 +38,17 @@ pub struct Divided {
     pub test: Vec<usize>,
 }
 
+impl Divided {
+    /// Without the classes that are not to be kept; also the rows of `whole` that are left.
+    pub fn keep_classes(self, keep: &[bool]) -> (Divided, Vec<usize>) {
+        let (whole, rows) = self.whole.keep_classes(keep);
+        let place = |row: &usize| rows.binary_search(row).ok();
+        let training = self.training.iter().filter_map(place).collect();
+        let test = self.test.iter().filter_map(place).collect();
+        (Divided { whole, training, test }, rows)
+    }
+}
+
 /// What is odd about classes that are named as the parts of a split are, where all are.
 pub fn warning_of_classes(class_names: &[String]) -> Option<String> {
     class_names.iter().all(|name| Part::named(name).is_some()).then(|| {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::choose::{self, Kind};
 use super::labelled::{CopyArgs, Labelled};
 use super::show::Format;
+use super::small_classes::{LeftOut, SmallClassArgs};
 use super::{Status, show};
 use crate::codes::CodesFile;
 use crate::evaluate::{Evidence, Severity, Suspects};
@@ -39,6 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    small_classes: SmallClassArgs,
+    #[command(flatten)]
     copies: CopyArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
@@ -59,8 +62,16 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         )?,
     };
     let file = CodesFile::open(&features)?;
-    let labelled = Labelled::read(&file, args.layer.as_deref(), &features)?;
-    let (copies, notes) = labelled.copies(&args.copies, args.folds)?;
+    let mut left_out = Vec::new();
+    let mut labelled = args.small_classes.apply(Labelled::without_codes(&file, &features)?, &mut left_out)?;
+    labelled.read_codes(&file, args.layer.as_deref())?;
+    let (mut copies, notes) = labelled.copies(&args.copies, args.folds)?;
+    let all = 0..labelled.labels.len();
+    if let Some(LeftOut { keep, note }) = args.small_classes.left_out_of_copies(&labelled, &copies, all)? {
+        let (kept, rows) = labelled.keep_classes(&keep);
+        (labelled, copies) = (kept, copies.select(&rows));
+        left_out.push(note);
+    }
     let data = labelled.training_data(&copies.groups);
     let settings = FitSettings { folds: args.folds, seed: args.seed, ..FitSettings::new(HeadKind::Logistic) };
     let busy = show::busy("judging every image by heads that have not seen it");
@@ -82,6 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         Format::Csv => print_csv(&suspects)?,
     }
     labelled.notes.iter().for_each(|note| show::warning(note));
+    left_out.iter().for_each(|note| show::warning(&note.text));
     let warnings = fitted.evaluation.notes.iter().chain(&notes);
     warnings.filter(|note| note.severity == Severity::Warning).for_each(|note| show::warning(&note.text));
     Ok(Status::Done)

@@ -19,6 +19,7 @@ use super::labelled::Labelled;
 use super::memory::Memory;
 use super::report::Fitting;
 use super::show::Format;
+use super::small_classes::LeftOut;
 use super::{Status, fit_head, interrupt, show};
 use crate::backbone::{
     Arrangement, Backbone, Catalogue, Demand, Device, Graph, Layer, Model, ModelsFolder, Pooling,
@@ -37,7 +38,7 @@ use crate::sweep::{
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let report = args.report.file()?;
-    let samples = args.inputs.open(&args.images)?;
+    let mut samples = args.inputs.open(&args.images)?;
     if samples.class_names.len() < 2 {
         bail!(
             "{} has no classes to tell apart; a sweep needs a folder with one folder a class, or a CSV file with the \
@@ -45,6 +46,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             samples.source
         );
     }
+    args.small_classes.apply_to_samples(&mut samples)?;
     let swept = extract_all(args, models, &samples)?;
     let images = Images::of(args, &swept[0])?;
     let mut result = compare(args, &swept, &images)?;
@@ -263,14 +265,37 @@ struct Images {
     top: Labelled,
     copies: Duplicates,
     notes: Vec<Note>,
+    /// Classes that turned out too small when images could not be read, and when copies were counted once.
+    left_out: Vec<LeftOut>,
 }
 
 impl Images {
     fn of(args: &Args, first: &Swept) -> anyhow::Result<Images> {
-        let top = Labelled::read(&first.file, Some(&first.stored[0].name), first.file.path())?;
-        let (copies, mut notes) = top.copies(&args.copies, usize::from(args.folds))?;
+        let mut left_out = Vec::new();
+        let mut top = Labelled::read(&first.file, Some(&first.stored[0].name), first.file.path())?;
+        let mut sizes = vec![0; top.class_names.len()];
+        top.labels.iter().for_each(|&label| sizes[label] += 1);
+        if let Some(small) = args.small_classes.left_out(&top.class_names, &sizes)? {
+            top = top.keep_classes(&small.keep).0;
+            left_out.push(small);
+        }
+        let (mut copies, mut notes) = top.copies(&args.copies, usize::from(args.folds))?;
+        let all = 0..top.labels.len();
+        if let Some(small) = args.small_classes.left_out_of_copies(&top, &copies, all)? {
+            let (kept, rows) = top.keep_classes(&small.keep);
+            (top, copies) = (kept, copies.select(&rows));
+            left_out.push(small);
+        }
         notes.extend(top.notes.iter().map(Note::info));
-        Ok(Images { top, copies, notes })
+        notes.extend(left_out.iter().map(|small| small.note.clone()));
+        Ok(Images { top, copies, notes, left_out })
+    }
+
+    /// The codes of a layer for these images.
+    fn read(&self, file: &CodesFile, layer: &str) -> anyhow::Result<Labelled> {
+        let labelled = Labelled::read(file, Some(layer), file.path())?;
+        let keep = |labelled: Labelled, small: &LeftOut| labelled.keep_classes(&small.keep).0;
+        Ok(self.left_out.iter().fold(labelled, keep))
     }
 }
 
@@ -285,7 +310,7 @@ fn write_report(
 ) -> anyhow::Result<()> {
     let Candidate { stored, kind, .. } = &result.candidates[result.advice.best];
     let file = &swept[stored.network].file;
-    let labelled = Labelled::read(file, Some(&stored.name), file.path())?;
+    let labelled = images.read(file, &stored.name)?;
     let data = labelled.training_data(&images.copies.groups);
     let mut fitted = fit_head(&data, &args.trying().settings(*kind))?;
     fitted.evaluation.duplicates.clone_from(&result.duplicates);
@@ -307,7 +332,7 @@ fn write_report(
 /// Cross-validates heads on all codes of all networks, on the same folds, and draws the conclusions.
 fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<SweepResult> {
     let trying = args.trying();
-    let Images { top, copies, notes } = images;
+    let Images { top, copies, notes, .. } = images;
     let mut notes = notes.clone();
     interrupt::says("the codes of all layers are kept, and the same command goes on from there");
     let bar = show::steps("fitting heads");
@@ -317,7 +342,7 @@ fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<Swee
         // The earliest layer first, as the table has it.
         for stored in swept.stored.iter().rev() {
             let path = swept.file.path();
-            let labelled = Labelled::read(&swept.file, Some(&stored.name), path)?;
+            let labelled = images.read(&swept.file, &stored.name)?;
             if labelled.names != top.names {
                 bail!(
                     "{} holds other images than the first network's file; sweep with --force",

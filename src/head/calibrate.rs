@@ -3,9 +3,10 @@
 //! SVM scores are no probabilities; each class gets a sigmoid of its own (Platt scaling), and the classes' values are
 //! normalised to sum to 1. Logistic scores become probabilities by softmax after division by one temperature.
 //!
-//! A calibration never turns the order of a class's scores round, and never makes it flat. A sigmoid can come out that way
-//! by chance where the scores are few, or where the head learned nothing. Then one temperature for all classes stands in: it
-//! has one number to learn, and keeps the order of the classes whatever that number is.
+//! A calibration never turns the order of a class's scores round, and never makes it flat. With few images all classes share one
+//! sigmoid (or function), learned from the scores of all: so the classes keep the order of their scores, and there is
+//! less to learn by chance. Where even that does not rise, or where a class's own does not, one temperature stands in, which
+//! keeps the order whatever it is.
 //!
 //! linfa's Platt scaling is not used: it stops at a mean gradient of 1e-5 with targets rounded to float32, and treats a
 //! failed line search on well separated scores as an error.
@@ -25,6 +26,10 @@ const TEMPERATURES: RangeInclusive<f64> = 0.05..=20.0;
 /// The temperatures to choose from by few images, which may all be right by chance: a score of 1 against one of -1, the margins
 /// of an SVM, then becomes a probability of at most 0.9997.
 const CAUTIOUS_TEMPERATURES: RangeInclusive<f64> = 0.25..=20.0;
+/// The steepest slope of a sigmoid that few images may ask for, with the same effect.
+const STEEPEST: f64 = -8.0;
+/// Scores that a shared function is learned from at most; of more, those of rows that are spread evenly.
+const MOST_SHARED: usize = 1 << 18;
 /// By how much the log-odds must at least rise with one standard deviation of a class's scores. A sigmoid that rises less says
 /// nearly the same of all images.
 const LEAST_RISE: f64 = 0.05;
@@ -33,7 +38,7 @@ const LEAST_RISE: f64 = 0.05;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CalibrationMethod {
-    /// A sigmoid a class: two numbers, sound for few images.
+    /// A sigmoid a class; of few images one for all classes.
     Platt,
     /// A function a class that never falls: follows any shape, but wants some hundreds of images a class.
     Isotonic,
@@ -42,11 +47,11 @@ pub enum CalibrationMethod {
 }
 
 impl CalibrationMethod {
-    /// Different images of each class that the method needs.
+    /// Different images of each class that the method needs to learn a function for each of them.
     ///
     /// With fewer, heads on MobileNetV2's features of photos answered worse by their probabilities than by their scores: by
-    /// more than a point below 20 images a class for Platt's sigmoids, and below 100 for isotonic functions. One temperature
-    /// had the lower log-loss up to 50 images a class.
+    /// more than a point below 20 images a class for Platt's sigmoids, and below 100 for isotonic functions. One sigmoid for all
+    /// classes had the lower log-loss up to 50 images a class.
     pub const fn fewest_images(self) -> usize {
         match self {
             Self::Platt => 30,
@@ -105,6 +110,42 @@ impl Calibration {
         }
     }
 
+    /// By the given method from few out-of-fold `scores` (n x classes) and labels: one function for all classes, so that they keep
+    /// the order of their scores. Where it would not rise, or would be surer than few images can be, it is one temperature, and
+    /// `false` is returned.
+    pub fn fit_shared(
+        method: CalibrationMethod,
+        scores: ArrayView2<'_, f64>,
+        labels: &[usize],
+    ) -> (Self, bool) {
+        let classes = scores.ncols();
+        let every = scores.len().div_ceil(MOST_SHARED).max(1);
+        let rows = || scores.rows().into_iter().zip(labels).step_by(every);
+        let pooled: Vec<f64> = rows().flat_map(|(row, _)| row.to_vec()).collect();
+        let positive: Vec<bool> =
+            rows().flat_map(|(_, &label)| (0..classes).map(move |class| class == label)).collect();
+        let shared = match method {
+            CalibrationMethod::Platt => {
+                let sigmoid = Sigmoid::fit(&pooled, &positive);
+                let rise = -sigmoid.slope * ArrayView1::from(&pooled).std(0.0);
+                (rise >= LEAST_RISE && sigmoid.slope >= STEEPEST)
+                    .then(|| Self::Platt { sigmoids: vec![sigmoid; classes] })
+            }
+            CalibrationMethod::Isotonic => {
+                let [negative, hit] = smoothed(&positive);
+                let targets: Vec<f64> = positive.iter().map(|&p| if p { hit } else { negative }).collect();
+                let function = Isotonic::fit(&pooled, &targets);
+                function.rises().then(|| Self::Isotonic { functions: vec![function; classes] })
+            }
+            CalibrationMethod::Temperature => {
+                return (Self::fit_temperature_within(scores, labels, CAUTIOUS_TEMPERATURES), true);
+            }
+        };
+        let rises = shared.is_some();
+        let temperature = || Self::fit_temperature_within(scores, labels, CAUTIOUS_TEMPERATURES);
+        (shared.unwrap_or_else(temperature), rises)
+    }
+
     /// The first class whose probability does not rise with its score, over the range of these `scores` (n x classes).
     fn not_rising(&self, scores: ArrayView2<'_, f64>) -> Option<usize> {
         match self {
@@ -154,11 +195,6 @@ impl Calibration {
     /// modern neural networks", ICML 2017.)
     pub fn fit_temperature(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
         Self::fit_temperature_within(scores, labels, TEMPERATURES)
-    }
-
-    /// As [`Self::fit_temperature`], for few rows: between 1/4 and 20.
-    pub fn fit_temperature_cautiously(scores: ArrayView2<'_, f64>, labels: &[usize]) -> Self {
-        Self::fit_temperature_within(scores, labels, CAUTIOUS_TEMPERATURES)
     }
 
     fn fit_temperature_within(
@@ -244,7 +280,7 @@ impl Sigmoid {
     pub fn fit(scores: &[f64], positive: &[bool]) -> Self {
         let positives = positive.iter().filter(|&&p| p).count() as f64;
         let negatives = positive.len() as f64 - positives;
-        let targets = [1.0 / (negatives + 2.0), (positives + 1.0) / (positives + 2.0)];
+        let targets = smoothed(positive);
         let unit = scores.iter().fold(0f64, |unit, f| unit.max(f.abs()));
         let unit = if unit > 0.0 { unit } else { 1.0 };
         let points: Vec<(f64, f64)> =
@@ -289,6 +325,14 @@ impl Sigmoid {
     fn log_probability(&self, score: f64) -> f64 {
         -softplus(self.slope * score + self.offset)
     }
+}
+
+/// Platt's targets for rows of another class and of the class itself: what their shares would be expected to be, had each been
+/// seen once more.
+fn smoothed(positive: &[bool]) -> [f64; 2] {
+    let positives = positive.iter().filter(|&&p| p).count() as f64;
+    let negatives = positive.len() as f64 - positives;
+    [1.0 / (negatives + 2.0), (positives + 1.0) / (positives + 2.0)]
 }
 
 /// `log(1 + exp x)` without overflow.
@@ -451,23 +495,68 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_that_are_all_right_give_no_certainty() {
-        let scores = array![[0.02, -0.02], [-0.02, 0.02]];
-        let temperature = |calibration| match calibration {
-            Calibration::Softmax { temperature } => temperature,
+    fn few_rows_share_one_function_and_keep_the_order_of_the_scores() {
+        let scores = array![[0.9, -0.2, -0.7], [-0.4, 0.1, -0.3], [-0.9, -0.8, 0.6], [0.3, 0.2, -0.5]];
+        let labels = [0, 1, 2, 1];
+        for method in [CalibrationMethod::Platt, CalibrationMethod::Isotonic, CalibrationMethod::Temperature]
+        {
+            let (shared, rises) = Calibration::fit_shared(method, scores.view(), &labels);
+            assert!(rises && shared.is_sound() && shared.reversed().is_none(), "{shared:?}");
+            match &shared {
+                Calibration::Platt { sigmoids } => assert!(sigmoids.iter().all(|own| *own == sigmoids[0])),
+                Calibration::Isotonic { functions } => {
+                    assert!(functions.iter().all(|own| *own == functions[0]));
+                    // Of 4 right ones and 8 others.
+                    assert!(functions[0].values.iter().all(|value| (0.1..=5.0 / 6.0).contains(value)));
+                }
+                Calibration::Softmax { .. } => {}
+            }
+            let p = shared.probabilities(scores.view());
+            let zeros = Array2::zeros(scores.raw_dim());
+            let by_score = super::super::answers(zeros.view(), scores.view());
+            assert_eq!(super::super::answers(p.view(), scores.view()), by_score, "{method:?}");
+        }
+        // Platt's sigmoid of all classes' scores is that of the pooled scores.
+        let (shared, _) = Calibration::fit_shared(CalibrationMethod::Platt, scores.view(), &labels);
+        let pooled: Vec<f64> = scores.iter().copied().collect();
+        let positive: Vec<bool> = (0..12).map(|i| labels[i / 3] == i % 3).collect();
+        assert_eq!(shared, Calibration::Platt { sigmoids: vec![Sigmoid::fit(&pooled, &positive); 3] });
+    }
+
+    #[test]
+    fn few_rows_that_are_all_right_or_all_wrong_give_no_certainty() {
+        let temperature = |(calibration, rises)| match calibration {
+            Calibration::Softmax { temperature } if !rises => temperature,
             other => panic!("{other:?}"),
         };
-        assert_relative_eq!(
-            temperature(Calibration::fit_temperature(scores.view(), &[0, 1])),
-            0.05,
-            epsilon = 1e-6
-        );
-        let cautious = Calibration::fit_temperature_cautiously(scores.view(), &[0, 1]);
-        assert_relative_eq!(temperature(cautious), 0.25, epsilon = 1e-6);
-        // Scores that are all wrong: as near to saying nothing as can be, and still in order.
-        let wrong = Calibration::fit_temperature_cautiously(scores.view(), &[1, 0]);
-        let p = wrong.probabilities(scores.view());
-        assert!(p[[0, 0]] > 0.5 && p[[0, 0]] < 0.51, "{p}");
+        // Right by far, compared with their size: the scores of other rows may be larger.
+        let tiny = array![[0.02, -0.02], [-0.02, 0.02]];
+        let fit = |scores: &Array2<f64>, labels: &[usize]| {
+            Calibration::fit_shared(CalibrationMethod::Platt, scores.view(), labels)
+        };
+        assert_relative_eq!(temperature(fit(&tiny, &[0, 1])), 0.25, epsilon = 1e-6);
+        // Wrong: as near to saying nothing as can be, and still in order.
+        let scores = array![[0.5, -0.5], [-0.5, 0.5]];
+        assert_relative_eq!(temperature(fit(&scores, &[1, 0])), 20.0, epsilon = 1e-4);
+        let p = fit(&scores, &[1, 0]).0.probabilities(scores.view());
+        assert!(p[[0, 0]] > 0.5 && p[[0, 0]] < 0.53, "{p}");
+    }
+
+    #[test]
+    fn a_shared_function_of_many_rows_is_learned_from_a_part_of_them() {
+        let rows = MOST_SHARED;
+        let labels: Vec<usize> = (0..rows).map(|row| row % 2).collect();
+        let scores = Array2::from_shape_fn((rows, 2), |(row, k)| {
+            let noise = (row * 7919 % 1000) as f64 / 250.0 - 2.0;
+            (noise + if labels[row] == 0 { 1.0 } else { -1.0 }) * if k == 0 { 1.0 } else { -1.0 }
+        });
+        let (all, _) = Calibration::fit(CalibrationMethod::Platt, scores.view(), &labels);
+        let (shared, _) = Calibration::fit_shared(CalibrationMethod::Platt, scores.view(), &labels);
+        let (Calibration::Platt { sigmoids: all }, Calibration::Platt { sigmoids: shared }) = (all, shared)
+        else {
+            panic!()
+        };
+        assert_relative_eq!(all[0].slope, shared[0].slope, max_relative = 0.05);
     }
 
     #[test]

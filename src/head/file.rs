@@ -299,6 +299,12 @@ impl Head {
         if !model.calibration.is_sound() {
             return Some("its calibration holds values that cannot be".to_owned());
         }
+        if let Some(class) = model.calibration.reversed() {
+            return Some(format!(
+                "its calibration turns the scores of class `{}` round, as earlier versions could with few images",
+                names[class]
+            ));
+        }
         // An unknown row shape is empty; a known one must multiply to the columns.
         let product = self.provenance.row_shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if !self.provenance.row_shape.is_empty() && product != Some(columns) {

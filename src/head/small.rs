@@ -22,6 +22,16 @@ impl SmallClasses {
     pub fn classes(&self) -> &[(String, usize)] {
         &self.0
     }
+
+    /// `` `a` (1), `b` (1), `c` (2)``; of many the first ten, and how many more there are.
+    pub fn listed(&self) -> String {
+        let listed = |(name, images): &(String, usize)| format!("`{name}` ({images})");
+        let named: Vec<String> = self.0.iter().take(NAMED).map(listed).collect();
+        match self.0.len().saturating_sub(NAMED) {
+            0 => named.join(", "),
+            more => format!("{} and {more} more", named.join(", ")),
+        }
+    }
 }
 
 impl fmt::Display for SmallClasses {
@@ -30,13 +40,7 @@ impl fmt::Display for SmallClasses {
         if let [(name, images)] = &self.0[..] {
             return write!(f, "class `{name}` has {images} image{}", if *images == 1 { "" } else { "s" });
         }
-        let listed = |(name, images): &(String, usize)| format!("`{name}` ({images})");
-        let named: Vec<String> = self.0.iter().take(NAMED).map(listed).collect();
-        write!(f, "{} classes have too few images: {}", self.0.len(), named.join(", "))?;
-        match self.0.len().saturating_sub(NAMED) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        write!(f, "{} classes have too few images: {}", self.0.len(), self.listed())
     }
 }
 

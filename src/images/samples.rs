@@ -314,6 +314,13 @@ impl SampleSet {
         classes.filter(|(_, has_image)| !has_image).map(|(name, _)| name.as_str()).collect()
     }
 
+    /// Drops the classes that are not to be kept, with their samples.
+    pub fn keep_classes(&mut self, keep: &[bool]) {
+        self.samples.keep_classes(keep);
+        let mut keep = keep.iter().copied();
+        self.class_names.retain(|_| keep.next().unwrap_or(true));
+    }
+
     /// The images named one by one, without labels: each argument a file (of any extension), a folder to walk, a tar
     /// shard, an HDF5 array as `FILE.h5:/DATASET`, or "-" for a list of images on standard input.
     ///

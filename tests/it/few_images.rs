@@ -5,7 +5,7 @@
 //! is told must be chance. `cargo test --test it few_images -- --nocapture` prints the tables.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cnncodes::codes::CodesFile;
 use cnncodes::evaluate::Proportion;
@@ -211,7 +211,7 @@ fn few_real_photos_are_answered_as_by_their_scores_and_the_told_accuracy_holds()
 }
 
 /// MobileNetV2's features of the 808 photos.
-fn extract(folder: &Path, assets: &Path) -> std::path::PathBuf {
+fn extract(folder: &Path, assets: &Path) -> PathBuf {
     cnncodes(folder)
         .args(["models", "add", "--preprocess", "tf", "--name", "mobilenetv2"])
         .arg(assets.join("models/mobilenetv2_1.0_224.onnx"))
@@ -223,6 +223,59 @@ fn extract(folder: &Path, assets: &Path) -> std::path::PathBuf {
         .assert()
         .success();
     folder.join("photos.h5")
+}
+
+/// The photos of a class, in the order of their names.
+fn photos(folder: &Path) -> Vec<PathBuf> {
+    let mut photos: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    photos.sort();
+    photos
+}
+
+#[test]
+fn five_cats_and_five_dogs_whose_held_out_scores_mislead_are_still_told_apart() {
+    let Some(assets) = assets("five_cats_and_five_dogs_are_told_apart") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let all = extract(folder.path(), &assets);
+    // numpy.random.default_rng(2).choice(202, 5, replace=False), twice.
+    let mut csv = "path,label\n".to_owned();
+    for (class, chosen) in [("cats", [59, 21, 165, 52, 83]), ("dogs", [145, 199, 161, 118, 37])] {
+        let photos = photos(&assets.join("data/cats-dogs-horses-humans").join(class));
+        chosen.into_iter().for_each(|at| csv.push_str(&format!("{},{class}\n", photos[at].display())));
+    }
+    fs::write(folder.path().join("few.csv"), csv).unwrap();
+    cnncodes(folder.path()).args(["extract", "few.csv", "-o", "few.h5"]).assert().success();
+    let json = |arguments: &[&str]| -> Value {
+        let output = cnncodes(folder.path()).args(arguments).assert().success().get_output().stdout.clone();
+        serde_json::from_slice(&output).unwrap()
+    };
+    let few = "calibration by Platt's sigmoids needs 30 different images of each class, and `cats` has 5";
+    let fewer = "isotonic calibration needs 100 different images of each class, and `cats` has 5";
+    for (kind, said) in
+        [(&["--svm"][..], few), (&["--ridge"], few), (&["--logistic", "--calibration", "isotonic"], fewer)]
+    {
+        let fit = [&["fit-head", "few.h5", "-o", "few.head.h5", "--format", "json"], kind].concat();
+        let evaluation = json(&fit);
+        let told: Proportion = serde_json::from_value(evaluation["accuracy"].clone()).unwrap();
+        assert_eq!(evaluation["training_accuracy"], 1.0, "{kind:?}");
+        let notes = evaluation["notes"].as_array().unwrap();
+        assert!(notes.iter().any(|note| note["text"].as_str().unwrap().starts_with(said)), "{notes:?}");
+        let head = Head::load(&folder.path().join("few.head.h5")).unwrap();
+        match &head.model.calibration {
+            Calibration::Platt { sigmoids } => {
+                assert!(sigmoids[0] == sigmoids[1] && sigmoids[0].slope < 0.0, "{sigmoids:?}");
+            }
+            Calibration::Isotonic { functions } => assert_eq!(functions[0], functions[1]),
+            Calibration::Softmax { .. } => {}
+        }
+        assert_eq!(serde_json::to_value(&head.evaluation.notes).unwrap(), evaluation["notes"]);
+        let path = all.to_str().unwrap();
+        let assessed = json(&["evaluate", path, "--head", "few.head.h5", "--format", "json"]);
+        let real = assessed["accuracy_on_new"]["value"].as_f64().unwrap();
+        assert!(real > 0.95, "{kind:?}: {real}");
+        // What it tells is no farther from that than its interval is wide.
+        assert!((told.value - real).abs() <= told.high - told.low, "{kind:?}: {told:?} {real}");
+    }
 }
 
 #[test]
@@ -245,9 +298,9 @@ fn streamed_heads_on_few_images_are_calibrated_alike() {
                     max_memory: 256 << 20,
                 };
                 let streamed = fit_head_streamed(&data, &settings).unwrap();
-                let Calibration::Softmax { .. } = streamed.model.calibration else {
-                    panic!("{:?}", streamed.model.calibration)
-                };
+                if let Calibration::Platt { sigmoids } = &streamed.model.calibration {
+                    assert!(sigmoids.iter().all(|own| *own == sigmoids[0]), "{sigmoids:?}");
+                }
                 let in_memory = few.fit(&settings).evaluation;
                 let same = |found: Proportion| (found.trials, found.high - found.low > 0.1);
                 assert_eq!(same(streamed.evaluation.accuracy), same(in_memory.accuracy));

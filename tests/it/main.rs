@@ -28,7 +28,11 @@ mod real_photos;
 mod repaired;
 mod report;
 mod server;
+<<<<<<< HEAD
 mod shards;
+=======
+mod small_classes;
+>>>>>>> h-calib
 mod sweep;
 mod terminal;
 mod trust;

@@ -9,6 +9,7 @@ use crate::cli::labelled::CopyArgs;
 use crate::cli::memory::Memory;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Listing;
+use crate::cli::small_classes::SmallClassArgs;
 use crate::cli::splits::SplitSource;
 use crate::head::{CalibrationMethod, ClassWeights, FitSettings, HeadKind, Kernel, Loss, Tuning};
 
@@ -18,7 +19,8 @@ use crate::head::{CalibrationMethod, ClassWeights, FitSettings, HeadKind, Kernel
 Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and \
 copies of an image (byte-identical files, and images of nearly the same code) never stand on both sides of a split; \
 where that changes the accuracy, both figures are told. The head that is written is fitted to all images; its \
-probabilities are calibrated on the cross-validation's scores. It also holds what `classify --coverage` and the answer \
+probabilities are calibrated on the cross-validation's scores; with fewer than 30 different images in a class (100 for \
+isotonic functions) all classes share one function, which keeps the order of their scores. It also holds what `classify --coverage` and the answer \
 \"unknown\" need.
 
 Examples:
@@ -30,6 +32,7 @@ Examples:
   cnncodes fit-head --svm --kernel rbf           with a kernel, for up to 10,000 images
   cnncodes fit-head --logistic --split           on codes of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
+  cnncodes fit-head --svm --min-per-class 5      without classes of fewer than 5 different images
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
   cnncodes fit-head --svm --max-memory 2GiB      on codes of any size
   cnncodes fit-head --svm --report report.html   and look at it in a browser")]
@@ -64,7 +67,8 @@ pub struct Args {
     pub(super) seed: u64,
     #[command(flatten)]
     preparation: PreparationArgs,
-    /// How scores become probabilities [default: platt for the SVM, temperature for logistic regression]
+    /// How scores become probabilities [default: platt for the SVM and ridge regression, temperature for logistic
+    /// regression]
     #[arg(long, value_enum, value_name = "METHOD")]
     calibration: Option<CalibrationChoice>,
     /// Memory to keep within, such as 2GiB or 500MB; codes that take more are streamed from their file, pass after pass
@@ -75,6 +79,8 @@ pub struct Args {
     /// CSV file with the columns path,split. Validation images are fitted to as well
     #[arg(long, value_name = "FILE.csv", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) split: Option<SplitSource>,
+    #[command(flatten)]
+    pub(super) small_classes: SmallClassArgs,
     #[command(flatten)]
     pub(super) copies: CopyArgs,
     /// Name the images that were taken for copies of one another (JSON always does)
@@ -89,7 +95,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum CalibrationChoice {
-    /// A sigmoid a class; sound for few images
+    /// A sigmoid a class; with fewer than 30 images in a class one for all
     Platt,
     /// A function a class that never falls; follows any shape, wants some hundreds of images a class
     Isotonic,

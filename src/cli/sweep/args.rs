@@ -8,6 +8,7 @@ use crate::cli::inputs::InputArgs;
 use crate::cli::labelled::CopyArgs;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Format;
+use crate::cli::small_classes::SmallClassArgs;
 use crate::head::{HeadKind, Tuning};
 use crate::images::DEFAULT_MAX_PIXELS;
 use crate::sweep::{GRID, POOLINGS, Trying};
@@ -63,6 +64,8 @@ pub struct Args {
     /// Fit a head at once: the best, or the best of the cheapest layer that is as good
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "best", require_equals = true)]
     pub(super) fit: Option<Which>,
+    #[command(flatten)]
+    pub(super) small_classes: SmallClassArgs,
     #[command(flatten)]
     pub(super) copies: CopyArgs,
     /// Do not measure how long the network takes up to each layer

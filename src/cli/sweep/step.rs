@@ -77,6 +77,7 @@ impl<'a> Step<'a> {
         if args.seed != 0 {
             arguments.extend(["--seed".to_owned(), args.seed.to_string()]);
         }
+        arguments.extend(args.small_classes.arguments());
         if let Some(threshold) = args.copies.duplicate_threshold {
             arguments.extend(["--duplicate-threshold".to_owned(), threshold.to_string()]);
         }

@@ -211,6 +211,9 @@ fn attributes_that_are_not_what_they_should_be_are_named() {
     let message =
         refusal(|file| replace_attribute(file, "calibration", r#"{"method":"softmax","temperature":0.0}"#));
     assert!(message.contains("its calibration holds values that cannot be"), "{message}");
+    let reversed = r#"{"method":"platt","sigmoids":[{"slope":-1,"offset":0},{"slope":0.1,"offset":0},{"slope":-1,"offset":0}]}"#;
+    let message = refusal(|file| replace_attribute(file, "calibration", reversed));
+    assert!(message.contains("turns the scores of class") && message.contains("anew"), "{message}");
     let message = refusal(|file| {
         let mut provenance = head(HeadKind::Svm).provenance;
         provenance.row_shape = vec![512, 7, 7];

@@ -85,18 +85,17 @@ impl HeldOut {
         folds: &Folds,
     ) -> Calibrated {
         let (scarcest, images) = self.scarcest_class(labels, groups);
-        let few = images < asked.fewest_images();
+        let few = images < asked.fewest_images().max(CalibrationMethod::Platt.fewest_images());
         let fit = |chosen: &dyn Fn(usize) -> bool| {
             let rows: Vec<usize> =
                 (0..labels.len()).filter(|&row| self.comparable[row] && chosen(row)).collect();
             let scores = self.scores.select(Axis(0), &rows);
             let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-            match asked {
-                _ if images < CalibrationMethod::Platt.fewest_images() => {
-                    (Calibration::fit_temperature_cautiously(scores.view(), &labels), None)
-                }
-                _ if few => (Calibration::fit_temperature(scores.view(), &labels), None),
-                asked => Calibration::fit(asked, scores.view(), &labels),
+            if few {
+                let (calibration, rises) = Calibration::fit_shared(asked, scores.view(), &labels);
+                (calibration, (!rises).then_some(scarcest))
+            } else {
+                Calibration::fit(asked, scores.view(), &labels)
             }
         };
         let (calibration, not_rising) = fit(&|_| true);
@@ -110,23 +109,29 @@ impl HeldOut {
                 probabilities.row_mut(row).assign(&values);
             }
         }
-        let standing_in = "one temperature for all classes stands in, which keeps the order of the scores";
-        let note = if few {
-            Some(Note::info(format!(
-                "{} needs {} different images of each class, and `{}` has {images}: {standing_in}",
+        let temperature = "one temperature for all classes stands in, which keeps the order of the scores";
+        let note = match (not_rising, few && asked != CalibrationMethod::Temperature) {
+            (None, false) => None,
+            (Some(class), false) => Some(Note::warning(format!(
+                "{} would not rise with the scores of `{}`, as if they said nothing about that class: {temperature}; check the \
+                 labels of the class",
                 named(asked),
-                asked.fewest_images(),
-                class_names[scarcest]
-            )))
-        } else {
-            not_rising.map(|class| {
-                Note::warning(format!(
-                    "{} would not rise with the scores of `{}`, as if they said nothing about that class: {standing_in}; \
-                     check the labels of the class",
+                class_names[class]
+            ))),
+            (not_rising, true) => {
+                let scarcity = format!(
+                    "{} needs {} different images of each class, and `{}` has {images}",
                     named(asked),
-                    class_names[class]
-                ))
-            })
+                    asked.fewest_images(),
+                    class_names[scarcest]
+                );
+                Some(Note::info(match not_rising {
+                    None => format!(
+                        "{scarcity}: all classes share one function, which keeps the order of the scores"
+                    ),
+                    Some(_) => format!("{scarcity}, too few to learn any from: {temperature}"),
+                }))
+            }
         };
         Calibrated {
             answers: ranking::answers(probabilities.view(), self.scores.view()),

@@ -56,7 +56,7 @@ pub struct FitSettings {
     /// Passes (SVM) or iterations (logistic) after which the solver gives up, and says so.
     pub max_iterations: usize,
     /// How scores become probabilities; `None` for Platt's sigmoids for the SVM and ridge regression, and a temperature for
-    /// logistic regression. With fewer images than [`CalibrationMethod::fewest_images`] it is a temperature.
+    /// logistic regression. With fewer images than [`CalibrationMethod::fewest_images`] all classes share one function.
     #[serde(default)]
     pub calibration: Option<CalibrationMethod>,
     /// How much mistakes on each class count; not with a kernel.

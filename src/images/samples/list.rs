@@ -149,6 +149,24 @@ impl Samples {
         self.entries.iter_mut().for_each(|entry| entry.label = NO_LABEL);
     }
 
+    /// Drops the samples of the classes that are not to be kept, and numbers the others anew. Samples without a class stay.
+    pub(super) fn keep_classes(&mut self, keep: &[bool]) {
+        let mut renumbered = Vec::with_capacity(keep.len());
+        let mut next = 0;
+        for &keep in keep {
+            renumbered.push(keep.then_some(next));
+            next += u32::from(keep);
+        }
+        self.entries.retain_mut(|entry| {
+            if entry.label == NO_LABEL {
+                return true;
+            }
+            let new = renumbered[entry.label as usize];
+            entry.label = new.unwrap_or(entry.label);
+            new.is_some()
+        });
+    }
+
     /// Adds an image file at `path`, which is relative to the root or absolute.
     pub(super) fn push_file(&mut self, name: &str, path: &str, label: Option<usize>) {
         let name_text = self.add_text(name);

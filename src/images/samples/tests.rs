@@ -546,3 +546,15 @@ fn names_lose_dots_and_what_they_can_of_double_dots() {
         assert_eq!(slashed(Path::new(path)).as_deref(), Some(expected), "{path}");
     }
 }
+
+#[test]
+fn classes_that_are_dropped_take_their_samples_along_and_the_others_are_numbered_anew() {
+    let folder = folder(&["a/1.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg", "loose.jpg"]);
+    let mut set = SampleSet::from_folder(folder.path()).unwrap();
+    set.keep_classes(&[false, true, true]);
+    assert_eq!(set.class_names, ["b", "c"]);
+    assert_eq!(names(&set), ["b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg", "loose.jpg"]);
+    assert_eq!(labels(&set), [Some("b"), Some("b"), Some("c"), Some("c"), None]);
+    set.keep_classes(&[true, false]);
+    assert_eq!(labels(&set), [Some("b"), Some("b"), None]);
+}
