@@ -7,7 +7,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::ffi::{c_int, c_ulong};
 use std::mem;
 use std::ops::Range;
@@ -42,13 +41,6 @@ const ARITHMETIC_BAD_CODE: c_int = 126;
 
 /// What libjpeg says about the data, by its number; the payload that unwinds from its callbacks to [`guarded`].
 struct Complaint(c_int);
-
-/// What was noticed on the way and is judged when all rows have been read.
-#[derive(Default)]
-struct Notes {
-    /// A progressive scan refines what was never there, or what was refined already.
-    is_progression_odd: Cell<bool>,
-}
 
 /// Decodes a JPEG to RGB; orientation is returned, not applied.
 ///
@@ -176,8 +168,6 @@ pub(super) struct Jpeg<'a> {
     info: Box<ffi::jpeg_decompress_struct>,
     /// `info` points to it.
     _manager: Box<ffi::jpeg_error_mgr>,
-    /// `info` points to them.
-    notes: Box<Notes>,
     /// `info` reads them.
     bytes: &'a [u8],
 }
@@ -194,15 +184,13 @@ impl<'a> Jpeg<'a> {
     pub(super) fn open(bytes: &'a [u8], options: &DecodeOptions) -> Result<Self, DecodeError> {
         let length = c_ulong::try_from(bytes.len())
             .map_err(|_| DecodeError::Jpeg { reason: "it is too long for the decoder" })?;
-        let notes = Box::new(Notes::default());
         let mut manager = Box::new(strict_error_manager());
         // SAFETY: plain C data (numbers, nullable pointers, enums with a variant 0), for which all zeros is valid.
         let mut info: Box<ffi::jpeg_decompress_struct> = Box::new(unsafe { mem::zeroed() });
         info.common.err = ptr::from_mut(&mut *manager);
         // SAFETY: `info` has its error manager, as libjpeg wants it before anything else, and both stay where they are.
         unsafe { ffi::jpeg_create_decompress(&mut *info) };
-        info.common.client_data = ptr::from_ref(&*notes).cast_mut().cast();
-        let mut jpeg = Self { info, _manager: manager, notes, bytes };
+        let mut jpeg = Self { info, _manager: manager, bytes };
         // SAFETY: `info` was created; the bytes outlive it.
         unsafe {
             ffi::jpeg_save_markers(&mut jpeg.info, APP1, 0xffff);
@@ -325,7 +313,13 @@ impl<'a> Jpeg<'a> {
                 take(index, &row[start_of_kept..]);
             }
         }
-        if is_sequential { self.check_end() } else { self.check_scans() }
+        if is_sequential {
+            return self.check_end();
+        }
+        // Reads on to the end-of-image marker; that it is missing is noticed only here.
+        // SAFETY: all rows were read.
+        unsafe { ffi::jpeg_finish_decompress(&mut self.info) };
+        Ok(())
     }
 
     /// Looks for the end-of-image marker behind the only scan, all rows of which were read: its data may have been cut in
@@ -354,16 +348,6 @@ impl<'a> Jpeg<'a> {
             matches!(before, [.., 0xff, marker] if !matches!(marker, 0 | 0xd0..=0xd7 | 0xff));
         // A trailer, such as phones write; a file that was cut has none.
         if has_met_marker || behind.len() > 1 { Ok(()) } else { Err(ends_too_soon) }
-    }
-
-    /// Reads on to the end-of-image marker, and asks whether the scans of a progressive photo gave all of it.
-    fn check_scans(&mut self) -> Result<(), DecodeError> {
-        // SAFETY: all rows were read.
-        unsafe { ffi::jpeg_finish_decompress(&mut self.info) };
-        if !self.notes.is_progression_odd.get() {
-            return Ok(());
-        }
-        Err(DecodeError::Jpeg { reason: "its scans do not follow from one another" })
     }
 
     /// Has only the blocks around `columns` transformed; gives the first column of the rows that will be read.
@@ -430,12 +414,8 @@ extern "C-unwind" fn on_message(info: &mut ffi::jpeg_common_struct, level: c_int
     }
     // SAFETY: libjpeg's callbacks get the error manager that was set before decompression was created.
     let code = unsafe { (*info.err).msg_code };
-    if code == ffi::JWRN_BOGUS_PROGRESSION {
-        // SAFETY: set when decompression was created, to notes that live as long as it does.
-        if let Some(notes) = unsafe { info.client_data.cast::<Notes>().as_ref() } {
-            notes.is_progression_odd.set(true);
-            return;
-        }
+    if code == ffi::JWRN_BOGUS_PROGRESSION && is_repeated_scan(info) {
+        return;
     }
     let harmless = matches!(
         code,
@@ -445,5 +425,25 @@ extern "C-unwind" fn on_message(info: &mut ffi::jpeg_common_struct, level: c_int
     );
     if !harmless {
         on_error(info);
+    }
+}
+
+/// Whether the scan that libjpeg wonders about is one that came before, and gives again what it gave. A refinement of what
+/// is not the average of a block is none: its bits count for what was zero, and that has changed.
+fn is_repeated_scan(info: &mut ffi::jpeg_common_struct) -> bool {
+    let info = ptr::from_mut(info).cast::<ffi::jpeg_decompress_struct>();
+    // SAFETY: the warning is one of decompression, whose struct begins with the common one. It comes when a scan begins:
+    // its parameters name a component and a coefficient, whose state is not yet the scan's, and its header, which ends with
+    // three bytes of its own, was the last that was read, from one piece of memory.
+    unsafe {
+        let [component, coefficient, ..] = *(*(*info).common.err).msg_parm.i();
+        let known = (*info).coef_bits.cast::<c_int>();
+        if known.is_null() {
+            return false;
+        }
+        let known = *known.offset((64 * component + coefficient) as isize);
+        let [_first, _last, precision] = *(*(*info).src).next_input_byte.sub(3).cast::<[u8; 3]>();
+        let (before, after) = (c_int::from(precision >> 4), c_int::from(precision & 15));
+        known == after && (before == 0 || coefficient == 0)
     }
 }

@@ -42,8 +42,8 @@ pub(super) fn decode_tiff(
     let image = if layout.compression == layout::JPEG {
         jpeg_chunks::decode(bytes, &directory, &layout, name, options)?
     } else {
-        let samples = unpack(bytes, &directory, &layout, name)?;
-        let rgb = to_rgb(samples, &directory, &layout, name)?;
+        let (samples, a_pixel) = unpack(bytes, &directory, &layout, name)?;
+        let rgb = to_rgb(samples, a_pixel, &directory, &layout, name)?;
         RgbImage::from_raw(layout.width, layout.height, rgb).ok_or_else(damaged)?
     };
     Ok((image, orientation::of_tiff(&directory)))
@@ -64,13 +64,13 @@ fn hides_the_photo(bytes: &[u8], first: &Directory, width: u32) -> bool {
         || is_reduced && first.next().is_some_and(is_larger)
 }
 
-/// All samples of the page, pixel by pixel.
+/// The samples of the page, pixel by pixel, and how many a pixel has.
 fn unpack(
     bytes: &[u8],
     directory: &Directory,
     layout: &Layout,
     name: &'static str,
-) -> Result<Samples, DecodeError> {
+) -> Result<(Samples, usize), DecodeError> {
     let refused = |error: TiffError| match error {
         TiffError::UnsupportedError(_) => DecodeError::unsupported(format!("this kind of {name}")),
         _ => DecodeError::Damaged { format: name },
@@ -91,11 +91,10 @@ fn unpack(
     if result.as_buffer(0).as_bytes().len() < planes.complete_len {
         return Err(damaged());
     }
-    let count = width * height * layout.samples;
     let n_planes = planes.planes.max(1);
     let samples = match result {
         DecodingResult::U8(packed) if layout.bits < 8 => {
-            Samples::U8(colour::unpack_bits(&packed, layout, width * layout.samples))
+            Samples::U8(colour::unpack_bits(&packed, layout, width))
         }
         DecodingResult::U8(samples) => Samples::U8(interleaved(samples, n_planes)),
         DecodingResult::U16(samples) => Samples::U16(interleaved(samples, n_planes)),
@@ -113,7 +112,12 @@ fn unpack(
         Samples::U16(samples) => samples.len(),
         Samples::Float(samples) => samples.len(),
     };
-    if found == count { Ok(samples) } else { Err(damaged()) }
+    // The crate leaves out what is beyond the colours and is not alpha.
+    let a_pixel = found / (width * height);
+    if found % (width * height) != 0 || !(layout.colours()..=layout.samples).contains(&a_pixel) {
+        return Err(damaged());
+    }
+    Ok((samples, a_pixel))
 }
 
 /// Samples of a page in one of the forms that are read.
@@ -138,11 +142,11 @@ fn interleaved<T: Copy>(samples: Vec<T>, n_planes: usize) -> Vec<T> {
 /// What the samples look like.
 fn to_rgb(
     samples: Samples,
+    n: usize,
     directory: &Directory,
     layout: &Layout,
     name: &'static str,
 ) -> Result<Vec<u8>, DecodeError> {
-    let n = layout.samples;
     let mut levels = match samples {
         Samples::U8(samples) => samples,
         Samples::U16(samples) if layout.photometric == Photometric::Palette => {
@@ -168,7 +172,7 @@ fn to_rgb(
         }
         _ => {}
     }
-    if layout.is_alpha_associated() {
+    if layout.is_alpha_associated() && n > layout.colours() {
         levels.chunks_exact_mut(n).for_each(|pixel| unassociated(pixel, layout.colours()));
     }
     Ok(match layout.photometric {

@@ -20,6 +20,7 @@ mod main_job;
 mod neighbors;
 mod out_of_core;
 mod parity;
+mod pixels;
 mod pull;
 mod real_photos;
 mod report;
