@@ -36,5 +36,6 @@ pub mod files;
 pub mod head;
 pub mod images;
 pub mod neighbors;
+mod printable;
 pub mod report;
 pub mod sweep;

@@ -20,6 +20,7 @@ pub mod samples;
 mod sniff;
 mod tiff;
 mod unread;
+mod yuv;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
 pub(crate) use encode::encode_jpeg;
