@@ -67,5 +67,6 @@ pub mod hdf5;
 pub mod head;
 pub mod images;
 pub mod neighbors;
+mod printable;
 pub mod report;
 pub mod sweep;

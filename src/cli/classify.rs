@@ -13,6 +13,7 @@ use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
 use crate::images::{DEFAULT_MAX_PIXELS, SampleSet};
+use crate::printable::printable;
 
 /// Say what is in an image, with probabilities
 #[derive(Debug, clap::Args)]
@@ -210,25 +211,26 @@ impl Printer {
             Format::Text => {
                 let width =
                     answer.classes.iter().map(|ranked| ranked.class.chars().count()).max().unwrap_or(0);
-                writeln!(out, "{}", answer.image)?;
+                writeln!(out, "{}", printable(&answer.image))?;
                 if answer.unknown == Some(true) {
                     writeln!(out, "  unknown: unlike the training images; if it is one of the classes:")?;
                 }
                 for Ranked { class, probability } in &answer.classes {
-                    writeln!(out, "  {class:width$}  {:5.1} %", probability * 100.0)?;
+                    writeln!(out, "  {:width$}  {:5.1} %", printable(class), probability * 100.0)?;
                 }
                 if let Some((set, coverage)) = answer.set.as_ref().zip(self.coverage) {
                     let classes = if set.is_empty() { "no class".to_owned() } else { set.join(", ") };
-                    writeln!(out, "  set at {coverage} coverage: {classes}")?;
+                    writeln!(out, "  set at {coverage} coverage: {}", printable(&classes))?;
                 }
                 for ClassExplanation { class, method, overlay, .. } in &answer.explanations {
-                    writeln!(out, "  why {class}: {} ({method})", overlay.display())?;
+                    let (class, overlay) = (printable(class), overlay.display().to_string());
+                    writeln!(out, "  why {class}: {} ({method})", printable(&overlay))?;
                 }
                 if !answer.nearest.is_empty() {
                     writeln!(out, "  most alike of the training images, by 1 - cosine:")?;
                 }
                 for SimilarImage { image, distance, .. } in &answer.nearest {
-                    writeln!(out, "    {distance:.3}  {image}")?;
+                    writeln!(out, "    {distance:.3}  {}", printable(image))?;
                 }
             }
             Format::Json => {

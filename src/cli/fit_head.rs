@@ -22,6 +22,7 @@ use crate::head::{
     FileRows, FittedHead, Head, HeadError, HeadModel, HeadProvenance, Novelty, StreamedData, fit_head,
     fit_head_streamed,
 };
+use crate::printable::printable;
 
 /// A head that was fitted and written.
 pub(super) struct Written {
@@ -269,7 +270,7 @@ fn print_duplicates(evaluation: &Evaluation, list: bool) {
     if list {
         println!("cosine  images");
         for set in sets {
-            println!(" {:.3}  {}", set.similarity, set.images.join("  "));
+            println!(" {:.3}  {}", set.similarity, printable(&set.images.join("  ")));
         }
     }
     println!();

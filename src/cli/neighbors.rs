@@ -14,6 +14,7 @@ use crate::backbone::ModelsFolder;
 use crate::codes::CodesFile;
 use crate::images::{DEFAULT_MAX_PIXELS, Problem, SampleSet};
 use crate::neighbors::{Metric, Neighbor, Search};
+use crate::printable::printable;
 
 /// Find the images whose codes are nearest to those of other images
 #[derive(Debug, clap::Args)]
@@ -218,10 +219,11 @@ fn print_text(answers: &[Answer<'_>]) {
     // Room for the digits before the point.
     let digits = format!("{largest:.4}").len();
     for Answer { query, neighbors } in answers {
-        println!("{query}");
+        println!("{}", printable(query));
         for Near { image, class, distance, .. } in neighbors {
-            let class = width.map_or(String::new(), |width| format!("{:width$}  ", class.unwrap_or("-")));
-            println!("  {distance:digits$.4}  {class}{image}");
+            let class =
+                width.map_or(String::new(), |width| format!("{:width$}  ", printable(class.unwrap_or("-"))));
+            println!("  {distance:digits$.4}  {class}{}", printable(image));
         }
     }
 }

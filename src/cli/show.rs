@@ -10,6 +10,7 @@ use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::images::{PassedOver, Problem};
+use crate::printable::{printable, printable_lines};
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -32,13 +33,13 @@ const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Prints `error` and its causes, each on a line of its own.
 pub fn error(error: &anyhow::Error) {
-    anstream::eprintln!("{RED}error{RED:#}: {error}");
+    anstream::eprintln!("{RED}error{RED:#}: {}", printable_lines(&error.to_string()));
     // An error that shows its source's text itself must not show it twice.
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if !last.contains(&text) {
-            anstream::eprintln!("  because: {text}");
+            anstream::eprintln!("  because: {}", printable_lines(&text));
         }
         last = text;
     }
@@ -46,13 +47,14 @@ pub fn error(error: &anyhow::Error) {
 
 /// Prints a warning.
 pub fn warning(text: &str) {
-    anstream::eprintln!("{YELLOW}warning{YELLOW:#}: {text}");
+    anstream::eprintln!("{YELLOW}warning{YELLOW:#}: {}", printable_lines(text));
 }
 
 /// Lists inputs that were skipped, with their reasons; the first `limit` of them.
 pub fn problems(problems: &[Problem], limit: usize) {
     for problem in problems.iter().take(limit) {
-        anstream::eprintln!("{YELLOW}skipped{YELLOW:#}: {}: {}", problem.name, problem.reason);
+        let (name, reason) = (printable(&problem.name), printable(&problem.reason));
+        anstream::eprintln!("{YELLOW}skipped{YELLOW:#}: {name}: {reason}");
     }
     if problems.len() > limit {
         anstream::eprintln!("… and {} more", problems.len() - limit);
@@ -70,7 +72,7 @@ pub fn passed_over(files: &PassedOver) {
 /// colour, and nothing is lost where there is none.
 pub fn report(text: &str) {
     let mut out = anstream::stdout().lock();
-    for (index, line) in text.lines().map(str::trim_end).enumerate() {
+    for (index, line) in text.lines().map(str::trim_end).map(printable).enumerate() {
         let written = match line.strip_prefix("WARNING:") {
             Some(rest) => writeln!(out, "{YELLOW}WARNING{YELLOW:#}:{rest}"),
             None if index == 0 || line.ends_with(':') => writeln!(out, "{BOLD}{line}{BOLD:#}"),

@@ -1,5 +1,6 @@
 //! The result of a cross-validation, as data (serde) and as text.
 
+use crate::printable::printable;
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -200,7 +201,8 @@ pub(super) fn class_table(per_class: &[ClassMetrics]) -> String {
 pub(crate) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     let remarks: Vec<bool> = header.iter().map(String::is_empty).collect();
-    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
+    let rows = rows.map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>());
+    table.load_preset(presets::NOTHING).set_header(header.iter().map(|cell| printable(cell))).add_rows(rows);
     for (column, _) in table.column_iter_mut().zip(remarks).skip(1).filter(|(_, remark)| !remark) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -1,5 +1,6 @@
 //! Images that deserve a second look: probable label errors, copies with different labels, outliers.
 
+use crate::printable::printable;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +137,9 @@ impl Suspects {
         }
         for set in &self.copies {
             let members = set.images.iter().zip(&set.classes);
-            let members: Vec<String> = members.map(|(image, class)| format!("{image} ({class})")).collect();
+            let members: Vec<String> = members
+                .map(|(image, class)| format!("{} ({})", printable(image), printable(class)))
+                .collect();
             text.push_str(&format!(" cosine {:.3}: {}\n", set.similarity, members.join(", ")));
         }
         text.push_str("\nImages least like any other (distance from their nearest three):\n");

@@ -525,7 +525,7 @@ mod tests {
 
     #[test]
     fn few_rows_that_are_all_right_or_all_wrong_give_no_certainty() {
-        let temperature = |(calibration, rises)| match calibration {
+        let temperature = |(calibration, rises): (Calibration, bool)| match calibration {
             Calibration::Softmax { temperature } if !rises => temperature,
             other => panic!("{other:?}"),
         };

@@ -2,22 +2,29 @@
 //! torchvision and Keras feed their networks.
 //!
 //! The format is told by the bytes, never by the file's extension. Dimensions are checked before anything of that
-//! size is allocated. A file that is cut off is an error even where a lenient decoder would fill in the rest.
+//! size is allocated. A file that is cut off is an error even where a lenient decoder would fill in the rest. What is not
+//! read is named, with what to do; neither a library's words nor a file's bytes get into a message.
 //!
 //! What each kind of pixel means:
 //! - greyscale: the value three times; palette: its colours; 1-bit: 0 and 255;
 //! - alpha: dropped, not blended; hidden colours show, as in Pillow;
 //! - 16 bits a sample: the upper byte (Pillow does so for colour, but clips greyscale to 255, which whitens it);
-//! - CMYK: Pillow's formula, in JPEG inverted as Adobe writes it (in TIFF within one level of it);
-//! - animations: the first frame; floating-point samples: refused, as their range is not defined.
+//! - floating point: 0 to 1 becomes 0 to 255, and what goes further up to 255 is taken as it is; else refused;
+//! - CMYK: Pillow's formula, in JPEG inverted as Adobe writes it;
+//! - animations, sequences and files of several pages: the first;
+//! - colour profiles: left alone, as in Pillow.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
 use super::jpeg::decode_jpeg;
+use super::sniff::{ImageFormat, sniff};
+use super::tiff::decode_tiff;
+use super::unread::OtherFile;
+use super::{avif, heif, jxl, orientation};
 
 #[cfg(test)]
 mod tests;
@@ -43,40 +50,51 @@ impl Default for DecodeOptions {
     }
 }
 
+/// What to do with an image of a kind that is not read.
+pub(super) const CONVERT: &str = "convert it to JPEG or to an 8-bit PNG";
+
 /// Why a file's bytes give no image. The caller adds the file's name.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// No bytes.
     #[error("the file is empty (0 bytes); copy it again from its source")]
     Empty,
     /// No known image format.
-    #[error("not an image: {looks_like}; JPEG, PNG, WebP, BMP, GIF and TIFF are read")]
+    #[error("not an image: {looks_like}; {remedy}")]
     NotAnImage {
         /// What the bytes look like.
         looks_like: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// An image format that is not read.
-    #[error("{format} images are not read; convert it to JPEG or PNG")]
+    #[error("{format} images are not read; {remedy}")]
     UnsupportedFormat {
         /// The format's name.
-        format: String,
+        format: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// A variant of a known format that is not read.
-    #[error("this kind of {format} is not read; convert it to JPEG or to an 8-bit PNG")]
+    #[error("{kind} is not read; {remedy}")]
     UnsupportedKind {
-        /// The format's name.
-        format: &'static str,
-        /// What is not supported.
-        #[source]
-        source: ImageError,
+        /// The variant, with the format's name.
+        kind: String,
+        /// What to do.
+        remedy: &'static str,
     },
-    /// Floating-point samples.
+    /// Floating-point samples that are neither 0 to 1 nor 0 to 255.
     #[error(
-        "{format} with floating-point samples is not read, as their range is not defined; convert it to an 8-bit PNG"
+        "{format} with floating-point samples from {lowest} to {highest}, which may mean anything; bring them to 0 to 1 or to 0 to 255, or convert it to an 8-bit PNG"
     )]
-    FloatSamples {
+    FloatRange {
         /// The format's name.
         format: &'static str,
+        /// The smallest sample, or one that is no number.
+        lowest: f64,
+        /// The largest.
+        highest: f64,
     },
     /// More pixels than allowed.
     #[error(
@@ -99,19 +117,16 @@ pub enum DecodeError {
         height: u32,
     },
     /// A JPEG that libjpeg cannot decode, or only by inventing a part of it.
-    #[error("damaged or cut-off JPEG ({message}); copy it again from its source")]
+    #[error("damaged or cut-off JPEG ({reason}); copy it again from its source")]
     Jpeg {
-        /// libjpeg's message.
-        message: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// Another file that its decoder refuses.
     #[error("damaged or cut-off {format}; copy it again from its source")]
     Damaged {
         /// The format's name.
         format: &'static str,
-        /// The decoder's reason.
-        #[source]
-        source: ImageError,
     },
     /// A file whose own structure says that more should follow.
     #[error("cut-off {format}: its end is missing; copy it again from its source")]
@@ -127,6 +142,13 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// An image of a format that is read, but not of this kind.
+    pub(super) fn unsupported(kind: impl Into<String>) -> Self {
+        Self::UnsupportedKind { kind: kind.into(), remedy: CONVERT }
+    }
+}
+
 /// Decodes an image file to 8-bit RGB, the orientation applied if asked for.
 ///
 /// ```
@@ -140,18 +162,19 @@ pub enum DecodeError {
 /// When the bytes are no image of a format that is read, are damaged or cut off, or hold more than
 /// `options.max_pixels`. Never panics.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
-    if bytes.is_empty() {
-        return Err(DecodeError::Empty);
-    }
-    let format = image::guess_format(bytes).map_err(|_| not_an_image(bytes))?;
+    let format = format_of(bytes)?;
+    let name = format.name();
     let (image, orientation) = match format {
         ImageFormat::Jpeg => decode_jpeg(bytes, options)?,
-        ImageFormat::Png => decode_other(bytes, format, "PNG", options)?,
-        ImageFormat::WebP => decode_other(bytes, format, "WebP", options)?,
-        ImageFormat::Bmp => decode_other(bytes, format, "BMP", options)?,
-        ImageFormat::Gif => decode_other(bytes, format, "GIF", options)?,
-        ImageFormat::Tiff => decode_other(bytes, format, "TIFF", options)?,
-        other => return Err(DecodeError::UnsupportedFormat { format: format!("{other:?}").to_uppercase() }),
+        ImageFormat::Png => decode_other(bytes, image::ImageFormat::Png, name, options)?,
+        ImageFormat::WebP => decode_other(bytes, image::ImageFormat::WebP, name, options)?,
+        ImageFormat::Bmp => decode_other(bytes, image::ImageFormat::Bmp, name, options)?,
+        ImageFormat::Gif => decode_other(bytes, image::ImageFormat::Gif, name, options)?,
+        ImageFormat::Tiff | ImageFormat::BigTiff => unwinding(name, || decode_tiff(bytes, name, options))?,
+        ImageFormat::Heif => unwinding(name, || heif::decode_heif(bytes, options))?,
+        ImageFormat::Avif => unwinding(name, || avif::decode_avif(bytes, options))?,
+        ImageFormat::JpegXl => unwinding(name, || jxl::decode_jxl(bytes, options))?,
+        other => return Err(DecodeError::UnsupportedFormat { format: name, remedy: other.remedy() }),
     };
     if !options.apply_orientation || orientation == Orientation::NoTransforms {
         return Ok(image);
@@ -159,6 +182,17 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeE
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
+}
+
+/// The format of an image, or what else the bytes are.
+pub(super) fn format_of(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    sniff(bytes).ok_or_else(|| {
+        let other = OtherFile::sniff(bytes);
+        DecodeError::NotAnImage { looks_like: other.looks_like, remedy: other.remedy }
+    })
 }
 
 /// Refuses sizes without pixels or beyond the limit.
@@ -173,43 +207,32 @@ pub(super) fn check_pixels(width: u32, height: u32, limit: u64) -> Result<(), De
     Ok(())
 }
 
-fn not_an_image(bytes: &[u8]) -> DecodeError {
-    let is_heif = matches!(bytes.get(4..12), Some(b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1"));
-    if is_heif {
-        return DecodeError::UnsupportedFormat { format: "HEIC".to_owned() };
-    }
-    let start = &bytes[..bytes.len().min(512)];
-    let is_text = start.iter().all(|&byte| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r'));
-    let looks_like = if is_text {
-        "it looks like text"
-    } else if start.iter().all(|&byte| byte == 0) {
-        "it starts with zeros, as an unfinished download does"
-    } else {
-        "its first bytes are of no image format"
-    };
-    DecodeError::NotAnImage { looks_like }
-}
-
 fn decode_other(
     bytes: &[u8],
-    format: ImageFormat,
+    format: image::ImageFormat,
     name: &'static str,
     options: &DecodeOptions,
 ) -> Result<(RgbImage, Orientation), DecodeError> {
-    // These decoders promise errors, not panics; a bug in one of them must not end a run over a million files.
-    catch_unwind(AssertUnwindSafe(|| decode_unguarded(bytes, format, name, options)))
-        .unwrap_or(Err(DecodeError::DecoderPanicked { format: name }))
+    unwinding(name, || decode_unguarded(bytes, format, name, options))
+}
+
+/// Runs a decoder. They promise errors, not panics; a bug in one of them must not end a run over a million files.
+fn unwinding<T>(
+    format: &'static str,
+    decoder: impl FnOnce() -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    catch_unwind(AssertUnwindSafe(decoder)).unwrap_or(Err(DecodeError::DecoderPanicked { format }))
 }
 
 fn decode_unguarded(
     bytes: &[u8],
-    format: ImageFormat,
+    format: image::ImageFormat,
     name: &'static str,
     options: &DecodeOptions,
 ) -> Result<(RgbImage, Orientation), DecodeError> {
-    let failed = |source: ImageError| match source {
-        ImageError::Unsupported(_) => DecodeError::UnsupportedKind { format: name, source },
-        _ => DecodeError::Damaged { format: name, source },
+    let failed = |error: ImageError| match error {
+        ImageError::Unsupported(_) => DecodeError::unsupported(format!("this kind of {name}")),
+        _ => DecodeError::Damaged { format: name },
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
@@ -227,17 +250,20 @@ fn decode_unguarded(
     limits.max_alloc = Some(pixels.saturating_mul(16).saturating_add(DECODER_OVERHEAD));
     decoder.set_limits(limits).map_err(failed)?;
 
-    // Unreadable metadata does not make the picture unreadable.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let metadata = match format {
+        image::ImageFormat::Png => orientation::of_png(bytes),
+        image::ImageFormat::WebP => orientation::of_webp(bytes),
+        _ => orientation::Metadata::default(),
+    };
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    Ok((to_rgb8(image, name)?, orientation))
+    Ok((to_rgb8(image, name)?, metadata.orientation()))
 }
 
 /// Whether a container's own structure reaches beyond the file's end. Decoders stop once they have all pixels, and
 /// with the end of the file its metadata, so its orientation, would be lost in silence.
-fn is_cut_off(bytes: &[u8], format: ImageFormat) -> bool {
+fn is_cut_off(bytes: &[u8], format: image::ImageFormat) -> bool {
     match format {
-        ImageFormat::Png => {
+        image::ImageFormat::Png => {
             let mut rest = bytes.get(8..).unwrap_or_default();
             // A chunk: length (big-endian), kind, body, checksum.
             while let Some((&[a, b, c, d, ref kind @ ..], _)) = rest.split_first_chunk::<8>() {
@@ -251,7 +277,7 @@ fn is_cut_off(bytes: &[u8], format: ImageFormat) -> bool {
             true
         }
         // RIFF: the length (little-endian) of what follows it.
-        ImageFormat::WebP => match bytes.get(4..8) {
+        image::ImageFormat::WebP => match bytes.get(4..8) {
             Some(&[a, b, c, d]) => (bytes.len() as u64) < 8 + u64::from(u32::from_le_bytes([a, b, c, d])),
             _ => true,
         },
@@ -275,7 +301,7 @@ fn to_rgb8(image: DynamicImage, format: &'static str) -> Result<RgbImage, Decode
         DynamicImage::ImageRgba16(image) => {
             image.pixels().flat_map(|pixel| first_three(pixel.0).map(upper)).collect()
         }
-        _ => return Err(DecodeError::FloatSamples { format }),
+        _ => return Err(DecodeError::unsupported(format!("{format} with floating-point samples"))),
     };
     // Every arm above makes three samples of each pixel.
     RgbImage::from_raw(width, height, samples).ok_or(DecodeError::NoPixels { width, height })

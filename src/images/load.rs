@@ -4,13 +4,13 @@
 //! the blocks that the crop keeps are transformed, and its pixels pass from decoder to tensor row by row, so that neither
 //! the photo nor its upright copy ever exists as a whole.
 
-use image::ImageFormat;
 use image::metadata::Orientation;
 
 use super::decode::{DecodeError, DecodeOptions, decode};
 use super::jpeg::{Jpeg, guarded};
 use super::preprocess::{Layout, Preprocess, PreprocessError};
 use super::resample::Source;
+use super::sniff::{ImageFormat, sniff};
 
 #[cfg(test)]
 mod tests;
@@ -37,11 +37,11 @@ pub fn load(
     layout: Layout,
     out: &mut [f32],
 ) -> Result<(), LoadError> {
-    if !matches!(image::guess_format(bytes), Ok(ImageFormat::Jpeg)) {
+    if sniff(bytes) != Some(ImageFormat::Jpeg) {
         return Ok(preprocess.apply(&decode(bytes, options)?, layout, out)?);
     }
     let mut tensor = preprocess.tensor(layout, out)?;
-    guarded(|| {
+    guarded(bytes, || {
         let mut jpeg = Jpeg::open(bytes, options)?;
         let orientation =
             if options.apply_orientation { jpeg.orientation() } else { Orientation::NoTransforms };

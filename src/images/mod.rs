@@ -5,14 +5,22 @@
 //! the network's input tensor; [`load`](load()) does both in one go. All of them follow one rule: a bad input is a
 //! [`Problem`] with a name and a reason, never a silent substitute and never the end of the run.
 
+mod avif;
 pub mod decode;
 mod encode;
+mod heif;
+mod ifd;
 mod jpeg;
+mod jxl;
 mod load;
+mod orientation;
 pub mod preprocess;
 mod resample;
 pub mod samples;
 mod sniff;
+mod tiff;
+mod unread;
+mod yuv;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
 pub(crate) use encode::encode_jpeg;

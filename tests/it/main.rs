@@ -23,16 +23,14 @@ mod main_job;
 mod neighbors;
 mod out_of_core;
 mod parity;
+mod pixels;
 mod pull;
 mod real_photos;
 mod repaired;
 mod report;
 mod server;
-<<<<<<< HEAD
 mod shards;
-=======
 mod small_classes;
->>>>>>> h-calib
 mod sweep;
 mod terminal;
 mod trust;

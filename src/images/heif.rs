@@ -1,0 +1,59 @@
+//! HEIC and HEIF, the photos of iPhones and many cameras, through a decoder of HEVC that is safe Rust.
+//!
+//! Pixels are those of libheif, and so of pillow-heif. The picture is turned, mirrored and cropped as its container says,
+//! which is the only say that it has; EXIF's orientation repeats it, and is not asked.
+
+use heic_decoder::{HeifError, decode, probe};
+use image::RgbImage;
+use image::metadata::Orientation;
+
+use super::decode::{DecodeError, DecodeOptions, check_pixels};
+use super::yuv::{Chroma, Planes, UNSPECIFIED};
+
+const NAME: &str = "HEIC/HEIF";
+
+/// Decodes the first picture to RGB.
+pub(super) fn decode_heif(
+    bytes: &[u8],
+    options: &DecodeOptions,
+) -> Result<(RgbImage, Orientation), DecodeError> {
+    let info = probe(bytes).map_err(refused)?;
+    let side = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    for (width, height) in [(info.width, info.height), (info.coded_width, info.coded_height)] {
+        check_pixels(side(width), side(height), options.max_pixels)?;
+    }
+    let picture = decode(bytes).map_err(refused)?;
+    let unsupported = || DecodeError::unsupported(format!("this kind of {NAME}"));
+    if picture.chroma_format_idc != 0 && picture.bit_depth_luma != picture.bit_depth_chroma {
+        return Err(unsupported());
+    }
+    let colours = picture.color_info;
+    let planes = Planes {
+        width: picture.width,
+        height: picture.height,
+        luma: &picture.y,
+        chroma: (picture.chroma_format_idc != 0).then_some(Chroma {
+            cb: &picture.cb,
+            cr: &picture.cr,
+            width: picture.cb_width,
+            height: picture.cb_height,
+        }),
+        depth: picture.bit_depth_luma,
+        matrix: colours
+            .map_or(UNSPECIFIED, |colours| u8::try_from(colours.matrix_coefficients).unwrap_or(u8::MAX)),
+        is_full_range: colours.is_none_or(|colours| colours.full_range),
+    };
+    let rgb = planes.to_rgb().ok_or_else(unsupported)?;
+    let image = RgbImage::from_raw(side(picture.width), side(picture.height), rgb).ok_or_else(unsupported)?;
+    Ok((image, Orientation::NoTransforms))
+}
+
+fn refused(error: HeifError) -> DecodeError {
+    match error {
+        HeifError::Unsupported(_) => DecodeError::unsupported(format!("this kind of {NAME}")),
+        HeifError::LimitExceeded(_) => {
+            DecodeError::unsupported(format!("a {NAME} of more than 268 million pixels"))
+        }
+        _ => DecodeError::Damaged { format: NAME },
+    }
+}
