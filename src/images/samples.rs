@@ -38,6 +38,7 @@ pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
 pub use split::Part;
+use unsupported::unsupported;
 use walk::{Walked, has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 
 /// File extensions that say that a file is an image, in lower case, those of formats that are not read included. Of other
@@ -138,14 +139,12 @@ pub enum SamplesError {
         other: PathBuf,
     },
     /// A file of a kind that is not taken.
-    #[error("{} is {what}, which is not read; {remedy}", path.display())]
+    #[error("{} is {what}", path.display())]
     Unsupported {
         /// What was named.
         path: PathBuf,
-        /// What it is.
-        what: &'static str,
-        /// What to do with it.
-        remedy: String,
+        /// What it is, and what to do with it.
+        what: String,
     },
     /// An option without use for what was named.
     #[error("{option} goes with {kind} only; leave it out")]
@@ -352,7 +351,10 @@ impl SampleSet {
                 Ok(metadata) if metadata.is_dir() => {
                     add_folder(&mut samples, &mut problems, &mut passed_over, &name, written);
                 }
-                Ok(metadata) if metadata.is_file() => samples.push_file(&name, written, None),
+                Ok(metadata) if metadata.is_file() => match unsupported(path) {
+                    None => samples.push_file(&name, written, None),
+                    Some(kind) => problems.push(Problem { name, reason: kind.to_string() }),
+                },
                 Ok(_) => problems.push(not_a_file(name)),
             }
         }

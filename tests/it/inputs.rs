@@ -358,7 +358,7 @@ fn a_shard_that_is_cut_short_gives_what_is_whole() {
             let what = if content[0] == b'x' {
                 "not a tar file"
             } else {
-                "a file compressed with gzip; decompress it"
+                "a file compressed with gzip, which is not read"
             };
             assert!(problems[0].reason.starts_with(what), "{problems:?}");
         }

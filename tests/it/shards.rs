@@ -386,10 +386,15 @@ fn kinds_of_files_that_are_not_taken_are_named_with_what_to_do() {
     );
     assert!(gz.contains(&remedy), "{gz}");
     let tar = said(open(&at("b.tar")).unwrap_err());
-    assert!(tar.contains("a file compressed with gzip; decompress it, `gunzip -c"), "{tar}");
+    assert!(
+        tar.contains("a file compressed with gzip, which is not read; decompress it, `gunzip -c"),
+        "{tar}"
+    );
     let several =
         said(SampleSet::open(&[at("a.tar.gz"), at("c.zip")], &SourceOptions::default()).unwrap_err());
     assert!(several.contains("a.tar.gz is a file compressed with gzip"), "{several}");
+    let named = SampleSet::from_paths(&[at("c.zip")], false).unwrap();
+    assert!(named.problems[0].reason.starts_with("a zip file, which is not read"), "{:?}", named.problems);
     fs::remove_file(at("b.tar")).unwrap();
     fs::remove_file(at("a.tar.gz")).unwrap();
     let below = said(open(folder.path()).unwrap_err());

@@ -17,7 +17,7 @@ mod remarks;
 use super::classes::ClassNames;
 use super::passed_over::{PassedOver, PassedOverReason};
 use super::sources::common_folder;
-use super::unsupported::{Unsupported, unsupported};
+use super::unsupported::unsupported;
 use super::{Problem, SampleSet, Samples, SamplesError, SourceOptions, not_utf8, slashed};
 use index::{Member, Wanted, index};
 use pairing::{LabelMember, Verdict};
@@ -198,7 +198,7 @@ fn list(
     });
     if let Err(reason) = end {
         let reason = match unsupported(path) {
-            Some(Unsupported { what, remedy }) if samples.len() == start => format!("{what}; {remedy}"),
+            Some(kind) if samples.len() == start => kind.to_string(),
             _ => reason,
         };
         problems.push(Problem { name: path.display().to_string(), reason });

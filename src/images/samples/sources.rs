@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::classes::{ClassLabel, ClassNames};
 use super::labels::notes_of_labels;
 use super::passed_over::PassedOver;
-use super::unsupported::{Unsupported, unsupported};
+use super::unsupported::unsupported;
 use super::{Problem, SampleSet, Samples, SamplesError, has_image_extension, look_at, shards, slashed};
 use crate::codes::{ArrayLabels, Axes, ImageArray};
 
@@ -227,9 +227,7 @@ pub(super) fn add_container(
 /// An error where the file is of a kind that is not taken.
 fn refuse_unsupported(path: &Path) -> Result<(), SamplesError> {
     match unsupported(path) {
-        Some(Unsupported { what, remedy }) => {
-            Err(SamplesError::Unsupported { path: path.to_owned(), what, remedy })
-        }
+        Some(kind) => Err(SamplesError::Unsupported { path: path.to_owned(), what: kind.to_string() }),
         None => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! Kinds of files that people name as images and that are not taken: what they are, by their first bytes, and what to do
 //! with them.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,13 @@ const COMPRESSED: [(&[u8], &str, &str); 7] = [
 const UNPACK: &str = "unpack it into a folder, one folder a class, and name the folder";
 const TO_CSV: &str = "save its table as CSV (UTF-8) with the columns path,label, and name that file";
 const WRITE_IMAGES: &str = "write its images to files, one folder a class, and name the folder";
+
+/// What it is and what to do with it.
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, which is not read; {}", self.what, self.remedy)
+    }
+}
 
 /// The kind of the file, if it is one of those that are not taken; `None` as well where it cannot be read.
 pub(super) fn unsupported(path: &Path) -> Option<Unsupported> {
