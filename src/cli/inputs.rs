@@ -22,20 +22,36 @@ pub struct InputArgs {
     /// NCHW or HWCN
     #[arg(long)]
     axes: Option<Axes>,
+    /// The column of a CSV file with the paths of the images [default: path, or another usual name]
+    #[arg(long, value_name = "NAME")]
+    path_column: Option<String>,
+    /// The column of a CSV file with the labels [default: label, or another usual name]
+    #[arg(long, value_name = "NAME")]
+    label_column: Option<String>,
 }
 
 impl InputArgs {
-    /// The images that `inputs` name, with their labels; says what is remarkable about them.
+    /// The images that `inputs` name, with their labels; says what is remarkable about them, and what was passed over.
     pub fn open(&self, inputs: &[PathBuf]) -> Result<SampleSet, SamplesError> {
+        let set = self.list(inputs, false)?;
+        set.notes.iter().for_each(|note| show::warning(note));
+        show::passed_over(&set.passed_over);
+        Ok(set)
+    }
+
+    /// The images that `inputs` name, for somebody else to say what is remarkable about them; with `no_labels`, none are
+    /// looked for.
+    pub fn list(&self, inputs: &[PathBuf], no_labels: bool) -> Result<SampleSet, SamplesError> {
         let options = SourceOptions {
             null: self.null,
             classes: self.classes.clone(),
             labels: self.labels.clone(),
             axes: self.axes.clone(),
+            path_column: self.path_column.clone(),
+            label_column: self.label_column.clone(),
+            no_labels,
         };
-        let set = SampleSet::open(inputs, &options)?;
-        set.notes.iter().for_each(|note| show::warning(note));
-        Ok(set)
+        SampleSet::open(inputs, &options)
     }
 
     /// The options as they would be given again.
@@ -50,6 +66,10 @@ impl InputArgs {
         }
         if let Some(axes) = &self.axes {
             arguments.extend(["--axes".to_owned(), axes.to_string()]);
+        }
+        for (option, column) in [("--path-column", &self.path_column), ("--label-column", &self.label_column)]
+        {
+            arguments.extend(column.iter().flat_map(|column| [option.to_owned(), column.clone()]));
         }
         arguments
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 
 use super::schema::{
-    self, Header, LayerSpec, Skipped, column_length, open_dataset, read_attributes, read_number,
+    self, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_attributes, read_number,
 };
 use super::strings::{read_sha256, read_strings};
 use super::{CodesError, escape_layer_name};
@@ -43,6 +43,7 @@ struct Contents {
     labels: Vec<i64>,
     sha256: Vec<String>,
     skipped: Vec<Skipped>,
+    passed_over: Vec<PassedOver>,
 }
 
 impl CodesFile {
@@ -104,6 +105,11 @@ impl CodesFile {
     /// The images that could not be read, and why.
     pub fn errors(&self) -> &[Skipped] {
         &self.contents.skipped
+    }
+
+    /// Which files below the folder of images were no images, by reason; empty in files of versions that did not tell.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.contents.passed_over
     }
 
     /// The layer of that name (its own or its dataset's), or the primary one.
@@ -246,7 +252,8 @@ impl Contents {
             .zip(reasons)
             .map(|(name, reason)| Skipped { name, reason })
             .collect();
-        Ok(Self { header, layers, image_names, labels, sha256, skipped })
+        let passed_over = read_passed_over(file, path)?;
+        Ok(Self { header, layers, image_names, labels, sha256, skipped, passed_over })
     }
 }
 
@@ -275,6 +282,34 @@ fn check_length(found: u64, expected: usize, path: &Path, object: &str) -> Resul
     }
     let (path, object) = (path.to_owned(), format!("/{object}"));
     Err(CodesError::WrongLength { path, object, unit: "rows", found, expected: expected as u64 })
+}
+
+/// What was passed over; files of earlier versions do not say.
+fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, CodesError> {
+    let known = file.contains(schema::PASSED_OVER);
+    if !known.map_err(CodesError::damaged(path, format!("the group /{}", schema::PASSED_OVER)))? {
+        return Ok(Vec::new());
+    }
+    let reasons = open_dataset(file, schema::PASSED_OVER_REASON, path)?;
+    column_length(&reasons, schema::PASSED_OVER_REASON, path)?;
+    let reasons = read_strings(&reasons, path, schema::PASSED_OVER_REASON)?;
+    let column = |name: &str| {
+        let dataset = open_dataset(file, name, path)?;
+        check_length(column_length(&dataset, name, path)?, reasons.len(), path, name)?;
+        Ok::<_, CodesError>(dataset)
+    };
+    let examples =
+        read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, path, schema::PASSED_OVER_EXAMPLE)?;
+    let files = column(schema::PASSED_OVER_FILES)?;
+    if !files.kind().is::<i64>() {
+        return Err(CodesError::wrong_type(path, schema::PASSED_OVER_FILES, "a dataset of int64"));
+    }
+    let files = files.numbers::<i64>().map_err(CodesError::damaged(path, schema::PASSED_OVER_FILES))?;
+    let one = |((reason, example), files): ((String, String), i64)| match u64::try_from(files) {
+        Ok(files) => Ok(PassedOver { reason, files, example }),
+        Err(_) => Err(CodesError::bad_value(path, schema::PASSED_OVER_FILES, files.to_string())),
+    };
+    reasons.into_iter().zip(examples).zip(files).map(one).collect()
 }
 
 fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64>, CodesError> {
