@@ -11,6 +11,7 @@ use super::explain::{Alike, ExplainArgs, Explaining, Why};
 use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
+use crate::codes::Axes;
 use crate::head::Head;
 use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample, SampleSet};
 
@@ -45,6 +46,10 @@ pub struct Args {
     /// Paths on standard input end with a NUL, as `find -print0` has them, not with a line
     #[arg(short = '0', long)]
     null: bool,
+    /// The order of an HDF5 array's dimensions, as h5py shows them: N images, H height, W width, C colours, such as NHWC,
+    /// NCHW or HWCN
+    #[arg(long)]
+    axes: Option<Axes>,
     /// The head; may be left out where the models folder holds only one
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -115,7 +120,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         );
     }
     Origin::of_head(&head, &head_path).recipe()?;
-    let samples = SampleSet::from_paths(&args.images, args.null)?;
+    let samples = SampleSet::from_paths(&args.images, args.null, args.axes.as_ref())?;
     show::passed_over(&samples.passed_over);
     if samples.samples.is_empty() && samples.problems.is_empty() {
         bail!("there is no image to classify in what was named");

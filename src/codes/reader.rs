@@ -298,8 +298,7 @@ fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, CodesEr
         check_length(column_length(&dataset, name, path)?, reasons.len(), path, name)?;
         Ok::<_, CodesError>(dataset)
     };
-    let examples =
-        read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, path, schema::PASSED_OVER_EXAMPLE)?;
+    let examples = read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, path, schema::PASSED_OVER_EXAMPLE)?;
     let files = column(schema::PASSED_OVER_FILES)?;
     if !files.kind().is::<i64>() {
         return Err(CodesError::wrong_type(path, schema::PASSED_OVER_FILES, "a dataset of int64"));
