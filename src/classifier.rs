@@ -225,7 +225,7 @@ impl Classifier {
     /// # Errors
     /// The file cannot be read, or the network or the head fails.
     pub fn classify_file(&mut self, path: &Path) -> Result<Answer, ClassifyError> {
-        let set = SampleSet::from_paths(&[path.to_owned()], false)?;
+        let set = SampleSet::from_paths(&[path.to_owned()], false, None)?;
         let unreadable =
             |problem: Problem| ClassifyError::Image { name: problem.name, reason: problem.reason };
         if let Some(problem) = set.problems.into_iter().next() {

@@ -12,6 +12,7 @@ use super::show::Format;
 use super::{Status, show};
 use crate::backbone::ModelsFolder;
 use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
+use crate::codes::Axes;
 use crate::images::{DEFAULT_MAX_PIXELS, SampleSet};
 use crate::printable::printable;
 
@@ -46,6 +47,10 @@ pub struct Args {
     /// Paths on standard input end with a NUL, as `find -print0` has them, not with a line
     #[arg(short = '0', long)]
     null: bool,
+    /// The order of an HDF5 array's dimensions, as h5py shows them: N images, H height, W width, C colours, such as NHWC,
+    /// NCHW or HWCN
+    #[arg(long)]
+    axes: Option<Axes>,
     /// The head; may be left out where the models folder holds only one
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -128,7 +133,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     if args.coverage.is_some() && head.model.conformal.is_none() {
         return Err(ClassifyError::NoPredictionSets).with_context(|| apply::head_at(&head_path));
     }
-    let set = SampleSet::from_paths(&args.images, args.null)?;
+    let set = SampleSet::from_paths(&args.images, args.null, args.axes.as_ref())?;
     show::passed_over(&set.passed_over);
     if set.samples.is_empty() && set.problems.is_empty() {
         bail!("there is no image to classify in what was named");

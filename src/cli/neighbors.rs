@@ -184,7 +184,7 @@ impl Queries {
         layer: &str,
         models: &ModelsFolder,
     ) -> anyhow::Result<()> {
-        let set = SampleSet::from_paths(paths, false)?;
+        let set = SampleSet::from_paths(paths, false, None)?;
         show::passed_over(&set.passed_over);
         self.problems.extend(set.problems);
         let (spec, holder) = (file.spec(Some(layer))?, file.path().display().to_string());

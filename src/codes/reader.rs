@@ -284,30 +284,31 @@ fn check_length(found: u64, expected: usize, path: &Path, object: &str) -> Resul
     Err(CodesError::WrongLength { path, object, unit: "rows", found, expected: expected as u64 })
 }
 
+/// What was passed over; files of earlier versions do not say.
 fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, CodesError> {
-    let there = file.contains(schema::PASSED_OVER);
-    if !there.map_err(CodesError::damaged(path, "the group /passed_over"))? {
+    let known = file.contains(schema::PASSED_OVER);
+    if !known.map_err(CodesError::damaged(path, format!("the group /{}", schema::PASSED_OVER)))? {
         return Ok(Vec::new());
     }
     let reasons = open_dataset(file, schema::PASSED_OVER_REASON, path)?;
-    let rows = column_length(&reasons, schema::PASSED_OVER_REASON, path)?;
+    column_length(&reasons, schema::PASSED_OVER_REASON, path)?;
+    let reasons = read_strings(&reasons, path, schema::PASSED_OVER_REASON)?;
     let column = |name: &str| {
         let dataset = open_dataset(file, name, path)?;
-        check_length(column_length(&dataset, name, path)?, rows as usize, path, name)?;
+        check_length(column_length(&dataset, name, path)?, reasons.len(), path, name)?;
         Ok::<_, CodesError>(dataset)
     };
-    let reasons = read_strings(&reasons, path, schema::PASSED_OVER_REASON)?;
     let examples = read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, path, schema::PASSED_OVER_EXAMPLE)?;
     let files = column(schema::PASSED_OVER_FILES)?;
     if !files.kind().is::<i64>() {
         return Err(CodesError::wrong_type(path, schema::PASSED_OVER_FILES, "a dataset of int64"));
     }
     let files = files.numbers::<i64>().map_err(CodesError::damaged(path, schema::PASSED_OVER_FILES))?;
-    let one = |((reason, example), &files): ((String, String), &i64)| match u64::try_from(files) {
+    let one = |((reason, example), files): ((String, String), i64)| match u64::try_from(files) {
         Ok(files) => Ok(PassedOver { reason, files, example }),
         Err(_) => Err(CodesError::bad_value(path, schema::PASSED_OVER_FILES, files.to_string())),
     };
-    reasons.into_iter().zip(examples).zip(&files).map(one).collect()
+    reasons.into_iter().zip(examples).zip(files).map(one).collect()
 }
 
 fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64>, CodesError> {

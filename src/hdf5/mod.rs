@@ -6,6 +6,8 @@
 //! by the file's own size before memory is taken, and how much the file's structure may cost to read is bounded as well
 //! ([`source`]). Writing stays with libhdf5, in the rooms that own a file format.
 
+mod attribute;
+mod chunked;
 mod chunks;
 mod dataset;
 mod error;
@@ -22,7 +24,8 @@ use std::sync::Arc;
 use hdf5_reader::group::Group;
 use hdf5_reader::{Hdf5File, OpenOptions};
 
-pub use dataset::{Attribute, Dataset, describe};
+pub use attribute::Attribute;
+pub use dataset::{Dataset, describe};
 pub use error::Hdf5Error;
 pub use kind::{Kind, Number};
 
@@ -125,7 +128,7 @@ impl Hdf5 {
     /// # Errors
     /// [`Hdf5Error::Damaged`].
     pub fn attributes(&self) -> Result<Vec<Attribute>, Hdf5Error> {
-        guarded("its attributes", || self.tree.root_group()?.raw_attributes())?
+        guarded("the list of attributes", || self.tree.root_group()?.raw_attributes())?
             .into_iter()
             .map(|attribute| Attribute::of(attribute, &self.source))
             .collect()

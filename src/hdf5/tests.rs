@@ -48,7 +48,7 @@ fn rows_are_the_same_however_the_file_lays_them_out() {
     let error = wide.numbers::<f32>().unwrap_err().to_string();
     assert_eq!(error, "it is float64 of the shape 11 x 6, expected float32");
     let mut out = [0.0; WIDTH];
-    for (range, size) in [(10..12, WIDTH), (0..2, WIDTH), (0..1, WIDTH - 1), (11..10, 0)] {
+    for (range, size) in [(10..12, WIDTH), (0..2, WIDTH), (0..1, WIDTH - 1)] {
         let dataset = Hdf5::open(&path).unwrap().dataset("rows").unwrap();
         assert!(dataset.read_rows_f32(range, &mut out[..size]).is_err());
     }

@@ -25,7 +25,7 @@ mod tests;
 mod unsupported;
 mod walk;
 
-use crate::codes::ArrayError;
+use crate::codes::{ArrayError, Axes};
 pub use classes::ClassesError;
 pub use csv_table::CsvError;
 pub(crate) use csv_table::{CsvTable, text_of};
@@ -324,11 +324,12 @@ impl SampleSet {
     /// shard, an HDF5 array as `FILE.h5:/DATASET`, or "-" for a list of images on standard input.
     ///
     /// The order is that of the arguments, and sorted by name inside each folder, shard or list. A name is the argument
-    /// as written, '/'-separated. What is missing, or a folder without images, is a problem.
+    /// as written, '/'-separated. What is missing, or a folder without images, is a problem. `null` is for the list, `axes`
+    /// for arrays.
     ///
     /// # Errors
     /// The list on standard input, a shard or an array cannot be used at all.
-    pub fn from_paths(paths: &[PathBuf], null: bool) -> Result<Self, SamplesError> {
+    pub fn from_paths(paths: &[PathBuf], null: bool, axes: Option<&Axes>) -> Result<Self, SamplesError> {
         let mut samples = Samples::below(Path::new("."));
         let (mut problems, mut passed_over) = (Vec::new(), PassedOver::default());
         for path in paths {
@@ -343,7 +344,7 @@ impl SampleSet {
                 problems.push(not_utf8(path));
                 continue;
             };
-            if sources::add_container(&mut samples, &mut problems, &mut passed_over, path)? {
+            if sources::add_container(&mut samples, &mut problems, &mut passed_over, path, axes)? {
                 continue;
             }
             match fs::metadata(path) {

@@ -141,6 +141,7 @@ fn a_shape_that_may_be_several_things_is_refused_with_the_remedy() {
         .args(["extract", "a.h5:/nwhc", "--axes", "NWHC", "-o", "x.h5"])
         .assert()
         .success();
+    cnncodes(folder.path()).args(["classify", "a.h5:/nwhc", "--axes", "HWC"]).assert().code(2);
     let features = cnncodes::codes::CodesFile::open(&folder.path().join("x.h5")).unwrap();
     assert_eq!(features.header().source, "a.h5:/nwhc (axes NWHC)");
 }

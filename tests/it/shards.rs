@@ -70,7 +70,7 @@ fn a_shard_whose_labels_may_be_of_either_image_is_refused() {
     assert!(text.contains("s/IMG.0.photo.jpg may be of either of two classes"), "{text}");
     assert!(text.contains("`red` in s/IMG.0.class.cls and `blue` in s/IMG.1.class.cls"), "{text}");
     // To be classified, images need no labels.
-    assert_eq!(SampleSet::from_paths(&[path], false).unwrap().samples.len(), 2);
+    assert_eq!(SampleSet::from_paths(&[path], false, None).unwrap().samples.len(), 2);
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn kinds_of_files_that_are_not_taken_are_named_with_what_to_do() {
     let several =
         said(SampleSet::open(&[at("a.tar.gz"), at("c.zip")], &SourceOptions::default()).unwrap_err());
     assert!(several.contains("a.tar.gz is a file compressed with gzip"), "{several}");
-    let named = SampleSet::from_paths(&[at("c.zip")], false).unwrap();
+    let named = SampleSet::from_paths(&[at("c.zip")], false, None).unwrap();
     assert!(named.problems[0].reason.starts_with("a zip file, which is not read"), "{:?}", named.problems);
     fs::remove_file(at("b.tar")).unwrap();
     fs::remove_file(at("a.tar.gz")).unwrap();

@@ -207,6 +207,7 @@ pub(super) fn add_container(
     problems: &mut Vec<Problem>,
     passed_over: &mut PassedOver,
     path: &Path,
+    axes: Option<&Axes>,
 ) -> Result<bool, SamplesError> {
     if shards::is_shard(path) && path.is_file() {
         let name = slashed(&path.with_extension("")).unwrap_or_default();
@@ -215,7 +216,7 @@ pub(super) fn add_container(
     }
     match array_parts(path) {
         Some((file, dataset)) => {
-            let array = Arc::new(ImageArray::open(&file, dataset, None)?);
+            let array = Arc::new(ImageArray::open(&file, dataset, axes)?);
             let file = slashed(&file).unwrap_or_default();
             samples.push_rows(&array, |row| format!("{file}:{}", row_name(&array, row)), |_| None);
             Ok(true)

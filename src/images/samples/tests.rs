@@ -515,7 +515,8 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
 fn paths_keep_their_order_and_folders_are_sorted_inside() {
     let folder = folder(&["z.jpg", "d/b.jpg", "d/a.jpg", "d/e/c.png", "odd.dat"]);
     let at = |name: &str| folder.path().join(name);
-    let set = SampleSet::from_paths(&[at("z.jpg"), at("gone.jpg"), at("d"), at("odd.dat")], false).unwrap();
+    let set =
+        SampleSet::from_paths(&[at("z.jpg"), at("gone.jpg"), at("d"), at("odd.dat")], false, None).unwrap();
     let expected: Vec<PathBuf> = ["z.jpg", "d/a.jpg", "d/b.jpg", "d/e/c.png", "odd.dat"].map(at).into();
     assert_eq!(set.samples.iter().map(|sample| sample.file()).collect::<Vec<_>>(), expected);
     assert!(set.samples.iter().all(|sample| sample.file().display().to_string() == sample.name));
@@ -527,7 +528,7 @@ fn paths_keep_their_order_and_folders_are_sorted_inside() {
 #[test]
 fn a_folder_among_paths_that_holds_no_image_is_a_problem() {
     let folder = folder(&["d/notes.txt"]);
-    let set = SampleSet::from_paths(&[folder.path().join("d")], false).unwrap();
+    let set = SampleSet::from_paths(&[folder.path().join("d")], false, None).unwrap();
     assert_eq!(names(&set), Vec::<&str>::new());
     assert!(set.problems[0].reason.starts_with("no images in this folder"));
 }
