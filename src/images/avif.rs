@@ -12,8 +12,6 @@ use super::decode::{DecodeError, DecodeOptions};
 mod av1;
 #[cfg(feature = "avif")]
 mod colour;
-#[cfg(feature = "avif")]
-mod container;
 
 const NAME: &str = "AVIF";
 
@@ -32,8 +30,8 @@ pub(super) fn decode_avif(
     bytes: &[u8],
     options: &DecodeOptions,
 ) -> Result<(RgbImage, Orientation), DecodeError> {
+    use super::container::{Picture, Presentation, Refusal};
     use super::decode::check_pixels;
-    use container::{Picture, Refusal};
 
     let damaged = || DecodeError::Damaged { format: NAME };
     let unsupported = || DecodeError::unsupported(format!("this kind of {NAME}"));
@@ -63,12 +61,6 @@ pub(super) fn decode_avif(
         let image = image.get_or_insert_with(|| RgbImage::new(size.0, size.1));
         image::imageops::replace(image, &part, left.into(), top.into());
     }
-    let mut image = image.ok_or_else(damaged)?;
-    if let Some([width, height, left, top]) = picture.crop
-        && left + width <= image.width()
-        && top + height <= image.height()
-    {
-        image = image::imageops::crop_imm(&image, left, top, width, height).to_image();
-    }
-    Ok((image, Orientation::from_exif(picture.orientation).unwrap_or(Orientation::NoTransforms)))
+    let shown = Presentation::of(bytes, &[b"av01", b"grid"]).ok_or_else(damaged)?;
+    Ok((shown.crop(image.ok_or_else(damaged)?), shown.orientation))
 }

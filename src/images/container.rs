@@ -1,8 +1,14 @@
-//! The boxes of an AVIF file (ISO/IEC 23008-12): where the primary picture's data lie, and how it is to be shown.
+//! The boxes of HEIC and AVIF files (ISO/IEC 23008-12): where the primary picture's data lie, and how it is to be shown.
 
+#[cfg(feature = "avif")]
 use std::borrow::Cow;
 
-/// The primary picture.
+use image::RgbImage;
+use image::imageops::crop_imm;
+use image::metadata::Orientation;
+
+/// The coded data of the primary picture.
+#[cfg(feature = "avif")]
 pub(super) struct Picture<'a> {
     /// Its parts, row by row: one, or those of a grid.
     pub(super) parts: Vec<Cow<'a, [u8]>>,
@@ -14,13 +20,66 @@ pub(super) struct Picture<'a> {
     pub(super) declared: Option<(u32, u32)>,
     /// Matrix (ITU-T H.273) and whether luma has its full range, where the file says it.
     pub(super) colours: Option<(u8, bool)>,
-    /// The orientation that EXIF would have.
-    pub(super) orientation: u8,
+}
+
+/// How a picture is to be shown.
+pub(super) struct Presentation {
     /// Width, height, left and top of what is to be seen.
-    pub(super) crop: Option<[u32; 4]>,
+    crop: Option<[u32; 4]>,
+    /// How what is to be seen is to be turned.
+    pub(super) orientation: Orientation,
+}
+
+impl Presentation {
+    /// That of the primary picture, if it is of one of the kinds.
+    pub(super) fn of(file: &[u8], kinds: &[&[u8; 4]]) -> Option<Self> {
+        let meta = Meta::of(file)?;
+        let primary = meta.primary()?;
+        let kind = meta.kind(primary)?;
+        if !kinds.iter().any(|known| kind == *known) {
+            return None;
+        }
+        let properties = meta.properties(primary)?;
+        let size = size(&properties);
+        let (mut turns, mut mirror, mut crop) = (0, None, None);
+        for (kind, mut body) in properties {
+            match kind {
+                b"irot" => turns = body.number(1)? & 3,
+                b"imir" => mirror = Some(body.number(1)? & 1),
+                b"clap" => crop = size.and_then(|size| crop_of(body, size)),
+                _ => {}
+            }
+        }
+        // The number that EXIF has for it.
+        let number = match (turns, mirror) {
+            (0, None) => 1,
+            (0, Some(0)) | (2, Some(1)) => 4,
+            (0, Some(_)) | (2, Some(_)) => 2,
+            (1, None) => 8,
+            (1, Some(0)) | (3, Some(1)) => 5,
+            (1, Some(_)) | (3, Some(_)) => 7,
+            (2, None) => 3,
+            _ => 6,
+        };
+        Some(Self { crop, orientation: Orientation::from_exif(number)? })
+    }
+
+    /// What is to be seen of the picture.
+    pub(super) fn crop(&self, image: RgbImage) -> RgbImage {
+        match self.crop {
+            Some([width, height, left, top])
+                if left.saturating_add(width) <= image.width()
+                    && top.saturating_add(height) <= image.height() =>
+            {
+                crop_imm(&image, left, top, width, height).to_image()
+            }
+            _ => image,
+        }
+    }
 }
 
 /// Why there is none.
+#[cfg(feature = "avif")]
 pub(super) enum Refusal {
     Damaged,
     /// A kind of picture that is not read.
@@ -79,11 +138,22 @@ impl<'a> Reader<'a> {
 
 /// The boxes of `meta` that matter here.
 struct Meta<'a> {
+    #[cfg(feature = "avif")]
     file: &'a [u8],
     body: Reader<'a>,
 }
 
 impl<'a> Meta<'a> {
+    fn of(file: &'a [u8]) -> Option<Self> {
+        let mut body = Reader(file).find(b"meta")?;
+        body.version()?;
+        Some(Self {
+            #[cfg(feature = "avif")]
+            file,
+            body,
+        })
+    }
+
     fn primary(&self) -> Option<u64> {
         let mut body = self.body.find(b"pitm")?;
         let (version, _) = body.version()?;
@@ -103,6 +173,7 @@ impl<'a> Meta<'a> {
     }
 
     /// An item's bytes.
+    #[cfg(feature = "avif")]
     fn data(&self, item: u64) -> Option<Cow<'a, [u8]>> {
         let mut body = self.body.find(b"iloc")?;
         let (version, _) = body.version()?;
@@ -148,6 +219,7 @@ impl<'a> Meta<'a> {
     }
 
     /// The items that `item` is derived from.
+    #[cfg(feature = "avif")]
     fn sources(&self, item: u64) -> Option<Vec<u64>> {
         let mut body = self.body.find(b"iref")?;
         let (version, _) = body.version()?;
@@ -183,10 +255,10 @@ impl<'a> Meta<'a> {
     }
 }
 
+#[cfg(feature = "avif")]
 impl<'a> Picture<'a> {
     pub(super) fn of(file: &'a [u8]) -> Result<Self, Refusal> {
-        let body = Reader(file).find(b"meta").and_then(|mut body| body.version().map(|_| body));
-        let meta = Meta { file, body: body.ok_or(Refusal::Damaged)? };
+        let meta = Meta::of(file).ok_or(Refusal::Damaged)?;
         let primary = meta.primary().ok_or(Refusal::Damaged)?;
         let mut picture = match meta.kind(primary).ok_or(Refusal::Damaged)? {
             b"av01" => Self::single(&meta, primary),
@@ -194,20 +266,15 @@ impl<'a> Picture<'a> {
             _ => return Err(Refusal::Unsupported),
         }
         .ok_or(Refusal::Damaged)?;
-        picture.show(&meta, primary).ok_or(Refusal::Damaged)?;
+        if let Some(properties) = meta.properties(primary) {
+            picture.colours = colours(&properties).or(picture.colours);
+            picture.declared = picture.declared.or(size(&properties));
+        }
         Ok(picture)
     }
 
     fn single(meta: &Meta<'a>, item: u64) -> Option<Self> {
-        Some(Self {
-            parts: vec![meta.data(item)?],
-            columns: 1,
-            grid: None,
-            declared: None,
-            colours: None,
-            orientation: 1,
-            crop: None,
-        })
+        Some(Self { parts: vec![meta.data(item)?], columns: 1, grid: None, declared: None, colours: None })
     }
 
     fn grid(meta: &Meta<'a>, item: u64) -> Option<Self> {
@@ -223,46 +290,21 @@ impl<'a> Picture<'a> {
         }
         let parts = sources.iter().map(|&item| meta.data(item)).collect::<Option<_>>()?;
         let grid = Some(size);
-        let mut picture =
-            Self { parts, columns, grid, declared: grid, colours: None, orientation: 1, crop: None };
+        let mut picture = Self { parts, columns, grid, declared: grid, colours: None };
         // Where the grid does not say what its colours are, its parts do.
         picture.colours = meta.properties(*sources.first()?).and_then(|properties| colours(&properties));
         Some(picture)
     }
-
-    /// What the properties say of how it is shown.
-    fn show(&mut self, meta: &Meta<'a>, item: u64) -> Option<()> {
-        let properties = meta.properties(item)?;
-        self.colours = colours(&properties).or(self.colours);
-        let size = properties.iter().find(|(kind, _)| *kind == b"ispe").and_then(|(_, body)| {
-            let mut body = *body;
-            body.version()?;
-            Some((body.number(4)? as u32, body.number(4)? as u32))
-        });
-        self.declared = self.declared.or(size);
-        let (mut turns, mut mirror) = (0, None);
-        for (kind, mut body) in properties {
-            match kind {
-                b"irot" => turns = body.number(1)? & 3,
-                b"imir" => mirror = Some(body.number(1)? & 1),
-                b"clap" => self.crop = size.and_then(|size| crop(body, size)),
-                _ => {}
-            }
-        }
-        self.orientation = match (turns, mirror) {
-            (0, None) => 1,
-            (0, Some(0)) | (2, Some(1)) => 4,
-            (0, Some(_)) | (2, Some(_)) => 2,
-            (1, None) => 8,
-            (1, Some(0)) | (3, Some(1)) => 5,
-            (1, Some(_)) | (3, Some(_)) => 7,
-            (2, None) => 3,
-            _ => 6,
-        };
-        Some(())
-    }
 }
 
+/// The size of a picture.
+fn size(properties: &[(&[u8], Reader<'_>)]) -> Option<(u32, u32)> {
+    let (_, mut body) = properties.iter().find(|(kind, _)| *kind == b"ispe").copied()?;
+    body.version()?;
+    Some((body.number(4)? as u32, body.number(4)? as u32))
+}
+
+#[cfg(feature = "avif")]
 fn colours(properties: &[(&[u8], Reader<'_>)]) -> Option<(u8, bool)> {
     properties.iter().filter(|(kind, _)| *kind == b"colr").find_map(|(_, body)| {
         let mut body = *body;
@@ -275,7 +317,7 @@ fn colours(properties: &[(&[u8], Reader<'_>)]) -> Option<(u8, bool)> {
 }
 
 /// A crop in whole pixels, of a picture of that size.
-fn crop(mut body: Reader<'_>, (width, height): (u32, u32)) -> Option<[u32; 4]> {
+fn crop_of(mut body: Reader<'_>, (width, height): (u32, u32)) -> Option<[u32; 4]> {
     let mut fraction = || {
         let (above, below) = (body.number(4)? as u32 as i32, body.number(4)? as u32 as i32);
         (below != 0).then(|| f64::from(above) / f64::from(below))
