@@ -50,7 +50,8 @@ lists = {
     "paths": b"Cargo.toml\n./src/lib.rs\r\n\nabsent.jpg\n../x\n",
     "nul": b"Cargo.toml\0src/../README.md\0",
     "manifest.csv": b'path,label\nCargo.toml,a\n"src/lib.rs",b\nREADME.md,\n',
-    "excel.csv": "\ufefflabel;path,PATH\r\na,Cargo.toml\r\n\"b,\"\"c\",src\\lib.rs\r\n".encode(),
+    "excel.csv": "\ufefflabel;PATH\r\na;Cargo.toml\r\n\"b;\"\"c\";src\\lib.rs\r\n".encode(),
+    "utf16.csv": "image\tclass\nCargo.toml\t\"a\"\nREADME.md\tnan\n".encode("utf-16"),
     "broken.csv": b'path,label\n"Cargo.toml,a\n\xff\xfe,\n',
 }
 for name, content in lists.items():

@@ -117,6 +117,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     Origin::of_head(&head, &head_path).recipe()?;
     let samples = SampleSet::from_paths(&args.images, args.null)?;
+    show::passed_over(&samples.passed_over);
     if samples.samples.is_empty() && samples.problems.is_empty() {
         bail!("there is no image to classify in what was named");
     }

@@ -24,7 +24,7 @@ use log::{Log, LogFormat};
 #[command(after_help = "\
 IMAGES is one of these:
   a folder        with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), or of images without classes
-  a CSV file      with the columns path,label
+  a CSV file      with the columns path,label, or other usual names; --path-column and --label-column name others
   -               a list on standard input: one path a line, or the lines of such a CSV file
   tar shards      *.tar in the form of WebDataset: KEY.jpg with KEY.cls (a class's name or number) or KEY.json (with \
 label, cls or class); several, a folder of them, or a pattern such as 'train-{000..010}.tar'. classes.txt beside them, \
@@ -32,7 +32,8 @@ or --classes, names the numbers
   an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x height \
 x width; --labels names the dataset of its labels
 
-JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, whatever their extension says. The rows of the output are \
+JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, whatever their extension says. Other files below a folder, \
+hidden ones and those of systems (@eaDir, $RECYCLE.BIN …) are passed over, counted, and recorded in the file. The rows of the output are \
 sorted by the images' names, so all names are listed before the first image is read; in memory an image takes 40 \
 bytes and its name.
 
@@ -69,7 +70,7 @@ pub struct Args {
     /// The file to write [default: features/MODEL-LAYER.h5]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Do not take the folders' names as labels
+    /// Take no labels, neither from folders' names nor from a column
     #[arg(long)]
     no_labels: bool,
     /// Images a run of the network, or auto: what suits the network, the threads and the memory (--dry-run tells)
@@ -116,7 +117,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 }
 
 fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<Status> {
-    let mut samples = args.inputs.open(&args.images)?;
+    let mut samples = args.inputs.list(&args.images, args.no_labels)?;
+    log.listed(&samples);
     if args.no_labels {
         samples.class_names.clear();
         samples.samples.forget_labels();
@@ -185,6 +187,9 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     log.end_of_progress();
     match result {
         Ok(summary) => {
+            if let Some(note) = without_image(&samples.unreadable_classes(&summary.problems)) {
+                log.note_now(&note);
+            }
             log.finished(&request, &summary);
             Ok(if summary.problems.is_empty() { Status::Done } else { Status::Skipped })
         }
@@ -193,6 +198,15 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
             Ok(Status::Interrupted)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What to say of classes none of whose images could be read.
+fn without_image(classes: &[&str]) -> Option<String> {
+    match classes {
+        [] => None,
+        [only] => Some(format!("not one image of the class {only} could be read")),
+        all => Some(format!("not one image could be read of {} classes: {}", all.len(), all.join(", "))),
     }
 }
 

@@ -17,16 +17,35 @@ pub struct InputArgs {
     /// The dataset with the labels of an HDF5 array
     #[arg(long, value_name = "DATASET")]
     labels: Option<String>,
+    /// The column of a CSV file with the paths of the images [default: path, or another usual name]
+    #[arg(long, value_name = "NAME")]
+    path_column: Option<String>,
+    /// The column of a CSV file with the labels [default: label, or another usual name]
+    #[arg(long, value_name = "NAME")]
+    label_column: Option<String>,
 }
 
 impl InputArgs {
-    /// The images that `inputs` name, with their labels; says what is remarkable about them.
+    /// The images that `inputs` name, with their labels; says what is remarkable about them, and what was passed over.
     pub fn open(&self, inputs: &[PathBuf]) -> Result<SampleSet, SamplesError> {
-        let options =
-            SourceOptions { null: self.null, classes: self.classes.clone(), labels: self.labels.clone() };
-        let set = SampleSet::open(inputs, &options)?;
+        let set = self.list(inputs, false)?;
         set.notes.iter().for_each(|note| show::warning(note));
+        show::passed_over(&set.passed_over);
         Ok(set)
+    }
+
+    /// The images that `inputs` name, for somebody else to say what is remarkable about them; with `no_labels`, none are
+    /// looked for.
+    pub fn list(&self, inputs: &[PathBuf], no_labels: bool) -> Result<SampleSet, SamplesError> {
+        let options = SourceOptions {
+            null: self.null,
+            classes: self.classes.clone(),
+            labels: self.labels.clone(),
+            path_column: self.path_column.clone(),
+            label_column: self.label_column.clone(),
+            no_labels,
+        };
+        SampleSet::open(inputs, &options)
     }
 
     /// The options as they would be given again.
@@ -38,6 +57,10 @@ impl InputArgs {
         }
         if let Some(labels) = &self.labels {
             arguments.extend(["--labels".to_owned(), labels.clone()]);
+        }
+        for (option, column) in [("--path-column", &self.path_column), ("--label-column", &self.label_column)]
+        {
+            arguments.extend(column.iter().flat_map(|column| [option.to_owned(), column.clone()]));
         }
         arguments
     }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use ndarray::{Array2, Axis};
 
 use super::show;
 use crate::codes::CodesFile;
 use crate::evaluate::{DUPLICATE_THRESHOLD, Duplicates, Joining, MOST_COMPARED, Note};
 use crate::head::TrainingData;
+use crate::images::{CsvTable, class_name_of, text_of};
 
 /// Which images belong together.
 #[derive(Debug, clap::Args)]
@@ -218,8 +219,8 @@ impl Labelled {
     }
 }
 
-/// What the `column` of a CSV file beside `path` says about each image, `None` for those that the file does not name; and
-/// how many paths are of no image.
+/// What the `column` of a CSV file beside `path` says about each image, `None` for those that the file does not name or
+/// says nothing of; and how many paths are of no image. Values are read as labels are: `1.0` is 1, and `-1` nothing.
 pub(super) fn read_column(
     csv: &Path,
     column: &str,
@@ -233,20 +234,41 @@ pub(super) fn read_column(
     };
     let positions: HashMap<&str, usize> =
         names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
-    let mut values = vec![None; names.len()];
+    // The value of each image, and the line that it stands on.
+    let mut values: Vec<Option<(Option<String>, u64)>> = vec![None; names.len()];
     let mut unknown = 0;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(csv).with_context(remedy)?;
-    let header = reader.headers().with_context(remedy)?;
-    let position = |wanted: &str| header.iter().position(|name| name == wanted);
-    let (path, value) = position("path").zip(position(column)).with_context(remedy)?;
-    for row in reader.records() {
-        let row = row.with_context(remedy)?;
-        match positions.get(row[path].replace('\\', "/").as_str()) {
-            Some(&at) if !row[value].is_empty() => values[at] = Some(row[value].to_owned()),
-            Some(_) => {}
-            None => unknown += 1,
+    let bytes = std::fs::read(csv).with_context(remedy)?;
+    let text = text_of(&bytes).with_context(remedy)?;
+    let wanted = |header: &[String]| header.iter().any(|name| name.eq_ignore_ascii_case("path"));
+    let mut table = CsvTable::new(&text, wanted).with_context(remedy)?;
+    let position = |wanted: &str| -> anyhow::Result<usize> {
+        let position = table.column(wanted).with_context(remedy)?;
+        let seen = || anyhow!("it has no column {wanted} (columns seen: {})", table.header.join(", "));
+        position.ok_or_else(seen).with_context(remedy)
+    };
+    let (path_at, value_at) = (position("path")?, position(column)?);
+    while let Some(row) = table.next_row().with_context(remedy)? {
+        let path = row.fields[path_at].on_one_line("path").with_context(remedy)?;
+        let value = row.fields[value_at].on_one_line(column).with_context(remedy)?;
+        let value = class_name_of(value)
+            .map_err(|reason| anyhow!("the {column} on line {}: {reason}", row.line))
+            .with_context(remedy)?;
+        let Some(&at) = positions.get(path.replace('\\', "/").trim_start_matches("./")) else {
+            unknown += 1;
+            continue;
+        };
+        match &values[at] {
+            Some((other, line)) if *other != value => bail!(
+                "lines {line} and {} of {} give {} different {column}s; remove one of them",
+                row.line,
+                csv.display(),
+                names[at]
+            ),
+            _ => values[at] = Some((value, row.line)),
         }
     }
+    let values: Vec<Option<String>> =
+        values.into_iter().map(|value| value.and_then(|(value, _)| value)).collect();
     if values.iter().all(Option::is_none) {
         bail!(
             "not one line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",

@@ -184,6 +184,7 @@ impl Queries {
         models: &ModelsFolder,
     ) -> anyhow::Result<()> {
         let set = SampleSet::from_paths(paths, false)?;
+        show::passed_over(&set.passed_over);
         self.problems.extend(set.problems);
         let origin = Origin::of_codes(file, Some(layer))?;
         let mut eye = Eye::of(&origin, models, &args.compute, args.max_pixels, set.samples.len())?;

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::images::Problem;
+use crate::images::{PassedOver, Problem};
 use crate::printable::{printable, printable_lines};
 
 /// How a report is printed.
@@ -58,6 +58,13 @@ pub fn problems(problems: &[Problem], limit: usize) {
     }
     if problems.len() > limit {
         anstream::eprintln!("… and {} more", problems.len() - limit);
+    }
+}
+
+/// Says which files below the folders of images are no images, if any.
+pub fn passed_over(files: &PassedOver) {
+    if !files.is_empty() {
+        anstream::eprintln!("{YELLOW}passed over{YELLOW:#}: {}", printable(&files.describe()));
     }
 }
 

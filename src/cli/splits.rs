@@ -1,14 +1,15 @@
 //! Images that were set apart for testing: by their folders, or by a CSV file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use super::labelled::{Labelled, read_column};
 use super::show;
+use crate::images::{class_name_of, sort_class_names};
 
 /// The argument of `--split`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,12 +134,17 @@ fn by_folders(labelled: &mut Labelled) -> anyhow::Result<Vec<Option<Part>>> {
                  with the columns path,split"
             );
         };
-        found.push((part, class.to_owned()));
+        let class = class_name_of(class).map_err(|reason| anyhow!("the folder of {name}: {reason}"))?;
+        found.push((part, class));
     }
-    let classes: BTreeSet<&String> = found.iter().map(|(_, class)| class).collect();
-    let class_names: Vec<String> = classes.into_iter().cloned().collect();
-    labelled.labels =
-        found.iter().map(|(_, class)| class_names.binary_search(class).unwrap_or_default()).collect();
+    let classes: BTreeSet<&String> = found.iter().filter_map(|(_, class)| class.as_ref()).collect();
+    let mut class_names: Vec<String> = classes.into_iter().cloned().collect();
+    sort_class_names(&mut class_names);
+    let number_of: HashMap<&String, usize> = class_names.iter().zip(0..).collect();
+    // An image whose folder says that its class is unknown is of no part.
+    let class_of = |class: &Option<String>| class.as_ref().and_then(|class| number_of.get(class).copied());
+    let numbers: Vec<Option<usize>> = found.iter().map(|(_, class)| class_of(class)).collect();
+    labelled.labels = numbers.iter().map(|number| number.unwrap_or_default()).collect();
     labelled.class_names = class_names;
-    Ok(found.into_iter().map(|(part, _)| Some(part)).collect())
+    Ok(found.into_iter().zip(numbers).map(|((part, _), number)| number.map(|_| part)).collect())
 }

@@ -23,5 +23,5 @@ mod writer;
 pub use error::CodesError;
 pub use image_array::{ArrayError, ArrayLabels, ImageArray};
 pub use reader::{CodesFile, NonFinite};
-pub use schema::{Header, LayerSpec, Row, Skipped, escape_layer_name};
+pub use schema::{Header, LayerSpec, PassedOver, Row, Skipped, escape_layer_name};
 pub use writer::{CodesWriter, Done, NotResumed, Start, WriteOptions};

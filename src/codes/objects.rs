@@ -6,7 +6,7 @@ use hdf5_metno::{Attribute, Dataset, Extents, File, Group, H5Type};
 use hdf5_metno_sys::h5d::H5Dwrite_chunk;
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 
-use super::schema::{self, Header};
+use super::schema::{self, Header, PassedOver};
 use super::strings::{Sha256Hex, to_hdf5};
 
 /// Size of a layer's chunk, if a row is not larger.
@@ -17,6 +17,8 @@ const COLUMN_CHUNK_BYTES: usize = 64 << 10;
 const MIN_CHUNK_ROWS: usize = 64;
 /// Skipped images for which space is reserved.
 const EXPECTED_ERRORS: usize = 1024;
+/// Reasons to pass files over for which space is reserved.
+const EXPECTED_REASONS: usize = 8;
 /// Strings that are converted at a time, to bound what a million names need.
 const STRING_BATCH: usize = 1 << 16;
 /// Bytes of a reference to a variable-length string in the file: length, heap address and index.
@@ -30,6 +32,9 @@ pub(super) struct Objects {
     pub(super) sha256: Dataset,
     pub(super) error_names: Dataset,
     pub(super) error_reasons: Dataset,
+    pub(super) passed_over_reasons: Dataset,
+    pub(super) passed_over_files: Dataset,
+    pub(super) passed_over_examples: Dataset,
     pub(super) rows: Attribute,
     pub(super) error_rows: Attribute,
     pub(super) complete: Attribute,
@@ -41,6 +46,7 @@ impl Objects {
         header.write(file)?;
         file.create_group(schema::LAYERS)?;
         file.create_group(schema::ERRORS)?;
+        file.create_group(schema::PASSED_OVER)?;
         let mut layers = Vec::with_capacity(header.layers.len());
         for (index, layer) in header.layers.iter().enumerate() {
             let width = layer.width().ok_or_else(|| hdf5_metno::Error::from("a layer is too wide"))?;
@@ -57,6 +63,9 @@ impl Objects {
         new_column::<Sha256Hex>(file, schema::SHA256, expected)?;
         new_strings(file, schema::ERROR_NAME, EXPECTED_ERRORS)?;
         new_strings(file, schema::ERROR_REASON, EXPECTED_ERRORS)?;
+        new_strings(file, schema::PASSED_OVER_REASON, EXPECTED_REASONS)?;
+        new_column::<i64>(file, schema::PASSED_OVER_FILES, EXPECTED_REASONS)?;
+        new_strings(file, schema::PASSED_OVER_EXAMPLE, EXPECTED_REASONS)?;
         file.new_attr::<i64>().create(schema::ROWS)?.write_scalar(&0_i64)?;
         file.new_attr::<i64>().create(schema::ERROR_ROWS)?.write_scalar(&0_i64)?;
         file.new_attr::<u8>().create(schema::COMPLETE)?.write_scalar(&0_u8)?;
@@ -72,6 +81,9 @@ impl Objects {
             sha256: file.dataset(schema::SHA256)?,
             error_names: file.dataset(schema::ERROR_NAME)?,
             error_reasons: file.dataset(schema::ERROR_REASON)?,
+            passed_over_reasons: file.dataset(schema::PASSED_OVER_REASON)?,
+            passed_over_files: file.dataset(schema::PASSED_OVER_FILES)?,
+            passed_over_examples: file.dataset(schema::PASSED_OVER_EXAMPLE)?,
             rows: file.attr(schema::ROWS)?,
             error_rows: file.attr(schema::ERROR_ROWS)?,
             complete: file.attr(schema::COMPLETE)?,
@@ -96,6 +108,28 @@ impl Objects {
 
     pub(super) fn resize_errors(&self, rows: usize) -> hdf5_metno::Result<()> {
         self.per_error().try_for_each(|dataset| dataset.resize(rows))
+    }
+
+    /// Writes what was passed over, one row a reason.
+    pub(super) fn write_passed_over(&self, reasons: &[PassedOver]) -> hdf5_metno::Result<()> {
+        let columns = [&self.passed_over_reasons, &self.passed_over_files, &self.passed_over_examples];
+        columns.into_iter().try_for_each(|dataset| dataset.resize(reasons.len()))?;
+        write_strings(&self.passed_over_reasons, reasons.iter().map(|passed| passed.reason.as_str()))?;
+        write_strings(&self.passed_over_examples, reasons.iter().map(|passed| passed.example.as_str()))?;
+        let files: Vec<i64> =
+            reasons.iter().map(|passed| i64::try_from(passed.files).unwrap_or(i64::MAX)).collect();
+        if files.is_empty() { Ok(()) } else { self.passed_over_files.write(&files) }
+    }
+
+    /// The columns of strings that a run killed while it was finishing may have left.
+    pub(super) fn strings(&self) -> [&Dataset; 5] {
+        [
+            &self.names,
+            &self.error_names,
+            &self.error_reasons,
+            &self.passed_over_reasons,
+            &self.passed_over_examples,
+        ]
     }
 }
 

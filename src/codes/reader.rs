@@ -8,7 +8,7 @@ use hdf5_metno::types::TypeDescriptor;
 use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode};
 use ndarray::Array2;
 
-use super::schema::{self, Header, LayerSpec, Skipped, column_length, open_dataset, read_number};
+use super::schema::{self, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_number};
 use super::strings::{is_type, read_sha256, read_strings};
 use super::{CodesError, chunks, escape_layer_name};
 
@@ -46,6 +46,7 @@ struct Contents {
     labels: Vec<i64>,
     sha256: Vec<String>,
     skipped: Vec<Skipped>,
+    passed_over: Vec<PassedOver>,
 }
 
 impl CodesFile {
@@ -106,6 +107,11 @@ impl CodesFile {
     /// The images that could not be read, and why.
     pub fn errors(&self) -> &[Skipped] {
         &self.contents.skipped
+    }
+
+    /// Which files below the folder of images were no images, by reason; empty in files of versions that did not tell.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.contents.passed_over
     }
 
     /// The layer of that name (its own or its dataset's), or the primary one.
@@ -240,7 +246,8 @@ impl Contents {
             .map(|(name, reason)| Skipped { name, reason })
             .collect();
         let chunk_rows = layers.iter().map(chunks::rows_of_chunk).collect();
-        Ok(Self { header, layers, chunk_rows, image_names, labels, sha256, skipped })
+        let passed_over = read_passed_over(file, path)?;
+        Ok(Self { header, layers, chunk_rows, image_names, labels, sha256, skipped, passed_over })
     }
 }
 
@@ -287,6 +294,34 @@ fn check_length(found: usize, expected: usize, path: &Path, object: &str) -> Res
     }
     let (path, object) = (path.to_owned(), format!("/{object}"));
     Err(CodesError::WrongLength { path, object, unit: "rows", found, expected })
+}
+
+fn read_passed_over(file: &File, path: &Path) -> Result<Vec<PassedOver>, CodesError> {
+    if !file.link_exists(schema::PASSED_OVER) {
+        return Ok(Vec::new());
+    }
+    let reasons = open_dataset(file, schema::PASSED_OVER_REASON, path)?;
+    let rows = column_length(&reasons, schema::PASSED_OVER_REASON, path)?;
+    let column = |name: &str| {
+        let dataset = open_dataset(file, name, path)?;
+        check_length(column_length(&dataset, name, path)?, rows, path, name)?;
+        Ok::<_, CodesError>(dataset)
+    };
+    let reasons = read_strings(&reasons, 0..rows, path, schema::PASSED_OVER_REASON)?;
+    let examples =
+        read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, 0..rows, path, schema::PASSED_OVER_EXAMPLE)?;
+    let files = column(schema::PASSED_OVER_FILES)?;
+    if !is_type(&files, path, schema::PASSED_OVER_FILES, |t| *t == i64::type_descriptor())? {
+        return Err(CodesError::wrong_type(path, schema::PASSED_OVER_FILES, "a dataset of int64"));
+    }
+    let files = files
+        .read_slice_1d::<i64, _>(0..rows)
+        .map_err(CodesError::damaged(path, schema::PASSED_OVER_FILES))?;
+    let one = |((reason, example), &files): ((String, String), &i64)| match u64::try_from(files) {
+        Ok(files) => Ok(PassedOver { reason, files, example }),
+        Err(_) => Err(CodesError::bad_value(path, schema::PASSED_OVER_FILES, files.to_string())),
+    };
+    reasons.into_iter().zip(examples).zip(&files).map(one).collect()
 }
 
 fn read_labels(dataset: &Dataset, rows: usize, classes: usize, path: &Path) -> Result<Vec<i64>, CodesError> {

@@ -24,6 +24,10 @@ pub(super) const SHA256: &str = "sha256";
 pub(super) const ERRORS: &str = "errors";
 pub(super) const ERROR_NAME: &str = "errors/name";
 pub(super) const ERROR_REASON: &str = "errors/reason";
+pub(super) const PASSED_OVER: &str = "passed_over";
+pub(super) const PASSED_OVER_REASON: &str = "passed_over/reason";
+pub(super) const PASSED_OVER_FILES: &str = "passed_over/files";
+pub(super) const PASSED_OVER_EXAMPLE: &str = "passed_over/example";
 pub(super) const ROWS: &str = "rows";
 pub(super) const ERROR_ROWS: &str = "error_rows";
 pub(super) const COMPLETE: &str = "complete";
@@ -93,6 +97,17 @@ pub struct Skipped {
     pub name: String,
     /// Why it could not be read.
     pub reason: String,
+}
+
+/// The files below a folder of images that are no images for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Why they are none.
+    pub reason: String,
+    /// How many there are.
+    pub files: u64,
+    /// The name of one of them.
+    pub example: String,
 }
 
 /// The dataset name of a layer: percent-encoded where HDF5 would take a character for something else.

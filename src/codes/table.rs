@@ -25,7 +25,7 @@ use super::Skipped;
 use super::journal::{Journal, Record};
 use super::objects::{Objects, forget_strings, write_strings};
 use super::reader::without_hdf5_locks;
-use super::schema::Header;
+use super::schema::{Header, PassedOver};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
@@ -140,7 +140,7 @@ impl Table {
         let objects = Objects::open(&file)?;
         // A run killed while it was finishing leaves strings, or references to them, and may have marked the
         // file as complete.
-        for dataset in [&objects.names, &objects.error_names, &objects.error_reasons] {
+        for dataset in objects.strings() {
             forget_strings(dataset)?;
         }
         objects.complete.write_scalar(&0_u8)?;
@@ -188,7 +188,7 @@ impl Table {
 
     /// Commits, writes the strings from the journal, cuts the reserved space off and marks the file as
     /// complete; only [`Table::close`] may follow.
-    pub(super) fn finish(&mut self, paths: &Paths) -> Result<(), TableError> {
+    pub(super) fn finish(&mut self, paths: &Paths, passed_over: &[PassedOver]) -> Result<(), TableError> {
         self.commit()?;
         let record = Record::read(&paths.journal)?;
         let to = &self.objects;
@@ -197,6 +197,7 @@ impl Table {
         write_strings(&to.names, record.names.iter().map(String::as_str))?;
         write_strings(&to.error_names, record.skipped.iter().map(|image| image.name.as_str()))?;
         write_strings(&to.error_reasons, record.skipped.iter().map(|image| image.reason.as_str()))?;
+        to.write_passed_over(passed_over)?;
         to.rows.write_scalar(&(record.names.len() as i64))?;
         to.error_rows.write_scalar(&(record.skipped.len() as i64))?;
         self.flush()?;

@@ -11,7 +11,7 @@ use super::CodesError;
 use super::journal::Record;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
-use super::schema::{self, Header, Row, Skipped};
+use super::schema::{self, Header, PassedOver, Row, Skipped};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{Batch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
@@ -98,6 +98,7 @@ pub struct CodesWriter {
     widths: Vec<usize>,
     classes: usize,
     names: HashSet<String>,
+    passed_over: Vec<PassedOver>,
     committed_rows: usize,
     committed_at: Instant,
     // Last, so that the file is closed before another run may open it.
@@ -158,6 +159,7 @@ impl CodesWriter {
             widths: header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect(),
             classes: header.class_names.len(),
             names: HashSet::new(),
+            passed_over: Vec::new(),
             committed_at: Instant::now(),
             _lock: lock,
         }
@@ -190,6 +192,22 @@ impl CodesWriter {
         self.settle(result, due)
     }
 
+    /// Records which files beside the images are none; it is written when the file is finished.
+    ///
+    /// # Errors
+    /// [`CodesError::BadRow`] if a text holds a NUL.
+    pub fn pass_over(&mut self, files: &[PassedOver]) -> Result<(), CodesError> {
+        if let Some(bad) =
+            files.iter().find(|files| files.reason.contains('\0') || files.example.contains('\0'))
+        {
+            let (path, name) = (self.final_path.clone(), bad.example.clone());
+            let why = "its name or reason holds a NUL character".to_owned();
+            return Err(CodesError::BadRow { path, name, why });
+        }
+        self.passed_over = files.to_vec();
+        Ok(())
+    }
+
     /// Makes all appended rows safe now.
     ///
     /// # Errors
@@ -212,7 +230,7 @@ impl CodesWriter {
     /// being meanwhile and may not be replaced; [`CodesError::Create`] if it cannot be renamed.
     pub fn finish(mut self) -> Result<(), CodesError> {
         let mut table = self.table.take().ok_or(CodesError::Failed { path: self.paths.partial.clone() })?;
-        if let Err(error) = table.finish(&self.paths) {
+        if let Err(error) = table.finish(&self.paths, &self.passed_over) {
             table.abandon();
             return Err(self.write_error(error));
         }
@@ -350,6 +368,8 @@ fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Ve
         let file = open_hdf5(path)?;
         schema::check_format(&file, path)?;
         let (found, layers) = schema::read_header(&file, path)?;
+        // Runs of earlier versions left no place for it.
+        schema::open_dataset(&file, schema::PASSED_OVER_FILES, path)?;
         for (layer, dataset) in found.layers.iter().zip(layers) {
             let (found, expected) = (dataset.shape()[0], record.names.len());
             if found < expected {

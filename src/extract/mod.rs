@@ -25,7 +25,10 @@ use crate::backbone::arrangement::threads_or_all;
 use crate::backbone::{
     Arrangement, Backbone, BackboneError, Demand, Device, Layer, Pooling, SessionSettings,
 };
-use crate::codes::{CodesError, CodesWriter, Done, Header, LayerSpec, Skipped, Start, WriteOptions};
+use crate::codes::{
+    CodesError, CodesWriter, Done, Header, LayerSpec, PassedOver, Skipped, Start, WriteOptions,
+};
+use crate::images::samples::{PassedOverFiles, PassedOverReason};
 use crate::images::{DecodeOptions, Layout, Preprocess, Problem, SampleSet};
 use assembly::{Assembly, Written};
 use digest::Digest;
@@ -343,6 +346,7 @@ pub fn extract(
     writer.append(&[], &samples.problems.iter().map(skipped).collect::<Vec<_>>())?;
     samples.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
     problems.extend(samples.problems.iter().cloned());
+    writer.pass_over(&passed_over(samples))?;
     writer.finish()?;
     seen::write(output, samples, &seen, started_at);
     sort(&mut problems);
@@ -443,6 +447,16 @@ fn is_beginning_of(
 /// A problem as the file of codes records it.
 fn skipped(problem: &Problem) -> Skipped {
     Skipped { name: problem.name.clone(), reason: problem.reason.clone() }
+}
+
+/// What the listing passed over as the file of codes records it.
+fn passed_over(samples: &SampleSet) -> Vec<PassedOver> {
+    let one = |(reason, group): (PassedOverReason, &PassedOverFiles)| PassedOver {
+        reason: reason.as_str().to_owned(),
+        files: group.files as u64,
+        example: group.examples.first().cloned().unwrap_or_default(),
+    };
+    samples.passed_over.by_reason().map(one).collect()
 }
 
 fn sort(problems: &mut [Problem]) {

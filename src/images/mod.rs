@@ -30,5 +30,6 @@ pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };
 pub(crate) use samples::with_causes;
-pub use samples::{Content, Problem, Sample, SampleSet, Samples, SamplesError, SourceOptions};
+pub use samples::{Content, PassedOver, Problem, Sample, SampleSet, Samples, SamplesError, SourceOptions};
+pub(crate) use samples::{CsvTable, class_name_of, sort_class_names, text_of};
 pub use sniff::{HEAD, ImageFormat, sniff};

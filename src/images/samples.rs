@@ -4,33 +4,45 @@
 //! UTF-8, unique, and the list is sorted by it. Whatever cannot become a sample (a dangling link, a directory
 //! that may not be read, a name that is not UTF-8) becomes a [`Problem`] and the walk goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 mod classes;
+mod csv_table;
 mod labels;
 mod list;
 mod manifest;
+mod passed_over;
 mod shards;
 mod sources;
+mod system;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use crate::codes::ArrayError;
 pub use classes::ClassesError;
+pub use csv_table::CsvError;
+pub(crate) use csv_table::{CsvTable, text_of};
+use labels::notes_of_labels;
+pub(crate) use labels::{class_name_of, sort_class_names};
 pub use list::{Content, Sample, Samples};
 pub use manifest::ManifestError;
+pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
 #[doc(hidden)]
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
-use walk::{has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
+use walk::{Walked, has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 
-/// File extensions that a folder walk takes for images, in lower case.
-pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
+/// File extensions that say that a file is an image, in lower case, those of formats that are not read included. Of other
+/// files below a folder the first bytes tell.
+pub const IMAGE_EXTENSIONS: [&str; 25] = [
+    "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif", "jpe", "jif", "jfi", "pjpeg", "dib",
+    "apng", "heic", "heif", "hif", "avif", "jxl", "jp2", "j2k", "jpx", "svg", "tga",
+];
 
 /// An input that could not be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +90,8 @@ pub struct SampleSet {
     pub source: String,
     /// What the user ought to know of the set as a whole.
     pub notes: Vec<String>,
+    /// Files below the folders that were named that are no images.
+    pub passed_over: PassedOver,
 }
 
 /// Why there is no list of images at all.
@@ -105,12 +119,14 @@ pub enum SamplesError {
         source: io::Error,
     },
     /// A folder without one usable image.
-    #[error("no images in {}{}; expected {}/CLASS/*.jpg with one folder a class (also png, webp, bmp, gif, tif), or images directly in it for an unlabelled set", path.display(), first_problem(problems), path.display())]
+    #[error("no images in {}{}{}; expected {}/CLASS/*.jpg with one folder a class (also png, webp, bmp, gif, tif), or images directly in it for an unlabelled set", path.display(), first_problem(problems), passed(passed_over), path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
         /// What was found there and could not be used.
         problems: Vec<Problem>,
+        /// What is no image there.
+        passed_over: PassedOver,
     },
     /// Several inputs that are not all shards.
     #[error("{} is no tar shard; several inputs are taken where all are .tar shards; for several folders name the one that holds them, or give a list of paths on standard input with -", other.display())]
@@ -181,6 +197,10 @@ fn first_problem(problems: &[Problem]) -> String {
     }
 }
 
+fn passed(passed_over: &PassedOver) -> String {
+    if passed_over.is_empty() { String::new() } else { format!(" (passed over: {})", passed_over.describe()) }
+}
+
 fn shown(shards: &[PathBuf]) -> String {
     match shards {
         [only] => only.display().to_string(),
@@ -192,8 +212,9 @@ fn shown(shards: &[PathBuf]) -> String {
 impl SampleSet {
     /// Every image below `root`, links followed.
     ///
-    /// The label is the first folder below `root`; an image directly in `root` has none. Hidden files and folders
-    /// (a leading dot) and files with another extension are passed over in silence.
+    /// What is an image is told by a name that ends as images' names do, or else by the file's first bytes; hidden files
+    /// and folders, and those of systems, are no data. What is passed over is counted. The label is the first folder
+    /// below `root`, by the rule of [`labels`]; an image directly in `root` has none.
     ///
     /// # Errors
     /// When `root` is missing, is no folder, cannot be read, or holds no usable image.
@@ -205,20 +226,51 @@ impl SampleSet {
         fs::read_dir(root).map_err(|source| SamplesError::Unreadable { path: root.to_owned(), source })?;
 
         let mut samples = Samples::below(root);
-        let problems = walk(root, |name| samples.push_file(name, name, None));
-        if samples.is_empty() {
-            return Err(SamplesError::Empty { path: root.to_owned(), problems });
-        }
+        let Walked { mut problems, passed_over, folders } =
+            walk(root, |name| samples.push_file(name, name, None));
         samples.sort_from(0);
+        let classes = classes_of_folders(&samples);
+        if classes.values().any(Result::is_err) {
+            let is_usable = |name: &str| first_folder(name).is_none_or(|folder| classes[folder].is_ok());
+            samples.retain_from(0, |_, sample| is_usable(sample.name));
+            problems.extend(classes.iter().filter_map(|(folder, class)| {
+                let reason = class.as_ref().err()?;
+                let reason = format!("its name cannot be a label: {reason}; rename the folder");
+                Some(Problem { name: folder.clone(), reason })
+            }));
+            problems.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        if samples.is_empty() {
+            return Err(SamplesError::Empty { path: root.to_owned(), problems, passed_over });
+        }
         samples.shrink();
-        let classes: BTreeSet<&str> = samples.iter().filter_map(|sample| class_of(sample.name)).collect();
-        let class_names: Vec<String> = classes.into_iter().map(str::to_owned).collect();
+        let mut class_names: Vec<String> = classes.values().flatten().flatten().cloned().collect();
+        sort_class_names(&mut class_names);
+        class_names.dedup();
+        let number_of: HashMap<&String, usize> = class_names.iter().zip(0..).collect();
         samples.label_by_name(|name| {
-            let class = class_of(name)?;
-            class_names.binary_search_by(|known| known.as_str().cmp(class)).ok()
+            let class = classes[first_folder(name)?].as_ref().ok()?.as_ref()?;
+            number_of.get(class).copied()
         });
-        let source = root.display().to_string();
-        Ok(Self { samples, class_names, problems, source, notes: Vec::new() })
+        let mut notes = Vec::new();
+        if !classes.is_empty() {
+            notes.extend(notes_of_labels(&samples, &class_names));
+        }
+        notes.extend(note_of_empty_folders(&folders, &classes));
+        Ok(Self { samples, class_names, problems, source: root.display().to_string(), notes, passed_over })
+    }
+
+    /// The classes that have samples, and none that is not among `problems`: all of their images are unreadable.
+    pub fn unreadable_classes(&self, problems: &[Problem]) -> Vec<&str> {
+        let failed: HashSet<&str> = problems.iter().map(|problem| problem.name.as_str()).collect();
+        let mut has_image = vec![false; self.class_names.len()];
+        for sample in self.samples.iter() {
+            if let Some(label) = sample.label.filter(|_| !failed.contains(sample.name)) {
+                has_image[label] = true;
+            }
+        }
+        let classes = self.class_names.iter().zip(has_image);
+        classes.filter(|(_, has_image)| !has_image).map(|(name, _)| name.as_str()).collect()
     }
 
     /// The images named one by one, without labels: each argument a file (of any extension), a folder to walk, a tar
@@ -231,10 +283,11 @@ impl SampleSet {
     /// The list on standard input, a shard or an array cannot be used at all.
     pub fn from_paths(paths: &[PathBuf], null: bool) -> Result<Self, SamplesError> {
         let mut samples = Samples::below(Path::new("."));
-        let mut problems = Vec::new();
+        let (mut problems, mut passed_over) = (Vec::new(), PassedOver::default());
         for path in paths {
             if path == Path::new(STDIN) {
-                let listed = Self::from_list(&sources::read_stdin()?, null)?;
+                let options = SourceOptions { null, no_labels: true, ..SourceOptions::default() };
+                let listed = Self::from_list(&sources::read_stdin()?, &options)?;
                 listed.samples.iter().for_each(|sample| samples.push_file(sample.name, sample.name, None));
                 problems.extend(listed.problems);
                 continue;
@@ -248,41 +301,82 @@ impl SampleSet {
             }
             match fs::metadata(path) {
                 Err(error) => problems.push(Problem { reason: reason_of(path, &error), name }),
-                Ok(metadata) if metadata.is_dir() => add_folder(&mut samples, &mut problems, &name, written),
+                Ok(metadata) if metadata.is_dir() => {
+                    add_folder(&mut samples, &mut problems, &mut passed_over, &name, written);
+                }
                 Ok(metadata) if metadata.is_file() => samples.push_file(&name, written, None),
                 Ok(_) => problems.push(not_a_file(name)),
             }
         }
         samples.shrink();
         let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
-        Ok(Self { samples, class_names: Vec::new(), problems, source, notes: Vec::new() })
+        Ok(Self { samples, class_names: Vec::new(), problems, source, notes: Vec::new(), passed_over })
     }
 }
 
 /// Adds the images of the folder at `path`, under names that start with the folder's own.
-fn add_folder(samples: &mut Samples, problems: &mut Vec<Problem>, name: &str, path: &str) {
+fn add_folder(
+    samples: &mut Samples,
+    problems: &mut Vec<Problem>,
+    passed_over: &mut PassedOver,
+    name: &str,
+    path: &str,
+) {
     let below = |folder: &str, inner: &str| match folder {
         "." => inner.to_owned(),
         folder => format!("{}/{inner}", folder.trim_end_matches('/')),
     };
     let start = samples.len();
-    let inner_problems =
+    let walked =
         walk(Path::new(path), |inner| samples.push_file(&below(name, inner), &below(path, inner), None));
     samples.sort_from(start);
-    if samples.len() == start && inner_problems.is_empty() {
-        let reason = "no images in this folder (jpg, png, webp, bmp, gif, tif)".to_owned();
+    if samples.len() == start && walked.problems.is_empty() {
+        let passed = passed(&walked.passed_over);
+        let reason = format!("no images in this folder{passed}; jpg, png, webp, bmp, gif and tif are read");
         problems.push(Problem { name: name.to_owned(), reason });
     }
     problems.extend(
-        inner_problems
+        walked
+            .problems
             .into_iter()
             .map(|Problem { name: inner, reason }| Problem { name: below(name, &inner), reason }),
     );
+    passed_over.merge(walked.passed_over, |inner| below(name, inner));
 }
 
 /// The first folder of a name.
-fn class_of(name: &str) -> Option<&str> {
-    name.split_once('/').map(|(class, _)| class)
+fn first_folder(name: &str) -> Option<&str> {
+    name.split_once('/').map(|(folder, _)| folder)
+}
+
+/// What the first folder of each sample says of its class, by the folder's name; the samples are sorted.
+fn classes_of_folders(samples: &Samples) -> HashMap<String, Result<Option<String>, String>> {
+    let mut classes = HashMap::new();
+    let mut last = "";
+    for folder in samples.iter().filter_map(|sample| first_folder(sample.name)) {
+        if folder != last {
+            classes.insert(folder.to_owned(), class_name_of(folder));
+            last = folder;
+        }
+    }
+    classes
+}
+
+/// Names folders directly below the root without an image, each of which may have been meant as a class.
+fn note_of_empty_folders<T>(folders: &[String], with_images: &HashMap<String, T>) -> Option<String> {
+    const NAMED: usize = 10;
+    let empty: Vec<&str> =
+        folders.iter().map(String::as_str).filter(|&folder| !with_images.contains_key(folder)).collect();
+    let more = match empty.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = empty[..empty.len().min(NAMED)].join(", ");
+    match &empty[..] {
+        [] => None,
+        [only] => Some(format!("the folder {only} holds no image, so there is no class {only}")),
+        all => Some(format!("{} folders hold no image and give no class: {named}{more}", all.len())),
+    }
 }
 
 fn look_at(path: &Path) -> Result<fs::Metadata, SamplesError> {

@@ -84,7 +84,7 @@ fn images_of_any_bytes_are_decoded_or_refused() {
 
 #[test]
 fn lists_of_any_bytes_are_read_or_refused() {
-    run(targets::list, &own_seeds("list"), 4, 20_000);
+    run(targets::list, &own_seeds("list"), 5, 20_000);
 }
 
 #[test]

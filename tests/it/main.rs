@@ -16,6 +16,7 @@ mod graphs;
 mod head_options;
 mod inputs;
 mod interrupted;
+mod listing;
 mod main_job;
 mod neighbors;
 mod out_of_core;

@@ -10,7 +10,8 @@ use crate::backbone::{Arrangement, Pooling, Precision};
 use crate::cli::show;
 use crate::codes::{Header, LayerSpec};
 use crate::extract::{Event, ExtractError, Plan, Progress, Request, Summary, Tally};
-use crate::images::with_causes;
+use crate::images::samples::{PassedOver, PassedOverFiles, PassedOverReason};
+use crate::images::{SampleSet, with_causes};
 
 /// Problems that are listed for people; all are in the file.
 const LISTED: usize = 20;
@@ -52,6 +53,22 @@ impl Log {
             // A line in the middle of the bar would tear it.
             LogFormat::Text => self.notes.borrow_mut().push(text.to_owned()),
             LogFormat::Json => emit(&json!({ "event": "note", "text": text })),
+        }
+    }
+
+    /// As [`Log::note`], while there is no bar.
+    pub fn note_now(&self, text: &str) {
+        match self.format {
+            LogFormat::Text => show::warning(text),
+            LogFormat::Json => self.note(text),
+        }
+    }
+
+    /// What is remarkable about the images, and what was passed over among them. JSON has the latter in its events.
+    pub fn listed(&self, samples: &SampleSet) {
+        samples.notes.iter().for_each(|note| self.note_now(note));
+        if !self.is_json() {
+            show::passed_over(&samples.passed_over);
         }
     }
 
@@ -109,6 +126,7 @@ impl Log {
                     "removed": tally.removed,
                     "resumed": summary.resumed,
                     "skipped": summary.problems.len(),
+                    "passed_over": passed_over(&request.samples.passed_over),
                     "layers": layers(&header.layers),
                     "runtime": header.runtime,
                     "device": header.device,
@@ -165,12 +183,13 @@ impl Log {
             indicatif::DecimalBytes(bytes as u64),
         );
         println!(
-            "to compute {}, to keep {} ({} under another name), to remove {}; {} cannot be read",
+            "to compute {}, to keep {} ({} under another name), to remove {}; {} cannot be read{}",
             tally.computed,
             tally.kept,
             tally.moved,
             tally.removed,
             tally.unreadable + request.samples.problems.len(),
+            of_passed_over(&request.samples.passed_over),
         );
         let Arrangement { sessions, threads, batch } = arrangement;
         println!(
@@ -212,7 +231,19 @@ fn planned(request: &Request<'_>, tally: Tally) -> Value {
         "moved": tally.moved,
         "removed": tally.removed,
         "unreadable": tally.unreadable + request.samples.problems.len(),
+        "passed_over": passed_over(&request.samples.passed_over),
     })
+}
+
+/// The files that are no images, as JSON: by reason.
+fn passed_over(files: &PassedOver) -> Value {
+    let one = |(reason, group): (PassedOverReason, &PassedOverFiles)| json!({ "reason": reason.as_str(), "files": group.files, "more": group.more, "examples": group.examples });
+    files.by_reason().map(one).collect()
+}
+
+/// `, 3 passed over`, where there are any.
+fn of_passed_over(files: &PassedOver) -> String {
+    if files.is_empty() { String::new() } else { format!(", {} passed over", files.files()) }
 }
 
 fn layers(specs: &[LayerSpec]) -> Value {
@@ -235,7 +266,7 @@ fn one_line(request: &Request<'_>, summary: &Summary) -> String {
         extra += &format!(", {} computed, {} removed", summary.computed, tally.removed);
     }
     format!(
-        "{}: {}{} of {}, {} of {}, {} skipped{extra}, in {} on {}",
+        "{}: {}{} of {}, {} of {}, {} skipped{}{extra}, in {} on {}",
         summary.path.display(),
         if summary.up_to_date { "up to date, " } else { "" },
         show::count(summary.rows, "image"),
@@ -243,6 +274,7 @@ fn one_line(request: &Request<'_>, summary: &Summary) -> String {
         describe(&header.layers),
         header.model_name,
         summary.problems.len(),
+        of_passed_over(&request.samples.passed_over),
         show::duration(summary.elapsed),
         on(header),
     )

@@ -46,6 +46,24 @@ fn strings(texts: &[&str]) -> Vec<VarLenUnicode> {
 }
 
 #[test]
+fn files_of_versions_that_did_not_tell_what_was_passed_over_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    let mut writer = CodesWriter::create(&output, &header(), options(2)).unwrap();
+    append(&mut writer, 0..2, &[]).unwrap();
+    let one = PassedOver { reason: "hidden".into(), files: 1, example: ".x".into() };
+    writer.pass_over(std::slice::from_ref(&one)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(CodesFile::open(&output).unwrap().passed_over(), [one]);
+
+    let file = hdf5_metno::File::open_rw(&output).unwrap();
+    file.unlink("passed_over").unwrap();
+    file.close().unwrap();
+    let file = CodesFile::open(&output).unwrap();
+    assert_eq!((file.rows(), file.passed_over()), (2, &[][..]));
+}
+
+#[test]
 fn rows_and_layers_are_read_by_either_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = CodesFile::open(&good(&folder)).unwrap();

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::labels::{parse_label, sort_class_names};
+
 /// Why a list of class names cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClassesError {
@@ -37,16 +39,9 @@ pub(super) enum ClassLabel {
 }
 
 impl ClassLabel {
-    /// A number where the text is one, else a name; blanks around it do not count. `None` as with
-    /// [`of_number`](Self::of_number).
+    /// A number where the text is one, else a name, by the rule of [`labels`](super::labels).
     pub(super) fn parse(text: &str) -> Result<Option<ClassLabel>, String> {
-        let text = text.trim();
-        match text.parse() {
-            _ if text.is_empty() => Err("it is empty".to_owned()),
-            _ if text.contains(['\0', '\n']) => Err("it is no class name".to_owned()),
-            Ok(number) => Ok(ClassLabel::of_number(number)),
-            Err(_) => Ok(Some(ClassLabel::Name(text.to_owned()))),
-        }
+        parse_label(text)
     }
 
     /// `None` for a negative number, which means that the class is unknown.
@@ -90,6 +85,13 @@ impl ClassNames {
     /// There is a list of names, and the class is not on it.
     pub(super) fn number(&mut self, label: ClassLabel) -> Result<usize, String> {
         let label = match (label, &self.listed) {
+            // A number with zeros before it is a name, unless there are names for numbers.
+            (ClassLabel::Name(name), Some((names, _))) if !names.contains(&name) => {
+                name.parse().ok().and_then(ClassLabel::of_number).unwrap_or(ClassLabel::Name(name))
+            }
+            (label, _) => label,
+        };
+        let label = match (label, &self.listed) {
             (ClassLabel::Number(number), Some((names, path))) => {
                 let name = usize::try_from(number).ok().and_then(|number| names.get(number));
                 let name = name.ok_or_else(|| {
@@ -115,24 +117,24 @@ impl ClassNames {
 
     /// The names of the classes that were met, and for each running number its place among them.
     ///
-    /// The order is that of the list where there is one, by number where all are numbers, else bytewise by name.
+    /// The order is that of the list where there is one, else that of [`sort_class_names`].
     pub(super) fn finish(self) -> (Vec<String>, Vec<usize>) {
         let name = |label: &ClassLabel| match label {
             ClassLabel::Number(number) => number.to_string(),
             ClassLabel::Name(name) => name.clone(),
         };
         let mut order: Vec<usize> = (0..self.met.len()).collect();
-        let all_numbers = self.met.iter().all(|label| matches!(label, ClassLabel::Number(_)));
         match &self.listed {
             Some((names, _)) => {
                 let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
                 order.sort_by_key(|&index| place.get(&name(&self.met[index])).copied());
             }
-            None if all_numbers => order.sort_by_key(|&index| match self.met[index] {
-                ClassLabel::Number(number) => number,
-                ClassLabel::Name(_) => i64::MAX,
-            }),
-            None => order.sort_by_key(|&index| name(&self.met[index])),
+            None => {
+                let mut names: Vec<String> = self.met.iter().map(name).collect();
+                sort_class_names(&mut names);
+                let place: HashMap<&String, usize> = names.iter().zip(0..).collect();
+                order.sort_by_key(|&index| place.get(&name(&self.met[index])).copied());
+            }
         }
         let mut place = vec![0; order.len()];
         order.iter().enumerate().for_each(|(new, &old)| place[old] = new);

@@ -11,7 +11,9 @@
 //! - Classes are ordered by number where all of their names are whole numbers (2 before 10), else bytewise.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
+use super::Samples;
 use super::classes::ClassLabel;
 
 /// What stands for a missing value where pandas reads a CSV file; the empty text is one more.
@@ -60,6 +62,27 @@ pub(crate) fn sort_class_names(names: &mut [String]) {
     } else {
         names.sort();
     }
+}
+
+/// What the user ought to know of the labels of a set that was to have some.
+pub(super) fn notes_of_labels(samples: &Samples, class_names: &[String]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut unlabelled = samples.iter().filter(|sample| sample.label.is_none());
+    if let Some(first) = unlabelled.next() {
+        let (count, total) = (1 + unlabelled.count(), samples.len());
+        notes.push(format!("{count} of {total} images have no class, the first: {}", first.name));
+    }
+    let mut by_lower_case: HashMap<String, &String> = HashMap::with_capacity(class_names.len());
+    for name in class_names {
+        if let Some(other) = by_lower_case.insert(name.to_lowercase(), name) {
+            notes.push(format!(
+                "the classes {other} and {name} differ in nothing but upper and lower case; if they are one, give them \
+                 one name"
+            ));
+            break;
+        }
+    }
+    notes
 }
 
 /// The order of two texts of digits, of any length; those of one number bytewise.

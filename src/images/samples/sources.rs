@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::classes::{ClassLabel, ClassNames};
+use super::labels::notes_of_labels;
+use super::passed_over::PassedOver;
 use super::{Problem, SampleSet, Samples, SamplesError, has_image_extension, look_at, shards, slashed};
 use crate::codes::{ArrayLabels, ImageArray};
 
@@ -20,6 +22,12 @@ pub struct SourceOptions {
     pub classes: Option<PathBuf>,
     /// Dataset with the labels of an HDF5 array.
     pub labels: Option<String>,
+    /// Column with the paths of a CSV manifest.
+    pub path_column: Option<String>,
+    /// Column with the labels of a CSV manifest.
+    pub label_column: Option<String>,
+    /// A CSV manifest may have columns none of which is of labels.
+    pub no_labels: bool,
 }
 
 /// The kinds of images that can be named.
@@ -74,14 +82,17 @@ impl SampleSet {
         refuse(options.null && !matches!(source, Source::Stdin), "--null", "a list on standard input (-)")?;
         let is_array = matches!(source, Source::Array(..));
         refuse(options.labels.is_some() && !is_array, "--labels", "an HDF5 array (FILE.h5:/DATASET)")?;
+        let is_list = matches!(source, Source::Manifest(_) | Source::Stdin);
+        refuse(options.path_column.is_some() && !is_list, "--path-column", "a CSV file")?;
+        refuse(options.label_column.is_some() && !is_list, "--label-column", "a CSV file")?;
         let set = match source {
             Source::Shards(shards) => Self::from_shards(&shards, options.classes.as_deref()),
             Source::Array(file, dataset) => Self::from_array(&file, dataset, options),
             Source::Folder(folder) => match Self::from_folder(folder) {
-                Err(SamplesError::Empty { path, problems }) => {
+                Err(SamplesError::Empty { path, problems, passed_over }) => {
                     let shards = shards_in(folder);
                     if shards.is_empty() {
-                        return Err(SamplesError::Empty { path, problems });
+                        return Err(SamplesError::Empty { path, problems, passed_over });
                     }
                     Self::from_shards(&shards, options.classes.as_deref())
                 }
@@ -96,8 +107,8 @@ impl SampleSet {
                     kind: "tar shards and HDF5 arrays",
                 });
             }
-            Source::Stdin => Self::from_list(&read_stdin()?, options.null),
-            Source::Manifest(csv) => Self::from_manifest(csv),
+            Source::Stdin => Self::from_list(&read_stdin()?, options),
+            Source::Manifest(csv) => Self::from_manifest(csv, options),
         }?;
         let source = inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         Ok(Self { source, ..set })
@@ -155,13 +166,13 @@ impl SampleSet {
     ) -> Result<Self, SamplesError> {
         look_at(file)?;
         let array = Arc::new(ImageArray::open(file, dataset)?);
-        let labels: Vec<Option<ClassLabel>> = match &options.labels {
+        let labels: Vec<Result<Option<ClassLabel>, String>> = match &options.labels {
             None => Vec::new(),
             Some(dataset) => match array.labels(dataset)? {
-                ArrayLabels::Numbers(numbers) => numbers.into_iter().map(ClassLabel::of_number).collect(),
-                ArrayLabels::Names(names) => {
-                    names.into_iter().map(|name| Some(ClassLabel::Name(name))).collect()
+                ArrayLabels::Numbers(numbers) => {
+                    numbers.into_iter().map(|number| Ok(ClassLabel::of_number(number))).collect()
                 }
+                ArrayLabels::Names(names) => names.iter().map(|name| ClassLabel::parse(name)).collect(),
             },
         };
         let mut classes = match &options.classes {
@@ -172,7 +183,7 @@ impl SampleSet {
         let mut problems = Vec::new();
         let mut numbers = Vec::with_capacity(labels.len());
         for (row, label) in labels.into_iter().enumerate() {
-            let number = label.map(|label| classes.number(label)).transpose();
+            let number = label.and_then(|label| label.map(|label| classes.number(label)).transpose());
             numbers.push(
                 number.map_err(|reason| problems.push(Problem { name: row_name(&array, row), reason })),
             );
@@ -188,7 +199,8 @@ impl SampleSet {
         let mut outcomes = numbers.iter();
         samples.retain_from(0, |_, _| !matches!(outcomes.next(), Some(Err(()))));
         if samples.is_empty() {
-            return Err(SamplesError::Empty { path: file.to_owned(), problems });
+            let passed_over = PassedOver::default();
+            return Err(SamplesError::Empty { path: file.to_owned(), problems, passed_over });
         }
         Ok(Self::with_classes(samples, classes, problems, file.display().to_string()))
     }
@@ -202,14 +214,11 @@ impl SampleSet {
     ) -> Self {
         let (class_names, place) = classes.finish();
         samples.renumber_labels(|label| place.get(label).copied());
-        let unlabelled = samples.iter().filter(|sample| sample.label.is_none()).count();
-        let mut notes = Vec::new();
-        if unlabelled > 0 && !class_names.is_empty() {
-            let total = samples.len();
-            let first = samples.iter().find(|sample| sample.label.is_none()).map_or("", |sample| sample.name);
-            notes.push(format!("{unlabelled} of {total} images have no class, the first: {first}"));
-        }
-        Self { samples, class_names, problems, source, notes }
+        let notes = match class_names.is_empty() {
+            true => Vec::new(),
+            false => notes_of_labels(&samples, &class_names),
+        };
+        Self { samples, class_names, problems, source, notes, passed_over: PassedOver::default() }
     }
 }
 

@@ -5,12 +5,16 @@
 
 use cnncodes::backbone::{Catalogue, Graph};
 use cnncodes::images::samples::count_images;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, decode};
+use cnncodes::images::{
+    DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, SourceOptions, decode, sniff,
+};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
 pub fn image(data: &[u8]) -> bool {
     let options = DecodeOptions { max_pixels: 1 << 18, ..DecodeOptions::default() };
+    let format = sniff(data);
     let Ok(image) = decode(data, &options) else { return false };
+    assert!(format.is_some(), "an image that the listing of a folder would pass over");
     assert!(u64::from(image.width()) * u64::from(image.height()) <= options.max_pixels);
     for preset in [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf] {
         let small = PreprocessOverrides { size: Some((32, 24)), ..PreprocessOverrides::default() };
@@ -27,7 +31,8 @@ pub fn image(data: &[u8]) -> bool {
 pub fn list(data: &[u8]) -> bool {
     let mut taken = false;
     for null in [false, true] {
-        let Ok(set) = SampleSet::from_list(data, null) else { continue };
+        let options = SourceOptions { null, ..SourceOptions::default() };
+        let Ok(set) = SampleSet::from_list(data, &options) else { continue };
         taken = true;
         let names: Vec<&str> = set.samples.iter().map(|sample| sample.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "names out of order, or one twice");
