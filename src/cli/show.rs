@@ -64,7 +64,7 @@ pub fn problems(problems: &[Problem], limit: usize) {
 /// Says which files below the folders of images are no images, if any.
 pub fn passed_over(files: &PassedOver) {
     if !files.is_empty() {
-        anstream::eprintln!("{YELLOW}passed over{YELLOW:#}: {}", files.describe());
+        anstream::eprintln!("{YELLOW}passed over{YELLOW:#}: {}", printable(&files.describe()));
     }
 }
 

@@ -1,12 +1,13 @@
 //! HEIC and HEIF, the photos of iPhones and many cameras, through a decoder of HEVC that is safe Rust.
 //!
-//! Pixels are those of libheif, and so of pillow-heif. The picture is turned, mirrored and cropped as its container says,
-//! which is the only say that it has; EXIF's orientation repeats it, and is not asked.
+//! Pixels are those of libheif, and so of pillow-heif. The picture is turned, mirrored and cropped as its container says;
+//! EXIF's orientation repeats it, and is not asked.
 
-use heic_decoder::{HeifError, decode, probe};
+use heic_decoder::{HeifError, decode_with, probe};
 use image::RgbImage;
 use image::metadata::Orientation;
 
+use super::container::Presentation;
 use super::decode::{DecodeError, DecodeOptions, check_pixels};
 use super::yuv::{Chroma, Planes, UNSPECIFIED};
 
@@ -22,7 +23,10 @@ pub(super) fn decode_heif(
     for (width, height) in [(info.width, info.height), (info.coded_width, info.coded_height)] {
         check_pixels(side(width), side(height), options.max_pixels)?;
     }
-    let picture = decode(bytes).map_err(refused)?;
+    // The decoder turns chroma of odd sizes by half a sample too far, so pixels are turned when they are RGB.
+    let shown = Presentation::of(bytes, &[b"hvc1", b"grid"]);
+    let settings = heic_decoder::DecodeOptions { apply_transforms: shown.is_none() };
+    let picture = decode_with(bytes, &settings).map_err(refused)?;
     let unsupported = || DecodeError::unsupported(format!("this kind of {NAME}"));
     if picture.chroma_format_idc != 0 && picture.bit_depth_luma != picture.bit_depth_chroma {
         return Err(unsupported());
@@ -45,7 +49,10 @@ pub(super) fn decode_heif(
     };
     let rgb = planes.to_rgb().ok_or_else(unsupported)?;
     let image = RgbImage::from_raw(side(picture.width), side(picture.height), rgb).ok_or_else(unsupported)?;
-    Ok((image, Orientation::NoTransforms))
+    Ok(match shown {
+        Some(shown) => (shown.crop(image), shown.orientation),
+        None => (image, Orientation::NoTransforms),
+    })
 }
 
 fn refused(error: HeifError) -> DecodeError {

@@ -62,8 +62,16 @@ mod reading {
         let mut stream = render.stream_no_alpha();
         let (width, height, channels) = (stream.width(), stream.height(), stream.channels() as usize);
         check_pixels(width, height, options.max_pixels)?;
-        let mut samples = vec![0_u8; width as usize * height as usize * channels];
-        stream.write_to_buffer(&mut samples);
+        let length = width as usize * height as usize * channels;
+        let samples: Vec<u8> = if image.image_header().metadata.bit_depth.bits_per_sample() > 8 {
+            let mut samples = vec![0_u16; length];
+            stream.write_to_buffer(&mut samples);
+            samples.into_iter().map(|sample| (sample >> 8) as u8).collect()
+        } else {
+            let mut samples = vec![0_u8; length];
+            stream.write_to_buffer(&mut samples);
+            samples
+        };
         let samples = match channels {
             1 => samples.into_iter().flat_map(|grey| [grey; 3]).collect(),
             3 => samples,

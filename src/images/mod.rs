@@ -6,6 +6,7 @@
 //! [`Problem`] with a name and a reason, never a silent substitute and never the end of the run.
 
 mod avif;
+mod container;
 pub mod decode;
 mod encode;
 mod heif;

@@ -144,7 +144,7 @@ fn a_thousand_images_of_which_a_hundred_are_damaged_give_900_codes_and_100_reaso
             ("cut-png", "png", png[..png.len() - 5 - number].to_vec(), "PNG"),
             ("empty", "jpg", Vec::new(), "empty (0 bytes)"),
             ("text", "jpg", format!("Dear Sir {number},").into_bytes(), "looks like text"),
-            ("html", "jpg", html.as_bytes().to_vec(), "looks like text"),
+            ("html", "jpg", html.as_bytes().to_vec(), "web page (HTML)"),
             ("zeros", "jpg", vec![0; 100 + number], "starts with zeros"),
             ("sum", "png", bad_sum, "damaged or cut-off PNG"),
             ("noise", "jpg", noise, "JPEG"),
