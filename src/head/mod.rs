@@ -33,6 +33,7 @@ mod ranking;
 mod reduced;
 mod ridge;
 mod scale;
+mod sigmoid;
 mod small;
 mod smo;
 mod source;
@@ -44,7 +45,7 @@ mod weights;
 #[cfg(test)]
 mod solver_tests;
 
-pub use calibrate::{Calibration, CalibrationMethod, Sigmoid};
+pub use calibrate::{Calibration, CalibrationMethod};
 pub use conformal::Conformal;
 pub use error::HeadError;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
@@ -65,6 +66,7 @@ pub use prepare::{Preparation, Steps};
 pub use ranking::answers;
 pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use scale::{CONSTANT_SHARE, Standardizer};
+pub use sigmoid::Sigmoid;
 pub use small::SmallClasses;
 pub use source::{FileRows, RowSource};
 pub use svm::{Loss, SvmParams, SvmValidParams};
