@@ -181,6 +181,11 @@ impl<'t> CsvTable<'t> {
         }
     }
 
+    /// What stands between fields.
+    pub(crate) fn separator(&self) -> char {
+        self.records.separator
+    }
+
     /// The next row; rows without any text are passed over.
     pub(crate) fn next_row(&mut self) -> Result<Option<CsvRow<'t>>, CsvError> {
         while let Some(row) = self.records.next()? {

@@ -82,6 +82,18 @@ pub enum ManifestError {
         /// The first line as read.
         columns: Vec<String>,
     },
+    /// Images inside of a field of another column.
+    #[error(
+        "the {column} that begins on line {line} holds what looks like images of their own, such as {image:?}; a quote on line {line} is stray or is not closed there"
+    )]
+    HiddenRow {
+        /// The column of the field.
+        column: String,
+        /// 1-based line of the file where the field begins.
+        line: u64,
+        /// The path of one of the images.
+        image: String,
+    },
     /// A label that is none.
     #[error("the label on line {line} cannot be used: {reason}")]
     Label {
@@ -261,7 +273,7 @@ fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, Manifest
             return Err(ManifestError::NoLabelColumn { columns: table.header, one_hot });
         }
     };
-    let columns = table.header.clone();
+    let (columns, separator) = (table.header.clone(), table.separator());
     let mut listing = Listing { labelled: label_column.is_some(), ..Listing::default() };
     let mut over_lines: Option<(usize, u64, usize)> = None;
     while let Some(row) = table.next_row()? {
@@ -280,6 +292,10 @@ fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, Manifest
         listing.rows.push(Row { line, path: path.to_owned(), label });
         let lines = |column: usize| row.fields[column].lines;
         if let Some(column) = (0..columns.len()).find(|&column| lines(column).0 < lines(column).1) {
+            if let Some(image) = hidden_row(&row.fields[column].text, path_column, columns.len(), separator) {
+                let column = columns[column].clone();
+                return Err(ManifestError::HiddenRow { column, line: row.line, image });
+            }
             let (first_column, first_line, count) = over_lines.unwrap_or((column, lines(column).0, 0));
             over_lines = Some((first_column, first_line, count + 1));
         }
@@ -293,6 +309,15 @@ fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, Manifest
         ));
     }
     Ok(listing)
+}
+
+/// The path of the first line behind the field's first one that has as many fields as a row, and an image's name for a path.
+fn hidden_row(field: &str, path_column: usize, columns: usize, separator: char) -> Option<String> {
+    field.split(['\n', '\r']).skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split(separator).collect();
+        let path = fields.get(path_column)?.trim_matches(['"', ' ']);
+        (fields.len() == columns && has_image_extension(Path::new(path))).then(|| path.to_owned())
+    })
 }
 
 /// The name of a column without what people write differently: `File Name`, `file-name` and `filename` are one.

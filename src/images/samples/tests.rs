@@ -481,6 +481,10 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
         ("path,label\na.jpg,\"x\nb.jpg,\"\n", "the label on line 2 goes on over several lines, up to line 3"),
         ("path,label\n\"a.jpg\n\nb.jpg\",x\n", "the path on line 2 goes on over several lines, up to line 4"),
         (
+            "path,label,note\na.jpg,x,\"n\nb.jpg,y,\"\n",
+            "the note that begins on line 2 holds what looks like images of their own, such as \"b.jpg\"",
+        ),
+        (
             "path,kind\na.jpg,x\n",
             "no column of labels (columns seen: path, kind); name the column with --label-column",
         ),
