@@ -49,6 +49,8 @@ shard("classes.tar", [("0.jpg", jpeg(0)), ("0.cls", b"7"), ("1.jpg", jpeg(9)), (
 shard("json.tar", [("a/0.json", b'{"label": 3, "class": "dog"}'), ("a/0.png", b"x"), ("l.jpg", None)], tarfile.GNU_FORMAT)
 shard("long.tar", [("d/" * 60 + "0.jpg", jpeg(1)), ("0.cls", b"")], tarfile.GNU_FORMAT)
 shard("pax.tar", [("ü/" * 60 + "0.jpg", jpeg(2)), ("._x.jpg", b"")], tarfile.PAX_FORMAT)
+dotted = [("i.0.jpg", b"x"), ("i.0.cls", b"a"), ("i.1.jpg", b"x"), ("i.1.jpg.json", b'{"class": 2}'), ("i.2.y.cls", b"c")]
+shard("dotted.tar", [*dotted, ("i.jpg", b"x"), ("i.m.png", b"x"), ("i.cls", b"\xff\xfea\0")], tarfile.USTAR_FORMAT)
 shard("twice.tar", [("0.jpg", jpeg(3)), ("0.jpg", jpeg(4))], tarfile.USTAR_FORMAT)
 
 (root / "list").mkdir(parents=True, exist_ok=True)

@@ -155,6 +155,16 @@ fn labels_in_text_files_have_no_marks_and_line_ends() {
         [("0.jpg", Some("red")), ("1.jpg", Some("red")), ("2.jpg", Some("red")), ("3.jpg", None)]
     );
     assert_eq!(set.problems, [problem("s/4.jpg", "its class in 4.cls: it has a line end in it")]);
+
+    let (.., set) = shard(&[
+        ("0.jpg", b"x"),
+        ("0.cls", b"\xff\xfer\0e\0d\0\r\0\n\0"),
+        ("1.jpg", b"x"),
+        ("1.cls", b"caf\xe9"),
+    ]);
+    let set = set.unwrap();
+    assert_eq!(classes(&set), [("0.jpg", Some("red"))]);
+    assert_eq!(set.problems, [problem("s/1.jpg", "its class in 1.cls: it is not UTF-8 text")]);
 }
 
 #[test]
@@ -259,6 +269,12 @@ fn folders_in_shards_are_classes_where_nothing_else_is() {
         [("test/9/1.jpg", Some("9")), ("train/10/0.jpg", Some("10")), ("train/9/0.jpg", Some("9"))]
     );
     assert_eq!(set.class_names, ["9", "10"]);
+
+    let set = set_of(&[("a/0.jpg", "x"), ("b/1.jpg", "x"), ("2.jpg", "x")]);
+    assert_eq!(classes(&set), [("2.jpg", None), ("a/0.jpg", None), ("b/1.jpg", None)]);
+    let note = "no image has a label: there is no KEY.cls and no KEY.json, and folders are no classes, since s/2.jpg lies in \
+                none of them";
+    assert_eq!(set.notes, [note]);
 
     // A label anywhere says that folders are not meant.
     let set = set_of(&[("a/0.jpg", "x"), ("b/1.jpg", "x"), ("b/1.cls", "red")]);

@@ -125,7 +125,10 @@ impl SampleSet {
             return Err(SamplesError::NoShardLabels { shards, why });
         }
         if !options.no_labels && !remarks.has_labels() {
-            remarks.folders = folders::label(&mut samples, &parts, &mut classes, &mut problems);
+            match folders::label(&mut samples, &parts, &mut classes, &mut problems) {
+                Ok(folders) => remarks.folders = Some(folders),
+                Err(outside) => remarks.outside_of_folders = outside,
+            }
         }
         samples.sort_from(0);
         samples.shrink();

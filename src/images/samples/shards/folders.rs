@@ -15,17 +15,20 @@ pub(super) struct Folders {
 }
 
 /// Labels each sample by the folder that it lies in, directly or not, below the deepest folder that holds all; folders
-/// there that are the parts of a split (`train/cats/1.jpg`) are gone through. `None`, and nothing is labelled, where an image
-/// lies in no such folder, or all lie in one.
+/// there that are the parts of a split (`train/cats/1.jpg`) are gone through.
 ///
 /// `parts` says at which sample each shard begins, and how many bytes of the names are the shard's.
+///
+/// # Errors
+/// Nothing is labelled: an image, which is named, lies in no such folder, or, without a name, all lie in one or in none.
 pub(super) fn label(
     samples: &mut Samples,
     parts: &[(usize, usize)],
     classes: &mut ClassNames,
     problems: &mut Vec<Problem>,
-) -> Option<Folders> {
-    let (root, folders) = find(&inner_names(samples, parts))?;
+) -> Result<Folders, Option<String>> {
+    let found = find(&inner_names(samples, parts));
+    let (root, folders) = found.map_err(|image| image.map(|image| samples.get(image).name.to_owned()))?;
     let names: BTreeSet<String> = folders.iter().map(|&folder| folder.to_owned()).collect();
     let root = root.to_owned();
     let labels: Vec<Result<Option<usize>, String>> = folders
@@ -42,7 +45,7 @@ pub(super) fn label(
         _ => true,
     });
     samples.label_from(0, &numbers);
-    Some(Folders { root, names })
+    Ok(Folders { root, names })
 }
 
 /// The names of all images as the shards have them.
@@ -54,19 +57,29 @@ fn inner_names<'a>(samples: &'a Samples, parts: &[(usize, usize)]) -> Vec<&'a st
     parts.iter().zip(ends).flat_map(of_part).collect()
 }
 
-/// The deepest folder that holds all of the images, and the folder that is the class of each.
-fn find<'a>(names: &[&'a str]) -> Option<(&'a str, Vec<&'a str>)> {
+/// The deepest folder that holds all of the images, and the folder that is the class of each; else an image outside of
+/// such folders, if others are inside.
+fn find<'a>(names: &[&'a str]) -> Result<(&'a str, Vec<&'a str>), Option<usize>> {
     let folder = |name: &'a str| name.rfind('/').map_or("", |slash| &name[..slash]);
-    let root = names.iter().map(|name| folder(name)).reduce(common)?;
-    let below = |name: &&'a str| name[root.len()..].trim_start_matches('/');
-    let mut names: Vec<&str> = names.iter().map(below).collect();
-    let first = |name: &&'a str| Some(name.split_once('/')?.0);
-    let mut folders: Vec<&str> = names.iter().map(first).collect::<Option<_>>()?;
+    let root = names.iter().map(|name| folder(name)).reduce(common).ok_or(None)?;
+    let mut names: Vec<&str> = names.iter().map(|name| name[root.len()..].trim_start_matches('/')).collect();
+    let mut folders = first_folders(&names)?;
     if folders.iter().all(|folder| Part::named(folder).is_some()) {
         names.iter_mut().zip(&folders).for_each(|(name, folder)| *name = &name[folder.len() + 1..]);
-        folders = names.iter().map(first).collect::<Option<_>>()?;
+        folders = first_folders(&names)?;
     }
-    folders.iter().any(|folder| *folder != folders[0]).then_some((root, folders))
+    if folders.iter().all(|folder| *folder == folders[0]) { Err(None) } else { Ok((root, folders)) }
+}
+
+/// The first folder of each name; else the first name without one, if others have one.
+fn first_folders<'a>(names: &[&'a str]) -> Result<Vec<&'a str>, Option<usize>> {
+    let folders: Vec<Option<&str>> =
+        names.iter().map(|name| name.split_once('/').map(|(folder, _)| folder)).collect();
+    let outside = folders.iter().position(Option::is_none);
+    match outside.filter(|_| folders.iter().any(Option::is_some)) {
+        Some(outside) => Err(Some(outside)),
+        None => folders.into_iter().collect::<Option<_>>().ok_or(None),
+    }
 }
 
 /// The folders that both paths begin with.
@@ -82,20 +95,21 @@ mod tests {
 
     #[test]
     fn the_class_is_the_first_folder_below_what_holds_all() {
-        let cases: [(&[&str], Option<(&str, &[&str])>); 9] = [
-            (&["data/red/0.jpg", "data/blue/old/0.jpg"], Some(("data", &["red", "blue"]))),
-            (&["red/0.jpg", "redder/0.jpg"], Some(("", &["red", "redder"]))),
-            (&["a/b/red/0.jpg", "a/b/blue/0.jpg"], Some(("a/b", &["red", "blue"]))),
-            (&["train/red/0.jpg", "val/blue/0.jpg", "test/red/1.jpg"], Some(("", &["red", "blue", "red"]))),
-            (&["data/train/red/0.jpg", "data/train/blue/0.jpg"], Some(("data/train", &["red", "blue"]))),
-            (&["train/0.jpg", "val/0.jpg"], None),
-            (&["red/0.jpg", "blue/0.jpg", "0.jpg"], None),
-            (&["red/0.jpg", "red/1.jpg"], None),
-            (&["0.jpg", "1.jpg"], None),
+        type Found = Result<(&'static str, &'static [&'static str]), Option<usize>>;
+        let cases: [(&[&str], Found); 9] = [
+            (&["data/red/0.jpg", "data/blue/old/0.jpg"], Ok(("data", &["red", "blue"]))),
+            (&["red/0.jpg", "redder/0.jpg"], Ok(("", &["red", "redder"]))),
+            (&["a/b/red/0.jpg", "a/b/blue/0.jpg"], Ok(("a/b", &["red", "blue"]))),
+            (&["train/red/0.jpg", "val/blue/0.jpg", "test/red/1.jpg"], Ok(("", &["red", "blue", "red"]))),
+            (&["data/train/red/0.jpg", "data/train/blue/0.jpg"], Ok(("data/train", &["red", "blue"]))),
+            (&["train/0.jpg", "val/0.jpg"], Err(None)),
+            (&["red/0.jpg", "blue/0.jpg", "0.jpg"], Err(Some(2))),
+            (&["red/0.jpg", "red/1.jpg"], Err(None)),
+            (&["0.jpg", "1.jpg"], Err(None)),
         ];
         for (names, expected) in cases {
             assert_eq!(find(names), expected.map(|(root, folders)| (root, folders.to_vec())), "{names:?}");
         }
-        assert_eq!(find(&[]), None);
+        assert_eq!(find(&[]), Err(None));
     }
 }

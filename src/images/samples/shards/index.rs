@@ -1,5 +1,6 @@
 //! Going through a tar file: which members are images, which are labels and what they say, and what is wrong with it.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -10,7 +11,7 @@ use super::super::classes::ClassLabel;
 use super::super::labels::parse_label;
 use super::super::passed_over::PassedOverReason;
 use super::super::system::is_system_name;
-use super::super::{has_image_extension, slashed};
+use super::super::{has_image_extension, slashed, text_of as decoded};
 use super::pairing::{has_extension, is_cls};
 
 /// Longest class name or number in a `.cls`.
@@ -194,11 +195,14 @@ fn text_of(entry: &mut impl Read, size: u64, limit: u64) -> Result<String, Strin
     if size > limit {
         return Err(format!("{size} bytes are too many"));
     }
-    let mut text = String::new();
-    match entry.read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(format!("it cannot be read as text ({error})")),
-    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes).map_err(|error| format!("it cannot be read ({error})"))?;
+    let text = match bytes[..] {
+        // PowerShell writes UTF-16 unless it is told not to.
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => decoded(&bytes).ok().map(Cow::into_owned),
+        _ => String::from_utf8(bytes).ok(),
+    };
+    text.ok_or_else(|| "it is not UTF-8 text".to_owned())
 }
 
 /// The class in the first of the fields that is a text, else in the first that is a number, else a truth value; where no

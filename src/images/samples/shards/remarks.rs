@@ -23,6 +23,8 @@ pub(super) struct Remarks {
     others: BTreeMap<String, usize>,
     /// The folders that became classes.
     pub folders: Option<Folders>,
+    /// An image outside of the folders that could be classes otherwise.
+    pub outside_of_folders: Option<String>,
 }
 
 impl Remarks {
@@ -82,11 +84,16 @@ impl Remarks {
                 self.fields_seen()
             ));
         }
-        if classes.is_empty() && self.labels == 0 && !self.others.is_empty() {
-            notes.push(format!(
-                "no image has a label: there is no KEY.cls and no KEY.json (other members: {})",
-                self.others_listed()
-            ));
+        let outside = match &self.outside_of_folders {
+            Some(image) => format!(", and folders are no classes, since {image} lies in none of them"),
+            None => String::new(),
+        };
+        let others = match self.others.is_empty() {
+            true => String::new(),
+            false => format!(" (other members: {})", self.others_listed()),
+        };
+        if classes.is_empty() && self.labels == 0 && !(outside.is_empty() && others.is_empty()) {
+            notes.push(format!("no image has a label: there is no KEY.cls and no KEY.json{outside}{others}"));
         }
         notes
     }
