@@ -8,7 +8,7 @@ use hdf5_metno::types::TypeDescriptor;
 use hdf5_metno::{Dataset, File, FileBuilder, H5Type, MinorErrorCode};
 use ndarray::Array2;
 
-use super::schema::{self, Header, LayerSpec, Skipped, column_length, open_dataset, read_number};
+use super::schema::{self, HASH_BYTES, Header, LayerSpec, Skipped, column_length, open_dataset, read_number};
 use super::strings::{is_type, read_sha256, read_strings};
 use super::{CodesError, chunks, escape_layer_name};
 
@@ -45,6 +45,8 @@ struct Contents {
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
+    /// Empty where the file has none.
+    hashes: Vec<[u8; HASH_BYTES]>,
     skipped: Vec<Skipped>,
 }
 
@@ -101,6 +103,12 @@ impl CodesFile {
     /// SHA-256 of the image files in lower-case hexadecimal, one a row.
     pub fn sha256(&self) -> &[String] {
         &self.contents.sha256
+    }
+
+    /// Perceptual hash of the pixels of a row's image; `None` where the file does not tell it, as files of older programs
+    /// do not.
+    pub fn perceptual_hash(&self, row: usize) -> Option<[u8; 32]> {
+        self.contents.hashes.get(row).copied().filter(|hash| *hash != [0; HASH_BYTES])
     }
 
     /// The images that could not be read, and why.
@@ -233,6 +241,10 @@ impl Contents {
         }
         let labels = read_labels(&column(schema::LABELS, rows)?, rows, header.class_names.len(), path)?;
         let sha256 = read_sha256(&column(schema::SHA256, rows)?, 0..rows, path, schema::SHA256)?;
+        let hashes = match file.link_exists(schema::PERCEPTUAL_HASH) {
+            true => read_hashes(&open_dataset(file, schema::PERCEPTUAL_HASH, path)?, rows, path)?,
+            false => Vec::new(),
+        };
         let reasons = texts(schema::ERROR_REASON, error_rows)?;
         let skipped = texts(schema::ERROR_NAME, error_rows)?
             .into_iter()
@@ -240,7 +252,7 @@ impl Contents {
             .map(|(name, reason)| Skipped { name, reason })
             .collect();
         let chunk_rows = layers.iter().map(chunks::rows_of_chunk).collect();
-        Ok(Self { header, layers, chunk_rows, image_names, labels, sha256, skipped })
+        Ok(Self { header, layers, chunk_rows, image_names, labels, sha256, hashes, skipped })
     }
 }
 
@@ -304,6 +316,21 @@ fn read_labels(dataset: &Dataset, rows: usize, classes: usize, path: &Path) -> R
         }
         None => Ok(labels),
     }
+}
+
+fn read_hashes(dataset: &Dataset, rows: usize, path: &Path) -> Result<Vec<[u8; HASH_BYTES]>, CodesError> {
+    let object = format!("/{}", schema::PERCEPTUAL_HASH);
+    let is_u8 = is_type(dataset, path, &object, |t| *t == u8::type_descriptor())?;
+    let shape = dataset.get_shape().map_err(CodesError::damaged(path, object.as_str()))?;
+    let [length, HASH_BYTES] = shape[..] else {
+        return Err(CodesError::wrong_type(path, object, "rows of 32 bytes (uint8)"));
+    };
+    if !is_u8 {
+        return Err(CodesError::wrong_type(path, object, "rows of 32 bytes (uint8)"));
+    }
+    check_length(length, rows, path, schema::PERCEPTUAL_HASH)?;
+    let bytes = dataset.read_raw::<u8>().map_err(CodesError::damaged(path, object))?;
+    Ok(bytes.as_chunks().0.to_vec())
 }
 
 #[cfg(test)]

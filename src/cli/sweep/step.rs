@@ -77,6 +77,9 @@ impl<'a> Step<'a> {
         if args.seed != 0 {
             arguments.extend(["--seed".to_owned(), args.seed.to_string()]);
         }
+        if let Some(distance) = args.copies.duplicate_distance {
+            arguments.extend(["--duplicate-distance".to_owned(), distance.to_string()]);
+        }
         if let Some(threshold) = args.copies.duplicate_threshold {
             arguments.extend(["--duplicate-threshold".to_owned(), threshold.to_string()]);
         }
@@ -133,6 +136,7 @@ fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> 
             name: &file.image_names()[at],
             label: file.labels()[at],
             sha256: &file.sha256()[at],
+            perceptual_hash: file.perceptual_hash(at),
             codes,
         })
         .collect();
