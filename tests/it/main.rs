@@ -7,6 +7,7 @@ mod codes_h5py;
 mod common;
 mod convolve;
 mod devices;
+mod duplicates;
 mod explain;
 mod exporters;
 mod extract_again;
