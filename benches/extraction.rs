@@ -99,8 +99,10 @@ fn writing(criterion: &mut Criterion) {
     let names: Vec<String> = (0..ROWS).map(|row| format!("{row:05}.jpg")).collect();
     let (codes, sha256) = (vec![0.5_f32; 2048], "0".repeat(64));
     let codes: &[&[f32]] = &[&codes];
-    let rows: Vec<Row<'_>> =
-        names.iter().map(|name| Row { name, label: -1, sha256: &sha256, codes }).collect();
+    let rows: Vec<Row<'_>> = names
+        .iter()
+        .map(|name| Row { name, label: -1, sha256: &sha256, perceptual_hash: None, codes })
+        .collect();
     for batch in [2, 8, 32] {
         group.bench_function(BenchmarkId::new("batches of", batch), |bencher| {
             bencher.iter_batched(

@@ -67,7 +67,7 @@ fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()
         let rows: Vec<Row<'_>> = names
             .iter()
             .zip(&slices)
-            .map(|((name, sha256), codes)| Row { name, label: -1, sha256, codes })
+            .map(|((name, sha256), codes)| Row { name, label: -1, sha256, perceptual_hash: None, codes })
             .collect();
         writer.append(&rows, &[])?;
     }

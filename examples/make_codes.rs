@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 name: &names[i],
                 label: label(first + i, classes) as i64,
                 sha256: &hashes[i],
+                perceptual_hash: None,
                 codes: &parts[i],
             })
             .collect();

@@ -46,6 +46,8 @@ with h5py.File(sys.argv[1]) as f:
                 "labels": labels.tolist(),
                 "labels_dtype": str(labels.dtype),
                 "classes": list(classes),
+                "perceptual_hash": f["perceptual_hash"][:].tolist(),
+                "perceptual_hash_dtype": str(f["perceptual_hash"].dtype),
                 "sha256": list(f["sha256"].asstr()[:]),
                 "errors": list(zip(f["errors/name"].asstr()[:], f["errors/reason"].asstr()[:])),
                 "layers": layers,

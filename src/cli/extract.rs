@@ -95,7 +95,8 @@ pub struct Args {
     /// Compute every image, whatever an earlier or an interrupted run has left
     #[arg(long)]
     force: bool,
-    /// Read every image to see whether it changed, instead of going by its size, times and inode
+    /// Read every image to see whether it changed, instead of going by its size, times and inode; adds
+    /// perceptual hashes to a file that an earlier version wrote without them
     #[arg(long)]
     rehash: bool,
     /// Tell what would be done, and write nothing

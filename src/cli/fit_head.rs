@@ -135,7 +135,9 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     let busy = show::busy(format!("fitting: {} folds, then all images", args.folds));
     let mut fitted = fit(&copies.groups)?;
     if !copies.sets.is_empty() {
-        fitted.evaluation.leaky_accuracy = Some(fit(&apart)?.evaluation.accuracy);
+        if args.leaky_accuracy {
+            fitted.evaluation.leaky_accuracy = Some(fit(&apart)?.evaluation.accuracy);
+        }
         fitted.evaluation.duplicates = copies.named(&labelled.names);
     }
     fitted.evaluation.notes.extend(notes);
@@ -268,9 +270,9 @@ fn print_duplicates(evaluation: &Evaluation, list: bool) {
         show::count(sets.len(), "set"),
     );
     if list {
-        println!("cosine  images");
+        println!("likeness  images");
         for set in sets {
-            println!(" {:.3}  {}", set.similarity, printable(&set.images.join("  ")));
+            println!("   {:.3}  {}", set.similarity, printable(&set.images.join("  ")));
         }
     }
     println!();

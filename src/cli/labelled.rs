@@ -8,20 +8,34 @@ use ndarray::{Array2, Axis};
 
 use super::show;
 use crate::codes::CodesFile;
-use crate::evaluate::{DUPLICATE_THRESHOLD, Duplicates, Joining, MOST_COMPARED, Note};
+use crate::evaluate::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, Joining, MOST_COMPARED, Note};
 use crate::head::TrainingData;
-use crate::images::{CsvTable, class_name_of, text_of};
+use crate::images::{CsvTable, PerceptualHash, class_name_of, text_of};
 
 /// Which images belong together.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct CopyArgs {
-    /// Cosine of centred codes above which two images count as copies of one; 1 for byte-identical files only [default:
-    /// 0.95 for up to 20,000 images, else 1]
-    #[arg(long, value_name = "COSINE", value_parser = cosine)]
+    /// Bits of 256 in which the perceptual hashes of two copies of an image differ at most, 0 to 128 [default: 31]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=128))]
+    pub duplicate_distance: Option<u32>,
+    /// Go by the codes instead of perceptual hashes: cosine of centred codes above which two images count as copies, such as
+    /// 0.95, which depends on the layer; 1 for byte-identical files only
+    #[arg(long, value_name = "COSINE", value_parser = cosine, conflicts_with = "duplicate_distance")]
     pub duplicate_threshold: Option<f64>,
     /// CSV file with the columns path,group: images of one group count as copies, whatever they look like
     #[arg(long, value_name = "FILE.csv")]
     pub groups: Option<PathBuf>,
+}
+
+/// How near-identical images are found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Criterion {
+    /// Not at all.
+    Identical,
+    /// Their perceptual hashes differ in so many bits at most.
+    Distance(u32),
+    /// The cosine of their codes is above this.
+    Cosine(f64),
 }
 
 fn cosine(text: &str) -> Result<f64, String> {
@@ -34,6 +48,13 @@ fn cosine(text: &str) -> Result<f64, String> {
 /// Images in sets of several classes that are put down to wrong labels, however few images there are.
 const A_FEW_WRONG_LABELS: usize = 4;
 
+/// Share of the images in sets that may stand in sets of several classes where hashes are alike: a photo may have been filed
+/// under two classes, and that happens often where photos are gathered by a search for each class.
+const MOST_ACROSS_BY_HASH: f64 = 0.5;
+
+/// The same where codes are alike.
+const MOST_ACROSS_BY_CODE: f64 = 0.1;
+
 /// The rows of a file of codes whose class is known.
 pub struct Labelled {
     /// Their codes; no row where they have been left in the file.
@@ -45,6 +66,8 @@ pub struct Labelled {
     pub names: Vec<String>,
     /// SHA-256 of each image file.
     pub sha256: Vec<String>,
+    /// Perceptual hash of each image; `None` where the file does not tell it.
+    pub hashes: Vec<Option<PerceptualHash>>,
     pub notes: Vec<String>,
 }
 
@@ -98,6 +121,7 @@ impl Labelled {
             class_names,
             names: text(file.image_names()),
             sha256: text(file.sha256()),
+            hashes: rows.iter().map(|&row| file.perceptual_hash(row)).collect(),
             notes,
             rows,
         })
@@ -127,6 +151,7 @@ impl Labelled {
             class_names: self.class_names.clone(),
             names: text(&self.names),
             sha256: text(&self.sha256),
+            hashes: rows.iter().map(|&row| self.hashes[row]).collect(),
             rows: rows.iter().map(|&row| self.rows[row]).collect(),
             notes: Vec::new(),
         }
@@ -144,8 +169,8 @@ impl Labelled {
     }
 
     /// How many images stand in sets of several classes, and two of them that differ in class, where these are so many
-    /// that likeness cannot mean copying: more than a tenth of the images in sets. A few may be wrong labels.
-    fn taken_for_copies_across_classes(&self, found: &Duplicates) -> Option<(usize, [usize; 2])> {
+    /// that likeness cannot mean copying: more than `share` of the images in sets. A few may be wrong labels.
+    fn taken_for_copies_across_classes(&self, found: &Duplicates, share: f64) -> Option<(usize, [usize; 2])> {
         let (mut joined, mut crossed, mut example) = (0, 0, None);
         for set in &found.sets {
             joined += set.images.len();
@@ -155,13 +180,70 @@ impl Labelled {
                 example.get_or_insert([first, other]);
             }
         }
-        example.filter(|_| crossed > A_FEW_WRONG_LABELS.max(joined / 10)).map(|example| (crossed, example))
+        example
+            .filter(|_| crossed > A_FEW_WRONG_LABELS && crossed as f64 > share * joined as f64)
+            .map(|example| (crossed, example))
+    }
+
+    /// How many images have no perceptual hash.
+    pub fn without_hash(&self) -> usize {
+        self.hashes.iter().filter(|hash| hash.is_none()).count()
+    }
+
+    /// How near-identical images are to be found, and what is to be said about it.
+    fn criterion(&self, args: &CopyArgs) -> anyhow::Result<(Criterion, Option<Note>)> {
+        let without = self.without_hash();
+        let remedy = "`cnncodes extract --rehash`, with the arguments of the first time, adds them and runs no network";
+        if let Some(distance) = args.duplicate_distance {
+            if without > 0 {
+                bail!(
+                    "--duplicate-distance compares perceptual hashes, which the file does not hold of {}: an earlier version \
+                     of cnncodes wrote them; {remedy}",
+                    show::count(without, "image")
+                );
+            }
+            return Ok((Criterion::Distance(distance), None));
+        }
+        let in_memory = self.codes.nrows() == self.names.len();
+        match args.duplicate_threshold {
+            Some(threshold) if threshold >= 1.0 => return Ok((Criterion::Identical, None)),
+            Some(_) if !in_memory => bail!(
+                "--duplicate-threshold compares the codes in memory, and they take more than may be used: raise \
+                 --max-memory, or leave --duplicate-threshold out"
+            ),
+            Some(threshold) => return Ok((Criterion::Cosine(threshold), None)),
+            None if without == 0 => return Ok((Criterion::Distance(DUPLICATE_DISTANCE), None)),
+            None => {}
+        }
+        let because = format!(
+            "the file has no perceptual hash of {}, since an earlier version of cnncodes wrote it",
+            show::count(without, "image")
+        );
+        let (criterion, how) = if !in_memory {
+            (
+                Criterion::Identical,
+                "near-identical images were not looked for, as the codes were streamed".to_owned(),
+            )
+        } else if self.names.len() > MOST_COMPARED {
+            let how = format!(
+                "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
+                 {DUPLICATE_THRESHOLD} does so by their codes, in a time that grows with the square of their number"
+            );
+            (Criterion::Identical, how)
+        } else {
+            let how = format!(
+                "near-identical images were told by their codes (cosine above {DUPLICATE_THRESHOLD}), which depends on the \
+                 layer"
+            );
+            (Criterion::Cosine(DUPLICATE_THRESHOLD), how)
+        };
+        Ok((criterion, Some(Note::info(format!("{because}: {how}; {remedy}")))))
     }
 
     /// Which rows are copies of one another, and what the reader of the results should know about it.
     ///
-    /// Were a class left with fewer photos than `folds` by their likeness alone, or many images of different classes
-    /// taken for copies of one another, likeness is not relied on: such codes say nothing about copies.
+    /// Likeness is not relied on, unless it was asked for, where it can hardly mean copying: it would leave a class too few
+    /// different images, or many images of different classes are alike.
     pub fn copies(&self, args: &CopyArgs, folds: usize) -> anyhow::Result<(Duplicates, Vec<Note>)> {
         let mut certain = Joining::new(self.names.len());
         certain.equal(self.sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
@@ -174,55 +256,25 @@ impl Labelled {
                 notes.push(Note::warning(format!("{unknown} of {} name no labelled image", csv.display())));
             }
         }
-        let threshold = args.duplicate_threshold.unwrap_or(DUPLICATE_THRESHOLD);
-        if self.codes.nrows() < self.names.len() {
-            if args.duplicate_threshold.is_some_and(|threshold| threshold < 1.0) {
-                bail!(
-                    "near-identical images are looked for in memory, and the codes take more than may be used: raise \
-                     --max-memory, or leave --duplicate-threshold out"
-                );
-            }
-            notes.push(Note::info(
-                "near-identical images were not looked for, since the codes were streamed from their file"
-                    .to_owned(),
-            ));
-            return Ok((certain.finish(), notes));
-        }
-        if args.duplicate_threshold.is_none() && self.names.len() > MOST_COMPARED {
-            notes.push(Note::info(format!(
-                "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
-                 {threshold} does so, in a time that grows with the square of their number"
-            )));
-            return Ok((certain.finish(), notes));
-        }
+        let (criterion, note) = self.criterion(args)?;
+        notes.extend(note);
         let mut joining = certain.clone();
-        if threshold < 1.0 {
+        {
             let _busy = show::busy("looking for copies");
-            joining.similar(self.codes.view(), threshold);
+            match criterion {
+                Criterion::Identical => {}
+                Criterion::Distance(distance) => joining.near(&self.hashes, distance),
+                Criterion::Cosine(threshold) => joining.similar(self.codes.view(), threshold),
+            }
         }
         let found = joining.finish();
-        let fewest = found.fewest_of_a_class(&self.labels);
-        if fewest < folds && args.duplicate_threshold.is_none() {
-            let certain = certain.clone().finish();
-            if certain.fewest_of_a_class(&self.labels) > fewest {
-                notes.push(Note::warning(format!(
-                    "by the likeness of their codes (cosine above {threshold}) a class would have only {fewest} different \
-                     images, so only byte-identical ones were kept together; if the others are copies, the accuracy is \
-                     too good, and --duplicate-threshold {threshold} keeps them together"
-                )));
+        let was_asked_for = args.duplicate_distance.is_some() || args.duplicate_threshold.is_some();
+        if criterion != Criterion::Identical && !was_asked_for {
+            let certain = certain.finish();
+            if let Some(note) = self.distrust(criterion, &found, &certain, folds) {
+                notes.push(note);
                 return Ok((certain, notes));
             }
-        }
-        if args.duplicate_threshold.is_none()
-            && let Some((crossed, set)) = self.taken_for_copies_across_classes(&found)
-        {
-            notes.push(Note::info(format!(
-                "{crossed} images of different classes have nearly the same codes (cosine above {threshold}), such as {} \
-                 and {}: these codes do not tell copies from look-alikes, so only byte-identical images were kept \
-                 together; --duplicate-threshold {threshold} goes by likeness all the same",
-                self.names[set[0]], self.names[set[1]]
-            )));
-            return Ok((certain.finish(), notes));
         }
         let mixed = found
             .sets
@@ -237,6 +289,48 @@ impl Labelled {
             )));
         }
         Ok((found, notes))
+    }
+
+    /// Why what was `found` by likeness is not relied on, but only what is `certain`.
+    fn distrust(
+        &self,
+        criterion: Criterion,
+        found: &Duplicates,
+        certain: &Duplicates,
+        folds: usize,
+    ) -> Option<Note> {
+        // Hashes are seldom alike by chance, and copies are better off in fewer folds than in several at once. Codes of an
+        // early layer, or of few values, are often alike.
+        let (what, option, least, share) = match criterion {
+            Criterion::Identical => return None,
+            Criterion::Distance(distance) => (
+                format!("perceptual hashes (up to {distance} bits of 256 differ)"),
+                format!("--duplicate-distance {distance}"),
+                2,
+                MOST_ACROSS_BY_HASH,
+            ),
+            Criterion::Cosine(threshold) => (
+                format!("codes (cosine above {threshold})"),
+                format!("--duplicate-threshold {threshold}"),
+                folds,
+                MOST_ACROSS_BY_CODE,
+            ),
+        };
+        let fewest = found.fewest_of_a_class(&self.labels);
+        if fewest < least && certain.fewest_of_a_class(&self.labels) > fewest {
+            let different = show::count(fewest, "different image");
+            return Some(Note::warning(format!(
+                "by the likeness of their {what} a class would have only {different}, so only byte-identical images were \
+                 kept together; if the others are copies, the accuracy is too good, and {option} keeps them together"
+            )));
+        }
+        let (crossed, set) = self.taken_for_copies_across_classes(found, share)?;
+        Some(Note::info(format!(
+            "{crossed} images of different classes have nearly the same {what}, such as {} and {}: that does not tell \
+             copies from look-alikes here, so only byte-identical images were kept together; {option} goes by likeness all \
+             the same",
+            self.names[set[0]], self.names[set[1]]
+        )))
     }
 }
 
@@ -302,6 +396,9 @@ pub(super) fn read_column(
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
     use super::*;
 
     fn labelled(codes: Array2<f32>, labels: Vec<usize>) -> Labelled {
@@ -313,6 +410,7 @@ mod tests {
             class_names: ["a", "b"].map(String::from).to_vec(),
             names: (0..rows).map(|row| format!("{row}.jpg")).collect(),
             sha256: (0..rows).map(|row| row.to_string()).collect(),
+            hashes: vec![None; rows],
             notes: Vec::new(),
         }
     }
@@ -334,7 +432,7 @@ mod tests {
     }
 
     fn arguments(duplicate_threshold: Option<f64>) -> CopyArgs {
-        CopyArgs { duplicate_threshold, groups: None }
+        CopyArgs { duplicate_threshold, ..CopyArgs::default() }
     }
 
     #[test]
@@ -343,7 +441,8 @@ mod tests {
         let alike = labelled(Array2::from_shape_fn((12, 8), code), (0..12).map(|row| row % 2).collect());
         let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
-        assert!(notes[0].text.contains("only 1 different"), "{notes:?}");
+        assert!(notes[0].text.contains("no perceptual hash of 12 images"), "{notes:?}");
+        assert!(notes[1].text.contains("only 1 different"), "{notes:?}");
         let (found, _) = alike.copies(&arguments(Some(0.95)), 5).unwrap();
         assert_eq!(found.sets.len(), 2);
     }
@@ -356,7 +455,7 @@ mod tests {
         let (found, notes) =
             labelled(codes, (0..12).map(|row| row % 2).collect()).copies(&arguments(None), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
-        assert!(notes[0].text.contains("1 set of copies with different labels, such as 0.jpg and 1.jpg"));
+        assert!(notes[1].text.contains("1 set of copies with different labels, such as 0.jpg and 1.jpg"));
     }
 
     #[test]
@@ -368,8 +467,8 @@ mod tests {
         );
         let (found, notes) = alike.copies(&arguments(None), 3).unwrap();
         assert_eq!(found.sets, []);
-        assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");
-        assert!(notes[0].text.contains("0.jpg and 1.jpg"), "{notes:?}");
+        assert!(notes[1].text.starts_with("6 images of different classes"), "{notes:?}");
+        assert!(notes[1].text.contains("0.jpg and 1.jpg"), "{notes:?}");
         let (found, notes) = alike.copies(&arguments(Some(0.95)), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[0].text.contains("copies with different labels"), "{notes:?}");
@@ -382,5 +481,78 @@ mod tests {
         let (found, notes) = many.copies(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("--duplicate-threshold 0.95 does so"), "{notes:?}");
+    }
+
+    /// Hashes that differ in 128 bits, but for the rows of `alike`, whose hash is that of the first of them but for 3 bits.
+    fn hashed(labels: Vec<usize>, alike: &[&[usize]]) -> Labelled {
+        let rows = labels.len();
+        let mut labelled = labelled(Array2::zeros((rows, 1)), labels);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+        let mut hashes: Vec<PerceptualHash> = (0..rows).map(|_| rng.random()).collect();
+        for set in alike {
+            for (copy, &row) in set.iter().enumerate().skip(1) {
+                hashes[row] = hashes[set[0]];
+                hashes[row][copy] ^= 0b111;
+            }
+        }
+        labelled.hashes = hashes.into_iter().map(Some).collect();
+        labelled
+    }
+
+    #[test]
+    fn hashes_tell_copies_whatever_the_codes_are() {
+        let mut alike = hashed((0..12).map(|row| row % 2).collect(), &[&[0, 4, 8], &[1, 3]]);
+        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        let sets = |found: &Duplicates| found.sets.iter().map(|set| set.images.clone()).collect::<Vec<_>>();
+        assert_eq!(sets(&found), [vec![0, 4, 8], vec![1, 3]]);
+        assert_eq!(found.sets[1].similarity, 1.0 - 3.0 / 256.0);
+        assert_eq!(notes, []);
+        // Codes that were left in their file are not missed.
+        alike.codes = Array2::zeros((0, 0));
+        assert_eq!(alike.copies(&arguments(None), 5).unwrap(), (found, vec![]));
+        let distance = CopyArgs { duplicate_distance: Some(2), ..CopyArgs::default() };
+        assert_eq!(alike.copies(&distance, 5).unwrap().0.sets, []);
+        assert_eq!(alike.copies(&arguments(Some(1.0)), 5).unwrap().0.sets, []);
+        alike.hashes[7] = None;
+        let refused = alike.copies(&distance, 5).unwrap_err().to_string();
+        assert!(refused.contains("of 1 image") && refused.contains("extract --rehash"), "{refused}");
+        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("no perceptual hash of 1 image"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_class_of_few_photos_and_many_copies_keeps_them_together() {
+        // Three photos four times each, and twelve others.
+        let labels = (0..24).map(|row| row / 12).collect();
+        let few = hashed(labels, &[&[0, 1, 2, 3], &[4, 5, 6, 7], &[8, 9, 10, 11]]);
+        let (found, notes) = few.copies(&arguments(None), 5).unwrap();
+        assert_eq!((found.sets.len(), found.fewest_of_a_class(&few.labels)), (3, 3));
+        assert_eq!(notes, []);
+    }
+
+    #[test]
+    fn a_class_that_looks_the_same_all_over_is_not_taken_for_one_image() {
+        let all: Vec<usize> = (0..12).collect();
+        let same = hashed((0..24).map(|row| row / 12).collect(), &[&all]);
+        let (found, notes) = same.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("only 1 different image"), "{notes:?}");
+        assert!(notes[0].text.contains("--duplicate-distance 31 keeps them together"), "{notes:?}");
+        let asked = CopyArgs { duplicate_distance: Some(31), ..CopyArgs::default() };
+        assert_eq!(same.copies(&asked, 5).unwrap().0.sets.len(), 1);
+    }
+
+    #[test]
+    fn photos_filed_under_two_classes_are_copies_and_look_alikes_of_all_classes_are_not() {
+        let labels: Vec<usize> = (0..40).map(|row| row % 2).collect();
+        let pairs: Vec<[usize; 2]> = vec![[0, 1], [2, 3], [4, 5], [6, 8], [7, 9], [10, 12], [11, 13]];
+        let sets: Vec<&[usize]> = pairs.iter().map(|pair| &pair[..]).collect();
+        let (found, notes) = hashed(labels.clone(), &sets).copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets.len(), 7);
+        assert!(notes[0].text.starts_with("3 sets of copies with different labels"), "{notes:?}");
+        let (found, notes) = hashed(labels, &sets[..4]).copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");
     }
 }

@@ -48,7 +48,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     args.small_classes.apply_to_samples(&mut samples)?;
     let swept = extract_all(args, models, &samples)?;
-    let images = Images::of(args, &swept[0])?;
+    let images = Images::of(args, &swept)?;
     let mut result = compare(args, &swept, &images)?;
     let step = |at: usize| Step::new(models, &swept, &result.candidates[at]);
     let (best, cheapest) = (step(result.advice.best)?, step(result.advice.cheapest)?);
@@ -260,7 +260,7 @@ fn time(
     Ok(())
 }
 
-/// The images, with the first network's top codes, which tell what is a copy of what.
+/// The images, with the first network's top codes, and what is a copy of what.
 struct Images {
     top: Labelled,
     copies: Duplicates,
@@ -270,9 +270,20 @@ struct Images {
 }
 
 impl Images {
-    fn of(args: &Args, first: &Swept) -> anyhow::Result<Images> {
+    fn of(args: &Args, swept: &[Swept]) -> anyhow::Result<Images> {
+        let first = &swept[0];
         let mut left_out = Vec::new();
         let mut top = Labelled::read(&first.file, Some(&first.stored[0].name), first.file.path())?;
+        // Hashes are of the images, so any network's file will do for those that an earlier version left out.
+        for Swept { file, .. } in &swept[1..] {
+            if top.without_hash() == 0 {
+                break;
+            }
+            let other = Labelled::without_codes(file, file.path())?;
+            if (&other.names, &other.sha256) == (&top.names, &top.sha256) && other.without_hash() == 0 {
+                top.hashes = other.hashes;
+            }
+        }
         let mut sizes = vec![0; top.class_names.len()];
         top.labels.iter().for_each(|&label| sizes[label] += 1);
         if let Some(small) = args.small_classes.left_out(&top.class_names, &sizes)? {

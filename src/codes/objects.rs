@@ -30,6 +30,8 @@ pub(super) struct Objects {
     pub(super) names: Dataset,
     pub(super) labels: Dataset,
     pub(super) sha256: Dataset,
+    /// Missing from files that an older program began.
+    pub(super) hashes: Option<Dataset>,
     pub(super) error_names: Dataset,
     pub(super) error_reasons: Dataset,
     pub(super) passed_over_reasons: Dataset,
@@ -61,6 +63,9 @@ impl Objects {
         new_strings(file, schema::IMAGE_NAMES, expected)?;
         new_column::<i64>(file, schema::LABELS, expected)?;
         new_column::<Sha256Hex>(file, schema::SHA256, expected)?;
+        let (hash, rows) = (schema::HASH_BYTES, chunk_rows(COLUMN_CHUNK_BYTES, schema::HASH_BYTES, expected));
+        let extents = (expected.., hash).into();
+        new_dataset::<u8>(file, schema::PERCEPTUAL_HASH, extents, &[rows, hash], FillTime::Never)?;
         new_strings(file, schema::ERROR_NAME, EXPECTED_ERRORS)?;
         new_strings(file, schema::ERROR_REASON, EXPECTED_ERRORS)?;
         new_strings(file, schema::PASSED_OVER_REASON, EXPECTED_REASONS)?;
@@ -79,6 +84,10 @@ impl Objects {
             names: file.dataset(schema::IMAGE_NAMES)?,
             labels: file.dataset(schema::LABELS)?,
             sha256: file.dataset(schema::SHA256)?,
+            hashes: match file.link_exists(schema::PERCEPTUAL_HASH) {
+                true => Some(file.dataset(schema::PERCEPTUAL_HASH)?),
+                false => None,
+            },
             error_names: file.dataset(schema::ERROR_NAME)?,
             error_reasons: file.dataset(schema::ERROR_REASON)?,
             passed_over_reasons: file.dataset(schema::PASSED_OVER_REASON)?,
@@ -91,7 +100,7 @@ impl Objects {
     }
 
     pub(super) fn per_row(&self) -> impl Iterator<Item = &Dataset> {
-        self.layers.iter().chain([&self.names, &self.labels, &self.sha256])
+        self.layers.iter().chain([&self.names, &self.labels, &self.sha256]).chain(&self.hashes)
     }
 
     fn per_error(&self) -> impl Iterator<Item = &Dataset> {

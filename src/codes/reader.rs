@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 
 use super::schema::{
-    self, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_attributes, read_number,
+    self, HASH_BYTES, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_attributes,
+    read_number,
 };
 use super::strings::{read_sha256, read_strings};
 use super::{CodesError, escape_layer_name};
@@ -42,6 +43,8 @@ struct Contents {
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
+    /// Empty where the file has none.
+    hashes: Vec<[u8; HASH_BYTES]>,
     skipped: Vec<Skipped>,
     passed_over: Vec<PassedOver>,
 }
@@ -100,6 +103,12 @@ impl CodesFile {
     /// SHA-256 of the image files in lower-case hexadecimal, one a row.
     pub fn sha256(&self) -> &[String] {
         &self.contents.sha256
+    }
+
+    /// Perceptual hash of the pixels of a row's image; `None` where the file does not tell it, as files of older programs
+    /// do not.
+    pub fn perceptual_hash(&self, row: usize) -> Option<[u8; 32]> {
+        self.contents.hashes.get(row).copied().filter(|hash| *hash != [0; HASH_BYTES])
     }
 
     /// The images that could not be read, and why.
@@ -246,6 +255,11 @@ impl Contents {
         }
         let labels = read_labels(&column(schema::LABELS, rows)?, header.class_names.len(), path)?;
         let sha256 = read_sha256(&column(schema::SHA256, rows)?, 0..rows, path, schema::SHA256)?;
+        let hashed = file.contains(schema::PERCEPTUAL_HASH);
+        let hashes = match hashed.map_err(CodesError::damaged(path, "the dataset /perceptual_hash"))? {
+            true => read_hashes(&open_dataset(file, schema::PERCEPTUAL_HASH, path)?, rows, path)?,
+            false => Vec::new(),
+        };
         let reasons = texts(schema::ERROR_REASON, error_rows)?;
         let skipped = texts(schema::ERROR_NAME, error_rows)?
             .into_iter()
@@ -253,7 +267,7 @@ impl Contents {
             .map(|(name, reason)| Skipped { name, reason })
             .collect();
         let passed_over = read_passed_over(file, path)?;
-        Ok(Self { header, layers, image_names, labels, sha256, skipped, passed_over })
+        Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over })
     }
 }
 
@@ -324,6 +338,17 @@ fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64
         }
         None => Ok(labels),
     }
+}
+
+fn read_hashes(dataset: &Dataset, rows: usize, path: &Path) -> Result<Vec<[u8; HASH_BYTES]>, CodesError> {
+    const WIDTH: u64 = HASH_BYTES as u64;
+    let object = format!("/{}", schema::PERCEPTUAL_HASH);
+    let (&[length, WIDTH], true) = (dataset.shape(), dataset.kind().is::<u8>()) else {
+        return Err(CodesError::wrong_type(path, object, "rows of 32 bytes (uint8)"));
+    };
+    check_length(length, rows, path, schema::PERCEPTUAL_HASH)?;
+    let bytes = dataset.numbers::<u8>().map_err(CodesError::damaged(path, object))?;
+    Ok(bytes.as_chunks().0.to_vec())
 }
 
 #[cfg(test)]

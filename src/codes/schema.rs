@@ -22,6 +22,7 @@ pub(super) const IMAGE_NAMES: &str = "image_names";
 pub(super) const LABELS: &str = "labels";
 pub(super) const CLASS_NAMES: &str = "class_names";
 pub(super) const SHA256: &str = "sha256";
+pub(super) const PERCEPTUAL_HASH: &str = "perceptual_hash";
 pub(super) const ERRORS: &str = "errors";
 pub(super) const ERROR_NAME: &str = "errors/name";
 pub(super) const ERROR_REASON: &str = "errors/reason";
@@ -32,6 +33,9 @@ pub(super) const PASSED_OVER_EXAMPLE: &str = "passed_over/example";
 pub(super) const ROWS: &str = "rows";
 pub(super) const ERROR_ROWS: &str = "error_rows";
 pub(super) const COMPLETE: &str = "complete";
+
+/// Bytes of a perceptual hash.
+pub(super) const HASH_BYTES: usize = 32;
 
 /// What a file of codes says about itself as a whole: where the codes come from and how they were computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +91,8 @@ pub struct Row<'a> {
     pub label: i64,
     /// SHA-256 of the image file, in lower-case hexadecimal.
     pub sha256: &'a str,
+    /// Perceptual hash of its pixels ([`crate::images::perceptual_hash`]), where it is known.
+    pub perceptual_hash: Option<[u8; 32]>,
     /// One slice a layer, in the header's order, each as wide as that layer.
     pub codes: &'a [&'a [f32]],
 }

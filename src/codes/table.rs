@@ -24,7 +24,7 @@ use ndarray17::{ArrayView2, s};
 use super::Skipped;
 use super::journal::{Journal, Record};
 use super::objects::{Objects, forget_strings, write_strings};
-use super::schema::{Header, PassedOver};
+use super::schema::{HASH_BYTES, Header, PassedOver};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
@@ -40,6 +40,8 @@ pub(super) struct Batch<'a> {
     pub(super) names: Vec<&'a str>,
     pub(super) labels: Vec<i64>,
     pub(super) sha256: Vec<Sha256Hex>,
+    /// One after another; zeros where there is none.
+    pub(super) hashes: Vec<u8>,
     /// One matrix a layer, row by row.
     pub(super) codes: Vec<Vec<f32>>,
     pub(super) skipped: &'a [Skipped],
@@ -169,7 +171,12 @@ impl Table {
                 dataset.write_slice(codes, s![rows.clone(), ..])?;
             }
             to.labels.write_slice(&batch.labels, rows.clone())?;
-            to.sha256.write_slice(&batch.sha256, rows)?;
+            to.sha256.write_slice(&batch.sha256, rows.clone())?;
+            if let Some(dataset) = &to.hashes {
+                let hashes = ArrayView2::from_shape((rows.len(), HASH_BYTES), &batch.hashes)
+                    .map_err(hdf5_metno::Error::from)?;
+                dataset.write_slice(hashes, s![rows, ..])?;
+            }
         }
         batch.names.iter().try_for_each(|name| self.journal.add_image(name))?;
         batch.skipped.iter().try_for_each(|image| self.journal.add_skipped(image))?;

@@ -41,6 +41,11 @@ pub(super) fn sha256(row: usize) -> String {
     format!("{row:064x}")
 }
 
+/// Some rows have none.
+pub(super) fn hash(row: usize) -> Option<[u8; 32]> {
+    (row % 5 != 3).then(|| std::array::from_fn(|byte| (row + 7 * byte + 1) as u8))
+}
+
 pub(super) fn label(row: usize) -> i64 {
     (row % 3) as i64 - 1
 }
@@ -81,7 +86,13 @@ pub(super) fn append_wide(
         codes.iter().map(|layers| layers.iter().map(Vec::as_slice).collect()).collect();
     let rows: Vec<Row<'_>> = range
         .enumerate()
-        .map(|(i, row)| Row { name: &names[i], label: label(row), sha256: &hashes[i], codes: &slices[i] })
+        .map(|(i, row)| Row {
+            name: &names[i],
+            label: label(row),
+            sha256: &hashes[i],
+            perceptual_hash: hash(row),
+            codes: &slices[i],
+        })
         .collect();
     writer.append(&rows, skipped)
 }
@@ -101,5 +112,6 @@ pub(super) fn assert_rows(file: &CodesFile, rows: usize) {
         assert_eq!(file.image_names()[row], name(row));
         assert_eq!(file.sha256()[row], sha256(row));
         assert_eq!(file.labels()[row], label(row));
+        assert_eq!(file.perceptual_hash(row), hash(row));
     }
 }

@@ -84,7 +84,7 @@ pub enum NotResumed {
 /// #     class_names: vec!["cat".into()], layers: vec![layer] };
 /// let mut writer = CodesWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
 /// let codes: &[f32] = &[0.5, 0.0, 2.0];
-/// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), codes: &[codes] }], &[])?;
+/// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), perceptual_hash: None, codes: &[codes] }], &[])?;
 /// writer.finish()?;
 /// assert_eq!(CodesFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(codes));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -298,6 +298,7 @@ impl Fit<'_> {
     /// Checks the rows and turns them into columns.
     fn batch<'a>(&self, rows: &[Row<'a>], skipped: &'a [Skipped]) -> Result<Batch<'a>, CodesError> {
         let mut sha256 = Vec::with_capacity(rows.len());
+        let mut hashes = Vec::with_capacity(rows.len() * schema::HASH_BYTES);
         let mut codes: Vec<_> =
             self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect();
         for row in rows {
@@ -313,6 +314,7 @@ impl Fit<'_> {
                 return Err(self.bad(row.name, why));
             }
             let hash = to_sha256(row.sha256);
+            hashes.extend_from_slice(&row.perceptual_hash.unwrap_or_default());
             sha256.push(hash.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
             for (column, values) in codes.iter_mut().zip(row.codes) {
                 column.extend_from_slice(values);
@@ -327,7 +329,7 @@ impl Fit<'_> {
         }
         let names = rows.iter().map(|row| row.name).collect();
         let labels = rows.iter().map(|row| row.label).collect();
-        Ok(Batch { names, labels, sha256, codes, skipped })
+        Ok(Batch { names, labels, sha256, hashes, codes, skipped })
     }
 }
 

@@ -5,6 +5,7 @@ mod calibration;
 mod difference;
 mod duplicates;
 mod folds;
+mod hamming;
 mod metrics;
 mod report;
 mod suspects;
@@ -14,7 +15,9 @@ mod uncertainty;
 pub use assessment::{Assessment, Judged, Mistake};
 pub use calibration::{CalibrationMetrics, ReliabilityBin};
 pub use difference::Difference;
-pub use duplicates::{DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Joining, MOST_COMPARED};
+pub use duplicates::{
+    DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Joining, MOST_COMPARED,
+};
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 pub use report::{Evaluation, Note, Severity};

@@ -62,7 +62,7 @@ pub struct MixedCopies {
     pub images: Vec<String>,
     /// The class that each was given.
     pub classes: Vec<String>,
-    /// The lowest cosine that joined them; 1 for identical files.
+    /// The lowest likeness that joined them, as in [`DuplicateSet`](super::DuplicateSet); 1 for identical files.
     pub similarity: f64,
 }
 
@@ -140,7 +140,7 @@ impl Suspects {
             let members: Vec<String> = members
                 .map(|(image, class)| format!("{} ({})", printable(image), printable(class)))
                 .collect();
-            text.push_str(&format!(" cosine {:.3}: {}\n", set.similarity, members.join(", ")));
+            text.push_str(&format!(" likeness {:.3}: {}\n", set.similarity, members.join(", ")));
         }
         text.push_str("\nImages least like any other (distance from their nearest three):\n");
         let header = ["image", "label", "distance"].map(String::from);
@@ -186,7 +186,7 @@ mod tests {
         let order: Vec<&str> = found.outliers.iter().map(|outlier| outlier.image.as_str()).collect();
         assert_eq!(order, ["c", "d", "b"]);
         let text = found.to_text();
-        assert!(text.contains("cosine 1.000: c (dogs), d (cats)"), "{text}");
+        assert!(text.contains("likeness 1.000: c (dogs), d (cats)"), "{text}");
         let json = serde_json::to_string(&found).unwrap();
         assert_eq!(serde_json::from_str::<Suspects>(&json).unwrap(), found);
     }

@@ -64,17 +64,17 @@ impl<'a> Assembly<'a> {
         loop {
             // Rows that follow one another go into the file together.
             let start = match (computed.peek(), failed.peek()) {
-                (Some((_, (index, _))), Some((broken, _))) => *index.min(broken),
-                (Some((_, (index, _))), None) => *index,
+                (Some((_, (index, ..))), Some((broken, _))) => *index.min(broken),
+                (Some((_, (index, ..))), None) => *index,
                 (None, Some((broken, _))) => *broken,
                 (None, None) => return Ok(()),
             };
             self.advance(start)?;
             let mut rows = Vec::new();
-            while let Some((slot, (index, sha256))) =
-                computed.next_if(|(_, (index, _))| *index == self.position)
+            while let Some((slot, (index, sha256, hash))) =
+                computed.next_if(|(_, (index, ..))| *index == self.position)
             {
-                rows.push((slot, *index, sha256.as_str()));
+                rows.push((slot, *index, sha256.as_str(), *hash));
                 self.position = index + 1;
             }
             let codes: Vec<Vec<&[f32]>> = rows
@@ -88,9 +88,10 @@ impl<'a> Assembly<'a> {
             let rows: Vec<Row<'_>> = rows
                 .iter()
                 .zip(&codes)
-                .map(|(&(_, index, sha256), codes)| {
+                .map(|(&(_, index, sha256, hash), codes)| {
                     let sample = samples.get(index);
-                    Row { name: sample.name, label: stored_label(sample.label), sha256, codes }
+                    let (name, label) = (sample.name, stored_label(sample.label));
+                    Row { name, label, sha256, perceptual_hash: Some(hash), codes }
                 })
                 .collect();
             self.writer.append(&rows, &[])?;
@@ -141,8 +142,13 @@ impl<'a> Assembly<'a> {
             .zip(&codes)
             .map(|((row, index), codes)| {
                 let sample = samples.get(index);
-                let label = stored_label(sample.label);
-                Row { name: sample.name, label, sha256: &file.sha256()[row], codes }
+                Row {
+                    name: sample.name,
+                    label: stored_label(sample.label),
+                    sha256: &file.sha256()[row],
+                    perceptual_hash: file.perceptual_hash(row).or(self.plan.hashes.get(&row).copied()),
+                    codes,
+                }
             })
             .collect();
         self.writer.append(&rows, &[])?;

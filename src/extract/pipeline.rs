@@ -19,7 +19,10 @@ use super::seen::Seen;
 use super::{ExtractError, Request};
 use crate::backbone::{Arrangement, Backbone, Codes, Runner, Tap};
 use crate::files::Stamp;
-use crate::images::{Content, DecodeOptions, Layout, Preprocess, Problem, Sample, load};
+use crate::images::{
+    Content, DecodeOptions, Layout, PerceptualHash, Preprocess, Problem, Sample, decode_hash, load,
+    load_and_hash, perceptual_hash,
+};
 
 /// Batches of codes that may wait for the writer.
 const QUEUE: usize = 2;
@@ -86,7 +89,7 @@ enum Outcome {
 /// A batch that has been through the network.
 struct Batch {
     /// Index of each sample that could be read.
-    rows: Vec<(usize, Seen)>,
+    rows: Vec<(usize, Seen, PerceptualHash)>,
     /// Indices of the others.
     problems: Vec<(usize, Problem)>,
     /// For each layer, the rows' codes one after another.
@@ -95,8 +98,8 @@ struct Batch {
 
 /// A batch of codes on its way to the file.
 pub(super) struct Computed {
-    /// Index and SHA-256 of each sample that could be read.
-    pub rows: Vec<(usize, String)>,
+    /// Index, SHA-256 and perceptual hash of each sample that could be read.
+    pub rows: Vec<(usize, String, PerceptualHash)>,
     /// For each layer, the rows' codes one after another.
     pub layers: Vec<Codes>,
     /// Index of each sample that could not be read.
@@ -180,10 +183,11 @@ pub(super) fn run<'a>(
             done += rows.len() + problems.len();
             let step = Step {
                 done,
-                seen: rows.clone(),
+                seen: rows.iter().map(|&(index, seen, _)| (index, seen)).collect(),
                 problems: problems.iter().map(|(_, p)| p.clone()).collect(),
             };
-            let rows = rows.into_iter().map(|(index, seen)| (index, seen.digest.to_string())).collect();
+            let named = |(index, seen, hash): (usize, Seen, _)| (index, seen.digest.to_string(), hash);
+            let rows = rows.into_iter().map(named).collect();
             if computed_in.send(Computed { rows, layers, problems }).is_err() || failure.is_some() {
                 break;
             }
@@ -223,9 +227,9 @@ fn through(
     images.resize(batch.len() * image_len, 0.0);
     let read = |(slot, &index): (&mut [f32], &usize)| {
         let sample = samples.samples.get(index);
-        read_seen(&sample, recipe.preprocess, &settings.decode, recipe.layout, slot)
+        read_and_hash(&sample, recipe.preprocess, &settings.decode, recipe.layout, slot)
     };
-    let outcomes: Vec<Result<Seen, Problem>> = if has_own {
+    let outcomes: Vec<Result<(Seen, PerceptualHash), Problem>> = if has_own {
         images.chunks_mut(image_len).zip(batch).map(read).collect()
     } else {
         job.pool.install(|| images.par_chunks_mut(image_len).zip(batch).map(read).collect())
@@ -234,11 +238,11 @@ fn through(
     let mut problems = Vec::new();
     for (slot, (outcome, &index)) in outcomes.into_iter().zip(batch).enumerate() {
         match outcome {
-            Ok(seen) => {
+            Ok((seen, hash)) => {
                 if rows.len() != slot {
                     images.copy_within(slot * image_len..(slot + 1) * image_len, rows.len() * image_len);
                 }
-                rows.push((index, seen));
+                rows.push((index, seen, hash));
             }
             Err(problem) => {
                 problems.push((index, problem));
@@ -266,19 +270,8 @@ pub(crate) fn read_image(
     layout: Layout,
     slot: &mut [f32],
 ) -> Result<String, Problem> {
-    read_seen(sample, preprocess, options, layout, slot).map(|seen| seen.digest.to_string())
-}
-
-/// As [`read_image`], with what the file was.
-fn read_seen(
-    sample: &Sample<'_>,
-    preprocess: &Preprocess,
-    options: &DecodeOptions,
-    layout: Layout,
-    slot: &mut [f32],
-) -> Result<Seen, Problem> {
     let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
-    let (content, stamp) = read_unchanged(sample)?;
+    let (content, _) = read_unchanged(sample)?;
     match &content {
         Content::Pixels { image, .. } => {
             preprocess.apply(image, layout, slot).map_err(|error| problem(&error))?;
@@ -287,7 +280,37 @@ fn read_seen(
             load(bytes, options, preprocess, layout, slot).map_err(|error| problem(&error))?;
         }
     }
-    Ok(Seen { digest: Digest::of(content.bytes()), stamp })
+    Ok(Digest::of(content.bytes()).to_string())
+}
+
+/// As [`read_image`], with what the file was, and what the image looks like.
+fn read_and_hash(
+    sample: &Sample<'_>,
+    preprocess: &Preprocess,
+    options: &DecodeOptions,
+    layout: Layout,
+    slot: &mut [f32],
+) -> Result<(Seen, PerceptualHash), Problem> {
+    let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
+    let (content, stamp) = read_unchanged(sample)?;
+    let hash = match &content {
+        Content::Pixels { image, .. } => {
+            preprocess.apply(image, layout, slot).map_err(|error| problem(&error))?;
+            perceptual_hash(image)
+        }
+        Content::Encoded(bytes) => {
+            load_and_hash(bytes, options, preprocess, layout, slot).map_err(|error| problem(&error))?
+        }
+    };
+    Ok((Seen { digest: Digest::of(content.bytes()), stamp }, hash))
+}
+
+/// The perceptual hash of an image; `None` where it cannot be read.
+pub(super) fn hash_image(sample: &Sample<'_>, options: &DecodeOptions) -> Option<PerceptualHash> {
+    match read_unchanged(sample).ok()?.0 {
+        Content::Pixels { image, .. } => Some(perceptual_hash(&image)),
+        Content::Encoded(bytes) => decode_hash(&bytes, options).ok(),
+    }
 }
 
 /// Reads a sample, and makes sure that its file is not written to meanwhile.

@@ -10,11 +10,11 @@ use rayon::prelude::*;
 
 use super::Request;
 use super::digest::Digest;
-use super::pipeline::{read_image, read_unchanged};
+use super::pipeline::{hash_image, read_image, read_unchanged};
 use super::seen::{self, Seen};
 use crate::backbone::{Backbone, Device, Layer, Pooling};
 use crate::codes::{CodesFile, Header, LayerSpec};
-use crate::images::{Problem, with_causes};
+use crate::images::{PerceptualHash, Problem, with_causes};
 
 /// What becomes of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Plan {
     pub(super) fates: Vec<Fate>,
     /// What is known of each sample's file.
     pub(super) seen: Vec<Option<Seen>>,
+    /// Perceptual hashes of rows of the earlier file that it does not tell.
+    pub(super) hashes: HashMap<usize, PerceptualHash>,
     /// Of the samples that are [`Fate::Unreadable`].
     pub(super) problems: BTreeMap<usize, Problem>,
     tally: Tally,
@@ -71,6 +73,7 @@ impl Plan {
             earlier: None,
             fates: vec![Fate::Compute; count],
             seen: if known.is_empty() { vec![None; count] } else { known },
+            hashes: HashMap::new(),
             problems: BTreeMap::new(),
             tally: Tally::default(),
             notes: Vec::new(),
@@ -145,6 +148,7 @@ impl Plan {
             });
         let now = Header { program_version: file.header().program_version.clone(), ..header.clone() };
         same_rows
+            && self.hashes.is_empty()
             && rows.is_empty()
             && request.samples.problems.iter().all(|problem| is_next(&mut errors, problem))
             && errors.next().is_none()
@@ -193,6 +197,21 @@ impl Plan {
             }
         }
         self.try_unreadable(request, file);
+        if request.settings.rehash {
+            self.hash_rows(request, file);
+        }
+    }
+
+    /// Hashes the images of the rows that an older program wrote, which knew no perceptual hash.
+    fn hash_rows(&mut self, request: &Request<'_>, file: &CodesFile) {
+        let samples = &request.samples.samples;
+        let lacking = self.fates.par_iter().enumerate().filter_map(|(index, fate)| match *fate {
+            Fate::Keep(row) if file.perceptual_hash(row).is_none() => Some((index, row)),
+            _ => None,
+        });
+        // What cannot be read any more stays without.
+        let hash = |(index, row)| Some((row, hash_image(&samples.get(index), &request.settings.decode)?));
+        self.hashes = lacking.filter_map(hash).collect();
     }
 
     /// Tries the images again that could not be read earlier, so that the network is not loaded for their sake.

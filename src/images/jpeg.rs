@@ -20,7 +20,11 @@ use mozjpeg_sys::J_COLOR_SPACE::{JCS_CMYK, JCS_GRAYSCALE, JCS_RGB, JCS_YCCK, JCS
 
 use super::decode::{DecodeError, DecodeOptions, check_pixels};
 use super::orientation::Metadata;
+use super::perceptual_hash::Luma;
 use super::resample::PADDING;
+use luma::Gatherer;
+
+mod luma;
 
 const EXIF_PREFIX: &[u8] = b"Exif\0\0";
 const XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
@@ -168,6 +172,8 @@ pub(super) struct Jpeg<'a> {
     info: Box<ffi::jpeg_decompress_struct>,
     /// `info` points to it.
     _manager: Box<ffi::jpeg_error_mgr>,
+    /// `info` points to it once it is there.
+    gatherer: Option<Box<Gatherer>>,
     /// `info` reads them.
     bytes: &'a [u8],
 }
@@ -190,7 +196,7 @@ impl<'a> Jpeg<'a> {
         info.common.err = ptr::from_mut(&mut *manager);
         // SAFETY: `info` has its error manager, as libjpeg wants it before anything else, and both stay where they are.
         unsafe { ffi::jpeg_create_decompress(&mut *info) };
-        let mut jpeg = Self { info, _manager: manager, bytes };
+        let mut jpeg = Self { info, _manager: manager, gatherer: None, bytes };
         // SAFETY: `info` was created; the bytes outlive it.
         unsafe {
             ffi::jpeg_save_markers(&mut jpeg.info, APP1, 0xffff);
@@ -253,6 +259,13 @@ impl<'a> Jpeg<'a> {
         Ok((self.info.output_width, self.info.output_height))
     }
 
+    /// Has [`read`](Self::read) give the luma of the whole photo, where it is stored as such; call it after
+    /// [`start`](Self::start).
+    pub(super) fn gather_luma(&mut self) -> Result<(), DecodeError> {
+        self.gatherer = Gatherer::attach(&mut self.info)?;
+        Ok(())
+    }
+
     /// Hands out the `columns` of the `rows`, RGB, with the number of each row; whatever lies in the decoder's buffer may
     /// follow the columns. The pixels are those of a whole decode. All
     /// of the file is read, to the marker at its end, so that damage anywhere is noticed.
@@ -263,7 +276,7 @@ impl<'a> Jpeg<'a> {
         columns: Range<usize>,
         rows: Range<usize>,
         mut take: impl FnMut(usize, &[u8]),
-    ) -> Result<(), DecodeError> {
+    ) -> Result<Option<Luma>, DecodeError> {
         let (width, height) = (self.info.output_width as usize, self.info.output_height as usize);
         let is_cmyk = self.info.out_color_space == JCS_CMYK;
         let components = if is_cmyk { 4 } else { 3 };
@@ -314,12 +327,13 @@ impl<'a> Jpeg<'a> {
             }
         }
         if is_sequential {
-            return self.check_end();
+            self.check_end()?;
+        } else {
+            // Reads on to the end-of-image marker; that it is missing is noticed only here.
+            // SAFETY: all rows were read.
+            unsafe { ffi::jpeg_finish_decompress(&mut self.info) };
         }
-        // Reads on to the end-of-image marker; that it is missing is noticed only here.
-        // SAFETY: all rows were read.
-        unsafe { ffi::jpeg_finish_decompress(&mut self.info) };
-        Ok(())
+        Ok(self.gatherer.take().map(|gatherer| gatherer.finish()))
     }
 
     /// Looks for the end-of-image marker behind the only scan, all rows of which were read: its data may have been cut in

@@ -7,7 +7,8 @@
 use image::metadata::Orientation;
 
 use super::decode::{DecodeError, DecodeOptions, decode};
-use super::jpeg::{Jpeg, guarded};
+use super::jpeg::{Jpeg, Reduction, guarded};
+use super::perceptual_hash::{Luma, PerceptualHash, hash_of_pixels, perceptual_hash};
 use super::preprocess::{Layout, Preprocess, PreprocessError};
 use super::resample::Source;
 use super::sniff::{ImageFormat, sniff};
@@ -37,14 +38,107 @@ pub fn load(
     layout: Layout,
     out: &mut [f32],
 ) -> Result<(), LoadError> {
-    if sniff(bytes) != Some(ImageFormat::Jpeg) {
-        return Ok(preprocess.apply(&decode(bytes, options)?, layout, out)?);
+    if is_jpeg(bytes) {
+        return load_jpeg(bytes, options, preprocess, layout, out, false).map(drop);
     }
+    Ok(preprocess.apply(&decode(bytes, options)?, layout, out)?)
+}
+
+/// As [`load`], and gives the image's [`perceptual_hash`]: that of the whole upright image, whatever `options` and
+/// `preprocess` make of it. Of a JPEG it is that of its luma as the file holds it, which is up to a few bits of 256 another
+/// one than that of its pixels.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_and_hash(
+    bytes: &[u8],
+    options: &DecodeOptions,
+    preprocess: &Preprocess,
+    layout: Layout,
+    out: &mut [f32],
+) -> Result<PerceptualHash, LoadError> {
+    if !is_jpeg(bytes) {
+        let image = decode(bytes, options)?;
+        preprocess.apply(&image, layout, out)?;
+        let image = if options.apply_orientation { image } else { decode(bytes, &upright(options))? };
+        return Ok(perceptual_hash(&image));
+    }
+    match load_jpeg(bytes, options, preprocess, layout, out, true)? {
+        Hashed::NoLuma => Ok(decode_hash(bytes, options)?),
+        hashed => Ok(hashed.or_decoded(bytes, options)?),
+    }
+}
+
+/// The hash that [`load_and_hash`] gives, without the tensor.
+///
+/// # Errors
+/// As [`decode`](super::decode()).
+pub fn decode_hash(bytes: &[u8], options: &DecodeOptions) -> Result<PerceptualHash, DecodeError> {
+    if !is_jpeg(bytes) {
+        return Ok(perceptual_hash(&decode(bytes, &upright(options))?));
+    }
+    let hashed = guarded(bytes, || {
+        let mut jpeg = Jpeg::open(bytes, options)?;
+        let orientation = jpeg.orientation();
+        let (width, height) = jpeg.start(Reduction::ALL[1])?;
+        jpeg.gather_luma()?;
+        // The last row alone: the others' blocks need not be transformed.
+        let last = height.saturating_sub(1) as usize;
+        let luma = jpeg.read(0..width as usize, last..height as usize, |_, _| ())?;
+        Ok::<_, DecodeError>(Hashed::of(luma, orientation))
+    })?;
+    hashed.or_decoded(bytes, options)
+}
+
+fn upright(options: &DecodeOptions) -> DecodeOptions {
+    DecodeOptions { apply_orientation: true, ..*options }
+}
+
+fn is_jpeg(bytes: &[u8]) -> bool {
+    sniff(bytes) == Some(ImageFormat::Jpeg)
+}
+
+/// What came of hashing a JPEG's luma.
+enum Hashed {
+    Luma(PerceptualHash),
+    /// It has too little detail.
+    Flat,
+    /// It was not asked for, was not decoded, or the file has none, such as one in CMYK.
+    NoLuma,
+}
+
+impl Hashed {
+    fn of(luma: Option<Luma>, orientation: Orientation) -> Self {
+        match luma.map(|luma| luma.hash(orientation)) {
+            Some(Some(hash)) => Self::Luma(hash),
+            Some(None) => Self::Flat,
+            None => Self::NoLuma,
+        }
+    }
+
+    /// The hash, if need be of the whole image's pixels: what has no luma, or is flat, is rare enough to be decoded once more.
+    fn or_decoded(self, bytes: &[u8], options: &DecodeOptions) -> Result<PerceptualHash, DecodeError> {
+        match self {
+            Self::Luma(hash) => Ok(hash),
+            Self::Flat => Ok(hash_of_pixels(&decode(bytes, &upright(options))?)),
+            Self::NoLuma => Ok(perceptual_hash(&decode(bytes, &upright(options))?)),
+        }
+    }
+}
+
+fn load_jpeg(
+    bytes: &[u8],
+    options: &DecodeOptions,
+    preprocess: &Preprocess,
+    layout: Layout,
+    out: &mut [f32],
+    hashes: bool,
+) -> Result<Hashed, LoadError> {
     let mut tensor = preprocess.tensor(layout, out)?;
     guarded(bytes, || {
         let mut jpeg = Jpeg::open(bytes, options)?;
-        let orientation =
-            if options.apply_orientation { jpeg.orientation() } else { Orientation::NoTransforms };
+        let upright = jpeg.orientation();
+        let orientation = if options.apply_orientation { upright } else { Orientation::NoTransforms };
         let (width, height) = jpeg.size();
         let reduction = preprocess.reduction((width, height), orientation);
         let source = Source {
@@ -53,9 +147,12 @@ pub fn load(
             orientation,
         };
         let mut resampler = preprocess.resampler(source, (width, height))?;
-        jpeg.read(resampler.columns(), resampler.rows(), |index, row| {
+        if hashes {
+            jpeg.gather_luma()?;
+        }
+        let luma = jpeg.read(resampler.columns(), resampler.rows(), |index, row| {
             resampler.push(index, row, |line| tensor.put(&line));
         })?;
-        Ok(())
+        Ok(Hashed::of(luma, upright))
     })
 }

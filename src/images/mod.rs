@@ -2,7 +2,8 @@
 //!
 //! [`samples`] lists the inputs (a folder, a CSV manifest, a list of paths, tar shards, an HDF5 array) and gives each a
 //! stable name and a label; [`sniff`](sniff()) tells images from other files; [`decode`] turns the bytes of a file into 8-bit RGB; [`preprocess`] turns those pixels into
-//! the network's input tensor; [`load`](load()) does both in one go. All of them follow one rule: a bad input is a
+//! the network's input tensor; [`load`](load()) does both in one go, and
+//! [`perceptual_hash`](perceptual_hash()) says what a picture looks like, by which its copies are found. All of them follow one rule: a bad input is a
 //! [`Problem`] with a name and a reason, never a silent substitute and never the end of the run.
 
 mod avif;
@@ -15,6 +16,7 @@ mod jpeg;
 mod jxl;
 mod load;
 mod orientation;
+mod perceptual_hash;
 pub mod preprocess;
 mod resample;
 pub mod samples;
@@ -25,7 +27,8 @@ mod yuv;
 
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeError, DecodeOptions, decode};
 pub(crate) use encode::encode_jpeg;
-pub use load::{LoadError, load};
+pub use load::{LoadError, decode_hash, load, load_and_hash};
+pub use perceptual_hash::{PerceptualHash, hamming_distance, perceptual_hash};
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
 };

@@ -47,11 +47,11 @@ impl Source {
 
 /// How a stored image is turned upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Turn {
+pub(super) struct Turn {
     /// Whether stored rows become columns.
-    swapped: bool,
+    pub swapped: bool,
     /// Whether the stored columns, and the stored rows, run backwards.
-    mirrored: (bool, bool),
+    pub mirrored: (bool, bool),
 }
 
 impl From<Orientation> for Turn {

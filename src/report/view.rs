@@ -149,9 +149,9 @@ impl<'a> Source<'a, '_> {
 
     fn set(&self, rows: &[usize], similarity: f64) -> SetView<'a> {
         let likeness = if similarity >= 1.0 {
-            "identical files, or told to belong together".to_owned()
+            "identical to the eye, or told to belong together".to_owned()
         } else {
-            format!("cosine {similarity:.3}")
+            format!("likeness {similarity:.3}")
         };
         let left_out = rows.len().saturating_sub(MOST_OF_A_SET);
         let likeness = if left_out > 0 { format!("{likeness}; {left_out} more not shown") } else { likeness };

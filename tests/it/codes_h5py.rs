@@ -37,7 +37,13 @@ fn write_example(output: &Path) {
         let fc7 = [value * 1e30, 0.1, value - 0.5];
         let name = format!("Käuzchen/{row} 梟.jpg");
         let sha256 = format!("{row:064x}");
-        let row = Row { name: &name, label: i64::from(row) - 1, sha256: &sha256, codes: &[&conv, &fc7] };
+        let row = Row {
+            name: &name,
+            label: i64::from(row) - 1,
+            sha256: &sha256,
+            perceptual_hash: (row != 1).then_some([row + 7; 32]),
+            codes: &[&conv, &fc7],
+        };
         let skipped = Skipped { name: "broken.jpg".into(), reason: "cut short: „Ende“".into() };
         let skipped = if row.label == 1 { vec![skipped] } else { vec![] };
         writer.append(&[row], &skipped).unwrap();
@@ -79,6 +85,9 @@ fn h5py_reads_names_labels_classes_and_codes() {
     assert_eq!(read["classes"], json!(["Hund", "Käuzchen"]));
     let hashes: Vec<_> = (0..3).map(|row| format!("{row:064x}")).collect();
     assert_eq!(read["sha256"], json!(hashes));
+    let hashes = [[7; 32], [0; 32], [9; 32]];
+    assert_eq!(read["perceptual_hash"], json!(hashes));
+    assert_eq!(read["perceptual_hash_dtype"], "uint8");
     assert_eq!(read["errors"], json!([["broken.jpg", "cut short: „Ende“"]]));
     assert_eq!(
         read["attributes"],

@@ -7,6 +7,7 @@ mod bad_input;
 mod codes_h5py;
 mod common;
 mod devices;
+mod duplicates;
 mod explain;
 mod exporters;
 mod extract_again;

@@ -48,7 +48,16 @@ fn write_codes(path: &Path, rows: usize, seed: u64) {
         }
         let (name, sha256) = (format!("{row:05}.jpg"), format!("{:064x}", seed + row as u64));
         writer
-            .append(&[Row { name: &name, label: (row % 2) as i64, sha256: &sha256, codes: &[&codes] }], &[])
+            .append(
+                &[Row {
+                    name: &name,
+                    label: (row % 2) as i64,
+                    sha256: &sha256,
+                    perceptual_hash: None,
+                    codes: &[&codes],
+                }],
+                &[],
+            )
             .unwrap();
     }
     writer.finish().unwrap();

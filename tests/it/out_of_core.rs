@@ -45,7 +45,12 @@ fn write_codes(output: &Path, count: usize) {
         let codes: Vec<f32> = (0..COLUMNS).map(|column| code(column, noise())).collect();
         let (name, sha256) = (format!("{row:05}.jpg"), format!("{row:064x}"));
         let label = if row % 50 == 7 { -1 } else { class as i64 };
-        writer.append(&[Row { name: &name, label, sha256: &sha256, codes: &[&codes] }], &[]).unwrap();
+        writer
+            .append(
+                &[Row { name: &name, label, sha256: &sha256, perceptual_hash: None, codes: &[&codes] }],
+                &[],
+            )
+            .unwrap();
     }
     writer.finish().unwrap();
 }

@@ -45,7 +45,8 @@ fn interrupt(folder: &Path, count: usize, skipped: &[&str], reason: &str) {
             let codes = values.row(row);
             let codes = [codes.as_slice().unwrap()];
             let label = whole.labels()[row];
-            writer.append(&[Row { name, label, sha256: &whole.sha256()[row], codes: &codes }], &[]).unwrap();
+            let (sha256, perceptual_hash) = (&whole.sha256()[row], whole.perceptual_hash(row));
+            writer.append(&[Row { name, label, sha256, perceptual_hash, codes: &codes }], &[]).unwrap();
         }
     }
     drop(writer);

@@ -17,8 +17,8 @@ use crate::head::{CalibrationMethod, ClassWeights, FitSettings, HeadKind, Kernel
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and \
-copies of an image (byte-identical files, and images of nearly the same code) never stand on both sides of a split; \
-where that changes the accuracy, both figures are told. The head that is written is fitted to all images; its \
+copies of an image (byte-identical files, and images that look the same) never stand on both sides of a split, whatever \
+the network and the layer; --leaky-accuracy tells what the accuracy would be if they did. The head that is written is fitted to all images; its \
 probabilities are calibrated on the cross-validation's scores; with fewer than 30 different images in a class (100 for \
 isotonic functions) all classes share one function, which keeps the order of their scores. It also holds what `classify --coverage` and the answer \
 \"unknown\" need.
@@ -86,6 +86,9 @@ pub struct Args {
     /// Name the images that were taken for copies of one another (JSON always does)
     #[arg(long)]
     pub(super) list_duplicates: bool,
+    /// Measure as well how good the head would look with copies on both sides of the splits: a second cross-validation
+    #[arg(long)]
+    pub(super) leaky_accuracy: bool,
     #[command(flatten)]
     pub(super) report: ReportArgs,
     /// How to print

@@ -78,6 +78,9 @@ impl<'a> Step<'a> {
             arguments.extend(["--seed".to_owned(), args.seed.to_string()]);
         }
         arguments.extend(args.small_classes.arguments());
+        if let Some(distance) = args.copies.duplicate_distance {
+            arguments.extend(["--duplicate-distance".to_owned(), distance.to_string()]);
+        }
         if let Some(threshold) = args.copies.duplicate_threshold {
             arguments.extend(["--duplicate-threshold".to_owned(), threshold.to_string()]);
         }
@@ -134,6 +137,7 @@ fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> 
             name: &file.image_names()[at],
             label: file.labels()[at],
             sha256: &file.sha256()[at],
+            perceptual_hash: file.perceptual_hash(at),
             codes,
         })
         .collect();

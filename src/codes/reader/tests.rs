@@ -92,6 +92,18 @@ fn rows_and_layers_are_read_by_either_name() {
 }
 
 #[test]
+fn files_of_older_programs_have_no_perceptual_hashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = good(&folder);
+    let file = File::open_rw(&path).unwrap();
+    file.unlink("perceptual_hash").unwrap();
+    file.close().unwrap();
+    let file = CodesFile::open(&path).unwrap();
+    assert_eq!((0..ROWS).find_map(|row| file.perceptual_hash(row)), None);
+    assert_eq!(file.sha256()[0], sha256(0));
+}
+
+#[test]
 fn a_value_that_is_not_finite_is_named_by_row_and_image() {
     let folder = tempfile::tempdir().unwrap();
     let path = good(&folder);
@@ -211,10 +223,11 @@ fn each_missing_object_is_named() {
 #[test]
 fn each_wrong_type_is_named() {
     type Spoil = fn(&File);
-    let spoils: [(&str, Spoil); 8] = [
+    let spoils: [(&str, Spoil); 9] = [
         ("labels", |f| replace(f, "labels", &[0_i32; ROWS])),
         ("image_names", |f| replace(f, "image_names", &[0_i64; ROWS])),
         ("sha256", |f| replace(f, "sha256", &strings(&["x"; ROWS]))),
+        ("perceptual_hash", |f| replace(f, "perceptual_hash", &[0_u8; ROWS])),
         ("class_names", |f| replace(f, "class_names", &[1.0_f32])),
         ("errors/name", |f| replace(f, "errors/name", &[FixedAscii::<4>::new(); 2])),
         ("layers/fc7", |f| replace(f, "layers/fc7", &[0.0_f32; ROWS])),
@@ -243,6 +256,8 @@ fn each_wrong_length_is_named() {
         assert!(matches!(error, CodesError::WrongLength { .. }), "{name}: {error:?}");
         assert!(error.to_string().contains(name), "{name}: {error}");
     }
+    let error = error_after(|file| file.dataset("perceptual_hash").unwrap().resize((5, 32)).unwrap());
+    assert!(matches!(error, CodesError::WrongLength { found: 5, expected: 6, .. }), "{error:?}");
     let error = error_after(|file| file.dataset("layers/fc7").unwrap().resize((7, 5)).unwrap());
     assert!(matches!(error, CodesError::WrongLength { found: 7, expected: 6, .. }), "{error:?}");
     let error = error_after(|file| {

@@ -154,6 +154,25 @@ fn a_dropped_writer_is_resumed_with_all_its_rows() {
 }
 
 #[test]
+fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    let mut writer = CodesWriter::create(&output, &header(), options(10)).unwrap();
+    append(&mut writer, 0..4, &[]).unwrap();
+    drop(writer);
+    let file = hdf5_metno::File::open_rw(partial(&output)).unwrap();
+    file.unlink(schema::PERCEPTUAL_HASH).unwrap();
+    file.close().unwrap();
+    let (mut writer, start) = CodesWriter::open_or_create(&output, &header(), options(10)).unwrap();
+    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == 4), "{start:?}");
+    append(&mut writer, 4..10, &[]).unwrap();
+    writer.finish().unwrap();
+    let file = CodesFile::open(&output).unwrap();
+    assert_eq!(file.sha256()[9], sha256(9));
+    assert_eq!((0..10).find_map(|row| file.perceptual_hash(row)), None);
+}
+
+#[test]
 fn a_run_with_other_settings_starts_anew_and_says_why() {
     type Change = fn(&mut Header);
     let changes: [(&str, Change); 5] = [
@@ -316,7 +335,7 @@ fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
     let (a, b) = ([0.0; 18], [0.0; 5]);
     let good = sha256(9);
     let fit: &[&[f32]] = &[&a, &b];
-    let first = Row { name: "x.jpg", label: 0, sha256: &good, codes: fit };
+    let first = Row { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, codes: fit };
     for (bad, why) in [
         (Row { label: 2, ..first }, "its label is 2"),
         (Row { label: -2, ..first }, "its label is -2"),

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
-use crate::images::{Interpolation, PreprocessOverrides, Preset};
+use crate::images::{Interpolation, PreprocessOverrides, Preset, hamming_distance};
 
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images");
@@ -173,4 +173,71 @@ fn reduced_decoding_changes_large_jpegs_a_little_and_small_ones_not_at_all() {
     }
     // 1203 rows to 700 leave less than two to one at half the size.
     assert!(in_one(&bytes, &options, &levels(612, false)) == in_one(&bytes, &options, &levels(612, true)));
+}
+
+/// The hashes of an image under every recipe, with its orientation and without, reduced and not, and without a tensor.
+fn hashes(bytes: &[u8]) -> Vec<PerceptualHash> {
+    let mut hashes = vec![decode_hash(bytes, &DecodeOptions::default()).unwrap()];
+    for recipe in recipes() {
+        for (apply_orientation, dct_scaling) in [(true, false), (true, true), (false, false), (false, true)] {
+            let options = DecodeOptions { apply_orientation, ..Default::default() };
+            let recipe = recipe
+                .with(&PreprocessOverrides { dct_scaling: Some(dct_scaling), ..Default::default() })
+                .unwrap();
+            let mut out = vec![f32::NAN; recipe.tensor_len()];
+            hashes.push(load_and_hash(bytes, &options, &recipe, Layout::Nchw, &mut out).unwrap());
+            let mut expected = vec![f32::NAN; recipe.tensor_len()];
+            load(bytes, &options, &recipe, Layout::Nchw, &mut expected).unwrap();
+            assert!(out == expected, "hashing changes the tensor");
+        }
+    }
+    hashes
+}
+
+#[test]
+fn a_hash_is_that_of_the_whole_upright_image_whatever_the_network_sees_of_it() {
+    let options = DecodeOptions::default();
+    for (name, bytes) in fixtures() {
+        let Ok(image) = decode(&bytes, &options) else { continue };
+        let hashes = hashes(&bytes);
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{name}");
+        let distance = hamming_distance(&hashes[0], &perceptual_hash(&image));
+        let most = if name.ends_with(".jpg") { 12 } else { 0 };
+        assert!(distance <= most, "{name}: {distance} bits from the hash of its pixels");
+    }
+}
+
+#[test]
+fn luma_of_a_jpeg_is_gathered_at_every_size_and_in_every_way_that_it_is_stored() {
+    let wave = |x: usize, y: usize| {
+        127.5 + 60.0 * ((x * 7) as f64 / 40.0).sin() + 60.0 * ((y * x) as f64 / 900.0).cos()
+    };
+    for (width, height) in [(19, 33), (70, 61), (131, 140), (403, 301), (61, 500)] {
+        let samples = (0..width * height).flat_map(|index| {
+            let value = wave(200 * (index % width) / width, 150 * (index / width) / height) as u8;
+            [value, 255 - value / 2, value / 3 + (index % width * 100 / width) as u8]
+        });
+        let samples: Vec<u8> = samples.collect();
+        for (h, v) in [(1, 1), (2, 1), (2, 2), (1, 2), (4, 1)] {
+            for progressive in [false, true] {
+                let mut compress = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+                compress.set_size(width, height);
+                if progressive {
+                    compress.set_progressive_mode();
+                } else {
+                    compress.set_fastest_defaults();
+                }
+                compress.set_quality(90.0);
+                compress.set_chroma_sampling_pixel_sizes((h, v), (h, v));
+                let mut compress = compress.start_compress(Vec::new()).unwrap();
+                compress.write_scanlines(&samples).unwrap();
+                let bytes = compress.finish().unwrap();
+                let hashes = hashes(&bytes);
+                assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{width} x {height}, {h} x {v}");
+                let pixels = perceptual_hash(&decode(&bytes, &DecodeOptions::default()).unwrap());
+                let distance = hamming_distance(&hashes[0], &pixels);
+                assert!(distance <= 12, "{width} x {height}, {h} x {v}, {progressive}: {distance} bits");
+            }
+        }
+    }
 }
