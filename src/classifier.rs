@@ -5,7 +5,7 @@ use std::path::Path;
 use ndarray::ArrayView2;
 
 use crate::backbone::ModelsFolder;
-use crate::evaluate::Joining;
+use crate::evaluate::{DUPLICATE_DISTANCE, Joining};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
 use crate::head::{FitSettings, Head, HeadError, HeadProvenance, Novelty, TrainingData, fit_head};
 use crate::images::{Problem, Sample, SampleSet, SamplesError};
@@ -139,8 +139,8 @@ impl Classifier {
         Self { head, extractor }
     }
 
-    /// Extracts the features of labelled photos, cross-validates and fits a head to them. Photos of the same bytes never
-    /// stand on both sides of a split; photos without a label take no part.
+    /// Extracts the features of labelled photos, cross-validates and fits a head to them. Photos of the same bytes, and
+    /// photos that look the same, never stand on both sides of a split. Photos without a label take no part.
     ///
     /// The accuracy that cross-validation found is `head().evaluation`.
     ///
@@ -151,12 +151,13 @@ impl Classifier {
         photos: &SampleSet,
         settings: &FitSettings,
     ) -> Result<Self, ClassifyError> {
-        let labelled = || photos.samples.iter().filter(|photo| photo.label.is_some());
-        let batch = extractor.extract_all(labelled(), |_| ())?;
-        let all: Vec<usize> = labelled().filter_map(|photo| photo.label).collect();
-        let labels: Vec<usize> = batch.indices.iter().map(|&index| all[index]).collect();
+        let labelled: Vec<Sample<'_>> = photos.samples.iter().filter(|photo| photo.label.is_some()).collect();
+        let batch = extractor.extract_all(labelled.iter().copied(), |_| ())?;
+        let readable: Vec<Sample<'_>> = batch.indices.iter().map(|&index| labelled[index]).collect();
+        let labels: Vec<usize> = readable.iter().filter_map(|photo| photo.label).collect();
         let mut duplicates = Joining::new(labels.len());
         duplicates.equal(batch.sha256.iter().map(Some));
+        duplicates.near(&extractor.perceptual_hashes(&readable), DUPLICATE_DISTANCE);
         let groups = duplicates.finish().groups;
         let data = TrainingData {
             codes: batch.features.view(),

@@ -6,10 +6,11 @@
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::pipeline::hash_image;
 use super::{ExtractError, read_image};
 use crate::backbone::{Backbone, ModelsFolder, SessionSettings};
 use crate::feature_spec::FeatureSpec;
-use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, Problem, Sample};
+use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PerceptualHash, Problem, Sample};
 
 /// Images that are read and run together.
 const BATCH: usize = 8;
@@ -120,6 +121,11 @@ impl Extractor {
         batch.features = Array2::from_shape_vec((batch.indices.len(), self.width()), features)
             .map_err(|_| ExtractError::Width { layer: self.spec.layer.clone(), width: self.width() })?;
         Ok(batch)
+    }
+
+    /// What `samples` look like, whatever the network and its preprocessing; `None` for an image that cannot be read.
+    pub fn perceptual_hashes(&self, samples: &[Sample<'_>]) -> Vec<Option<PerceptualHash>> {
+        samples.par_iter().map(|sample| hash_image(sample, &self.decode)).collect()
     }
 
     /// Features of any number of `samples`, a batch at a time: `take` gets each batch's samples with their features.
