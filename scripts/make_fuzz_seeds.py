@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the seeds of the fuzz targets `list` and `shard`, and one of `network`, to tests/fixtures/fuzz/: small, and drawn here.
 
-`image` and `network` have others in tests/fixtures/images and tests/fixtures/graphs. Needs Pillow, NumPy and onnx.
+`image` and `network` have others in tests/fixtures/images, images_modern and graphs. Needs Pillow, NumPy and onnx.
 """
 
 import io
