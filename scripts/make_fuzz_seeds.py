@@ -2,7 +2,7 @@
 """Writes the seeds of the fuzz targets `list`, `shard`, `features`, `head` and `array`, and one of `network`, to
 tests/fixtures/fuzz/: small, and drawn here.
 
-`image` and `network` have others in tests/fixtures/images and tests/fixtures/graphs. Needs Pillow, NumPy, h5py and onnx, and
+`image` and `network` have others in tests/fixtures/images, images_modern and graphs. Needs Pillow, NumPy, h5py and onnx, and
 for the heads the program itself: target/debug/cnncodes, or what CNNCODES names.
 """
 

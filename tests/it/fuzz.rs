@@ -79,7 +79,15 @@ fn images_of_any_bytes_are_decoded_or_refused() {
     let endings = [".jpg", ".png", ".webp", ".bmp", ".gif", ".tif"];
     let mut seeds = files(&fixture("fixtures/images"), &endings, 16 << 10);
     seeds.extend(own_seeds("image"));
-    run(targets::image, &seeds, 62, 3_000);
+    let mut read = 64;
+    for (ending, is_read) in
+        [(".heic", true), (".avif", cfg!(feature = "avif")), (".jxl", cfg!(feature = "jxl"))]
+    {
+        let modern = files(&fixture("fixtures/images_modern"), &[ending], 16 << 10);
+        read += if is_read { modern.len() } else { 0 };
+        seeds.extend(modern);
+    }
+    run(targets::image, &seeds, read, 3_000);
 }
 
 #[test]
