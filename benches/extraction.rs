@@ -82,7 +82,7 @@ fn writing(criterion: &mut Criterion) {
     let header = Header {
         model_name: "network".to_owned(),
         model_sha256: "0".repeat(64),
-        preprocess_json: "{}".to_owned(),
+        preprocess_json: r#"{"preset":"tf"}"#.to_owned(),
         source: "data".to_owned(),
         class_names: Vec::new(),
         layers: vec![LayerSpec {

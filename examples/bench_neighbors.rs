@@ -47,7 +47,7 @@ fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()
         program_version: env!("CARGO_PKG_VERSION").into(),
         model_name: "none".into(),
         model_sha256: "0".repeat(64),
-        preprocess_json: "{}".into(),
+        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "random".into(),
         runtime: "none".into(),
         device: "cpu".into(),

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         program_version: env!("CARGO_PKG_VERSION").into(),
         model_name: "random".into(),
         model_sha256: "0".repeat(64),
-        preprocess_json: "{}".into(),
+        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "make_codes".into(),
         runtime: "none".into(),
         device: "cpu".into(),

@@ -122,7 +122,7 @@ def features(path, rows, libver=None):
     with h5py.File(path, "w", libver=libver) as file:
         for name in ["program_version", "model_name", "source", "runtime", "device"]:
             file.attrs.create(name, name, dtype=text)
-        file.attrs.update({"format": "cnncodes", "precision": "fp32", "preprocess": "{}", "model_sha256": "ab" * 32})
+        file.attrs.update({"format": "cnncodes", "precision": "fp32", "preprocess": '{"preset": "tf"}', "model_sha256": "ab" * 32})
         for name, value in {"format_version": 1, "rows": rows, "error_rows": 1}.items():
             file.attrs.create(name, value, dtype="int64")
         file.attrs.create("complete", 1, dtype="uint8")

@@ -97,7 +97,7 @@ fn lists_of_any_bytes_are_read_or_refused() {
 
 #[test]
 fn shards_of_any_bytes_are_listed_or_refused() {
-    run(targets::shard, &own_seeds("shard"), 5, 20_000);
+    run(targets::shard, &own_seeds("shard"), 6, 20_000);
 }
 
 #[test]

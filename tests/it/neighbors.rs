@@ -19,7 +19,7 @@ fn write_codes(path: &Path, rows: usize, seed: u64) {
         program_version: "0.1.0".into(),
         model_name: "tiny".into(),
         model_sha256: "ab".repeat(32),
-        preprocess_json: "{}".into(),
+        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "photos".into(),
         runtime: "onnxruntime".into(),
         device: "cpu".into(),

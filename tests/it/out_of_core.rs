@@ -17,7 +17,7 @@ fn write_codes(output: &Path, count: usize) {
         program_version: "0.1.0".into(),
         model_name: "tiny".into(),
         model_sha256: "ab".repeat(32),
-        preprocess_json: "{}".into(),
+        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "data".into(),
         runtime: "none".into(),
         device: "cpu".into(),

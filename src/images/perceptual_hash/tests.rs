@@ -78,7 +78,7 @@ fn hashes_of_photos_are_near_those_of_pdq_and_of_their_own_pixels() {
     };
     let (own, of_pdq) = distances.into_iter().unzip();
     let (own, of_pdq) = (median_and_most(own), median_and_most(of_pdq));
-    assert!(own.0 <= 2 && own.1 <= 16, "{own:?} bits from the hashes of their pixels");
+    assert!(own.0 <= 4 && own.1 <= 16, "{own:?} bits from the hashes of their pixels");
     assert!(of_pdq.0 <= 20 && of_pdq.1 <= 44, "{of_pdq:?} bits from PDQ's hashes");
 }
 
