@@ -12,6 +12,7 @@ turns and crops, is put together here from encoded parts.
 import io
 import shutil
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -197,8 +198,11 @@ def jxls(image):
     yield "jxl_grey16.jxl", save(grey16, lossless=True)
     exif = Image.Exif()
     exif[274] = 6
-    jpeg = Image.open(io.BytesIO(encoded(image, "JPEG", quality=85, exif=exif)))
-    yield "jxl_of_jpeg.jxl", save(jpeg, lossless_jpeg=True)
+    # The plugin repacks a JPEG that is open as a file, and no other.
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        image.save(file.name, quality=85, exif=exif)
+        with Image.open(file.name) as jpeg:
+            yield "jxl_of_jpeg.jxl", save(jpeg, lossless_jpeg=True)
 
 
 def expected(path):

@@ -64,6 +64,26 @@ impl Presentation {
         Some(Self { crop, orientation: Orientation::from_exif(number)? })
     }
 
+    /// Whether a turn or a crop tears apart what shares a sample of chroma, or turns chroma that is fine across and coarse
+    /// down. Libheif then interpolates chroma first.
+    pub(super) fn splits_chroma(&self, size: (usize, usize), chroma: (usize, usize)) -> bool {
+        use Orientation::{
+            FlipHorizontal, FlipVertical, Rotate90, Rotate90FlipH, Rotate180, Rotate270, Rotate270FlipH,
+        };
+
+        let (across, down) = (chroma.0 < size.0, chroma.1 < size.1);
+        let [width, height, left, top] =
+            self.crop.map_or([size.0, size.1, 0, 0], |crop| crop.map(|n| n as usize));
+        let turns = matches!(self.orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+        let reverses_x = matches!(self.orientation, FlipHorizontal | Rotate180 | Rotate270 | Rotate270FlipH);
+        let reverses_y = matches!(self.orientation, FlipVertical | Rotate180 | Rotate90 | Rotate270FlipH);
+        let splits =
+            |start: usize, length: usize, reverses: bool| start % 2 == 1 || reverses && length % 2 == 1;
+        (across != down && turns)
+            || (across && splits(left, width, reverses_x))
+            || (down && splits(top, height, reverses_y))
+    }
+
     /// What is to be seen of the picture.
     pub(super) fn crop(&self, image: RgbImage) -> RgbImage {
         match self.crop {

@@ -9,7 +9,7 @@ use image::metadata::Orientation;
 
 use super::container::Presentation;
 use super::decode::{DecodeError, DecodeOptions, check_pixels};
-use super::yuv::{Chroma, Planes, UNSPECIFIED};
+use super::yuv::{Chroma, Planes, UNSPECIFIED, enlarge};
 
 const NAME: &str = "HEIC/HEIF";
 
@@ -23,7 +23,7 @@ pub(super) fn decode_heif(
     for (width, height) in [(info.width, info.height), (info.coded_width, info.coded_height)] {
         check_pixels(side(width), side(height), options.max_pixels)?;
     }
-    // The decoder turns chroma of odd sizes by half a sample too far, so pixels are turned when they are RGB.
+    // Pixels are turned when they are RGB: chroma of odd sizes, turned by itself, would lie half a sample off.
     let shown = Presentation::of(bytes, &[b"hvc1", b"grid"]);
     let settings = heic_decoder::DecodeOptions { apply_transforms: shown.is_none() };
     let picture = decode_with(bytes, &settings).map_err(refused)?;
@@ -32,16 +32,24 @@ pub(super) fn decode_heif(
         return Err(unsupported());
     }
     let colours = picture.color_info;
+    let size = (picture.width, picture.height);
+    let chroma_size = (picture.cb_width, picture.cb_height);
+    let (cb, cr);
+    let chroma = if picture.chroma_format_idc == 0 {
+        None
+    } else if shown.as_ref().is_some_and(|shown| shown.splits_chroma(size, chroma_size)) {
+        cb = enlarge(&picture.cb, chroma_size, size, false);
+        cr = enlarge(&picture.cr, chroma_size, size, false);
+        Some(Chroma { cb: &cb[..], cr: &cr[..], width: size.0, height: size.1 })
+    } else {
+        let (cb, cr) = (&picture.cb[..], &picture.cr[..]);
+        Some(Chroma { cb, cr, width: chroma_size.0, height: chroma_size.1 })
+    };
     let planes = Planes {
         width: picture.width,
         height: picture.height,
         luma: &picture.y,
-        chroma: (picture.chroma_format_idc != 0).then_some(Chroma {
-            cb: &picture.cb,
-            cr: &picture.cr,
-            width: picture.cb_width,
-            height: picture.cb_height,
-        }),
+        chroma,
         depth: picture.bit_depth_luma,
         matrix: colours
             .map_or(UNSPECIFIED, |colours| u8::try_from(colours.matrix_coefficients).unwrap_or(u8::MAX)),

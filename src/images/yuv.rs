@@ -26,6 +26,40 @@ pub(super) struct Chroma<'a, T> {
     pub(super) height: usize,
 }
 
+/// A plane of chroma at the size of luma, interpolated linearly, its samples in the middle of those of luma that they stand
+/// for; with `last_alone` the last column of an odd width comes from the last sample alone.
+pub(super) fn enlarge<T: Copy + Into<i32>>(
+    plane: &[T],
+    from: (usize, usize),
+    to: (usize, usize),
+    last_alone: bool,
+) -> Vec<i32> {
+    let mut out = Vec::with_capacity(to.0 * to.1);
+    for y in 0..to.1 {
+        let (near, far) = neighbours(y, to.1, from.1);
+        let (near, far) = (&plane[near * from.0..][..from.0], &plane[far * from.0..][..from.0]);
+        for x in 0..to.0 {
+            let (left, mut right) = neighbours(x, to.0, from.0);
+            if last_alone && x + 1 == to.0 {
+                right = left;
+            }
+            let column = |x: usize| 3 * near[x].into() + far[x].into();
+            out.push((3 * column(left) + column(right) + 8) / 16);
+        }
+    }
+    out
+}
+
+/// The sample of `chroma` that is nearest to a place of `length`, and the next nearest, which has a third of its weight.
+fn neighbours(at: usize, length: usize, chroma: usize) -> (usize, usize) {
+    if length == chroma {
+        return (at, at);
+    }
+    let near = at / 2;
+    let far = if at % 2 == 1 { (near + 1).min(chroma - 1) } else { near.saturating_sub(1) };
+    (near, far)
+}
+
 impl<T: Copy + Into<i32>> Planes<'_, T> {
     /// Rows of RGB; `None` for a matrix that is not known, or planes that do not fit one another.
     pub(super) fn to_rgb(&self) -> Option<Vec<u8>> {
