@@ -329,6 +329,19 @@ fn copy(from: &Path, to: &Path, replace: bool) -> anyhow::Result<()> {
     copied.with_context(doing)
 }
 
+/// Writes the manifest and says so.
+pub(super) fn write_manifest(model: &Model) -> anyhow::Result<()> {
+    model.write()?;
+    println!(
+        "{}: {}, input {}, {}",
+        model.manifest_path.display(),
+        model.manifest.architecture.as_deref().unwrap_or("unknown architecture"),
+        layout_name(model.manifest.input.layout),
+        model.manifest.preprocess.describe()
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{alias, size, triple};
@@ -354,17 +367,4 @@ mod tests {
         assert!(alias("top").is_err());
         assert!(alias("=fc7").is_err());
     }
-}
-
-/// Writes the manifest and says so.
-pub(super) fn write_manifest(model: &Model) -> anyhow::Result<()> {
-    model.write()?;
-    println!(
-        "{}: {}, input {}, {}",
-        model.manifest_path.display(),
-        model.manifest.architecture.as_deref().unwrap_or("unknown architecture"),
-        layout_name(model.manifest.input.layout),
-        model.manifest.preprocess.describe()
-    );
-    Ok(())
 }
