@@ -3,11 +3,13 @@
 //! Multi-index hashing (Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-index hashing", CVPR 2012): a
 //! hash is 16 bands of 16 bits. Two hashes that differ in fewer than 32 bits differ in at most one bit of at least one band, as
 //! 16 bands of two bits each would make 32. So a hash is compared only with those that have, in some band, the same bits
-//! or all but one. Of a million hashes in all directions that are 4,000 a hash.
+//! or all but one. Of a million hashes in all directions that are some 2,000 for each.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::images::{PerceptualHash, hamming_distance};
+use crate::images::PerceptualHash;
 
 /// Bands of a hash.
 const BANDS: usize = 16;
@@ -28,83 +30,107 @@ pub(super) type Pair = (usize, usize, u32);
 /// A pair may come several times.
 pub(super) fn near_pairs(hashes: &[PerceptualHash], distance: u32, mut take: impl FnMut(Vec<Pair>)) {
     let each_with_each = hashes.len().saturating_mul(hashes.len()) / 2;
-    if distance < FAR {
-        let indices: Vec<Band> = (0..BANDS).map(|band| Band::new(hashes, band)).collect();
-        if indices.iter().map(Band::comparisons).sum::<usize>() < each_with_each {
-            return indices.iter().for_each(|band| band.search(hashes, distance, &mut take));
-        }
+    // Where many hashes have the same bits, the bands tell little.
+    let compared = |band| Buckets::new(hashes, band).comparisons();
+    if distance < FAR && (0..BANDS).map(compared).sum::<usize>() < each_with_each {
+        (0..BANDS).for_each(|band| Band::new(hashes, band).search(distance, &mut take));
+        return;
     }
     let step = (AT_ONCE / hashes.len().max(1)).max(1);
     for start in (0..hashes.len()).step_by(step) {
         let rows = start..hashes.len().min(start + step);
-        let near = |a: usize| (a + 1..hashes.len()).filter_map(move |b| pair(hashes, a, b, distance));
+        let near = |a: usize| {
+            let others = hashes.iter().enumerate().skip(a + 1);
+            others.filter_map(move |(b, hash)| Some((a, b, within(&hashes[a], hash, distance)?)))
+        };
         take(rows.into_par_iter().flat_map_iter(near).collect());
     }
 }
 
-fn pair(hashes: &[PerceptualHash], a: usize, b: usize, most: u32) -> Option<Pair> {
-    let distance = hamming_distance(&hashes[a], &hashes[b]);
-    (distance <= most).then_some((a, b, distance))
+/// In how many bits two hashes differ, if these are no more than `most`. Of most pairs half of the bits need not be looked at.
+fn within(a: &PerceptualHash, b: &PerceptualHash, most: u32) -> Option<u32> {
+    let mut distance = 0;
+    for (&a, &b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        distance += (u64::from_ne_bytes(a) ^ u64::from_ne_bytes(b)).count_ones();
+        if distance > most {
+            return None;
+        }
+    }
+    Some(distance)
 }
 
-/// The hashes by their bits in one band.
+/// Where the hashes of each value of a band begin once they are sorted by it, and where the last end.
+struct Buckets(Vec<usize>);
+
+impl Buckets {
+    fn new(hashes: &[PerceptualHash], band: usize) -> Self {
+        let mut starts = vec![0; VALUES + 1];
+        hashes.iter().for_each(|hash| starts[value(hash, band) + 1] += 1);
+        for at in 0..VALUES {
+            starts[at + 1] += starts[at];
+        }
+        Self(starts)
+    }
+
+    fn of(&self, value: usize) -> Range<usize> {
+        self.0[value]..self.0[value + 1]
+    }
+
+    /// The hashes that one of this value is compared with, beside those of its own value: those that differ from it in one
+    /// bit, which they have and it has not.
+    fn beside(&self, value: usize) -> impl Iterator<Item = Range<usize>> {
+        (0..16).filter(move |bit| value >> bit & 1 == 0).map(move |bit| self.of(value | 1 << bit))
+    }
+
+    /// How many those are, and those of its own value.
+    fn compared(&self, value: usize) -> usize {
+        self.of(value).len() + self.beside(value).map(|bucket| bucket.len()).sum::<usize>()
+    }
+
+    fn comparisons(&self) -> usize {
+        (0..VALUES).map(|value| self.of(value).len() * self.compared(value)).sum()
+    }
+}
+
+/// The hashes sorted by their bits in one band, so that those that are compared lie side by side.
 struct Band {
     number: usize,
-    /// Where in `places` the hashes of each value begin, and one end more.
-    starts: Vec<u32>,
+    buckets: Buckets,
+    sorted: Vec<PerceptualHash>,
+    /// Where each stood before.
     places: Vec<u32>,
 }
 
 impl Band {
     fn new(hashes: &[PerceptualHash], number: usize) -> Self {
-        let mut starts = vec![0u32; VALUES + 1];
-        for hash in hashes {
-            starts[value(hash, number) + 1] += 1;
-        }
-        for at in 0..VALUES {
-            starts[at + 1] += starts[at];
-        }
-        let mut next = starts.clone();
-        let mut places = vec![0; hashes.len()];
+        let buckets = Buckets::new(hashes, number);
+        let mut next = buckets.0.clone();
+        let (mut sorted, mut places) = (vec![[0; 32]; hashes.len()], vec![0; hashes.len()]);
         for (place, hash) in (0..).zip(hashes) {
             let slot = &mut next[value(hash, number)];
-            places[*slot as usize] = place;
+            (sorted[*slot], places[*slot]) = (*hash, place);
             *slot += 1;
         }
-        Self { number, starts, places }
+        Self { number, buckets, sorted, places }
     }
 
-    fn having(&self, value: usize) -> &[u32] {
-        &self.places[self.starts[value] as usize..self.starts[value + 1] as usize]
-    }
-
-    /// Hashes that are compared with one of this value.
-    fn neighbours(&self, value: usize) -> usize {
-        probes(value).map(|probe| self.having(probe).len()).sum()
-    }
-
-    fn comparisons(&self) -> usize {
-        (0..VALUES)
-            .map(|value| self.having(value).len())
-            .enumerate()
-            .filter(|(_, count)| *count > 0)
-            .map(|(value, count)| count * self.neighbours(value) / 2)
-            .sum()
-    }
-
-    fn search(&self, hashes: &[PerceptualHash], distance: u32, take: &mut impl FnMut(Vec<Pair>)) {
-        let near = |a: usize| {
-            probes(value(&hashes[a], self.number))
-                .flat_map(|probe| self.having(probe))
-                .map(|&b| b as usize)
-                .filter(move |&b| a < b)
-                .filter_map(move |b| pair(hashes, a, b, distance))
+    fn search(&self, distance: u32, take: &mut impl FnMut(Vec<Pair>)) {
+        let near = |at: usize| {
+            let hash = &self.sorted[at];
+            let value = value(hash, self.number);
+            let own = at + 1..self.buckets.of(value).end;
+            let others = std::iter::once(own).chain(self.buckets.beside(value)).flatten();
+            others.filter_map(move |other| {
+                let bits = within(hash, &self.sorted[other], distance)?;
+                let (a, b) = (self.places[at] as usize, self.places[other] as usize);
+                Some((a.min(b), a.max(b), bits))
+            })
         };
         let mut start = 0;
-        while start < hashes.len() {
+        while start < self.sorted.len() {
             let (mut end, mut compared) = (start, 0);
-            while end < hashes.len() && compared < AT_ONCE {
-                compared += self.neighbours(value(&hashes[end], self.number));
+            while end < self.sorted.len() && compared < AT_ONCE {
+                compared += self.buckets.compared(value(&self.sorted[end], self.number));
                 end += 1;
             }
             take((start..end).into_par_iter().flat_map_iter(near).collect());
@@ -115,11 +141,6 @@ impl Band {
 
 fn value(hash: &PerceptualHash, band: usize) -> usize {
     usize::from(u16::from_be_bytes([hash[2 * band], hash[2 * band + 1]]))
-}
-
-/// A value, and those that differ from it in one bit.
-fn probes(value: usize) -> impl Iterator<Item = usize> {
-    std::iter::once(value).chain((0..16).map(move |bit| value ^ 1 << bit))
 }
 
 #[cfg(test)]
