@@ -17,7 +17,7 @@ use super::hamming::near_pairs;
 use crate::images::PerceptualHash;
 
 /// Bits of 256 in which the perceptual hashes of copies differ at most, as PDQ's authors recommend. On 808 photos copies
-/// differ in 20 and less, other photos in 50 and more.
+/// differ in 8 and less, all other pairs in 52 and more.
 pub const DUPLICATE_DISTANCE: u32 = 31;
 
 /// Cosine of centred codes above which two images count as copies, where there are no hashes. On 808 photos with MobileNetV2's pooled codes this
