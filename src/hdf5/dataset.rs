@@ -14,6 +14,8 @@ use super::filters::Pipeline;
 use super::source::{Source, guarded};
 use super::{Attribute, Hdf5Error, Kind, Number, strings};
 
+/// Bytes of an element at most.
+const MAX_ELEMENT: usize = 64 << 20;
 /// How much larger than the file all values may be: deflate's best ratio.
 const MAX_RATIO: u64 = 1032;
 
@@ -73,8 +75,8 @@ impl Dataset {
         let reference = reference_size(source);
         let kind = Kind::of(found.dtype(), &stored, reference);
         let element = kind.size(reference);
-        if element == 0 {
-            return Err(damaged("the size of its elements is not known"));
+        if !(1..=MAX_ELEMENT).contains(&element) {
+            return Err(damaged("the size of its elements cannot be"));
         }
         let (mut layout, mut fill, mut filters) = (None, None, Vec::new());
         for message in &header.messages {

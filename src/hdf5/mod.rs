@@ -27,7 +27,7 @@ use hdf5_reader::{Hdf5File, OpenOptions};
 pub use attribute::Attribute;
 pub use dataset::{Dataset, describe};
 pub use error::Hdf5Error;
-pub use kind::{Kind, Number};
+pub use kind::{Integer, Kind, Number, Padding};
 
 use source::{Source, guarded};
 
