@@ -8,7 +8,8 @@ tests/reference/images.json (which case is which, and the normalised values as n
     python3 scripts/make_image_reference.py
     python3 scripts/make_image_reference.py --photos FOLDER   # also tests/reference/images_photos.json
 
-Needs Pillow 13 or later (older releases take the passes of a resize in another order) and numpy.
+Needs Pillow 13 or later (older releases take the passes of a resize in another order), numpy, and libjpeg-turbo's
+`jpegtran` (Debian: libjpeg-turbo-progs), since Pillow writes no arithmetic coding.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import hashlib
 import json
 import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -96,6 +98,12 @@ def draw_jpegs(image):
     # 16 x 8 blocks become 8 x 16; both fill 64 x 48 with the same number of blocks.
     save("jpeg_440.jpg", image.resize((64, 48)), subsampling="4:2:2")
     patched(FIXTURES / "jpeg_440.jpg", b"\x01\x21\x00\x02\x11\x01\x03\x11\x01", b"\x01\x12\x00\x02\x11\x01\x03\x11\x01")
+    for source, name, options in [
+        ("jpeg_420.jpg", "jpeg_arithmetic.jpg", []),
+        ("jpeg_progressive.jpg", "jpeg_arithmetic_progressive.jpg", ["-progressive"]),
+    ]:
+        command = ["jpegtran", "-arithmetic", *options, "-outfile", str(FIXTURES / name), str(FIXTURES / source)]
+        subprocess.run(command, check=True)
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[ORIENTATION] = orientation

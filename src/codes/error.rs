@@ -122,17 +122,23 @@ impl CodesError {
     }
 }
 
-/// The operating system's error inside an HDF5 error where there is one (HDF5 states it in the text of its
-/// innermost frame only), else the HDF5 error itself.
+/// The operating system's error inside an HDF5 error where there is one, else the HDF5 error itself.
 pub(super) fn cause(error: hdf5_metno::Error) -> Box<dyn Error + Send + Sync> {
-    let errno = error.stack().and_then(|stack| {
-        stack.iter().find_map(|frame| {
-            let (_, rest) = frame.desc().split_once("errno = ")?;
-            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i32>().ok()
-        })
-    });
-    match errno {
+    match system_error(&error) {
         Some(code) => Box::new(io::Error::from_raw_os_error(code)),
         None => Box::new(error),
     }
+}
+
+/// Whether the operating system refused (a full disk, no permission), and not HDF5 itself.
+pub(super) fn is_of_system(error: &hdf5_metno::Error) -> bool {
+    system_error(error).is_some()
+}
+
+/// HDF5 states it in the text of its innermost frame only.
+fn system_error(error: &hdf5_metno::Error) -> Option<i32> {
+    error.stack()?.iter().find_map(|frame| {
+        let (_, rest) = frame.desc().split_once("errno = ")?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    })
 }

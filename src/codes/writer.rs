@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::CodesError;
+use super::error::{self, CodesError};
 use super::journal::Record;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
@@ -15,6 +15,7 @@ use super::schema::{self, Header, PassedOver, Row, Skipped};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{Batch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
+use crate::hdf5::Hdf5Error;
 
 const PARTIAL: &str = ".partial";
 const JOURNAL: &str = ".journal";
@@ -132,15 +133,24 @@ impl CodesWriter {
         let (table, start) = match read_interrupted(&paths, header) {
             Ok(None) => (create_table(final_path, header, options)?, Start::New),
             Err(why) => (create_table(final_path, header, options)?, Start::Anew(why)),
-            Ok(Some((record, hashes))) => {
-                let table = Table::resume(&paths, &record, options.expected_rows).map_err(|error| {
+            Ok(Some((record, hashes))) => match Table::resume(&paths, &record, options.expected_rows) {
+                Ok(table) => {
+                    let names = record.names.into_iter().zip(hashes);
+                    let done = names.map(|(name, sha256)| Done { name, sha256 }).collect();
+                    (table, Start::Resumed { done, skipped: record.skipped })
+                }
+                // Neither the disk nor its permissions: damage in what the checks above do not read.
+                Err(TableError::Hdf5(error)) if !error::is_of_system(&error) => {
+                    let source = Hdf5Error::Damaged { object: "the file".into(), why: error.to_string() };
+                    let (path, object) = (paths.partial, "what a new row needs".into());
+                    let why = NotResumed::Damaged(Box::new(CodesError::Damaged { path, object, source }));
+                    (create_table(final_path, header, options)?, Start::Anew(why))
+                }
+                Err(error) => {
                     let rows = record.names.len() as u64;
-                    CodesError::Write { path: paths.partial, rows, source: error.into() }
-                })?;
-                let names = record.names.into_iter().zip(hashes);
-                let done = names.map(|(name, sha256)| Done { name, sha256 }).collect();
-                (table, Start::Resumed { done, skipped: record.skipped })
-            }
+                    return Err(CodesError::Write { path: paths.partial, rows, source: error.into() });
+                }
+            },
         };
         let mut writer = Self::with(table, lock, final_path, header, options);
         if let Start::Resumed { done, .. } = &start {

@@ -215,6 +215,26 @@ fn a_damaged_partial_file_is_started_anew() {
     }
 }
 
+#[test]
+fn a_partial_file_without_what_rows_need_is_started_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("codes.h5");
+    for object in ["image_names", "labels", "errors/name"] {
+        let mut writer = CodesWriter::create(&output, &header(), options(5)).unwrap();
+        append(&mut writer, 0..5, &[]).unwrap();
+        drop(writer);
+        let file = hdf5_metno::File::open_rw(partial(&output)).unwrap();
+        file.unlink(object).unwrap();
+        file.close().unwrap();
+        let (mut writer, start) = CodesWriter::open_or_create(&output, &header(), options(5)).unwrap();
+        assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{object}: {start:?}");
+        append(&mut writer, 0..5, &[]).unwrap();
+        writer.finish().unwrap();
+        assert_rows(&CodesFile::open(&output).unwrap(), 5);
+        fs::remove_file(&output).unwrap();
+    }
+}
+
 /// Leaves a partial file of `rows` rows as a kill just before its renaming does.
 fn kill_before_renaming(output: &Path, rows: usize) {
     let mut writer = CodesWriter::create(output, &header(), options(100)).unwrap();
