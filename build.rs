@@ -4,8 +4,8 @@
 //! `raw_data` becomes `bytes::Bytes`: decoding from a memory-mapped file then copies no weights.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=src/backbone/onnx.proto");
-    let descriptors = protox::compile(["src/backbone/onnx.proto"], ["src/backbone"])?;
+    println!("cargo::rerun-if-changed=src/network/onnx.proto");
+    let descriptors = protox::compile(["src/network/onnx.proto"], ["src/network"])?;
     prost_build::Config::new().bytes([".onnx.TensorProto.raw_data"]).compile_fds(descriptors)?;
 
     println!("cargo::rerun-if-changed=src/images/jpeg/internals.c");

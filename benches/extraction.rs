@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use cnncodes::codes::{CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, load};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
@@ -111,7 +111,7 @@ fn writing(criterion: &mut Criterion) {
                     let output = folder.path().join("codes.h5");
                     let options = WriteOptions { overwrite: true, expected_rows: ROWS };
                     let mut writer =
-                        CodesWriter::create(&output, &header, options).expect("the header is valid");
+                        FeatureWriter::create(&output, &header, options).expect("the header is valid");
                     for rows in rows.chunks(batch) {
                         writer.append(rows, &[]).expect("the rows fit");
                     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cnncodes::backbone::{Backbone, Catalogue, Graph, SessionSettings};
+use cnncodes::network::{Backbone, Catalogue, Graph, SessionSettings};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use cnncodes::codes::{CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
-use cnncodes::neighbors::{Metric, Search};
+use cnncodes::features::{FeatureFile, FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::similarity::{Metric, Search};
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -56,7 +56,7 @@ fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()
         layers: vec![layer],
     };
     let mut writer =
-        CodesWriter::create(path, &header, WriteOptions { overwrite: true, expected_rows: rows })?;
+        FeatureWriter::create(path, &header, WriteOptions { overwrite: true, expected_rows: rows })?;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     for start in (0..rows).step_by(BATCH) {
         let count = BATCH.min(rows - start);
@@ -107,7 +107,7 @@ fn main() -> anyhow::Result<()> {
     write(&asked, args.queries, args.width, 2)?;
     let (features_name, asked_name, k) =
         (features.to_string_lossy(), asked.to_string_lossy(), args.k.to_string());
-    let queries: Array2<f32> = CodesFile::open(&asked)?.read_layer(None)?;
+    let queries: Array2<f32> = FeatureFile::open(&asked)?.read_layer(None)?;
     let names = ["open", "read once", "neighbours", "read once, h5py", "neighbours, NumPy"];
     let mut times: [Vec<f64>; 5] = Default::default();
     let prepare = || if args.cold { drop_from_cache(&features) } else { Ok(()) };
@@ -117,7 +117,7 @@ fn main() -> anyhow::Result<()> {
     for _ in 0..args.turns {
         prepare()?;
         let start = Instant::now();
-        let file = CodesFile::open(&features)?;
+        let file = FeatureFile::open(&features)?;
         times[0].push(start.elapsed().as_secs_f64());
 
         prepare()?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use cnncodes::backbone::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
-use cnncodes::sweep::{Ladder, POOLINGS, RUNGS, Wanted};
+use cnncodes::network::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
+use cnncodes::sweep::{CandidateLayers, POOLINGS, SPREAD_LAYERS, Wanted};
 
 const SIZE: (u32, u32) = (224, 224);
 
@@ -18,7 +18,8 @@ fn main() -> Result<()> {
     };
     let graph = Graph::open(Path::new(network))?;
     let catalogue = Catalogue::of(&graph, &Default::default());
-    let ladder = Ladder::new(network, &graph, &catalogue, SIZE, &Wanted::Spread(RUNGS), &POOLINGS)?;
+    let ladder =
+        CandidateLayers::new(network, &graph, &catalogue, SIZE, &Wanted::Spread(SPREAD_LAYERS), &POOLINGS)?;
     let (mut layers, mut poolings): (Vec<Layer>, Vec<Pooling>) = (Vec::new(), Vec::new());
     for rung in &ladder.rungs {
         for &pooling in &rung.poolings {

@@ -2,7 +2,7 @@
 
 use std::{env, path::Path};
 
-use cnncodes::codes::{CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: rows };
-    let mut writer = CodesWriter::create(Path::new(output), &header, options)?;
+    let mut writer = FeatureWriter::create(Path::new(output), &header, options)?;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(0);
     let mut uniform = move || rng.random_range(-1f32..1.0);
     let centres: Vec<f32> = (0..classes * LATENT).map(|_| 0.7 * uniform()).collect();

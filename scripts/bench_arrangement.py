@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Forward runs a second of a network by sessions, threads of each, and images a run: what src/backbone/arrangement.rs rests on.
+"""Forward runs a second of a network by sessions, threads of each, and images a run: what src/network/execution_plan.rs rests on.
 
     cargo build --release --example bench_forward
     python scripts/bench_arrangement.py NETWORK.onnx LAYER [--threads 2] [--images 400]

@@ -1,4 +1,4 @@
-"""Pools two seeded images' maps with PyTorch, for the tests of src/backbone/pool.rs: tests/reference/pooling.json.
+"""Pools two seeded images' maps with PyTorch, for the tests of src/network/pool.rs: tests/reference/pooling.json.
 
     python scripts/make_pooling_reference.py        # needs torch
 """

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use ndarray::ArrayView2;
 
-use crate::backbone::ModelsFolder;
-use crate::evaluate::{DUPLICATE_DISTANCE, Joining};
+use crate::dataset::{Dataset, DatasetError, Problem, Sample};
+use crate::evaluate::{DUPLICATE_DISTANCE, UnionFind};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
 use crate::head::{FitSettings, Head, HeadError, HeadProvenance, Novelty, TrainingData, fit_head};
-use crate::images::{Problem, Sample, SampleSet, SamplesError};
+use crate::network::ModelsFolder;
 
 /// Why an image could not be classified.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum ClassifyError {
     Head(#[from] HeadError),
     /// The image cannot be listed.
     #[error(transparent)]
-    Samples(#[from] SamplesError),
+    Samples(#[from] DatasetError),
     /// The image cannot be read.
     #[error("{name}: {reason}")]
     Image {
@@ -148,16 +148,17 @@ impl Classifier {
     /// The network fails, or there are too few labelled photos that can be read.
     pub fn fit(
         mut extractor: Extractor,
-        photos: &SampleSet,
+        photos: &Dataset,
         settings: &FitSettings,
     ) -> Result<Self, ClassifyError> {
         let labelled: Vec<Sample<'_>> = photos.samples.iter().filter(|photo| photo.label.is_some()).collect();
+        extractor.compute_hashes();
         let batch = extractor.extract_all(labelled.iter().copied(), |_| ())?;
-        let readable: Vec<Sample<'_>> = batch.indices.iter().map(|&index| labelled[index]).collect();
-        let labels: Vec<usize> = readable.iter().filter_map(|photo| photo.label).collect();
-        let mut duplicates = Joining::new(labels.len());
+        let labels: Vec<usize> = batch.indices.iter().filter_map(|&index| labelled[index].label).collect();
+        let hashes: Vec<_> = batch.perceptual_hashes.iter().copied().map(Some).collect();
+        let mut duplicates = UnionFind::new(labels.len());
         duplicates.equal(batch.sha256.iter().map(Some));
-        duplicates.near(&extractor.perceptual_hashes(&readable), DUPLICATE_DISTANCE);
+        duplicates.near(&hashes, DUPLICATE_DISTANCE);
         let groups = duplicates.finish().groups;
         let data = TrainingData {
             codes: batch.features.view(),
@@ -226,7 +227,7 @@ impl Classifier {
     /// # Errors
     /// The file cannot be read, or the network or the head fails.
     pub fn classify_file(&mut self, path: &Path) -> Result<Answer, ClassifyError> {
-        let set = SampleSet::from_paths(&[path.to_owned()], false, None)?;
+        let set = Dataset::from_paths(&[path.to_owned()], false, None)?;
         let unreadable =
             |problem: Problem| ClassifyError::Image { name: problem.name, reason: problem.reason };
         if let Some(problem) = set.problems.into_iter().next() {

@@ -7,10 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{
+use crate::images::Preprocess;
+use crate::network::{
     Catalogue, Graph, Layer, Model, ModelError, ModelsFolder, NoSuchLayer, Pooling, Precision,
 };
-use crate::images::Preprocess;
 
 /// Everything that decides the value of a feature beside the image itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

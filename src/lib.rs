@@ -1,10 +1,10 @@
 //! cnncodes turns a frozen ImageNet network and a folder of labelled photos into an image classifier.
 //!
 //! ```
-//! use cnncodes::backbone::{ModelsFolder, Pooling};
+//! use cnncodes::network::{ModelsFolder, Pooling};
 //! use cnncodes::classifier::Classifier;
 //! use cnncodes::extract::{Extractor, ExtractorSettings};
-//! use cnncodes::{demo, feature_spec::FeatureSpec, head::{FitSettings, HeadKind}, images::SampleSet};
+//! use cnncodes::{demo, feature_spec::FeatureSpec, head::{FitSettings, HeadKind}, images::Dataset};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = tempfile::tempdir()?;
@@ -14,7 +14,7 @@
 //!
 //! let spec = FeatureSpec::new(&network, "fc7", Pooling::None)?;
 //! let extractor = Extractor::open(spec, &models, &ExtractorSettings::default())?;
-//! let photos = SampleSet::from_folder(&folder.path().join("data"))?;
+//! let photos = Dataset::from_folder(&folder.path().join("data"))?;
 //! let mut classifier = Classifier::fit(extractor, &photos, &FitSettings::new(HeadKind::Svm))?;
 //! println!("{}", classifier.head().evaluation.to_text());
 //!
@@ -28,9 +28,9 @@
 //! Data flows through the rooms in this order:
 //!
 //! ```text
-//! images/ -> decode -> preprocess -> batch -> backbone (truncated ONNX graph) -> codes (HDF5)
-//! codes (HDF5) -> folds -> scale -> solver -> head file
-//! image -> preprocess -> backbone -> head -> ranked classes
+//! dataset -> images: decode, preprocess -> network (truncated ONNX graph) -> features (HDF5)
+//! features (HDF5) -> training: labels, copies, folds -> head: solver -> head file
+//! image -> network -> head -> ranked classes
 //! ```
 //!
 //! - [`images`]: which pictures there are, and their pixels as the network wants them.
@@ -52,21 +52,25 @@
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
 
-pub mod backbone;
 pub mod classifier;
 pub mod cli;
-pub mod codes;
+pub mod dataset;
 pub mod demo;
+pub mod download;
 pub mod evaluate;
 pub mod explain;
 pub mod extract;
 pub mod feature_spec;
-pub mod fetch;
+pub mod features;
 pub mod files;
+mod find_unique;
 pub mod hdf5;
 pub mod head;
 pub mod images;
-pub mod neighbors;
-mod printable;
+pub mod memory;
+mod messages;
+pub mod network;
 pub mod report;
+pub mod similarity;
 pub mod sweep;
+pub mod training;

@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::choose::{self, Kind};
 use super::compute::{ComputeArgs, warn_of_fallback};
 use super::show;
-use crate::backbone::{ModelsFolder, SessionSettings};
 use crate::extract::{Extractor, ExtractorSettings};
 use crate::feature_spec::FeatureSpec;
+use crate::find_unique::{Kind, find_unique};
 use crate::head::Head;
+use crate::network::{ModelsFolder, SessionSettings};
 
 /// The head that was named, or the only one in the models folder.
 pub fn open_head(named: Option<&Path>, models: &ModelsFolder) -> anyhow::Result<(Head, PathBuf)> {
     let path = match named {
         Some(head) => head.to_owned(),
-        None => choose::only(
+        None => find_unique(
             &models.path,
             &Kind {
                 what: "head",

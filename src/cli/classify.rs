@@ -10,11 +10,12 @@ use super::compute::ComputeArgs;
 use super::explain::{ClassExplanation, ExplainArgs, ImageExplanation, SimilarImage};
 use super::show::Format;
 use super::{Status, show};
-use crate::backbone::ModelsFolder;
 use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
-use crate::codes::Axes;
-use crate::images::{DEFAULT_MAX_PIXELS, SampleSet};
-use crate::printable::printable;
+use crate::dataset::Axes;
+use crate::dataset::Dataset;
+use crate::images::DEFAULT_MAX_PIXELS;
+use crate::messages::printable;
+use crate::network::ModelsFolder;
 
 /// Say what is in an image, with probabilities
 #[derive(Debug, clap::Args)]
@@ -133,7 +134,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     if args.coverage.is_some() && head.model.conformal.is_none() {
         return Err(ClassifyError::NoPredictionSets).with_context(|| apply::head_at(&head_path));
     }
-    let set = SampleSet::from_paths(&args.images, args.null, args.axes.as_ref())?;
+    let set = Dataset::from_paths(&args.images, args.null, args.axes.as_ref())?;
     show::passed_over(&set.passed_over);
     if set.samples.is_empty() && set.problems.is_empty() {
         bail!("there is no image to classify in what was named");

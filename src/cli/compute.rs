@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::str::FromStr;
 
 use super::show;
-use crate::backbone::{Arrangement, Backbone, Device, Precision, SessionSettings};
-use crate::images::with_causes;
+use crate::messages::with_causes;
+use crate::network::{Backbone, Device, ExecutionPlan, Precision, SessionSettings};
 
 /// What a network runs on.
 #[derive(Debug, clap::Args)]
@@ -92,7 +92,7 @@ impl fmt::Display for BatchSize {
 }
 
 /// The settings of a network that is run on `device` in `arrangement` while the same threads decode.
-pub fn arranged(settings: &SessionSettings, arrangement: &Arrangement, device: Device) -> SessionSettings {
+pub fn arranged(settings: &SessionSettings, arrangement: &ExecutionPlan, device: Device) -> SessionSettings {
     SessionSettings {
         device,
         threads: Some(arrangement.threads),

@@ -13,11 +13,12 @@ use super::inputs::InputArgs;
 use super::report::{Assessed, ReportArgs};
 use super::show::Format;
 use super::{Status, show};
-use crate::backbone::ModelsFolder;
-use crate::codes::CodesFile;
+use crate::dataset::{Problem, Sample};
 use crate::evaluate::{Assessment, Judged, Note};
+use crate::features::FeatureFile;
 use crate::head::{Head, answers};
-use crate::images::{DEFAULT_MAX_PIXELS, Problem, Sample};
+use crate::images::DEFAULT_MAX_PIXELS;
+use crate::network::ModelsFolder;
 use crate::report::Photos;
 
 /// Measure a head on images whose classes are known
@@ -178,7 +179,7 @@ fn of_the_heads_classes(
 }
 
 fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labelled> {
-    let file = CodesFile::open(path)?;
+    let file = FeatureFile::open(path)?;
     let wanted = &head.provenance.spec;
     apply::check_same(wanted, &apply::head_at(head_path), &file.spec(Some(&wanted.layer))?, path)?;
     let labels: Vec<Option<usize>> = file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();

@@ -9,16 +9,17 @@ use ndarray::Array2;
 use super::apply;
 use super::compute::{ComputeArgs, warn_of_fallback};
 use super::show;
-use crate::backbone::ModelsFolder;
 use crate::classifier::{Answer, AnswerOptions};
-use crate::codes::CodesFile;
+use crate::dataset::{Content, Problem, Sample};
 use crate::explain::{
     ExplainSettings, Explainer, Explanation, ForwardPass, Method, OcclusionSettings, overlay, write_png,
 };
-use crate::extract::{FeatureBatch, read_image};
+use crate::extract::{FeatureBatch, ImageReader, Readers};
+use crate::features::FeatureFile;
 use crate::head::Head;
-use crate::images::{Content, DecodeOptions, Preprocess, Problem, Sample, decode};
-use crate::neighbors::{Metric, Neighbor, Search};
+use crate::images::{DecodeOptions, Preprocess, decode};
+use crate::network::ModelsFolder;
+use crate::similarity::{Metric, Neighbor, Search};
 
 /// Training images that are named for each photo.
 const NEAREST: usize = 3;
@@ -82,11 +83,12 @@ pub struct ExplainingClassifier<'h> {
     explainer: Explainer<'h>,
     preprocess: Preprocess,
     decode: DecodeOptions,
+    reader: ImageReader,
     folder: PathBuf,
     /// Those that were named, as indices; the most probable where none was.
     classes: Vec<usize>,
     /// The codes that the head was fitted to.
-    training: Option<CodesFile>,
+    training: Option<FeatureFile>,
     written: HashSet<PathBuf>,
 }
 
@@ -128,12 +130,14 @@ impl ExplainArgs {
         };
         let explainer = Explainer::open(&graph, &layer, head, &preprocess, &settings)?;
         warn_of_fallback(explainer.backbone());
+        let reader = ImageReader::new(&preprocess, explainer.backbone().layout(), max_pixels);
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(Some(ExplainingClassifier {
             head,
             explainer,
-            decode: DecodeOptions { apply_orientation: preprocess.exif_orientation(), max_pixels },
+            decode: DecodeOptions::for_preprocess(&preprocess, max_pixels),
+            reader,
             preprocess,
             folder: folder.clone(),
             classes,
@@ -144,11 +148,11 @@ impl ExplainArgs {
 }
 
 /// The file of codes that the head was fitted to, where it is still there and still the same.
-fn training_codes(head: &Head) -> Option<CodesFile> {
+fn training_codes(head: &Head) -> Option<FeatureFile> {
     let made = &head.provenance;
     let path = Path::new(&made.codes_file);
-    let why_not = match CodesFile::open(path) {
-        Err(error) => crate::images::with_causes(&error),
+    let why_not = match FeatureFile::open(path) {
+        Err(error) => crate::messages::with_causes(&error),
         Ok(file) => {
             let same = file.rows() == made.codes_rows
                 && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
@@ -192,21 +196,19 @@ impl ExplainingClassifier<'_> {
 
     /// The features of the samples that can be read, and the forward passes that gave them.
     fn extract_batch(&mut self, samples: &[Sample<'_>]) -> anyhow::Result<(FeatureBatch, Vec<ForwardPass>)> {
-        let layout = self.explainer.backbone().layout();
-        let (mut batch, mut passes, mut features) = (FeatureBatch::default(), Vec::new(), Vec::new());
-        for (index, sample) in samples.iter().enumerate() {
-            let mut tensor = vec![0.0; self.explainer.backbone().image_len()];
-            match read_image(sample, &self.preprocess, &self.decode, layout, &mut tensor) {
-                Ok(sha256) => {
-                    let pass = self.explainer.run(tensor)?;
-                    batch.indices.push(index);
-                    batch.sha256.push(sha256);
-                    features.extend_from_slice(pass.codes());
-                    passes.push(pass);
-                }
-                Err(problem) => batch.problems.push(problem),
-            }
+        let mut images = Vec::new();
+        let read = self.reader.read_batch(samples, &mut images, Readers::Pool, false);
+        let mut passes = Vec::new();
+        for image in images.chunks(self.reader.len()) {
+            passes.push(self.explainer.run(image.to_vec())?);
         }
+        let features: Vec<f32> = passes.iter().flat_map(ForwardPass::codes).copied().collect();
+        let mut batch = FeatureBatch {
+            indices: read.positions(),
+            sha256: read.sha256(),
+            problems: read.into_problems(),
+            ..FeatureBatch::default()
+        };
         let columns = features.len() / passes.len().max(1);
         batch.features = Array2::from_shape_vec((passes.len(), columns), features)?;
         Ok((batch, passes))

@@ -11,12 +11,13 @@ use anyhow::{Context, bail};
 use super::Status;
 use super::compute::{BatchSize, ComputeArgs, arranged, fallback_note};
 use super::inputs::InputArgs;
-use super::memory::Memory;
-use crate::backbone::{
-    Arrangement, Backbone, Catalogue, Demand, Device, Layer, Model, ModelsFolder, PENULTIMATE, Pooling,
-};
 use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
-use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PreprocessOverrides};
+use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
+use crate::memory::Memory;
+use crate::network::{
+    Backbone, Catalogue, Device, ExecutionPlan, Layer, Model, ModelFootprint, ModelsFolder, PENULTIMATE,
+    Pooling,
+};
 use log::{Log, LogFormat};
 
 /// Write the activations of a layer ("CNN codes") of every image of a folder to an HDF5 file
@@ -138,10 +139,7 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     let session = args.compute.settings();
     let settings = ExtractSettings {
         batch_size: args.batch_size.images(),
-        decode: DecodeOptions {
-            apply_orientation: preprocess.exif_orientation(),
-            max_pixels: args.max_pixels,
-        },
+        max_pixels: args.max_pixels,
         threads: args.compute.threads(),
         memory: Memory::default().bytes() as u64,
         strict: args.strict,
@@ -159,12 +157,12 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
             preprocess: &preprocess,
             layout: graph.input().layout,
             session: &session,
-            demand: Demand::of(&graph, &layers, preprocess.size()),
+            demand: ModelFootprint::of(&graph, &layers, preprocess.size()),
         },
         output: &output,
         settings: &settings,
     };
-    let mut open = |arrangement: &Arrangement, device: Device| {
+    let mut open = |arrangement: &ExecutionPlan, device: Device| {
         let session = arranged(&session, arrangement, device);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         if let Some(note) = fallback_note(&backbone) {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::show;
-use crate::codes::Axes;
-use crate::images::{SampleSet, SamplesError, SourceOptions};
+use crate::dataset::Axes;
+use crate::dataset::{Dataset, DatasetError, SourceOptions};
 
 /// Options of lists, shards and arrays.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub struct InputArgs {
 
 impl InputArgs {
     /// The images that `inputs` name, with their labels; says what is remarkable about them, and what was passed over.
-    pub fn open(&self, inputs: &[PathBuf]) -> Result<SampleSet, SamplesError> {
+    pub fn open(&self, inputs: &[PathBuf]) -> Result<Dataset, DatasetError> {
         let set = self.list(inputs, false)?;
         set.notes.iter().for_each(|note| show::warning(note));
         show::passed_over(&set.passed_over);
@@ -42,7 +42,7 @@ impl InputArgs {
 
     /// The images that `inputs` name, for somebody else to say what is remarkable about them; with `no_labels`, none are
     /// looked for.
-    pub fn list(&self, inputs: &[PathBuf], no_labels: bool) -> Result<SampleSet, SamplesError> {
+    pub fn list(&self, inputs: &[PathBuf], no_labels: bool) -> Result<Dataset, DatasetError> {
         let options = SourceOptions {
             null: self.null,
             classes: self.classes.clone(),
@@ -52,7 +52,7 @@ impl InputArgs {
             label_column: self.label_column.clone(),
             no_labels,
         };
-        SampleSet::open(inputs, &options)
+        Dataset::open(inputs, &options)
     }
 
     /// The options as they would be given again.

@@ -4,8 +4,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::show::Listing;
 use super::{Status, show};
-use crate::backbone::profile::Profile;
-use crate::backbone::{Catalogue, Layer, ModelsFolder};
+use crate::network::profile::Profile;
+use crate::network::{Catalogue, Layer, ModelsFolder};
 
 /// List the layers whose activations can be taken as codes
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,6 @@
 //! error.
 
 mod apply;
-mod choose;
 mod classify;
 mod completions;
 mod compute;
@@ -15,25 +14,22 @@ mod extract;
 mod fit_head;
 mod inputs;
 mod interrupt;
-mod labelled;
 mod layers;
-mod memory;
 mod models;
 mod neighbors;
 mod pull;
 mod report;
 mod show;
-mod small_classes;
-mod splits;
 mod suspects;
 mod sweep;
+mod training_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::backbone::{ModelsFolder, runtime};
+use crate::network::{ModelsFolder, runtime};
 
 const AFTER_HELP: &str = "\
 The usual way, in a folder that holds data/CLASS/*.jpg and models/:

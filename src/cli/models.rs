@@ -7,10 +7,11 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use super::show::Listing;
 use super::{Status, pull, show};
-use crate::backbone::manifest::layout_name;
-use crate::backbone::register::preprocessing_of;
-use crate::backbone::{Graph, Model, ModelMetadata, ModelsFolder};
-use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset, with_causes};
+use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset};
+use crate::messages::with_causes;
+use crate::network::manifest::layout_name;
+use crate::network::register::preprocessing_of;
+use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
 
 /// List the models of the models folder, add one, or download one
 #[derive(Debug, clap::Args)]

@@ -10,11 +10,12 @@ use super::apply;
 use super::compute::ComputeArgs;
 use super::show::Format;
 use super::{Status, show};
-use crate::backbone::ModelsFolder;
-use crate::codes::CodesFile;
-use crate::images::{DEFAULT_MAX_PIXELS, Problem, SampleSet};
-use crate::neighbors::{Metric, Neighbor, Search};
-use crate::printable::printable;
+use crate::dataset::{Dataset, Problem};
+use crate::features::FeatureFile;
+use crate::images::DEFAULT_MAX_PIXELS;
+use crate::messages::printable;
+use crate::network::ModelsFolder;
+use crate::similarity::{Metric, Neighbor, Search};
 
 /// Find the images whose codes are nearest to those of other images
 #[derive(Debug, clap::Args)]
@@ -85,7 +86,7 @@ struct Near<'a> {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let file = CodesFile::open(&args.features)?;
+    let file = FeatureFile::open(&args.features)?;
     let layer = file.layer(args.layer.as_deref())?.name.clone();
     let queries = Queries::find(args, &file, &layer, models)?;
     if queries.names.is_empty() {
@@ -128,7 +129,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 }
 
 impl Queries {
-    fn find(args: &Args, file: &CodesFile, layer: &str, models: &ModelsFolder) -> anyhow::Result<Queries> {
+    fn find(args: &Args, file: &FeatureFile, layer: &str, models: &ModelsFolder) -> anyhow::Result<Queries> {
         let mut queries = Queries::default();
         let mut images = Vec::new();
         for query in &args.queries {
@@ -165,8 +166,8 @@ impl Queries {
     }
 
     /// Every row of another file of codes; those of the searched file itself are rows of it.
-    fn add_codes(&mut self, path: &Path, file: &CodesFile, layer: &str) -> anyhow::Result<()> {
-        let other = CodesFile::open(path)?;
+    fn add_codes(&mut self, path: &Path, file: &FeatureFile, layer: &str) -> anyhow::Result<()> {
+        let other = FeatureFile::open(path)?;
         let holder = file.path().display().to_string();
         apply::check_same(&file.spec(Some(layer))?, &holder, &other.spec(Some(layer))?, path)?;
         let same_file = path.canonicalize().ok() == file.path().canonicalize().ok();
@@ -180,11 +181,11 @@ impl Queries {
         &mut self,
         paths: &[PathBuf],
         args: &Args,
-        file: &CodesFile,
+        file: &FeatureFile,
         layer: &str,
         models: &ModelsFolder,
     ) -> anyhow::Result<()> {
-        let set = SampleSet::from_paths(paths, false, None)?;
+        let set = Dataset::from_paths(paths, false, None)?;
         show::passed_over(&set.passed_over);
         self.problems.extend(set.problems);
         let (spec, holder) = (file.spec(Some(layer))?, file.path().display().to_string());

@@ -8,11 +8,11 @@ use indicatif::DecimalBytes;
 
 use super::models::write_manifest;
 use super::{Status, interrupt, models, show};
-use crate::backbone::register::preprocessing_of;
-use crate::backbone::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
-use crate::backbone::{Graph, Model, ModelMetadata, ModelsFolder};
-use crate::fetch::{self, Download, FetchError, Fetched, Patience};
+use crate::download::{self, Download, FetchError, Fetched, RetryPolicy};
 use crate::images::{PreprocessOverrides, Preset};
+use crate::network::register::preprocessing_of;
+use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
+use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
 
 /// Download a published network and write its manifest; without a NAME, list what there is
 #[derive(Debug, clap::Args)]
@@ -158,8 +158,8 @@ fn fetch_from_any<'a>(
         // The list of places is never empty: it has the user's own, or the published ones.
         let url = left.next().map(String::as_str).unwrap_or_default();
         let bar = show::download_bar(url);
-        let wanted = Download { url, target, size, sha256, patience: Patience::default() };
-        let fetched = fetch::download(&wanted, &mut |here, total| {
+        let wanted = Download { url, target, size, sha256, patience: RetryPolicy::default() };
+        let fetched = download::download(&wanted, &mut |here, total| {
             if let Some(total) = total {
                 bar.set_length(total);
             }

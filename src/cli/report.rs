@@ -8,14 +8,14 @@ use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
 use ndarray::ArrayView2;
 
-use super::labelled::Labelled;
 use super::show;
-use crate::backbone::ModelsFolder;
-use crate::codes::CodesFile;
-use crate::evaluate::{Assessment, CalibrationMetrics, Duplicates, Evidence, Judged, Suspects};
+use crate::evaluate::{Assessment, CalibrationMetrics, Evidence, Judged, Suspects};
+use crate::features::FeatureFile;
 use crate::files;
-use crate::head::{Head, HeadKind, Novelty, OutOfFold};
+use crate::head::{Head, HeadKind, Novelty};
+use crate::network::ModelsFolder;
 use crate::report::{CodesMap, Fact, Figures, Layers, LearningCurve, Photos, Report};
+use crate::training::Trained;
 
 /// Suspects of each kind that are ranked.
 const SUSPECTS: usize = 20;
@@ -46,13 +46,10 @@ impl ReportArgs {
 
 /// What `fit-head` knows when it is done.
 pub struct Fitting<'a> {
-    pub file: &'a CodesFile,
-    pub labelled: &'a Labelled,
-    pub copies: &'a Duplicates,
-    pub head: &'a Head,
+    pub file: &'a FeatureFile,
+    pub trained: &'a Trained,
     /// Where the head was written, if it was.
     pub output: Option<&'a Path>,
-    pub out_of_fold: &'a OutOfFold,
     /// How other layers and heads do, where they were compared.
     pub layers: Option<Layers>,
 }
@@ -60,7 +57,8 @@ pub struct Fitting<'a> {
 impl Fitting<'_> {
     /// Writes the report to `path`.
     pub fn write(self, path: &Path, models: &ModelsFolder) -> anyhow::Result<()> {
-        let Self { file, labelled, copies, head, output, out_of_fold, layers } = self;
+        let Self { file, trained, output, layers } = self;
+        let Trained { head, labelled, copies, out_of_fold, .. } = trained;
         let (probabilities, predicted) = (out_of_fold.probabilities.view(), out_of_fold.answers());
         let seed = head.model.settings.seed;
         let bar = show::steps("report: learning curve");

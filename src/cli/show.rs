@@ -9,8 +9,9 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::images::{PassedOver, Problem};
-use crate::printable::{printable, printable_lines};
+use crate::dataset::{PassedOver, Problem};
+pub(super) use crate::messages::{count, count_of};
+use crate::messages::{printable, printable_lines};
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -170,16 +171,6 @@ pub fn download_bar(from: &str) -> ProgressBar {
     }
     bar.set_message(from.to_owned());
     bar
-}
-
-/// `n thing`, with a plural where one is due.
-pub fn count(n: usize, thing: &str) -> String {
-    count_of(n, thing, &format!("{thing}s"))
-}
-
-/// `n one` or `n many`.
-pub fn count_of(n: usize, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 /// A duration as people say it.

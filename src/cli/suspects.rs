@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::choose::{self, Kind};
-use super::labelled::{CopyArgs, Labelled};
 use super::show::Format;
-use super::small_classes::{LeftOut, SmallClassArgs};
+use super::training_args::{CopyArgs, SmallClassArgs};
 use super::{Status, show};
-use crate::codes::CodesFile;
 use crate::evaluate::{Evidence, Severity, Suspects};
+use crate::features::FeatureFile;
+use crate::find_unique::{Kind, find_unique};
 use crate::head::{FitSettings, HeadKind, Novelty, fit_head};
+use crate::training::{LabelledFeatures, LeftOut};
 
 /// Rank probable label errors, copies with different labels, and outliers
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let features = match &args.features {
         Some(features) => features.clone(),
-        None => choose::only(
+        None => find_unique(
             "features".as_ref(),
             &Kind {
                 what: "file of codes",
@@ -61,13 +61,14 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
             },
         )?,
     };
-    let file = CodesFile::open(&features)?;
+    let file = FeatureFile::open(&features)?;
+    let small_classes = args.small_classes.policy();
     let mut left_out = Vec::new();
-    let mut labelled = args.small_classes.apply(Labelled::without_codes(&file, &features)?, &mut left_out)?;
+    let mut labelled = small_classes.apply(LabelledFeatures::without_codes(&file)?, &mut left_out)?;
     labelled.read_codes(&file, args.layer.as_deref())?;
-    let (mut copies, notes) = labelled.copies(&args.copies, args.folds)?;
+    let (mut copies, notes) = labelled.copies(&args.copies.settings(), args.folds)?;
     let all = 0..labelled.labels.len();
-    if let Some(LeftOut { keep, note }) = args.small_classes.left_out_of_copies(&labelled, &copies, all)? {
+    if let Some(LeftOut { keep, note }) = small_classes.left_out_of_copies(&labelled, &copies, all)? {
         let (kept, rows) = labelled.keep_classes(&keep);
         (labelled, copies) = (kept, copies.select(&rows));
         left_out.push(note);

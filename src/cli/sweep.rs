@@ -15,26 +15,26 @@ use self::args::Which;
 use self::print::print;
 use self::step::Step;
 use super::compute::{ComputeArgs, arranged, warn_of_fallback};
-use super::labelled::Labelled;
-use super::memory::Memory;
 use super::report::Fitting;
 use super::show::Format;
-use super::small_classes::LeftOut;
 use super::{Status, fit_head, interrupt, show};
-use crate::backbone::{
-    Arrangement, Backbone, Catalogue, Demand, Device, Graph, Layer, Model, ModelsFolder, Pooling,
-    SessionSettings,
-};
-use crate::codes::CodesFile;
+use crate::dataset::{Dataset, Problem};
 use crate::evaluate::{Duplicates, Note, Severity};
 use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
+use crate::features::FeatureFile;
 use crate::head::{NOT_ABOVE_CHANCE, fit_head};
-use crate::images::{DecodeOptions, PreprocessOverrides, Problem, SampleSet};
+use crate::images::PreprocessOverrides;
+use crate::memory::Memory;
+use crate::network::{
+    Backbone, Catalogue, Device, ExecutionPlan, Graph, Layer, Model, ModelFootprint, ModelsFolder, Pooling,
+    SessionSettings,
+};
 use crate::report::Layers;
 use crate::sweep::{
-    Candidate, Ladder, Network, RUNGS, Rung, Stored, SweepResult, Trial, Wanted, advise, kind_name,
-    milliseconds, try_heads,
+    Candidate, CandidateLayer, CandidateLayers, Network, SPREAD_LAYERS, Stored, SweepResult, Trial, Wanted,
+    advise, kind_name, milliseconds, try_heads,
 };
+use crate::training::{LabelledFeatures, LeftOut, Trained, head_of};
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let report = args.report.file()?;
@@ -46,7 +46,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             samples.source
         );
     }
-    args.small_classes.apply_to_samples(&mut samples)?;
+    if let Some(note) = args.small_classes.policy().apply_to_samples(&mut samples)? {
+        show::warning(&note.text);
+    }
     let swept = extract_all(args, models, &samples)?;
     let images = Images::of(args, &swept)?;
     let mut result = compare(args, &swept, &images)?;
@@ -58,7 +60,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         Which::Cheapest => &cheapest,
     });
     let fitted = match fitting {
-        Some(step) => Some(step.fit_now(args, models)?),
+        Some(step) => Some(step.fit_now(args)?),
         None => None,
     };
     match fitting {
@@ -72,9 +74,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     result.next = next;
     print(&result, args.format)?;
-    if let (Some((arguments, written)), Format::Text) = (fitted, args.format) {
+    if let (Some((step, head)), Format::Text) = (fitting.zip(fitted), args.format) {
         println!();
-        written.print(&arguments);
+        fit_head::print(&head, step.kind(), &step.head, false);
     }
     if let Some(report) = report {
         write_report(args, models, &swept, &images, &result, report)?;
@@ -90,10 +92,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 /// A network with the codes of its ladder.
 struct Swept {
     model: Model,
-    ladder: Ladder,
+    ladder: CandidateLayers,
     /// The codes under each pooling, in the order of the file.
     stored: Vec<Stored>,
-    file: CodesFile,
+    file: FeatureFile,
     problems: Vec<Problem>,
     seconds: f64,
 }
@@ -118,7 +120,7 @@ impl Swept {
 }
 
 /// Runs the images through every network that was named.
-fn extract_all(args: &Args, models: &ModelsFolder, samples: &SampleSet) -> anyhow::Result<Vec<Swept>> {
+fn extract_all(args: &Args, models: &ModelsFolder, samples: &Dataset) -> anyhow::Result<Vec<Swept>> {
     let named: Vec<Option<&str>> = match &args.model[..] {
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
@@ -135,7 +137,7 @@ fn extract_all(args: &Args, models: &ModelsFolder, samples: &SampleSet) -> anyho
 }
 
 /// One pass over the images, for the codes of all layers under all poolings.
-fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize) -> anyhow::Result<Swept> {
+fn extract_ladder(args: &Args, model: Model, samples: &Dataset, network: usize) -> anyhow::Result<Swept> {
     let start = Instant::now();
     let graph = model.open()?;
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
@@ -144,26 +146,27 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
         ..Default::default()
     })?;
     let wanted = match &args.layers[..] {
-        [] => Wanted::Spread(RUNGS),
+        [] => Wanted::Spread(SPREAD_LAYERS),
         [all] if all == "all" => Wanted::All,
         names => Wanted::Named(names.to_vec()),
     };
-    let ladder = Ladder::new(&model.name, &graph, &catalogue, preprocess.size(), &wanted, &args.pool)?;
+    let ladder =
+        CandidateLayers::new(&model.name, &graph, &catalogue, preprocess.size(), &wanted, &args.pool)?;
     // The deepest first: a file's first layer is what other commands take unless they are told.
-    let taps: Vec<(&Rung, Pooling)> = ladder
+    let taps: Vec<(&CandidateLayer, Pooling)> = ladder
         .rungs
         .iter()
         .rev()
         .flat_map(|rung| rung.poolings.iter().rev().map(move |&pooling| (rung, pooling)))
         .collect();
     // Codes of one layer under two poolings need two names in the file.
-    let named = |&(rung, pooling): &(&Rung, Pooling)| match pooling {
+    let named = |&(rung, pooling): &(&CandidateLayer, Pooling)| match pooling {
         Pooling::None => rung.layer.clone(),
         pooling => Layer { name: format!("{}@{pooling}", rung.layer.name), ..rung.layer.clone() },
     };
     let layers: Vec<Layer> = taps.iter().map(named).collect();
     let poolings: Vec<Pooling> = taps.iter().map(|&(_, pooling)| pooling).collect();
-    let describe = |(&(rung, pooling), named): (&(&Rung, Pooling), &Layer)| {
+    let describe = |(&(rung, pooling), named): (&(&CandidateLayer, Pooling), &Layer)| {
         let shape = pooling.shape(&rung.shape);
         Stored {
             network,
@@ -184,10 +187,7 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
     let session = SessionSettings { shared_cores: true, ..args.compute.settings() };
     let settings = ExtractSettings {
         batch_size: args.batch_size.images(),
-        decode: DecodeOptions {
-            apply_orientation: preprocess.exif_orientation(),
-            max_pixels: args.max_pixels,
-        },
+        max_pixels: args.max_pixels,
         threads: args.compute.threads(),
         memory: Memory::default().bytes() as u64,
         strict: false,
@@ -204,12 +204,12 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
             preprocess: &preprocess,
             layout: graph.input().layout,
             session: &session,
-            demand: Demand::of(&graph, &layers, preprocess.size()),
+            demand: ModelFootprint::of(&graph, &layers, preprocess.size()),
         },
         output: &output,
         settings: &settings,
     };
-    let mut open = |arrangement: &Arrangement, device: Device| {
+    let mut open = |arrangement: &ExecutionPlan, device: Device| {
         let session = arranged(&session, arrangement, device);
         let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
         warn_of_fallback(&backbone);
@@ -234,14 +234,14 @@ fn extract_ladder(args: &Args, model: Model, samples: &SampleSet, network: usize
     if !args.no_timing {
         time(&mut stored, &ladder, &graph, preprocess.size(), &args.compute)?;
     }
-    let file = CodesFile::open(&output)?;
+    let file = FeatureFile::open(&output)?;
     Ok(Swept { model, ladder, stored, file, problems: summary.problems, seconds })
 }
 
 /// Measures how long the network takes up to each layer.
 fn time(
     stored: &mut [Stored],
-    ladder: &Ladder,
+    ladder: &CandidateLayers,
     graph: &Graph,
     size: (u32, u32),
     compute: &ComputeArgs,
@@ -262,7 +262,7 @@ fn time(
 
 /// The images, with the first network's top codes, and what is a copy of what.
 struct Images {
-    top: Labelled,
+    top: LabelledFeatures,
     copies: Duplicates,
     notes: Vec<Note>,
     /// Classes that turned out too small when images could not be read, and when copies were counted once.
@@ -273,26 +273,26 @@ impl Images {
     fn of(args: &Args, swept: &[Swept]) -> anyhow::Result<Images> {
         let first = &swept[0];
         let mut left_out = Vec::new();
-        let mut top = Labelled::read(&first.file, Some(&first.stored[0].name), first.file.path())?;
+        let mut top = LabelledFeatures::read(&first.file, Some(&first.stored[0].name))?;
         // Hashes are of the images, so any network's file will do for those that an earlier version left out.
         for Swept { file, .. } in &swept[1..] {
             if top.without_hash() == 0 {
                 break;
             }
-            let other = Labelled::without_codes(file, file.path())?;
+            let other = LabelledFeatures::without_codes(file)?;
             if (&other.names, &other.sha256) == (&top.names, &top.sha256) && other.without_hash() == 0 {
                 top.hashes = other.hashes;
             }
         }
         let mut sizes = vec![0; top.class_names.len()];
         top.labels.iter().for_each(|&label| sizes[label] += 1);
-        if let Some(small) = args.small_classes.left_out(&top.class_names, &sizes)? {
+        if let Some(small) = args.small_classes.policy().left_out(&top.class_names, &sizes)? {
             top = top.keep_classes(&small.keep).0;
             left_out.push(small);
         }
-        let (mut copies, mut notes) = top.copies(&args.copies, usize::from(args.folds))?;
+        let (mut copies, mut notes) = top.copies(&args.copies.settings(), usize::from(args.folds))?;
         let all = 0..top.labels.len();
-        if let Some(small) = args.small_classes.left_out_of_copies(&top, &copies, all)? {
+        if let Some(small) = args.small_classes.policy().left_out_of_copies(&top, &copies, all)? {
             let (kept, rows) = top.keep_classes(&small.keep);
             (top, copies) = (kept, copies.select(&rows));
             left_out.push(small);
@@ -303,9 +303,9 @@ impl Images {
     }
 
     /// The codes of a layer for these images.
-    fn read(&self, file: &CodesFile, layer: &str) -> anyhow::Result<Labelled> {
-        let labelled = Labelled::read(file, Some(layer), file.path())?;
-        let keep = |labelled: Labelled, small: &LeftOut| labelled.keep_classes(&small.keep).0;
+    fn read(&self, file: &FeatureFile, layer: &str) -> anyhow::Result<LabelledFeatures> {
+        let labelled = LabelledFeatures::read(file, Some(layer))?;
+        let keep = |labelled: LabelledFeatures, small: &LeftOut| labelled.keep_classes(&small.keep).0;
         Ok(self.left_out.iter().fold(labelled, keep))
     }
 }
@@ -326,17 +326,10 @@ fn write_report(
     let mut fitted = fit_head(&data, &args.trying().settings(*kind))?;
     fitted.evaluation.duplicates.clone_from(&result.duplicates);
     let out_of_fold = fitted.out_of_fold.clone();
-    let mut head = fit_head::head(file, Some(&stored.name), file.path(), fitted, &labelled)?;
+    let mut head = head_of(file, Some(&stored.name), fitted, &labelled)?;
     head.provenance.spec.layer.clone_from(&stored.layer);
-    let fitting = Fitting {
-        file,
-        labelled: &labelled,
-        copies: &images.copies,
-        head: &head,
-        output: None,
-        out_of_fold: &out_of_fold,
-        layers: Some(Layers::from(result)),
-    };
+    let trained = Trained { head, labelled, copies: images.copies.clone(), out_of_fold };
+    let fitting = Fitting { file, trained: &trained, output: None, layers: Some(Layers::from(result)) };
     fitting.write(path, models)
 }
 

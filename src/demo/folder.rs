@@ -8,10 +8,10 @@ use image::RgbImage;
 
 use super::MODEL;
 use super::draw::{DemoClass, draw};
-use crate::backbone::register::preprocessing_of;
-use crate::backbone::{Graph, Model, ModelError, ModelMetadata, ModelsFolder};
 use crate::files::write_atomically;
 use crate::images::{PreprocessOverrides, Preset, encode_jpeg};
+use crate::network::register::preprocessing_of;
+use crate::network::{Graph, Model, ModelError, ModelMetadata, ModelsFolder};
 
 /// JPEG quality of the files, on libjpeg's scale of 0 to 100.
 const QUALITY: f32 = 90.0;

@@ -53,12 +53,12 @@ pub struct DuplicateSet<I> {
 
 /// Rows that are being joined.
 #[derive(Debug, Clone)]
-pub struct Joining {
+pub struct UnionFind {
     parents: Vec<usize>,
     links: Vec<(usize, f64)>,
 }
 
-impl Joining {
+impl UnionFind {
     /// Every row for itself.
     pub fn new(rows: usize) -> Self {
         Self { parents: (0..rows).collect(), links: Vec::new() }
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn near_copies_are_joined_transitively_and_across_blocks() {
         let codes = codes(600, &[(3, 599), (599, 300), (10, 11)]);
-        let mut joining = Joining::new(600);
+        let mut joining = UnionFind::new(600);
         joining.similar(codes.view(), 0.95);
         let found = joining.finish();
         let rows: Vec<&[usize]> = found.sets.iter().map(|set| &set.images[..]).collect();
@@ -258,14 +258,14 @@ mod tests {
         let centred = |row: usize| codes.row(row).mapv(f64::from) - &mean;
         let (a, b) = (centred(0), centred(4));
         let expected = a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt();
-        let mut joining = Joining::new(5);
+        let mut joining = UnionFind::new(5);
         joining.similar(codes.view(), 0.9);
         assert!((joining.finish().sets[0].similarity - expected).abs() < 1e-6);
     }
 
     #[test]
     fn equal_keys_join_and_missing_ones_do_not() {
-        let mut joining = Joining::new(5);
+        let mut joining = UnionFind::new(5);
         joining.equal([Some("a"), None, Some("b"), Some("a"), None]);
         let found = joining.finish();
         assert_eq!(found.groups, [0, 1, 2, 0, 3]);
@@ -281,23 +281,23 @@ mod tests {
             Some(hash)
         };
         let hashes = [with(0), None, with(31), with(100), with(62), None, with(100)];
-        let mut joining = Joining::new(7);
+        let mut joining = UnionFind::new(7);
         joining.near(&hashes, 31);
         let found = joining.finish();
         assert_eq!(found.groups, [0, 1, 0, 2, 0, 3, 2]);
         let likeness: Vec<f64> = found.sets.iter().map(|set| set.similarity).collect();
         assert_eq!(likeness, [1.0 - 31.0 / 256.0, 1.0]);
-        let mut joining = Joining::new(7);
+        let mut joining = UnionFind::new(7);
         joining.near(&hashes, 30);
         assert_eq!(joining.finish().sets.len(), 1);
     }
 
     #[test]
     fn equal_rows_and_no_rows_are_no_problem() {
-        let mut joining = Joining::new(4);
+        let mut joining = UnionFind::new(4);
         joining.similar(Array2::from_elem((4, 3), 2.5).view(), 0.95);
         assert_eq!(joining.finish().sets, []);
-        let mut none = Joining::new(0);
+        let mut none = UnionFind::new(0);
         none.similar(Array2::zeros((0, 3)).view(), 0.95);
         assert_eq!(none.finish().groups, [0usize; 0]);
     }

@@ -16,7 +16,7 @@ pub use assessment::{Assessment, Judged, Mistake};
 pub use calibration::{CalibrationMetrics, ReliabilityBin};
 pub use difference::Difference;
 pub use duplicates::{
-    DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Joining, MOST_COMPARED,
+    DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, MOST_COMPARED, UnionFind,
 };
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};

@@ -1,6 +1,6 @@
 //! The result of a cross-validation, as data (serde) and as text.
 
-use crate::printable::printable;
+use crate::messages::printable;
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};

@@ -1,6 +1,6 @@
 //! Images that deserve a second look: probable label errors, copies with different labels, outliers.
 
-use crate::printable::printable;
+use crate::messages::printable;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -158,14 +158,14 @@ mod tests {
     use ndarray::array;
 
     use super::*;
-    use crate::evaluate::Joining;
+    use crate::evaluate::UnionFind;
 
     #[test]
     fn suspects_of_each_kind_are_ranked() {
         let class_names = ["cats", "dogs"].map(String::from);
         let names = ["a", "b", "c", "d"].map(String::from);
         let probabilities = array![[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9]];
-        let mut joining = Joining::new(4);
+        let mut joining = UnionFind::new(4);
         joining.equal([Some(1), Some(1), Some(2), Some(2)]);
         let copies = joining.finish();
         let evidence = Evidence {

@@ -9,9 +9,9 @@
 
 use ndarray::Array2;
 
-use crate::backbone::Pooling;
-use crate::backbone::pool::{GEM_EXPONENT, GEM_LEAST, cell_range};
 use crate::head::HeadModel;
+use crate::network::Pooling;
+use crate::network::pool::{GEM_EXPONENT, GEM_LEAST, cell_range};
 
 /// One class of a linear head in terms of an image's own codes: `score = Σ weights (codes - means) + bias`.
 pub(super) struct LinearTerms {

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
-//! # use cnncodes::{backbone::*, explain::*, head::Head, images::*};
+//! # use cnncodes::{network::*, explain::*, head::Head, images::*};
 //! # let (graph, layer): (Graph, Layer) = unimplemented!();
 //! # let preprocess: Preprocess = unimplemented!();
 //! let head = Head::load("models/pets.head.h5".as_ref())?;
@@ -27,9 +27,9 @@ use ndarray::{Array2, ArrayView2};
 
 pub use self::occlusion::OcclusionSettings;
 pub use self::overlay::{overlay, write_png};
-use crate::backbone::{Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map};
 use crate::head::{Head, HeadError, HeadModel, highest};
 use crate::images::{Preprocess, PreprocessError};
+use crate::network::{Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map};
 
 /// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
 const SAME_MEAN: f32 = 1e-3;

@@ -4,13 +4,13 @@
 //! `neighbors`. [`extract`](super::extract) writes the features of many images to a file, with resume.
 
 use ndarray::Array2;
-use rayon::prelude::*;
 
-use super::pipeline::hash_image;
-use super::{ExtractError, read_image};
-use crate::backbone::{Backbone, ModelsFolder, SessionSettings};
+use super::ExtractError;
+use super::batch::{ImageReader, Readers};
+use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
-use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, PerceptualHash, Problem, Sample};
+use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
+use crate::network::{Backbone, ModelsFolder, SessionSettings};
 
 /// Images that are read and run together.
 const BATCH: usize = 8;
@@ -34,7 +34,9 @@ impl Default for ExtractorSettings {
 pub struct Extractor {
     spec: FeatureSpec,
     backbone: Backbone,
-    decode: DecodeOptions,
+    reader: ImageReader,
+    /// The images of a batch, kept for the next one.
+    images: Vec<f32>,
 }
 
 /// The features of some images.
@@ -44,6 +46,8 @@ pub struct FeatureBatch {
     pub indices: Vec<usize>,
     /// SHA-256 of each of their files, in lower-case hexadecimal.
     pub sha256: Vec<String>,
+    /// What each of them looks like; empty where that was not asked for.
+    pub(crate) perceptual_hashes: Vec<PerceptualHash>,
     /// One row an image: n x d.
     pub features: Array2<f32>,
     /// The images that could not be read, and why.
@@ -63,9 +67,13 @@ impl Extractor {
         let (graph, layer) = spec.network(models)?;
         let size = spec.preprocess.size();
         let backbone = Backbone::open_pooled(&graph, &[layer], &[spec.pooling], size, &settings.session)?;
-        let apply_orientation = spec.preprocess.exif_orientation();
-        let decode = DecodeOptions { apply_orientation, max_pixels: settings.max_pixels };
-        Ok(Self { spec, backbone, decode })
+        let reader = ImageReader::new(&spec.preprocess, backbone.layout(), settings.max_pixels);
+        Ok(Self { spec, backbone, reader, images: Vec::new() })
+    }
+
+    /// From now on the perceptual hash of each image is computed as well.
+    pub(crate) fn compute_hashes(&mut self) {
+        self.reader = self.reader.clone().with_hashes();
     }
 
     /// What decides the features' values.
@@ -93,39 +101,21 @@ impl Extractor {
     /// # Errors
     /// The network fails. An image that cannot be read is a problem of the batch.
     pub fn extract_batch(&mut self, samples: &[Sample<'_>]) -> Result<FeatureBatch, ExtractError> {
-        let (layout, len) = (self.backbone.layout(), self.backbone.image_len());
-        let (preprocess, decode) = (&self.spec.preprocess, &self.decode);
-        let read: Vec<Result<(Vec<f32>, String), Problem>> = samples
-            .par_iter()
-            .map(|sample| {
-                let mut image = vec![0.0; len];
-                read_image(sample, preprocess, decode, layout, &mut image).map(|sha256| (image, sha256))
-            })
-            .collect();
-        let mut batch = FeatureBatch::default();
-        let mut images = Vec::new();
-        for (index, image) in read.into_iter().enumerate() {
-            match image {
-                Ok((image, sha256)) => {
-                    batch.indices.push(index);
-                    batch.sha256.push(sha256);
-                    images.extend(image);
-                }
-                Err(problem) => batch.problems.push(problem),
-            }
-        }
+        let read = self.reader.read_batch(samples, &mut self.images, Readers::Pool, false);
+        let mut batch = FeatureBatch {
+            indices: read.positions(),
+            sha256: read.sha256(),
+            perceptual_hashes: read.hashes(),
+            problems: read.into_problems(),
+            ..FeatureBatch::default()
+        };
         let mut features = Vec::new();
         if !batch.indices.is_empty() {
-            self.backbone.run(&images)?.iter().for_each(|rows| features.extend_from_slice(rows));
+            self.backbone.run(&self.images)?.iter().for_each(|rows| features.extend_from_slice(rows));
         }
         batch.features = Array2::from_shape_vec((batch.indices.len(), self.width()), features)
             .map_err(|_| ExtractError::Width { layer: self.spec.layer.clone(), width: self.width() })?;
         Ok(batch)
-    }
-
-    /// What `samples` look like, whatever the network and its preprocessing; `None` for an image that cannot be read.
-    pub fn perceptual_hashes(&self, samples: &[Sample<'_>]) -> Vec<Option<PerceptualHash>> {
-        samples.par_iter().map(|sample| hash_image(sample, &self.decode)).collect()
     }
 
     /// Features of any number of `samples`, a batch at a time: `take` gets each batch's samples with their features.
@@ -162,6 +152,7 @@ impl Extractor {
         self.extract_each(samples, |samples, batch| {
             all.indices.extend(batch.indices.iter().map(|index| done + index));
             all.sha256.extend(batch.sha256);
+            all.perceptual_hashes.extend(batch.perceptual_hashes);
             all.problems.extend(batch.problems);
             values.extend(batch.features);
             done += samples.len();

@@ -6,15 +6,16 @@
 //! of the codes, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
 //! be read is recorded and skipped.
 
-mod assembly;
+mod batch;
 mod digest;
 mod extractor;
+mod file_fingerprint;
+mod ordered_writer;
 mod pipeline;
 mod plan;
-mod seen;
 
+pub(crate) use batch::{ImageReader, Readers};
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
-pub(crate) use pipeline::read_image;
 pub use plan::{Plan, Tally};
 
 use std::collections::HashSet;
@@ -24,20 +25,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rayon::prelude::*;
 
-use crate::backbone::arrangement::threads_or_all;
-use crate::backbone::{
-    Arrangement, Backbone, BackboneError, Demand, Device, Layer, Pooling, SessionSettings,
-};
-use crate::codes::{
-    CodesError, CodesWriter, Done, Header, LayerSpec, PassedOver, Skipped, Start, WriteOptions,
-};
+use crate::dataset::{Dataset, Problem};
+use crate::dataset::{PassedOverFiles, PassedOverReason};
 use crate::feature_spec::NetworkError;
-use crate::images::samples::{PassedOverFiles, PassedOverReason};
-use crate::images::{DecodeOptions, Layout, Preprocess, Problem, SampleSet};
-use assembly::{Assembly, Written};
+use crate::features::{
+    Done, FeatureFileError, FeatureWriter, Header, LayerSpec, PassedOver, Skipped, Start, WriteOptions,
+};
+use crate::images::{Layout, Preprocess};
+use crate::network::execution_plan::threads_or_all;
+use crate::network::{
+    Backbone, BackboneError, Device, ExecutionPlan, Layer, ModelFootprint, Pooling, SessionSettings,
+};
 use digest::Digest;
-use plan::Fate;
-use seen::Seen;
+use file_fingerprint::FileFingerprint;
+use ordered_writer::{OrderedWriter, Written};
+use plan::RowAction;
 
 /// Why an extraction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +51,7 @@ pub enum ExtractError {
     #[error("the network does not give {width} codes of {layer} for each image; extract them again")]
     Width { layer: String, width: usize },
     #[error(transparent)]
-    Codes(#[from] CodesError),
+    Codes(#[from] FeatureFileError),
     #[error("none of the {count} images in {source_name} could be read; the first: {name}: {reason}")]
     NothingReadable { count: usize, source_name: String, name: String, reason: String },
     #[error("{name}: {reason} (--strict stops at the first image that cannot be read)")]
@@ -57,7 +59,7 @@ pub enum ExtractError {
     #[error("cannot take over codes that were computed earlier; --force computes all of them anew")]
     Reuse {
         #[source]
-        source: CodesError,
+        source: FeatureFileError,
     },
     #[error("the preprocessing cannot be written as JSON")]
     Preprocess(#[from] serde_json::Error),
@@ -82,7 +84,7 @@ pub struct Recipe<'a> {
     /// What the network runs on.
     pub session: &'a SessionSettings,
     /// What the network wants of the machine.
-    pub demand: Demand,
+    pub demand: ModelFootprint,
 }
 
 impl Recipe<'_> {
@@ -95,11 +97,18 @@ impl Recipe<'_> {
 /// An extraction: of what, how, and where to.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    pub samples: &'a SampleSet,
+    pub samples: &'a Dataset,
     pub recipe: Recipe<'a>,
     /// The file of codes; it appears, or is replaced, when it is complete.
     pub output: &'a Path,
     pub settings: &'a ExtractSettings,
+}
+
+impl Request<'_> {
+    /// What reads the images as the network wants them.
+    fn reader(&self) -> ImageReader {
+        ImageReader::new(self.recipe.preprocess, self.recipe.layout, self.settings.max_pixels)
+    }
 }
 
 /// How to extract.
@@ -107,7 +116,8 @@ pub struct Request<'a> {
 pub struct ExtractSettings {
     /// Images a run of the network; chosen from the machine and the network when absent.
     pub batch_size: Option<usize>,
-    pub decode: DecodeOptions,
+    /// Images of more pixels are refused.
+    pub max_pixels: u64,
     /// Threads that decode and compute; every core when absent.
     pub threads: Option<usize>,
     /// Bytes that sessions and batches may take. They are chosen to, by an estimate; nothing is refused.
@@ -134,7 +144,7 @@ pub enum Event<'a> {
     /// What is going to be done.
     Planned(&'a Plan),
     /// How the network is run, if there is anything to compute.
-    Arranged(&'a Arrangement),
+    Arranged(&'a ExecutionPlan),
     Progress(Progress),
     /// An input could not be read.
     Problem(&'a Problem),
@@ -168,10 +178,10 @@ pub struct Summary {
 
 impl Request<'_> {
     /// How the network is to be run on `images` images, unless [`Device::Auto`] takes another device than the processor.
-    pub fn arrangement(&self, images: usize) -> Arrangement {
+    pub fn arrangement(&self, images: usize) -> ExecutionPlan {
         let (recipe, settings) = (&self.recipe, self.settings);
         let threads = threads_or_all(settings.threads);
-        let mut arrangement = Arrangement::choose(&recipe.demand, images, threads, settings.memory);
+        let mut arrangement = ExecutionPlan::choose(&recipe.demand, images, threads, settings.memory);
         if let Some(batch) = settings.batch_size {
             arrangement.batch = batch.max(1);
         }
@@ -182,7 +192,7 @@ impl Request<'_> {
     }
 
     /// `arrangement`, which is for a processor, on another device.
-    fn rearranged(&self, arrangement: Arrangement, device: Device) -> Arrangement {
+    fn rearranged(&self, arrangement: ExecutionPlan, device: Device) -> ExecutionPlan {
         match device {
             Device::Cuda(_) => arrangement.on_gpu(self.settings.batch_size, &self.recipe.demand),
             _ => arrangement.together(),
@@ -201,7 +211,7 @@ impl Request<'_> {
     }
 
     /// Bytes that the batches in flight take at most, beside the network, for codes of `layers`.
-    pub fn memory(&self, arrangement: &Arrangement, layers: &[LayerSpec]) -> usize {
+    pub fn memory(&self, arrangement: &ExecutionPlan, layers: &[LayerSpec]) -> usize {
         let codes = layers.iter().filter_map(LayerSpec::width).sum();
         pipeline::memory(arrangement, self.recipe.preprocess.tensor_len(), codes)
     }
@@ -254,7 +264,7 @@ impl Request<'_> {
 /// was computed stays in the partial file, and the same call goes on from there.
 pub fn extract(
     request: &Request<'_>,
-    open: &mut dyn FnMut(&Arrangement, Device) -> Result<Backbone, BackboneError>,
+    open: &mut dyn FnMut(&ExecutionPlan, Device) -> Result<Backbone, BackboneError>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary, ExtractError> {
@@ -290,11 +300,11 @@ pub fn extract(
 /// it is known afterwards.
 fn run(
     request: &Request<'_>,
-    open: &mut dyn FnMut(&Arrangement, Device) -> Result<Backbone, BackboneError>,
+    open: &mut dyn FnMut(&ExecutionPlan, Device) -> Result<Backbone, BackboneError>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Event<'_>),
-    known: Vec<Option<Seen>>,
-) -> Result<(Summary, Vec<Option<Seen>>), ExtractError> {
+    known: Vec<Option<FileFingerprint>>,
+) -> Result<(Summary, Vec<Option<FileFingerprint>>), ExtractError> {
     let (start, started_at) = (Instant::now(), SystemTime::now());
     let Request { samples, output, .. } = *request;
     let total = samples.samples.len();
@@ -325,7 +335,7 @@ fn run(
             request.header(layer_specs(backbone), runtime_of(backbone), backbone.device().to_string())?
         }
         // A plan without an earlier file has opened the network.
-        (None, ..) => return Err(CodesError::Failed { path: output.to_owned() }.into()),
+        (None, ..) => return Err(FeatureFileError::Failed { path: output.to_owned() }.into()),
     };
     plan.notes.iter().for_each(|note| tell(Event::Note(note)));
     tell(Event::Planned(&plan));
@@ -338,7 +348,7 @@ fn run(
     if plan.is_up_to_date(request, &header) {
         let mut problems: Vec<Problem> = plan.problems.values().chain(&samples.problems).cloned().collect();
         samples.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
-        seen::write(output, samples, &plan.seen, started_at);
+        file_fingerprint::write(output, samples, &plan.seen, started_at);
         sort(&mut problems);
         let summary = Summary {
             path: output.to_path_buf(),
@@ -358,11 +368,12 @@ fn run(
     let options = WriteOptions { overwrite: true, expected_rows: total };
     let (writer, resumed) = open_writer(request, &header, options, &mut plan, &pool, tell)?;
     let known = resumed.rows + resumed.skipped.len();
-    let pending: Vec<usize> = (known..total).filter(|&index| plan.fates[index] == Fate::Compute).collect();
+    let pending: Vec<usize> =
+        (known..total).filter(|&index| plan.fates[index] == RowAction::Compute).collect();
     let mut seen = std::mem::take(&mut plan.seen);
     let mut problems = resumed.skipped;
     let widths = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
-    let mut assembly = Assembly::new(writer, plan, samples, widths, known);
+    let mut assembly = OrderedWriter::new(writer, plan, samples, widths, known);
     if let Some(backbone) = backbone.as_mut().filter(|_| !pending.is_empty()) {
         tell(Event::Arranged(&arrangement));
         let job = pipeline::Job { request, pending: &pending, batch: arrangement.batch, pool: &pool, stop };
@@ -399,7 +410,7 @@ fn run(
     problems.extend(samples.problems.iter().cloned());
     writer.pass_over(&passed_over(samples))?;
     writer.finish()?;
-    seen::write(output, samples, &seen, started_at);
+    file_fingerprint::write(output, samples, &seen, started_at);
     sort(&mut problems);
     let summary = Summary {
         path: output.to_path_buf(),
@@ -433,12 +444,12 @@ fn open_writer(
     plan: &mut Plan,
     pool: &rayon::ThreadPool,
     tell: &mut dyn FnMut(Event<'_>),
-) -> Result<(CodesWriter, Resumed), ExtractError> {
+) -> Result<(FeatureWriter, Resumed), ExtractError> {
     let output = request.output;
     if request.settings.force {
-        return Ok((CodesWriter::create(output, header, options)?, Resumed::default()));
+        return Ok((FeatureWriter::create(output, header, options)?, Resumed::default()));
     }
-    let (writer, start) = CodesWriter::open_or_create(output, header, options)?;
+    let (writer, start) = FeatureWriter::open_or_create(output, header, options)?;
     match start {
         Start::New => Ok((writer, Resumed::default())),
         Start::Anew(why) => {
@@ -449,7 +460,7 @@ fn open_writer(
             if done.is_empty() && !skipped.is_empty() {
                 // Nothing is lost, and what could not be read may be whole by now. The lock goes with the writer.
                 drop(writer);
-                return Ok((CodesWriter::create(output, header, options)?, Resumed::default()));
+                return Ok((FeatureWriter::create(output, header, options)?, Resumed::default()));
             }
             if pool.install(|| is_beginning_of(request.samples, &done, &skipped, &mut plan.seen)) {
                 let skipped =
@@ -461,17 +472,17 @@ fn open_writer(
             tell(Event::Note(
                 "started anew instead of resuming: images were added, removed or changed since",
             ));
-            Ok((CodesWriter::create(output, header, options)?, Resumed::default()))
+            Ok((FeatureWriter::create(output, header, options)?, Resumed::default()))
         }
     }
 }
 
 /// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were.
 fn is_beginning_of(
-    samples: &SampleSet,
+    samples: &Dataset,
     done: &[Done],
     skipped: &[Skipped],
-    seen: &mut [Option<Seen>],
+    seen: &mut [Option<FileFingerprint>],
 ) -> bool {
     let count = done.len() + skipped.len();
     if count > samples.samples.len() {
@@ -494,8 +505,9 @@ fn is_beginning_of(
     seen[..count].par_iter_mut().zip(expected).enumerate().all(|(index, (seen, expected))| {
         let Some(expected) = expected else { return true };
         if seen.is_none() {
-            let read = pipeline::read_unchanged(&samples.samples.get(index)).ok();
-            *seen = read.map(|(content, stamp)| Seen { digest: Digest::of(content.bytes()), stamp });
+            let read = batch::read_unchanged(&samples.samples.get(index)).ok();
+            *seen =
+                read.map(|(content, stamp)| FileFingerprint { digest: Digest::of(content.bytes()), stamp });
         }
         seen.is_some_and(|seen| seen.digest == expected)
     })
@@ -507,7 +519,7 @@ fn skipped(problem: &Problem) -> Skipped {
 }
 
 /// What the listing passed over as the file of codes records it.
-fn passed_over(samples: &SampleSet) -> Vec<PassedOver> {
+fn passed_over(samples: &Dataset) -> Vec<PassedOver> {
     let one = |(reason, group): (PassedOverReason, &PassedOverFiles)| PassedOver {
         reason: reason.as_str().to_owned(),
         files: group.files as u64,
@@ -532,7 +544,7 @@ fn runtime_of(backbone: &Backbone) -> String {
 
 /// The tapped layers as the file of codes describes them.
 pub fn layer_specs(backbone: &Backbone) -> Vec<LayerSpec> {
-    let spec = |tap: &crate::backbone::Tap| LayerSpec {
+    let spec = |tap: &crate::network::Tap| LayerSpec {
         name: tap.layer.name.clone(),
         tensor: tap.layer.tensor.clone(),
         shape: tap.shape.clone(),

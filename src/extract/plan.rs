@@ -9,16 +9,18 @@ use std::collections::{BTreeMap, HashMap};
 use rayon::prelude::*;
 
 use super::Request;
+use super::batch::read_unchanged;
 use super::digest::Digest;
-use super::pipeline::{hash_image, read_image, read_unchanged};
-use super::seen::{self, Seen};
-use crate::backbone::{Backbone, Device, Layer, Pooling};
-use crate::codes::{CodesFile, Header, LayerSpec};
-use crate::images::{PerceptualHash, Problem, with_causes};
+use super::file_fingerprint::{self, FileFingerprint};
+use crate::dataset::Problem;
+use crate::features::{FeatureFile, Header, LayerSpec};
+use crate::images::PerceptualHash;
+use crate::messages::with_causes;
+use crate::network::{Backbone, Device, Layer, Pooling};
 
 /// What becomes of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum RowAction {
     /// It is decoded and sent through the network.
     Compute,
     /// This row of the earlier file is its.
@@ -43,21 +45,21 @@ pub struct Tally {
 }
 
 /// The finished file that an extraction replaces, where its codes are of use.
-pub(super) struct Earlier {
-    pub file: CodesFile,
+pub(super) struct PreviousOutput {
+    pub file: FeatureFile,
     /// For each layer that is wanted, its name in that file.
     pub layers: Vec<String>,
 }
 
 /// What an extraction is going to do.
 pub struct Plan {
-    pub(super) earlier: Option<Earlier>,
-    pub(super) fates: Vec<Fate>,
+    pub(super) earlier: Option<PreviousOutput>,
+    pub(super) fates: Vec<RowAction>,
     /// What is known of each sample's file.
-    pub(super) seen: Vec<Option<Seen>>,
+    pub(super) seen: Vec<Option<FileFingerprint>>,
     /// Perceptual hashes of rows of the earlier file that it does not tell.
     pub(super) hashes: HashMap<usize, PerceptualHash>,
-    /// Of the samples that are [`Fate::Unreadable`].
+    /// Of the samples that are [`RowAction::Unreadable`].
     pub(super) problems: BTreeMap<usize, Problem>,
     tally: Tally,
     /// What the user ought to know.
@@ -67,11 +69,15 @@ pub struct Plan {
 impl Plan {
     /// Finds out what is to be done. Reads the images' files only where they may have changed since they were last
     /// read, and those of which nothing is `known` (of any, if it is empty), and writes nothing.
-    pub(super) fn make(request: &Request<'_>, pool: &rayon::ThreadPool, known: Vec<Option<Seen>>) -> Self {
+    pub(super) fn make(
+        request: &Request<'_>,
+        pool: &rayon::ThreadPool,
+        known: Vec<Option<FileFingerprint>>,
+    ) -> Self {
         let count = request.samples.samples.len();
         let mut plan = Self {
             earlier: None,
-            fates: vec![Fate::Compute; count],
+            fates: vec![RowAction::Compute; count],
             seen: if known.is_empty() { vec![None; count] } else { known },
             hashes: HashMap::new(),
             problems: BTreeMap::new(),
@@ -111,7 +117,7 @@ impl Plan {
     pub(super) fn forget_earlier(&mut self, request: &Request<'_>, why: String) {
         self.earlier = None;
         self.problems.clear();
-        self.fates.fill(Fate::Compute);
+        self.fates.fill(RowAction::Compute);
         self.notes.push(why);
         self.count(request);
     }
@@ -130,19 +136,19 @@ impl Plan {
 
     /// Whether the earlier file is what this extraction would write.
     pub(super) fn is_up_to_date(&self, request: &Request<'_>, header: &Header) -> bool {
-        let Some(Earlier { file, .. }) = &self.earlier else { return false };
+        let Some(PreviousOutput { file, .. }) = &self.earlier else { return false };
         let samples = &request.samples.samples;
         let mut rows = 0..file.rows();
         let mut errors = file.errors().iter();
         let same_rows =
             samples.iter().zip(&self.fates).enumerate().all(|(index, (sample, fate))| match fate {
-                Fate::Compute => false,
-                Fate::Keep(row) => {
+                RowAction::Compute => false,
+                RowAction::Keep(row) => {
                     rows.next() == Some(*row)
                         && file.image_names()[*row] == sample.name
                         && file.labels()[*row] == super::stored_label(sample.label)
                 }
-                Fate::Unreadable => {
+                RowAction::Unreadable => {
                     self.problems.get(&index).is_some_and(|problem| is_next(&mut errors, problem))
                 }
             });
@@ -157,10 +163,11 @@ impl Plan {
     }
 
     /// Finds the samples' rows in `earlier`.
-    fn look_up(&mut self, request: &Request<'_>, Earlier { file, .. }: &Earlier) {
+    fn look_up(&mut self, request: &Request<'_>, PreviousOutput { file, .. }: &PreviousOutput) {
         let samples = &request.samples.samples;
         let is_remembered = !request.settings.rehash && self.seen.iter().all(Option::is_none);
-        let mut remembered = if is_remembered { seen::read(request.output) } else { HashMap::new() };
+        let mut remembered =
+            if is_remembered { file_fingerprint::read(request.output) } else { HashMap::new() };
         self.seen = std::mem::take(&mut self.seen)
             .into_par_iter()
             .enumerate()
@@ -177,7 +184,7 @@ impl Plan {
                 }
                 // What cannot be read is reported when it is to be decoded.
                 let (content, stamp) = read_unchanged(&sample).ok()?;
-                Some(Seen { digest: Digest::of(content.bytes()), stamp })
+                Some(FileFingerprint { digest: Digest::of(content.bytes()), stamp })
             })
             .collect();
         remembered.clear();
@@ -190,10 +197,10 @@ impl Plan {
             by_digest.entry(digest).or_insert(row);
         }
         for (index, fate) in self.fates.iter_mut().enumerate() {
-            let Some(Seen { digest, .. }) = self.seen[index] else { continue };
+            let Some(FileFingerprint { digest, .. }) = self.seen[index] else { continue };
             let same_name = by_name.get(samples.get(index).name).filter(|(_, then)| *then == digest);
             if let Some(row) = same_name.map(|(row, _)| *row).or_else(|| by_digest.get(&digest).copied()) {
-                *fate = Fate::Keep(row);
+                *fate = RowAction::Keep(row);
             }
         }
         self.try_unreadable(request, file);
@@ -203,38 +210,36 @@ impl Plan {
     }
 
     /// Hashes the images of the rows that an older program wrote, which knew no perceptual hash.
-    fn hash_rows(&mut self, request: &Request<'_>, file: &CodesFile) {
+    fn hash_rows(&mut self, request: &Request<'_>, file: &FeatureFile) {
         let samples = &request.samples.samples;
         let lacking = self.fates.par_iter().enumerate().filter_map(|(index, fate)| match *fate {
-            Fate::Keep(row) if file.perceptual_hash(row).is_none() => Some((index, row)),
+            RowAction::Keep(row) if file.perceptual_hash(row).is_none() => Some((index, row)),
             _ => None,
         });
+        let reader = request.reader();
         // What cannot be read any more stays without.
-        let hash = |(index, row)| Some((row, hash_image(&samples.get(index), &request.settings.decode)?));
+        let hash = |(index, row)| Some((row, reader.hash(&samples.get(index))?));
         self.hashes = lacking.filter_map(hash).collect();
     }
 
     /// Tries the images again that could not be read earlier, so that the network is not loaded for their sake.
-    fn try_unreadable(&mut self, request: &Request<'_>, file: &CodesFile) {
+    fn try_unreadable(&mut self, request: &Request<'_>, file: &FeatureFile) {
         let samples = &request.samples.samples;
         let failed: HashMap<&str, &str> =
             file.errors().iter().map(|image| (image.name.as_str(), image.reason.as_str())).collect();
-        let (fates, recipe) = (&self.fates, &request.recipe);
+        let (fates, reader) = (&self.fates, request.reader());
         self.problems = (0..samples.len())
             .into_par_iter()
-            .filter(|&index| fates[index] == Fate::Compute)
+            .filter(|&index| fates[index] == RowAction::Compute)
             .filter_map(|index| {
                 let sample = samples.get(index);
                 let reason = failed.get(sample.name)?;
-                let mut image = vec![0.0; recipe.preprocess.tensor_len()];
-                let decode = &request.settings.decode;
-                let problem =
-                    read_image(&sample, recipe.preprocess, decode, recipe.layout, &mut image).err()?;
+                let problem = reader.read(&sample, &mut vec![0.0; reader.len()]).err()?;
                 (problem.reason == *reason).then_some((index, problem))
             })
             .collect();
         for &index in self.problems.keys() {
-            self.fates[index] = Fate::Unreadable;
+            self.fates[index] = RowAction::Unreadable;
         }
     }
 
@@ -244,16 +249,16 @@ impl Plan {
         let mut present = vec![false; self.earlier.as_ref().map_or(0, |earlier| earlier.file.rows())];
         for (sample, fate) in samples.iter().zip(&self.fates) {
             match (fate, &self.earlier) {
-                (Fate::Keep(row), Some(Earlier { file, .. })) => {
+                (RowAction::Keep(row), Some(PreviousOutput { file, .. })) => {
                     tally.kept += 1;
                     tally.moved += usize::from(file.image_names()[*row] != sample.name);
                     present[*row] = true;
                 }
-                (Fate::Unreadable, _) => tally.unreadable += 1,
+                (RowAction::Unreadable, _) => tally.unreadable += 1,
                 _ => tally.computed += 1,
             }
         }
-        if let Some(Earlier { file, .. }) = &self.earlier {
+        if let Some(PreviousOutput { file, .. }) = &self.earlier {
             // A row whose image has other bytes now is not removed but replaced.
             let names: std::collections::HashSet<&str> = samples.iter().map(|sample| sample.name).collect();
             let rows = file.image_names().iter().zip(&present);
@@ -265,14 +270,14 @@ impl Plan {
 }
 
 /// Whether `problem` is the next of `errors`.
-fn is_next<'a>(errors: &mut impl Iterator<Item = &'a crate::codes::Skipped>, problem: &Problem) -> bool {
+fn is_next<'a>(errors: &mut impl Iterator<Item = &'a crate::features::Skipped>, problem: &Problem) -> bool {
     errors.next().is_some_and(|error| error.name == problem.name && error.reason == problem.reason)
 }
 
 /// Opens the file that is to be replaced, if its codes are what is wanted; else why they are not.
-fn open_earlier(request: &Request<'_>) -> Result<Earlier, String> {
+fn open_earlier(request: &Request<'_>) -> Result<PreviousOutput, String> {
     let recipe = &request.recipe;
-    let file = CodesFile::open(request.output).map_err(|error| with_causes(&error))?;
+    let file = FeatureFile::open(request.output).map_err(|error| with_causes(&error))?;
     let header = file.header();
     let preprocess = recipe.preprocess_json().map_err(|error| error.to_string())?;
     let device = recipe.session.device;
@@ -291,7 +296,7 @@ fn open_earlier(request: &Request<'_>) -> Result<Earlier, String> {
         found.map(|stored| stored.name.clone()).ok_or_else(|| format!("it lacks {}", layer.name))
     });
     let layers = wanted.collect::<Result<_, _>>()?;
-    Ok(Earlier { layers, file })
+    Ok(PreviousOutput { layers, file })
 }
 
 /// Whether `stored` is what `layer` under `pooling` would be. Vectors are not pooled, whatever was asked for.

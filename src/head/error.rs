@@ -5,8 +5,8 @@ use ndarray::{ArrayBase, ArrayView2, Data, Ix2};
 use thiserror::Error;
 
 use super::{SmallClasses, kernel_svm::MOST_KERNEL_ROWS, linear::TrainingSet, pca::LONGEST_SIDE};
-use crate::codes::CodesError;
 use crate::evaluate::FoldError;
+use crate::features::FeatureFileError;
 
 /// Why a head cannot be fitted to these codes, or applied to them.
 #[derive(Debug, Error)]
@@ -144,7 +144,7 @@ pub enum HeadError {
     },
     /// The file of codes cannot be read.
     #[error("the codes cannot be read")]
-    Codes(#[from] CodesError),
+    Codes(#[from] FeatureFileError),
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]
     Folds(#[from] FoldError),

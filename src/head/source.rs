@@ -8,7 +8,7 @@ use std::{
 
 use ndarray::ArrayView2;
 
-use crate::codes::{CodesError, CodesFile};
+use crate::features::{FeatureFile, FeatureFileError};
 
 /// Rows of codes that can be read again and again.
 pub trait RowSource: Sync {
@@ -22,7 +22,7 @@ pub trait RowSource: Sync {
     ///
     /// # Errors
     /// When they cannot be read.
-    fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), CodesError>;
+    fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), FeatureFileError>;
 }
 
 impl RowSource for ArrayView2<'_, f32> {
@@ -34,7 +34,7 @@ impl RowSource for ArrayView2<'_, f32> {
         self.ncols()
     }
 
-    fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), CodesError> {
+    fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), FeatureFileError> {
         let columns = self.ncols().max(1);
         for (row, out) in range.zip(out.chunks_exact_mut(columns)) {
             out.iter_mut().zip(self.row(row)).for_each(|(to, from)| *to = *from);
@@ -45,7 +45,7 @@ impl RowSource for ArrayView2<'_, f32> {
 
 /// Some rows of a layer of a file of codes.
 pub struct FileRows<'a> {
-    file: &'a CodesFile,
+    file: &'a FeatureFile,
     layer: Option<&'a str>,
     rows: &'a [usize],
     columns: usize,
@@ -55,8 +55,12 @@ impl<'a> FileRows<'a> {
     /// The given rows of a layer; `None` is the primary one.
     ///
     /// # Errors
-    /// [`CodesError::NoSuchLayer`].
-    pub fn new(file: &'a CodesFile, layer: Option<&'a str>, rows: &'a [usize]) -> Result<Self, CodesError> {
+    /// [`FeatureFileError::NoSuchLayer`].
+    pub fn new(
+        file: &'a FeatureFile,
+        layer: Option<&'a str>,
+        rows: &'a [usize],
+    ) -> Result<Self, FeatureFileError> {
         // A layer's width was checked when the file was opened.
         let columns = file.layer(layer)?.width().unwrap_or(1);
         Ok(Self { file, layer, rows, columns })
@@ -72,7 +76,7 @@ impl RowSource for FileRows<'_> {
         self.columns
     }
 
-    fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), CodesError> {
+    fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), FeatureFileError> {
         let mut from = 0;
         for run in self.rows[range].chunk_by(|a, b| a + 1 == *b) {
             let to = from + run.len() * self.columns;
@@ -88,7 +92,7 @@ impl RowSource for FileRows<'_> {
 ///
 /// # Errors
 /// When a block cannot be read; `visit` may end the scan with an error of its own.
-pub(super) fn scan<E: From<CodesError>>(
+pub(super) fn scan<E: From<FeatureFileError>>(
     source: &dyn RowSource,
     block: usize,
     mut visit: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
@@ -132,7 +136,7 @@ mod tests {
     fn every_row_is_visited_once_and_in_order() {
         let codes = Array2::from_shape_fn((23, 3), |(i, j)| (3 * i + j) as f32);
         let mut seen = Vec::new();
-        scan::<CodesError>(&codes.view(), 5, |first, block| {
+        scan::<FeatureFileError>(&codes.view(), 5, |first, block| {
             assert_eq!((seen.len(), block[0]), (3 * first, 3.0 * first as f32));
             seen.extend_from_slice(block);
             Ok(())
@@ -147,9 +151,9 @@ mod tests {
         let mut visits = 0;
         let error = scan(&codes.view(), 5, |_, _| {
             visits += 1;
-            Err(CodesError::Incomplete { path: "x.h5".into() })
+            Err(FeatureFileError::Incomplete { path: "x.h5".into() })
         });
-        assert!(matches!(error, Err(CodesError::Incomplete { .. })));
+        assert!(matches!(error, Err(FeatureFileError::Incomplete { .. })));
         assert_eq!(visits, 1);
     }
 }

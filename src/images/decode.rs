@@ -21,6 +21,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
 use super::jpeg::decode_jpeg;
+use super::preprocess::Preprocess;
 use super::sniff::{ImageFormat, sniff};
 use super::tiff::decode_tiff;
 use super::unread::OtherFile;
@@ -42,6 +43,13 @@ pub struct DecodeOptions {
     pub apply_orientation: bool,
     /// Refuse images with more pixels than this.
     pub max_pixels: u64,
+}
+
+impl DecodeOptions {
+    /// For images that `preprocess` is applied to, which says whether the orientation counts.
+    pub fn for_preprocess(preprocess: &Preprocess, max_pixels: u64) -> Self {
+        Self { apply_orientation: preprocess.exif_orientation(), max_pixels }
+    }
 }
 
 impl Default for DecodeOptions {

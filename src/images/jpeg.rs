@@ -44,7 +44,7 @@ const ALIGNMENT: usize = 32;
 const ARITHMETIC_BAD_CODE: c_int = 126;
 
 /// What libjpeg says about the data, by its number; the payload that unwinds from its callbacks to [`guarded`].
-struct Complaint(c_int);
+struct LibjpegError(c_int);
 
 /// Decodes a JPEG to RGB; orientation is returned, not applied.
 ///
@@ -111,7 +111,7 @@ fn complaint(bytes: &[u8], payload: Box<dyn Any + Send>) -> DecodeError {
     if let Some(kind) = unread_kind(bytes) {
         return DecodeError::unsupported(kind);
     }
-    let reason = match payload.downcast::<Complaint>().map(|complaint| complaint.0) {
+    let reason = match payload.downcast::<LibjpegError>().map(|complaint| complaint.0) {
         Ok(ffi::JWRN_JPEG_EOF | ffi::JERR_INPUT_EOF) => "it ends too soon",
         Ok(ffi::JWRN_HIT_MARKER) => "a part of its data is missing",
         Ok(ffi::JWRN_HUFF_BAD_CODE | ARITHMETIC_BAD_CODE | ffi::JWRN_MUST_RESYNC) => "its data is damaged",
@@ -418,7 +418,7 @@ fn strict_error_manager() -> ffi::jpeg_error_mgr {
 extern "C-unwind" fn on_error(info: &mut ffi::jpeg_common_struct) {
     // SAFETY: libjpeg's callbacks get the error manager that was set before decompression was created.
     let code = unsafe { (*info.err).msg_code };
-    resume_unwind(Box::new(Complaint(code)));
+    resume_unwind(Box::new(LibjpegError(code)));
 }
 
 /// Warnings (level -1) and traces (level 0 and above).

@@ -2,7 +2,7 @@ use ndarray::{Array2, array};
 use serde_json::Value;
 
 use super::*;
-use crate::evaluate::{Assessment, Difference, Evidence, Joining, Judged};
+use crate::evaluate::{Assessment, Difference, Evidence, Judged, UnionFind};
 use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
 
 /// Names that would be markup, end a script, or turn the text around.
@@ -44,7 +44,7 @@ impl Hostile {
             covered: None,
             trained_on: &[false; 4],
         };
-        let mut joining = Joining::new(4);
+        let mut joining = UnionFind::new(4);
         joining.equal([Some(1), None, Some(1), None]);
         let copies = joining.finish();
         let evidence = Evidence {

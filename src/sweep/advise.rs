@@ -51,7 +51,7 @@ pub struct Selection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Similarity {
-    /// Earlier layers gain nothing over the top, or so little that it does not matter ([`EQUAL_WITHIN`]).
+    /// PreviousOutput layers gain nothing over the top, or so little that it does not matter ([`EQUAL_WITHIN`]).
     Similar,
     /// An earlier layer is better than the top.
     Different,

@@ -14,7 +14,7 @@ pub const GRID: [f64; 3] = [1e-4, 1e-2, 1.0];
 
 /// What is tried on the codes of each layer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trying {
+pub struct SearchSpace {
     /// Kinds of head.
     pub kinds: Vec<HeadKind>,
     /// Values of C to choose from, and the folds to choose by. Ridge regression chooses its penalty by leave-one-out, and
@@ -26,7 +26,7 @@ pub struct Trying {
     pub seed: u64,
 }
 
-impl Trying {
+impl SearchSpace {
     /// How a head of `kind` is fitted.
     pub fn settings(&self, kind: HeadKind) -> FitSettings {
         FitSettings {
@@ -59,7 +59,11 @@ pub struct Trial {
 ///
 /// # Errors
 /// As [`fit_head`].
-pub fn try_heads(data: &TrainingData<'_>, stored: &Stored, trying: &Trying) -> Result<Vec<Trial>, HeadError> {
+pub fn try_heads(
+    data: &TrainingData<'_>,
+    stored: &Stored,
+    trying: &SearchSpace,
+) -> Result<Vec<Trial>, HeadError> {
     trying.kinds.par_iter().map(|&kind| try_head(data, stored, kind, trying)).collect()
 }
 
@@ -67,7 +71,7 @@ fn try_head(
     data: &TrainingData<'_>,
     stored: &Stored,
     kind: HeadKind,
-    trying: &Trying,
+    trying: &SearchSpace,
 ) -> Result<Trial, HeadError> {
     let start = Instant::now();
     let settings = trying.settings(kind);
@@ -105,7 +109,7 @@ fn ridge_within(
     folds: &[usize],
     fold: usize,
     settings: &FitSettings,
-    trying: &Trying,
+    trying: &SearchSpace,
 ) -> Result<Inner, HeadError> {
     let training: Vec<usize> = (0..folds.len()).filter(|&row| folds[row] != fold).collect();
     let Some(subset) = Subset::of(data, &training) else {
@@ -142,8 +146,8 @@ mod tests {
         }
     }
 
-    fn trying() -> Trying {
-        Trying {
+    fn trying() -> SearchSpace {
+        SearchSpace {
             kinds: vec![HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge],
             tuning: Tuning::new(vec![1e-3, 0.1, 10.0]),
             folds: 3,
@@ -225,7 +229,7 @@ mod tests {
             groups: None,
             row_names: None,
         };
-        let trying = Trying { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
+        let trying = SearchSpace { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
         let trials = try_heads(&data, &stored(), &trying).unwrap();
         assert_eq!(trials[0].candidate.inner, [Inner { mistakes: 1, rows: 11 }; 2]);
     }

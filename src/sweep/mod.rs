@@ -2,20 +2,22 @@
 //!
 //! cs231n's notes on transfer learning advise top codes for images like those that the network was trained on, and
 //! earlier activations for others, and leave it to the reader to guess which case is theirs. The sweep measures it:
-//! [`Ladder`] picks the layers, one forward pass computes their codes, [`try_heads`] cross-validates heads on them, and
+//! [`CandidateLayers`] picks the layers, one forward pass computes their codes, [`try_heads`] cross-validates heads on them, and
 //! [`advise`] says what follows. [`SweepResult`] is all of it as data. `docs/sweep.md` has the formulae.
 
 mod advise;
+mod candidate_layers;
 mod compare;
-mod ladder;
 mod text;
 mod timing;
 
 use serde::{Deserialize, Serialize};
 
 pub use advise::{Advice, EQUAL_WITHIN, LARGE_CLASS, Scenario, Selection, Similarity, Size, advise};
-pub use compare::{GRID, Trial, Trying, try_heads};
-pub use ladder::{Ladder, LadderError, POOLINGS, RUNGS, Rung, Wanted};
+pub use candidate_layers::{
+    CandidateLayer, CandidateLayers, CandidateLayersError, POOLINGS, SPREAD_LAYERS, Wanted,
+};
+pub use compare::{GRID, SearchSpace, Trial, try_heads};
 pub use timing::milliseconds;
 
 use crate::evaluate::{DuplicateSet, Note, Proportion};

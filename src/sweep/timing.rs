@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::backbone::{Backbone, BackboneError, Graph, Layer, SessionSettings};
+use crate::network::{Backbone, BackboneError, Graph, Layer, SessionSettings};
 
 /// Runs that are timed, after one that is not.
 const RUNS: usize = 3;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cnncodes::images::{Content, SampleSet, SourceOptions};
+use cnncodes::dataset::{Content, Dataset, SourceOptions};
 use predicates::str::contains;
 
 use crate::common::{add_demo_network, cnncodes, python};
@@ -35,20 +35,20 @@ with open("block.h5", "r+b") as file:
 open("old.mat", "wb").write(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(256))
 "#;
 
-fn open(folder: &Path, input: &str, labels: Option<&str>, axes: Option<&str>) -> Result<SampleSet, String> {
+fn open(folder: &Path, input: &str, labels: Option<&str>, axes: Option<&str>) -> Result<Dataset, String> {
     let options = SourceOptions {
         labels: labels.map(str::to_owned),
         axes: axes.map(|axes| axes.parse().unwrap()),
         ..SourceOptions::default()
     };
-    SampleSet::open(&[folder.join(input)], &options).map_err(|error| {
+    Dataset::open(&[folder.join(input)], &options).map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         format!("{error}: {}", cause.unwrap_or_default())
     })
 }
 
 /// All pixels of all images, one after the other, and the height and width of the first.
-fn pixels(set: &SampleSet) -> (Vec<u8>, (u32, u32)) {
+fn pixels(set: &Dataset) -> (Vec<u8>, (u32, u32)) {
     let images = set.samples.iter().map(|sample| match sample.read().unwrap() {
         Content::Pixels { image, .. } => image,
         Content::Encoded(_) => panic!("an image file"),
@@ -142,7 +142,7 @@ fn a_shape_that_may_be_several_things_is_refused_with_the_remedy() {
         .assert()
         .success();
     cnncodes(folder.path()).args(["classify", "a.h5:/nwhc", "--axes", "HWC"]).assert().code(2);
-    let features = cnncodes::codes::CodesFile::open(&folder.path().join("x.h5")).unwrap();
+    let features = cnncodes::features::FeatureFile::open(&folder.path().join("x.h5")).unwrap();
     assert_eq!(features.header().source, "a.h5:/nwhc (axes NWHC)");
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command as Process;
 
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -14,8 +14,8 @@ fn extract(folder: &Path) {
     cnncodes(folder).args(["extract", "--layer", "fc7"]).assert().success();
 }
 
-fn codes(folder: &Path) -> CodesFile {
-    CodesFile::open(&folder.join("features/demo-vgg-fc7.h5")).unwrap()
+fn codes(folder: &Path) -> FeatureFile {
+    FeatureFile::open(&folder.join("features/demo-vgg-fc7.h5")).unwrap()
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_full_disk_keeps_what_was_computed_and_the_same_command_goes_on() {
 
     cnncodes(folder.path()).args(["extract", "--layer", "pool3", "-o", "whole.h5"]).assert().success();
     let read = |name: &str| {
-        let file = CodesFile::open(&folder.path().join(name)).unwrap();
+        let file = FeatureFile::open(&folder.path().join(name)).unwrap();
         (file.image_names().to_vec(), file.labels().to_vec(), file.read_layer(None).unwrap())
     };
     assert_eq!(read("codes.h5"), read("whole.h5"));

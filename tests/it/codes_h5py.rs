@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::codes::{CodesWriter, Header, LayerSpec, Row, Skipped, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, Skipped, WriteOptions};
 use serde_json::{Value, json};
 
 fn write_example(output: &Path) {
@@ -30,7 +30,7 @@ fn write_example(output: &Path) {
         ],
     };
     let options = WriteOptions { overwrite: false, expected_rows: 4 };
-    let mut writer = CodesWriter::create(output, &header, options).unwrap();
+    let mut writer = FeatureWriter::create(output, &header, options).unwrap();
     for row in 0..3_u8 {
         let value = f32::from(row);
         let conv = [value, value + 0.25, -value, f32::MIN_POSITIVE];

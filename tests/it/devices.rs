@@ -1,6 +1,6 @@
 //! What the network runs on: recorded, and never quietly another device than was asked for.
 
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -14,11 +14,11 @@ fn the_device_is_recorded_and_auto_says_what_it_chose() {
         .assert()
         .success()
         .stdout(contains("on cpu"));
-    let cpu = CodesFile::open(&folder.path().join("cpu.h5")).unwrap();
+    let cpu = FeatureFile::open(&folder.path().join("cpu.h5")).unwrap();
     assert_eq!((cpu.header().device.as_str(), cpu.header().precision.as_str()), ("cpu", "fp32"));
     assert!(cpu.header().runtime.starts_with("ONNX Runtime 1."), "{}", cpu.header().runtime);
     cnncodes(folder.path()).args(["extract", "-o", "auto.h5"]).assert().success().stdout(contains("on cpu"));
-    let auto = CodesFile::open(&folder.path().join("auto.h5")).unwrap();
+    let auto = FeatureFile::open(&folder.path().join("auto.h5")).unwrap();
     assert_eq!(auto.header().device, "cpu", "a GPU does not pay for 20 images");
 }
 
@@ -41,7 +41,7 @@ fn a_gpu_gives_the_codes_of_the_processor_whatever_the_batch() {
     extract(&["--device", "cpu"], "cpu.h5").success();
     extract(&["--device", "cuda", "--precision", "tf32"], "tf32.h5").success();
     let layers = |name: &str| {
-        let file = CodesFile::open(&folder.path().join(name)).unwrap();
+        let file = FeatureFile::open(&folder.path().join(name)).unwrap();
         ["fc7", "conv1_1", "pool3"].map(|layer| file.read_layer(Some(layer)).unwrap())
     };
     // Largest difference, in parts of the largest code.
@@ -79,7 +79,7 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_is_missing() {
         let output = format!("{}.h5", device.replace(':', "-"));
         let assert = cnncodes(folder.path()).args(["extract", "--device", device, "-o", &output]).assert();
         if assert.get_output().status.success() {
-            let codes = CodesFile::open(&folder.path().join(output)).unwrap();
+            let codes = FeatureFile::open(&folder.path().join(output)).unwrap();
             assert_eq!(codes.header().device, recorded, "it was there, so it must have been used");
         } else {
             // Either the library was built without the provider, or the provider lacks its own libraries.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use cnncodes::images::{DecodeOptions, decode};
 use image::imageops::{self, FilterType};
 use predicates::prelude::*;
@@ -25,7 +25,7 @@ fn sets(evaluation: &Value) -> BTreeSet<Vec<String>> {
 }
 
 fn hashes(file: &Path) -> BTreeMap<String, Option<[u8; 32]>> {
-    let file = CodesFile::open(file).unwrap();
+    let file = FeatureFile::open(file).unwrap();
     file.image_names()
         .iter()
         .enumerate()

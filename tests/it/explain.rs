@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::backbone::{Catalogue, Graph, Layer, ModelsFolder, pooled_map};
 use cnncodes::demo::{DemoClass, draw};
 use cnncodes::explain::{ExplainSettings, Explainer, ForwardPass, Method};
 use cnncodes::head::Head;
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, decode};
+use cnncodes::network::{Catalogue, Graph, Layer, ModelsFolder, pooled_map};
 use image::{Rgb, RgbImage, imageops};
 use predicates::prelude::*;
 use predicates::str::contains;

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use cnncodes::backbone::{Backbone, BackboneError, Catalogue, Graph, GraphError, SessionSettings};
 use cnncodes::images::Layout;
+use cnncodes::network::{Backbone, BackboneError, Catalogue, Graph, GraphError, SessionSettings};
 use serde_json::Value;
 
 use crate::common::fixture;

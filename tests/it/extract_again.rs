@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::assert::Assert;
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -65,7 +65,7 @@ fn moved_and_removed_images_need_no_network() {
         .success()
         .stdout(contains("20 images").and(contains("20 kept (2 moved), 0 computed, 1 removed")));
     assert_as_new(folder.path());
-    let file = CodesFile::open(&folder.path().join(OUTPUT)).unwrap();
+    let file = FeatureFile::open(&folder.path().join(OUTPUT)).unwrap();
     let row = file.image_names().iter().position(|name| name == "house/zz.jpg").unwrap();
     assert_eq!(file.class_names()[file.labels()[row] as usize], "house", "it has its new folder's label");
 }
@@ -80,7 +80,9 @@ fn a_class_that_is_renamed_is_only_written_anew() {
         .stdout(contains("20 kept (5 moved), 0 computed, 0 removed"));
     assert_as_new(folder.path());
     without_runtime(folder.path(), &["--no-labels"]).success().stdout(contains("20 kept, 0 computed"));
-    assert!(CodesFile::open(&folder.path().join(OUTPUT)).unwrap().labels().iter().all(|&label| label == -1));
+    assert!(
+        FeatureFile::open(&folder.path().join(OUTPUT)).unwrap().labels().iter().all(|&label| label == -1)
+    );
 }
 
 #[test]
@@ -128,16 +130,16 @@ fn other_settings_compute_everything_and_say_why() {
     extract(folder.path(), &["-o", "codes.h5"])
         .success()
         .stderr(contains("is computed anew").and(contains("cut short")));
-    assert_eq!(CodesFile::open(&folder.path().join("codes.h5")).unwrap().rows(), 20);
+    assert_eq!(FeatureFile::open(&folder.path().join("codes.h5")).unwrap().rows(), 20);
 }
 
 #[test]
 fn layers_that_the_file_holds_are_taken_from_it() {
     let folder = workspace(5);
     cnncodes(folder.path()).args(["extract", "--layer", "pool4,fc6,fc7", "-o", OUTPUT]).assert().success();
-    let before = CodesFile::open(&folder.path().join(OUTPUT)).unwrap().read_layer(Some("fc7")).unwrap();
+    let before = FeatureFile::open(&folder.path().join(OUTPUT)).unwrap().read_layer(Some("fc7")).unwrap();
     without_runtime(folder.path(), &[]).success().stdout(contains("20 kept, 0 computed"));
-    let after = CodesFile::open(&folder.path().join(OUTPUT)).unwrap();
+    let after = FeatureFile::open(&folder.path().join(OUTPUT)).unwrap();
     assert_eq!(after.layers().len(), 1);
     assert_eq!(after.read_layer(None).unwrap(), before);
 }

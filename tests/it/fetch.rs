@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cnncodes::demo::MODEL;
-use cnncodes::fetch::{Download, FetchError, Fetched, Patience, download};
+use cnncodes::download::{Download, FetchError, Fetched, RetryPolicy, download};
 use sha2::{Digest, Sha256};
 
 use crate::server::{Server, answer, rest, whole};
@@ -28,7 +28,8 @@ fn checksum() -> String {
 
 fn fetch_with(url: &str, target: &Path, known: Known, attempts: u32) -> Result<Fetched, FetchError> {
     let sha256 = checksum();
-    let patience = Patience { attempts, pause: Duration::from_millis(1), silence: Duration::from_secs(30) };
+    let patience =
+        RetryPolicy { attempts, pause: Duration::from_millis(1), silence: Duration::from_secs(30) };
     let sha256 = known.sha256.then_some(sha256.as_str());
     let wanted = Download { url, target, size: known.size, sha256, patience };
     download(&wanted, &mut |_, _| {})
@@ -68,7 +69,7 @@ fn a_whole_file_is_placed_in_stead_of_the_older_one() {
         target: &target,
         size: Some(size),
         sha256: Some(&sha256),
-        patience: Patience::default(),
+        patience: RetryPolicy::default(),
     };
     let fetched = download(&wanted, &mut |here, total| told.push((here, total))).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"older", "nothing is touched before it is placed");

@@ -7,8 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnncodes::codes::CodesFile;
 use cnncodes::evaluate::Proportion;
+use cnncodes::features::FeatureFile;
 use cnncodes::head::{
     Calibration, CalibrationMethod, ClassWeights, FitSettings, FittedHead, Head, HeadKind, Kernel,
     StreamedData, TrainingData, Tuning, answers, fit_head, fit_head_streamed,
@@ -55,7 +55,7 @@ struct Images {
 
 impl Images {
     fn of_file(path: &Path) -> Self {
-        let file = CodesFile::open(path).unwrap();
+        let file = FeatureFile::open(path).unwrap();
         Self {
             codes: file.read_layer(None).unwrap(),
             labels: file.labels().iter().map(|&label| usize::try_from(label).unwrap()).collect(),

@@ -1,11 +1,11 @@
 //! Graphs whose convolutions are computed by layers of this program, against ONNX Runtime alone.
 
-use cnncodes::backbone::graph::proto::{
+use cnncodes::network::graph::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto,
     type_proto,
 };
-use cnncodes::backbone::{Backbone, Graph, Layer, SessionSettings, profile::Profile};
+use cnncodes::network::{Backbone, Graph, Layer, SessionSettings, profile::Profile};
 use prost::Message;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use cnncodes::backbone::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
 use cnncodes::images::Layout;
+use cnncodes::network::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
 use serde_json::Value;
 
 use crate::common::fixture;

@@ -60,7 +60,7 @@ fn prepared_heads_say_the_same_in_python_and_in_evaluate() {
             .map(|number| number.parse().unwrap())
             .collect();
         let head = Head::load(&folder.path().join("h.h5")).unwrap();
-        let codes = cnncodes::codes::CodesFile::open(&folder.path().join("c.h5")).unwrap();
+        let codes = cnncodes::features::FeatureFile::open(&folder.path().join("c.h5")).unwrap();
         let found = head.probabilities(codes.read_layer(None).unwrap().view()).unwrap();
         assert_eq!(found.len(), of_python.len());
         for (found, expected) in found.iter().zip(of_python) {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnncodes::codes::CodesFile;
-use cnncodes::images::{Problem, SampleSet, SamplesError, SourceOptions};
+use cnncodes::dataset::{Dataset, DatasetError, Problem, SourceOptions};
+use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -14,7 +14,7 @@ use crate::common::{cnncodes, python, workspace};
 
 /// (Class, codes) by the SHA-256 of the image's bytes.
 fn by_hash(path: &Path) -> BTreeMap<String, (Option<String>, Vec<u32>)> {
-    let file = CodesFile::open(path).unwrap();
+    let file = FeatureFile::open(path).unwrap();
     let codes = file.read_layer(None).unwrap();
     let class = |label: i64| usize::try_from(label).ok().map(|label| file.class_names()[label].clone());
     let rows = codes.rows().into_iter().map(|row| row.iter().map(|value| value.to_bits()).collect());
@@ -29,7 +29,7 @@ fn without_classes(
 }
 
 fn names(path: &Path) -> Vec<String> {
-    CodesFile::open(path).unwrap().image_names().to_vec()
+    FeatureFile::open(path).unwrap().image_names().to_vec()
 }
 
 /// Two images a class in `data/`, and `plain.h5` with their codes.
@@ -57,13 +57,13 @@ pub fn problem(name: &str, reason: &str) -> Problem {
 }
 
 /// (Name, class) of each sample.
-pub fn listed(set: &SampleSet) -> Vec<(&str, Option<&str>)> {
+pub fn listed(set: &Dataset) -> Vec<(&str, Option<&str>)> {
     let class = |label: usize| set.class_names[label].as_str();
     set.samples.iter().map(|sample| (sample.name, sample.label.map(class))).collect()
 }
 
-fn shards(paths: &[PathBuf]) -> SampleSet {
-    SampleSet::from_shards(paths, &SourceOptions::default()).unwrap()
+fn shards(paths: &[PathBuf]) -> Dataset {
+    Dataset::from_shards(paths, &SourceOptions::default()).unwrap()
 }
 
 #[test]
@@ -143,7 +143,7 @@ json.dump([hashlib.sha256(row.tobytes()).hexdigest() for row in pixels], open("h
         return;
     }
     let at = |name: &str| folder.path().join(name);
-    let read = |path: &Path| CodesFile::open(path).unwrap();
+    let read = |path: &Path| FeatureFile::open(path).unwrap();
     let expected = read(&plain);
     let hashes: Vec<String> = serde_json::from_slice(&fs::read(at("hashes.json")).unwrap()).unwrap();
     let cases: [(&str, &[&str]); 3] = [
@@ -299,8 +299,7 @@ fn a_shard_tells_what_is_wrong_in_it() {
     for (text, why) in [("cat\n\ndog\n", "line 2 is empty"), ("cat\ndog\ncat", "lines 1 and 3 are both cat")]
     {
         fs::write(&classes, text).unwrap();
-        let error =
-            SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
+        let error = Dataset::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
 
@@ -350,9 +349,8 @@ fn a_shard_that_is_cut_short_gives_what_is_whole() {
 
     for content in [&b"\x1f\x8b compressed"[..], &[b'x'; 2000], b""] {
         fs::write(&path, content).unwrap();
-        let error =
-            SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
-        let SamplesError::EmptyShards { problems, .. } = &error else { panic!("{error:?}") };
+        let error = Dataset::from_shards(std::slice::from_ref(&path), &SourceOptions::default()).unwrap_err();
+        let DatasetError::EmptyShards { problems, .. } = &error else { panic!("{error:?}") };
         assert_eq!(problems.len(), usize::from(!content.is_empty()), "{problems:?}");
         if !content.is_empty() {
             let what = if content[0] == b'x' {
@@ -382,11 +380,11 @@ fn inputs_that_cannot_be_told_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("a")).unwrap();
-    let open = |inputs: &[PathBuf]| SampleSet::open(inputs, &SourceOptions::default()).unwrap_err();
-    assert!(matches!(open(&[at("a"), at("b.tar")]), SamplesError::Several { other } if other == at("a")));
-    assert!(matches!(open(&[at("*.tar")]), SamplesError::NoMatch { .. }));
+    let open = |inputs: &[PathBuf]| Dataset::open(inputs, &SourceOptions::default()).unwrap_err();
+    assert!(matches!(open(&[at("a"), at("b.tar")]), DatasetError::Several { other } if other == at("a")));
+    assert!(matches!(open(&[at("*.tar")]), DatasetError::NoMatch { .. }));
     assert!(
-        matches!(open(&[at("s-{0..2}.tar")]), SamplesError::Unreadable { path, .. } if path == at("s-0.tar"))
+        matches!(open(&[at("s-{0..2}.tar")]), DatasetError::Unreadable { path, .. } if path == at("s-0.tar"))
     );
-    assert!(matches!(open(&[at("none.csv")]), SamplesError::Missing { .. }));
+    assert!(matches!(open(&[at("none.csv")]), DatasetError::Missing { .. }));
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cnncodes::codes::CodesFile;
-use cnncodes::images::{DecodeOptions, SampleSet};
+use cnncodes::dataset::Dataset;
+use cnncodes::features::FeatureFile;
+use cnncodes::images::DecodeOptions;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -26,13 +27,13 @@ fn start(folder: &Path, output: &str) -> Child {
 
 /// Asserts that two files hold the same in everything that h5diff looks at.
 fn assert_same(folder: &Path, a: &str, b: &str) {
-    let open = |name: &str| CodesFile::open(&folder.join(name)).unwrap();
+    let open = |name: &str| FeatureFile::open(&folder.join(name)).unwrap();
     let (a, b) = (open(a), open(b));
     assert_eq!(a.header(), b.header());
     assert_eq!(a.image_names(), b.image_names());
     assert_eq!((a.labels(), a.sha256(), a.errors()), (b.labels(), b.sha256(), b.errors()));
     for layer in a.layers() {
-        let read = |file: &CodesFile| file.read_layer(Some(&layer.name)).unwrap().mapv(f32::to_bits);
+        let read = |file: &FeatureFile| file.read_layer(Some(&layer.name)).unwrap().mapv(f32::to_bits);
         assert!(read(&a) == read(&b), "{} differs", layer.name);
     }
 }
@@ -122,7 +123,7 @@ fn a_thousand_images_of_which_a_hundred_are_damaged_give_900_codes_and_100_reaso
     let folder = workspace(25);
     let folder = folder.path();
     let (data, many) = (folder.join("data"), folder.join("many"));
-    let drawn: Vec<_> = SampleSet::from_folder(&data).unwrap().samples.iter().map(|s| s.file()).collect();
+    let drawn: Vec<_> = Dataset::from_folder(&data).unwrap().samples.iter().map(|s| s.file()).collect();
     assert_eq!(drawn.len(), 100);
     fs::create_dir_all(many.join("things")).unwrap();
     for number in 0..900 {
@@ -162,7 +163,7 @@ fn a_thousand_images_of_which_a_hundred_are_damaged_give_900_codes_and_100_reaso
     }
     assert_eq!(reasons.len(), 100);
     cnncodes(folder).args(["extract", "many", "--layer", "fc7", "-o", OUTPUT]).assert().code(1);
-    let file = CodesFile::open(&folder.join(OUTPUT)).unwrap();
+    let file = FeatureFile::open(&folder.join(OUTPUT)).unwrap();
     assert_eq!(file.rows(), 900);
     assert!(file.image_names().iter().zip(0..).all(|(name, n)| *name == format!("things/{n:03}-good.jpg")));
     assert_eq!(file.errors().len(), 100);

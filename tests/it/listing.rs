@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::codes::{CodesFile, PassedOver};
-use cnncodes::images::{SampleSet, sniff};
+use cnncodes::dataset::Dataset;
+use cnncodes::features::{FeatureFile, PassedOver};
+use cnncodes::images::sniff;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::{Value, json};
@@ -21,12 +22,12 @@ fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
     fs::write(path, bytes).unwrap();
 }
 
-fn codes(folder: &Path) -> CodesFile {
-    CodesFile::open(&folder.join(OUTPUT)).unwrap()
+fn codes(folder: &Path) -> FeatureFile {
+    FeatureFile::open(&folder.join(OUTPUT)).unwrap()
 }
 
 /// The classes of the file's images, in the order of their names.
-fn classes(file: &CodesFile) -> Vec<Option<&str>> {
+fn classes(file: &FeatureFile) -> Vec<Option<&str>> {
     let class = |&label: &i64| usize::try_from(label).ok().map(|label| file.class_names()[label].as_str());
     file.labels().iter().map(class).collect()
 }
@@ -192,7 +193,7 @@ image.save("a/PDF", "PDF")
 "#;
     let run = Command::new(python).arg("-c").arg(program).current_dir(folder.path()).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let set = SampleSet::from_folder(folder.path()).unwrap();
+    let set = Dataset::from_folder(folder.path()).unwrap();
     let format = |name: &str| sniff(&fs::read(folder.path().join(name)).unwrap()).map(|format| format.name());
     let found: Vec<(&str, Option<&str>)> =
         set.samples.iter().map(|sample| (sample.name, format(sample.name))).collect();

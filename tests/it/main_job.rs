@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use cnncodes::codes::CodesFile;
 use cnncodes::demo::{CLASSES, UNSEEN};
+use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -44,7 +44,7 @@ fn the_three_commands_work_as_typed() {
 fn codes_carry_names_labels_hashes_and_where_they_come_from() {
     let folder = workspace(5);
     stdout(folder.path(), &["extract", "--layer", "fc2", "-o", "deep/er/codes.h5"]);
-    let codes = CodesFile::open(&folder.path().join("deep/er/codes.h5")).unwrap();
+    let codes = FeatureFile::open(&folder.path().join("deep/er/codes.h5")).unwrap();
     assert_eq!(codes.class_names(), CLASSES);
     assert_eq!(codes.image_names()[0], "fish/001.jpg");
     assert_eq!(codes.image_names()[19], "sailboat/005.jpg");
@@ -64,7 +64,7 @@ fn codes_carry_names_labels_hashes_and_where_they_come_from() {
 fn runs_in_any_arrangement_write_the_same_bytes_of_codes() {
     let folder = workspace(5);
     stdout(folder.path(), &["extract", "--layer", "fc7", "-o", "a.h5"]);
-    let read = |name: &str| CodesFile::open(&folder.path().join(name)).unwrap().read_layer(None).unwrap();
+    let read = |name: &str| FeatureFile::open(&folder.path().join(name)).unwrap().read_layer(None).unwrap();
     for (batch, threads) in [("3", "1"), ("auto", "2"), ("5", "3")] {
         let sizes = ["--batch-size", batch, "--threads", threads];
         stdout(
@@ -82,7 +82,7 @@ fn several_layers_are_written_in_one_pass_and_maps_can_be_pooled() {
     assert!(said.starts_with("features/demo-vgg-pool4+fc6+fc7.h5"), "{said}");
     stdout(folder.path(), &["extract", "--layer", "pool4,fc6", "--pool", "max"]);
     stdout(folder.path(), &["extract", "--layer", "fc7"]);
-    let open = |name: &str| CodesFile::open(&folder.path().join("features").join(name)).unwrap();
+    let open = |name: &str| FeatureFile::open(&folder.path().join("features").join(name)).unwrap();
     let whole = open("demo-vgg-pool4+fc6+fc7.h5");
     assert_eq!(
         whole.layers().iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(),
@@ -122,7 +122,7 @@ fn a_csv_manifest_gives_the_labels() {
     let csv = "path,label\ndata/fish/001.jpg,swims\ndata/house/001.jpg,stands\ndata/fish/002.jpg,swims\nimage.jpg,\n";
     fs::write(folder.path().join("photos.csv"), csv).unwrap();
     stdout(folder.path(), &["extract", "photos.csv", "-o", "c.h5"]);
-    let codes = CodesFile::open(&folder.path().join("c.h5")).unwrap();
+    let codes = FeatureFile::open(&folder.path().join("c.h5")).unwrap();
     assert_eq!(codes.class_names(), ["stands", "swims"]);
     let names = ["data/fish/001.jpg", "data/fish/002.jpg", "data/house/001.jpg", "image.jpg"];
     assert_eq!(codes.image_names(), names);
@@ -133,7 +133,7 @@ fn a_csv_manifest_gives_the_labels() {
 fn labels_can_be_left_out() {
     let folder = workspace(5);
     stdout(folder.path(), &["extract", "--no-labels", "-o", "c.h5"]);
-    let codes = CodesFile::open(&folder.path().join("c.h5")).unwrap();
+    let codes = FeatureFile::open(&folder.path().join("c.h5")).unwrap();
     assert!(codes.class_names().is_empty());
     assert!(codes.labels().iter().all(|&label| label == -1));
     cnncodes(folder.path())

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::codes::{CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -33,7 +33,7 @@ fn write_codes(path: &Path, rows: usize, seed: u64) {
         }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: rows };
-    let mut writer = CodesWriter::create(path, &header, options).unwrap();
+    let mut writer = FeatureWriter::create(path, &header, options).unwrap();
     let mut state = seed;
     for row in 0..rows {
         let mut codes: Vec<f32> = (0..WIDTH)

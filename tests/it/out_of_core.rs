@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cnncodes::codes::{CodesWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
 use cnncodes::head::Head;
 use predicates::str::contains;
 
@@ -31,7 +31,7 @@ fn write_codes(output: &Path, count: usize) {
         }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: count };
-    let mut writer = CodesWriter::create(output, &header, options).unwrap();
+    let mut writer = FeatureWriter::create(output, &header, options).unwrap();
     let mut state = 1_u64;
     let mut noise = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

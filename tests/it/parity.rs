@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use serde_json::Value;
 
 use crate::common::{assets, cnncodes, fixture};
@@ -37,7 +37,7 @@ fn codes_equal_those_of_onnxruntime_and_pillow() {
     }
 }
 
-fn codes_of(folder: &Path, assets: &Path, name: &str, network: &Value) -> CodesFile {
+fn codes_of(folder: &Path, assets: &Path, name: &str, network: &Value) -> FeatureFile {
     let add: Vec<&str> =
         network["add"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
     cnncodes(folder)
@@ -52,5 +52,5 @@ fn codes_of(folder: &Path, assets: &Path, name: &str, network: &Value) -> CodesF
         .args(["-o", "codes.h5"])
         .assert()
         .success();
-    CodesFile::open(&folder.join("codes.h5")).unwrap()
+    FeatureFile::open(&folder.join("codes.h5")).unwrap()
 }

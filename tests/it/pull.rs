@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
-use cnncodes::backbone::zoo::PUBLISHED;
 use cnncodes::demo::MODEL;
+use cnncodes::network::zoo::PUBLISHED;
 use predicates::prelude::*;
 use predicates::str::contains;
 use sha2::{Digest, Sha256};

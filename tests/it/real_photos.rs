@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use serde_json::Value;
 
 use crate::common::{assets, cnncodes};
 
 /// Adds a network of the assets, extracts the 808 photos, and gives the file of codes.
-fn extract(folder: &Path, assets: &Path, network: &str, layer: &str, add: &[&str]) -> CodesFile {
+fn extract(folder: &Path, assets: &Path, network: &str, layer: &str, add: &[&str]) -> FeatureFile {
     cnncodes(folder)
         .args(["models", "add"])
         .arg(assets.join("models").join(format!("{network}.onnx")))
@@ -21,7 +21,7 @@ fn extract(folder: &Path, assets: &Path, network: &str, layer: &str, add: &[&str
         .args(["--model", network, "--layer", layer])
         .assert()
         .success();
-    CodesFile::open(&folder.join(format!("features/{network}-{layer}.h5"))).unwrap()
+    FeatureFile::open(&folder.join(format!("features/{network}-{layer}.h5"))).unwrap()
 }
 
 fn accuracy(folder: &Path, kind: &str, features: &str) -> f64 {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
-use cnncodes::codes::{CodesFile, CodesWriter, Row, Skipped, WriteOptions};
+use cnncodes::features::{FeatureFile, FeatureWriter, Row, Skipped, WriteOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -17,8 +17,8 @@ fn extract(folder: &Path, input: &str, more: &[&str]) -> Assert {
     cnncodes(folder).args(["extract", input, "--layer", "fc7", "-o", OUTPUT]).args(more).assert()
 }
 
-fn codes(folder: &Path) -> CodesFile {
-    CodesFile::open(&folder.join(OUTPUT)).unwrap()
+fn codes(folder: &Path) -> FeatureFile {
+    FeatureFile::open(&folder.join(OUTPUT)).unwrap()
 }
 
 /// Asserts that the output is, byte for byte, what a run that knows nothing writes.
@@ -35,7 +35,7 @@ fn interrupt(folder: &Path, count: usize, skipped: &[&str], reason: &str) {
     let values = whole.read_layer(None).unwrap();
     fs::remove_file(folder.join(OUTPUT)).unwrap();
     let options = WriteOptions { overwrite: true, expected_rows: whole.rows() };
-    let mut writer = CodesWriter::create(&folder.join(OUTPUT), whole.header(), options).unwrap();
+    let mut writer = FeatureWriter::create(&folder.join(OUTPUT), whole.header(), options).unwrap();
     for row in 0..count {
         let name = &whole.image_names()[row];
         if skipped.contains(&name.as_str()) {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use cnncodes::codes::CodesFile;
+use cnncodes::features::FeatureFile;
 use cnncodes::report::CodesMap;
 use serde_json::{Value, json};
 
@@ -117,7 +117,7 @@ fn the_map_is_scikit_learns_pca_and_a_trustworthy_embedding() {
     };
     let folder = workspace(30);
     cnncodes(folder.path()).args(["extract", "--layer", "fc7"]).assert().success();
-    let file = CodesFile::open(&folder.path().join("features/demo-vgg-fc7.h5")).unwrap();
+    let file = FeatureFile::open(&folder.path().join("features/demo-vgg-fc7.h5")).unwrap();
     let codes = file.read_layer(None).unwrap();
     let labels: Vec<usize> = file.labels().iter().map(|&label| label as usize).collect();
     let map = CodesMap::draw(codes.view(), &labels, 4).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnncodes::images::{Problem, SampleSet, SamplesError, SourceOptions};
+use cnncodes::dataset::{Dataset, DatasetError, Problem, SourceOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 use tar::{EntryType, Header};
@@ -12,26 +12,26 @@ use crate::common::{cnncodes, fixture, workspace};
 use crate::inputs::{listed, problem, tar};
 
 /// The set of one shard with these members, and the shard's path.
-fn shard(members: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf, Result<SampleSet, SamplesError>) {
+fn shard(members: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf, Result<Dataset, DatasetError>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.tar");
     tar(&path, members);
-    let set = SampleSet::from_shards(std::slice::from_ref(&path), &SourceOptions::default());
+    let set = Dataset::from_shards(std::slice::from_ref(&path), &SourceOptions::default());
     (folder, path, set)
 }
 
-fn set_of(members: &[(&str, &str)]) -> SampleSet {
+fn set_of(members: &[(&str, &str)]) -> Dataset {
     let members: Vec<(&str, &[u8])> = members.iter().map(|&(name, text)| (name, text.as_bytes())).collect();
     shard(&members).2.unwrap()
 }
 
 /// (Name below the shard, class) of each sample.
-fn classes(set: &SampleSet) -> Vec<(&str, Option<&str>)> {
+fn classes(set: &Dataset) -> Vec<(&str, Option<&str>)> {
     listed(set).into_iter().map(|(name, class)| (name.split_once('/').unwrap().1, class)).collect()
 }
 
-fn open(path: &Path) -> Result<SampleSet, SamplesError> {
-    SampleSet::open(&[path.to_owned()], &SourceOptions::default())
+fn open(path: &Path) -> Result<Dataset, DatasetError> {
+    Dataset::open(&[path.to_owned()], &SourceOptions::default())
 }
 
 #[test]
@@ -65,12 +65,12 @@ fn a_shard_whose_labels_may_be_of_either_image_is_refused() {
         ("IMG.1.class.cls", b"blue"),
     ]);
     let error = set.unwrap_err();
-    assert!(matches!(&error, SamplesError::ShardLabels { path: named, .. } if *named == path), "{error:?}");
+    assert!(matches!(&error, DatasetError::ShardLabels { path: named, .. } if *named == path), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("s/IMG.0.photo.jpg may be of either of two classes"), "{text}");
     assert!(text.contains("`red` in s/IMG.0.class.cls and `blue` in s/IMG.1.class.cls"), "{text}");
     // To be classified, images need no labels.
-    assert_eq!(SampleSet::from_paths(&[path], false, None).unwrap().samples.len(), 2);
+    assert_eq!(Dataset::from_paths(&[path], false, None).unwrap().samples.len(), 2);
 }
 
 #[test]
@@ -183,14 +183,14 @@ fn labels_that_were_meant_and_not_found_are_told_with_what_was_seen() {
     assert!(said.contains(why), "{said}");
     let with = |label_column: &str| {
         let label_column = Some(label_column.to_owned());
-        SampleSet::open(std::slice::from_ref(&path), &SourceOptions { label_column, ..Default::default() })
+        Dataset::open(std::slice::from_ref(&path), &SourceOptions { label_column, ..Default::default() })
     };
     let set = with("category").unwrap();
     assert_eq!(classes(&set), [("a.jpg", Some("cat")), ("b.jpg", Some("dog"))]);
     let said = with("species").unwrap_err().to_string();
     assert!(said.contains("no .json has the field species (fields seen: category, id, url)"), "{said}");
     let options = SourceOptions { no_labels: true, ..Default::default() };
-    let set = SampleSet::open(std::slice::from_ref(&path), &options).unwrap();
+    let set = Dataset::open(std::slice::from_ref(&path), &options).unwrap();
     assert_eq!(classes(&set), [("a.jpg", None), ("b.jpg", None)]);
     assert_eq!(set.passed_over.describe(), "1 file that is not an image (s/b.txt)");
 
@@ -198,7 +198,7 @@ fn labels_that_were_meant_and_not_found_are_told_with_what_was_seen() {
     let (_folder, path, _) =
         shard(&[("a.jpg", b"x"), ("a.cls", b"3"), ("a.json", br#"{"label": 4, "Species": "cat"}"#)]);
     let options = SourceOptions { label_column: Some("species".to_owned()), ..Default::default() };
-    let set = SampleSet::open(&[path], &options).unwrap();
+    let set = Dataset::open(&[path], &options).unwrap();
     assert_eq!(classes(&set), [("a.jpg", Some("cat"))]);
 
     let set = set_of(&[("a.jpg", "x"), ("a.LBL", "cat"), ("b.jpg", "x"), ("b.LBL", "dog"), ("README", "x")]);
@@ -247,7 +247,7 @@ fn folders_in_shards_are_classes_where_nothing_else_is() {
     // One class a shard, as a sorted folder is packed.
     tar(&at("0.tar"), &[("./data/red/0.jpg", b"x"), ("./data/red/1.jpg", b"x")]);
     tar(&at("1.tar"), &[("./data/blue/0.jpg", b"x"), ("./data/blue/old/1.jpg", b"x")]);
-    let set = SampleSet::from_shards(&[at("0.tar"), at("1.tar")], &SourceOptions::default()).unwrap();
+    let set = Dataset::from_shards(&[at("0.tar"), at("1.tar")], &SourceOptions::default()).unwrap();
     assert_eq!(
         listed(&set),
         [
@@ -280,7 +280,7 @@ fn folders_in_shards_are_classes_where_nothing_else_is() {
     let set = set_of(&[("a/0.jpg", "x"), ("b/1.jpg", "x"), ("b/1.cls", "red")]);
     assert_eq!(classes(&set), [("a/0.jpg", None), ("b/1.jpg", Some("red"))]);
     let (.., set) = shard(&[("a/0.jpg", b"x"), ("b/1.jpg", b"x"), ("b/1.json", b"{}")]);
-    assert!(matches!(set, Err(SamplesError::NoShardLabels { .. })), "{set:?}");
+    assert!(matches!(set, Err(DatasetError::NoShardLabels { .. })), "{set:?}");
 }
 
 /// Appends a member without data.
@@ -319,7 +319,7 @@ fn members_that_are_dropped_are_told() {
     special(&mut archive, EntryType::Fifo, "i.txt");
     special(&mut archive, EntryType::Directory, "j.jpg");
     archive.into_inner().unwrap();
-    let set = SampleSet::from_shards(&[path], &SourceOptions::default()).unwrap();
+    let set = Dataset::from_shards(&[path], &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("a.jpg", None), ("abs/c.jpg", Some("red")), ("b.jpg", None)]);
     let outside = "its name leads out of the tar file (..), so it was not taken";
     let link = "a link or another special member of the tar file, which is not read; pack the file itself";
@@ -360,7 +360,7 @@ fn sparse_members_are_told_and_what_follows_them_is_read() {
     plainly(&mut archive, "GNUSparseFile.1/b.jpg", b"1\n0\n8\n");
     plainly(&mut archive, "c.jpg", b"x");
     archive.into_inner().unwrap();
-    let set = SampleSet::from_shards(&[path], &SourceOptions::default()).unwrap();
+    let set = Dataset::from_shards(&[path], &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("c.jpg", None)]);
     let reason = "a sparse file of the tar file, which is not read; pack the file itself";
     assert_eq!(set.problems, [problem("s/a.jpg", reason), problem("s/GNUSparseFile.1/b.jpg", reason)]);
@@ -375,14 +375,14 @@ fn what_follows_the_end_of_a_shard_is_told() {
     let (first, second) = (fs::read(&a).unwrap(), fs::read(&b).unwrap());
     let whole = [first.clone(), second].concat();
     fs::write(&a, &whole).unwrap();
-    let set = SampleSet::from_shards(std::slice::from_ref(&a), &SourceOptions::default()).unwrap();
+    let set = Dataset::from_shards(std::slice::from_ref(&a), &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("0.jpg", None)]);
     assert_eq!(set.problems[0].name, a.display().to_string());
     let start = format!("more follows after the mark of its end, at byte {} of {}", first.len(), whole.len());
     assert!(set.problems[0].reason.starts_with(&start), "{:?}", set.problems);
     // Zeros fill a tape's record.
     fs::write(&a, [first, vec![0; 100_000]].concat()).unwrap();
-    assert_eq!(SampleSet::from_shards(&[a], &SourceOptions::default()).unwrap().problems, []);
+    assert_eq!(Dataset::from_shards(&[a], &SourceOptions::default()).unwrap().problems, []);
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn kinds_of_files_that_are_not_taken_are_named_with_what_to_do() {
     fs::write(at("a.tar.gz"), b"\x1f\x8b\x08 compressed").unwrap();
     fs::write(at("b.tar"), [b"\x1f\x8b\x08".as_slice(), &[7; 2000]].concat()).unwrap();
     fs::write(at("c.zip"), b"PK\x03\x04").unwrap();
-    let said = |error: SamplesError| Problem::from_error("", &error).reason;
+    let said = |error: DatasetError| Problem::from_error("", &error).reason;
     let gz = said(open(&at("a.tar.gz")).unwrap_err());
     let whole = at("a.tar");
     let remedy = format!(
@@ -406,10 +406,9 @@ fn kinds_of_files_that_are_not_taken_are_named_with_what_to_do() {
         tar.contains("a file compressed with gzip, which is not read; decompress it, `gunzip -c"),
         "{tar}"
     );
-    let several =
-        said(SampleSet::open(&[at("a.tar.gz"), at("c.zip")], &SourceOptions::default()).unwrap_err());
+    let several = said(Dataset::open(&[at("a.tar.gz"), at("c.zip")], &SourceOptions::default()).unwrap_err());
     assert!(several.contains("a.tar.gz is a file compressed with gzip"), "{several}");
-    let named = SampleSet::from_paths(&[at("c.zip")], false, None).unwrap();
+    let named = Dataset::from_paths(&[at("c.zip")], false, None).unwrap();
     assert!(named.problems[0].reason.starts_with("a zip file, which is not read"), "{:?}", named.problems);
     fs::remove_file(at("b.tar")).unwrap();
     fs::remove_file(at("a.tar.gz")).unwrap();
@@ -436,7 +435,7 @@ fn the_program_gives_each_photo_of_a_dotted_shard_its_own_class() {
         .assert()
         .success()
         .stdout(contains("4 images of 2 classes").and(contains("0 skipped")));
-    let file = cnncodes::codes::CodesFile::open(&folder.path().join("s.h5")).unwrap();
+    let file = cnncodes::features::FeatureFile::open(&folder.path().join("s.h5")).unwrap();
     assert_eq!(
         file.image_names(),
         ["s/IMG.fish1.jpg", "s/IMG.fish2.jpg", "s/IMG.house1.jpg", "s/IMG.house2.jpg"]

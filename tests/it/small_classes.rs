@@ -73,7 +73,7 @@ fn sweep_refuses_classes_of_one_image_before_the_network_runs_and_leaves_them_ou
     let file = fs::read_dir(folder.path().join("features")).unwrap().map(|entry| entry.unwrap().path());
     let sweeps = file.filter(|path| path.to_string_lossy().ends_with("-sweep.h5"));
     for path in sweeps {
-        let rows = cnncodes::codes::CodesFile::open(&path).unwrap().rows();
+        let rows = cnncodes::features::FeatureFile::open(&path).unwrap().rows();
         assert_eq!(rows, 24, "the two lone images were not looked at");
     }
 }
@@ -118,7 +118,7 @@ fn a_split_counts_the_training_images() {
     let path = folder.path();
     cnncodes(path).args(["extract", "--layer", "fc7", "-o", "codes.h5"]).assert().success();
     // Of each class the first image is for testing, where there is another one.
-    let codes = cnncodes::codes::CodesFile::open(&path.join("codes.h5")).unwrap();
+    let codes = cnncodes::features::FeatureFile::open(&path.join("codes.h5")).unwrap();
     let mut csv = "path,split\n".to_owned();
     let mut before = String::new();
     for name in codes.image_names() {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use cnncodes::codes::CodesFile;
 use cnncodes::demo;
+use cnncodes::features::FeatureFile;
 use cnncodes::sweep::{Similarity, Size, SweepResult};
 use ndarray::Array2;
 use predicates::str::contains;
@@ -24,7 +24,7 @@ fn sweep(folder: &Path, arguments: &[&str]) -> SweepResult {
 }
 
 fn codes(folder: &Path, file: &str, name: Option<&str>) -> Array2<f32> {
-    CodesFile::open(&folder.join(file)).unwrap().read_layer(name).unwrap()
+    FeatureFile::open(&folder.join(file)).unwrap().read_layer(name).unwrap()
 }
 
 #[test]

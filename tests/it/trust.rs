@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use cnncodes::codes::CodesFile;
-use cnncodes::evaluate::{DUPLICATE_DISTANCE, Duplicates, Evidence, Joining, Suspects};
+use cnncodes::evaluate::{DUPLICATE_DISTANCE, Duplicates, Evidence, Suspects, UnionFind};
+use cnncodes::features::FeatureFile;
 use cnncodes::head::{FitSettings, Head, HeadKind, Novelty, TrainingData, fit_head};
 use ndarray::{Array2, Axis};
 use predicates::prelude::*;
@@ -36,9 +36,9 @@ struct Photos {
 
 impl Photos {
     fn read(path: &Path) -> Self {
-        let file = CodesFile::open(path).unwrap();
+        let file = FeatureFile::open(path).unwrap();
         let codes = file.read_layer(None).unwrap();
-        let mut joining = Joining::new(file.rows());
+        let mut joining = UnionFind::new(file.rows());
         joining.equal(file.sha256().iter().map(Some));
         let hashes: Vec<_> = (0..file.rows()).map(|row| file.perceptual_hash(row)).collect();
         joining.near(&hashes, DUPLICATE_DISTANCE);
@@ -63,7 +63,7 @@ impl Photos {
             labels,
             class_names: ["a", "b", "c", "d"].map(String::from).to_vec(),
             names: (0..240).map(|row| format!("{row:03}.jpg")).collect(),
-            copies: Joining::new(240).finish(),
+            copies: UnionFind::new(240).finish(),
         }
     }
 

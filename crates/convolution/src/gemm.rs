@@ -227,9 +227,9 @@ pub(super) unsafe fn for_all<T: Tiles>(lanes: usize, count: usize, tiles: &mut T
 mod tests {
     use super::{Tiles, for_all};
 
-    struct Seen(Vec<usize>);
+    struct FileFingerprint(Vec<usize>);
 
-    impl Tiles for Seen {
+    impl Tiles for FileFingerprint {
         unsafe fn tile<const R: usize>(&mut self, row: usize) {
             self.0.extend(row..row + R);
         }
@@ -239,7 +239,7 @@ mod tests {
     fn every_row_is_in_one_tile() {
         for lanes in [4, 8, 16] {
             for count in 0..60 {
-                let mut seen = Seen(Vec::new());
+                let mut seen = FileFingerprint(Vec::new());
                 // SAFETY: nothing is read or written.
                 unsafe { for_all(lanes, count, &mut seen) };
                 assert_eq!(seen.0, (0..count).collect::<Vec<_>>(), "{lanes} lanes");

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::backbone::{Arrangement, Pooling, Precision};
 use crate::cli::show;
-use crate::codes::{Header, LayerSpec};
+use crate::dataset::Dataset;
+use crate::dataset::{PassedOver, PassedOverFiles, PassedOverReason};
 use crate::extract::{Event, ExtractError, Plan, Progress, Request, Summary, Tally};
-use crate::images::samples::{PassedOver, PassedOverFiles, PassedOverReason};
-use crate::images::{SampleSet, with_causes};
+use crate::features::{Header, LayerSpec};
+use crate::messages::with_causes;
+use crate::network::{ExecutionPlan, Pooling, Precision};
 
 /// Problems that are listed for people; all are in the file.
 const LISTED: usize = 20;
@@ -65,7 +66,7 @@ impl Log {
     }
 
     /// What is remarkable about the images, and what was passed over among them. JSON has the latter in its events.
-    pub fn listed(&self, samples: &SampleSet) {
+    pub fn listed(&self, samples: &Dataset) {
         samples.notes.iter().for_each(|note| self.note_now(note));
         if !self.is_json() {
             show::passed_over(&samples.passed_over);
@@ -156,7 +157,7 @@ impl Log {
         request: &Request<'_>,
         plan: &Plan,
         specs: &[LayerSpec],
-        arrangement: &Arrangement,
+        arrangement: &ExecutionPlan,
     ) {
         self.end_of_progress();
         let tally = plan.tally();
@@ -191,7 +192,7 @@ impl Log {
             tally.unreadable + request.samples.problems.len(),
             of_passed_over(&request.samples.passed_over),
         );
-        let Arrangement { sessions, threads, batch } = arrangement;
+        let ExecutionPlan { sessions, threads, batch } = arrangement;
         println!(
             "{} of {}, {} a run; batches in flight take up to {}, beside the network",
             show::count(*sessions, "session"),

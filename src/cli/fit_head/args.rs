@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::{Args as _, FromArgMatches};
 
-use crate::cli::labelled::CopyArgs;
-use crate::cli::memory::Memory;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Listing;
-use crate::cli::small_classes::SmallClassArgs;
-use crate::cli::splits::SplitSource;
-use crate::head::{CalibrationMethod, ClassWeights, FitSettings, HeadKind, Kernel, Loss, Tuning};
+use crate::cli::training_args::{CopyArgs, SmallClassArgs};
+use crate::head::{CalibrationMethod, FitSettings, HeadKind, Kernel, Loss, Tuning};
+use crate::memory::Memory;
+use crate::training::{ClassWeighting, SplitSource, TrainingSettings};
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
 #[derive(Debug, clap::Args)]
@@ -58,7 +56,7 @@ pub struct Args {
     /// How much a mistake on each class counts: `uniform`, `balanced` (every class the same, however many images it has),
     /// or CLASS=WEIGHT with commas, where classes that are not named count 1 [default: uniform]
     #[arg(long, value_name = "WEIGHTS")]
-    class_weight: Option<Weighting>,
+    class_weight: Option<ClassWeighting>,
     /// Folds of the cross-validation
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(super) folds: usize,
@@ -215,87 +213,31 @@ impl std::str::FromStr for Cost {
     }
 }
 
-/// The argument of `--class-weight`.
-#[derive(Debug, Clone, PartialEq)]
-enum Weighting {
-    Uniform,
-    Balanced,
-    Given(Vec<(String, f64)>),
-}
-
-impl std::str::FromStr for Weighting {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let weight = |part: &str| {
-            let (class, weight) = part
-                .rsplit_once('=')
-                .ok_or_else(|| format!("`{part}` is no CLASS=WEIGHT, such as cats=2"))?;
-            match weight.trim().parse::<f64>() {
-                Ok(weight) if weight.is_finite() && weight > 0.0 => Ok((class.trim().to_owned(), weight)),
-                _ => Err(format!("the weight of `{class}` is `{weight}`, but must be a number above 0")),
-            }
-        };
-        match text {
-            "uniform" => Ok(Self::Uniform),
-            "balanced" => Ok(Self::Balanced),
-            given => given.split(',').map(weight).collect::<Result<_, _>>().map(Self::Given),
-        }
-    }
-}
-
-impl Weighting {
-    fn of_classes(&self, class_names: &[String]) -> anyhow::Result<ClassWeights> {
-        let Self::Given(given) = self else {
-            return Ok(if *self == Self::Balanced { ClassWeights::Balanced } else { ClassWeights::Uniform });
-        };
-        let mut weights = vec![1.0; class_names.len()];
-        for (class, weight) in given {
-            let Some(index) = class_names.iter().position(|name| name == class) else {
-                bail!(
-                    "--class-weight names the class `{class}`, but the classes are {}",
-                    class_names.join(", ")
-                );
-            };
-            weights[index] = *weight;
-        }
-        Ok(ClassWeights::Given(weights))
-    }
-}
-
 impl Args {
-    /// The arguments as the command line would give them.
-    pub(in crate::cli) fn parse(arguments: &[String]) -> Result<Args, clap::Error> {
-        let command = Args::augment_args(clap::Command::new("fit-head").no_binary_name(true));
-        Args::from_arg_matches(&command.try_get_matches_from(arguments)?)
-    }
-
-    /// Which head, and what its file is named after.
-    pub(super) fn kind(&self) -> (HeadKind, &'static str) {
-        match &self.kind {
-            KindArgs { svm: true, .. } => match self.kernel.kernel {
-                None => (HeadKind::Svm, "svm"),
-                Some(KernelChoice::Rbf) => (HeadKind::Svm, "svm-rbf"),
-                Some(KernelChoice::Poly) => (HeadKind::Svm, "svm-poly"),
-            },
-            KindArgs { ridge: true, .. } => (HeadKind::Ridge, "ridge"),
-            KindArgs { .. } => (HeadKind::Logistic, "logistic"),
+    fn kind(&self) -> HeadKind {
+        match self.kind {
+            KindArgs { svm: true, .. } => HeadKind::Svm,
+            KindArgs { ridge: true, .. } => HeadKind::Ridge,
+            KindArgs { .. } => HeadKind::Logistic,
         }
     }
 
-    /// Whether such a head can be fitted to codes that stay in their file.
-    pub(super) fn is_streamable(&self) -> bool {
-        let weighted_ridge =
-            self.kind.ridge && self.class_weight.as_ref().is_some_and(|w| *w != Weighting::Uniform);
-        self.kernel.kernel.is_none()
-            && self.preparation.pca.is_none()
-            && !matches!(self.c, Some(Cost::Tuned(_)))
-            && !weighted_ridge
+    /// What is to be done, once the arguments are known to hold together.
+    pub(super) fn settings(&self) -> anyhow::Result<TrainingSettings> {
+        Ok(TrainingSettings {
+            layer: self.layer.clone(),
+            class_weighting: self.class_weight.clone().unwrap_or_default(),
+            duplicates: self.copies.settings(),
+            small_classes: self.small_classes.policy(),
+            split: self.split.clone(),
+            max_memory: self.max_memory,
+            leaky_accuracy: self.leaky_accuracy,
+            ..TrainingSettings::new(self.fit_settings()?)
+        })
     }
 
-    /// How the head is to be fitted to images of these classes.
-    pub(super) fn settings(&self, class_names: &[String]) -> anyhow::Result<FitSettings> {
-        let (kind, _) = self.kind();
+    fn fit_settings(&self) -> anyhow::Result<FitSettings> {
+        let kind = self.kind();
         let kernel = self.kernel.kernel(kind)?;
         let plain = FitSettings::new(kind);
         Ok(FitSettings {
@@ -315,10 +257,6 @@ impl Args {
             l2_normalize: self.preparation.l2_normalize,
             pca: self.preparation.pca,
             calibration: self.calibration.map(CalibrationMethod::from),
-            class_weights: match &self.class_weight {
-                Some(weighting) => weighting.of_classes(class_names)?,
-                None => ClassWeights::Uniform,
-            },
             ..plain
         })
     }
@@ -334,20 +272,5 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Cost::Tuned(Tuning::auto())));
         assert_eq!("0.01, 1".parse(), Ok(Cost::Tuned(Tuning::new(vec![0.01, 1.0]))));
         assert!("0.01,much".parse::<Cost>().unwrap_err().contains("`much`"));
-    }
-
-    #[test]
-    fn weights_are_of_named_classes() {
-        let names = ["cats", "dogs", "a=b"].map(String::from);
-        let weights = |text: &str| text.parse::<Weighting>().unwrap().of_classes(&names);
-        assert_eq!(weights("balanced").unwrap(), ClassWeights::Balanced);
-        assert_eq!(weights("uniform").unwrap(), ClassWeights::Uniform);
-        assert_eq!(weights("dogs=2.5, a=b=3").unwrap(), ClassWeights::Given(vec![1.0, 2.5, 3.0]));
-        let unknown = weights("cat=2").unwrap_err().to_string();
-        assert!(unknown.contains("`cat`") && unknown.contains("cats, dogs, a=b"), "{unknown}");
-        assert!("cats".parse::<Weighting>().unwrap_err().contains("CLASS=WEIGHT"));
-        for bad in ["cats=0", "cats=-1", "cats=much", "cats=inf"] {
-            assert!(bad.parse::<Weighting>().unwrap_err().contains("above 0"), "{bad}");
-        }
     }
 }

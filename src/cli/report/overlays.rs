@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use indicatif::ProgressBar;
 
-use crate::backbone::ModelsFolder;
-use crate::backbone::profile::Profile;
 use crate::explain::{ExplainSettings, Explainer, Method, OcclusionSettings, overlay};
 use crate::head::Head;
-use crate::images::{DecodeOptions, decode};
+use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, decode};
+use crate::network::ModelsFolder;
+use crate::network::profile::Profile;
 use crate::report::{Overlays, Report};
 
 /// Multiply-adds that all occlusions together may take: about half a minute on two cores, which is 4 photos for VGG16 and
@@ -30,8 +30,7 @@ pub(super) fn draw(
     let spec = &head.provenance.spec;
     let Ok((graph, layer)) = spec.network(models) else { return Ok(None) };
     let preprocess = spec.preprocess.clone();
-    let options =
-        DecodeOptions { apply_orientation: preprocess.exif_orientation(), ..DecodeOptions::default() };
+    let options = DecodeOptions::for_preprocess(&preprocess, DEFAULT_MAX_PIXELS);
     let (width, height) = preprocess.size();
     let input = (width as usize, height as usize);
     let (side, _) = OcclusionSettings::default().resolve(input);

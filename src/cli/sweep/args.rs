@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::backbone::Pooling;
 use crate::cli::compute::{BatchSize, ComputeArgs};
 use crate::cli::inputs::InputArgs;
-use crate::cli::labelled::CopyArgs;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Format;
-use crate::cli::small_classes::SmallClassArgs;
+use crate::cli::training_args::{CopyArgs, SmallClassArgs};
 use crate::head::{HeadKind, Tuning};
 use crate::images::DEFAULT_MAX_PIXELS;
-use crate::sweep::{GRID, POOLINGS, Trying};
+use crate::network::Pooling;
+use crate::sweep::{GRID, POOLINGS, SearchSpace};
 
 /// Folds unless others are asked for; what `fit-head` takes as well.
 pub(super) const FOLDS: u16 = 5;
@@ -122,8 +121,8 @@ pub(super) enum Which {
 
 impl Args {
     /// The heads to try.
-    pub(super) fn trying(&self) -> Trying {
-        Trying {
+    pub(super) fn trying(&self) -> SearchSpace {
+        SearchSpace {
             kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
             tuning: Tuning::new(GRID.to_vec()),
             folds: usize::from(self.folds),

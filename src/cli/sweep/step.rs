@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use super::Swept;
 use super::args::{Args, FOLDS};
-use crate::backbone::{ModelsFolder, Pooling};
 use crate::cli::extract::default_output;
 use crate::cli::fit_head;
-use crate::codes::{CodesError, CodesFile, CodesWriter, Header, LayerSpec, Row, WriteOptions};
-use crate::head::HeadKind;
+use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use crate::head::{Head, HeadKind};
+use crate::network::{ModelsFolder, Pooling};
 use crate::sweep::{Candidate, GRID, NextStep, kind_name};
+use crate::training::TrainingSettings;
 
 /// The way from a candidate to a head: its codes in a file of their own, and the head fitted to them.
 pub(super) struct Step<'a> {
@@ -19,7 +18,7 @@ pub(super) struct Step<'a> {
     candidate: &'a Candidate,
     /// `features/MODEL-LAYER-POOLING.h5`.
     pub(super) codes: PathBuf,
-    head: PathBuf,
+    pub(super) head: PathBuf,
 }
 
 impl<'a> Step<'a> {
@@ -77,7 +76,9 @@ impl<'a> Step<'a> {
         if args.seed != 0 {
             arguments.extend(["--seed".to_owned(), args.seed.to_string()]);
         }
-        arguments.extend(args.small_classes.arguments());
+        if let Some(least) = args.small_classes.min_per_class {
+            arguments.extend(["--min-per-class".to_owned(), least.to_string()]);
+        }
         if let Some(distance) = args.copies.duplicate_distance {
             arguments.extend(["--duplicate-distance".to_owned(), distance.to_string()]);
         }
@@ -90,12 +91,13 @@ impl<'a> Step<'a> {
         arguments
     }
 
+    /// What `fit-head` calls this kind of head.
+    pub(super) fn kind(&self) -> &'static str {
+        kind_name(self.candidate.kind)
+    }
+
     /// Does both: writes the codes, taken from the sweep's file, and fits the head to them.
-    pub(super) fn fit_now(
-        &self,
-        args: &Args,
-        models: &ModelsFolder,
-    ) -> anyhow::Result<(fit_head::Args, fit_head::Written)> {
+    pub(super) fn fit_now(&self, args: &Args) -> anyhow::Result<Head> {
         let stored = &self.candidate.stored;
         let layer = LayerSpec {
             name: stored.layer.clone(),
@@ -104,10 +106,13 @@ impl<'a> Step<'a> {
             pooling: stored.pooling.clone(),
         };
         copy_layer(&self.swept.file, &stored.name, layer, &self.codes)?;
-        let arguments = fit_head::Args::parse(&self.fit_arguments(args))
-            .context("the arguments of fit-head do not hold together")?;
-        let written = fit_head::fit(&arguments, models)?;
-        Ok((arguments, written))
+        let settings = TrainingSettings {
+            duplicates: args.copies.settings(),
+            small_classes: args.small_classes.policy(),
+            ..TrainingSettings::new(args.trying().settings(self.candidate.kind))
+        };
+        let trained = fit_head::train_and_save(&FeatureFile::open(&self.codes)?, &settings, &self.head)?;
+        Ok(trained.head)
     }
 
     /// `cnncodes classify …`.
@@ -120,10 +125,15 @@ impl<'a> Step<'a> {
 }
 
 /// Writes the codes `name` of `file` to a file of their own, as those of `layer`.
-fn copy_layer(file: &CodesFile, name: &str, layer: LayerSpec, output: &Path) -> Result<(), CodesError> {
+fn copy_layer(
+    file: &FeatureFile,
+    name: &str,
+    layer: LayerSpec,
+    output: &Path,
+) -> Result<(), FeatureFileError> {
     let header = Header { layers: vec![layer], ..file.header().clone() };
     let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
-    let mut writer = CodesWriter::create(output, &header, options)?;
+    let mut writer = FeatureWriter::create(output, &header, options)?;
     let codes = file.read_layer(Some(name))?;
     let rows: Vec<[&[f32]; 1]> = codes
         .rows()

@@ -5,9 +5,9 @@ use ndarray::Array2;
 use tempfile::TempDir;
 
 use super::*;
-use crate::backbone::{Pooling, Precision};
 use crate::head::{FitSettings, HeadKind, Kernel, Novelty, TrainingData, fit_head};
 use crate::images::{Preprocess, Preset};
+use crate::network::{Pooling, Precision};
 
 fn codes() -> Array2<f32> {
     Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32)

@@ -39,7 +39,7 @@ fn decoded(name: &str) -> RgbImage {
 }
 
 fn message(bytes: &[u8]) -> String {
-    crate::images::Problem::from_error("x", &decode(bytes, &DecodeOptions::default()).unwrap_err()).reason
+    crate::dataset::Problem::from_error("x", &decode(bytes, &DecodeOptions::default()).unwrap_err()).reason
 }
 
 /// Largest and mean difference of two images of the same size.

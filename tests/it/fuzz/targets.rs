@@ -5,14 +5,13 @@
 
 use std::path::Path;
 
-use cnncodes::backbone::{Catalogue, Graph};
-use cnncodes::codes::{CodesFile, ImageArray};
+use cnncodes::dataset::count_images;
+use cnncodes::dataset::{Dataset, SourceOptions};
+use cnncodes::features::{FeatureFile, ImageArray};
 use cnncodes::hdf5::Hdf5;
 use cnncodes::head::Head;
-use cnncodes::images::samples::count_images;
-use cnncodes::images::{
-    DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, SampleSet, SourceOptions, decode, sniff,
-};
+use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, sniff};
+use cnncodes::network::{Catalogue, Graph};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
 pub fn image(data: &[u8]) -> bool {
@@ -37,7 +36,7 @@ pub fn list(data: &[u8]) -> bool {
     let mut taken = false;
     for null in [false, true] {
         let options = SourceOptions { null, ..SourceOptions::default() };
-        let Ok(set) = SampleSet::from_list(data, &options) else { continue };
+        let Ok(set) = Dataset::from_list(data, &options) else { continue };
         taken = true;
         let names: Vec<&str> = set.samples.iter().map(|sample| sample.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "names out of order, or one twice");
@@ -82,7 +81,7 @@ pub fn network(data: &[u8]) -> bool {
 /// A file of codes: opened, and all of its codes read, at once and in parts.
 pub fn features(data: &[u8]) -> bool {
     let file = on_disk(data);
-    let Ok(features) = CodesFile::open(file.path()) else { return false };
+    let Ok(features) = FeatureFile::open(file.path()) else { return false };
     let known = -1..features.class_names().len() as i64;
     assert!(features.labels().iter().all(|label| known.contains(label)));
     assert_eq!((features.labels().len(), features.sha256().len()), (features.rows(), features.rows()));

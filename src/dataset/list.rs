@@ -1,0 +1,348 @@
+//! The samples of a set, held so that a million of them fit: all names in one text, and a small record each.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use super::shards::Shard;
+use crate::dataset::ImageArray;
+use crate::files::Stamp;
+
+/// The samples of a set. One takes 40 bytes and the length of its name, and where it is a file whose path is not
+/// simply its name below the set's root, the length of that path.
+#[derive(Clone)]
+pub struct Samples {
+    root: PathBuf,
+    /// Names, and the paths that differ from them, one after another, in blocks that never move.
+    text: Vec<String>,
+    entries: Vec<Entry>,
+    shards: Vec<Shard>,
+    arrays: Vec<Arc<ImageArray>>,
+}
+
+/// One image.
+#[derive(Clone, Copy)]
+pub struct Sample<'a> {
+    /// Relative to the set's root, '/'-separated.
+    pub name: &'a str,
+    /// Index into [`Dataset::class_names`](super::Dataset::class_names); `None` where the class is unknown.
+    pub label: Option<usize>,
+    list: &'a Samples,
+    place: Place,
+}
+
+/// A stretch of [`Samples::text`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Text {
+    block: u32,
+    start: u32,
+    len: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    name: Text,
+    /// [`NO_LABEL`] where the class is unknown.
+    label: u32,
+    place: Place,
+}
+
+// What the documentation of [`Samples`] promises.
+const _: () = assert!(size_of::<Entry>() <= 40);
+
+const NO_LABEL: u32 = u32::MAX;
+
+/// Bytes of a block of [`Samples::text`].
+const BLOCK: usize = 1 << 20;
+
+/// Where an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// In the file that has the sample's name, below the root.
+    Named,
+    /// In the file at this path, which is relative to the root or absolute.
+    At(Text),
+    /// In a tar shard, so many bytes from its beginning.
+    Member { shard: u32, offset: u64, size: u32 },
+    /// A row of an array.
+    Row { array: u32, row: u64 },
+}
+
+/// What a sample holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The bytes of an image file.
+    Encoded(Vec<u8>),
+    /// A row of an array.
+    Pixels {
+        /// The row's bytes as they are stored.
+        stored: Vec<u8>,
+        /// The same as 8-bit RGB.
+        image: RgbImage,
+    },
+}
+
+impl Content {
+    /// The bytes whose SHA-256 stands for the image.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Encoded(bytes) => bytes,
+            Content::Pixels { stored, .. } => stored,
+        }
+    }
+}
+
+impl Samples {
+    /// No samples yet; paths will be relative to `root`.
+    pub(super) fn below(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            text: Vec::new(),
+            entries: Vec::new(),
+            shards: Vec::new(),
+            arrays: Vec::new(),
+        }
+    }
+
+    /// What paths are relative to: the folder, the manifest's folder, or "." for paths given one by one.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The sample at `index`.
+    ///
+    /// # Panics
+    /// `index` is not below [`len`](Self::len), as with a slice.
+    pub fn get(&self, index: usize) -> Sample<'_> {
+        let entry = &self.entries[index];
+        let label = (entry.label != NO_LABEL).then_some(entry.label as usize);
+        Sample { name: self.text(entry.name), label, list: self, place: entry.place }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Sample<'_>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// All of them, in order, `size` at a time.
+    pub fn chunks(&self, size: usize) -> impl Iterator<Item = Vec<Sample<'_>>> {
+        let start_of_each = (0..self.len()).step_by(size);
+        start_of_each.map(move |start| (start..self.len().min(start + size)).map(|at| self.get(at)).collect())
+    }
+
+    /// Takes every sample's class for unknown.
+    pub fn forget_labels(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.label = NO_LABEL);
+    }
+
+    /// Drops the samples of the classes that are not to be kept, and numbers the others anew. Samples without a class stay.
+    pub(super) fn keep_classes(&mut self, keep: &[bool]) {
+        let mut renumbered = Vec::with_capacity(keep.len());
+        let mut next = 0;
+        for &keep in keep {
+            renumbered.push(keep.then_some(next));
+            next += u32::from(keep);
+        }
+        self.entries.retain_mut(|entry| {
+            if entry.label == NO_LABEL {
+                return true;
+            }
+            let new = renumbered[entry.label as usize];
+            entry.label = new.unwrap_or(entry.label);
+            new.is_some()
+        });
+    }
+
+    /// Adds an image file at `path`, which is relative to the root or absolute.
+    pub(super) fn push_file(&mut self, name: &str, path: &str, label: Option<usize>) {
+        let name_text = self.add_text(name);
+        let place = if path == name { Place::Named } else { Place::At(self.add_text(path)) };
+        self.push(name_text, label, place);
+    }
+
+    /// Makes a tar shard known; gives its number.
+    pub(super) fn add_shard(&mut self, shard: Shard) -> u32 {
+        self.shards.push(shard);
+        stored(Some(self.shards.len() - 1))
+    }
+
+    /// Adds the member of a shard that begins at `offset`.
+    pub(super) fn push_member(
+        &mut self,
+        name: &str,
+        shard: u32,
+        offset: u64,
+        size: u32,
+        label: Option<usize>,
+    ) {
+        let name = self.add_text(name);
+        self.push(name, label, Place::Member { shard, offset, size });
+    }
+
+    /// Adds all rows of an array, named by `name` and labelled by `label`.
+    pub(super) fn push_rows(
+        &mut self,
+        array: &Arc<ImageArray>,
+        name: impl Fn(usize) -> String,
+        label: impl Fn(usize) -> Option<usize>,
+    ) {
+        let rows = array.rows();
+        self.arrays.push(Arc::clone(array));
+        let array = stored(Some(self.arrays.len() - 1));
+        for row in 0..rows {
+            let name = self.add_text(&name(row));
+            self.push(name, label(row), Place::Row { array, row: row as u64 });
+        }
+    }
+
+    /// Sorts the samples from `start` on by name, bytewise; those of one name by their place.
+    pub(super) fn sort_from(&mut self, start: usize) {
+        let text = &self.text;
+        self.entries[start..].sort_unstable_by(|a, b| {
+            a.name.of(text).cmp(b.name.of(text)).then_with(|| a.place.cmp(&b.place))
+        });
+    }
+
+    /// Keeps the samples from `start` on that `keep` says so of; it sees each with the one that was kept before it.
+    pub(super) fn retain_from(
+        &mut self,
+        start: usize,
+        mut keep: impl FnMut(Option<Sample<'_>>, Sample<'_>) -> bool,
+    ) {
+        let mut kept = start;
+        for index in start..self.len() {
+            let before = (kept > start).then(|| self.get(kept - 1));
+            if keep(before, self.get(index)) {
+                self.entries.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.entries.truncate(kept);
+    }
+
+    /// Gives back the memory that further samples would have used.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
+    /// Labels every sample by its name.
+    pub(super) fn label_by_name(&mut self, label_of: impl Fn(&str) -> Option<usize>) {
+        for entry in &mut self.entries {
+            entry.label = stored(label_of(entry.name.of(&self.text)));
+        }
+    }
+
+    /// Labels the samples from `start` on.
+    pub(super) fn label_from(&mut self, start: usize, labels: &[Option<usize>]) {
+        for (entry, &label) in self.entries[start..].iter_mut().zip(labels) {
+            entry.label = stored(label);
+        }
+    }
+
+    /// Gives labels other numbers.
+    pub(super) fn renumber_labels(&mut self, new: impl Fn(usize) -> Option<usize>) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.label != NO_LABEL) {
+            entry.label = stored(new(entry.label as usize));
+        }
+    }
+
+    fn push(&mut self, name: Text, label: Option<usize>, place: Place) {
+        self.entries.push(Entry { name, label: stored(label), place });
+    }
+
+    fn add_text(&mut self, text: &str) -> Text {
+        let has_room = |block: &String| block.capacity() - block.len() >= text.len();
+        if !self.text.last().is_some_and(has_room) {
+            self.text.push(String::with_capacity(BLOCK.max(text.len())));
+        }
+        let number = self.text.len() - 1;
+        let block = &mut self.text[number];
+        let start = block.len();
+        block.push_str(text);
+        let small = |size: usize| u32::try_from(size).expect("names are limited to a few kilobytes");
+        Text { block: small(number), start: small(start), len: small(text.len()) }
+    }
+
+    fn text(&self, text: Text) -> &str {
+        text.of(&self.text)
+    }
+}
+
+impl Text {
+    fn of(self, blocks: &[String]) -> &str {
+        &blocks[self.block as usize][self.start as usize..][..self.len as usize]
+    }
+}
+
+fn stored(label: Option<usize>) -> u32 {
+    label.and_then(|label| u32::try_from(label).ok()).unwrap_or(NO_LABEL)
+}
+
+impl Sample<'_> {
+    /// The file that holds the image: an image file, a tar shard or an HDF5 file.
+    pub fn file(&self) -> PathBuf {
+        let path = match self.place {
+            Place::Named => self.name,
+            Place::At(path) => self.list.text(path),
+            Place::Member { shard, .. } => return self.list.shards[shard as usize].path().to_owned(),
+            Place::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
+        };
+        if self.list.root == Path::new(".") { PathBuf::from(path) } else { self.list.root.join(path) }
+    }
+
+    /// What the image's file looks like from outside, `None` for what is no file of its own.
+    ///
+    /// # Errors
+    /// The file is gone or may not be looked at.
+    pub fn stamp(&self) -> io::Result<Option<Stamp>> {
+        match self.place {
+            Place::Named | Place::At(_) => Ok(Some(Stamp::of(&fs::metadata(self.file())?))),
+            Place::Member { .. } | Place::Row { .. } => Ok(None),
+        }
+    }
+
+    /// Reads the image as it is stored. Members of shards and rows of arrays are read by themselves, at random.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a shard is not what it was when it was listed.
+    pub fn read(&self) -> io::Result<Content> {
+        match self.place {
+            Place::Named | Place::At(_) => fs::read(self.file()).map(Content::Encoded),
+            Place::Member { shard, offset, size } => {
+                self.list.shards[shard as usize].read(offset, size).map(Content::Encoded)
+            }
+            Place::Row { array, row } => {
+                // A row's number is below the array's length, which is a usize.
+                let (stored, image) =
+                    self.list.arrays[array as usize].read(row as usize).map_err(io::Error::other)?;
+                Ok(Content::Pixels { stored, image })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Sample<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sample").field("name", &self.name).field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

@@ -1,0 +1,561 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with the files named, each holding one byte; listing opens none of them.
+fn folder(files: &[&str]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for file in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"x").unwrap();
+    }
+    folder
+}
+
+fn open(path: &Path) -> Result<Dataset, DatasetError> {
+    Dataset::open(&[path.to_owned()], &SourceOptions::default())
+}
+
+fn names(set: &Dataset) -> Vec<&str> {
+    set.samples.iter().map(|sample| sample.name).collect()
+}
+
+fn labels(set: &Dataset) -> Vec<Option<&str>> {
+    set.samples.iter().map(|sample| sample.label.map(|label| set.class_names[label].as_str())).collect()
+}
+
+fn manifest(folder: &Path, text: &str) -> Result<Dataset, DatasetError> {
+    let csv = folder.join("list.csv");
+    fs::write(&csv, text).unwrap();
+    Dataset::from_manifest(&csv, &SourceOptions::default())
+}
+
+fn manifest_at(csv: &Path) -> Result<Dataset, DatasetError> {
+    Dataset::from_manifest(csv, &SourceOptions::default())
+}
+
+fn text_of(error: &DatasetError) -> String {
+    Problem::from_error("x", error).reason
+}
+
+#[test]
+fn labels_are_the_first_folder_and_names_are_sorted_by_bytes() {
+    let folder = folder(&[
+        "dogs/b.JPG",
+        "dogs/old/a.png",
+        "Zebras/z.webp",
+        "cats/é.tiff",
+        "cats/a b.gif",
+        "loose.bmp",
+    ]);
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    let expected =
+        ["Zebras/z.webp", "cats/a b.gif", "cats/é.tiff", "dogs/b.JPG", "dogs/old/a.png", "loose.bmp"];
+    assert_eq!(names(&set), expected);
+    assert_eq!(set.class_names, ["Zebras", "cats", "dogs"]);
+    let expected = [Some("Zebras"), Some("cats"), Some("cats"), Some("dogs"), Some("dogs"), None];
+    assert_eq!(labels(&set), expected);
+    assert_eq!(set.problems, []);
+    assert!(set.samples.iter().all(|sample| sample.file() == folder.path().join(sample.name)));
+    assert_eq!(set.source, folder.path().display().to_string());
+}
+
+#[test]
+fn hidden_files_and_other_extensions_are_passed_over() {
+    let folder =
+        folder(&["a/x.jpg", "a/._x.jpg", "a/notes.txt", "a/jpg", ".git/y.jpg", ".git/o/z", "b/readme.md"]);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(names(&set), ["a/x.jpg"]);
+    assert_eq!(set.class_names, ["a"], "folders without images are no classes");
+    assert_eq!(set.problems, []);
+    assert_eq!(
+        set.passed_over.describe(),
+        "3 files that are not images (a/jpg, a/notes.txt, b/readme.md) and 3 hidden files (.git/o/z, .git/y.jpg, a/._x.jpg)"
+    );
+    assert_eq!(set.notes, ["2 folders hold no image and give no class: b, empty"]);
+}
+
+#[test]
+fn what_is_an_image_is_told_by_its_first_bytes() {
+    let folder = folder(&["a/1.jpg", "a/2.JPEG", "a/3.jfif", "a/4.HEIC", "a/5.Avif", "a/empty.png"]);
+    let png = b"\x89PNG\r\n\x1a\n";
+    for name in ["b/without extension", "b/1.txt", "b/2.jpg_large", "b/3.JPG.download", "b/Thumbs.db"] {
+        fs::create_dir_all(folder.path().join("b")).unwrap();
+        fs::write(folder.path().join(name), png).unwrap();
+    }
+    fs::write(folder.path().join("b/letter"), "dear reader").unwrap();
+    fs::write(folder.path().join("b/nothing"), "").unwrap();
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    let by_name = ["a/1.jpg", "a/2.JPEG", "a/3.jfif", "a/4.HEIC", "a/5.Avif", "a/empty.png"];
+    let by_bytes = ["b/1.txt", "b/2.jpg_large", "b/3.JPG.download", "b/without extension"];
+    assert_eq!(names(&set), [&by_name[..], &by_bytes].concat());
+    assert_eq!(
+        set.passed_over.describe(),
+        "2 files that are not images (b/letter, b/nothing) and 1 system file (b/Thumbs.db)"
+    );
+}
+
+#[test]
+fn many_files_are_sniffed_as_few_are() {
+    let folder = folder(&[]);
+    fs::create_dir(folder.path().join("a")).unwrap();
+    for number in 0..5000 {
+        let bytes: &[u8] = if number % 50 == 0 { b"GIF89a" } else { b"text" };
+        fs::write(folder.path().join(format!("a/{number:04}")), bytes).unwrap();
+    }
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    let expected: Vec<String> = (0..100).map(|number| format!("a/{:04}", number * 50)).collect();
+    assert_eq!(names(&set), expected);
+    assert_eq!(set.passed_over.files(), 4900);
+}
+
+#[test]
+fn folders_of_systems_are_no_data_at_any_depth() {
+    let folder = folder(&[
+        "red/0.jpg",
+        "red/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/old.jpg",
+        "$RECYCLE.BIN/S-1-5/$R1.jpg",
+        "__MACOSX/red/._0.jpg",
+        "system volume information/x.jpg",
+        "lost+found/y.jpg",
+        "deep/er/.Trash-1000/z.jpg",
+        "deep/er/w.jpg",
+    ]);
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(names(&set), ["deep/er/w.jpg", "red/0.jpg"]);
+    assert_eq!(set.class_names, ["deep", "red"]);
+    let passed: Vec<_> = set.passed_over.by_reason().map(|(reason, group)| (reason, group.files)).collect();
+    assert_eq!(passed, [(PassedOverReason::System, 7)]);
+    assert_eq!(set.notes, Vec::<String>::new());
+    // Whoever names such a folder wants it.
+    assert_eq!(names(&Dataset::from_folder(&folder.path().join("#recycle")).unwrap()), ["old.jpg"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_count_in_a_folder_that_is_not_walked_has_an_end() {
+    let folder = folder(&["a/x.jpg"]);
+    fs::create_dir(folder.path().join(".snapshot")).unwrap();
+    for number in 0..10_001 {
+        std::os::unix::fs::symlink("..", folder.path().join(format!(".snapshot/{number:05}"))).unwrap();
+    }
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    let (_, group) = set.passed_over.by_reason().next().unwrap();
+    assert_eq!((group.files, group.more), (10_000, true));
+    assert!(set.passed_over.describe().starts_with("at least 10000 system files (.snapshot/"));
+}
+
+/// Samples whose labels are written as `texts` are, as folders, in CSV files and in shards: the classes of each.
+fn classes_by_source(texts: &[&str]) -> [(Vec<String>, Vec<Option<String>>); 3] {
+    let root = TempDir::new().unwrap();
+    let mut csv = "path,label\n".to_owned();
+    let mut tar = tar::Builder::new(Vec::new());
+    for (number, text) in texts.iter().enumerate() {
+        let below = root.path().join("folders").join(if text.is_empty() { " " } else { text });
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join(format!("{number}.jpg")), "x").unwrap();
+        fs::write(root.path().join(format!("{number}.jpg")), "x").unwrap();
+        csv += &format!("{number}.jpg,\"{text}\"\n");
+        for (name, bytes) in [(format!("{number}.jpg"), "x"), (format!("{number}.cls"), text)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, name, bytes.as_bytes()).unwrap();
+        }
+    }
+    fs::write(root.path().join("s.tar"), tar.into_inner().unwrap()).unwrap();
+    let sets = [
+        Dataset::from_folder(&root.path().join("folders")).unwrap(),
+        manifest(root.path(), &csv).unwrap(),
+        Dataset::from_shards(&[root.path().join("s.tar")], &SourceOptions::default()).unwrap(),
+    ];
+    sets.map(|set| {
+        let mut by_number: Vec<(usize, Option<String>)> = set
+            .samples
+            .iter()
+            .map(|sample| {
+                let file = sample.name.rsplit('/').next().unwrap();
+                let class = sample.label.map(|label| set.class_names[label].clone());
+                (file.trim_end_matches(".jpg").parse().unwrap(), class)
+            })
+            .collect();
+        by_number.sort();
+        assert_eq!(set.problems, []);
+        (set.class_names, by_number.into_iter().map(|(_, class)| class).collect())
+    })
+}
+
+#[test]
+fn a_label_means_the_same_in_folders_csv_files_and_shards() {
+    for (texts, class_names, expected) in [
+        (&["cat", " cat", "cat ", "", "dog"][..], &["cat", "dog"][..], &["cat", "cat", "cat", "", "dog"][..]),
+        (
+            &["10", "2", "1", "2.0", "-1", "nan", "NaN", "None"],
+            &["1", "2", "10"],
+            &["10", "2", "1", "2", "", "", "", ""],
+        ),
+        (&["007", "10", "2"], &["2", "007", "10"], &["007", "10", "2"]),
+        (&["b", "10", "2"], &["10", "2", "b"], &["b", "10", "2"]),
+        (&["1.5", "1.0"], &["1", "1.5"], &["1.5", "1"]),
+    ] {
+        let expected: Vec<Option<String>> =
+            expected.iter().map(|&class| (!class.is_empty()).then(|| class.to_owned())).collect();
+        for (source, (found, classes)) in ["folders", "CSV", "shard"].iter().zip(classes_by_source(texts)) {
+            assert_eq!(found, class_names, "{source} of {texts:?}");
+            assert_eq!(classes, expected, "{source} of {texts:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_whose_name_has_a_line_end_is_a_problem() {
+    let folder = folder(&["a\nb/x.jpg", "a\nb/y.jpg", "c/z.jpg"]);
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(names(&set), ["c/z.jpg"]);
+    assert_eq!(set.class_names, ["c"]);
+    let reason = "its name cannot be a label: it has a line end in it; rename the folder".to_owned();
+    assert_eq!(set.problems, [Problem { name: "a\nb".into(), reason }]);
+}
+
+#[test]
+fn images_without_a_class_and_classes_that_look_alike_are_told() {
+    let folder = folder(&["Cats/a.jpg", "cats/b.jpg", "None/c.jpg", "d.jpg"]);
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(labels(&set), [Some("Cats"), None, Some("cats"), None]);
+    assert_eq!(
+        set.notes,
+        [
+            "2 of 4 images have no class, the first: None/c.jpg",
+            "the classes Cats and cats differ in nothing but upper and lower case; if they are one, give them one name"
+        ]
+    );
+    let set = manifest(folder.path(), "path,label\nd.jpg,nan\nCats/a.jpg,\n").unwrap();
+    assert_eq!(set.notes, ["2 of 2 images have no class, the first: Cats/a.jpg"]);
+}
+
+#[test]
+fn classes_of_which_no_image_could_be_read_are_named() {
+    let folder = folder(&["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg"]);
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    let problems =
+        ["a/1.jpg", "b/1.jpg", "b/2.jpg"].map(|name| Problem { name: name.into(), reason: "x".into() });
+    assert_eq!(set.unreadable_classes(&problems), ["b"]);
+}
+
+#[test]
+fn usual_names_of_columns_are_known_and_others_can_be_named() {
+    let folder = folder(&["a.jpg", "b.jpg"]);
+    for text in [
+        "path,class\na.jpg,x\nb.jpg,y\n",
+        "path,target\na.jpg,x\nb.jpg,y\n",
+        "filename;category\na.jpg;x\nb.jpg;y\n",
+        "image\tlabel\na.jpg\tx\nb.jpg\ty\n",
+        "File Name,Class Name,note\na.jpg,x,1\nb.jpg,y,\"two\nlines\"\n",
+        ",image_path,label\n0,a.jpg,x\n1,b.jpg,y\n",
+        "image,path,label\n1,a.jpg,x\n2,b.jpg,y\n",
+        "path,class,label\na.jpg,1,x\nb.jpg,2,y\n",
+        "label,path\rx,a.jpg\ry,b.jpg\r",
+    ] {
+        let set = manifest(folder.path(), text).unwrap();
+        assert_eq!(names(&set), ["a.jpg", "b.jpg"], "{text:?}");
+        assert_eq!(labels(&set), [Some("x"), Some("y")], "{text:?}");
+        let lines = "1 of 2 rows have a field of several lines, the first: note on line 3; if a quote is stray there, it hides images";
+        let expected = if text.contains("two") { vec![lines] } else { Vec::new() };
+        assert_eq!(set.notes, expected, "{text:?}");
+    }
+    let csv = folder.path().join("list.csv");
+    let open = |text: &str, options: SourceOptions| {
+        fs::write(&csv, text).unwrap();
+        Dataset::open(std::slice::from_ref(&csv), &options)
+    };
+    let named = SourceOptions {
+        path_column: Some("Photo".into()),
+        label_column: Some("kind".into()),
+        ..SourceOptions::default()
+    };
+    let text = "photo,kind,label\na.jpg,x,1\nb.jpg,y,2\n";
+    assert_eq!(labels(&open(text, named.clone()).unwrap()), [Some("x"), Some("y")]);
+    let wrong = SourceOptions { label_column: Some("sort".into()), ..SourceOptions::default() };
+    let error = text_of(&open("path,kind\na.jpg,x\n", wrong).unwrap_err());
+    assert!(
+        error.contains("no column \"sort\", which --label-column names (columns seen: path, kind)"),
+        "{error}"
+    );
+    let unlabelled = SourceOptions { no_labels: true, ..SourceOptions::default() };
+    assert_eq!(labels(&open("path,kind\na.jpg,x\n", unlabelled).unwrap()), [None]);
+    let folder = Dataset::open(&[folder.path().to_owned()], &named).unwrap_err();
+    assert!(folder.to_string().starts_with("--path-column goes with a CSV file only"), "{folder}");
+}
+
+#[test]
+fn a_list_is_a_manifest_where_its_first_line_is_a_header() {
+    let list =
+        |text: &str| text_of(&Dataset::from_list(text.as_bytes(), &SourceOptions::default()).unwrap_err());
+    for text in ["path\ngone.jpg\n", "PATH;label\rgone.jpg;x\r", "image,class\ngone.jpg,x\n"] {
+        assert!(list(text).contains("not one of its 1 images can be found"), "{text:?}");
+    }
+    for text in ["image\ngone.jpg\n", "image,x\ngone.jpg\n"] {
+        assert!(list(text).contains("not one of its 2 images can be found"), "{text:?}");
+    }
+    assert!(list("path,kind\ngone.jpg,x\n").contains("no column of labels"));
+}
+
+#[test]
+fn a_hidden_root_is_walked() {
+    let folder = folder(&[".photos/a/x.jpg"]);
+    assert_eq!(names(&Dataset::from_folder(&folder.path().join(".photos")).unwrap()), ["a/x.jpg"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_bad_ones_reported() {
+    use std::os::unix::fs::symlink;
+
+    let folder = folder(&["a/x.jpg", "elsewhere/y.jpg"]);
+    let at = |name: &str| folder.path().join(name);
+    symlink(at("elsewhere"), at("b")).unwrap();
+    symlink(at("nowhere.jpg"), at("a/dangling.jpg")).unwrap();
+    symlink(at("a"), at("a/loop")).unwrap();
+    symlink("itself.jpg", at("a/itself.jpg")).unwrap();
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(names(&set), ["a/x.jpg", "b/y.jpg", "elsewhere/y.jpg"]);
+    let found: Vec<&str> = set.problems.iter().map(|problem| problem.name.as_str()).collect();
+    assert_eq!(found, ["a/dangling.jpg", "a/itself.jpg", "a/loop"]);
+    assert!(set.problems[0].reason.starts_with("a dangling link: its target"), "{}", set.problems[0].reason);
+    assert!(
+        set.problems[1].reason.starts_with("a link that cannot be followed"),
+        "{}",
+        set.problems[1].reason
+    );
+    assert!(set.problems[2].reason.starts_with("a link that leads back to"), "{}", set.problems[2].reason);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf8_are_problems() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = folder(&["a/x.jpg"]);
+    let bad_folder = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&bad_folder).unwrap();
+    fs::write(bad_folder.join("1.jpg"), b"x").unwrap();
+    fs::write(folder.path().join(OsStr::from_bytes(b"a/\xff.jpg")), b"x").unwrap();
+    fs::write(folder.path().join(OsStr::from_bytes(b"a/\xff.txt")), b"x").unwrap();
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(names(&set), ["a/x.jpg"]);
+    let found: Vec<&str> = set.problems.iter().map(|problem| problem.name.as_str()).collect();
+    assert_eq!(found, ["a/\u{fffd}.jpg", "caf\u{fffd}"]);
+    assert!(set.problems.iter().all(|problem| problem.reason.contains("not valid UTF-8")));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_opened() {
+    use std::os::unix::net::UnixListener;
+
+    let folder = folder(&["a/x.jpg"]);
+    let _socket = UnixListener::bind(folder.path().join("a/socket.jpg")).unwrap();
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    assert_eq!(names(&set), ["a/x.jpg"]);
+    assert_eq!(set.problems, [Problem { name: "a/socket.jpg".into(), reason: "not a regular file".into() }]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_without_permission_is_a_problem_among_good_images() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder(&["a/x.jpg", "locked/y.jpg"]);
+    let locked = folder.path().join("locked");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+    // The superuser may read everything, so there is nothing to see for it.
+    let is_superuser = fs::read_dir(&locked).is_ok();
+    let set = Dataset::from_folder(folder.path()).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
+    if is_superuser {
+        eprintln!("SKIPPED: a folder without permission cannot be tested as the superuser");
+        return;
+    }
+    assert_eq!(names(&set), ["a/x.jpg"]);
+    assert_eq!(set.class_names, ["a"]);
+    assert_eq!(set.problems, [Problem { name: "locked".into(), reason: "no permission to read it".into() }]);
+}
+
+#[test]
+fn a_folder_that_gives_nothing_says_what_was_expected() {
+    let folder = folder(&["notes.txt"]);
+    let empty = open(folder.path()).unwrap_err();
+    assert!(matches!(&empty, DatasetError::Empty { problems, .. } if problems.is_empty()));
+    assert!(text_of(&empty).contains("/CLASS/*.jpg"), "{empty}");
+
+    let missing = open(&folder.path().join("data")).unwrap_err();
+    assert!(matches!(missing, DatasetError::Missing { .. }));
+    assert!(text_of(&missing).contains("data/CLASS/*.jpg"), "{missing}");
+
+    let file = Dataset::from_folder(&folder.path().join("notes.txt")).unwrap_err();
+    assert!(matches!(file, DatasetError::NotADirectory { .. }));
+    assert!(text_of(&file).contains("data/CLASS/*.jpg"), "{file}");
+}
+
+#[test]
+fn an_image_is_no_manifest() {
+    let folder = folder(&["x.jpg"]);
+    let error = open(&folder.path().join("x.jpg")).unwrap_err();
+    assert!(matches!(error, DatasetError::NotADirectory { .. }));
+}
+
+#[test]
+fn a_manifest_gives_paths_and_labels() {
+    let folder = folder(&["p/a.jpg", "p/b, c.jpg", "q.dat"]);
+    // Byte order mark, CRLF, quotes, blanks, a column of no concern, an empty label.
+    let text = "\u{feff}Path,label,note\r\n\"p/b, c.jpg\",dog,x\r\n./p/a.jpg , cat,y\r\nq.dat,,z\r\n";
+    fs::write(folder.path().join("list.csv"), text).unwrap();
+    let set = open(&folder.path().join("list.csv")).unwrap();
+    assert_eq!(names(&set), ["p/a.jpg", "p/b, c.jpg", "q.dat"]);
+    assert_eq!(set.class_names, ["cat", "dog"]);
+    assert_eq!(labels(&set), [Some("cat"), Some("dog"), None]);
+    assert!(set.samples.iter().all(|sample| sample.file().is_file()));
+    assert_eq!(set.samples.root(), folder.path());
+}
+
+#[test]
+fn a_manifest_without_labels_is_an_unlabelled_set() {
+    let folder = folder(&["a.jpg"]);
+    let set = manifest(folder.path(), "path\na.jpg\n").unwrap();
+    assert_eq!(labels(&set), [None]);
+    assert_eq!(set.class_names, Vec::<String>::new());
+}
+
+#[test]
+fn a_manifest_names_images_relative_to_its_folder() {
+    let folder = folder(&["lists/x/1.jpg", "2.jpg"]);
+    let absolute = folder.path().join("lists/x/1.jpg").display().to_string();
+    let lists = folder.path().join("lists");
+    let set = manifest(&lists, &format!("path,label\n{absolute},a\nx/../../2.jpg,b\n")).unwrap();
+    assert_eq!(names(&set), ["../2.jpg", "x/1.jpg"]);
+    assert_eq!(labels(&set), [Some("b"), Some("a")]);
+    let windows = manifest(&lists, "path\nx\\1.jpg\n").unwrap();
+    assert_eq!(names(&windows), ["x/1.jpg"]);
+}
+
+#[test]
+fn a_manifest_that_names_an_image_twice_is_refused_with_both_lines() {
+    let folder = folder(&["a.jpg", "b.jpg"]);
+    let error = manifest(folder.path(), "path,label\na.jpg,x\nb.jpg,x\n./a.jpg,y\n").unwrap_err();
+    let DatasetError::Manifest { source: ManifestError::Duplicate { name, first, second }, .. } = &error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!((name.as_str(), *first, *second), ("a.jpg", 2, 4));
+    assert!(text_of(&error).contains("lines 2 and 4"), "{error}");
+}
+
+#[test]
+fn a_file_that_a_manifest_misses_is_a_problem() {
+    let folder = folder(&["a.jpg", "d/b.jpg"]);
+    let set = manifest(folder.path(), "path,label\na.jpg,x\ngone.jpg,lost\nd,x\n").unwrap();
+    assert_eq!(names(&set), ["a.jpg"]);
+    assert_eq!(set.class_names, ["x"], "a class without images is no class");
+    let expected =
+        [("d", "not a regular file"), ("gone.jpg", "no such file or folder (line 3 of the manifest)")]
+            .map(|(name, reason)| Problem { name: name.into(), reason: reason.into() });
+    assert_eq!(set.problems, expected);
+}
+
+#[test]
+fn manifests_that_are_none_are_refused_with_a_reason() {
+    let folder = folder(&["a.jpg"]);
+    let cases = [
+        ("photo;class\na.jpg;x\n", "no column of paths (columns seen: photo, class); write path,label"),
+        ("a.jpg,x\nb.jpg,y\n", "(columns seen: a.jpg, x), so it seems to be the first image already"),
+        ("", "no column of paths (columns seen: none)"),
+        ("path,label\na.jpg\n", "line 2 has 1 fields, but the first line has 2"),
+        ("path,label\na.jpg,\"x\nb.jpg,y\n", "the quote that begins on line 2 is never closed"),
+        ("path,label\na.jpg,\"x\nb.jpg,\"\n", "the label on line 2 goes on over several lines, up to line 3"),
+        ("path,label\n\"a.jpg\n\nb.jpg\",x\n", "the path on line 2 goes on over several lines, up to line 4"),
+        (
+            "path,label,note\na.jpg,x,\"n\nb.jpg,y,\"\n",
+            "the note that begins on line 2 holds what looks like images of their own, such as \"b.jpg\"",
+        ),
+        (
+            "path,kind\na.jpg,x\n",
+            "no column of labels (columns seen: path, kind); name the column with --label-column",
+        ),
+        (
+            "path,red,blue\na.jpg,1,0\nb.jpg,0,1\n",
+            "(columns seen: path, red, blue); the others seem to be one column a class",
+        ),
+        ("path,class,target\na.jpg,x,0\n", "its columns class, target might all be the labels"),
+        ("file,image,label\na.jpg,a.jpg,x\n", "its columns file, image might all be the paths"),
+        ("path,label,Label\na.jpg,x,y\n", "its columns label, Label might all be the labels"),
+        ("path,label\n,x\n", "line 2 has no path"),
+        ("path,label\n", "not one of its 0 images"),
+        (
+            "path,label\ngone.jpg,x\n",
+            "not one of its 1 images can be found (the first: gone.jpg: no such file",
+        ),
+    ];
+    for (text, expected) in cases {
+        let reason = text_of(&manifest(folder.path(), text).unwrap_err());
+        assert!(reason.contains(expected), "{text:?} gave {reason}");
+    }
+    let binary = folder.path().join("b.csv");
+    fs::write(&binary, b"path\n\xff\xfe").unwrap();
+    assert!(text_of(&manifest_at(&binary).unwrap_err()).contains("not UTF-8"));
+}
+
+#[test]
+fn paths_keep_their_order_and_folders_are_sorted_inside() {
+    let folder = folder(&["z.jpg", "d/b.jpg", "d/a.jpg", "d/e/c.png", "odd.dat"]);
+    let at = |name: &str| folder.path().join(name);
+    let set =
+        Dataset::from_paths(&[at("z.jpg"), at("gone.jpg"), at("d"), at("odd.dat")], false, None).unwrap();
+    let expected: Vec<PathBuf> = ["z.jpg", "d/a.jpg", "d/b.jpg", "d/e/c.png", "odd.dat"].map(at).into();
+    assert_eq!(set.samples.iter().map(|sample| sample.file()).collect::<Vec<_>>(), expected);
+    assert!(set.samples.iter().all(|sample| sample.file().display().to_string() == sample.name));
+    assert!(set.samples.iter().all(|sample| sample.label.is_none()));
+    assert_eq!(set.problems.len(), 1);
+    assert_eq!(set.problems[0].reason, "no such file or folder");
+}
+
+#[test]
+fn a_folder_among_paths_that_holds_no_image_is_a_problem() {
+    let folder = folder(&["d/notes.txt"]);
+    let set = Dataset::from_paths(&[folder.path().join("d")], false, None).unwrap();
+    assert_eq!(names(&set), Vec::<&str>::new());
+    assert!(set.problems[0].reason.starts_with("no images in this folder"));
+}
+
+#[test]
+fn names_lose_dots_and_what_they_can_of_double_dots() {
+    let cases = [
+        ("./a/./b.jpg", "a/b.jpg"),
+        ("a/../b.jpg", "b.jpg"),
+        ("a/b/../../../c.jpg", "../c.jpg"),
+        ("/a/../../b.jpg", "/b.jpg"),
+        ("..", ".."),
+        ("a/..", "."),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(slashed(Path::new(path)).as_deref(), Some(expected), "{path}");
+    }
+}
+
+#[test]
+fn classes_that_are_dropped_take_their_samples_along_and_the_others_are_numbered_anew() {
+    let folder = folder(&["a/1.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg", "loose.jpg"]);
+    let mut set = Dataset::from_folder(folder.path()).unwrap();
+    set.keep_classes(&[false, true, true]);
+    assert_eq!(set.class_names, ["b", "c"]);
+    assert_eq!(names(&set), ["b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg", "loose.jpg"]);
+    assert_eq!(labels(&set), [Some("b"), Some("b"), Some("c"), Some("c"), None]);
+    set.keep_classes(&[true, false]);
+    assert_eq!(labels(&set), [Some("b"), Some("b"), None]);
+}

@@ -1,0 +1,237 @@
+//! A batch of images on its way into the network: read, preprocessed, and packed one after another.
+//!
+//! Everything that runs images through a network fills its batches here: [`extract`](super::extract), the
+//! [`Extractor`](super::Extractor), and the explanations of `classify --explain`.
+
+use std::io;
+
+use rayon::prelude::*;
+
+use super::digest::Digest;
+use super::file_fingerprint::FileFingerprint;
+use crate::dataset::{Content, Problem, Sample};
+use crate::files::Stamp;
+use crate::images::{
+    DecodeOptions, Layout, PerceptualHash, Preprocess, decode_hash, load, load_and_hash, perceptual_hash,
+};
+
+/// Reads images as one network wants them.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageReader {
+    preprocess: Preprocess,
+    decode: DecodeOptions,
+    layout: Layout,
+    /// Values of an image.
+    len: usize,
+    /// Whether a perceptual hash of each image is wanted.
+    hashes: bool,
+}
+
+/// Who reads the images of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// The calling thread.
+    One,
+    /// The threads of the current pool.
+    Pool,
+}
+
+/// What was read of a batch; its images lie in the caller's buffer, in the order of `rows`.
+#[derive(Debug, Default)]
+pub(crate) struct ImageBatch {
+    pub(super) rows: Vec<ImageRow>,
+    /// Positions in the batch of those that could not be read, and why.
+    pub(super) problems: Vec<(usize, Problem)>,
+}
+
+/// An image of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ImageRow {
+    /// Position in the batch.
+    pub(super) position: usize,
+    pub(super) fingerprint: FileFingerprint,
+    /// `None` where it was not asked for.
+    pub(super) hash: Option<PerceptualHash>,
+}
+
+impl ImageBatch {
+    /// Positions in the batch of the images that could be read, ascending.
+    pub(crate) fn positions(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| row.position).collect()
+    }
+
+    /// SHA-256 of each image that could be read, of its bytes as they are stored.
+    pub(crate) fn sha256(&self) -> Vec<String> {
+        self.rows.iter().map(|row| row.fingerprint.digest.to_string()).collect()
+    }
+
+    /// Perceptual hashes, where they were asked for.
+    pub(crate) fn hashes(&self) -> Vec<PerceptualHash> {
+        self.rows.iter().filter_map(|row| row.hash).collect()
+    }
+
+    /// Why the other images could not be read.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+}
+
+impl ImageReader {
+    /// For a network that wants its input in `layout`; images of more than `max_pixels` are refused.
+    pub(crate) fn new(preprocess: &Preprocess, layout: Layout, max_pixels: u64) -> Self {
+        Self {
+            preprocess: preprocess.clone(),
+            decode: DecodeOptions::for_preprocess(preprocess, max_pixels),
+            layout,
+            len: preprocess.tensor_len(),
+            hashes: false,
+        }
+    }
+
+    /// Also computes what each image looks like.
+    pub(crate) fn with_hashes(self) -> Self {
+        Self { hashes: true, ..self }
+    }
+
+    /// Values of an image.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Reads `samples` into `images`, without gaps where one cannot be read. With `strict` the first of those ends it.
+    pub(crate) fn read_batch(
+        &self,
+        samples: &[Sample<'_>],
+        images: &mut Vec<f32>,
+        readers: Readers,
+        strict: bool,
+    ) -> ImageBatch {
+        images.resize(samples.len() * self.len, 0.0);
+        let read = |(slot, sample): (&mut [f32], &Sample<'_>)| self.read(sample, slot);
+        let read: Vec<Result<_, Problem>> = match readers {
+            Readers::One => images.chunks_mut(self.len).zip(samples).map(read).collect(),
+            Readers::Pool => images.par_chunks_mut(self.len).zip(samples).map(read).collect(),
+        };
+        let mut batch = ImageBatch::default();
+        for (position, outcome) in read.into_iter().enumerate() {
+            match outcome {
+                Ok((fingerprint, hash)) => {
+                    let row = batch.rows.len();
+                    if row != position {
+                        images.copy_within(position * self.len..(position + 1) * self.len, row * self.len);
+                    }
+                    batch.rows.push(ImageRow { position, fingerprint, hash });
+                }
+                Err(problem) => {
+                    batch.problems.push((position, problem));
+                    if strict {
+                        break;
+                    }
+                }
+            }
+        }
+        images.truncate(batch.rows.len() * self.len);
+        batch
+    }
+
+    /// Reads one image into its slot.
+    pub(super) fn read(
+        &self,
+        sample: &Sample<'_>,
+        slot: &mut [f32],
+    ) -> Result<(FileFingerprint, Option<PerceptualHash>), Problem> {
+        let Self { preprocess, decode, layout, hashes, .. } = self;
+        let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
+        let (content, stamp) = read_unchanged(sample)?;
+        let hash = match &content {
+            Content::Pixels { image, .. } => {
+                preprocess.apply(image, *layout, slot).map_err(|error| problem(&error))?;
+                hashes.then(|| perceptual_hash(image))
+            }
+            Content::Encoded(bytes) if *hashes => {
+                let hash = load_and_hash(bytes, decode, preprocess, *layout, slot);
+                Some(hash.map_err(|error| problem(&error))?)
+            }
+            Content::Encoded(bytes) => {
+                load(bytes, decode, preprocess, *layout, slot).map_err(|error| problem(&error))?;
+                None
+            }
+        };
+        Ok((FileFingerprint { digest: Digest::of(content.bytes()), stamp }, hash))
+    }
+
+    /// What an image looks like, without preprocessing it; `None` where it cannot be read.
+    pub(super) fn hash(&self, sample: &Sample<'_>) -> Option<PerceptualHash> {
+        match read_unchanged(sample).ok()?.0 {
+            Content::Pixels { image, .. } => Some(perceptual_hash(&image)),
+            Content::Encoded(bytes) => decode_hash(&bytes, &self.decode).ok(),
+        }
+    }
+}
+
+/// Reads a sample, and makes sure that its file is not written to meanwhile.
+pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Stamp>), Problem> {
+    let problem = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Problem {
+            name: sample.name.to_owned(),
+            reason: "the file vanished while the run went on".to_owned(),
+        },
+        _ => Problem::from_error(sample.name, &error),
+    };
+    let before = sample.stamp().map_err(problem)?;
+    let content = sample.read().map_err(problem)?;
+    let after = sample.stamp().map_err(problem)?;
+    if before == after && after.is_none_or(|stamp| stamp.len == content.bytes().len() as u64) {
+        return Ok((content, after));
+    }
+    Err(Problem {
+        name: sample.name.to_owned(),
+        reason: "the file changed while it was being read; run the same command again once it is whole"
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::dataset::Dataset;
+
+    #[test]
+    fn a_file_that_is_cut_while_it_is_read_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jpg");
+        let whole = vec![7; 1 << 20];
+        fs::write(&path, &whole).unwrap();
+        let set = Dataset::from_folder(folder.path()).unwrap();
+        let sample = set.samples.get(0);
+        assert_eq!(read_unchanged(&sample).unwrap().0, Content::Encoded(whole));
+        let enough = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                for len in [1_u64 << 10, 1 << 20].into_iter().cycle() {
+                    if enough.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    file.set_len(len).unwrap();
+                }
+            });
+            let problem = (0..100_000).find_map(|_| read_unchanged(&sample).err());
+            enough.store(true, Ordering::Relaxed);
+            assert!(problem.unwrap().reason.starts_with("the file changed while it was being read"));
+        });
+    }
+
+    #[test]
+    fn a_file_that_vanishes_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.jpg"), "x").unwrap();
+        let set = Dataset::from_folder(folder.path()).unwrap();
+        fs::remove_file(folder.path().join("a.jpg")).unwrap();
+        let problem = read_unchanged(&set.samples.get(0)).unwrap_err();
+        assert_eq!(problem.reason, "the file vanished while the run went on");
+    }
+}

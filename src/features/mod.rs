@@ -1,0 +1,24 @@
+//! The HDF5 file of codes: what an image became in each tapped layer, under the image's own name.
+//!
+//! This room owns the file's layout ([`schema`]), its writing ([`FeatureWriter`]: one process, one sibling
+//! partial file, resumed after a crash) and its reading ([`FeatureFile`]: nothing in the file is trusted).
+//! Types of libhdf5 and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
+//! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
+
+mod error;
+mod journal;
+mod lock;
+mod objects;
+mod reader;
+pub mod schema;
+mod spec;
+mod strings;
+mod table;
+#[cfg(test)]
+mod testing;
+mod writer;
+
+pub use error::FeatureFileError;
+pub use reader::{FeatureFile, NonFinite};
+pub use schema::{Header, LayerSpec, PassedOver, Row, Skipped, escape_layer_name};
+pub use writer::{Done, FeatureWriter, NotResumed, Start, WriteOptions};

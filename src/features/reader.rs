@@ -1,0 +1,369 @@
+//! Reading a file of codes, trusting nothing in it: everything is checked once, when it is opened.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+
+use super::schema::{
+    self, HASH_BYTES, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_attributes,
+    read_number,
+};
+use super::strings::{read_sha256, read_strings};
+use super::{FeatureFileError, escape_layer_name};
+use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error};
+
+/// Values that are read at a time where a whole layer is only looked through: 4 MiB.
+const SCAN_VALUES: usize = 1 << 20;
+
+/// An open, complete file of codes. Codes are read on demand, all else when it is opened.
+pub struct FeatureFile {
+    contents: Contents,
+    path: PathBuf,
+}
+
+/// A value that is not a number or infinite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NonFinite {
+    /// Row in the layer.
+    pub row: usize,
+    /// Index within the row.
+    pub column: usize,
+    /// Name of the row's image.
+    pub image: String,
+    /// The value itself.
+    pub value: f32,
+}
+
+/// All of a file but the codes, checked.
+struct Contents {
+    header: Header,
+    layers: Vec<Dataset>,
+    image_names: Vec<String>,
+    labels: Vec<i64>,
+    sha256: Vec<String>,
+    /// Empty where the file has none.
+    hashes: Vec<[u8; HASH_BYTES]>,
+    skipped: Vec<Skipped>,
+    passed_over: Vec<PassedOver>,
+}
+
+impl FeatureFile {
+    /// Opens a complete file of codes and checks all of it but the codes' values.
+    ///
+    /// # Errors
+    /// A [`FeatureFileError`] of its own for each thing that can be wrong; see there.
+    pub fn open(path: &Path) -> Result<Self, FeatureFileError> {
+        let file = open_hdf5(path)?;
+        let attributes = read_attributes(&file, path)?;
+        schema::check_format(&attributes, path)?;
+        if read_number::<u8>(&attributes, schema::COMPLETE, path)? != 1 {
+            return Err(FeatureFileError::Incomplete { path: path.to_owned() });
+        }
+        let contents = Contents::read(&file, &attributes, path)?;
+        Ok(Self { contents, path: path.to_owned() })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says about itself.
+    pub fn header(&self) -> &Header {
+        &self.contents.header
+    }
+
+    /// The stored layers, the primary one first; never empty.
+    pub fn layers(&self) -> &[LayerSpec] {
+        &self.contents.header.layers
+    }
+
+    /// Number of images, that is of rows in each layer.
+    pub fn rows(&self) -> usize {
+        self.contents.image_names.len()
+    }
+
+    /// Names of the images, one a row, each unique.
+    pub fn image_names(&self) -> &[String] {
+        &self.contents.image_names
+    }
+
+    /// Index into [`FeatureFile::class_names`] or -1, one a row.
+    pub fn labels(&self) -> &[i64] {
+        &self.contents.labels
+    }
+
+    /// Names of the classes, each unique.
+    pub fn class_names(&self) -> &[String] {
+        &self.contents.header.class_names
+    }
+
+    /// SHA-256 of the image files in lower-case hexadecimal, one a row.
+    pub fn sha256(&self) -> &[String] {
+        &self.contents.sha256
+    }
+
+    /// Perceptual hash of the pixels of a row's image; `None` where the file does not tell it, as files of older programs
+    /// do not.
+    pub fn perceptual_hash(&self, row: usize) -> Option<[u8; 32]> {
+        self.contents.hashes.get(row).copied().filter(|hash| *hash != [0; HASH_BYTES])
+    }
+
+    /// The images that could not be read, and why.
+    pub fn errors(&self) -> &[Skipped] {
+        &self.contents.skipped
+    }
+
+    /// Which files below the folder of images were no images, by reason; empty in files of versions that did not tell.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.contents.passed_over
+    }
+
+    /// The layer of that name (its own or its dataset's), or the primary one.
+    ///
+    /// # Errors
+    /// [`FeatureFileError::NoSuchLayer`], which lists those that there are.
+    pub fn layer(&self, name: Option<&str>) -> Result<&LayerSpec, FeatureFileError> {
+        Ok(&self.layers()[self.index(name)?])
+    }
+
+    /// All codes of a layer, as rows x width. `None` is the primary layer.
+    ///
+    /// # Errors
+    /// [`FeatureFileError::NoSuchLayer`], or [`FeatureFileError::Damaged`] if they cannot be read.
+    pub fn read_layer(&self, name: Option<&str>) -> Result<Array2<f32>, FeatureFileError> {
+        let index = self.index(name)?;
+        let (object, dataset) = self.dataset(index);
+        let damaged = FeatureFileError::damaged(&self.path, object.as_str());
+        let values = dataset.numbers::<f32>().map_err(damaged)?;
+        let (found, expected) = (values.len(), self.rows() * self.width(index));
+        Array2::from_shape_vec((self.rows(), self.width(index)), values).map_err(|_| {
+            let (path, found, expected) = (self.path.clone(), found as u64, expected as u64);
+            FeatureFileError::WrongLength { path, object, unit: "values", found, expected }
+        })
+    }
+
+    /// Codes of the rows `range` of a layer, row after row, into `out`.
+    ///
+    /// # Errors
+    /// [`FeatureFileError::BadRange`] if the rows do not exist or `out` is not exactly their size;
+    /// [`FeatureFileError::NoSuchLayer`]; [`FeatureFileError::Damaged`] if they cannot be read.
+    pub fn read_rows(
+        &self,
+        name: Option<&str>,
+        range: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), FeatureFileError> {
+        let index = self.index(name)?;
+        let fits = range.start <= range.end
+            && range.end <= self.rows()
+            && range.len().checked_mul(self.width(index)) == Some(out.len());
+        if !fits {
+            let (path, rows, buffer) = (self.path.clone(), self.rows(), out.len());
+            return Err(FeatureFileError::BadRange {
+                path,
+                start: range.start,
+                end: range.end,
+                rows,
+                buffer,
+            });
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (object, dataset) = self.dataset(index);
+        dataset
+            .read_rows_f32(range.start as u64..range.end as u64, out)
+            .map_err(FeatureFileError::damaged(&self.path, object.as_str()))
+    }
+
+    /// The number of rows such that ranges between its multiples are the fastest to read.
+    ///
+    /// # Errors
+    /// [`FeatureFileError::NoSuchLayer`].
+    pub fn rows_at_once(&self, name: Option<&str>) -> Result<usize, FeatureFileError> {
+        let rows = self.contents.layers[self.index(name)?].rows_of_chunk();
+        Ok(rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(1))
+    }
+
+    /// The first value of a layer that is not a number or infinite, with the image it belongs to.
+    ///
+    /// # Errors
+    /// As [`FeatureFile::read_rows`].
+    pub fn first_non_finite(&self, name: Option<&str>) -> Result<Option<NonFinite>, FeatureFileError> {
+        let width = self.width(self.index(name)?);
+        let step = (SCAN_VALUES / width).max(1);
+        let mut values = vec![0.0; step.min(self.rows()) * width];
+        for start in (0..self.rows()).step_by(step) {
+            let end = self.rows().min(start + step);
+            let values = &mut values[..(end - start) * width];
+            self.read_rows(name, start..end, values)?;
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let (row, column) = (start + at / width, at % width);
+                let image = self.image_names()[row].clone();
+                return Ok(Some(NonFinite { row, column, image, value: values[at] }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn index(&self, name: Option<&str>) -> Result<usize, FeatureFileError> {
+        let Some(name) = name else { return Ok(0) };
+        let own = self.layers().iter().position(|layer| layer.name == name);
+        let escaped = || self.layers().iter().position(|layer| escape_layer_name(&layer.name) == name);
+        own.or_else(escaped).ok_or_else(|| FeatureFileError::NoSuchLayer {
+            path: self.path.clone(),
+            layer: name.to_owned(),
+            available: self.layers().iter().map(|layer| layer.name.clone()).collect(),
+        })
+    }
+
+    fn dataset(&self, index: usize) -> (String, &Dataset) {
+        (format!("/{}", schema::layer_path(&self.layers()[index].name)), &self.contents.layers[index])
+    }
+
+    fn width(&self, index: usize) -> usize {
+        // Checked against the dataset when it was opened, and never 0.
+        self.layers()[index].width().unwrap_or(1)
+    }
+}
+
+impl Contents {
+    fn read(file: &Hdf5, attributes: &[Attribute], path: &Path) -> Result<Self, FeatureFileError> {
+        let rows = read_count(attributes, schema::ROWS, path)?;
+        let error_rows = read_count(attributes, schema::ERROR_ROWS, path)?;
+        let (header, layers) = schema::read_header(file, attributes, path)?;
+        for (dataset, layer) in layers.iter().zip(&header.layers) {
+            let object = schema::layer_path(&layer.name);
+            check_length(dataset.shape()[0], rows, path, &object)?;
+            let object = format!("/{object}");
+            dataset.locate().map_err(FeatureFileError::damaged(path, object.as_str()))?;
+            if !dataset.fits_file() {
+                return Err(FeatureFileError::bad_value(
+                    path,
+                    object,
+                    "it claims to be larger than the file",
+                ));
+            }
+        }
+        let features = file.contains(schema::FEATURES);
+        if !features.map_err(FeatureFileError::damaged(path, "the link /features"))? {
+            return Err(FeatureFileError::missing(path, "the link /features"));
+        }
+        let column = |name: &str, rows: usize| {
+            let dataset = open_dataset(file, name, path)?;
+            check_length(column_length(&dataset, name, path)?, rows, path, name)?;
+            Ok::<_, FeatureFileError>(dataset)
+        };
+        let texts = |name: &str, rows: usize| read_strings(&column(name, rows)?, path, name);
+        let image_names = texts(schema::IMAGE_NAMES, rows)?;
+        let mut seen = HashSet::with_capacity(rows);
+        if let Some(name) = image_names.iter().find(|name| !seen.insert(name.as_str())) {
+            return Err(FeatureFileError::DuplicateImage { path: path.to_owned(), name: name.clone() });
+        }
+        let labels = read_labels(&column(schema::LABELS, rows)?, header.class_names.len(), path)?;
+        let sha256 = read_sha256(&column(schema::SHA256, rows)?, 0..rows, path, schema::SHA256)?;
+        let hashed = file.contains(schema::PERCEPTUAL_HASH);
+        let hashes = match hashed.map_err(FeatureFileError::damaged(path, "the dataset /perceptual_hash"))? {
+            true => read_hashes(&open_dataset(file, schema::PERCEPTUAL_HASH, path)?, rows, path)?,
+            false => Vec::new(),
+        };
+        let reasons = texts(schema::ERROR_REASON, error_rows)?;
+        let skipped = texts(schema::ERROR_NAME, error_rows)?
+            .into_iter()
+            .zip(reasons)
+            .map(|(name, reason)| Skipped { name, reason })
+            .collect();
+        let passed_over = read_passed_over(file, path)?;
+        Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over })
+    }
+}
+
+/// Opens an HDF5 file, telling apart the ways in which it may not be one.
+pub(super) fn open_hdf5(path: &Path) -> Result<Hdf5, FeatureFileError> {
+    Hdf5::open(path).map_err(|source| {
+        let path = path.to_owned();
+        match source {
+            Hdf5Error::Io(source) => FeatureFileError::Open { path, source },
+            Hdf5Error::NotHdf5 => FeatureFileError::NotHdf5 { path },
+            Hdf5Error::Truncated { .. } => FeatureFileError::Truncated { path, source },
+            source => FeatureFileError::Damaged { path, object: "its header".to_owned(), source },
+        }
+    })
+}
+
+fn read_count(attributes: &[Attribute], name: &str, path: &Path) -> Result<usize, FeatureFileError> {
+    let count = read_number::<i64>(attributes, name, path)?;
+    usize::try_from(count)
+        .map_err(|_| FeatureFileError::bad_value(path, format!("the attribute {name}"), count.to_string()))
+}
+
+fn check_length(found: u64, expected: usize, path: &Path, object: &str) -> Result<(), FeatureFileError> {
+    if found == expected as u64 {
+        return Ok(());
+    }
+    let (path, object) = (path.to_owned(), format!("/{object}"));
+    Err(FeatureFileError::WrongLength { path, object, unit: "rows", found, expected: expected as u64 })
+}
+
+/// What was passed over; files of earlier versions do not say.
+fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, FeatureFileError> {
+    let known = file.contains(schema::PASSED_OVER);
+    if !known.map_err(FeatureFileError::damaged(path, format!("the group /{}", schema::PASSED_OVER)))? {
+        return Ok(Vec::new());
+    }
+    let reasons = open_dataset(file, schema::PASSED_OVER_REASON, path)?;
+    column_length(&reasons, schema::PASSED_OVER_REASON, path)?;
+    let reasons = read_strings(&reasons, path, schema::PASSED_OVER_REASON)?;
+    let column = |name: &str| {
+        let dataset = open_dataset(file, name, path)?;
+        check_length(column_length(&dataset, name, path)?, reasons.len(), path, name)?;
+        Ok::<_, FeatureFileError>(dataset)
+    };
+    let examples = read_strings(&column(schema::PASSED_OVER_EXAMPLE)?, path, schema::PASSED_OVER_EXAMPLE)?;
+    let files = column(schema::PASSED_OVER_FILES)?;
+    if !files.kind().is::<i64>() {
+        return Err(FeatureFileError::wrong_type(path, schema::PASSED_OVER_FILES, "a dataset of int64"));
+    }
+    let files = files.numbers::<i64>().map_err(FeatureFileError::damaged(path, schema::PASSED_OVER_FILES))?;
+    let one = |((reason, example), files): ((String, String), i64)| match u64::try_from(files) {
+        Ok(files) => Ok(PassedOver { reason, files, example }),
+        Err(_) => Err(FeatureFileError::bad_value(path, schema::PASSED_OVER_FILES, files.to_string())),
+    };
+    reasons.into_iter().zip(examples).zip(files).map(one).collect()
+}
+
+fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64>, FeatureFileError> {
+    if !dataset.kind().is::<i64>() {
+        return Err(FeatureFileError::wrong_type(path, "/labels", "a dataset of int64"));
+    }
+    let labels = dataset.numbers::<i64>().map_err(FeatureFileError::damaged(path, "/labels"))?;
+    let allowed = -1..classes as i64;
+    match labels.iter().position(|label| !allowed.contains(label)) {
+        Some(row) => {
+            let (path, label) = (path.to_owned(), labels[row]);
+            Err(FeatureFileError::LabelOutOfRange { path, row, label, classes })
+        }
+        None => Ok(labels),
+    }
+}
+
+fn read_hashes(
+    dataset: &Dataset,
+    rows: usize,
+    path: &Path,
+) -> Result<Vec<[u8; HASH_BYTES]>, FeatureFileError> {
+    const WIDTH: u64 = HASH_BYTES as u64;
+    let object = format!("/{}", schema::PERCEPTUAL_HASH);
+    let (&[length, WIDTH], true) = (dataset.shape(), dataset.kind().is::<u8>()) else {
+        return Err(FeatureFileError::wrong_type(path, object, "rows of 32 bytes (uint8)"));
+    };
+    check_length(length, rows, path, schema::PERCEPTUAL_HASH)?;
+    let bytes = dataset.numbers::<u8>().map_err(FeatureFileError::damaged(path, object))?;
+    Ok(bytes.as_chunks().0.to_vec())
+}
+
+#[cfg(test)]
+mod tests;

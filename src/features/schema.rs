@@ -1,0 +1,467 @@
+//! The layout of a file of codes: names of its objects, its header, and how a layer's name becomes a
+//! dataset's name. `docs/codes-format.md` says the same to users of other programs; change both together.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use hdf5_metno::types::VarLenUnicode;
+use hdf5_metno::{File, Location};
+
+use super::FeatureFileError;
+use super::strings::{read_strings, text_error, to_hdf5};
+use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Kind, Number};
+
+/// The value of the root attribute `format`.
+pub const FORMAT: &str = "cnncodes";
+/// The version of the layout that this program writes, and the newest that it reads.
+pub const FORMAT_VERSION: i64 = 1;
+
+pub(super) const LAYERS: &str = "layers";
+pub(super) const FEATURES: &str = "features";
+pub(super) const IMAGE_NAMES: &str = "image_names";
+pub(super) const LABELS: &str = "labels";
+pub(super) const CLASS_NAMES: &str = "class_names";
+pub(super) const SHA256: &str = "sha256";
+pub(super) const PERCEPTUAL_HASH: &str = "perceptual_hash";
+pub(super) const ERRORS: &str = "errors";
+pub(super) const ERROR_NAME: &str = "errors/name";
+pub(super) const ERROR_REASON: &str = "errors/reason";
+pub(super) const PASSED_OVER: &str = "passed_over";
+pub(super) const PASSED_OVER_REASON: &str = "passed_over/reason";
+pub(super) const PASSED_OVER_FILES: &str = "passed_over/files";
+pub(super) const PASSED_OVER_EXAMPLE: &str = "passed_over/example";
+pub(super) const ROWS: &str = "rows";
+pub(super) const ERROR_ROWS: &str = "error_rows";
+pub(super) const COMPLETE: &str = "complete";
+
+/// Bytes of a perceptual hash.
+pub(super) const HASH_BYTES: usize = 32;
+
+/// What a file of codes says about itself as a whole: where the codes come from and how they were computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Version of cnncodes that wrote the file.
+    pub program_version: String,
+    /// Name of the model's manifest.
+    pub model_name: String,
+    /// SHA-256 of the model's graph, in lower-case hexadecimal.
+    pub model_sha256: String,
+    /// The whole recipe from a decoded picture to the input tensor, as JSON.
+    pub preprocess_json: String,
+    /// What the user named as the source of the images.
+    pub source: String,
+    /// The inference library and its version.
+    pub runtime: String,
+    /// What the network ran on, e.g. `cpu` or `cuda:0`.
+    pub device: String,
+    /// What it computed in, e.g. `fp32` or `bf16`.
+    pub precision: String,
+    /// Names of the classes; a label is an index into them.
+    pub class_names: Vec<String>,
+    /// The stored layers, the primary one first; never empty.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// One stored layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// The layer's own name, as the user knows it; may hold `/`.
+    pub name: String,
+    /// The ONNX tensor that was tapped.
+    pub tensor: String,
+    /// Shape of one image's activation, e.g. `[512, 7, 7]` (channels, height, width) or `[4096]`.
+    pub shape: Vec<usize>,
+    /// How the activation was pooled before it was stored, e.g. `none` or `mean`.
+    pub pooling: String,
+}
+
+impl LayerSpec {
+    /// Values in one row: the product of `shape`; `None` if that is not a possible size.
+    pub fn width(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n))
+    }
+}
+
+/// One image as it is appended: one row in each layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The image's name: relative to the source, `/`-separated.
+    pub name: &'a str,
+    /// Index of the image's class, or -1 where unknown.
+    pub label: i64,
+    /// SHA-256 of the image file, in lower-case hexadecimal.
+    pub sha256: &'a str,
+    /// Perceptual hash of its pixels ([`crate::images::perceptual_hash`]), where it is known.
+    pub perceptual_hash: Option<[u8; 32]>,
+    /// One slice a layer, in the header's order, each as wide as that layer.
+    pub codes: &'a [&'a [f32]],
+}
+
+/// An image that has no row, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The image's name, as a row would have it.
+    pub name: String,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// The files below a folder of images that are no images for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Why they are none.
+    pub reason: String,
+    /// How many there are.
+    pub files: u64,
+    /// The name of one of them.
+    pub example: String,
+}
+
+/// The dataset name of a layer: percent-encoded where HDF5 would take a character for something else.
+///
+/// `/` becomes `%2F`, `%` becomes `%25`, NUL becomes `%00`, and a name that is a lone `.` becomes `%2E`;
+/// all else stays. Every URL decoder (Python's `urllib.parse.unquote`) gives the name back.
+///
+/// ```
+/// # use cnncodes::features::escape_layer_name;
+/// assert_eq!(escape_layer_name("fire9/concat"), "fire9%2Fconcat");
+/// assert_eq!(escape_layer_name("features.0"), "features.0");
+/// ```
+pub fn escape_layer_name(name: &str) -> String {
+    if name == "." {
+        return "%2E".to_owned();
+    }
+    let mut escaped = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '/' => escaped.push_str("%2F"),
+            '%' => escaped.push_str("%25"),
+            '\0' => escaped.push_str("%00"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// The path of a layer's dataset in the file.
+pub(super) fn layer_path(name: &str) -> String {
+    format!("{LAYERS}/{}", escape_layer_name(name))
+}
+
+impl Header {
+    /// Whether this header can be stored; the reason if not.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        if self.layers.is_empty() {
+            return Err("no layer was named".to_owned());
+        }
+        let mut names = HashSet::new();
+        for layer in &self.layers {
+            let name = &layer.name;
+            if name.is_empty() || name.contains('\0') {
+                return Err(format!("{name:?} cannot be the name of a layer"));
+            }
+            if !names.insert(name) {
+                return Err(format!("the layer {name:?} is named twice"));
+            }
+            if layer.shape.is_empty() || layer.width().is_none_or(|width| width == 0) {
+                return Err(format!("the layer {name:?} has the impossible shape {:?}", layer.shape));
+            }
+        }
+        let mut classes = HashSet::new();
+        if let Some(name) = self.class_names.iter().find(|name| !classes.insert(*name)) {
+            return Err(format!("the class {name:?} is named twice"));
+        }
+        Ok(())
+    }
+
+    /// The first thing in which codes under `other` would not be comparable with codes under `self`.
+    /// The program's version, the runtime and the device are provenance and may differ.
+    pub(super) fn difference(&self, other: &Header) -> Option<&'static str> {
+        [
+            ("the model", self.model_sha256 == other.model_sha256),
+            ("the precision", self.precision == other.precision),
+            ("the preprocessing", self.preprocess_json == other.preprocess_json),
+            ("the layers", self.layers == other.layers),
+            ("the class names", self.class_names == other.class_names),
+            ("the source", self.source == other.source),
+        ]
+        .into_iter()
+        .find_map(|(what, same)| (!same).then_some(what))
+    }
+
+    fn texts(&self) -> [(&'static str, &str); 8] {
+        [
+            ("program_version", &self.program_version),
+            ("model_name", &self.model_name),
+            ("model_sha256", &self.model_sha256),
+            ("preprocess", &self.preprocess_json),
+            ("source", &self.source),
+            ("runtime", &self.runtime),
+            ("device", &self.device),
+            ("precision", &self.precision),
+        ]
+    }
+
+    /// Writes the root attributes and the class names; the layers are written with their datasets.
+    pub(super) fn write(&self, file: &File) -> hdf5_metno::Result<()> {
+        write_text(file, "format", FORMAT)?;
+        file.new_attr::<i64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
+        for (name, text) in self.texts() {
+            write_text(file, name, text)?;
+        }
+        let dataset = file
+            .new_dataset_builder()
+            .obj_track_times(false)
+            .empty::<VarLenUnicode>()
+            .shape(self.class_names.len())
+            .create(CLASS_NAMES)?;
+        let names: Vec<_> = self.class_names.iter().map(|name| hdf5_text(name)).collect::<Result<_, _>>()?;
+        if names.is_empty() { Ok(()) } else { dataset.write(&names) }
+    }
+}
+
+impl LayerSpec {
+    /// Writes the attributes of the layer's dataset; `index` is its place in the header.
+    pub(super) fn write(&self, dataset: &hdf5_metno::Dataset, index: usize) -> hdf5_metno::Result<()> {
+        write_text(dataset, "name", &self.name)?;
+        write_text(dataset, "tensor", &self.tensor)?;
+        write_text(dataset, "pooling", &self.pooling)?;
+        dataset.new_attr::<i64>().create("index")?.write_scalar(&(index as i64))?;
+        let shape: Vec<i64> = self.shape.iter().map(|&n| n as i64).collect();
+        dataset.new_attr_builder().with_data(&shape).create("shape")?;
+        Ok(())
+    }
+}
+
+/// The attributes of the file itself.
+pub(super) fn read_attributes(file: &Hdf5, path: &Path) -> Result<Vec<Attribute>, FeatureFileError> {
+    file.attributes().map_err(FeatureFileError::damaged(path, "its attributes"))
+}
+
+/// Checks that the file is one of ours and of a version that is known.
+pub(super) fn check_format(attributes: &[Attribute], path: &Path) -> Result<(), FeatureFileError> {
+    let format = read_text(attributes, "format", path);
+    if !format.is_ok_and(|format| format == FORMAT) {
+        return Err(FeatureFileError::NotCodes { path: path.to_owned() });
+    }
+    match read_number::<i64>(attributes, "format_version", path)? {
+        1..=FORMAT_VERSION => Ok(()),
+        found if found > FORMAT_VERSION => {
+            Err(FeatureFileError::NewerFormat { path: path.to_owned(), found, known: FORMAT_VERSION })
+        }
+        found => Err(FeatureFileError::bad_value(path, "the attribute format_version", found.to_string())),
+    }
+}
+
+/// Reads the header of a file that [`check_format`] has passed, and the layers' datasets in its order.
+pub(super) fn read_header(
+    file: &Hdf5,
+    attributes: &[Attribute],
+    path: &Path,
+) -> Result<(Header, Vec<Dataset>), FeatureFileError> {
+    let (layers, datasets) = read_layers(file, path)?;
+    let text = |name: &str| read_text(attributes, name, path);
+    let header = Header {
+        program_version: text("program_version")?,
+        model_name: text("model_name")?,
+        model_sha256: text("model_sha256")?,
+        preprocess_json: text("preprocess")?,
+        source: text("source")?,
+        runtime: text("runtime")?,
+        device: text("device")?,
+        precision: text("precision")?,
+        class_names: read_class_names(file, path)?,
+        layers,
+    };
+    Ok((header, datasets))
+}
+
+/// The layers' datasets of a file that is written to, which [`read_header`] has passed, in the header's order.
+pub(super) fn layer_datasets(file: &File) -> hdf5_metno::Result<Vec<hdf5_metno::Dataset>> {
+    let mut found = file
+        .group(LAYERS)?
+        .datasets()?
+        .into_iter()
+        .map(|dataset| Ok((dataset.attr("index")?.read_scalar::<i64>()?, dataset)))
+        .collect::<hdf5_metno::Result<Vec<_>>>()?;
+    found.sort_by_key(|(index, _)| *index);
+    Ok(found.into_iter().map(|(_, dataset)| dataset).collect())
+}
+
+fn read_class_names(file: &Hdf5, path: &Path) -> Result<Vec<String>, FeatureFileError> {
+    let dataset = open_dataset(file, CLASS_NAMES, path)?;
+    column_length(&dataset, CLASS_NAMES, path)?;
+    let names = read_strings(&dataset, path, CLASS_NAMES)?;
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(FeatureFileError::DuplicateClass { path: path.to_owned(), name: name.clone() }),
+        None => Ok(names),
+    }
+}
+
+fn read_layers(file: &Hdf5, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>), FeatureFileError> {
+    let links = match file.members(LAYERS) {
+        Ok(links) => links,
+        Err(Hdf5Error::Missing) => return Err(FeatureFileError::missing(path, "the group /layers")),
+        Err(error) => return Err(FeatureFileError::damaged(path, "the group /layers")(error)),
+    };
+    let mut found = Vec::with_capacity(links.len());
+    for link in links {
+        let object = format!("{LAYERS}/{link}");
+        let dataset = open_dataset(file, &object, path)?;
+        let spec = read_layer_spec(&dataset, &object, path)?;
+        if escape_layer_name(&spec.name) != link {
+            let why = format!("its attribute name is {:?}", spec.name);
+            return Err(FeatureFileError::bad_value(path, object, why));
+        }
+        found.push((read_number::<i64>(dataset.attributes(), "index", path)?, spec, dataset));
+    }
+    found.sort_by_key(|(index, ..)| *index);
+    if found.is_empty() {
+        return Err(FeatureFileError::missing(path, "a layer in /layers"));
+    }
+    if !(0..).zip(&found).all(|(expected, (index, ..))| expected == *index) {
+        return Err(FeatureFileError::missing(path, "one of its layers (their attributes index have a gap)"));
+    }
+    Ok(found.into_iter().map(|(_, spec, dataset)| (spec, dataset)).unzip())
+}
+
+fn read_layer_spec(dataset: &Dataset, object: &str, path: &Path) -> Result<LayerSpec, FeatureFileError> {
+    let &[_, found] = dataset.shape() else {
+        return Err(FeatureFileError::wrong_type(path, object, "a two-dimensional dataset of float32"));
+    };
+    if !dataset.kind().is::<f32>() {
+        return Err(FeatureFileError::wrong_type(path, object, "a two-dimensional dataset of float32"));
+    }
+    let attributes = dataset.attributes();
+    let attribute = format!("the attribute shape of {object}");
+    let shape = attributes.iter().find(|attribute| attribute.name() == "shape");
+    let shape = shape.ok_or_else(|| FeatureFileError::missing(path, attribute.as_str()))?;
+    if !shape.kind().is::<i64>() || shape.shape().len() != 1 {
+        return Err(FeatureFileError::wrong_type(path, attribute, "a list of int64"));
+    }
+    let shape = shape.numbers::<i64>().map_err(FeatureFileError::damaged(path, attribute.as_str()))?;
+    let shape: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
+    let spec = LayerSpec {
+        name: read_text(attributes, "name", path)?,
+        tensor: read_text(attributes, "tensor", path)?,
+        shape: shape.ok_or_else(|| FeatureFileError::bad_value(path, attribute, "a negative size"))?,
+        pooling: read_text(attributes, "pooling", path)?,
+    };
+    let expected = spec.width().unwrap_or(0) as u64;
+    if found != expected || found == 0 {
+        let (path, object) = (path.to_owned(), object.to_owned());
+        return Err(FeatureFileError::WrongLength { path, object, unit: "values a row", found, expected });
+    }
+    Ok(spec)
+}
+
+/// Opens a dataset; its absence is told from damage.
+pub(super) fn open_dataset(file: &Hdf5, name: &str, path: &Path) -> Result<Dataset, FeatureFileError> {
+    match file.dataset(name) {
+        Ok(dataset) => Ok(dataset),
+        Err(Hdf5Error::Missing) => Err(FeatureFileError::missing(path, format!("the dataset /{name}"))),
+        Err(error) => Err(FeatureFileError::damaged(path, format!("the dataset /{name}"))(error)),
+    }
+}
+
+/// The length of a one-dimensional dataset.
+pub(super) fn column_length(dataset: &Dataset, name: &str, path: &Path) -> Result<u64, FeatureFileError> {
+    match dataset.shape()[..] {
+        [length] => Ok(length),
+        _ => Err(FeatureFileError::wrong_type(path, name, "one-dimensional")),
+    }
+}
+
+/// Reads a numeric scalar attribute of exactly the type `T`.
+pub(super) fn read_number<T: Number>(
+    attributes: &[Attribute],
+    name: &str,
+    path: &Path,
+) -> Result<T, FeatureFileError> {
+    let object = format!("the attribute {name}");
+    let attribute = find(attributes, name, path)?;
+    if !attribute.kind().is::<T>() || !attribute.shape().is_empty() {
+        return Err(FeatureFileError::wrong_type(path, object, "a single integer of the expected size"));
+    }
+    attribute.number().map_err(FeatureFileError::damaged(path, object))
+}
+
+fn read_text(attributes: &[Attribute], name: &str, path: &Path) -> Result<String, FeatureFileError> {
+    let object = format!("the attribute {name}");
+    let attribute = find(attributes, name, path)?;
+    if *attribute.kind() != (Kind::Text { utf8: true }) {
+        return Err(FeatureFileError::wrong_type(path, object, "of variable-length UTF-8 strings"));
+    }
+    if !attribute.shape().is_empty() {
+        return Err(FeatureFileError::wrong_type(path, object, "a single string"));
+    }
+    attribute.text().map_err(|error| text_error(error, path, &object))
+}
+
+fn find<'a>(attributes: &'a [Attribute], name: &str, path: &Path) -> Result<&'a Attribute, FeatureFileError> {
+    let found = attributes.iter().find(|attribute| attribute.name() == name);
+    found.ok_or_else(|| FeatureFileError::missing(path, format!("the attribute {name}")))
+}
+
+fn write_text(at: &Location, name: &str, text: &str) -> hdf5_metno::Result<()> {
+    at.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&hdf5_text(text)?)
+}
+
+fn hdf5_text(text: &str) -> hdf5_metno::Result<VarLenUnicode> {
+    to_hdf5(text).ok_or_else(|| format!("the text {text:?} holds a NUL").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What every URL decoder does, written independently of the encoder.
+    fn unquote(text: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, tail @ ..] = rest {
+            rest = tail;
+            match (first, tail) {
+                (b'%', [_, _, after @ ..]) => {
+                    let digits = std::str::from_utf8(&tail[..2]).unwrap();
+                    bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                    rest = after;
+                }
+                _ => bytes.push(*first),
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn ordinary_layer_names_stay_as_they_are() {
+        for name in ["fc7", "conv1_1", "features.29", "..", ".hidden", "Größe 7"] {
+            assert_eq!(escape_layer_name(name), name);
+        }
+    }
+
+    #[test]
+    fn names_that_hdf5_would_misunderstand_are_escaped() {
+        for (name, escaped) in [
+            ("fire9/concat", "fire9%2Fconcat"),
+            ("/features/features.0/Conv_output_0", "%2Ffeatures%2Ffeatures.0%2FConv_output_0"),
+            (".", "%2E"),
+            ("100%", "100%25"),
+            ("a%2Fb", "a%252Fb"),
+        ] {
+            assert_eq!(escape_layer_name(name), escaped);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_escaped_name_is_one_link_and_gives_the_name_back(name in "[./%0-9A-Fü\\x00]{1,12}|\\PC*") {
+            let escaped = escape_layer_name(&name);
+            prop_assert!(!escaped.contains(['/', '\0']) && escaped != ".");
+            prop_assert_eq!(unquote(&escaped), name);
+        }
+    }
+}

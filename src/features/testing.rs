@@ -1,0 +1,117 @@
+//! Files of codes with known values, for this room's tests.
+
+use super::{FeatureFile, FeatureWriter, Header, LayerSpec, Row, Skipped, WriteOptions};
+
+pub(super) const WIDTHS: [usize; 2] = [2 * 3 * 3, 5];
+
+/// Two layers, one of them with a slash in its name, and two classes.
+pub(super) fn header() -> Header {
+    let layer = |name: &str, tensor: &str, shape: &[usize], pooling: &str| LayerSpec {
+        name: name.into(),
+        tensor: tensor.into(),
+        shape: shape.to_vec(),
+        pooling: pooling.into(),
+    };
+    Header {
+        program_version: "0.1.0".into(),
+        model_name: "tiny".into(),
+        model_sha256: "ab".repeat(32),
+        preprocess_json: r#"{"resize":256}"#.into(),
+        source: "data".into(),
+        runtime: "onnxruntime 1.24.4".into(),
+        device: "cpu".into(),
+        precision: "fp32".into(),
+        class_names: vec!["Katze".into(), "Köter".into()],
+        layers: vec![
+            layer("fire9/concat", "/features/fire9/Concat_output_0", &[2, 3, 3], "none"),
+            layer("fc7", "relu7", &[5], "mean"),
+        ],
+    }
+}
+
+pub(super) fn options(expected_rows: usize) -> WriteOptions {
+    WriteOptions { overwrite: false, expected_rows }
+}
+
+pub(super) fn name(row: usize) -> String {
+    format!("Katze/bild-ü{row:07}.jpg")
+}
+
+pub(super) fn sha256(row: usize) -> String {
+    format!("{row:064x}")
+}
+
+/// Some rows have none.
+pub(super) fn hash(row: usize) -> Option<[u8; 32]> {
+    (row % 5 != 3).then(|| std::array::from_fn(|byte| (row + 7 * byte + 1) as u8))
+}
+
+pub(super) fn label(row: usize) -> i64 {
+    (row % 3) as i64 - 1
+}
+
+/// A value that tells its row, layer and column, and is exact in float32.
+pub(super) fn code(row: usize, layer: usize, column: usize) -> f32 {
+    (row % 100_000 * 64 + layer * 32 + column) as f32 * 0.125
+}
+
+pub(super) fn skipped(index: usize) -> Skipped {
+    Skipped { name: format!("kaputt-{index}.jpg"), reason: format!("cut short after {index} bytes") }
+}
+
+/// Appends the rows `range` as one batch.
+pub(super) fn append(
+    writer: &mut FeatureWriter,
+    range: std::ops::Range<usize>,
+    skipped: &[Skipped],
+) -> Result<(), super::FeatureFileError> {
+    append_wide(writer, &WIDTHS, range, skipped)
+}
+
+/// As [`append`], for layers of other widths.
+pub(super) fn append_wide(
+    writer: &mut FeatureWriter,
+    widths: &[usize],
+    range: std::ops::Range<usize>,
+    skipped: &[Skipped],
+) -> Result<(), super::FeatureFileError> {
+    let names: Vec<_> = range.clone().map(name).collect();
+    let hashes: Vec<_> = range.clone().map(sha256).collect();
+    let row_codes = |row: usize| -> Vec<Vec<f32>> {
+        let layers = widths.iter().enumerate();
+        layers.map(|(layer, &width)| (0..width).map(|column| code(row, layer, column)).collect()).collect()
+    };
+    let codes: Vec<Vec<Vec<f32>>> = range.clone().map(row_codes).collect();
+    let slices: Vec<Vec<&[f32]>> =
+        codes.iter().map(|layers| layers.iter().map(Vec::as_slice).collect()).collect();
+    let rows: Vec<Row<'_>> = range
+        .enumerate()
+        .map(|(i, row)| Row {
+            name: &names[i],
+            label: label(row),
+            sha256: &hashes[i],
+            perceptual_hash: hash(row),
+            codes: &slices[i],
+        })
+        .collect();
+    writer.append(&rows, skipped)
+}
+
+/// Asserts that the file holds exactly the rows `0..rows`, each right in every dataset.
+pub(super) fn assert_rows(file: &FeatureFile, rows: usize) {
+    assert_eq!(file.rows(), rows);
+    for layer in 0..file.layers().len() {
+        let layer_name = file.layers()[layer].name.clone();
+        let codes = file.read_layer(Some(&layer_name)).unwrap();
+        assert_eq!(codes.nrows(), rows);
+        for ((row, column), &value) in codes.indexed_iter() {
+            assert_eq!(value, code(row, layer, column), "row {row}, layer {layer_name}, column {column}");
+        }
+    }
+    for row in 0..rows {
+        assert_eq!(file.image_names()[row], name(row));
+        assert_eq!(file.sha256()[row], sha256(row));
+        assert_eq!(file.labels()[row], label(row));
+        assert_eq!(file.perceptual_hash(row), hash(row));
+    }
+}

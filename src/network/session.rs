@@ -1,0 +1,415 @@
+//! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
+
+mod cut;
+
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+
+use super::codes::Codes;
+use super::device::{self, Device, DeviceError, Precision};
+use super::execution_plan::threads_or_all;
+use super::graph::proto::NodeProto;
+use super::graph::{Graph, GraphError, TruncatedGraph};
+use super::layer::Layer;
+use super::operator;
+use super::pool::Pooling;
+use super::runtime::{self, Runtime, RuntimeError};
+use super::tiles::Tiles;
+use crate::images::Layout;
+use cnncodes_convolution::{LayerOp, SimdIsa};
+use cut::{Cut, Output};
+
+/// Why a network could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum BackboneError {
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("ONNX Runtime {version} cannot load {network} cut at {layers}")]
+    Load { network: String, layers: String, version: String, source: ort::Error },
+    #[error(
+        "{network} failed while it ran on {images} images at once; if memory was short, give extract a smaller --batch-size"
+    )]
+    Run { network: String, images: usize, source: ort::Error },
+    #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
+    NotCodes { network: String, layer: String, reason: String },
+}
+
+/// How a session is to run.
+#[derive(Debug, Clone, Default)]
+pub struct SessionSettings {
+    /// Threads inside an operation; every core when absent.
+    pub threads: Option<usize>,
+    /// Sessions side by side, each with as many threads; one when absent, and always one on other devices than the
+    /// processor.
+    pub sessions: Option<NonZero<usize>>,
+    /// What to run on.
+    pub device: Device,
+    /// What to compute in.
+    pub precision: Precision,
+    /// Whether other threads have work for the same cores. Threads that wait for one another then sleep, where they would
+    /// otherwise keep their core busy for a while.
+    pub shared_cores: bool,
+    /// Whether to leave every operation to ONNX Runtime. Otherwise [`cnncodes_convolution`] computes those that it is faster at.
+    pub runtime_only: bool,
+}
+
+/// A tapped layer of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tap {
+    pub layer: Layer,
+    /// The shape of one image's activations, channels first; without the batch.
+    pub activations: Vec<usize>,
+    /// How they become codes; none where they are no maps.
+    pub pooling: Pooling,
+    /// The shape of one image's codes.
+    pub shape: Vec<usize>,
+}
+
+impl Tap {
+    /// Numbers in one image's codes.
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A frozen network, cut at the tapped layers and loaded.
+#[derive(Debug)]
+pub struct Backbone {
+    cut: Cut,
+    session: Session,
+    /// Others, loaded with the same.
+    more: Vec<Session>,
+    runtime_version: String,
+    device: Device,
+    precision: Precision,
+    why_not_cuda: Option<BackboneError>,
+    own_layers: usize,
+}
+
+/// One of the sessions of a [`Backbone`], to be run by a thread of its own.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    cut: &'a Cut,
+    session: &'a mut Session,
+}
+
+impl Runner<'_> {
+    /// As [`Backbone::run`].
+    ///
+    /// # Errors
+    /// As for [`Backbone::run`].
+    ///
+    /// # Panics
+    /// `images` does not hold a whole number of images.
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+        self.cut.run(self.session, images)
+    }
+}
+
+/// A cut graph, and what its layers of [`cnncodes_convolution`] do.
+struct Prepared {
+    truncated: TruncatedGraph,
+    ops: Arc<[LayerOp]>,
+}
+
+/// What a session is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Running images: everything that makes runs fast.
+    Runs,
+    /// Learning shapes: nothing that makes loading slow.
+    Shapes,
+}
+
+impl Backbone {
+    /// Cuts `graph` at `layers` and loads what is left; images will be `width` x `height`. Maps stay whole.
+    ///
+    /// # Errors
+    /// The runtime library is missing, does not take the graph, or a layer's activations are no codes: not 32-bit
+    /// floats, or without one row an image.
+    pub fn open(
+        graph: &Graph,
+        layers: &[Layer],
+        size: (u32, u32),
+        settings: &SessionSettings,
+    ) -> Result<Backbone, BackboneError> {
+        Self::open_pooled(graph, layers, &vec![Pooling::None; layers.len()], size, settings)
+    }
+
+    /// As [`open`](Self::open), and pools the maps of each layer in its own algorithm, in the order of the layers; layers that
+    /// are no maps are left as they are. A layer that is named several times is computed once and pooled as often.
+    ///
+    /// On a CPU or a GPU the cut graph itself does the most of it, so that whole maps do not leave the session. With
+    /// OpenVINO they do, since it may average in another precision.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    ///
+    /// # Panics
+    /// There is not one pooling for each layer.
+    pub fn open_pooled(
+        graph: &Graph,
+        layers: &[Layer],
+        poolings: &[Pooling],
+        size: (u32, u32),
+        settings: &SessionSettings,
+    ) -> Result<Backbone, BackboneError> {
+        assert_eq!(poolings.len(), layers.len(), "every layer has a pooling");
+        let mut outputs: Vec<Output> = layers.iter().map(Output::whole).collect();
+        let mut shapes = None;
+        if poolings.iter().any(Tiles::serve) && settings.device != Device::OpenVino {
+            let known = Self::shapes(graph, layers, size)?;
+            for (index, output) in outputs.iter_mut().enumerate() {
+                if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
+                    *output = Output::reduced(&layers[index], tiles, index);
+                }
+            }
+            shapes = Some(known);
+        }
+        let mut backbone = Self::load(graph, layers, outputs, size, settings, Purpose::Runs)?;
+        let shapes = match shapes {
+            Some(shapes) => shapes,
+            None => backbone.learn_shapes()?,
+        };
+        for ((tap, shape), &pooling) in backbone.cut.taps.iter_mut().zip(shapes).zip(poolings) {
+            tap.pooling = pooling.on(&shape);
+            tap.shape = pooling.shape(&shape);
+            tap.activations = shape;
+        }
+        Ok(backbone)
+    }
+
+    /// The shape of one image's activations at each of `layers`, channels first.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(super) fn shapes(
+        graph: &Graph,
+        layers: &[Layer],
+        size: (u32, u32),
+    ) -> Result<Vec<Vec<usize>>, BackboneError> {
+        let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
+        let outputs = layers.iter().map(Output::whole).collect();
+        Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?.learn_shapes()
+    }
+
+    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU. The shapes of the taps are not known
+    /// yet.
+    fn load(
+        graph: &Graph,
+        layers: &[Layer],
+        outputs: Vec<Output>,
+        (width, height): (u32, u32),
+        settings: &SessionSettings,
+        purpose: Purpose,
+    ) -> Result<Backbone, BackboneError> {
+        let runtime = runtime::load()?;
+        let network = graph.path().display().to_string();
+        let threads = threads_or_all(settings.threads);
+        let outputs_on = |device: Device| -> Vec<Output> {
+            layers.iter().zip(&outputs).map(|(layer, output)| output.on(device, layer)).collect()
+        };
+        let cut_for = |device: Device| -> Result<Prepared, BackboneError> {
+            let outputs = outputs_on(device);
+            let taps: Vec<(&str, &[NodeProto])> =
+                layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
+            let own = device == Device::Cpu && purpose == Purpose::Runs && !settings.runtime_only;
+            let isa = SimdIsa::detect().filter(|_| own);
+            let size = [height as usize, width as usize];
+            let mut truncated = graph.truncate_and_append(&taps, isa.map(|isa| (size, isa)))?;
+            let ops = std::mem::take(&mut truncated.ops).into();
+            Ok(Prepared { truncated, ops })
+        };
+        let load = |device: Device, prepared: &Prepared| -> Result<Session, BackboneError> {
+            let provider = device::provider(device, settings.precision, threads, runtime)?;
+            let failed = |source: ort::Error| BackboneError::Load {
+                network: network.clone(),
+                layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
+                version: runtime.version.clone(),
+                source,
+            };
+            let spin = !settings.shared_cores;
+            let mut builder =
+                session_builder(runtime, threads, spin, purpose, &prepared.truncated.weights_folder)
+                    .map_err(failed)?;
+            // On the processor a plan of a run's memory makes nothing faster, and its block is taken besides what the
+            // run that it was made in had taken.
+            builder =
+                builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
+            if !prepared.ops.is_empty() {
+                let domain = operator::domain(prepared.ops.clone(), threads).map_err(failed)?;
+                builder = builder.with_operators(domain).map_err(|error| failed(error.into()))?;
+            }
+            if let Some(provider) = provider {
+                provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
+                    device,
+                    needs: device::needs(device),
+                    source,
+                })?;
+            }
+            builder.commit_from_memory(&prepared.truncated.bytes).map_err(failed)
+        };
+        let first = |device: Device| -> Result<(Session, Prepared), BackboneError> {
+            // A device that is not there is told before anything is cut for it.
+            device::provider(device, settings.precision, threads, runtime)?;
+            let prepared = cut_for(device)?;
+            Ok((load(device, &prepared)?, prepared))
+        };
+        let wanted = settings.sessions.map_or(1, NonZero::get);
+        let ((session, prepared), device, note) = match settings.device {
+            Device::Auto => match first(Device::Cuda(0)) {
+                Ok(session) => (session, Device::Cuda(0), None),
+                // The usual case, and nothing to be told of: a library for the CPU alone.
+                Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
+                    (first(Device::Cpu)?, Device::Cpu, None)
+                }
+                Err(error) if settings.precision != Precision::Fp32 => return Err(error),
+                Err(error) => (first(Device::Cpu)?, Device::Cpu, Some(error)),
+            },
+            device => (first(device)?, device, None),
+        };
+        let others = if device == Device::Cpu { wanted - 1 } else { 0 };
+        let more = std::thread::scope(|scope| {
+            let loading: Vec<_> = (0..others).map(|_| scope.spawn(|| load(device, &prepared))).collect();
+            let loaded = loading.into_iter().map(|thread| match thread.join() {
+                Ok(session) => session,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            loaded.collect::<Result<Vec<_>, _>>()
+        })?;
+        graph.check_unchanged()?;
+        let input = graph.input();
+        let unknown = |layer: &Layer| Tap {
+            layer: layer.clone(),
+            activations: Vec::new(),
+            pooling: Pooling::None,
+            shape: Vec::new(),
+        };
+        let cut = Cut {
+            network,
+            layout: input.layout,
+            height: height as usize,
+            width: width as usize,
+            fixed_batch: input.batch,
+            taps: layers.iter().map(unknown).collect(),
+            outputs: outputs_on(device),
+        };
+        Ok(Backbone {
+            cut,
+            session,
+            more,
+            runtime_version: runtime.version.clone(),
+            device,
+            precision: settings.precision,
+            why_not_cuda: note,
+            own_layers: prepared.ops.len(),
+        })
+    }
+
+    /// The tapped layers, in the order they were asked for.
+    pub fn taps(&self) -> &[Tap] {
+        &self.cut.taps
+    }
+
+    /// Where the channels of an input image stand.
+    pub fn layout(&self) -> Layout {
+        self.cut.layout
+    }
+
+    /// Numbers in one input image.
+    pub fn image_len(&self) -> usize {
+        self.cut.image_len()
+    }
+
+    /// The number of images that every run holds, where it is fixed; fewer are padded.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.cut.fixed_batch
+    }
+
+    /// From now on every run holds `images` images, as if the graph fixed it. What a GPU computes for an image depends in
+    /// its last bits on how many are run at once, though not on which.
+    pub fn fix_batch(&mut self, images: usize) {
+        self.cut.fixed_batch.get_or_insert(images);
+    }
+
+    /// The sessions that were loaded, to be run side by side.
+    pub fn runners(&mut self) -> impl ExactSizeIterator<Item = Runner<'_>> {
+        let cut = &self.cut;
+        let mut sessions: Vec<&mut Session> = vec![&mut self.session];
+        sessions.extend(&mut self.more);
+        sessions.into_iter().map(move |session| Runner { cut, session })
+    }
+
+    /// What the network really runs on; never [`Device::Auto`].
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The precision that the network computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Why [`Device::Auto`] did not take the CUDA provider that the runtime has.
+    pub fn why_not_cuda(&self) -> Option<&BackboneError> {
+        self.why_not_cuda.as_ref()
+    }
+
+    /// Operations that [`cnncodes_convolution`] computes, and not ONNX Runtime.
+    pub fn own_layers(&self) -> usize {
+        self.own_layers
+    }
+
+    /// The version of ONNX Runtime that runs the network.
+    pub fn runtime_version(&self) -> &str {
+        &self.runtime_version
+    }
+
+    /// Runs `images`, n preprocessed images one after another, and gives for each tap n rows of [`Tap::width`] numbers,
+    /// channels first.
+    ///
+    /// # Errors
+    /// The runtime reports a failure, such as memory that is not to be had.
+    ///
+    /// # Panics
+    /// `images` does not hold a whole number of images.
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+        self.cut.run(&mut self.session, images)
+    }
+
+    fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
+        self.cut.learn_shapes(&mut self.session)
+    }
+}
+
+/// A builder with everything but the device; relative paths of external weights start from `weights_folder`.
+fn session_builder(
+    runtime: &Runtime,
+    threads: usize,
+    spin: bool,
+    purpose: Purpose,
+    weights_folder: &Path,
+) -> ort::Result<SessionBuilder> {
+    let level = match purpose {
+        Purpose::Runs => GraphOptimizationLevel::Level3,
+        Purpose::Shapes => GraphOptimizationLevel::Disable,
+    };
+    let builder = Session::builder(&runtime.environment)?
+        .with_optimization_level(level)?
+        .with_prepacking(purpose == Purpose::Runs)?
+        .with_intra_threads(threads)?
+        .with_intra_op_spinning(spin)?
+        .with_config_entry(
+            "session.model_external_initializers_file_folder_path",
+            weights_folder.to_string_lossy(),
+        )?;
+    Ok(builder)
+}

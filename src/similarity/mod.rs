@@ -1,0 +1,177 @@
+//! The nearest images by code: exactly, for many queries at once, in one pass over a file of codes.
+//!
+//! Each thread reads a part of the file into a buffer that stays in its cache and compares it with all queries there,
+//! while the others read and compare theirs: memory holds a part a thread whatever the file's size, and a small batch of
+//! queries costs little more than reading the file. Most rows are dismissed by a float32 matrix product whose error is
+//! bounded; only those that the bound does not rule out are compared in float64, and only that decides. So the answer is
+//! that of a float64 comparison with every row.
+//!
+//! Equal distances are ordered by row: the earlier row of the file is the nearer one.
+
+mod scan;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ndarray::ArrayView2;
+use serde::Serialize;
+
+use self::scan::{Best, Queries};
+use crate::features::{FeatureFile, FeatureFileError};
+
+/// Bytes of codes that a thread reads and compares at a time: few enough for its share of the cache, and so many that
+/// laying out the queries anew for each product weighs little.
+const PART_BYTES: usize = 2 << 20;
+/// Bytes that a part may have where the file's chunks are larger than that.
+const LARGEST_PART_BYTES: usize = 16 << 20;
+
+/// How far two codes are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// 1 - cosine of the angle between them: 0 to 2. A code of nothing but zeros has no direction and is at distance 1
+    /// from all others, as scikit-learn has it.
+    #[default]
+    Cosine,
+    /// Length of their difference.
+    Euclidean,
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Metric::Cosine => "cosine",
+            Metric::Euclidean => "euclidean",
+        })
+    }
+}
+
+/// A word that is no metric.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no metric; choose cosine or euclidean")]
+pub struct UnknownMetric(String);
+
+impl FromStr for Metric {
+    type Err = UnknownMetric;
+
+    fn from_str(text: &str) -> Result<Metric, UnknownMetric> {
+        match text {
+            "cosine" => Ok(Metric::Cosine),
+            "euclidean" => Ok(Metric::Euclidean),
+            _ => Err(UnknownMetric(text.to_owned())),
+        }
+    }
+}
+
+/// A row near a query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbor {
+    /// Row of the file.
+    pub row: usize,
+    /// By the metric that was asked for, computed in float64.
+    pub distance: f64,
+}
+
+/// Why neighbours could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum NeighborsError {
+    #[error(transparent)]
+    Codes(#[from] FeatureFileError),
+    #[error(
+        "a query has {found} codes where the rows of {file} have {expected}; take codes of the same layer"
+    )]
+    Width { file: String, expected: usize, found: usize },
+    #[error("query {query} holds {value}; codes must be finite numbers: extract them again")]
+    QueryNotFinite { query: usize, value: f32 },
+    #[error("row {row} ({image}) of {file} holds {value}; codes must be finite numbers: extract them again")]
+    RowNotFinite { file: String, row: usize, image: String, value: f32 },
+}
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// One query a row, m x d.
+    pub queries: ArrayView2<'a, f32>,
+    /// Neighbours of each query; fewer are found only where the file has fewer rows.
+    pub k: usize,
+    pub metric: Metric,
+    /// Whether a row, the second argument, is left out of the answer to a query, the first.
+    pub left_out: &'a (dyn Fn(usize, usize) -> bool + Sync),
+}
+
+impl Search<'_> {
+    /// The nearest rows of a layer of `file` (the primary one where none is named), nearest first, for each query.
+    /// `progress` is told how many rows have been compared, by several threads.
+    ///
+    /// # Errors
+    /// The file has no such layer or cannot be read, the queries have another width, or a code is not finite.
+    pub fn run(
+        &self,
+        file: &FeatureFile,
+        layer: Option<&str>,
+        progress: impl Fn(usize) + Sync,
+    ) -> Result<Vec<Vec<Neighbor>>, NeighborsError> {
+        let name = || file.path().display().to_string();
+        let width = file.layer(layer)?.width().unwrap_or(0);
+        let found = self.queries.ncols();
+        if found != width {
+            return Err(NeighborsError::Width { file: name(), expected: width, found });
+        }
+        let queries = Queries::new(self.queries, self.metric)
+            .map_err(|(query, value)| NeighborsError::QueryNotFinite { query, value })?;
+        let rows = file.rows();
+        let step = part_rows(width, file.rows_at_once(layer)?);
+        let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        // The nearest of the parts that one thread takes, or what is wrong with a row, and where its part begins.
+        let compare = || -> Result<Vec<Best>, (usize, NeighborsError)> {
+            let mut best = vec![Best::new(self.k); queries.len()];
+            let mut part = vec![0.0; step.min(rows) * width];
+            while !failed.load(Ordering::Relaxed) {
+                let start = next.fetch_add(step, Ordering::Relaxed);
+                let Some(count) = rows.checked_sub(start).filter(|&left| left > 0).map(|left| left.min(step))
+                else {
+                    break;
+                };
+                let part = &mut part[..count * width];
+                let compared = match file.read_rows(layer, start..start + count, part) {
+                    Ok(()) => queries.scan(part, start, &mut best, self.left_out).map_err(|(row, value)| {
+                        let image = file.image_names()[row].clone();
+                        NeighborsError::RowNotFinite { file: name(), row, image, value }
+                    }),
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = compared {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err((start, error));
+                }
+                progress(done.fetch_add(count, Ordering::Relaxed) + count);
+            }
+            Ok(best)
+        };
+        let mut best = vec![Best::new(self.k); queries.len()];
+        let mut first_error: Option<(usize, NeighborsError)> = None;
+        for compared in rayon::broadcast(|_| compare()) {
+            match compared {
+                Ok(found) => best.iter_mut().zip(found).for_each(|(best, found)| best.join(found)),
+                // Parts are taken in order, and those before a bad one are compared to their end: the first is always
+                // the same.
+                Err(error) if first_error.as_ref().is_none_or(|first| error.0 < first.0) => {
+                    first_error = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        match first_error {
+            Some((_, error)) => Err(error),
+            None => Ok(best.into_iter().map(|best| best.into_neighbors(self.metric)).collect()),
+        }
+    }
+}
+
+/// Rows of a part: whole chunks of `chunk` rows, unless these are very large.
+fn part_rows(width: usize, chunk: usize) -> usize {
+    let rows_in = |bytes: usize| (bytes / (width.max(1) * size_of::<f32>())).max(1);
+    let rows = rows_in(PART_BYTES).next_multiple_of(chunk.max(1));
+    rows.min(rows_in(LARGEST_PART_BYTES))
+}

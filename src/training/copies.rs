@@ -1,0 +1,339 @@
+//! Which images are copies of one another: how they are found, and when likeness is not relied on.
+
+use std::path::PathBuf;
+
+use super::TrainingError;
+use super::labelled::{LabelledFeatures, read_column};
+use crate::evaluate::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, MOST_COMPARED, Note, UnionFind};
+use crate::messages::count;
+
+/// How a file gets the perceptual hashes that an earlier version left out.
+const REHASH: &str =
+    "`cnncodes extract --rehash`, with the arguments of the first time, adds them and runs no network";
+
+/// Which images count as copies of one another.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DuplicateSettings {
+    /// Bits of 256 in which the perceptual hashes of two copies differ at most; `None` is [`DUPLICATE_DISTANCE`].
+    pub distance: Option<u32>,
+    /// Go by the features instead: the cosine of centred features above which two images count as copies; 1 for
+    /// byte-identical files only.
+    pub cosine: Option<f64>,
+    /// CSV file with the columns path,group: images of one group count as copies, whatever they look like.
+    pub groups: Option<PathBuf>,
+}
+
+/// How near-identical images are found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Criterion {
+    /// Not at all.
+    Identical,
+    /// Their perceptual hashes differ in so many bits at most.
+    Distance(u32),
+    /// The cosine of their features is above this.
+    Cosine(f64),
+}
+
+/// Images in sets of several classes that are put down to wrong labels, however few images there are.
+const A_FEW_WRONG_LABELS: usize = 4;
+
+/// Share of the images in sets that may stand in sets of several classes where hashes are alike: a photo may have been filed
+/// under two classes, and that happens often where photos are gathered by a search for each class.
+const MOST_ACROSS_BY_HASH: f64 = 0.5;
+
+/// The same where codes are alike.
+const MOST_ACROSS_BY_CODE: f64 = 0.1;
+
+impl LabelledFeatures {
+    /// How many images stand in sets of several classes, and two of them that differ in class, where these are so many
+    /// that likeness cannot mean copying: more than `share` of the images in sets. A few may be wrong labels.
+    fn taken_for_copies_across_classes(&self, found: &Duplicates, share: f64) -> Option<(usize, [usize; 2])> {
+        let (mut joined, mut crossed, mut example) = (0, 0, None);
+        for set in &found.sets {
+            joined += set.images.len();
+            let first = set.images[0];
+            if let Some(&other) = set.images.iter().find(|&&row| self.labels[row] != self.labels[first]) {
+                crossed += set.images.len();
+                example.get_or_insert([first, other]);
+            }
+        }
+        example
+            .filter(|_| crossed > A_FEW_WRONG_LABELS && crossed as f64 > share * joined as f64)
+            .map(|example| (crossed, example))
+    }
+
+    /// How near-identical images are to be found, and what is to be said about it.
+    fn criterion(&self, settings: &DuplicateSettings) -> Result<(Criterion, Option<Note>), TrainingError> {
+        let without = self.without_hash();
+        if let Some(distance) = settings.distance {
+            if without > 0 {
+                return Err(TrainingError::NoHashes { images: without, remedy: REHASH });
+            }
+            return Ok((Criterion::Distance(distance), None));
+        }
+        let in_memory = self.codes.nrows() == self.names.len();
+        match settings.cosine {
+            Some(threshold) if threshold >= 1.0 => return Ok((Criterion::Identical, None)),
+            Some(_) if !in_memory => return Err(TrainingError::CosineOfStreamed),
+            Some(threshold) => return Ok((Criterion::Cosine(threshold), None)),
+            None if without == 0 => return Ok((Criterion::Distance(DUPLICATE_DISTANCE), None)),
+            None => {}
+        }
+        let because = format!(
+            "the file has no perceptual hash of {}, since an earlier version of cnncodes wrote it",
+            count(without, "image")
+        );
+        let (criterion, how) = if !in_memory {
+            (
+                Criterion::Identical,
+                "near-identical images were not looked for, as the codes were streamed".to_owned(),
+            )
+        } else if self.names.len() > MOST_COMPARED {
+            let how = format!(
+                "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
+                 {DUPLICATE_THRESHOLD} does so by their codes, in a time that grows with the square of their number"
+            );
+            (Criterion::Identical, how)
+        } else {
+            let how = format!(
+                "near-identical images were told by their codes (cosine above {DUPLICATE_THRESHOLD}), which depends on the \
+                 layer"
+            );
+            (Criterion::Cosine(DUPLICATE_THRESHOLD), how)
+        };
+        Ok((criterion, Some(Note::info(format!("{because}: {how}; {REHASH}")))))
+    }
+
+    /// Which rows are copies of one another, and what the reader of the results should know about it.
+    ///
+    /// Likeness is not relied on, unless it was asked for, where it can hardly mean copying: it would leave a class too few
+    /// different images, or many images of different classes are alike.
+    ///
+    /// # Errors
+    /// The CSV file of groups cannot be used, or the features lack what `settings` ask for.
+    pub fn copies(
+        &self,
+        settings: &DuplicateSettings,
+        folds: usize,
+    ) -> Result<(Duplicates, Vec<Note>), TrainingError> {
+        let mut certain = UnionFind::new(self.names.len());
+        certain.equal(self.sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
+        let mut notes = Vec::new();
+        if let Some(csv) = &settings.groups {
+            let (groups, unknown) = read_column(csv, "group", &self.names)?;
+            certain.equal(groups);
+            if unknown > 0 {
+                let unknown = count(unknown, "path");
+                notes.push(Note::warning(format!("{unknown} of {} name no labelled image", csv.display())));
+            }
+        }
+        let (criterion, note) = self.criterion(settings)?;
+        notes.extend(note);
+        let mut joining = certain.clone();
+        match criterion {
+            Criterion::Identical => {}
+            Criterion::Distance(distance) => joining.near(&self.hashes, distance),
+            Criterion::Cosine(threshold) => joining.similar(self.codes.view(), threshold),
+        }
+        let found = joining.finish();
+        let was_asked_for = settings.distance.is_some() || settings.cosine.is_some();
+        if criterion != Criterion::Identical && !was_asked_for {
+            let certain = certain.finish();
+            if let Some(note) = self.distrust(criterion, &found, &certain, folds) {
+                notes.push(note);
+                return Ok((certain, notes));
+            }
+        }
+        let mixed = found
+            .sets
+            .iter()
+            .filter(|set| set.images.iter().any(|&row| self.labels[row] != self.labels[set.images[0]]));
+        if let Some(set) = mixed.clone().next() {
+            let named: Vec<&str> = set.images.iter().map(|&row| self.names[row].as_str()).collect();
+            notes.push(Note::warning(format!(
+                "{} of copies with different labels, such as {}; `cnncodes suspects` lists them",
+                count(mixed.count(), "set"),
+                named.join(" and ")
+            )));
+        }
+        Ok((found, notes))
+    }
+
+    /// Why what was `found` by likeness is not relied on, but only what is `certain`.
+    fn distrust(
+        &self,
+        criterion: Criterion,
+        found: &Duplicates,
+        certain: &Duplicates,
+        folds: usize,
+    ) -> Option<Note> {
+        // Hashes are seldom alike by chance, and copies are better off in fewer folds than in several at once. Codes of an
+        // early layer, or of few values, are often alike.
+        let (what, option, least, share) = match criterion {
+            Criterion::Identical => return None,
+            Criterion::Distance(distance) => (
+                format!("perceptual hashes (up to {distance} bits of 256 differ)"),
+                format!("--duplicate-distance {distance}"),
+                2,
+                MOST_ACROSS_BY_HASH,
+            ),
+            Criterion::Cosine(threshold) => (
+                format!("codes (cosine above {threshold})"),
+                format!("--duplicate-threshold {threshold}"),
+                folds,
+                MOST_ACROSS_BY_CODE,
+            ),
+        };
+        let fewest = found.fewest_of_a_class(&self.labels);
+        if fewest < least && certain.fewest_of_a_class(&self.labels) > fewest {
+            let different = count(fewest, "different image");
+            return Some(Note::warning(format!(
+                "by the likeness of their {what} a class would have only {different}, so only byte-identical images were \
+                 kept together; if the others are copies, the accuracy is too good, and {option} keeps them together"
+            )));
+        }
+        let (crossed, set) = self.taken_for_copies_across_classes(found, share)?;
+        Some(Note::info(format!(
+            "{crossed} images of different classes have nearly the same {what}, such as {} and {}: that does not tell \
+             copies from look-alikes here, so only byte-identical images were kept together; {option} goes by likeness all \
+             the same",
+            self.names[set[0]], self.names[set[1]]
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use rand::{Rng, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    use super::super::labelled::tests::labelled;
+    use super::*;
+    use crate::images::PerceptualHash;
+
+    fn arguments(cosine: Option<f64>) -> DuplicateSettings {
+        DuplicateSettings { cosine, ..DuplicateSettings::default() }
+    }
+
+    #[test]
+    fn likeness_within_a_class_is_not_mistaken_for_copies_unless_it_is_asked_for() {
+        let code = |(row, column): (usize, usize)| ((row % 2 == column % 2) as u8 * 100 + row as u8) as f32;
+        let alike = labelled(Array2::from_shape_fn((12, 8), code), (0..12).map(|row| row % 2).collect());
+        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("no perceptual hash of 12 images"), "{notes:?}");
+        assert!(notes[1].text.contains("only 1 different"), "{notes:?}");
+        let (found, _) = alike.copies(&arguments(Some(0.95)), 5).unwrap();
+        assert_eq!(found.sets.len(), 2);
+    }
+
+    #[test]
+    fn copies_with_different_labels_are_warned_of() {
+        let mut codes = Array2::from_shape_fn((12, 12), |(row, column)| f32::from(u8::from(row == column)));
+        let first = codes.row(0).to_owned();
+        codes.row_mut(1).assign(&first);
+        let (found, notes) =
+            labelled(codes, (0..12).map(|row| row % 2).collect()).copies(&arguments(None), 3).unwrap();
+        assert_eq!(found.sets.len(), 1);
+        assert!(notes[1].text.contains("1 set of copies with different labels, such as 0.jpg and 1.jpg"));
+    }
+
+    #[test]
+    fn look_alikes_of_different_classes_are_no_copies() {
+        // Rows 0 to 5 are alike and of both classes; the others differ from all.
+        let alike = labelled(
+            Array2::from_shape_fn((20, 20), |(row, column)| f32::from(u8::from(row.max(5) == column.max(5)))),
+            (0..20).map(|row| row % 2).collect(),
+        );
+        let (found, notes) = alike.copies(&arguments(None), 3).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[1].text.starts_with("6 images of different classes"), "{notes:?}");
+        assert!(notes[1].text.contains("0.jpg and 1.jpg"), "{notes:?}");
+        let (found, notes) = alike.copies(&arguments(Some(0.95)), 3).unwrap();
+        assert_eq!(found.sets.len(), 1);
+        assert!(notes[0].text.contains("copies with different labels"), "{notes:?}");
+    }
+
+    #[test]
+    fn many_images_are_compared_only_when_asked() {
+        let rows = MOST_COMPARED + 1;
+        let many = labelled(Array2::zeros((rows, 1)), (0..rows).map(|row| row % 2).collect());
+        let (found, notes) = many.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("--duplicate-threshold 0.95 does so"), "{notes:?}");
+    }
+
+    /// Hashes that differ in 128 bits, but for the rows of `alike`, whose hash is that of the first of them but for 3 bits.
+    fn hashed(labels: Vec<usize>, alike: &[&[usize]]) -> LabelledFeatures {
+        let rows = labels.len();
+        let mut labelled = labelled(Array2::zeros((rows, 1)), labels);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+        let mut hashes: Vec<PerceptualHash> = (0..rows).map(|_| rng.random()).collect();
+        for set in alike {
+            for (copy, &row) in set.iter().enumerate().skip(1) {
+                hashes[row] = hashes[set[0]];
+                hashes[row][copy] ^= 0b111;
+            }
+        }
+        labelled.hashes = hashes.into_iter().map(Some).collect();
+        labelled
+    }
+
+    #[test]
+    fn hashes_tell_copies_whatever_the_codes_are() {
+        let mut alike = hashed((0..12).map(|row| row % 2).collect(), &[&[0, 4, 8], &[1, 3]]);
+        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        let sets = |found: &Duplicates| found.sets.iter().map(|set| set.images.clone()).collect::<Vec<_>>();
+        assert_eq!(sets(&found), [vec![0, 4, 8], vec![1, 3]]);
+        assert_eq!(found.sets[1].similarity, 1.0 - 3.0 / 256.0);
+        assert_eq!(notes, []);
+        // Codes that were left in their file are not missed.
+        alike.codes = Array2::zeros((0, 0));
+        assert_eq!(alike.copies(&arguments(None), 5).unwrap(), (found, vec![]));
+        let distance = DuplicateSettings { distance: Some(2), ..DuplicateSettings::default() };
+        assert_eq!(alike.copies(&distance, 5).unwrap().0.sets, []);
+        assert_eq!(alike.copies(&arguments(Some(1.0)), 5).unwrap().0.sets, []);
+        alike.hashes[7] = None;
+        let refused = alike.copies(&distance, 5).unwrap_err().to_string();
+        assert!(refused.contains("of 1 image") && refused.contains("extract --rehash"), "{refused}");
+        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("no perceptual hash of 1 image"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_class_of_few_photos_and_many_copies_keeps_them_together() {
+        // Three photos four times each, and twelve others.
+        let labels = (0..24).map(|row| row / 12).collect();
+        let few = hashed(labels, &[&[0, 1, 2, 3], &[4, 5, 6, 7], &[8, 9, 10, 11]]);
+        let (found, notes) = few.copies(&arguments(None), 5).unwrap();
+        assert_eq!((found.sets.len(), found.fewest_of_a_class(&few.labels)), (3, 3));
+        assert_eq!(notes, []);
+    }
+
+    #[test]
+    fn a_class_that_looks_the_same_all_over_is_not_taken_for_one_image() {
+        let all: Vec<usize> = (0..12).collect();
+        let same = hashed((0..24).map(|row| row / 12).collect(), &[&all]);
+        let (found, notes) = same.copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.contains("only 1 different image"), "{notes:?}");
+        assert!(notes[0].text.contains("--duplicate-distance 31 keeps them together"), "{notes:?}");
+        let asked = DuplicateSettings { distance: Some(31), ..DuplicateSettings::default() };
+        assert_eq!(same.copies(&asked, 5).unwrap().0.sets.len(), 1);
+    }
+
+    #[test]
+    fn photos_filed_under_two_classes_are_copies_and_look_alikes_of_all_classes_are_not() {
+        let labels: Vec<usize> = (0..40).map(|row| row % 2).collect();
+        let pairs: Vec<[usize; 2]> = vec![[0, 1], [2, 3], [4, 5], [6, 8], [7, 9], [10, 12], [11, 13]];
+        let sets: Vec<&[usize]> = pairs.iter().map(|pair| &pair[..]).collect();
+        let (found, notes) = hashed(labels.clone(), &sets).copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets.len(), 7);
+        assert!(notes[0].text.starts_with("3 sets of copies with different labels"), "{notes:?}");
+        let (found, notes) = hashed(labels, &sets[..4]).copies(&arguments(None), 5).unwrap();
+        assert_eq!(found.sets, []);
+        assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");
+    }
+}

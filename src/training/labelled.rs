@@ -1,0 +1,252 @@
+//! [`LabelledFeatures`]: the rows of a feature file whose class is known, and columns of CSV files about them.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::Path;
+
+use ndarray::{Array2, Axis};
+
+use super::TrainingError;
+use crate::dataset::{CsvTable, class_name_of, text_of};
+use crate::features::FeatureFile;
+use crate::head::TrainingData;
+use crate::images::PerceptualHash;
+use crate::messages::count;
+
+/// The rows of a feature file whose class is known.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LabelledFeatures {
+    /// Their features, one row an image; no row where they have been left in the file.
+    pub codes: Array2<f32>,
+    /// Their row numbers in the file.
+    pub rows: Vec<usize>,
+    /// The class of each, as an index into `class_names`.
+    pub labels: Vec<usize>,
+    /// Names of the classes that have images.
+    pub class_names: Vec<String>,
+    /// Names of the images.
+    pub names: Vec<String>,
+    /// SHA-256 of each image file.
+    pub sha256: Vec<String>,
+    /// Perceptual hash of each image; `None` where the file does not tell it.
+    pub hashes: Vec<Option<PerceptualHash>>,
+    /// What the reader of results should know.
+    pub notes: Vec<String>,
+}
+
+impl LabelledFeatures {
+    /// Reads the labelled rows of a layer; `None` is the primary one.
+    ///
+    /// # Errors
+    /// No image has a label, or the file cannot be read.
+    pub fn read(file: &FeatureFile, layer: Option<&str>) -> Result<LabelledFeatures, TrainingError> {
+        let mut labelled = Self::without_codes(file)?;
+        labelled.read_codes(file, layer)?;
+        Ok(labelled)
+    }
+
+    /// Reads the features that were left in the file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_codes(&mut self, file: &FeatureFile, layer: Option<&str>) -> Result<(), TrainingError> {
+        self.codes = file.read_layer(layer)?;
+        if self.rows.len() < file.rows() {
+            self.codes = self.codes.select(Axis(0), &self.rows);
+        }
+        Ok(())
+    }
+
+    /// All but the features themselves.
+    ///
+    /// # Errors
+    /// No image has a label.
+    pub fn without_codes(file: &FeatureFile) -> Result<LabelledFeatures, TrainingError> {
+        let rows: Vec<usize> = (0..file.rows()).filter(|&row| file.labels()[row] >= 0).collect();
+        if rows.is_empty() {
+            return Err(TrainingError::NoLabels { path: file.path().to_owned() });
+        }
+        let mut notes = Vec::new();
+        if rows.len() < file.rows() {
+            let unlabelled = count(file.rows() - rows.len(), "image");
+            notes.push(format!("{unlabelled} without a label took no part"));
+        }
+        // A class all of whose images were skipped is no class of the head.
+        let mut present = vec![false; file.class_names().len()];
+        rows.iter().for_each(|&row| present[file.labels()[row] as usize] = true);
+        let mut renumbered = vec![0; present.len()];
+        let mut class_names = Vec::new();
+        for (class, name) in file.class_names().iter().enumerate() {
+            if present[class] {
+                renumbered[class] = class_names.len();
+                class_names.push(name.clone());
+            } else {
+                notes.push(format!("the class {name:?} has no image that could be read; it took no part"));
+            }
+        }
+        let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
+        Ok(LabelledFeatures {
+            codes: Array2::zeros((0, 0)),
+            labels: rows.iter().map(|&row| renumbered[file.labels()[row] as usize]).collect(),
+            class_names,
+            names: text(file.image_names()),
+            sha256: text(file.sha256()),
+            hashes: rows.iter().map(|&row| file.perceptual_hash(row)).collect(),
+            notes,
+            rows,
+        })
+    }
+
+    /// Without the classes that are not to be kept; also the rows that are left. Keeps the notes.
+    pub fn keep_classes(self, keep: &[bool]) -> (LabelledFeatures, Vec<usize>) {
+        let rows: Vec<usize> = (0..self.labels.len()).filter(|&row| keep[self.labels[row]]).collect();
+        let mut kept = self.select(&rows);
+        let mut renumbered = vec![0; keep.len()];
+        let classes = (0..keep.len()).filter(|&class| keep[class]);
+        classes.clone().enumerate().for_each(|(new, old)| renumbered[old] = new);
+        kept.class_names = classes.map(|class| self.class_names[class].clone()).collect();
+        kept.labels.iter_mut().for_each(|label| *label = renumbered[*label]);
+        kept.notes = self.notes;
+        (kept, rows)
+    }
+
+    /// The given rows alone, of the same classes and without notes.
+    pub fn select(&self, rows: &[usize]) -> LabelledFeatures {
+        let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
+        // Codes that have been left in the file stay there.
+        let in_memory = self.codes.nrows() == self.names.len();
+        LabelledFeatures {
+            codes: if in_memory { self.codes.select(Axis(0), rows) } else { Array2::zeros((0, 0)) },
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+            class_names: self.class_names.clone(),
+            names: text(&self.names),
+            sha256: text(&self.sha256),
+            hashes: rows.iter().map(|&row| self.hashes[row]).collect(),
+            rows: rows.iter().map(|&row| self.rows[row]).collect(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// What a head is fitted to; rows of equal `groups` are copies of one image.
+    pub fn training_data<'a>(&'a self, groups: &'a [usize]) -> TrainingData<'a> {
+        TrainingData {
+            codes: self.codes.view(),
+            labels: &self.labels,
+            class_names: &self.class_names,
+            groups: Some(groups),
+            row_names: Some(&self.names),
+        }
+    }
+
+    /// How many images have no perceptual hash.
+    pub fn without_hash(&self) -> usize {
+        self.hashes.iter().filter(|hash| hash.is_none()).count()
+    }
+}
+
+/// What the `column` of a CSV file beside `path` says about each image, `None` for those that the file does not name or
+/// says nothing of; and how many paths are of no image. Values are read as labels are: `1.0` is 1, and `-1` nothing.
+pub(super) fn read_column(
+    csv: &Path,
+    column: &'static str,
+    names: &[String],
+) -> Result<(Vec<Option<String>>, usize), TrainingError> {
+    column_values(csv, column, names).map_err(|source| TrainingError::Column {
+        path: csv.to_owned(),
+        column,
+        source,
+    })
+}
+
+type ColumnError = Box<dyn Error + Send + Sync>;
+
+fn column_values(
+    csv: &Path,
+    column: &str,
+    names: &[String],
+) -> Result<(Vec<Option<String>>, usize), ColumnError> {
+    let positions: HashMap<&str, usize> =
+        names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
+    // The value of each image, and the line that it stands on.
+    let mut values: Vec<Option<(Option<String>, u64)>> = vec![None; names.len()];
+    let mut unknown = 0;
+    let bytes = std::fs::read(csv)?;
+    let text = text_of(&bytes)?;
+    let wanted = |header: &[String]| header.iter().any(|name| name.eq_ignore_ascii_case("path"));
+    let mut table = CsvTable::new(&text, wanted)?;
+    let position = |wanted: &str| -> Result<usize, ColumnError> {
+        let position = table.column(wanted)?;
+        let seen = || format!("it has no column {wanted} (columns seen: {})", table.header.join(", "));
+        Ok(position.ok_or_else(seen)?)
+    };
+    let (path_at, value_at) = (position("path")?, position(column)?);
+    while let Some(row) = table.next_row()? {
+        let path = row.fields[path_at].on_one_line("path")?;
+        let value = row.fields[value_at].on_one_line(column)?;
+        let value =
+            class_name_of(value).map_err(|reason| format!("the {column} on line {}: {reason}", row.line))?;
+        let Some(&at) = positions.get(path.replace('\\', "/").trim_start_matches("./")) else {
+            unknown += 1;
+            continue;
+        };
+        match &values[at] {
+            Some((other, line)) if *other != value => {
+                return Err(format!(
+                    "lines {line} and {} of {} give {} different {column}s; remove one of them",
+                    row.line,
+                    csv.display(),
+                    names[at]
+                )
+                .into());
+            }
+            _ => values[at] = Some((value, row.line)),
+        }
+    }
+    let values: Vec<Option<String>> =
+        values.into_iter().map(|value| value.and_then(|(value, _)| value)).collect();
+    if values.iter().all(Option::is_none) {
+        return Err(format!(
+            "not one line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",
+            csv.display(),
+            names.first().map_or("cats/1.jpg", String::as_str)
+        )
+        .into());
+    }
+    Ok((values, unknown))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::training) fn labelled(codes: Array2<f32>, labels: Vec<usize>) -> LabelledFeatures {
+        let rows = labels.len();
+        LabelledFeatures {
+            codes,
+            rows: (0..rows).collect(),
+            labels,
+            class_names: ["a", "b"].map(String::from).to_vec(),
+            names: (0..rows).map(|row| format!("{row}.jpg")).collect(),
+            sha256: (0..rows).map(|row| row.to_string()).collect(),
+            hashes: vec![None; rows],
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn classes_that_are_left_out_take_their_rows_along_wherever_the_codes_are() {
+        for codes in [Array2::from_shape_fn((5, 2), |(row, _)| row as f32), Array2::zeros((0, 0))] {
+            let expected = if codes.nrows() > 0 { vec![0.0, 2.0, 3.0, 4.0] } else { Vec::new() };
+            let mut all = labelled(codes, vec![2, 0, 1, 2, 1]);
+            all.class_names = ["a", "b", "c"].map(String::from).to_vec();
+            all.notes.push("said before".to_owned());
+            let (kept, rows) = all.keep_classes(&[false, true, true]);
+            assert_eq!((&rows, &kept.rows), (&vec![0, 2, 3, 4], &vec![0, 2, 3, 4]));
+            assert_eq!((&kept.labels[..], &kept.class_names.concat()[..]), (&[1, 0, 1, 0][..], "bc"));
+            assert_eq!((&kept.names[1][..], &kept.notes[0][..]), ("2.jpg", "said before"));
+            let codes: Vec<f32> = kept.codes.rows().into_iter().map(|row| row[0]).collect();
+            assert_eq!(codes, expected);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! From a feature file to a head: which rows have a label, which of them are copies, what is set apart for testing, which
+//! classes are too small, and the fit with its evaluation.
+//!
+//! [`train`] does it all; `fit-head`, `sweep` and `suspects` are its callers, or those of its parts.
+
+mod class_weighting;
+mod copies;
+mod error;
+mod labelled;
+mod small_classes;
+mod split;
+
+use std::collections::HashSet;
+
+pub use self::class_weighting::ClassWeighting;
+pub use self::copies::DuplicateSettings;
+pub use self::error::TrainingError;
+pub use self::labelled::LabelledFeatures;
+pub use self::small_classes::{LeftOut, SmallClassPolicy};
+pub use self::split::SplitSource;
+use self::split::{Divided, divide, warning_of_classes};
+use crate::evaluate::{Duplicates, Note, TestSet};
+use crate::features::FeatureFile;
+use crate::head::{
+    ClassWeights, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance, Kernel,
+    Novelty, OutOfFold, StreamedData, fit_head, fit_head_streamed,
+};
+use crate::memory::Memory;
+
+/// How a head is made of a feature file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TrainingSettings {
+    /// The head and its cross-validation. Its class weights are replaced by `class_weighting`.
+    pub fit: FitSettings,
+    /// How much an image weighs, by its class.
+    pub class_weighting: ClassWeighting,
+    /// The layer; `None` is the file's first.
+    pub layer: Option<String>,
+    /// Which images count as copies of one another.
+    pub duplicates: DuplicateSettings,
+    /// What happens to small classes.
+    pub small_classes: SmallClassPolicy,
+    /// Images that are set apart for testing.
+    pub split: Option<SplitSource>,
+    /// Memory for the features; where they take more they are streamed. `None` is half of the machine's, and features that
+    /// cannot be streamed are then read all the same.
+    pub max_memory: Option<Memory>,
+    /// Measure as well what the accuracy would be with copies on both sides of the folds.
+    pub leaky_accuracy: bool,
+}
+
+impl TrainingSettings {
+    /// The defaults, with this head.
+    pub fn new(fit: FitSettings) -> Self {
+        Self {
+            fit,
+            class_weighting: ClassWeighting::default(),
+            layer: None,
+            duplicates: DuplicateSettings::default(),
+            small_classes: SmallClassPolicy::default(),
+            split: None,
+            max_memory: None,
+            leaky_accuracy: false,
+        }
+    }
+
+    /// What a file of such a head is named after: `svm`, `svm-rbf`, `svm-poly`, `logistic` or `ridge`.
+    pub fn kind_name(&self) -> &'static str {
+        match (self.fit.kind, &self.fit.kernel) {
+            (HeadKind::Svm, Kernel::Linear) => "svm",
+            (HeadKind::Svm, Kernel::Rbf { .. }) => "svm-rbf",
+            (HeadKind::Svm, Kernel::Poly { .. }) => "svm-poly",
+            (HeadKind::Logistic, _) => "logistic",
+            (HeadKind::Ridge, _) => "ridge",
+        }
+    }
+
+    /// Whether such a head can be fitted to features that stay in their file.
+    fn is_streamable(&self) -> bool {
+        let weighted_ridge =
+            self.fit.kind == HeadKind::Ridge && self.class_weighting != ClassWeighting::Uniform;
+        self.fit.kernel == Kernel::Linear
+            && self.fit.pca.is_none()
+            && self.fit.tuning.is_none()
+            && !weighted_ridge
+    }
+
+    /// Whether [`train`] will leave the features in their file.
+    ///
+    /// # Errors
+    /// The file has no such layer.
+    pub fn streams(&self, file: &FeatureFile) -> Result<bool, TrainingError> {
+        // What cannot be streamed is refused only where the bound was asked for.
+        let too_large = in_memory_bytes(file, self.layer.as_deref())? > self.memory().bytes();
+        Ok(too_large && (self.is_streamable() || self.max_memory.is_some()))
+    }
+
+    fn memory(&self) -> Memory {
+        self.max_memory.unwrap_or_default()
+    }
+}
+
+/// A head with what it was made of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Trained {
+    /// The head; its evaluation holds what cross-validation found.
+    pub head: Head,
+    /// The images that it was fitted to.
+    pub labelled: LabelledFeatures,
+    /// Which of them are copies of one another.
+    pub copies: Duplicates,
+    /// Scores and probabilities of each image from heads that have seen neither it nor its copies.
+    pub out_of_fold: OutOfFold,
+}
+
+/// What [`train`] is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrainingStep {
+    /// It looks for copies.
+    FindingCopies,
+    /// It fits heads: one a fold, then one to all images.
+    Fitting,
+}
+
+/// Makes a head of a feature file: sorts its rows, fits with cross-validation, tests and describes.
+///
+/// `on_step` hears what begins.
+///
+/// # Errors
+/// [`TrainingError`]: the file, its labels and the settings do not go together.
+pub fn train(
+    file: &FeatureFile,
+    settings: &TrainingSettings,
+    on_step: &mut dyn FnMut(TrainingStep),
+) -> Result<Trained, TrainingError> {
+    let layer = settings.layer.as_deref();
+    let streamed = settings.streams(file)?;
+    if streamed && settings.split.is_some() {
+        return Err(TrainingError::SplitOfStreamed { limit: settings.memory().to_string() });
+    }
+    let mut read = LabelledFeatures::without_codes(file)?;
+    let mut notes = Vec::new();
+    if settings.split.is_none() {
+        read = settings.small_classes.apply(read, &mut notes)?;
+    }
+    if !streamed {
+        read.read_codes(file, layer)?;
+    }
+    on_step(TrainingStep::FindingCopies);
+    let Parts { labelled, copies, test } = Parts::of(read, settings, &mut notes)?;
+    let class_weights = settings.class_weighting.of_classes(&labelled.class_names)?;
+    let fit = Fit { file, labelled: &labelled, settings, class_weights, streamed };
+    on_step(TrainingStep::Fitting);
+    let mut fitted = fit.with_groups(&copies.groups)?;
+    if !copies.sets.is_empty() {
+        if settings.leaky_accuracy {
+            let apart: Vec<usize> = (0..labelled.labels.len()).collect();
+            fitted.evaluation.leaky_accuracy = Some(fit.with_groups(&apart)?.evaluation.accuracy);
+        }
+        fitted.evaluation.duplicates = copies.named(&labelled.names);
+    }
+    fitted.evaluation.notes.extend(notes);
+    fitted.evaluation.test = test.map(|test| test.measure(&fitted.model)).transpose()?;
+    if streamed {
+        fitted.evaluation.notes.push(Note::info(format!(
+            "the codes were streamed from their file, to keep within {} of memory (--max-memory)",
+            settings.memory()
+        )));
+    } else {
+        fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, settings.fit.seed);
+    }
+    let out_of_fold = fitted.out_of_fold.clone();
+    let head = head_of(file, layer, fitted, &labelled)?;
+    Ok(Trained { head, labelled, copies, out_of_fold })
+}
+
+/// The fitted head with where its features come from.
+///
+/// # Errors
+/// The file has no such layer, or does not say how its features were made.
+pub fn head_of(
+    file: &FeatureFile,
+    layer: Option<&str>,
+    fitted: FittedHead,
+    labelled: &LabelledFeatures,
+) -> Result<Head, TrainingError> {
+    let provenance = HeadProvenance {
+        spec: file.spec(layer)?,
+        row_shape: file.layer(layer)?.shape.clone(),
+        codes_file: file.path().display().to_string(),
+        codes_rows: file.rows(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Ok(Head::new(fitted, provenance, &labelled.sha256))
+}
+
+/// What a fit in memory would take: the features as they are, as the solver sees them, and a good third of their size for
+/// the solver.
+fn in_memory_bytes(file: &FeatureFile, layer: Option<&str>) -> Result<usize, TrainingError> {
+    let columns = file.layer(layer)?.width().unwrap_or(1);
+    Ok((file.rows() * columns).saturating_mul(4 * 5 / 2))
+}
+
+/// A fit that is repeated with other groups.
+struct Fit<'a> {
+    file: &'a FeatureFile,
+    labelled: &'a LabelledFeatures,
+    settings: &'a TrainingSettings,
+    class_weights: ClassWeights,
+    streamed: bool,
+}
+
+impl Fit<'_> {
+    fn with_groups(&self, groups: &[usize]) -> Result<FittedHead, TrainingError> {
+        let Self { labelled, settings, .. } = *self;
+        let fit = FitSettings { class_weights: self.class_weights.clone(), ..settings.fit.clone() };
+        if !self.streamed {
+            return Ok(fit_head(&labelled.training_data(groups), &fit)?);
+        }
+        let data = StreamedData {
+            source: &FileRows::new(self.file, settings.layer.as_deref(), &labelled.rows)?,
+            labels: &labelled.labels,
+            class_names: &labelled.class_names,
+            groups,
+            row_names: &labelled.names,
+            max_memory: settings.memory().bytes(),
+        };
+        Ok(fit_head_streamed(&data, &fit)?)
+    }
+}
+
+/// What a head is fitted to, and what it is tested on.
+struct Parts {
+    labelled: LabelledFeatures,
+    copies: Duplicates,
+    test: Option<SetApart>,
+}
+
+/// Images for testing, and which of them are copies of training images.
+struct SetApart {
+    images: LabelledFeatures,
+    straddles: Vec<bool>,
+}
+
+impl Parts {
+    /// `notes` is told what the reader of the results should know.
+    fn of(
+        mut labelled: LabelledFeatures,
+        settings: &TrainingSettings,
+        notes: &mut Vec<Note>,
+    ) -> Result<Parts, TrainingError> {
+        let TrainingSettings { duplicates, small_classes, .. } = settings;
+        let folds = settings.fit.folds;
+        let Some(source) = &settings.split else {
+            labelled.notes.extend(warning_of_classes(&labelled.class_names));
+            let (copies, found) = labelled.copies(duplicates, folds)?;
+            notes.extend(found);
+            let all = 0..labelled.labels.len();
+            return Ok(match small_classes.left_out_of_copies(&labelled, &copies, all)? {
+                None => Parts { labelled, copies, test: None },
+                Some(LeftOut { keep, note }) => {
+                    notes.push(note);
+                    let (labelled, rows) = labelled.keep_classes(&keep);
+                    Parts { labelled, copies: copies.select(&rows), test: None }
+                }
+            });
+        };
+        let mut divided = divide(labelled, source)?;
+        let mut images = vec![0; divided.whole.class_names.len()];
+        divided.training.iter().for_each(|&row| images[divided.whole.labels[row]] += 1);
+        if let Some(LeftOut { keep, note }) = small_classes.left_out(&divided.whole.class_names, &images)? {
+            notes.push(note);
+            divided = divided.keep_classes(&keep).0;
+        }
+        let (mut copies, found) = divided.whole.copies(duplicates, folds)?;
+        notes.extend(found);
+        let training = divided.training.iter().copied();
+        if let Some(LeftOut { keep, note }) =
+            small_classes.left_out_of_copies(&divided.whole, &copies, training)?
+        {
+            notes.push(note);
+            let (kept, rows) = divided.keep_classes(&keep);
+            (divided, copies) = (kept, copies.select(&rows));
+        }
+        let Divided { whole, training, test } = divided;
+        let trained: HashSet<usize> = training.iter().map(|&row| copies.groups[row]).collect();
+        let straddles = test.iter().map(|&row| trained.contains(&copies.groups[row])).collect();
+        let test = SetApart { images: whole.select(&test), straddles };
+        let labelled = LabelledFeatures { notes: whole.notes.clone(), ..whole.select(&training) };
+        Ok(Parts { labelled, copies: copies.select(&training), test: Some(test) })
+    }
+}
+
+impl SetApart {
+    fn measure(&self, model: &HeadModel) -> Result<TestSet, TrainingError> {
+        let LabelledFeatures { codes, labels, class_names, names, .. } = &self.images;
+        Ok(TestSet::new(class_names, names, labels, &model.predict(codes.view())?, &self.straddles))
+    }
+}
