@@ -370,7 +370,7 @@ mod tests {
 
         use crate::dataset::class_name_of;
 
-        let reference = include_str!("../../../tests/reference/csv.json");
+        let reference = include_str!("../../tests/reference/csv.json");
         let reference: serde_json::Value = serde_json::from_str(reference).unwrap();
         let cases = reference["cases"].as_array().unwrap();
         assert_eq!(cases.len(), 7);

@@ -5,9 +5,8 @@
 
 use std::path::Path;
 
-use cnncodes::dataset::count_images;
-use cnncodes::dataset::{Dataset, SourceOptions};
-use cnncodes::features::{FeatureFile, ImageArray};
+use cnncodes::dataset::{Dataset, ImageArray, SourceOptions, count_images};
+use cnncodes::features::FeatureFile;
 use cnncodes::hdf5::Hdf5;
 use cnncodes::head::Head;
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, sniff};
