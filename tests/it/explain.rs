@@ -101,7 +101,7 @@ fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
         let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
         fs::write(folder.path().join("input.f32"), bytes).unwrap();
         let map = pooled_map(&graph, &layer).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_activation_map.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_activation_map.py");
         let run = Command::new(&python)
             .arg(script)
             .arg(&file)

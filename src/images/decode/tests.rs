@@ -1,4 +1,4 @@
-//! The references are Pillow's pixels, written by scripts/make_image_reference.py.
+//! The references are Pillow's pixels, written by scripts/reference/make_image_reference.py.
 
 use std::fs;
 use std::path::PathBuf;
@@ -324,7 +324,7 @@ fn modern_names() -> Vec<String> {
     names
 }
 
-/// HEIC against pillow-heif, AVIF against Pillow, JPEG XL against pillow-jxl-plugin (scripts/make_modern_reference.py).
+/// HEIC against pillow-heif, AVIF against Pillow, JPEG XL against pillow-jxl-plugin (scripts/reference/make_modern_reference.py).
 #[test]
 fn modern_formats_equal_their_libraries() {
     let names = modern_names();
