@@ -14,7 +14,7 @@ import h5py
 
 with h5py.File(sys.argv[1]) as f:
     # The snippet of docs/codes-format.md:
-    codes = f["features"][:]                          # float32, images x values
+    features = f["features"][:]                       # float32, images x values
     names = f["image_names"].asstr()[:]               # str
     labels = f["labels"][:]                           # int64, -1 where unknown
     classes = f["class_names"].asstr()[:]             # str
@@ -39,8 +39,8 @@ with h5py.File(sys.argv[1]) as f:
         json.dumps(
             {
                 "attributes": attributes,
-                "codes": codes.tolist(),
-                "codes_as_activations": list(codes.reshape(-1, *shape).shape),
+                "codes": features.tolist(),
+                "codes_as_activations": list(features.reshape(-1, *shape).shape),
                 "features_link": f.get("features", getlink=True).path,
                 "names": list(names),
                 "labels": labels.tolist(),
