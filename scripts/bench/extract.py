@@ -496,11 +496,11 @@ def ratio_lines(section, rounds):
 
 def report(results, path):
     lines = [
-        "# Extraction, beside other programs",
+        "# Extraction compared with other programs",
         "",
-        "By `scripts/bench/extract`; medians of rounds in which everything took turns. Photos a second and processor time are those of "
-        "the loop from the first photo to the written file, when the network is loaded; the whole process has its start, imports and "
-        "loading as well. Processor time is that of all cores.",
+        "By `scripts/bench/extract`; medians of rounds in which the programs took turns. Photos a second and processor time are measured "
+        "from the first photo to the written file, with the network loaded. The whole process also includes start, imports and "
+        "loading. Processor time is the sum over all cores.",
     ]
     for section in SECTIONS:
         if section in results:

@@ -211,14 +211,14 @@ def main():
         "",
         f"Written by `scripts/bench/heads` on {datetime.date.today()}: {os.cpu_count()} processors ({processor()}), load "
         f"average {os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}, {versions}; medians of "
-        f"{options.repeat} runs, each program in turn. The others run with their default tolerances, ours with its own: a "
+        f"{options.repeat} runs, with the programs in turn. The other programs run with their default tolerances, ours with its own: a "
         f"duality gap of {TOLERANCE} of the objective. C is {HEADS['svm'][0]} for the SVM and {HEADS['logistic'][0]} for "
-        f"logistic regression, α {HEADS['ridge'][0]} for ridge regression. A ratio below 1 says that cnncodes was faster. The "
-        "objective is the same function for all, computed from the weights of each; `above` is how far it lies above the "
-        "lowest that any run reached, one of ours asking for a gap of 1e-6. Accuracy is that on other rows. Peak memory is "
-        f"that of the whole process, in multiples of the codes' own size; `its own` is the codes and what the process took "
-        f"beside them from the fit's beginning on. Before it, each program fits an eighth of the rows and columns, which brings "
-        f"its code into memory. A fit is given up after {options.limit} s. LIBLINEAR "
+        f"logistic regression, α {HEADS['ridge'][0]} for ridge regression. A ratio below 1 means that cnncodes was faster. The "
+        "objective is the same function for all, computed from the weights of each program; `above` is its distance from the "
+        "lowest value of any run, one of which asks our solver for a gap of 1e-6. Accuracy is measured on other rows. Peak memory "
+        "is that of the whole process, in multiples of the size of the features; `its own` is the features and what the process "
+        "took besides them since the start of the fit. Before that, each program fits an eighth of the rows and columns, which "
+        f"loads its code into memory. A fit stops after {options.limit} s. LIBLINEAR "
         "has no multinomial logistic regression.",
         "",
         "| shape | head | program | fit, s | cnncodes / it | objective | above | accuracy, % | memory | its own |",

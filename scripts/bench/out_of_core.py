@@ -75,13 +75,13 @@ def main():
     program, maker = options.program, options.maker
     kinds = options.heads.split(",")
     lines = [
-        "# Codes larger than memory",
+        "# Features larger than memory",
         "",
         f"Written by `scripts/bench/out-of-core` on {datetime.date.today()}: {os.cpu_count()} processors ({processor()}), load "
-        f"average {os.getloadavg()[0]:.1f} at the start. One run each. Random codes of {CLASSES} classes; `fit-head` with its "
+        f"average {os.getloadavg()[0]:.1f} at the start. One run each. Random features of {CLASSES} classes; `fit-head` with its "
         "defaults: standardised, five folds and the final fit, calibration, duality gap of 1e-4.",
         "",
-        "The same 50,000 x 512 codes (98 MiB) in memory, streamed, and by scikit-learn at tight tolerance (final fit only):",
+        "The same 50,000 x 512 features (98 MiB) in memory, streamed, and by scikit-learn at tight tolerance (final fit only):",
         "",
         "| head | how | objective | above scikit-learn's | accuracy, % | seconds | peak memory, MiB |",
         "|---|---|---|---|---|---|---|",
@@ -112,7 +112,7 @@ def main():
         del values, scaled
         lines += [
             "",
-            f"{options.rows:,} x {options.columns} codes ({options.rows * options.columns * 4 / 2**30:.1f} GiB), "
+            f"{options.rows:,} x {options.columns} features ({options.rows * options.columns * 4 / 2**30:.1f} GiB), "
             f"`--max-memory {options.memory}`:",
             "",
             "| head | passes of the final fit | duality gap | accuracy, % | minutes | peak memory, MiB |",

@@ -235,9 +235,9 @@ def report(work, target):
     lines = [
         "# Parity with the frameworks",
         "",
-        "Written by `scripts/reference/parity`, which says how the figures come about. Networks at full size with seeded",
-        "weights; every layer of the catalogue against the framework's own activation (forward hooks in PyTorch,",
-        "sub-models in Keras), each side with its own preprocessing of the same decoded pixels.",
+        "Written by `scripts/reference/parity`, which describes the method. The networks have full size and seeded weights. Every",
+        "layer of the catalogue is compared with the framework's own activation (forward hooks in PyTorch, sub-models in Keras).",
+        "Each side does its own preprocessing of the same decoded pixels.",
         "",
         f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -267,7 +267,7 @@ def report(work, target):
         if aliases:
             good &= all(aliases)
             words = "give" if all(aliases) else "DO NOT give"
-            lines += ["", f"`fc7`, `fc2` and `classifier.4` {words} byte-identical codes on all of them."]
+            lines += ["", f"`fc7`, `fc2` and `classifier.4` {words} byte-identical features on all of them."]
     target.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     sys.exit(0 if good else 1)
