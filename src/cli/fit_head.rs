@@ -52,7 +52,7 @@ impl Written {
         println!();
         print_duplicates(evaluation, args.list_duplicates);
         println!(
-            "{}: {} head of {} on {} codes of {} ({})",
+            "{}: {} head of {} on {} features of {} ({})",
             self.path.display(),
             self.kind,
             show::count_of(model.class_names.len(), "class", "classes"),
@@ -74,7 +74,7 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
         None => choose::only(
             Path::new("features"),
             &Kind {
-                what: "file of codes",
+                what: "features file",
                 suffix: ".h5",
                 remedy: "run `cnncodes extract` first",
                 how: ": cnncodes fit-head --svm|--logistic FEATURES",
@@ -89,14 +89,17 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     let streamed = in_memory_bytes(&file, layer)? > max_memory.bytes()
         && (args.is_streamable() || args.max_memory.is_some());
     if streamed && args.split.is_some() {
-        bail!("--split needs the codes in memory, and they take more than {max_memory}: raise --max-memory");
+        bail!(
+            "--split needs the features in memory, and they take more than {max_memory}; raise \
+               --max-memory"
+        );
     }
     if let Some(report) = report
         && streamed
     {
         bail!(
-            "the report {} needs the codes in memory, which take more than {max_memory}; raise --max-memory, or fit \
-             without --report",
+            "the report {} needs the features in memory, which take more than {max_memory}; raise \
+             --max-memory, or fit without --report",
             report.display()
         );
     }
@@ -113,7 +116,7 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     let output = args.output.clone().unwrap_or_else(|| default_output(models, &features, kind_name));
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| {
-            anyhow::Error::new(error).context(format!("cannot make the folder {}", folder.display()))
+            anyhow::Error::new(error).context(format!("cannot create the folder {}", folder.display()))
         })?;
     }
     let apart: Vec<usize> = (0..labelled.labels.len()).collect();
@@ -144,7 +147,8 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     fitted.evaluation.test = test.map(|test| test.measure(&fitted.model)).transpose()?;
     if streamed {
         fitted.evaluation.notes.push(Note::info(format!(
-            "the codes were streamed from their file, to keep within {max_memory} of memory (--max-memory)"
+            "the features were streamed from their file, to stay within {max_memory} of memory \
+             (--max-memory)"
         )));
     } else {
         fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, args.seed);
@@ -153,7 +157,7 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
     let out_of_fold = fitted.out_of_fold.clone();
     let head = head(&file, args.layer.as_deref(), &features, fitted, &labelled)?;
     head.save(&output)?;
-    interrupt::says("the head is written");
+    interrupt::says("the head was written");
     if let Some(report) = report {
         let fitting = Fitting {
             file: &file,
@@ -258,14 +262,14 @@ fn print_duplicates(evaluation: &Evaluation, list: bool) {
     let sets = &evaluation.duplicates;
     if sets.is_empty() {
         if list {
-            println!("no copies were found\n");
+            println!("no duplicates were found\n");
         }
         return;
     }
     let images = sets.iter().map(|set| set.images.len()).sum();
-    let hint = if list { ":" } else { "; --list-duplicates names them" };
+    let hint = if list { ":" } else { "; --list-duplicates lists them" };
     println!(
-        "{} are copies of one another, in {}, and were kept on one side of each split{hint}",
+        "{} are duplicates of one another, in {}, and were kept on one side of each split{hint}",
         show::count(images, "image"),
         show::count(sets.len(), "set"),
     );

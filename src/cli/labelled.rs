@@ -15,14 +15,15 @@ use crate::images::{CsvTable, PerceptualHash, class_name_of, text_of};
 /// Which images belong together.
 #[derive(Debug, Default, clap::Args)]
 pub struct CopyArgs {
-    /// Bits of 256 in which the perceptual hashes of two copies of an image differ at most, 0 to 128 [default: 31]
+    /// Largest number of bits, of 256, in which the perceptual hashes of two duplicates differ, 0 to 128 [default:
+    /// 31]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=128))]
     pub duplicate_distance: Option<u32>,
-    /// Go by the codes instead of perceptual hashes: cosine of centred codes above which two images count as copies, such as
-    /// 0.95, which depends on the layer; 1 for byte-identical files only
+    /// Find duplicates by their features instead of perceptual hashes: two images are duplicates if the cosine of
+    /// their centred features is above this, such as 0.95. It depends on the layer; 1 means byte-identical files only
     #[arg(long, value_name = "COSINE", value_parser = cosine, conflicts_with = "duplicate_distance")]
     pub duplicate_threshold: Option<f64>,
-    /// CSV file with the columns path,group: images of one group count as copies, whatever they look like
+    /// CSV file with the columns path,group: images of one group stay on one side of each split, like duplicates
     #[arg(long, value_name = "FILE.csv")]
     pub groups: Option<PathBuf>,
 }
@@ -41,7 +42,7 @@ enum Criterion {
 fn cosine(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("a cosine above 0 and up to 1 is needed, such as 0.95".to_owned()),
+        _ => Err("expected a cosine above 0 and up to 1, such as 0.95".to_owned()),
     }
 }
 
@@ -92,14 +93,15 @@ impl Labelled {
         let rows: Vec<usize> = (0..file.rows()).filter(|&row| file.labels()[row] >= 0).collect();
         if rows.is_empty() {
             bail!(
-                "no image in {} has a label; extract a folder with one folder a class, or a CSV file with the columns path,label",
+                "no image in {} has a label; extract a folder with one folder for each class, or a CSV file \
+                 with the columns path,label",
                 path.display()
             );
         }
         let mut notes = Vec::new();
         if rows.len() < file.rows() {
             let unlabelled = show::count(file.rows() - rows.len(), "image");
-            notes.push(format!("{unlabelled} without a label took no part"));
+            notes.push(format!("left out {unlabelled} without a label"));
         }
         // A class all of whose images were skipped is no class of the head.
         let mut present = vec![false; file.class_names().len()];
@@ -111,7 +113,7 @@ impl Labelled {
                 renumbered[class] = class_names.len();
                 class_names.push(name.clone());
             } else {
-                notes.push(format!("the class {name:?} has no image that could be read; it took no part"));
+                notes.push(format!("the class {name:?} has no image that could be read, and was left out"));
             }
         }
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
@@ -193,12 +195,13 @@ impl Labelled {
     /// How near-identical images are to be found, and what is to be said about it.
     fn criterion(&self, args: &CopyArgs) -> anyhow::Result<(Criterion, Option<Note>)> {
         let without = self.without_hash();
-        let remedy = "`cnncodes extract --rehash`, with the arguments of the first time, adds them and runs no network";
+        let remedy = "`cnncodes extract --rehash`, with the arguments of the first time, adds them without \
+                      running the network";
         if let Some(distance) = args.duplicate_distance {
             if without > 0 {
                 bail!(
-                    "--duplicate-distance compares perceptual hashes, which the file does not hold of {}: an earlier version \
-                     of cnncodes wrote them; {remedy}",
+                    "--duplicate-distance compares perceptual hashes, which the file lacks for {}: an \
+                     earlier version of cnncodes wrote it; {remedy}",
                     show::count(without, "image")
                 );
             }
@@ -208,32 +211,33 @@ impl Labelled {
         match args.duplicate_threshold {
             Some(threshold) if threshold >= 1.0 => return Ok((Criterion::Identical, None)),
             Some(_) if !in_memory => bail!(
-                "--duplicate-threshold compares the codes in memory, and they take more than may be used: raise \
-                 --max-memory, or leave --duplicate-threshold out"
+                "--duplicate-threshold compares the features in memory, and they take more than the limit; \
+                 raise --max-memory, or leave out --duplicate-threshold"
             ),
             Some(threshold) => return Ok((Criterion::Cosine(threshold), None)),
             None if without == 0 => return Ok((Criterion::Distance(DUPLICATE_DISTANCE), None)),
             None => {}
         }
         let because = format!(
-            "the file has no perceptual hash of {}, since an earlier version of cnncodes wrote it",
+            "the file has no perceptual hash of {}, because an earlier version of cnncodes wrote it",
             show::count(without, "image")
         );
         let (criterion, how) = if !in_memory {
             (
                 Criterion::Identical,
-                "near-identical images were not looked for, as the codes were streamed".to_owned(),
+                "near-identical images were not searched for, because the features were streamed".to_owned(),
             )
         } else if self.names.len() > MOST_COMPARED {
             let how = format!(
-                "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
-                 {DUPLICATE_THRESHOLD} does so by their codes, in a time that grows with the square of their number"
+                "near-identical images are not searched for among more than {MOST_COMPARED}; \
+                 --duplicate-threshold {DUPLICATE_THRESHOLD} does so by their features, in a time that \
+                 grows with the square of their number"
             );
             (Criterion::Identical, how)
         } else {
             let how = format!(
-                "near-identical images were told by their codes (cosine above {DUPLICATE_THRESHOLD}), which depends on the \
-                 layer"
+                "near-identical images were found by their features (cosine above {DUPLICATE_THRESHOLD}), \
+                 which depends on the layer"
             );
             (Criterion::Cosine(DUPLICATE_THRESHOLD), how)
         };
@@ -260,7 +264,7 @@ impl Labelled {
         notes.extend(note);
         let mut joining = certain.clone();
         {
-            let _busy = show::busy("looking for copies");
+            let _busy = show::busy("looking for duplicates");
             match criterion {
                 Criterion::Identical => {}
                 Criterion::Distance(distance) => joining.near(&self.hashes, distance),
@@ -283,7 +287,7 @@ impl Labelled {
         if let Some(set) = mixed.clone().next() {
             let named: Vec<&str> = set.images.iter().map(|&row| self.names[row].as_str()).collect();
             notes.push(Note::warning(format!(
-                "{} of copies with different labels, such as {}; `cnncodes suspects` lists them",
+                "{} of duplicates with different labels, such as {}; `cnncodes suspects` lists them",
                 show::count(mixed.count(), "set"),
                 named.join(" and ")
             )));
@@ -310,7 +314,7 @@ impl Labelled {
                 MOST_ACROSS_BY_HASH,
             ),
             Criterion::Cosine(threshold) => (
-                format!("codes (cosine above {threshold})"),
+                format!("features (cosine above {threshold})"),
                 format!("--duplicate-threshold {threshold}"),
                 folds,
                 MOST_ACROSS_BY_CODE,
@@ -320,15 +324,16 @@ impl Labelled {
         if fewest < least && certain.fewest_of_a_class(&self.labels) > fewest {
             let different = show::count(fewest, "different image");
             return Some(Note::warning(format!(
-                "by the likeness of their {what} a class would have only {different}, so only byte-identical images were \
-                 kept together; if the others are copies, the accuracy is too good, and {option} keeps them together"
+                "with similar {what} as duplicates, a class would have only {different}, so only \
+                 byte-identical images were kept together; if the others are duplicates, the accuracy is \
+                 too high, and {option} keeps them together"
             )));
         }
         let (crossed, set) = self.taken_for_copies_across_classes(found, share)?;
         Some(Note::info(format!(
-            "{crossed} images of different classes have nearly the same {what}, such as {} and {}: that does not tell \
-             copies from look-alikes here, so only byte-identical images were kept together; {option} goes by likeness all \
-             the same",
+            "{crossed} images of different classes have nearly the same {what}, such as {} and {}: this \
+             does not distinguish duplicates from similar images here, so only byte-identical images were \
+             kept together; {option} keeps similar ones together as well",
             self.names[set[0]], self.names[set[1]]
         )))
     }
@@ -343,7 +348,8 @@ pub(super) fn read_column(
 ) -> anyhow::Result<(Vec<Option<String>>, usize)> {
     let remedy = || {
         format!(
-            "cannot use the {column}s in {}; its first line must be path,{column} and each further line name an image as the file of codes does",
+            "cannot use the {column}s in {}; its first line must be path,{column}, and every other line \
+             must name an image as the features file does",
             csv.display()
         )
     };
@@ -386,7 +392,8 @@ pub(super) fn read_column(
         values.into_iter().map(|value| value.and_then(|(value, _)| value)).collect();
     if values.iter().all(Option::is_none) {
         bail!(
-            "not one line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",
+            "no line of {} gives a {column} to a labelled image; its paths must be the images' names, such \
+             as {}",
             csv.display(),
             names.first().map_or("cats/1.jpg", String::as_str)
         );

@@ -16,8 +16,8 @@ const LEAST: usize = 2;
 /// What to do about small classes.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct SmallClassArgs {
-    /// Leave out classes with fewer than N different images, and name them. Copies of an image count once, as soon as they are
-    /// known [default: a class of one image is an error]
+    /// Leave out classes with fewer than N different images, and list them. Duplicates count once, as soon as they
+    /// are known [default: a class of one image is an error]
     #[arg(long, value_name = "N", value_parser = at_least_two)]
     min_per_class: Option<usize>,
 }
@@ -25,7 +25,7 @@ pub struct SmallClassArgs {
 fn at_least_two(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number >= LEAST => Ok(number),
-        _ => Err(format!("a whole number of at least {LEAST} is needed, such as 5")),
+        _ => Err(format!("expected a whole number of at least {LEAST}, such as 5")),
     }
 }
 
@@ -126,7 +126,7 @@ impl SmallClassArgs {
         let images: Vec<usize> = images.iter().map(HashSet::len).collect();
         let mut left_out = self.left_out(&labelled.class_names, &images)?;
         if let Some(LeftOut { note, .. }) = &mut left_out {
-            note.text.push_str("; copies count once");
+            note.text.push_str("; duplicates count once");
         }
         Ok(left_out)
     }

@@ -53,7 +53,8 @@ impl Divided {
 pub fn warning_of_classes(class_names: &[String]) -> Option<String> {
     class_names.iter().all(|name| Part::named(name).is_some()).then(|| {
         format!(
-            "the classes are called {}: if these are the parts of a split, and the classes their folders, use --split",
+            "the classes are named {}: if these are the parts of a split, with the classes below them, use \
+             --split",
             class_names.join(", ")
         )
     })
@@ -89,7 +90,7 @@ pub fn divide(mut labelled: Labelled, source: &SplitSource) -> anyhow::Result<Di
     let left_out = rows_of(&[None]).len();
     if left_out > 0 {
         let images = show::count(left_out, "image");
-        labelled.notes.push(format!("{images} without a split took no part"));
+        labelled.notes.push(format!("left out {images} without a split"));
     }
     let validation = rows_of(&[Some(Part::Validation)]).len();
     if validation > 0 {
@@ -102,7 +103,7 @@ pub fn divide(mut labelled: Labelled, source: &SplitSource) -> anyhow::Result<Di
     let test = rows_of(&[Some(Part::Test)]);
     if training.is_empty() || test.is_empty() {
         let (missing, there) = if test.is_empty() { ("test", "training") } else { ("training", "test") };
-        bail!("--split finds no {missing} image, only {there} images: name the parts train, val and test");
+        bail!("--split finds no {missing} image, only {there} images; name the parts train, val and test");
     }
     let mut trained = vec![false; labelled.class_names.len()];
     training.iter().for_each(|&row| trained[labelled.labels[row]] = true);
@@ -122,8 +123,8 @@ fn by_folders(labelled: &mut Labelled) -> anyhow::Result<Vec<Option<Part>>> {
         let class = folders.next().filter(|_| folders.next().is_some());
         let Some((part, class)) = part.zip(class) else {
             bail!(
-                "--split wants folders such as train/cats and test/cats, but there is {name}; --split=FILE.csv takes a file \
-                 with the columns path,split"
+                "--split needs folders such as train/cats and test/cats, but there is {name}; \
+                 --split=FILE.csv takes a file with the columns path,split"
             );
         };
         let class = class_name_of(class).map_err(|reason| anyhow!("the folder of {name}: {reason}"))?;
