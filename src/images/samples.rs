@@ -123,7 +123,8 @@ pub enum SamplesError {
         source: io::Error,
     },
     /// A folder without one usable image.
-    #[error("no images in {}{}{}; expected {}/CLASS/*.jpg with one folder a class (also png, webp, bmp, gif, tif), or images directly in it for an unlabelled set", path.display(), first_problem(problems), passed(passed_over), path.display())]
+    #[error("no images in {}{}{}; expected {}/CLASS/*.jpg with one folder for each class (also png, webp, \
+             bmp, gif, tif), or images directly in it for an unlabelled set", path.display(), first_problem(problems), passed(passed_over), path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -133,7 +134,8 @@ pub enum SamplesError {
         passed_over: PassedOver,
     },
     /// Several inputs that are not all shards.
-    #[error("{} is no tar shard; several inputs are taken where all are .tar shards; for several folders name the one that holds them, or give a list of paths on standard input with -", other.display())]
+    #[error("{} is not a tar shard; several inputs must all be .tar shards; for several folders name the \
+             one that holds them, or give a list of paths on standard input with -", other.display())]
     Several {
         /// The first that is none.
         other: PathBuf,
@@ -147,7 +149,7 @@ pub enum SamplesError {
         what: String,
     },
     /// An option without use for what was named.
-    #[error("{option} goes with {kind} only; leave it out")]
+    #[error("{option} works with {kind} only; leave it out")]
     OptionOfOtherKind {
         /// The option.
         option: &'static str,
@@ -183,7 +185,8 @@ pub enum SamplesError {
     },
     /// Labels of a shard that may be those of several images.
     #[error(
-        "cannot tell which label is whose in {}: {why}; give each label the name of its image with another extension (NAME.jpg and NAME.cls)",
+        "cannot assign the labels in {}: {why}; give each label the name of its image with another \
+         extension (NAME.jpg and NAME.cls)",
         path.display()
     )]
     ShardLabels {
@@ -194,7 +197,8 @@ pub enum SamplesError {
     },
     /// Shards with `.json` that say nothing of classes.
     #[error(
-        "no image in {} has a label: {why}; name the field with --label-column, or do without labels (extract --no-labels)",
+        "no image in {} has a label: {why}; name the field with --label-column, or extract without labels \
+         (--no-labels)",
         shown(shards)
     )]
     NoShardLabels {
