@@ -35,7 +35,7 @@ impl ReportArgs {
         let folder = files::folder_of(file);
         ensure!(
             folder.is_dir(),
-            "cannot write the report {}: the folder {} does not exist; create it first",
+            "cannot write the report {}: {} is not a folder; create it first",
             file.display(),
             folder.display()
         );

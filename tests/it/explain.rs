@@ -213,7 +213,7 @@ fn classify_writes_overlays_and_names_the_most_alike_training_images() {
     };
     let text = run(&["image.jpg", "--explain", "why"]);
     assert!(text.contains("  why sailboat: why/image-sailboat.png (class activation map)\n"), "{text}");
-    assert!(text.contains("  most alike of the training images, by 1 - cosine:\n    0."), "{text}");
+    assert!(text.contains("  most similar training images, by 1 - cosine:\n    0."), "{text}");
 
     let answers: Value = serde_json::from_str(&run(&[
         "data/fish/001.jpg",
@@ -262,7 +262,7 @@ fn what_cannot_be_explained_as_asked_is_told() {
     fs::rename(folder.path().join("codes.h5"), folder.path().join("moved.h5")).unwrap();
     classify(&["--explain", "why", "--occlusion-size", "16", "--occlusion-stride", "8"])
         .success()
-        .stdout(contains("(occlusion)").and(contains("most alike").not()))
+        .stdout(contains("(occlusion)").and(contains("most similar").not()))
         .stderr(contains("the most similar training images are not told").and(contains("codes.h5")));
     assert!(fs::read_dir(folder.path().join("why")).unwrap().count() == 1);
 }
