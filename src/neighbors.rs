@@ -86,8 +86,7 @@ pub enum NeighborsError {
     #[error("query {query} holds {value}; features must be finite numbers: extract them again")]
     QueryNotFinite { query: usize, value: f32 },
     #[error(
-        "row {row} ({image}) of {file} holds {value}; features must be finite numbers: extract them \
-             again"
+        "row {row} ({image}) of {file} holds {value}; features must be finite numbers: extract them again"
     )]
     RowNotFinite { file: String, row: usize, image: String, value: f32 },
 }

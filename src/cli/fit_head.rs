@@ -90,8 +90,7 @@ pub(super) fn fit(args: &Args, models: &ModelsFolder) -> anyhow::Result<Written>
         && (args.is_streamable() || args.max_memory.is_some());
     if streamed && args.split.is_some() {
         bail!(
-            "--split needs the features in memory, and they take more than {max_memory}; raise \
-               --max-memory"
+            "--split needs the features in memory, and they take more than {max_memory}; raise --max-memory"
         );
     }
     if let Some(report) = report

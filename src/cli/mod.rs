@@ -87,10 +87,9 @@ impl Command {
             Command::Extract(_) => None,
             Command::FitHead(_) => Some("no head was written"),
             Command::Classify(_) => Some("printed answers and written pictures are complete"),
-            Command::Demo(_) => Some(
-                "the demo's folder stays as it is, and `cnncodes demo` starts again \
-                                      from the beginning",
-            ),
+            Command::Demo(_) => {
+                Some("the demo's folder stays as it is, and `cnncodes demo` starts again from the beginning")
+            }
             _ => Some("nothing was written"),
         }
     }

@@ -135,8 +135,7 @@ fn a_split_is_kept_to_and_copies_that_straddle_it_are_told() {
         .assert()
         .success()
         .stdout(contains(
-            "1 of the test images are duplicates of training images, such as \
-                          test/fish/copy.jpg",
+            "1 of the test images are duplicates of training images, such as test/fish/copy.jpg",
         ))
         .stderr(contains("16 validation images were fitted to as well"));
     // The same figures as from `evaluate`, of which the head says that it has not seen these images.
