@@ -37,7 +37,7 @@
       pictures.firstElementChild.replaceChildren(shown);
     }
     if (overlay) {
-      pictures.append(element("div", { class: "picture overlay" }, picture(overlay, `What speaks for ${classes[predicted]}`)));
+      pictures.append(element("div", { class: "picture overlay" }, picture(overlay, `What supports ${classes[predicted]}`)));
     }
   }
 
@@ -83,9 +83,9 @@
         .filter((index) => photos[index].label === truth && photos[index].predicted === predicted)
         .sort((a, b) => truth === predicted ? photos[a].claim - photos[b].claim : photos[b].claim - photos[a].claim);
       const title = truth === predicted
-        ? `${isolated(classes[truth])}, answered rightly`
+        ? `${isolated(classes[truth])}, classified correctly`
         : `${isolated(classes[truth])} taken for ${isolated(classes[predicted])}`;
-      const order = truth === predicted ? "the least sure first" : "the surest first";
+      const order = truth === predicted ? "the least confident first" : "the most confident first";
       const text = all > found.length ? `${found.length} of ${count(all)} are in this file, ${order}.` : `${count(all)}, ${order}.`;
       open(title, all > 1 ? text : `${count(all)}.`, found);
     });
@@ -141,7 +141,7 @@
     const narrow = width < 480;
     return Plot.plot({
       width, height: Math.min(320, 0.62 * width + 60), marginLeft: 56, marginRight: 24, marginBottom: 44, marginTop: 28,
-      x: { label: "different photos a class (logarithmic)", labelAnchor: "center", labelArrow: "none", labelOffset: 38,
+      x: { label: "different photos per class (logarithmic)", labelAnchor: "center", labelArrow: "none", labelOffset: 38,
         ticks: points.map((p) => p.x), tickFormat: (x) => Math.round(2 ** x).toString() },
       y: { label: "accuracy", domain: [floor(Math.min(...points.map((p) => p.low)), 0.05), 1], grid: true, labelArrow: "none",
         ticks: narrow ? 5 : 6, tickFormat: share },
@@ -162,8 +162,8 @@
     const side = Math.min(width, 460);
     return Plot.plot({
       width: side, height: side * 0.86, marginLeft: 56, marginRight: 24, marginBottom: 44, marginTop: 28, clip: false,
-      x: { ...axis, label: "probability that was claimed", labelAnchor: "center", labelOffset: 38, ticks: side < 400 ? 4 : 6 },
-      y: { ...axis, label: "share that is right", grid: true, ticks: 6 },
+      x: { ...axis, label: "claimed probability", labelAnchor: "center", labelOffset: 38, ticks: side < 400 ? 4 : 6 },
+      y: { ...axis, label: "share of right answers", grid: true, ticks: 6 },
       r: { range: [0, 13], domain: [0, Math.max(...bins.map((b) => b.photos))] },
       marks: [
         Plot.line([[axis.domain[0], axis.domain[0]], [1, 1]], { stroke: "var(--soft)", strokeDasharray: "5 5" }),
@@ -203,7 +203,7 @@
     const [x, y] = ["x", "y"].map((name) => svg.scale(name));
     const group = svg.querySelector('[aria-label="dot"]');
     svg.setAttribute("role", "group");
-    svg.setAttribute("aria-label", "Map of the codes: one button a photo; arrow keys walk to the next photo in their direction");
+    svg.setAttribute("aria-label", "Map of the features: one button for each photo; arrow keys move to the next photo in their direction");
     group.removeAttribute("aria-label");
     mapped = { svg, items: [] };
     for (const node of group.children) {
@@ -345,7 +345,7 @@
     addEventListener("keydown", (event) => { if (event.key === "Escape") point(null); });
   }
 
-  // Plots are drawn anew where the width of their place changes.
+  // Plots are drawn again when the width of their place changes.
   document.querySelector(".key")?.append(...heads.map((head, k) => element("li", {}, sample(k), head)));
 
   const plots = { layers, learning, calibration, map };

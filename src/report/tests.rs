@@ -124,7 +124,7 @@ fn the_page_says_what_the_second_picture_shows() {
     assert!(
         occlusion.contains("yellow where covering a part of the photo lowers the answer&#39;s score most")
     );
-    assert!(occlusion.contains("so 2 photos have none."), "as many were left out");
+    assert!(occlusion.contains("left out for 2 photos."), "as many were left out");
     // The second photo, a mistake, has a picture; the suspects beside the mistakes have none.
     assert_eq!(occlusion.matches("class=\"explained\"").count(), 1);
     assert_eq!(

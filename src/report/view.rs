@@ -96,7 +96,7 @@ fn explained(overlays: &Overlays) -> Option<String> {
     let left_out = match overlays.left_out {
         0 => String::new(),
         left_out => {
-            format!(" Each one takes many runs of the network, so {} have none.", photos(left_out))
+            format!(" Each one takes many runs of the network; left out for {}.", photos(left_out))
         }
     };
     Some(format!(
