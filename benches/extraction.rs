@@ -1,7 +1,7 @@
 //! What an image costs beside the network, stage by stage: `cargo bench --bench extraction`.
 //!
 //! The photos are drawn here, so that the figures do not depend on anybody's files. Whole extractions are measured beside
-//! other programs by `scripts/bench-extract`.
+//! other programs by `scripts/bench/extract`.
 
 use std::hint::black_box;
 use std::time::Duration;

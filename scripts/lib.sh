@@ -24,13 +24,19 @@ project_cargo() {
     cargo "$command" --locked ${CNNCODES_CARGO_FEATURES:+--features "$CNNCODES_CARGO_FEATURES"} "$@"
 }
 
+# built bin|bench NAME: builds one program of the project for speed, and prints its path.
+built() {
+    project_cargo build --release "--$1" "$2" --message-format=json-render-diagnostics |
+        sed -n "s|.*\"executable\":\"\([^\"]*/$2\(-[0-9a-f]*\)\{0,1\}\)\".*|\1|p" | tail -n 1
+}
+
 step() {
     printf '\n==> %s\n' "$*"
 }
 
 # framework_python torchvision|keras: the Python that has the framework, installed from PyPI on the first call.
 framework_python() {
-    local place=$private/export-$1 requirements=scripts/requirements-export-$1.txt
+    local place=$private/export-$1 requirements=scripts/export/requirements-$1.txt
     if ! cmp -s "$requirements" "$place/installed.txt"; then
         local python='' candidate
         for candidate in python3.11 python3.12 python3.13 python3; do
@@ -71,7 +77,7 @@ find_chromium() {
 
 # heads_python: the Python that has scikit-learn and LIBLINEAR, installed from PyPI on the first call.
 heads_python() {
-    local place=$private/bench-heads requirements=scripts/requirements-bench-heads.txt
+    local place=$private/bench-heads requirements=scripts/bench/requirements-heads.txt
     if ! cmp -s "$requirements" "$place/installed.txt"; then
         step "installing scikit-learn and LIBLINEAR into .cnncodes/bench-heads (once)" >&2
         rm -rf "$place"
@@ -85,10 +91,10 @@ heads_python() {
     echo "$place/bin/python"
 }
 
-# bench_extract_python: the Python with the programs that scripts/bench-extract compares, installed from PyPI on the first
+# bench_extract_python: the Python with the programs that scripts/bench/extract compares, installed from PyPI on the first
 # call.
 bench_extract_python() {
-    local place=$private/bench-extract requirements=scripts/requirements-bench-extract.txt install
+    local place=$private/bench-extract requirements=scripts/bench/requirements-extract.txt install
     if ! cmp -s "$requirements" "$place/installed.txt"; then
         step "installing the programs to compare with into .cnncodes/bench-extract (once)" >&2
         rm -rf "$place"

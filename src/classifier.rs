@@ -241,7 +241,7 @@ impl Classifier {
         })?;
         found.ok_or_else(|| ClassifyError::Image {
             name: path.display().to_string(),
-            reason: "there is no image in it".to_owned(),
+            reason: "it holds no image".to_owned(),
         })
     }
 }

@@ -56,7 +56,8 @@ impl fmt::Display for SpecDifference {
 pub enum NetworkError {
     /// The models folder has a network of that name with other weights.
     #[error(
-        "it was made with the network {name} of SHA-256 {sha256}, but {name} in {folder} is another one (SHA-256 {found}); make it again, or bring the right network back"
+        "it was made with the network {name} of SHA-256 {sha256}, but {name} in {folder} is another network \
+         (SHA-256 {found}); make it again, or restore the right network"
     )]
     Differs {
         /// Name of the manifest.

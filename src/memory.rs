@@ -44,7 +44,7 @@ impl FromStr for Memory {
         });
         match number {
             Some(bytes) if bytes.is_finite() && bytes >= 1.0 => Ok(Self(bytes as usize)),
-            _ => Err("a number with a unit is needed, such as 2GiB or 500MB".to_owned()),
+            _ => Err("expected a number with a unit, such as 2GiB or 500MB".to_owned()),
         }
     }
 }

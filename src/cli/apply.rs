@@ -56,7 +56,7 @@ pub fn session_settings(spec: &FeatureSpec, holder: &str, compute: &ComputeArgs)
     let settings = compute.settings_in(spec.precision);
     if settings.precision != spec.precision {
         show::warning(&format!(
-            "{holder} was made with codes in {}, and these are computed in {}",
+            "{holder} was made with features in {}, and these are computed in {}",
             spec.precision, settings.precision
         ));
     }

@@ -17,61 +17,61 @@ use crate::images::DEFAULT_MAX_PIXELS;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
 
-/// Say what is in an image, with probabilities
+/// Classify images, with probabilities
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The head knows its network, layer and preprocessing; the network is looked for in the models folder by its hash.
+The head knows its network, layer and preprocessing. The program finds the network in the models folder by its hash.
 
-An image whose code is farther from all training images than 97.5 % of these are from one another is called unknown: it \
-is probably of none of the classes, whatever the probabilities say.
+An image is called unknown if its features are farther from the training images than 97.5 % of these are from one \
+another: it probably belongs to none of the classes, whatever the probabilities say.
 
-With --coverage 0.95, the set of classes is printed that holds the right one for about 95 % of images like the training \
-ones: one class where the head is sure, several where it is not, none where nothing fits.
+With --coverage 0.95, each answer has a set of classes that holds the right one for about 95 % of images like the \
+training images: one class if the head is sure, several if it is not, none if nothing fits.
 
-With --explain DIR, each image is drawn with the places that speak for its class in yellow. For heads on maps, pooled or \
-not, the values of all places add up to the class's score exactly (class activation map). For heads on dense layers a \
-patch covers one part of the image after the other, and what the score falls by is shown (occlusion). The training \
-images that are most alike by their codes are named.
+With --explain DIR, a picture of each image shows the places that support its class in yellow. For heads on maps, \
+pooled or not, the values of all places add up exactly to the class's score (class activation map). For heads on \
+dense layers a patch covers one part of the image after another, and the picture shows how much the score falls \
+(occlusion). The training images with the most similar features are named.
 
 Examples:
   cnncodes classify image.jpg                    with the only head in models/
   cnncodes classify photos/ --format csv --top 1 > answers.csv
   cnncodes classify photos/ --coverage 0.95
   find photos -newer last-run -name '*.jpg' | cnncodes classify -
-  cnncodes classify image.jpg --explain why      why/image-CLASS.png shows which parts speak for the class
+  cnncodes classify image.jpg --explain why      why/image-CLASS.png shows which parts support the class
   cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json")]
 pub struct Args {
     /// Images, folders of images, tar shards, HDF5 arrays (FILE.h5:/DATASET), or - for a list of images on standard
     /// input
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Paths on standard input end with a NUL, as `find -print0` has them, not with a line
+    /// Paths on standard input end with a NUL, as `find -print0` writes them, and not with a line end
     #[arg(short = '0', long)]
     null: bool,
-    /// The order of an HDF5 array's dimensions, as h5py shows them: N images, H height, W width, C colours, such as NHWC,
-    /// NCHW or HWCN
+    /// Order of an HDF5 array's dimensions as h5py shows them, such as NHWC, NCHW or HWCN: N images, H height, W
+    /// width, C colours
     #[arg(long)]
     axes: Option<Axes>,
-    /// The head; may be left out where the models folder holds only one
+    /// The head [default: the only one in the models folder]
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
-    /// How many classes to show, most probable first
+    /// Number of classes to show, most probable first
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// Also give the set of classes that holds the right one in this share of cases, such as 0.95
+    /// Also print the set of classes that holds the right one in this share of cases, such as 0.95
     #[arg(long, value_name = "SHARE", value_parser = share)]
     coverage: Option<f64>,
-    /// Call no image unknown
+    /// Never answer "unknown"
     #[arg(long)]
     no_unknown: bool,
     #[command(flatten)]
     explain: ExplainArgs,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Refuse images of more pixels than this
+    /// Refuse images with more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
 }
@@ -80,7 +80,7 @@ pub struct Args {
 pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
-        _ => Err("a share above 0 and below 1 is needed, such as 0.95".to_owned()),
+        _ => Err("expected a share above 0 and below 1, such as 0.95".to_owned()),
     }
 }
 
@@ -137,7 +137,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let set = Dataset::from_paths(&args.images, args.null, args.axes.as_ref())?;
     show::passed_over(&set.passed_over);
     if set.samples.is_empty() && set.problems.is_empty() {
-        bail!("there is no image to classify in what was named");
+        bail!("there is no image to classify in the given files and folders");
     }
     let mut problems = set.problems.clone();
     let mut printer = Printer::new(args);
@@ -233,7 +233,7 @@ impl Printer {
                     writeln!(out, "  why {class}: {} ({method})", printable(&overlay))?;
                 }
                 if !answer.nearest.is_empty() {
-                    writeln!(out, "  most alike of the training images, by 1 - cosine:")?;
+                    writeln!(out, "  most similar training images, by 1 - cosine:")?;
                 }
                 for SimilarImage { image, distance, .. } in &answer.nearest {
                     writeln!(out, "    {distance:.3}  {}", printable(image))?;

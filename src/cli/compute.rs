@@ -11,13 +11,13 @@ use crate::network::{Backbone, Device, ExecutionPlan, Precision, SessionSettings
 /// What a network runs on.
 #[derive(Debug, clap::Args)]
 pub struct ComputeArgs {
-    /// What to run the network on: auto (what has the precision that was asked for; in fp32 CUDA where it works and
-    /// there are 100 images or more, else the CPU), cpu, cuda, cuda:N or openvino
+    /// Device that runs the network: auto, cpu, cuda, cuda:N or openvino. auto takes a device with the requested
+    /// precision; in fp32 it takes CUDA if it works and there are 100 images or more, otherwise the CPU
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     device: Device,
-    /// What to compute in: fp32; tf32 (CUDA) or bf16 (OpenVINO), which are up to twice as fast, and whose codes differ by
-    /// 0.1 to 1 % (VGG, ResNet) or more (MobileNetV2 in bf16: 23 %) [default: what the head's codes were computed in,
-    /// else fp32]
+    /// Precision: fp32, tf32 (CUDA) or bf16 (OpenVINO). tf32 and bf16 are up to twice as fast; their features differ
+    /// by 0.1 to 1 % (VGG, ResNet) or more (MobileNetV2 in bf16: 23 %) [default: that of the head's features, or
+    /// fp32]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Threads for the network and for decoding [default: every core]
@@ -77,7 +77,7 @@ impl FromStr for BatchSize {
             _ => text
                 .parse()
                 .map(Self::Images)
-                .map_err(|_| "auto or a number from 1 to 65535 is needed".to_owned()),
+                .map_err(|_| "expected auto or a number from 1 to 65535".to_owned()),
         }
     }
 }

@@ -9,23 +9,23 @@ use anyhow::{Context, bail};
 use super::Status;
 use crate::demo::{CLASSES, MODEL, UNSEEN, write_folder};
 
-/// Show the whole job on an embedded network and drawn pictures
+/// Run the whole job on an embedded network and drawn pictures
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Makes a folder with drawn pictures of four kinds of things and a small network that has never seen any of them, \
-and runs there the very commands that you would type. The folder stays, to be played with.
+Makes a folder with drawn pictures of four kinds of things and a small network that has never seen any of them, and \
+runs the commands there that you would type. The folder stays, so you can try more.
 
 Examples:
   cnncodes demo
   cnncodes demo --dir /tmp/demo --per-class 100")]
 pub struct Args {
-    /// The folder to make
+    /// Folder to create
     #[arg(long, value_name = "DIR", default_value = "cnncodes-demo")]
     dir: PathBuf,
     /// Pictures of each class
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=2000))]
     per_class: u16,
-    /// Seed of the pictures
+    /// Random seed of the pictures
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
@@ -55,8 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         status = step(folder, arguments)?;
     }
     println!(
-        "\nThe same three commands work on your own photos: data/CLASS/*.jpg, and a network that\n\
-         `cnncodes models add FILE.onnx --preprocess torchvision|keras-caffe|tf` has put into models/."
+        "\nThe same three commands work on your own photos: data/CLASS/*.jpg, and a network that\n`cnncodes \
+         models add FILE.onnx --preprocess torchvision|keras-caffe|tf` puts into models/."
     );
     Ok(status)
 }
@@ -69,7 +69,7 @@ fn prepare(args: &Args) -> anyhow::Result<()> {
     let network = folder.join(NETWORK);
     let occupied = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if occupied && !network.exists() {
-        bail!("{} holds something else; choose another folder with --dir", folder.display());
+        bail!("{} is not a demo folder and is not empty; choose another folder with --dir", folder.display());
     }
     write_folder(folder, usize::from(args.per_class), args.seed)?;
     let models = folder.join("models");
@@ -86,7 +86,7 @@ fn step(folder: &Path, arguments: &[&str]) -> anyhow::Result<Status> {
         .args(arguments)
         .current_dir(folder)
         .status()
-        .context("cannot run this program a second time")?;
+        .context("cannot run this program again")?;
     match ended.code() {
         Some(0) => Ok(Status::Done),
         Some(1) => Ok(Status::Skipped),

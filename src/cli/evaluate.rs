@@ -24,12 +24,12 @@ use crate::report::Photos;
 /// Measure a head on images whose classes are known
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IMAGES is a folder with one folder a class, a CSV file with the columns path,label (- for standard input), tar shards or \
-an HDF5 array FILE.h5:/DATASET, all as `cnncodes extract` takes them; FEATURES is a file of codes from \
-`cnncodes extract`, made with the head's network, layer and preprocessing. Use images that the head was not fitted to: \
-those that it was fitted to are recognised by their bytes and told.
+IMAGES is a folder with one folder for each class, a CSV file with the columns path,label (- for standard input), \
+tar shards or an HDF5 array FILE.h5:/DATASET, all as in `cnncodes extract`. FEATURES is a features file from \
+`cnncodes extract`, made with the head's network, layer and preprocessing. Use images that the head was not fitted \
+to; training images are recognised by their bytes and reported.
 
-CSV has one line an image, text and JSON have the figures and the most confident mistakes.
+CSV has one line for each image; text and JSON have the figures and the most confident mistakes.
 
 Examples:
   cnncodes evaluate test-photos/                 with the only head in models/
@@ -38,28 +38,28 @@ Examples:
   cnncodes evaluate features/test-fc7.h5 --format csv > answers.csv
   cnncodes evaluate test-photos/ --report report.html")]
 pub struct Args {
-    /// Images or codes with known classes
+    /// Images or features with known classes
     #[arg(value_name = "IMAGES|FEATURES", required = true)]
     input: Vec<PathBuf>,
     #[command(flatten)]
     inputs: InputArgs,
-    /// The head; may be left out where the models folder holds only one
+    /// The head [default: the only one in the models folder]
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
-    /// How many of the most confident mistakes to name
+    /// Number of most confident mistakes to list
     #[arg(long, value_name = "N", default_value_t = 10)]
     mistakes: usize,
-    /// Coverage of the prediction sets that are checked
+    /// Coverage of the prediction sets to check
     #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = super::classify::share)]
     coverage: f64,
     #[command(flatten)]
     report: ReportArgs,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Refuse images of more pixels than this
+    /// Refuse images with more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
 }
@@ -110,7 +110,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut assessment = Assessment::new(&judged, args.mistakes);
     assessment.notes.extend(labelled.notes);
     if head.trained_on.is_empty() {
-        assessment.notes.push(Note::info("the head does not say which images it was fitted to"));
+        assessment.notes.push(Note::info("the head does not record which images it was fitted to"));
     }
     match args.format {
         Format::Text => show::report(&assessment.to_text()),
@@ -169,11 +169,11 @@ fn of_the_heads_classes(
     let mut notes = Vec::new();
     if unlabelled > 0 {
         let unlabelled = show::count(unlabelled, "image");
-        notes.push(Note::info(format!("{unlabelled} without a label took no part")));
+        notes.push(Note::info(format!("left out {unlabelled} without a label")));
     }
     for (class, count) in strangers {
         let images = show::count(count, "image");
-        notes.push(Note::warning(format!("{images} of {class:?} took no part: the head has no such class")));
+        notes.push(Note::warning(format!("left out {images} of {class:?}: the head has no such class")));
     }
     Ok((rows, renamed, notes))
 }
@@ -218,7 +218,7 @@ fn from_images(
     problems.extend(batch.problems);
     if batch.indices.is_empty() {
         show::problems(&problems, 20);
-        bail!("not one image of {} could be read", set.source);
+        bail!("none of the images of {} could be read", set.source);
     }
     Ok(Labelled {
         names: batch.indices.iter().map(|&index| samples[index].name.to_owned()).collect(),

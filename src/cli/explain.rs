@@ -30,17 +30,17 @@ const SEARCHED_TOGETHER: usize = 8;
 /// What is to be explained, and how.
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
-    /// Write, for each image, a picture that shows which parts speak for its class, into this folder
+    /// Write a picture of each image into this folder that shows which parts support its class
     #[arg(long, value_name = "DIR")]
     explain: Option<PathBuf>,
-    /// The classes to explain, with commas between them [default: the most probable]
+    /// Classes to explain, separated by commas [default: the most probable one]
     #[arg(long, value_name = "CLASS", value_delimiter = ',', requires = "explain")]
     explain_class: Vec<String>,
     /// Side of the patch that covers parts of the image, in pixels of the network's input [default: a fifth of the
     /// input's shorter side]
     #[arg(long, value_name = "PIXELS", requires = "explain", value_parser = clap::value_parser!(u16).range(1..))]
     occlusion_size: Option<u16>,
-    /// How far the patch moves each time [default: a third of its side]
+    /// Distance that the patch moves each time [default: a third of its side]
     #[arg(long, value_name = "PIXELS", requires = "explain", value_parser = clap::value_parser!(u16).range(1..))]
     occlusion_stride: Option<u16>,
 }
@@ -116,7 +116,7 @@ impl ExplainArgs {
         };
         let classes = self.explain_class.iter().map(position).collect::<anyhow::Result<Vec<_>>>()?;
         if folder.exists() && !folder.is_dir() {
-            bail!("{} is no folder; name one for the pictures: --explain DIR", folder.display());
+            bail!("{} is not a folder; name a folder for the pictures: --explain DIR", folder.display());
         }
         let (spec, holder) = (&head.provenance.spec, apply::head_at(head_path));
         let preprocess = spec.preprocess.clone();
@@ -132,7 +132,7 @@ impl ExplainArgs {
         warn_of_fallback(explainer.backbone());
         let reader = ImageReader::new(&preprocess, explainer.backbone().layout(), max_pixels);
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         Ok(Some(ExplainingClassifier {
             head,
             explainer,
@@ -159,11 +159,12 @@ fn training_codes(head: &Head) -> Option<FeatureFile> {
             if same {
                 return Some(file);
             }
-            format!("{} has changed since", path.display())
+            format!("{} has changed since then", path.display())
         }
     };
     show::warning(&format!(
-        "the most similar training images are not told, for the codes that the head was fitted to are not at hand: {why_not}"
+        "the most similar training images are not listed, because the features that the head was fitted to \
+         are not available: {why_not}"
     ));
     None
 }
@@ -260,7 +261,7 @@ impl ExplainingClassifier<'_> {
             let path = self.free_path(sample.name, class);
             let texts = [
                 ("Title", format!("{}: {class}, score {:.4}", sample.name, explanation.score)),
-                ("Description", format!("What speaks for {class}, by {}", explanation.method)),
+                ("Description", format!("What supports {class}, by {}", explanation.method)),
                 ("Software", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),
             ];
             write_png(&path, &overlay(&photo, window, &explanation.map), &texts)

@@ -20,29 +20,29 @@ use crate::network::{
 };
 use log::{Log, LogFormat};
 
-/// Write the activations of a layer ("CNN codes") of every image of a folder to an HDF5 file
+/// Write the features (a layer's activations, "CNN codes") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 IMAGES is one of these:
-  a folder        with one folder a class (data/cats/1.jpg, data/dogs/1.jpg …), or of images without classes
+  a folder        with one folder for each class (data/cats/1.jpg, data/dogs/1.jpg …), or of images without classes
   a CSV file      with the columns path,label, or other usual names; --path-column and --label-column name others
-  -               a list on standard input: one path a line, or the lines of such a CSV file
+  -               a list on standard input: one path on each line, or the lines of such a CSV file
   tar shards      *.tar in the form of WebDataset: KEY.jpg with KEY.cls (a class's name or number) or KEY.json (with \
 label, cls or class; --label-column names another field); several, a folder of them, or a pattern such as \
-'train-{000..010}.tar'. classes.txt beside them, or --classes, names the numbers. Without any label in them, the folders \
+'train-{000..010}.tar'. classes.txt beside them, or --classes, names the numbers. If they hold no label, the folders \
 of their images are the classes
-  an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x height \
-x width, in MATLAB's files the reverse; --axes names any other order; --labels names the dataset of its labels
+  an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x \
+height x width, reversed in MATLAB's files; --axes names any other order; --labels names the dataset of the labels
 
-JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF are read, whatever their extension says. Other files below a folder, \
-hidden ones and those of systems (@eaDir, $RECYCLE.BIN …) are passed over, counted, and recorded in the file. The rows of the output are \
-sorted by the images' names, so all names are listed before the first image is read; in memory an image takes 40 \
-bytes and its name.
+JPEG, PNG, WebP, BMP, GIF (first frame), TIFF and HEIC are read, whatever their extension is. Other files below a \
+folder, hidden files and system files (@eaDir, $RECYCLE.BIN …) are passed over, counted, and recorded in the file. \
+The rows of the output are sorted by the images' names, so all names are listed before the first image is read. In \
+memory an image takes 40 bytes and its name.
 
-An image that cannot be read is listed, recorded in the file and skipped (exit status 1). A run that was \
-interrupted (Ctrl-C, status 130; a second one stops at once) goes on where it was when the same command is given \
-again. Where the output is there already, only images that are new or have changed are computed; moved ones are \
-found by their content, and removed ones vanish from it.
+An image that cannot be read is listed, recorded in the file and skipped (exit status 1). An interrupted run \
+(Ctrl-C, status 130; a second Ctrl-C stops at once) resumes when you run the same command again. If the output \
+exists already, only images that are new or have changed are computed; moved images are found by their content, and \
+removed ones vanish from the output.
 
 Examples:
   cnncodes extract                  of data/, with the only model in models/
@@ -54,56 +54,56 @@ Examples:
   cnncodes extract 'shards/train-{000..010}.tar'
   cnncodes extract cifar10.h5:/x_train --labels y_train --classes names.txt")]
 pub struct Args {
-    /// The images: a folder, a CSV file, - for a list on standard input, tar shards, or FILE.h5:/DATASET
+    /// Images: a folder, a CSV file, - for a list on standard input, tar shards, or FILE.h5:/DATASET
     #[arg(value_name = "IMAGES", default_value = "data")]
     images: Vec<PathBuf>,
     #[command(flatten)]
     inputs: InputArgs,
-    /// The model, by its name in models/; may be left out where there is only one
+    /// Model, by its name in models/ [default: the only one]
     #[arg(short, long, value_name = "NAME")]
     model: Option<String>,
-    /// The layer, or several with commas between them (`cnncodes layers` lists them) [default: the
-    /// model's own, or else the penultimate]
+    /// Layer, or several separated by commas (`cnncodes layers` lists them) [default: the model's own, or the
+    /// penultimate]
     #[arg(short, long = "layer", value_name = "LAYER", value_delimiter = ',')]
     layers: Vec<String>,
-    /// How maps become codes: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2
+    /// Pooling of maps: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2
     #[arg(long, value_name = "POOLING", default_value_t = Pooling::None)]
     pool: Pooling,
-    /// The file to write [default: features/MODEL-LAYER.h5]
+    /// Output file [default: features/MODEL-LAYER.h5]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Take no labels, neither from folders' names nor from a column
+    /// Ignore labels, from folder names and from columns
     #[arg(long)]
     no_labels: bool,
-    /// Images a run of the network, or auto: what suits the network, the threads and the memory (--dry-run tells)
+    /// Batch size, or auto to suit the network, the threads and the memory (--dry-run reports it)
     #[arg(long, value_name = "N", default_value_t = BatchSize::Auto)]
     batch_size: BatchSize,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Refuse images of more pixels than this
+    /// Refuse images with more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
-    /// Take the pixels as they are stored, whatever orientation EXIF says
+    /// Ignore the EXIF orientation
     #[arg(long)]
     ignore_orientation: bool,
-    /// Reduce large JPEGs while they are decoded: faster where photos have many megapixels, and the codes differ a little;
-    /// recorded, so that a head fitted to such codes sees its images in the same way
+    /// Reduce large JPEGs while they are decoded: faster for photos of many megapixels, with slightly different
+    /// features. It is recorded, so that a head fitted to such features decodes its images in the same way
     #[arg(long)]
     fast_decode: bool,
     /// Stop at the first image that cannot be read
     #[arg(long)]
     strict: bool,
-    /// Compute every image, whatever an earlier or an interrupted run has left
+    /// Compute every image, even if an earlier or an interrupted run computed it
     #[arg(long)]
     force: bool,
-    /// Read every image to see whether it changed, instead of going by its size, times and inode; adds
-    /// perceptual hashes to a file that an earlier version wrote without them
+    /// Read every image to see whether it changed, instead of comparing size, times and inode. Adds perceptual hashes
+    /// to a file that an earlier version wrote without them
     #[arg(long)]
     rehash: bool,
-    /// Tell what would be done, and write nothing
+    /// Report what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// How to report on standard error: text, or json, one object a line
+    /// Format of the log on standard error: text, or json with one object on each line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log: LogFormat,
 }
@@ -205,8 +205,8 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
 fn without_image(classes: &[&str]) -> Option<String> {
     match classes {
         [] => None,
-        [only] => Some(format!("not one image of the class {only} could be read")),
-        all => Some(format!("not one image could be read of {} classes: {}", all.len(), all.join(", "))),
+        [only] => Some(format!("none of the images of the class {only} could be read")),
+        all => Some(format!("none of the images of {} classes could be read: {}", all.len(), all.join(", "))),
     }
 }
 
@@ -220,7 +220,7 @@ fn stop_on_interrupt(log: &Log) -> anyhow::Result<Arc<AtomicBool>> {
             std::process::exit(130);
         }
         if !is_json {
-            anstream::eprintln!("stopping after the images in flight; again to stop at once");
+            anstream::eprintln!("stopping after the current images; press Ctrl-C again to stop at once");
         }
     })
     .context("cannot listen for Ctrl-C")?;

@@ -25,7 +25,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         None => find_unique(
             Path::new("features"),
             &Kind {
-                what: "file of codes",
+                what: "features file",
                 suffix: ".h5",
                 remedy: "run `cnncodes extract` first",
                 how: ": cnncodes fit-head --svm|--logistic FEATURES",
@@ -38,7 +38,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         && settings.streams(&file)?
     {
         bail!(
-            "the report {} needs the codes in memory, which take more than {}; raise --max-memory, or fit without --report",
+            "the report {} needs the features in memory, which take more than {}; raise --max-memory, or fit without --report",
             report.display(),
             settings.max_memory.unwrap_or_default()
         );
@@ -73,7 +73,7 @@ pub(super) fn train_and_save(
 ) -> anyhow::Result<Trained> {
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| {
-            anyhow::Error::new(error).context(format!("cannot make the folder {}", folder.display()))
+            anyhow::Error::new(error).context(format!("cannot create the folder {}", folder.display()))
         })?;
     }
     let folds = settings.fit.folds;
@@ -82,13 +82,13 @@ pub(super) fn train_and_save(
         // The one before ends first.
         busy = None;
         busy = match step {
-            TrainingStep::FindingCopies => Some(show::busy("looking for copies")),
+            TrainingStep::FindingCopies => Some(show::busy("looking for duplicates")),
             TrainingStep::Fitting => Some(show::busy(format!("fitting: {folds} folds, then all images"))),
         };
     })?;
     drop(busy);
     trained.head.save(output)?;
-    interrupt::says("the head is written");
+    interrupt::says("the head was written");
     Ok(trained)
 }
 
@@ -99,7 +99,7 @@ pub(super) fn print(head: &Head, kind: &str, path: &Path, list_duplicates: bool)
     println!();
     print_duplicates(evaluation, list_duplicates);
     println!(
-        "{}: {kind} head of {} on {} codes of {} ({})",
+        "{}: {kind} head of {} on {} features of {} ({})",
         path.display(),
         show::count_of(model.class_names.len(), "class", "classes"),
         model.columns(),
@@ -119,21 +119,21 @@ fn print_duplicates(evaluation: &Evaluation, list: bool) {
     let sets = &evaluation.duplicates;
     if sets.is_empty() {
         if list {
-            println!("no copies were found\n");
+            println!("no duplicates were found\n");
         }
         return;
     }
     let images = sets.iter().map(|set| set.images.len()).sum();
-    let hint = if list { ":" } else { "; --list-duplicates names them" };
+    let hint = if list { ":" } else { "; --list-duplicates lists them" };
     println!(
-        "{} are copies of one another, in {}, and were kept on one side of each split{hint}",
+        "{} are duplicates of one another, in {}, and were kept on one side of each split{hint}",
         show::count(images, "image"),
         show::count(sets.len(), "set"),
     );
     if list {
-        println!("likeness  images");
+        println!("similarity  images");
         for set in sets {
-            println!("   {:.3}  {}", set.similarity, printable(&set.images.join("  ")));
+            println!("     {:.3}  {}", set.similarity, printable(&set.images.join("  ")));
         }
     }
     println!();

@@ -9,24 +9,25 @@ use crate::dataset::{Dataset, DatasetError, SourceOptions};
 /// Options of lists, shards and arrays.
 #[derive(Debug, clap::Args)]
 pub struct InputArgs {
-    /// Paths on standard input end with a NUL, as `find -print0` has them, not with a line
+    /// Paths on standard input end with a NUL, as `find -print0` writes them, and not with a line end
     #[arg(short = '0', long)]
     null: bool,
-    /// Names of the classes that tar shards or an HDF5 array have by number: a text file, one a line, class 0 first
+    /// Names of the classes that tar shards or an HDF5 array number: a text file with one name on each line, class 0
+    /// first
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// The dataset with the labels of an HDF5 array, or FILE.h5:/DATASET for one in another file
+    /// Dataset with the labels of an HDF5 array, or FILE.h5:/DATASET in another file
     #[arg(long, value_name = "DATASET")]
     labels: Option<String>,
-    /// The column of a CSV file with the paths of the images [default: path, or another usual name]
+    /// Column of a CSV file with the paths of the images [default: path, or another usual name]
     #[arg(long, value_name = "NAME")]
     path_column: Option<String>,
-    /// The column of a CSV file with the labels, or the field of the .json in tar shards [default: label, or another usual
+    /// Column of a CSV file with the labels, or field of the .json in tar shards [default: label, or another usual
     /// name]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// The order of an HDF5 array's dimensions, as h5py shows them: N images, H height, W width, C colours, such as NHWC,
-    /// NCHW or HWCN
+    /// Order of an HDF5 array's dimensions as h5py shows them, such as NHWC, NCHW or HWCN: N images, H height, W
+    /// width, C colours
     #[arg(long)]
     axes: Option<Axes>,
 }

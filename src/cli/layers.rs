@@ -7,12 +7,12 @@ use super::{Status, show};
 use crate::network::profile::Profile;
 use crate::network::{Catalogue, Layer, ModelsFolder};
 
-/// List the layers whose activations can be taken as codes
+/// List the layers of a network whose features can be extracted
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Any name in the listing works with `extract --layer`: the canonical name, an alias, the ONNX tensor or node. \
-`penultimate` is the input of the last dense layer of any network. Activations are taken after their ReLU. \
-\"cost\" is the share of the network's multiply-adds that lie at or below a layer.
+`penultimate` is the input of the last dense layer of any network. Activations are taken after their ReLU. \"cost\" \
+is the share of the network's multiply-adds up to and including a layer.
 
 Examples:
   cnncodes layers                 of the only model in models/
@@ -20,13 +20,13 @@ Examples:
   cnncodes layers vgg16 --all     every activation, also those without a canonical name
   cnncodes layers --format json")]
 pub struct Args {
-    /// The model; may be left out where there is only one
+    /// Model [default: the only one]
     #[arg(value_name = "MODEL")]
     model: Option<String>,
     /// Also list activations that have no canonical name
     #[arg(long)]
     all: bool,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Listing,
 }
@@ -76,14 +76,14 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             let architecture =
                 catalogue.architecture.as_deref().unwrap_or("unknown architecture, so ONNX names");
             println!(
-                "{}: {architecture}, {} million multiply-adds an image",
+                "{}: {architecture}, {} million multiply-adds for an image",
                 model.name,
                 profile.total() / 1_000_000
             );
             show::table(&table(&entries));
             let hidden = catalogue.unlisted().count();
             if !args.all && hidden > 0 {
-                println!("{hidden} more activations can be tapped by their ONNX names: --all lists them");
+                println!("{hidden} more activations can be extracted by their ONNX names; --all lists them");
             }
         }
     }

@@ -32,14 +32,14 @@ use clap::{Parser, Subcommand};
 use crate::network::{ModelsFolder, runtime};
 
 const AFTER_HELP: &str = "\
-The usual way, in a folder that holds data/CLASS/*.jpg and models/:
+Typical use, in a folder that holds data/CLASS/*.jpg and models/:
   cnncodes extract --layer fc7      activations of the layer fc7 of every photo -> features/
   cnncodes fit-head --svm           a linear SVM on them -> models/
   cnncodes classify image.jpg       what is in image.jpg
 
-No photos at hand? `cnncodes demo` shows all of it.
+No photos yet? `cnncodes demo` shows all of it.
 
-Exit status: 0 all well, 1 some inputs were skipped, 2 failed.";
+Exit status: 0 all well, 1 some inputs were skipped, 2 failed, 130 interrupted.";
 
 /// Turns a frozen ImageNet network and a small folder of labelled photos into an image classifier.
 #[derive(Debug, Parser)]
@@ -53,7 +53,7 @@ Exit status: 0 all well, 1 some inputs were skipped, 2 failed.";
     after_long_help = format!("{AFTER_HELP}\n\n{}", runtime::SEARCH_ORDER)
 )]
 pub struct Cli {
-    /// The folder of networks, manifests and heads
+    /// Folder of networks, manifests and heads
     #[arg(long, global = true, value_name = "DIR", default_value = "models")]
     pub models: PathBuf,
 
@@ -82,10 +82,10 @@ impl Command {
         match self {
             Command::Extract(_) => None,
             Command::FitHead(_) => Some("no head was written"),
-            Command::Classify(_) => {
-                Some("answers that were printed and pictures that were written are complete")
+            Command::Classify(_) => Some("printed answers and written pictures are complete"),
+            Command::Demo(_) => {
+                Some("the demo's folder stays as it is, and `cnncodes demo` starts again from the beginning")
             }
-            Command::Demo(_) => Some("the demo's folder stays as it is, and `cnncodes demo` starts anew"),
             _ => Some("nothing was written"),
         }
     }

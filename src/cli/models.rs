@@ -29,7 +29,7 @@ Examples:
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Listing,
 }
@@ -43,8 +43,8 @@ enum Command {
 /// Write the manifest of a network, so that it can be used
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-How a network wants its input is not in its file, so say whose preprocessing it was trained with, and change \
-what differs with the options. The size is taken from the graph where the graph fixes it.
+A network's file does not say how it wants its input, so name the preprocessing that it was trained with, and change \
+what differs with the options. If the graph fixes the size, that size is used.
   torchvision   shorter side to 256 (antialiased bilinear), centre crop 224,
                 x/255, ImageNet mean and deviation, RGB
   keras-caffe   stretched to 224 x 224 (nearest neighbour), BGR, ImageNet mean
@@ -57,28 +57,28 @@ Examples:
   cnncodes models add squeezenet.onnx --preprocess keras-caffe --crop --interpolation bilinear
   cnncodes models add net.onnx --preprocess torchvision --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5")]
 struct AddArgs {
-    /// The network, an ONNX file
+    /// Network, an ONNX file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Whose preprocessing the network was trained with: torchvision, keras-caffe or tf
+    /// Preprocessing that the network was trained with: torchvision, keras-caffe or tf
     #[arg(long, value_name = "PRESET", value_parser = preset)]
     preprocess: Preset,
-    /// The model's name [default: the file's]
+    /// Name of the model [default: the file's]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Copy the network into the models folder instead of referring to it where it lies
+    /// Copy the network into the models folder instead of referring to its present place
     #[arg(long)]
     copy: bool,
     /// Replace a manifest of the same name
     #[arg(long)]
     force: bool,
-    /// The layer to extract when none is named [default: the penultimate]
+    /// Layer to extract by default [default: the penultimate]
     #[arg(long, value_name = "LAYER")]
     layer: Option<String>,
-    /// A name of your own for a layer, as NAME=LAYER; may be given several times
+    /// Your own name for a layer, as NAME=LAYER; may be given several times
     #[arg(long = "alias", value_name = "NAME=LAYER", value_parser = alias)]
     aliases: Vec<(String, String)>,
-    /// The network's input size in pixels: SIDE or WIDTHxHEIGHT
+    /// Input size of the network in pixels: SIDE or WIDTHxHEIGHT
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<(u32, u32)>,
     /// Stretch images to the input size
@@ -90,22 +90,22 @@ struct AddArgs {
     /// The shorter side before the crop, in pixels
     #[arg(long, value_name = "N")]
     shorter_side: Option<u32>,
-    /// How pixels are interpolated: nearest, bilinear, bicubic or lanczos
+    /// Interpolation: nearest, bilinear, bicubic or lanczos
     #[arg(long, value_name = "FILTER", value_parser = |text: &str| text.parse::<Interpolation>())]
     interpolation: Option<Interpolation>,
-    /// The order of the channels: rgb or bgr
+    /// Order of the channels: rgb or bgr
     #[arg(long, value_name = "ORDER", value_parser = |text: &str| text.parse::<ChannelOrder>())]
     channel_order: Option<ChannelOrder>,
-    /// What pixel values (0 to 255) are divided by, before the mean is subtracted
+    /// Divisor of the pixel values (0 to 255), before the mean is subtracted
     #[arg(long, value_name = "X")]
     divisor: Option<f64>,
-    /// What is subtracted from each channel, in the network's channel order
+    /// Mean that is subtracted from each channel, in the network's channel order
     #[arg(long, value_name = "A,B,C", value_parser = triple)]
     mean: Option<Triple>,
-    /// What each channel is divided by at last, in the network's channel order
+    /// Deviation by which each channel is divided at the end, in the network's channel order
     #[arg(long, value_name = "A,B,C", value_parser = triple)]
     std: Option<Triple>,
-    /// A note for people: where the network comes from, its licence
+    /// Note for people, such as the network's origin and licence
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
 }
@@ -146,7 +146,7 @@ fn triple(text: &str) -> Result<Triple, String> {
     let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse::<f64>()).collect();
     match numbers.as_deref() {
         Ok(&[a, b, c]) => Ok(Triple([a, b, c])),
-        _ => Err("three numbers with commas between them are wanted, such as 0.485,0.456,0.406".to_owned()),
+        _ => Err("expected three numbers separated by commas, such as 0.485,0.456,0.406".to_owned()),
     }
 }
 
@@ -316,7 +316,7 @@ fn place(args: &AddArgs, graph: &Graph, models: &ModelsFolder, name: &str) -> an
 fn copy(from: &Path, to: &Path, replace: bool) -> anyhow::Result<()> {
     let doing = || format!("cannot copy {} to {}", from.display(), to.display());
     if to.exists() && !replace {
-        bail!("{} is there already; give --force to replace it, or another --name", to.display());
+        bail!("{} exists already; give --force to replace it, or another --name", to.display());
     }
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder).with_context(doing)?;

@@ -17,15 +17,15 @@ use crate::messages::printable;
 use crate::network::ModelsFolder;
 use crate::similarity::{Metric, Neighbor, Search};
 
-/// Find the images whose codes are nearest to those of other images
+/// Find the images with the nearest features
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A QUERY is the name of an image in FEATURES, an image file, a folder of images, or another file of codes of the same \
-network, layer and preprocessing. What is both a name in FEATURES and a file counts as the name. An image of FEATURES \
-is left out of its own answer.
+A QUERY is the name of an image in FEATURES, an image file, a folder of images, or another features file of the same \
+network, layer and preprocessing. If it is both a name in FEATURES and a file, it counts as the name. An image of \
+FEATURES is left out of its own answer.
 
-The search is exact: every row is compared, the file is read once for all queries, and memory does not grow with it. Of \
-equally near images the one that stands first in the file comes first.
+The search is exact: every row is compared. The file is read once for all queries, and memory does not grow with it. \
+Of equally near images the first one in the file comes first.
 
 Examples:
   cnncodes neighbors features/vgg16-fc7.h5 cats/1.jpg       by its name in the file
@@ -33,27 +33,27 @@ Examples:
   cnncodes neighbors features/train.h5 features/test.h5 -k 1 --format csv > nearest.csv
   cnncodes neighbors features/train.h5 features/train.h5 -k 1     of every image")]
 pub struct Args {
-    /// The file of codes to search
+    /// Features file to search
     #[arg(value_name = "FEATURES")]
     features: PathBuf,
-    /// Names of images in FEATURES, images, folders of images, or files of codes
+    /// Names of images in FEATURES, images, folders of images, or features files
     #[arg(value_name = "QUERY", required = true)]
     queries: Vec<PathBuf>,
-    /// How many neighbours of each query to give
+    /// Number of neighbours for each query
     #[arg(short, long = "count", value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     k: u32,
-    /// How far apart codes are: cosine (1 - cosine of their angle) or euclidean
+    /// Distance between features: cosine (1 - cosine of their angle) or euclidean
     #[arg(long, value_name = "METRIC", default_value_t = Metric::Cosine)]
     metric: Metric,
-    /// The layer, where the file holds several [default: the first]
+    /// Layer, if the file holds several [default: the first]
     #[arg(short, long, value_name = "LAYER")]
     layer: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Refuse images of more pixels than this
+    /// Refuse images with more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     max_pixels: u64,
 }
@@ -94,7 +94,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         return Ok(Status::Failed);
     }
     let views: Vec<ArrayView2<'_, f32>> = queries.codes.iter().map(Array2::view).collect();
-    let codes = concatenate(Axis(0), &views).context("the queries have codes of different numbers")?;
+    let codes = concatenate(Axis(0), &views).context("the queries have different numbers of features")?;
     let bar = show::progress_of("comparing", "images");
     bar.set_length(file.rows() as u64);
     let search = Search {
@@ -194,7 +194,7 @@ impl Queries {
         let width = file.layer(Some(layer))?.width().unwrap_or(0);
         ensure!(
             extractor.width() == width,
-            "the network gives {} codes of {layer}, and {holder} holds {width}; extract it again",
+            "the network gives {} features of {layer}, and {holder} holds {width}; extract it again",
             extractor.width()
         );
         let bar = show::progress_bar("looking");

@@ -14,15 +14,15 @@ use crate::network::register::preprocessing_of;
 use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
 use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
 
-/// Download a published network and write its manifest; without a NAME, list what there is
+/// Download a published network and write its manifest; without a NAME, list the published networks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A download that broke off goes on where it was when the same command is given again. Only a file of the right \
-length and SHA-256 is put into place, and nothing is touched before. A proxy is taken from HTTPS_PROXY and NO_PROXY.
+An interrupted download resumes when you run the same command again. Only a file of the right length and SHA-256 is \
+put into place; until then nothing changes. HTTPS_PROXY and NO_PROXY set a proxy.
 
-With --url the file comes from a mirror of your own; the published SHA-256 of NAME still holds, unless --sha256 \
-names another. A NAME that is not in the list needs --url and --preprocess; without --sha256 the checksum that was \
-seen is recorded, and the manifest says so.
+With --url the file comes from your own mirror; the published SHA-256 of NAME still applies, unless --sha256 names \
+another. A NAME that is not in the list needs --url and --preprocess; without --sha256 the checksum of the \
+downloaded file is recorded, and the manifest says so.
 
 Examples:
   cnncodes models pull                  what can be pulled
@@ -30,19 +30,19 @@ Examples:
   cnncodes models pull resnet50-v1-12 --url https://mirror.example/resnet50-v1-12.onnx
   cnncodes models pull mynet --url https://mirror.example/net.onnx --preprocess tf")]
 pub struct Args {
-    /// The network's name in the list
+    /// Name of the network in the list
     #[arg(value_name = "NAME")]
     network: Option<String>,
-    /// Download from here instead of the published place
+    /// Address to download from instead of the published one
     #[arg(long, value_name = "URL", requires = "network")]
     url: Option<String>,
-    /// The SHA-256 that the file must have [default: the published one]
+    /// SHA-256 that the file must have [default: the published one]
     #[arg(long, value_name = "HEX", value_parser = sha256, requires = "network")]
     sha256: Option<String>,
-    /// The model's name here [default: NAME]
+    /// Name of the model here [default: NAME]
     #[arg(long = "name", value_name = "NAME", requires = "network")]
     model: Option<String>,
-    /// Whose preprocessing the network was trained with: torchvision, keras-caffe or tf [default: as published]
+    /// Preprocessing that the network was trained with: torchvision, keras-caffe or tf [default: as published]
     #[arg(long, value_name = "PRESET", value_parser = models::preset, requires = "network")]
     preprocess: Option<Preset>,
     /// Replace a model of the same name
@@ -61,7 +61,7 @@ fn sha256(text: &str) -> Result<String, String> {
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     match &args.network {
         Some(network) => {
-            interrupt::says("what was downloaded is kept, and the same command goes on from there");
+            interrupt::says("what was downloaded is kept, and the same command resumes");
             pull(args, network, models)
         }
         None => {
@@ -96,14 +96,15 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
         (None, None) => {
             let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).collect();
             bail!(
-                "{network:?} is not among what can be pulled ({}); say with --url where it is",
+                "{network:?} is not among the published networks ({}); give its address with --url",
                 names.join(", ")
             );
         }
     };
     let Some(preset) = args.preprocess.or(published.map(|published| published.preprocess)) else {
         bail!(
-            "whose preprocessing {network:?} was trained with is not known; say it with --preprocess torchvision|keras-caffe|tf"
+            "the preprocessing that {network:?} was trained with is not known; give it with --preprocess \
+             torchvision|keras-caffe|tf"
         );
     };
     let name = args.model.clone().unwrap_or_else(|| network.to_owned());
@@ -111,7 +112,7 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
     let file = PathBuf::from(format!("{name}.onnx"));
     let target = models.path.join(&file);
     if target.exists() && !args.force {
-        bail!("{} is there already; give --force to replace it, or another --name", target.display());
+        bail!("{} exists already; give --force to replace it, or another --name", target.display());
     }
 
     // A checksum of the user's own may be that of another version, whose size nobody has published.
@@ -123,7 +124,7 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
         Ok(model) => model,
         Err(error) => {
             fetched.discard();
-            return Err(error.context(format!("what {url} serves is of no use, and was removed")));
+            return Err(error.context(format!("the file from {url} is not usable and was removed")));
         }
     };
     fetched.place()?;

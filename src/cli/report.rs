@@ -23,7 +23,7 @@ const SUSPECTS: usize = 20;
 /// Where the report goes.
 #[derive(Debug, clap::Args)]
 pub struct ReportArgs {
-    /// Write a report: one HTML file to open in a browser, with the confusions, mistakes and suspects as pictures
+    /// Write a report: one HTML file for the browser, with confusions, mistakes and suspects as pictures
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
@@ -35,11 +35,11 @@ impl ReportArgs {
         let folder = files::folder_of(file);
         ensure!(
             folder.is_dir(),
-            "cannot write the report {}: {} is no folder; make it first",
+            "cannot write the report {}: {} is not a folder; create it first",
             file.display(),
             folder.display()
         );
-        ensure!(!file.is_dir(), "cannot write the report {}: that is a folder; name a file", file.display());
+        ensure!(!file.is_dir(), "cannot write the report {}: it is a folder; name a file", file.display());
         Ok(Some(file))
     }
 }
@@ -64,7 +64,7 @@ impl Fitting<'_> {
         let bar = show::steps("report: learning curve");
         let data = labelled.training_data(&copies.groups);
         let learning = LearningCurve::measure(&data, &head.model.settings, out_of_fold, told(&bar));
-        bar.set_message("report: map of the codes");
+        bar.set_message("report: map of the features");
         let map = CodesMap::draw(labelled.codes.view(), &labelled.labels, labelled.class_names.len());
         let evidence = Evidence {
             class_names: &labelled.class_names,
@@ -125,7 +125,7 @@ impl Assessed<'_> {
     /// Writes the report to `path`.
     pub fn write(&self, path: &Path, models: &ModelsFolder) -> anyhow::Result<()> {
         let Self { head, judged, .. } = *self;
-        let bar = show::steps("report: map of the codes");
+        let bar = show::steps("report: map of the features");
         let mut provenance = provenance(head, Some(self.head_path));
         provenance.insert(0, Fact::code("assessed on", self.source));
         let mut report = Report {
@@ -192,7 +192,7 @@ fn provenance(head: &Head, head_path: Option<&Path>) -> Vec<Fact> {
         Fact::code("SHA-256 of the network", &from.model_sha256),
         Fact::new("layer", format!("{} (tensor {})", from.layer, from.tensor)),
         Fact::new("pooling", from.pooling.to_string()),
-        Fact::new("codes of a photo", head.model.columns().to_string()),
+        Fact::new("features of a photo", head.model.columns().to_string()),
         Fact::code("preprocessing", serde_json::to_string(&from.preprocess).unwrap_or_default()),
         Fact::code("precision", from.precision.to_string()),
         Fact::new("cross-validation", format!("{} folds, seed {}", settings.folds, settings.seed)),

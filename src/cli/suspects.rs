@@ -12,38 +12,38 @@ use crate::find_unique::{Kind, find_unique};
 use crate::head::{FitSettings, HeadKind, Novelty, fit_head};
 use crate::training::{LabelledFeatures, LeftOut};
 
-/// Rank probable label errors, copies with different labels, and outliers
+/// List probable label errors, duplicates with different labels, and outliers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every image is judged by a logistic regression that was fitted without it and its copies. An image whose given class is \
-improbable to it has a wrong label, is hard, or shows several things: have a look. Copies of one photo with different \
-labels cannot all be right. Outliers are the images whose codes are farthest from all others.
+A logistic regression that was fitted without an image and its duplicates judges the image. If the given class is \
+improbable, the image has a wrong label, is difficult, or shows several things; look at it. Duplicates with \
+different labels cannot all be right. Outliers are the images whose features are farthest from all others.
 
 Examples:
   cnncodes suspects                              on the only file in features/
   cnncodes suspects features/vgg16-fc7.h5 --top 50
   cnncodes suspects features/vgg16-fc7.h5 --format csv > look-at-these.csv")]
 pub struct Args {
-    /// The file of codes; may be left out where features/ holds only one
+    /// Features file [default: the only one in features/]
     #[arg(value_name = "FEATURES")]
     features: Option<PathBuf>,
-    /// The layer, where the file holds several [default: the first]
+    /// Layer, if the file holds several [default: the first]
     #[arg(short, long, value_name = "LAYER")]
     layer: Option<String>,
-    /// How many of each kind to show
+    /// Number of each kind to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
-    /// Folds of the cross-validation
+    /// Number of folds of the cross-validation
     #[arg(long, value_name = "N", default_value_t = 5)]
     folds: usize,
-    /// Seed of the folds
+    /// Random seed of the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
     small_classes: SmallClassArgs,
     #[command(flatten)]
     copies: CopyArgs,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         None => find_unique(
             "features".as_ref(),
             &Kind {
-                what: "file of codes",
+                what: "features file",
                 suffix: ".h5",
                 remedy: "run `cnncodes extract` first",
                 how: ": cnncodes suspects FEATURES",
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let data = labelled.training_data(&copies.groups);
     let settings = FitSettings { folds: args.folds, seed: args.seed, ..FitSettings::new(HeadKind::Logistic) };
-    let busy = show::busy("judging every image by heads that have not seen it");
+    let busy = show::busy("judging every image with heads that have not seen it");
     let fitted = fit_head(&data, &settings)?;
     let evidence = Evidence {
         class_names: &labelled.class_names,

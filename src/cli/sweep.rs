@@ -41,8 +41,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut samples = args.inputs.open(&args.images)?;
     if samples.class_names.len() < 2 {
         bail!(
-            "{} has no classes to tell apart; a sweep needs a folder with one folder a class, or a CSV file with the \
-             columns path,label",
+            "{} has fewer than two classes; a sweep needs a folder with one folder for each class, or a CSV \
+             file with the columns path,label",
             samples.source
         );
     }
@@ -215,7 +215,7 @@ fn extract_ladder(args: &Args, model: Model, samples: &Dataset, network: usize) 
         warn_of_fallback(&backbone);
         Ok(backbone)
     };
-    interrupt::says("the images that are done are kept, and the same command goes on from there");
+    interrupt::says("finished images are kept, and the same command resumes");
     let bar = show::progress_bar("extracting");
     let mut told = Vec::new();
     // Ctrl-C ends the process here.
@@ -338,7 +338,7 @@ fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<Swee
     let trying = args.trying();
     let Images { top, copies, notes, .. } = images;
     let mut notes = notes.clone();
-    interrupt::says("the codes of all layers are kept, and the same command goes on from there");
+    interrupt::says("the features of all layers are kept, and the same command resumes");
     let bar = show::steps("fitting heads");
     bar.set_length(swept.iter().map(|swept| swept.stored.len() as u64).sum());
     let mut trials: Vec<Trial> = Vec::new();
@@ -349,7 +349,7 @@ fn compare(args: &Args, swept: &[Swept], images: &Images) -> anyhow::Result<Swee
             let labelled = images.read(&swept.file, &stored.name)?;
             if labelled.names != top.names {
                 bail!(
-                    "{} holds other images than the first network's file; sweep with --force",
+                    "{} holds other images than the first network's file; run the sweep with --force",
                     path.display()
                 );
             }

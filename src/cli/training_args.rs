@@ -7,14 +7,15 @@ use crate::training::{DuplicateSettings, SmallClassPolicy};
 /// Which images belong together.
 #[derive(Debug, Default, clap::Args)]
 pub struct CopyArgs {
-    /// Bits of 256 in which the perceptual hashes of two copies of an image differ at most, 0 to 128 [default: 31]
+    /// Largest number of bits, of 256, in which the perceptual hashes of two duplicates differ, 0 to 128 [default:
+    /// 31]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=128))]
     pub duplicate_distance: Option<u32>,
-    /// Go by the codes instead of perceptual hashes: cosine of centred codes above which two images count as copies, such as
-    /// 0.95, which depends on the layer; 1 for byte-identical files only
+    /// Find duplicates by their features instead of perceptual hashes: two images are duplicates if the cosine of
+    /// their centred features is above this, such as 0.95. It depends on the layer; 1 means byte-identical files only
     #[arg(long, value_name = "COSINE", value_parser = cosine, conflicts_with = "duplicate_distance")]
     pub duplicate_threshold: Option<f64>,
-    /// CSV file with the columns path,group: images of one group count as copies, whatever they look like
+    /// CSV file with the columns path,group: images of one group stay on one side of each split, like duplicates
     #[arg(long, value_name = "FILE.csv")]
     pub groups: Option<PathBuf>,
 }
@@ -32,15 +33,15 @@ impl CopyArgs {
 fn cosine(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("a cosine above 0 and up to 1 is needed, such as 0.95".to_owned()),
+        _ => Err("expected a cosine above 0 and up to 1, such as 0.95".to_owned()),
     }
 }
 
 /// What to do about small classes.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct SmallClassArgs {
-    /// Leave out classes with fewer than N different images, and name them. Copies of an image count once, as soon as they are
-    /// known [default: a class of one image is an error]
+    /// Leave out classes with fewer than N different images, and list them. Duplicates count once, as soon as they
+    /// are known [default: a class of one image is an error]
     #[arg(long, value_name = "N", value_parser = at_least_two)]
     pub min_per_class: Option<usize>,
 }
@@ -54,7 +55,7 @@ impl SmallClassArgs {
 fn at_least_two(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number >= 2 => Ok(number),
-        _ => Err("a whole number of at least 2 is needed, such as 5".to_owned()),
+        _ => Err("expected a whole number of at least 2, such as 5".to_owned()),
     }
 }
 

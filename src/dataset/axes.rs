@@ -32,8 +32,8 @@ pub struct Axes(Vec<Axis>);
 /// Letters that are no order of dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected H and W, and N and C where there are several images and colours, each once, in the order of the array's \
-         dimensions: NHWC, NCHW, NWHC, NHW, HWC, HWCN …"
+    "expected H and W, with N and C if there are several images and colours, each once, in the order of the \
+     array's dimensions: NHWC, NCHW, NWHC, NHW, HWC, HWCN …"
 )]
 pub struct NoAxes;
 

@@ -12,7 +12,8 @@ use super::labels::{parse_label, sort_class_names};
 #[derive(Debug, thiserror::Error)]
 pub enum ClassesError {
     /// The file cannot be read as text.
-    #[error("cannot read the class names in {}; expected a text file with one name a line, that of class 0 first", path.display())]
+    #[error("cannot read the class names in {}; expected a text file with one name on each line, class 0 \
+             first", path.display())]
     Read {
         /// The file.
         path: PathBuf,

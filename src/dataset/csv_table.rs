@@ -35,7 +35,8 @@ pub enum CsvError {
     },
     /// Text between a closing quote and the field's end.
     #[error(
-        "the quote that begins on line {line} is closed on line {end} with text behind it; remove it, or write a quote inside a quoted field twice"
+        "the quote that begins on line {line} is closed on line {end} with text after it; remove it, or \
+         write a quote inside a quoted field twice"
     )]
     TextAfterQuote {
         /// 1-based line where the quote stands.
@@ -59,7 +60,8 @@ pub enum CsvError {
     },
     /// A field of one line that goes over several.
     #[error(
-        "the {column} on line {line} goes on over several lines, up to line {end}; a quote on line {line} is stray or is not closed there"
+        "the {column} on line {line} has several lines, up to line {end}; a quote on line {line} is stray \
+         or is not closed there"
     )]
     LineEnd {
         /// The column's name.

@@ -30,7 +30,7 @@ pub enum ArrayError {
     NoDataset { path: PathBuf, dataset: String, found: Vec<String> },
     /// No dataset was named, and there is not exactly one that could be meant.
     #[error(
-        "{} holds {} arrays of images ({}); say which with {}:/DATASET", path.display(), found.len(), listing(found),
+        "{} holds {} arrays of images ({}); name one as {}:/DATASET", path.display(), found.len(), listing(found),
         path.display()
     )]
     NotOne { path: PathBuf, found: Vec<String> },
@@ -43,21 +43,21 @@ pub enum ArrayError {
     NotImages { path: PathBuf, dataset: String, found: String },
     /// The shape can be several things.
     #[error(
-        "{}: {dataset} is {found}, whose dimensions can be read as {}; say which with --axes, for example --axes {} \
-         (N images, H height, W width, C colours)", path.display(), readings.join(" or "),
+        "{}: {dataset} is {found}, whose dimensions can be read as {}; name their order with --axes, for \
+         example --axes {} (N images, H height, W width, C colours)", path.display(), readings.join(" or "),
          readings.first().map_or("NHWC", String::as_str)
     )]
     Unclear { path: PathBuf, dataset: String, found: String, readings: Vec<String> },
     /// The axes that were named are not those of the array.
     #[error(
-        "{}: {dataset} is {found}, which does not go with --axes {axes}: {why}; name its dimensions in the order in which \
-         they stand here", path.display()
+        "{}: {dataset} is {found}, which does not fit --axes {axes}: {why}; name its dimensions in the \
+         order shown here", path.display()
     )]
     OtherAxes { path: PathBuf, dataset: String, found: String, axes: String, why: String },
     /// The images lie scattered, and are too many to be held in memory.
     #[error(
-        "{}: the images of {dataset} do not lie in one piece each ({axes}), and its {bytes} bytes are too many to sort out \
-         in memory; store it with the images first, for example as NHWC", path.display()
+        "{}: each image of {dataset} is stored in several pieces ({axes}), and its {bytes} bytes are too \
+         many to reorder in memory; store it with the images first, for example as NHWC", path.display()
     )]
     Scattered { path: PathBuf, dataset: String, axes: String, bytes: u64 },
     /// The labels do not go with the images.
@@ -68,8 +68,8 @@ pub enum ArrayError {
     NotLabels { path: PathBuf, dataset: String, found: String, rows: usize },
     /// A label that is a number with a fraction, or too large.
     #[error(
-        "{}: the label of row {row} in {dataset} is not a whole number that can be the number of a class; store classes as \
-         whole numbers or names", path.display()
+        "{}: the label of row {row} in {dataset} is not a whole number that can number a class; store \
+         classes as whole numbers or names", path.display()
     )]
     NotWhole { path: PathBuf, dataset: String, row: usize },
     /// HDF5 could not read.

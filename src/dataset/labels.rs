@@ -33,10 +33,10 @@ pub(super) fn parse_label(text: &str) -> Result<Option<ClassLabel>, String> {
         return Ok(None);
     }
     if text.contains(['\n', '\r']) {
-        return Err("it has a line end in it".to_owned());
+        return Err("it contains a line end".to_owned());
     }
     if text.contains('\0') {
-        return Err("it has a NUL character in it".to_owned());
+        return Err("it contains a NUL character".to_owned());
     }
     if is_number_below_zero(text) {
         return Ok(None);
@@ -76,8 +76,8 @@ pub(super) fn notes_of_labels(samples: &Samples, class_names: &[String]) -> Vec<
     for name in class_names {
         if let Some(other) = by_lower_case.insert(name.to_lowercase(), name) {
             notes.push(format!(
-                "the classes {other} and {name} differ in nothing but upper and lower case; if they are one, give them \
-                 one name"
+                "the classes {other} and {name} differ only in upper and lower case; if they are one class, \
+                 give them one name"
             ));
             break;
         }
@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn a_line_end_in_a_label_is_an_error() {
         for text in ["cat\ndog", "cat\rdog", "blue\nimg/red1.jpg,red"] {
-            assert_eq!(name(text), Err("it has a line end in it".to_owned()), "{text:?}");
+            assert_eq!(name(text), Err("it contains a line end".to_owned()), "{text:?}");
         }
-        assert_eq!(name("cat\0dog"), Err("it has a NUL character in it".to_owned()));
+        assert_eq!(name("cat\0dog"), Err("it contains a NUL character".to_owned()));
     }
 
     #[test]

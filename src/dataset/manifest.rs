@@ -62,10 +62,7 @@ pub enum ManifestError {
         one_hot: bool,
     },
     /// Several columns might be the one that is looked for.
-    #[error(
-        "its columns {} might all be the {what}s; say which one it is with --{what}-column",
-        seen(columns)
-    )]
+    #[error("its columns {} might all hold the {what}s; name one with --{what}-column", seen(columns))]
     SeveralColumns {
         /// `path` or `label`.
         what: &'static str,
@@ -84,7 +81,8 @@ pub enum ManifestError {
     },
     /// Images inside of a field of another column.
     #[error(
-        "the {column} that begins on line {line} holds what looks like images of their own, such as {image:?}; a quote on line {line} is stray or is not closed there"
+        "the {column} that begins on line {line} holds lines that look like images, such as {image:?}; a \
+         quote on line {line} is stray or is not closed there"
     )]
     HiddenRow {
         /// The column of the field.
@@ -119,7 +117,7 @@ pub enum ManifestError {
         second: u64,
     },
     /// Not one image of the list can be found.
-    #[error("not one of its {rows} images can be found{}; paths are relative to {folder}", .first.as_ref().map(|first| format!(" (the first: {}: {})", first.name, first.reason)).unwrap_or_default())]
+    #[error("none of its {rows} images can be found{}; paths are relative to {folder}", .first.as_ref().map(|first| format!(" (the first: {}: {})", first.name, first.reason)).unwrap_or_default())]
     NoImages {
         /// Number of images listed.
         rows: usize,
@@ -152,14 +150,14 @@ fn seen(columns: &[String]) -> String {
 /// What to add where the first line looks like that of an image.
 fn headless(columns: &[String]) -> &'static str {
     let is_image = columns.iter().any(|column| has_image_extension(Path::new(column)));
-    if is_image { ", so it seems to be the first image already" } else { "" }
+    if is_image { ", so it seems to be an image already" } else { "" }
 }
 
 /// What to do where no column has the name of one with labels.
 fn where_labels_are(one_hot: bool) -> &'static str {
     if one_hot {
-        "the others seem to be one column a class (one-hot), which is not read: write the name of each image's class into \
-         one column called label"
+        "the others seem to be one column for each class (one-hot), which is not read; write the name of \
+         each image's class into one column named label"
     } else {
         "name the column with --label-column, or extract without labels with --no-labels"
     }
@@ -303,8 +301,8 @@ fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, Manifest
     if let Some((column, line, count)) = over_lines {
         let column = &columns[column];
         listing.notes.push(format!(
-            "{count} of {} rows have a field of several lines, the first: {column} on line {line}; if a quote is stray \
-             there, it hides images",
+            "{count} of {} rows have a field of several lines, the first: {column} on line {line}; a stray \
+             quote there hides images",
             listing.rows.len()
         ));
     }

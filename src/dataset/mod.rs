@@ -111,7 +111,8 @@ pub enum DatasetError {
         source: io::Error,
     },
     /// A folder without one usable image.
-    #[error("no images in {}{}{}; expected {}/CLASS/*.jpg with one folder a class (also png, webp, bmp, gif, tif), or images directly in it for an unlabelled set", path.display(), first_problem(problems), passed(passed_over), path.display())]
+    #[error("no images in {}{}{}; expected {}/CLASS/*.jpg with one folder for each class (also png, webp, \
+             bmp, gif, tif), or images directly in it for an unlabelled set", path.display(), first_problem(problems), passed(passed_over), path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -121,7 +122,8 @@ pub enum DatasetError {
         passed_over: PassedOver,
     },
     /// Several inputs that are not all shards.
-    #[error("{} is no tar shard; several inputs are taken where all are .tar shards; for several folders name the one that holds them, or give a list of paths on standard input with -", other.display())]
+    #[error("{} is not a tar shard; several inputs must all be .tar shards; for several folders name the \
+             one that holds them, or give a list of paths on standard input with -", other.display())]
     Several {
         /// The first that is none.
         other: PathBuf,
@@ -135,7 +137,7 @@ pub enum DatasetError {
         what: String,
     },
     /// An option without use for what was named.
-    #[error("{option} goes with {kind} only; leave it out")]
+    #[error("{option} works with {kind} only; leave it out")]
     OptionOfOtherKind {
         /// The option.
         option: &'static str,
@@ -171,7 +173,8 @@ pub enum DatasetError {
     },
     /// Labels of a shard that may be those of several images.
     #[error(
-        "cannot tell which label is whose in {}: {why}; give each label the name of its image with another extension (NAME.jpg and NAME.cls)",
+        "cannot assign the labels in {}: {why}; give each label the name of its image with another \
+         extension (NAME.jpg and NAME.cls)",
         path.display()
     )]
     ShardLabels {
@@ -182,7 +185,8 @@ pub enum DatasetError {
     },
     /// Shards with `.json` that say nothing of classes.
     #[error(
-        "no image in {} has a label: {why}; name the field with --label-column, or do without labels (extract --no-labels)",
+        "no image in {} has a label: {why}; name the field with --label-column, or extract without labels \
+         (--no-labels)",
         shown(shards)
     )]
     NoShardLabels {

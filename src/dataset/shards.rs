@@ -55,7 +55,7 @@ impl Shard {
         if State::of(&file)? != self.state {
             let path = self.path.display();
             return Err(io::Error::other(format!(
-                "{path} was changed since it was listed; run the command again"
+                "{path} has changed since it was listed; run the command again"
             )));
         }
         file.seek(SeekFrom::Start(offset))?;
@@ -210,7 +210,7 @@ fn list(
     samples.retain_from(start, |before, sample| {
         let is_again = before.is_some_and(|before| before.name == sample.name);
         if is_again {
-            let reason = "the shard holds it a second time; the first was taken".to_owned();
+            let reason = "the shard holds it twice; the first one was used".to_owned();
             problems.push(Problem { name: sample.name.to_owned(), reason });
         }
         !is_again

@@ -219,7 +219,7 @@ fn a_folder_whose_name_has_a_line_end_is_a_problem() {
     let set = Dataset::from_folder(folder.path()).unwrap();
     assert_eq!(names(&set), ["c/z.jpg"]);
     assert_eq!(set.class_names, ["c"]);
-    let reason = "its name cannot be a label: it has a line end in it; rename the folder".to_owned();
+    let reason = "its name cannot be a label: it contains a line end; rename the folder".to_owned();
     assert_eq!(set.problems, [Problem { name: "a\nb".into(), reason }]);
 }
 
@@ -232,7 +232,8 @@ fn images_without_a_class_and_classes_that_look_alike_are_told() {
         set.notes,
         [
             "2 of 4 images have no class, the first: None/c.jpg",
-            "the classes Cats and cats differ in nothing but upper and lower case; if they are one, give them one name"
+            "the classes Cats and cats differ only in upper and lower case; if they are one class, give \
+             them one name"
         ]
     );
     let set = manifest(folder.path(), "path,label\nd.jpg,nan\nCats/a.jpg,\n").unwrap();
@@ -265,7 +266,8 @@ fn usual_names_of_columns_are_known_and_others_can_be_named() {
         let set = manifest(folder.path(), text).unwrap();
         assert_eq!(names(&set), ["a.jpg", "b.jpg"], "{text:?}");
         assert_eq!(labels(&set), [Some("x"), Some("y")], "{text:?}");
-        let lines = "1 of 2 rows have a field of several lines, the first: note on line 3; if a quote is stray there, it hides images";
+        let lines = "1 of 2 rows have a field of several lines, the first: note on line 3; a stray quote \
+                     there hides images";
         let expected = if text.contains("two") { vec![lines] } else { Vec::new() };
         assert_eq!(set.notes, expected, "{text:?}");
     }
@@ -290,7 +292,7 @@ fn usual_names_of_columns_are_known_and_others_can_be_named() {
     let unlabelled = SourceOptions { no_labels: true, ..SourceOptions::default() };
     assert_eq!(labels(&open("path,kind\na.jpg,x\n", unlabelled).unwrap()), [None]);
     let folder = Dataset::open(&[folder.path().to_owned()], &named).unwrap_err();
-    assert!(folder.to_string().starts_with("--path-column goes with a CSV file only"), "{folder}");
+    assert!(folder.to_string().starts_with("--path-column works with a CSV file only"), "{folder}");
 }
 
 #[test]
@@ -474,15 +476,15 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
     let folder = folder(&["a.jpg"]);
     let cases = [
         ("photo;class\na.jpg;x\n", "no column of paths (columns seen: photo, class); write path,label"),
-        ("a.jpg,x\nb.jpg,y\n", "(columns seen: a.jpg, x), so it seems to be the first image already"),
+        ("a.jpg,x\nb.jpg,y\n", "(columns seen: a.jpg, x), so it seems to be an image already"),
         ("", "no column of paths (columns seen: none)"),
         ("path,label\na.jpg\n", "line 2 has 1 fields, but the first line has 2"),
         ("path,label\na.jpg,\"x\nb.jpg,y\n", "the quote that begins on line 2 is never closed"),
-        ("path,label\na.jpg,\"x\nb.jpg,\"\n", "the label on line 2 goes on over several lines, up to line 3"),
-        ("path,label\n\"a.jpg\n\nb.jpg\",x\n", "the path on line 2 goes on over several lines, up to line 4"),
+        ("path,label\na.jpg,\"x\nb.jpg,\"\n", "the label on line 2 has several lines, up to line 3"),
+        ("path,label\n\"a.jpg\n\nb.jpg\",x\n", "the path on line 2 has several lines, up to line 4"),
         (
             "path,label,note\na.jpg,x,\"n\nb.jpg,y,\"\n",
-            "the note that begins on line 2 holds what looks like images of their own, such as \"b.jpg\"",
+            "the note that begins on line 2 holds lines that look like images, such as \"b.jpg\"",
         ),
         (
             "path,kind\na.jpg,x\n",
@@ -490,7 +492,7 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
         ),
         (
             "path,red,blue\na.jpg,1,0\nb.jpg,0,1\n",
-            "(columns seen: path, red, blue); the others seem to be one column a class",
+            "(columns seen: path, red, blue); the others seem to be one column for each class",
         ),
         ("path,class,target\na.jpg,x,0\n", "its columns class, target might all be the labels"),
         ("file,image,label\na.jpg,a.jpg,x\n", "its columns file, image might all be the paths"),

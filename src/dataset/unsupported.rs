@@ -29,9 +29,9 @@ const COMPRESSED: [(&[u8], &str, &str); 7] = [
     (b"LZIP", "a file compressed with lzip", "lzip -dc"),
 ];
 
-const UNPACK: &str = "unpack it into a folder, one folder a class, and name the folder";
+const UNPACK: &str = "unpack it into a folder with one folder for each class, and name the folder";
 const TO_CSV: &str = "save its table as CSV (UTF-8) with the columns path,label, and name that file";
-const WRITE_IMAGES: &str = "write its images to files, one folder a class, and name the folder";
+const WRITE_IMAGES: &str = "write its images to files, with one folder for each class, and name the folder";
 
 /// What it is and what to do with it.
 impl fmt::Display for Unsupported {

@@ -144,7 +144,7 @@ impl Walked {
         let reason = match (error.loop_ancestor(), error.io_error()) {
             (Some(ancestor), _) => {
                 format!(
-                    "a link that leads back to {}, which holds it; it was not followed",
+                    "a link that leads back to {}, which contains it; it was not followed",
                     ancestor.display()
                 )
             }

@@ -23,7 +23,7 @@ pub const UNSEEN: DemoClass = DemoClass::Sailboat;
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A folder could not be made.
-    #[error("cannot make the folder {path}; name one that you may write to")]
+    #[error("cannot create the folder {path}; name one that you may write to")]
     Folder { path: PathBuf, source: io::Error },
     /// A picture could not be compressed or written.
     #[error("cannot write the picture {path}; make room, or name a folder that you may write to")]

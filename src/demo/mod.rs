@@ -1,6 +1,6 @@
 //! The embedded example: a small network and pictures to try it on, so that `cnncodes demo` needs no download.
 //!
-//! The network ([`MODEL`]) has the topology of VGG16 and was trained by `scripts/train_demo_network.py` on synthetic
+//! The network ([`MODEL`]) has the topology of VGG16 and was trained by `scripts/export/train_demo_network.py` on synthetic
 //! images of 36 shapes, patterns and simple objects. The pictures ([`draw`], [`write_folder`]) show four other
 //! classes: what the demo measures is transfer, as with an ImageNet network and a user's own photos. The textures
 //! ([`write_textures`]) are the opposite case, for which the early layers of a network serve better than its top.

@@ -143,9 +143,9 @@ fn the_model_is_a_small_onnx_file() {
     assert!(MODEL.windows(7).take(32).any(|bytes| bytes == b"pytorch"));
 }
 
-/// Writes the pictures that `scripts/measure_demo_transfer.py` measures, into the folder that CNNCODES_DEMO_DUMP names.
+/// Writes the pictures that `scripts/export/measure_demo_transfer.py` measures, into the folder that CNNCODES_DEMO_DUMP names.
 #[test]
-#[ignore = "writes files for scripts/measure_demo_transfer.py"]
+#[ignore = "writes files for scripts/export/measure_demo_transfer.py"]
 fn dump_pictures() {
     let Some(root) = std::env::var_os("CNNCODES_DEMO_DUMP") else {
         println!("SKIPPED: CNNCODES_DEMO_DUMP names no folder");

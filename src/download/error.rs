@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why a file could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    #[error("{url} is not an address that can be downloaded from; give one with http:// or https://")]
+    #[error("{url} is not an address for downloads; give one with http:// or https://")]
     Url { url: String },
     #[error(
         "cannot reach {url} ({}); check the network and the proxy (HTTPS_PROXY), name a mirror with --url, or bring the file yourself: `cnncodes models add FILE`",
@@ -14,27 +14,32 @@ pub enum FetchError {
     )]
     Unreachable { url: String, attempts: u32, source: ureq::Error },
     #[error(
-        "there is no file at {url} (HTTP status {status}); it may have moved: name another place with --url"
+        "there is no file at {url} (HTTP status {status}); it may have moved: name another address with \
+         --url"
     )]
     NotFound { url: String, status: u16 },
-    #[error("{url} answers with HTTP status {status}; try again later, or name another place with --url")]
+    #[error("{url} answers with HTTP status {status}; try again later, or name another address with --url")]
     Status { url: String, status: u16 },
-    #[error("{url} redirects more than {limit} times; name the final place with --url")]
+    #[error("{url} redirects more than {limit} times; name the final address with --url")]
     Redirects { url: String, limit: u32 },
     #[error(
-        "{url} broke off after {got} of {} bytes ({}); the same command goes on from there, and --url names another place", total.map_or("an unknown number of".to_owned(), |total| total.to_string()), tries(*attempts)
+        "the download of {url} stopped after {got} of {} bytes ({}); the same command resumes it, and --url \
+         names another address", total.map_or("an unknown number of".to_owned(), |total| total.to_string()), tries(*attempts)
     )]
     BrokeOff { url: String, got: u64, total: Option<u64>, attempts: u32, source: Option<io::Error> },
     #[error(
-        "{url} does not say how long the file is, so nobody can tell whether it is complete; give its --sha256, or name another place with --url"
+        "{url} does not give the length of the file, so it cannot be checked whether it is complete; give \
+         its --sha256, or name another address with --url"
     )]
     UnknownLength { url: String },
     #[error(
-        "{url} is of {found} bytes where {expected} are due, so it is another file, and was not kept; name another place with --url"
+        "{url} has {found} bytes, expected {expected}, so it is another file and was not kept; name another \
+         address with --url"
     )]
     WrongLength { url: String, expected: u64, found: u64 },
     #[error(
-        "{url} is not the file that it should be, and was removed: its SHA-256 is {found}, due is {expected}; try again, or name another place with --url"
+        "{url} is another file than expected, and was removed: its SHA-256 is {found}, expected {expected}; \
+         try again, or name another address with --url"
     )]
     WrongChecksum { url: String, expected: String, found: String },
     #[error("another run is downloading {}; wait for it", path.display())]

@@ -101,8 +101,8 @@ impl Assessment {
         let mut notes = Vec::new();
         if trained_on > 0 {
             notes.push(Note::warning(format!(
-                "the head was fitted to {trained_on} of these {rows} images (same bytes): its answers to those are no \
-                 measure of skill"
+                "the head was fitted to {trained_on} of these {rows} images (same bytes): its answers to \
+                 those do not measure its accuracy on new images"
             )));
         }
         Self {

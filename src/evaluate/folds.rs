@@ -23,12 +23,12 @@ pub struct Folds {
 #[derive(Debug, Error, PartialEq)]
 pub enum FoldError {
     /// Fewer than two folds were asked for.
-    #[error("{0} folds were asked for: cross-validation needs at least 2")]
+    #[error("cross-validation needs at least 2 folds, not {0}")]
     TooFewFolds(usize),
     /// All rows of every class are copies of one another.
     #[error(
-        "every class consists of copies of a single image, so nothing can be held out for testing: add different \
-         images of each class"
+        "every class consists of duplicates of a single image, so nothing can be held out for testing; add \
+         different images of each class"
     )]
     OneGroupPerClass,
 }
@@ -68,8 +68,8 @@ impl Folds {
         let mut notes = Vec::new();
         if count < wanted {
             notes.push(Note::warning(format!(
-                "{count} folds instead of {wanted}: no class has more than {most} images that are no copies of one \
-                 another"
+                "{count} folds instead of {wanted}: no class has more than {most} images that are not \
+                 duplicates of one another"
             )));
         }
         notes.extend(scarce_classes(&class_sizes, &class_groups, class_names, count));
@@ -155,12 +155,12 @@ fn scarce_classes(sizes: &[usize], groups: &[usize], class_names: &[String], fol
             let (name, size) = (&class_names[class], sizes[class]);
             match groups[class] {
                 1 => Note::warning(format!(
-                    "class `{name}` has {size} image(s), all copies of one: while they are tested nothing of the class \
-                     is trained on, so they count as errors"
+                    "class `{name}` has {size} image(s), all duplicates of one: while they are tested no \
+                     image of the class is trained on, so they count as errors"
                 )),
                 distinct => Note::warning(format!(
-                    "class `{name}` has only {distinct} different images, fewer than the {folds} folds: {} of the \
-                     folds test none of it",
+                    "class `{name}` has only {distinct} different images, fewer than the {folds} folds: {} \
+                     of the folds test no image of it",
                     folds - distinct
                 )),
             }

@@ -124,7 +124,7 @@ impl Evaluation {
         let Proportion { successes, trials, value, low, high } = self.accuracy;
         let grouped = match self.rows - self.groups {
             0 => String::new(),
-            _ => format!(" in {} groups of copies", self.groups),
+            _ => format!(" in {} groups of duplicates", self.groups),
         };
         let mut text = format!(
             "accuracy {} ({successes} of {trials}), 95 % interval {} to {}, chance {}\n\
@@ -148,7 +148,7 @@ impl Evaluation {
         }
         if let Some(leaky) = self.leaky_accuracy.filter(|leaky| leaky.successes != successes) {
             text.push_str(&format!(
-                "\nwith copies on both sides of the splits it would be {} ({} of {})",
+                "\nwith duplicates on both sides of the splits it would be {} ({} of {})",
                 percent(leaky.value),
                 leaky.successes,
                 leaky.trials

@@ -119,7 +119,7 @@ impl Suspects {
 
     /// Three tables.
     pub fn to_text(&self) -> String {
-        let mut text = "Labels that are least probable (by heads that had not seen the image):\n".to_owned();
+        let mut text = "Least probable labels (by heads that had not seen the image):\n".to_owned();
         let header = ["image", "label", "probability", "predicted", "probability"].map(String::from);
         let rows = self.labels.iter().map(|suspect| {
             vec![
@@ -131,7 +131,7 @@ impl Suspects {
             ]
         });
         text.push_str(&table(header.to_vec(), rows));
-        text.push_str("\n\nCopies with different labels:\n");
+        text.push_str("\n\nDuplicates with different labels:\n");
         if self.copies.is_empty() {
             text.push_str(" none\n");
         }
@@ -142,7 +142,7 @@ impl Suspects {
                 .collect();
             text.push_str(&format!(" likeness {:.3}: {}\n", set.similarity, members.join(", ")));
         }
-        text.push_str("\nImages least like any other (distance from their nearest three):\n");
+        text.push_str("\nImages least similar to any other (distance from their nearest three):\n");
         let header = ["image", "label", "distance"].map(String::from);
         let rows = self.outliers.iter().map(|outlier| {
             vec![outlier.image.clone(), outlier.class.clone(), format!("{:.3}", outlier.distance)]

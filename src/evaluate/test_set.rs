@@ -49,7 +49,7 @@ impl TestSet {
         let mut text = format!("on the test images {}", with_interval(&self.accuracy));
         if let Some(clean) = &self.clean_accuracy {
             text.push_str(&format!(
-                "\n{} of the test images are copies of training images, such as {}; without them {}",
+                "\n{} of the test images are duplicates of training images, such as {}; without them {}",
                 self.straddling.len(),
                 self.straddling[0],
                 with_interval(clean)
@@ -84,8 +84,9 @@ mod tests {
         assert_eq!(test.clean_accuracy, Some(Proportion::new(1, 2)));
         assert_eq!(
             test.summary(),
-            "on the test images 75.0 % (3 of 4), 95 % interval 30.1 % to 95.4 %\n2 of the test images are copies of \
-             training images, such as 2; without them 50.0 % (1 of 2), 95 % interval 9.5 % to 90.5 %"
+            "on the test images 75.0 % (3 of 4), 95 % interval 30.1 % to 95.4 %\n2 of the test images are \
+             duplicates of training images, such as 2; without them 50.0 % (1 of 2), 95 % interval 9.5 % to \
+             90.5 %"
         );
         let test = TestSet::new(&classes, &names, &labels, &predicted, &[false; 4]);
         assert_eq!(test.clean_accuracy, None);

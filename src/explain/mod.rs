@@ -272,7 +272,7 @@ fn row(codes: &[f32]) -> Result<ArrayView2<'_, f32>, HeadError> {
 fn rows(codes: &[f32], count: usize) -> Result<ArrayView2<'_, f32>, HeadError> {
     let columns = codes.len() / count.max(1);
     ArrayView2::from_shape((count, columns), codes).map_err(|_| HeadError::Mismatch {
-        what: "codes of an image",
+        what: "features of an image",
         expected: columns * count,
         found: codes.len(),
     })

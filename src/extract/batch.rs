@@ -172,10 +172,9 @@ impl ImageReader {
 /// Reads a sample, and makes sure that its file is not written to meanwhile.
 pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Stamp>), Problem> {
     let problem = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Problem {
-            name: sample.name.to_owned(),
-            reason: "the file vanished while the run went on".to_owned(),
-        },
+        io::ErrorKind::NotFound => {
+            Problem { name: sample.name.to_owned(), reason: "the file vanished during the run".to_owned() }
+        }
         _ => Problem::from_error(sample.name, &error),
     };
     let before = sample.stamp().map_err(problem)?;
@@ -186,7 +185,7 @@ pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Sta
     }
     Err(Problem {
         name: sample.name.to_owned(),
-        reason: "the file changed while it was being read; run the same command again once it is whole"
+        reason: "the file changed while it was being read; run the same command again when it is complete"
             .to_owned(),
     })
 }
@@ -232,6 +231,6 @@ mod tests {
         let set = Dataset::from_folder(folder.path()).unwrap();
         fs::remove_file(folder.path().join("a.jpg")).unwrap();
         let problem = read_unchanged(&set.samples.get(0)).unwrap_err();
-        assert_eq!(problem.reason, "the file vanished while the run went on");
+        assert_eq!(problem.reason, "the file vanished during the run");
     }
 }

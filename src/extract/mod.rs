@@ -48,7 +48,7 @@ pub enum ExtractError {
     Backbone(#[from] BackboneError),
     #[error(transparent)]
     Network(#[from] NetworkError),
-    #[error("the network does not give {width} codes of {layer} for each image; extract them again")]
+    #[error("the network does not give {width} features of {layer} for each image; extract them again")]
     Width { layer: String, width: usize },
     #[error(transparent)]
     Codes(#[from] FeatureFileError),
@@ -56,7 +56,7 @@ pub enum ExtractError {
     NothingReadable { count: usize, source_name: String, name: String, reason: String },
     #[error("{name}: {reason} (--strict stops at the first image that cannot be read)")]
     Strict { name: String, reason: String },
-    #[error("cannot take over codes that were computed earlier; --force computes all of them anew")]
+    #[error("cannot reuse features that were computed earlier; --force computes all of them again")]
     Reuse {
         #[source]
         source: FeatureFileError,
@@ -65,7 +65,7 @@ pub enum ExtractError {
     Preprocess(#[from] serde_json::Error),
     #[error("cannot start the threads that decode images")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    #[error("interrupted; {done} of {total} images are done, and the same command goes on from there")]
+    #[error("interrupted; {done} of {total} images are done, and the same command resumes")]
     Interrupted { done: usize, total: usize },
 }
 
@@ -453,7 +453,7 @@ fn open_writer(
     match start {
         Start::New => Ok((writer, Resumed::default())),
         Start::Anew(why) => {
-            tell(Event::Note(&format!("started anew instead of resuming: {why}")));
+            tell(Event::Note(&format!("started from the beginning instead of resuming: {why}")));
             Ok((writer, Resumed::default()))
         }
         Start::Resumed { done, skipped } => {
@@ -470,7 +470,8 @@ fn open_writer(
             // The lock goes with the writer.
             drop(writer);
             tell(Event::Note(
-                "started anew instead of resuming: images were added, removed or changed since",
+                "started from the beginning instead of resuming: images were added, removed or changed \
+                 since then",
             ));
             Ok((FeatureWriter::create(output, header, options)?, Resumed::default()))
         }

@@ -90,7 +90,7 @@ impl Plan {
                     pool.install(|| plan.look_up(request, &earlier));
                     plan.earlier = Some(earlier);
                 }
-                Err(why) => plan.notes.push(format!("{} is computed anew: {why}", request.output.display())),
+                Err(why) => plan.notes.push(format!("{} is computed again: {why}", request.output.display())),
             }
         }
         plan.count(request);
@@ -128,7 +128,8 @@ impl Plan {
         let (runtime, device) = (super::runtime_of(backbone), backbone.device().to_string());
         (header.runtime != runtime || header.device != device).then(|| {
             format!(
-                "everything is computed anew: the codes there are of {} on {}, this is {runtime} on {device}",
+                "everything is computed again: the existing features are of {} on {}, this run has \
+                 {runtime} on {device}",
                 header.runtime, header.device
             )
         })

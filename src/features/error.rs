@@ -13,13 +13,13 @@ const AGAIN: &str = "run `cnncodes extract` again";
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureFileError {
     /// The file cannot be opened at all: it is missing, a folder, or not permitted.
-    #[error("cannot open {}; check the path, or run `cnncodes extract` to make the file", path.display())]
+    #[error("cannot open {}; check the path, or run `cnncodes extract` to write the file", path.display())]
     Open { path: PathBuf, source: io::Error },
     /// HDF5 writes to UTF-8 paths only.
     #[error("the path {} is not valid UTF-8, which HDF5 needs; rename the folder or file", path.display())]
     PathNotUtf8 { path: PathBuf },
     /// The bytes are not those of an HDF5 file.
-    #[error("{} is not an HDF5 file; name a file of codes, or {AGAIN}", path.display())]
+    #[error("{} is not an HDF5 file; name a features file, or {AGAIN}", path.display())]
     NotHdf5 { path: PathBuf },
     /// The file ends before the size that its own header states.
     #[error("{} is cut short (an interrupted copy?); copy it again, or {AGAIN}", path.display())]
@@ -29,20 +29,20 @@ pub enum FeatureFileError {
     Damaged { path: PathBuf, object: String, source: Hdf5Error },
     /// An HDF5 file without this program's `format` attribute.
     #[error(
-        "{} is an HDF5 file of some other program (its attribute `format` is not \"cnncodes\"); \
-         name a file that `cnncodes extract` wrote", path.display()
+        "{} is an HDF5 file of another program (its attribute `format` is not \"cnncodes\"); name a file \
+         that `cnncodes extract` wrote", path.display()
     )]
     NotCodes { path: PathBuf },
     /// Written by a later version of this program.
     #[error(
-        "{} has format version {found}, this program knows versions up to {known}; \
-         update cnncodes, or {AGAIN}", path.display()
+        "{} has format version {found}, and this program reads versions up to {known}; update cnncodes, or \
+         {AGAIN}", path.display()
     )]
     NewerFormat { path: PathBuf, found: i64, known: i64 },
     /// An extraction that did not end.
     #[error(
-        "{} is incomplete: the run that wrote it was stopped; \
-         run the same `cnncodes extract` command again, it continues there", path.display()
+        "{} is incomplete: the run that wrote it was stopped; run the same `cnncodes extract` command again \
+         to resume it", path.display()
     )]
     Incomplete { path: PathBuf },
     /// A dataset, group, link or attribute is missing.
@@ -73,10 +73,10 @@ pub enum FeatureFileError {
     #[error("{}: rows {start}..{end} of {rows} do not fit a buffer of {buffer} values", path.display())]
     BadRange { path: PathBuf, start: usize, end: usize, rows: usize, buffer: usize },
     /// The output exists and may not be replaced.
-    #[error("{} exists already; name another output, or allow it to be overwritten", path.display())]
+    #[error("{} exists already; name another output, or allow overwriting", path.display())]
     Exists { path: PathBuf },
     /// The output's folder cannot be made.
-    #[error("cannot make the folder {}; choose an output where you may write", path.display())]
+    #[error("cannot create the folder {}; choose an output where you may write", path.display())]
     CreateFolder { path: PathBuf, source: io::Error },
     /// The partial or the lock file cannot be made, opened or renamed.
     #[error("cannot write {}; choose an output where you may write", path.display())]
@@ -87,19 +87,19 @@ pub enum FeatureFileError {
     )]
     Locked { path: PathBuf },
     /// The header that the caller gave cannot be stored.
-    #[error("cannot store codes in {}: {why}", path.display())]
+    #[error("cannot store features in {}: {why}", path.display())]
     BadHeader { path: PathBuf, why: String },
     /// A row or a skipped image that the caller gave cannot be stored.
     #[error("cannot store image {name:?} in {}: {why}", path.display())]
     BadRow { path: PathBuf, name: String, why: String },
     /// Writing failed on the way: most often a full disk.
     #[error(
-        "writing {} failed after {rows} safe rows; make room on its disk (or see to the cause) and run the \
-         same command again: it continues after those rows", path.display()
+        "writing {} failed after {rows} safe rows; make room on its disk (or remove the cause) and run the \
+         same command again to resume after those rows", path.display()
     )]
     Write { path: PathBuf, rows: u64, source: Box<dyn Error + Send + Sync> },
     /// A writer that has failed was used again.
-    #[error("{} is no longer written to after an earlier failure; run the same command again", path.display())]
+    #[error("{} is not written any further after an earlier failure; run the same command again", path.display())]
     Failed { path: PathBuf },
 }
 

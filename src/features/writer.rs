@@ -62,7 +62,7 @@ pub enum NotResumed {
     #[error("the interrupted run differs in {0}")]
     Differs(&'static str),
     /// It cannot be read.
-    #[error("what the interrupted run left cannot be read")]
+    #[error("the partial file of the interrupted run cannot be read")]
     Damaged(#[source] Box<FeatureFileError>),
 }
 
@@ -192,7 +192,7 @@ impl FeatureWriter {
         let fit = Fit { path: &self.final_path, widths: &self.widths, classes: self.classes };
         let batch = fit.batch(rows, skipped)?;
         if let Some(surplus) = rows.get(table.capacity().saturating_sub(table.rows())) {
-            let why = format!("it is more than the {} rows that were announced", table.capacity());
+            let why = format!("there are more than the {} announced rows", table.capacity());
             return Err(fit.bad(surplus.name, why));
         }
         for (i, row) in rows.iter().enumerate() {
@@ -328,7 +328,8 @@ impl Fit<'_> {
             let widths = row.codes.iter().map(|codes| codes.len());
             if !widths.clone().eq(self.widths.iter().copied()) {
                 let found: Vec<_> = widths.collect();
-                let why = format!("its codes have {found:?} values, the layers have {:?}", self.widths);
+                let why =
+                    format!("its features have {found:?} values, and the layers have {:?}", self.widths);
                 return Err(self.bad(row.name, why));
             }
             let hash = to_sha256(row.sha256);

@@ -51,7 +51,7 @@ impl Chunked {
         if self.pipeline.is_none() && chunks.iter().any(|chunk| beyond(chunk) || odd(chunk)) {
             return Err(Hdf5Error::damaged(
                 &place.path,
-                "a chunk has another size than it should, or lies beyond the end of the file",
+                "a chunk has a wrong size, or reaches beyond the end of the file",
             ));
         }
         Ok(self.chunks.get_or_init(|| chunks))

@@ -74,7 +74,7 @@ impl Grid {
             let mut number = 0;
             for ((offset, chunk), count) in entry.offsets.iter().zip(&self.chunk).zip(self.counts()) {
                 if offset % chunk != 0 {
-                    return Err(damaged("a chunk lies across others"));
+                    return Err(damaged("a chunk overlaps others"));
                 }
                 number = number * count + offset / chunk;
             }
@@ -83,7 +83,7 @@ impl Grid {
         }
         chunks.sort_unstable_by_key(|chunk| chunk.number);
         if chunks.windows(2).any(|pair| pair[0].number == pair[1].number) {
-            return Err(damaged("a chunk is there twice"));
+            return Err(damaged("a chunk occurs twice"));
         }
         chunks.shrink_to_fit();
         Ok(chunks)

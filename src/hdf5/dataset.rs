@@ -76,7 +76,7 @@ impl Dataset {
         let kind = Kind::of(found.dtype(), &stored, reference);
         let element = kind.size(reference);
         if !(1..=MAX_ELEMENT).contains(&element) {
-            return Err(damaged("the size of its elements cannot be"));
+            return Err(damaged("the size of its elements is impossible"));
         }
         let (mut layout, mut fill, mut filters) = (None, None, Vec::new());
         for message in &header.messages {
@@ -86,7 +86,7 @@ impl Dataset {
                 HdfMessage::FilterPipeline(message) => filters = message.filters.clone(),
                 HdfMessage::ExternalFiles(_) => {
                     let why =
-                        "its values lie in other files; copy them into one file, for example by `h5repack`";
+                        "its values are in other files; copy them into one file, for example by `h5repack`";
                     return Err(Hdf5Error::Unsupported(why.to_owned()));
                 }
                 _ => {}
@@ -98,8 +98,8 @@ impl Dataset {
             matches!(message, HdfMessage::Dataspace(space) if space.dataspace_type == DataspaceType::Null)
         });
         let shape = if null { vec![0] } else { found.shape().to_vec() };
-        let total = bytes_of(&shape, element).ok_or_else(|| damaged("its shape cannot be"))?;
-        let layout = match layout.ok_or_else(|| damaged("where its values lie is missing"))? {
+        let total = bytes_of(&shape, element).ok_or_else(|| damaged("its shape is impossible"))?;
+        let layout = match layout.ok_or_else(|| damaged("the place of its values is missing"))? {
             DataLayout::Compact { data } if data.len() as u64 == total => Layout::Compact(data),
             DataLayout::Compact { .. } => return Err(damaged("it has another size than its shape says")),
             DataLayout::Contiguous { address, .. } if source.is_undefined(address) => Layout::Nowhere,
@@ -113,7 +113,7 @@ impl Dataset {
                 let bytes = bytes_of(&chunk, element).and_then(|bytes| usize::try_from(bytes).ok());
                 let bytes =
                     bytes.filter(|&bytes| bytes > 0 && chunk.len() == shape.len() && !shape.is_empty());
-                let bytes = bytes.ok_or_else(|| damaged("the shape of its chunks cannot be"))?;
+                let bytes = bytes.ok_or_else(|| damaged("the shape of its chunks is impossible"))?;
                 let pipeline = (!filters.is_empty()).then(|| Pipeline::of(filters, object)).transpose()?;
                 let max_shape = found.max_dims().map(<[u64]>::to_vec);
                 let grid = Grid {

@@ -16,7 +16,7 @@ pub enum Hdf5Error {
     #[error("it has {found} bytes, but states that it has {stated}")]
     Truncated { stated: u64, found: u64 },
     /// No such object.
-    #[error("there is none of that name")]
+    #[error("there is nothing with that name")]
     Missing,
     /// What the file says cannot be.
     #[error("{object} is damaged: {why}")]
@@ -26,8 +26,8 @@ pub enum Hdf5Error {
     NotUtf8 { object: String },
     /// The values went through a filter that is not part of HDF5 itself.
     #[error(
-        "its values are stored with the HDF5 filter {filter}, which is a plug-in that this program lacks; store them \
-         again without it, for example by `h5repack -f GZIP=4 IN.h5 OUT.h5` where the plug-in is installed"
+        "its values are stored with the HDF5 filter {filter}, a plug-in that this program lacks; store them \
+         again without it, for example with `h5repack -f GZIP=4 IN.h5 OUT.h5` on a machine with the plug-in"
     )]
     Filter { filter: String },
     /// A part of HDF5 that this program does not read.
@@ -54,7 +54,7 @@ impl Hdf5Error {
             }
             Error::UnsupportedEncoding(why) => Self::Unsupported(why),
             Error::UnsupportedLayoutClass(3) => Self::Unsupported(
-                "it is a virtual dataset, whose values lie in other files; copy them into one file".into(),
+                "it is a virtual dataset, whose values are in other files; copy them into one file".into(),
             ),
             Error::Context { source, .. } => Self::of(*source, object),
             other => Self::damaged(object, other.to_string()),

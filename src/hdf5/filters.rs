@@ -47,7 +47,7 @@ impl Pipeline {
     /// A filter is a plug-in that this program lacks.
     pub(super) fn of(filters: Vec<FilterDescription>, object: &str) -> Result<Self, Hdf5Error> {
         if filters.len() > MAX_FILTERS {
-            return Err(Hdf5Error::damaged(object, format!("it went through {} filters", filters.len())));
+            return Err(Hdf5Error::damaged(object, format!("it has {} filters", filters.len())));
         }
         let known = [DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALE_OFFSET, LZF];
         if let Some(unknown) = filters.iter().find(|filter| !known.contains(&filter.id)) {
@@ -75,8 +75,8 @@ impl Pipeline {
     ) -> Result<Vec<u8>, Hdf5Error> {
         if size > MAX_CHUNK {
             return Err(Hdf5Error::Unsupported(format!(
-                "its chunks have {size} bytes each, and no more than {MAX_CHUNK} are read; store it in smaller ones, for \
-                 example by `h5repack -l CHUNK=…`"
+                "each of its chunks has {size} bytes, more than the limit of {MAX_CHUNK}; store it in \
+                 smaller chunks, for example with `h5repack -l CHUNK=…`"
             )));
         }
         let decoded = guarded(object, || {
@@ -84,7 +84,7 @@ impl Pipeline {
             apply_pipeline_with_limit(encoded, filters, skipped, element, registry, Some(size + 1))
         })?;
         if decoded.len() != size {
-            let why = format!("a chunk has {} bytes where {size} were expected", decoded.len());
+            let why = format!("a chunk has {} bytes, expected {size}", decoded.len());
             return Err(Hdf5Error::damaged(object, why));
         }
         Ok(decoded)

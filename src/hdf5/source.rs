@@ -118,7 +118,9 @@ impl Source {
         let spent =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
         spent.map(drop).map_err(|_| {
-            Error::ResourceLimit("its structure is tangled: it would have to be read over and over".into())
+            Error::ResourceLimit(
+                "its structure refers to itself and would have to be read again and again".into(),
+            )
         })
     }
 
@@ -165,6 +167,6 @@ impl Storage for Structure<'_> {
 pub(super) fn guarded<T>(object: &str, work: impl FnOnce() -> ReaderResult<T>) -> Result<T, Hdf5Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| Hdf5Error::of(error, object)),
-        Err(_) => Err(Hdf5Error::damaged(object, "it cannot be made sense of")),
+        Err(_) => Err(Hdf5Error::damaged(object, "it cannot be interpreted")),
     }
 }

@@ -1,4 +1,4 @@
-//! The solvers against scikit-learn's optimum (scripts/make_head_reference.py, scripts/make_ridge_reference.py), and
+//! The solvers against scikit-learn's optimum (scripts/reference/make_head_reference.py, scripts/reference/make_ridge_reference.py), and
 //! properties that hold for all of them.
 
 use linfa::{

@@ -94,7 +94,8 @@ pub enum DecodeError {
     },
     /// Floating-point samples that are neither 0 to 1 nor 0 to 255.
     #[error(
-        "{format} with floating-point samples from {lowest} to {highest}, which may mean anything; bring them to 0 to 1 or to 0 to 255, or convert it to an 8-bit PNG"
+        "{format} with floating-point samples from {lowest} to {highest}, whose meaning is unknown; scale \
+         them to 0 to 1 or to 0 to 255, or convert it to an 8-bit PNG"
     )]
     FloatRange {
         /// The format's name.

@@ -149,7 +149,7 @@ pub enum PreprocessError {
         field: &'static str,
     },
     /// The output slice has the wrong length.
-    #[error("the tensor of this recipe has {expected} values, the buffer {found}")]
+    #[error("the tensor of this preprocessing has {expected} values, the buffer {found}")]
     BufferLength {
         /// 3 x height x width.
         expected: usize,

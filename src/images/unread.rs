@@ -14,7 +14,7 @@ impl ImageFormat {
             Self::Psd | Self::Xcf => "export it to PNG from the program that made it",
             Self::Dicom => "choose a window of grey levels, and convert it to PNG, for example with dcm2img",
             Self::OpenExr | Self::RadianceHdr => {
-                "its brightness has no upper end: map it to 8 bits, and save it as PNG"
+                "its brightness has no upper limit: map it to 8 bits, and save it as PNG"
             }
             _ => CONVERT,
         }
@@ -30,8 +30,8 @@ pub(super) struct OtherFile {
     pub(super) remedy: &'static str,
 }
 
-const UNPACK: &str = "unpack it, and name what was in it";
-const TAKE_PICTURES: &str = "take the pictures out of it, and save them as JPEG or PNG";
+const UNPACK: &str = "unpack it, and name its content";
+const TAKE_PICTURES: &str = "extract its pictures, and save them as JPEG or PNG";
 const COPY_AGAIN: &str = "copy it again from its source";
 const READ_FORMATS: &str = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF and JPEG XL are images";
 
@@ -86,11 +86,7 @@ const SIGNATURES: [(&[u8], &str, &str); 27] = [
     (b"FLV\x01", "it is a video (Flash)", "save frames of it as JPEG or PNG, for example with ffmpeg"),
     (b"OggS", "it is a sound or video file (Ogg)", "leave it out"),
     (b"ID3", "it is a sound file (MP3)", "leave it out"),
-    (
-        b"\0\x05\x16\x07",
-        "it holds what macOS keeps beside a file (AppleDouble), not the file",
-        "leave it out",
-    ),
+    (b"\0\x05\x16\x07", "it holds macOS metadata of a file (AppleDouble), not the file", "leave it out"),
     (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         "it is an Office document, or Windows' list of thumbnails",
@@ -140,7 +136,7 @@ impl OtherFile {
             return found("it starts with zeros, as an unfinished download does", COPY_AGAIN);
         }
         if !start.iter().all(|&byte| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c)) {
-            return found("its first bytes are of no image format", READ_FORMATS);
+            return found("its first bytes belong to no image format", READ_FORMATS);
         }
         let text =
             start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start().to_ascii_lowercase();
@@ -154,7 +150,7 @@ impl OtherFile {
             return found("it looks like text (XML)", READ_FORMATS);
         }
         if text.starts_with(b"data:image/") {
-            return found("it looks like text: a data URL", "decode what follows the comma as Base64");
+            return found("it looks like text: a data URL", "decode the part after the comma as Base64");
         }
         found("it looks like text", READ_FORMATS)
     }

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(out, [1.0, 5.0, 2.0]);
     }
 
-    /// Reference values from PyTorch (`scripts/make_pooling_reference.py`).
+    /// Reference values from PyTorch (`scripts/reference/make_pooling_reference.py`).
     #[test]
     fn poolings_equal_pytorchs() {
         let text = include_str!("../../tests/reference/pooling.json");

@@ -75,14 +75,14 @@ impl Figures {
             Fact::new("on the training photos themselves", percent(evaluation.training_accuracy)),
         ];
         if let Some(leaky) = &evaluation.leaky_accuracy {
-            facts.push(Fact::new("with copies on both sides of the splits", percent(leaky.value)));
+            facts.push(Fact::new("with duplicates on both sides of the splits", percent(leaky.value)));
         }
         let folds: Vec<String> = evaluation.fold_accuracies.iter().map(|&share| percent(share)).collect();
         facts.push(Fact::new("fold by fold", folds.join(", ")));
         Self {
             how: format!(
-                "Each photo was classified by a head that had seen neither it nor a copy of it ({}-fold \
-                 cross-validation).",
+                "A head that had seen neither the photo nor a duplicate of it classified each photo \
+                 ({}-fold cross-validation).",
                 evaluation.folds
             ),
             accuracy: evaluation.accuracy,
@@ -115,7 +115,7 @@ impl From<&Assessment> for Figures {
         }
         let largest = assessment.per_class.iter().map(|class| class.support).max().unwrap_or(0);
         Self {
-            how: "The head was fitted beforehand.".to_owned(),
+            how: "The head was fitted before this evaluation.".to_owned(),
             accuracy: assessment.accuracy,
             chance: largest as f64 / assessment.rows.max(1) as f64,
             confusion: assessment.confusion.clone(),

@@ -87,7 +87,8 @@ impl LearningCurve {
         let points = |share: f64| format!("{:+.2}", 100.0 * share).replace('-', "−");
         let Difference { value, low, high, .. } = self.gain;
         let measured = format!(
-            "Going from {:.0} to {:.0} different photos a class changed the accuracy by {} points (95 % interval {} to {}).",
+            "Going from {:.0} to {:.0} different photos per class changed the accuracy by {} points (95 % \
+             interval {} to {}).",
             half.per_class,
             all.per_class,
             points(value),
@@ -99,7 +100,7 @@ impl LearningCurve {
         } else if high < HARDLY {
             "More photos of the same kind would hardly help."
         } else {
-            "These photos are too few to tell whether more of them would help."
+            "There are too few photos to decide whether more of them would help."
         };
         format!("{verdict} {measured}")
     }

@@ -21,7 +21,7 @@ const MOST_PHOTOS: usize = 4000;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// Observable Plot; scripts/vendor-plot makes the file.
+/// Observable Plot; scripts/dev/vendor-plot makes the file.
 const PLOT: &str = include_str!("vendor/plot.min.js");
 
 /// Why there is no report.

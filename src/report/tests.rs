@@ -122,10 +122,9 @@ fn the_page_says_what_the_second_picture_shows() {
     let (map, occlusion) = (hostile.html(photos()), hostile.explained_by(Method::Occlusion, photos()));
     assert!(map.contains("in the head fitted to all photos: yellow the most, dark violet"));
     assert!(
-        occlusion
-            .contains("yellow where covering a part of the photo takes most from the answer&#39;s score")
+        occlusion.contains("yellow where covering a part of the photo lowers the answer&#39;s score most")
     );
-    assert!(occlusion.contains("so 2 photos are without."), "as many were left out");
+    assert!(occlusion.contains("so 2 photos have none."), "as many were left out");
     // The second photo, a mistake, has a picture; the suspects beside the mistakes have none.
     assert_eq!(occlusion.matches("class=\"explained\"").count(), 1);
     assert_eq!(
@@ -177,7 +176,7 @@ fn figures_and_sentences_are_on_the_page() {
         "<strong>15.0 %</strong> and <strong>85.0 %</strong>",
         "aria-label=\"1 of 2 &#60;b&#62;&#38;&#34;cats&#34; taken for כלבים\"",
         "2 of 2 photos classified wrongly: all of them",
-        "2 photos are copies of one another, in 1 set",
+        "2 photos are duplicates of one another, in 1 set",
         "4 of 4 photos could not be read in nowhere",
     ] {
         assert!(html.contains(part), "{part:?} is missing");
@@ -319,10 +318,10 @@ fn the_verdict_follows_the_interval_of_the_last_doubling() {
     };
     assert!(verdict(30, 2, 500).starts_with("More photos would probably help."));
     assert!(verdict(3, 4, 2000).starts_with("More photos of the same kind would hardly help."));
-    assert!(verdict(3, 2, 100).starts_with("These photos are too few to tell"));
+    assert!(verdict(3, 2, 100).starts_with("There are too few photos to decide"));
     assert!(
         verdict(3, 4, 2000)
-            .contains("Going from 10 to 20 different photos a class changed the accuracy by −0.05 points"),
+            .contains("Going from 10 to 20 different photos per class changed the accuracy by −0.05 points"),
         "{}",
         verdict(3, 4, 2000)
     );

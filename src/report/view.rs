@@ -89,19 +89,19 @@ fn explained(overlays: &Overlays) -> Option<String> {
     let yellow = match overlays.method {
         Method::ActivationMap => "yellow the most, dark violet nothing or less",
         Method::Occlusion => {
-            "yellow where covering a part of the photo takes most from the answer's score, dark violet where it takes \
-             nothing"
+            "yellow where covering a part of the photo lowers the answer's score most, dark violet where it \
+             does not lower it"
         }
     };
     let left_out = match overlays.left_out {
         0 => String::new(),
         left_out => {
-            format!(" It takes many runs of the network a photo, so {} are without.", photos(left_out))
+            format!(" Each one takes many runs of the network, so {} have none.", photos(left_out))
         }
     };
     Some(format!(
-        "The second picture shows what speaks for the answer, in the head fitted to all photos: {yellow}. What is darkened \
-         the network does not see.{left_out}"
+        "The second picture shows what supports the answer, in the head fitted to all photos: {yellow}. The \
+         network does not see the darkened margin.{left_out}"
     ))
 }
 
@@ -149,7 +149,7 @@ impl<'a> Source<'a, '_> {
 
     fn set(&self, rows: &[usize], similarity: f64) -> SetView<'a> {
         let likeness = if similarity >= 1.0 {
-            "identical to the eye, or told to belong together".to_owned()
+            "identical to the eye, or grouped by the user".to_owned()
         } else {
             format!("likeness {similarity:.3}")
         };
@@ -178,7 +178,7 @@ impl<'a> Source<'a, '_> {
                     (false, _) => "wrong",
                 },
                 label: if truth == predicted {
-                    format!("{} of {} {}: answered rightly", count, all, names[truth])
+                    format!("{} of {} {}: correct", count, all, names[truth])
                 } else {
                     format!("{} of {} {} taken for {}", count, all, names[truth], names[predicted])
                 },
@@ -215,7 +215,7 @@ impl<'a> Source<'a, '_> {
             rows_of_labels.iter().copied().filter(|row| !mistakes.contains(row)).collect();
         let text = match labels.len() {
             0 => "All of them are among the mistakes above.",
-            n if n < rows_of_labels.len() => "First look at the mistakes above; these are the next.",
+            n if n < rows_of_labels.len() => "Look at the mistakes above first; these come next.",
             _ => "",
         };
         let copies = suspects.copies.iter().take(MOST_SUSPECTS).map(|set| {
@@ -249,8 +249,9 @@ impl<'a> Source<'a, '_> {
         }
         let count: usize = sets.iter().map(|set| set.images.len()).sum();
         let mut text = format!(
-            "{} are copies of one another, in {}: identical files, or nearly the same code. They were kept on one side \
-             of each split, so none was tested by a head that knew its copy.",
+            "{} are duplicates of one another, in {}: identical files, or photos that look the same. They \
+             were kept on one side of each split, so no head was tested on a duplicate of a photo that it \
+             knew.",
             photos(count),
             if sets.len() == 1 { "1 set".to_owned() } else { format!("{} sets", sets.len()) }
         );
@@ -267,14 +268,15 @@ impl<'a> Source<'a, '_> {
         let map = self.report.map.as_ref()?;
         let all = self.report.names.len();
         let text = if map.rows.len() < all {
-            format!("{} of the {all} photos, drawn at random, are on it.", map.rows.len())
+            format!("It shows {} of the {all} photos, drawn at random.", map.rows.len())
         } else {
             String::new()
         };
         let [first, second] = map.explained;
         let caption = format!(
-            "Codes were standardised first. t-SNE keeps photos of similar codes together; its distances between groups mean \
-             little. The two principal components explain {} and {} of the variance.",
+            "Features were standardised first. t-SNE keeps photos with similar features together; its \
+             distances between groups mean little. The two principal components explain {} and {} of the \
+             variance.",
             percent(first),
             percent(second)
         );
@@ -303,11 +305,11 @@ impl<'a> Source<'a, '_> {
         let claimed = claimed / rows.max(1) as f64;
         let accuracy = &self.report.figures.accuracy;
         let verdict = if claimed > accuracy.high {
-            "The answers claim more than they keep"
+            "The answers are less often right than they claim"
         } else if claimed < accuracy.low {
-            "The answers are better than they claim"
+            "The answers are more often right than they claim"
         } else {
-            "On the whole the answers keep what they claim"
+            "On the whole the answers are as often right as they claim"
         };
         format!(
             "{verdict}: their mean probability is {}, and {} are right. Claim and truth differ by {} on average over the \
@@ -325,7 +327,7 @@ impl<'a> Source<'a, '_> {
         if let Some(&(truth, predicted, count)) = confusion.mistakes().first() {
             let of: usize = confusion.counts[truth].iter().sum();
             let text = format!(
-                "The commonest confusion: {count} of {of} {} are taken for {}.",
+                "The most frequent confusion: {count} of {of} {} are taken for {}.",
                 names[truth], names[predicted]
             );
             sentences.push(Sentence { text, anchor: "confusion", link: "All confusions" });
@@ -340,11 +342,13 @@ impl<'a> Source<'a, '_> {
             let text = match count {
                 0 => format!("No given class has a probability below {:.0} %.", 100.0 * IMPROBABLE),
                 1 => format!(
-                    "1 photo has a given class that a head finds improbable (below {:.0} %): look whether its label is right.",
+                    "1 photo has a given class that a head finds improbable (below {:.0} %): check its \
+                     label.",
                     100.0 * IMPROBABLE
                 ),
                 _ => format!(
-                    "{count} photos have a given class that a head finds improbable (below {:.0} %): look whether their labels are right.",
+                    "{count} photos have a given class that a head finds improbable (below {:.0} %): check \
+                     their labels.",
                     100.0 * IMPROBABLE
                 ),
             };
@@ -373,7 +377,8 @@ impl<'a> Page<'a> {
         let wrong = figures.accuracy.trials - figures.accuracy.successes;
         let mistakes = mistakes(report, predicted);
         let mistakes_text = format!(
-            "{} of {} classified wrongly{}, the surest first: a wrong label, or something that the photos do not teach.",
+            "{} of {} classified wrongly{}, the most confident first: the label is wrong, or the photos do \
+             not teach it.",
             mistakes.len(),
             photos(wrong),
             if mistakes.len() < wrong { "" } else { ": all of them" }

@@ -49,7 +49,7 @@ impl fmt::Display for Metric {
 
 /// A word that is no metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no metric; choose cosine or euclidean")]
+#[error("{0:?} is not a metric; choose cosine or euclidean")]
 pub struct UnknownMetric(String);
 
 impl FromStr for Metric {
@@ -79,12 +79,15 @@ pub enum NeighborsError {
     #[error(transparent)]
     Codes(#[from] FeatureFileError),
     #[error(
-        "a query has {found} codes where the rows of {file} have {expected}; take codes of the same layer"
+        "a query has {found} features, and the rows of {file} have {expected}; use features of the same \
+         layer"
     )]
     Width { file: String, expected: usize, found: usize },
-    #[error("query {query} holds {value}; codes must be finite numbers: extract them again")]
+    #[error("query {query} holds {value}; features must be finite numbers: extract them again")]
     QueryNotFinite { query: usize, value: f32 },
-    #[error("row {row} ({image}) of {file} holds {value}; codes must be finite numbers: extract them again")]
+    #[error(
+        "row {row} ({image}) of {file} holds {value}; features must be finite numbers: extract them again"
+    )]
     RowNotFinite { file: String, row: usize, image: String, value: f32 },
 }
 

@@ -22,9 +22,9 @@ pub enum CandidateLayersError {
     NoSuchLayer(#[from] NoSuchLayer),
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    #[error("the layer {layer:?} of {model} cannot be codes: it has no row of 32-bit floats for each image")]
+    #[error("the layer {layer:?} of {model} has no features: it has no row of 32-bit floats for each image")]
     NotCodes { model: String, layer: String },
-    #[error("{model} has no layer whose activations could be compared; name some with --layers")]
+    #[error("{model} has no layers to compare; name some with --layers")]
     NoLayers { model: String },
 }
 

@@ -29,7 +29,7 @@ impl SweepResult {
         let shown = text.contains(INTERVAL);
         let intervals = if shown { "; the intervals are those of each line's best head" } else { "" };
         text.push_str(&format!(
-            "Accuracies are of images held out in {} folds, C chosen without them{intervals}.\n\n",
+            "Accuracies on images held out in {} folds, with C chosen without them{intervals}.\n\n",
             self.folds
         ));
         text.push_str(&self.advice_text());
@@ -104,7 +104,7 @@ impl SweepResult {
             })
             .collect();
         format!(
-            "{}: {} layers, {} million multiply-adds an image\n{}\n",
+            "{}: {} layers, {} million multiply-adds for an image\n{}\n",
             network.name,
             network.layers,
             network.multiply_adds / 1_000_000,
@@ -119,8 +119,8 @@ impl SweepResult {
         let mut text = self.scenario_text();
         text.push_str(&format!("Best: {}, accuracy {}\n", self.told(best), percent(best.accuracy.value)));
         text.push_str(&format!(
-            "  Choosing it is judged as well: chosen anew in each fold without its images, {} ({} of {}), 95 % interval {}; \
-             expect this on new images\n",
+            "  With the choice made again in each fold, without its images: {} ({} of {}), 95 % interval \
+             {}; expect this on new images\n",
             percent(advice.selection.accuracy.value),
             advice.selection.accuracy.successes,
             advice.selection.accuracy.trials,
@@ -154,27 +154,27 @@ impl SweepResult {
         let network = &self.networks[scenario.network].name;
         let (name, meaning) = match scenario.similarity {
             Similarity::Undecided if !self.advice.learned => (
-                "no telling what kind".to_owned(),
+                "kind not known".to_owned(),
                 "no head does better than chance: check the labels, or try another network".to_owned(),
             ),
             Similarity::Undecided if scenario.difference.is_none() => (
                 format!("{size}, similar or different"),
-                "only one depth was compared: name more layers".to_owned(),
+                "only one depth was compared; name more layers".to_owned(),
             ),
             Similarity::Undecided => (
-                format!("{size}, and too few to tell whether similar or different"),
+                format!("{size}, and too few to decide whether similar or different"),
                 format!(
-                    "about {} images would tell; until then the top codes are the safer choice",
+                    "about {} images would decide it; until then the top features are the safer choice",
                     scenario.images_to_tell.unwrap_or(self.rows)
                 ),
             ),
             Similarity::Similar => (
                 format!("{size} and similar"),
                 match scenario.size {
-                    Size::Small => "a linear head on the top codes is the way to go".to_owned(),
+                    Size::Small => "use a linear head on the top features".to_owned(),
                     Size::Large => {
-                        "top codes serve well; with so many images, fine-tuning the network may do still \
-                                    better (cnncodes does not train networks)"
+                        "the top features serve well; with so many images, fine-tuning the network may do \
+                         still better (cnncodes does not train networks)"
                             .to_owned()
                     }
                 },
@@ -182,7 +182,7 @@ impl SweepResult {
             Similarity::Different => (
                 format!("{size} and different"),
                 match scenario.size {
-                    Size::Small => "a linear head on an earlier layer is the way to go".to_owned(),
+                    Size::Small => "use a linear head on an earlier layer".to_owned(),
                     Size::Large => {
                         "an earlier layer serves better than the top; with so many images, fine-tuning or \
                                     training a network may do still better (cnncodes does not train networks)"
@@ -193,7 +193,7 @@ impl SweepResult {
         };
         let mut text = format!("Your images, for {network}: {name}\n  {meaning}\n");
         text.push_str(&format!(
-            "  {size}: {} different images a class in {} classes (from {LARGE_CLASS} on they count as large)\n",
+            "  {size}: {} different images per class on average, in {} classes (large from {LARGE_CLASS})\n",
             scenario.images_per_class,
             self.class_names.len(),
         ));
@@ -231,8 +231,8 @@ fn evidence(similarity: Similarity, top: &Selection, earlier: &Selection, differ
         Similarity::Undecided => "undecided",
     };
     format!(
-        "{word}: earlier layers {}, top codes {}; earlier less top {} points, 95 % interval {} to {} (similar: at most \
-         {:+.0}; different: above 0)",
+        "{word}: earlier layers {}, top features {}; earlier minus top {} points, 95 % interval {} to {} \
+         (similar: at most {:+.0}; different: above 0)",
         percent(earlier.accuracy.value),
         percent(top.accuracy.value),
         points(difference.value),

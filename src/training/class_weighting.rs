@@ -24,7 +24,7 @@ impl FromStr for ClassWeighting {
         let weight = |part: &str| {
             let (class, weight) = part
                 .rsplit_once('=')
-                .ok_or_else(|| format!("`{part}` is no CLASS=WEIGHT, such as cats=2"))?;
+                .ok_or_else(|| format!("`{part}` is not CLASS=WEIGHT, such as cats=2"))?;
             match weight.trim().parse::<f64>() {
                 Ok(weight) if weight.is_finite() && weight > 0.0 => Ok((class.trim().to_owned(), weight)),
                 _ => Err(format!("the weight of `{class}` is `{weight}`, but must be a number above 0")),

@@ -8,8 +8,7 @@ use crate::evaluate::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, MOST_
 use crate::messages::count;
 
 /// How a file gets the perceptual hashes that an earlier version left out.
-const REHASH: &str =
-    "`cnncodes extract --rehash`, with the arguments of the first time, adds them and runs no network";
+const REHASH: &str = "`cnncodes extract --rehash`, with the arguments of the first time, adds them without running the network";
 
 /// Which images count as copies of one another.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -80,24 +79,25 @@ impl LabelledFeatures {
             None => {}
         }
         let because = format!(
-            "the file has no perceptual hash of {}, since an earlier version of cnncodes wrote it",
+            "the file has no perceptual hash of {}, because an earlier version of cnncodes wrote it",
             count(without, "image")
         );
         let (criterion, how) = if !in_memory {
             (
                 Criterion::Identical,
-                "near-identical images were not looked for, as the codes were streamed".to_owned(),
+                "near-identical images were not searched for, because the features were streamed".to_owned(),
             )
         } else if self.names.len() > MOST_COMPARED {
             let how = format!(
-                "near-identical images were not looked for among more than {MOST_COMPARED}; --duplicate-threshold \
-                 {DUPLICATE_THRESHOLD} does so by their codes, in a time that grows with the square of their number"
+                "near-identical images are not searched for among more than {MOST_COMPARED}; \
+                 --duplicate-threshold {DUPLICATE_THRESHOLD} does so by their features, in a time that \
+                 grows with the square of their number"
             );
             (Criterion::Identical, how)
         } else {
             let how = format!(
-                "near-identical images were told by their codes (cosine above {DUPLICATE_THRESHOLD}), which depends on the \
-                 layer"
+                "near-identical images were found by their features (cosine above {DUPLICATE_THRESHOLD}), \
+                 which depends on the layer"
             );
             (Criterion::Cosine(DUPLICATE_THRESHOLD), how)
         };
@@ -151,7 +151,7 @@ impl LabelledFeatures {
         if let Some(set) = mixed.clone().next() {
             let named: Vec<&str> = set.images.iter().map(|&row| self.names[row].as_str()).collect();
             notes.push(Note::warning(format!(
-                "{} of copies with different labels, such as {}; `cnncodes suspects` lists them",
+                "{} of duplicates with different labels, such as {}; `cnncodes suspects` lists them",
                 count(mixed.count(), "set"),
                 named.join(" and ")
             )));
@@ -178,7 +178,7 @@ impl LabelledFeatures {
                 MOST_ACROSS_BY_HASH,
             ),
             Criterion::Cosine(threshold) => (
-                format!("codes (cosine above {threshold})"),
+                format!("features (cosine above {threshold})"),
                 format!("--duplicate-threshold {threshold}"),
                 folds,
                 MOST_ACROSS_BY_CODE,
@@ -188,15 +188,16 @@ impl LabelledFeatures {
         if fewest < least && certain.fewest_of_a_class(&self.labels) > fewest {
             let different = count(fewest, "different image");
             return Some(Note::warning(format!(
-                "by the likeness of their {what} a class would have only {different}, so only byte-identical images were \
-                 kept together; if the others are copies, the accuracy is too good, and {option} keeps them together"
+                "with similar {what} as duplicates, a class would have only {different}, so only \
+                 byte-identical images were kept together; if the others are duplicates, the accuracy is \
+                 too high, and {option} keeps them together"
             )));
         }
         let (crossed, set) = self.taken_for_copies_across_classes(found, share)?;
         Some(Note::info(format!(
-            "{crossed} images of different classes have nearly the same {what}, such as {} and {}: that does not tell \
-             copies from look-alikes here, so only byte-identical images were kept together; {option} goes by likeness all \
-             the same",
+            "{crossed} images of different classes have nearly the same {what}, such as {} and {}: this \
+             does not distinguish duplicates from similar images here, so only byte-identical images were \
+             kept together; {option} keeps similar ones together as well",
             self.names[set[0]], self.names[set[1]]
         )))
     }

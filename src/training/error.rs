@@ -19,43 +19,40 @@ pub enum TrainingError {
     Head(#[from] HeadError),
     /// Nobody said which classes the images are of.
     #[error(
-        "no image in {} has a label; extract a folder with one folder a class, or a CSV file with the columns path,label",
+        "no image in {} has a label; extract a folder with one folder for each class, or a CSV file with the columns path,label",
         path.display()
     )]
     NoLabels { path: PathBuf },
     /// A CSV file beside the features.
     #[error(
-        "cannot use the {column}s in {}; its first line must be path,{column} and each further line name an image as the \
-         feature file does", path.display()
+        "cannot use the {column}s in {}; its first line must be path,{column}, and every other line must name an image as the features file does", path.display()
     )]
     Column { path: PathBuf, column: &'static str, source: Box<dyn Error + Send + Sync> },
     /// Perceptual hashes were asked for, and the file has none.
     #[error(
-        "--duplicate-distance compares perceptual hashes, which the file does not hold of {}: an earlier version of \
-         cnncodes wrote them; {remedy}", count(*images, "image")
+        "--duplicate-distance compares perceptual hashes, which the file lacks for {}: an earlier version of cnncodes wrote it; {remedy}", count(*images, "image")
     )]
     NoHashes { images: usize, remedy: &'static str },
     /// Likeness of features was asked for, and they are not in memory.
     #[error(
-        "--duplicate-threshold compares the features in memory, and they take more than may be used: raise --max-memory, \
-         or leave --duplicate-threshold out"
+        "--duplicate-threshold compares the features in memory, and they take more than the limit; raise --max-memory, or leave out --duplicate-threshold"
     )]
     CosineOfStreamed,
     /// A split needs the features in memory.
-    #[error("--split needs the features in memory, and they take more than {limit}: raise --max-memory")]
+    #[error("--split needs the features in memory, and they take more than {limit}; raise --max-memory")]
     SplitOfStreamed { limit: String },
     /// A word that is no part of a split.
     #[error("{} gives {image} the split `{part}`, but it must be train, val or test", path.display())]
     UnknownPart { path: PathBuf, image: String, part: String },
     /// One side of a split has no image.
-    #[error("--split finds no {missing} image, only {there} images: name the parts train, val and test")]
+    #[error("--split finds no {missing} image, only {there} images; name the parts train, val and test")]
     EmptyPart { missing: &'static str, there: &'static str },
     /// A class that is tested and not trained.
     #[error("the class `{class}` has test images, such as {image}, but none to train on")]
     UntrainedClass { class: String, image: String },
     /// The folders do not say the parts of a split.
     #[error(
-        "--split wants folders such as train/cats and test/cats, but there is {image}; --split=FILE.csv takes a file with \
+        "--split needs folders such as train/cats and test/cats, but there is {image}; --split=FILE.csv takes a file with \
          the columns path,split"
     )]
     NotInPartFolders { image: String },

@@ -70,7 +70,7 @@ impl LabelledFeatures {
         let mut notes = Vec::new();
         if rows.len() < file.rows() {
             let unlabelled = count(file.rows() - rows.len(), "image");
-            notes.push(format!("{unlabelled} without a label took no part"));
+            notes.push(format!("left out {unlabelled} without a label"));
         }
         // A class all of whose images were skipped is no class of the head.
         let mut present = vec![false; file.class_names().len()];
@@ -82,7 +82,7 @@ impl LabelledFeatures {
                 renumbered[class] = class_names.len();
                 class_names.push(name.clone());
             } else {
-                notes.push(format!("the class {name:?} has no image that could be read; it took no part"));
+                notes.push(format!("the class {name:?} has no image that could be read, and was left out"));
             }
         }
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
@@ -207,7 +207,7 @@ fn column_values(
         values.into_iter().map(|value| value.and_then(|(value, _)| value)).collect();
     if values.iter().all(Option::is_none) {
         return Err(format!(
-            "not one line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",
+            "no line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",
             csv.display(),
             names.first().map_or("cats/1.jpg", String::as_str)
         )

@@ -166,7 +166,7 @@ pub fn train(
     fitted.evaluation.test = test.map(|test| test.measure(&fitted.model)).transpose()?;
     if streamed {
         fitted.evaluation.notes.push(Note::info(format!(
-            "the codes were streamed from their file, to keep within {} of memory (--max-memory)",
+            "the features were streamed from their file, to stay within {} of memory (--max-memory)",
             settings.memory()
         )));
     } else {

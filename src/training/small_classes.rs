@@ -122,7 +122,7 @@ impl SmallClassPolicy {
         let images: Vec<usize> = images.iter().map(HashSet::len).collect();
         let mut left_out = self.left_out(&labelled.class_names, &images)?;
         if let Some(LeftOut { note, .. }) = &mut left_out {
-            note.text.push_str("; copies count once");
+            note.text.push_str("; duplicates count once");
         }
         Ok(left_out)
     }

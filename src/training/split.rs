@@ -52,7 +52,8 @@ impl Divided {
 pub fn warning_of_classes(class_names: &[String]) -> Option<String> {
     class_names.iter().all(|name| Part::named(name).is_some()).then(|| {
         format!(
-            "the classes are called {}: if these are the parts of a split, and the classes their folders, use --split",
+            "the classes are named {}: if these are the parts of a split, with the classes below them, use \
+             --split",
             class_names.join(", ")
         )
     })
@@ -89,7 +90,7 @@ pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Di
     let left_out = rows_of(&[None]).len();
     if left_out > 0 {
         let images = count(left_out, "image");
-        labelled.notes.push(format!("{images} without a split took no part"));
+        labelled.notes.push(format!("left out {images} without a split"));
     }
     let validation = rows_of(&[Some(Part::Validation)]).len();
     if validation > 0 {

@@ -112,11 +112,7 @@ fn a_shape_that_may_be_several_things_is_refused_with_the_remedy() {
         ("a.h5:/one_planar", None, "can be read as CHW or NHW"),
         ("a.h5:/hwcn", None, "can be read as HWCN or NHCW"),
         ("a.h5:/table", None, "uint8 of the shape 5 x 784, not an array of images"),
-        (
-            "a.h5:/nchw",
-            Some("NHWC"),
-            "does not go with --axes NHWC: NHWC makes it 6 colours, expected 3 or 1",
-        ),
+        ("a.h5:/nchw", Some("NHWC"), "does not fit --axes NHWC: NHWC makes it 6 colours, expected 3 or 1"),
         ("a.h5:/grey", Some("NHWC"), "it has 3 dimensions, and NHWC names 4"),
         (
             "old.mat:/x",

@@ -68,7 +68,7 @@ fn h5py_reads_names_labels_classes_and_codes() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("codes.h5");
     write_example(&output);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_codes_h5py.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_codes_h5py.py");
     let run = Command::new(python).arg(script).arg(&output).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let read: Value = serde_json::from_slice(&run.stdout).unwrap();
@@ -114,7 +114,7 @@ fn h5py_reads_names_labels_classes_and_codes() {
 #[test]
 fn the_documented_snippet_is_the_tested_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = std::fs::read_to_string(root.join("scripts/check_codes_h5py.py")).unwrap();
+    let script = std::fs::read_to_string(root.join("scripts/reference/check_codes_h5py.py")).unwrap();
     let (_, rest) = script.split_once("# The snippet of docs/codes-format.md:\n").unwrap();
     let (snippet, _) = rest.split_once("    # End of the snippet.").unwrap();
     for page in ["docs/codes-format.md", "README.md"] {

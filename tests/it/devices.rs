@@ -127,5 +127,5 @@ fn a_head_is_given_codes_of_its_own_precision_unless_another_is_asked_for() {
     classify(&["--device", "cpu"]).code(2).stderr(contains("cpu does not compute in bf16"));
     classify(&["--precision", "fp32"])
         .success()
-        .stderr(contains("was made with codes in bf16, and these are computed in fp32"));
+        .stderr(contains("was made with features in bf16, and these are computed in fp32"));
 }

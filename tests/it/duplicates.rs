@@ -141,7 +141,7 @@ fn files_of_earlier_versions_go_by_their_codes_until_hashes_are_added_without_th
         .args(["fit-head", "--ridge", "a.h5", "--duplicate-distance", "20"])
         .assert()
         .code(2)
-        .stderr(contains("does not hold of 37 images").and(contains("--rehash")));
+        .stderr(contains("lacks for 37 images").and(contains("--rehash")));
 
     // An unchanged folder is left as it is.
     let lacking = fs::read(&file).unwrap();

@@ -101,7 +101,7 @@ fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
         let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
         fs::write(folder.path().join("input.f32"), bytes).unwrap();
         let map = pooled_map(&graph, &layer).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_activation_map.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_activation_map.py");
         let run = Command::new(&python)
             .arg(script)
             .arg(&file)
@@ -213,7 +213,7 @@ fn classify_writes_overlays_and_names_the_most_alike_training_images() {
     };
     let text = run(&["image.jpg", "--explain", "why"]);
     assert!(text.contains("  why sailboat: why/image-sailboat.png (class activation map)\n"), "{text}");
-    assert!(text.contains("  most alike of the training images, by 1 - cosine:\n    0."), "{text}");
+    assert!(text.contains("  most similar training images, by 1 - cosine:\n    0."), "{text}");
 
     let answers: Value = serde_json::from_str(&run(&[
         "data/fish/001.jpg",
@@ -262,7 +262,7 @@ fn what_cannot_be_explained_as_asked_is_told() {
     fs::rename(folder.path().join("codes.h5"), folder.path().join("moved.h5")).unwrap();
     classify(&["--explain", "why", "--occlusion-size", "16", "--occlusion-stride", "8"])
         .success()
-        .stdout(contains("(occlusion)").and(contains("most alike").not()))
+        .stdout(contains("(occlusion)").and(contains("most similar").not()))
         .stderr(contains("the most similar training images are not told").and(contains("codes.h5")));
     assert!(fs::read_dir(folder.path().join("why")).unwrap().count() == 1);
 }

@@ -1,5 +1,5 @@
 //! Graphs that torchvision's two exporters and tf2onnx wrote, against the frameworks' own names and activations
-//! (`scripts/make_exporter_fixtures.py`).
+//! (`scripts/reference/make_exporter_fixtures.py`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

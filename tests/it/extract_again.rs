@@ -45,7 +45,7 @@ fn an_unchanged_folder_needs_no_network_and_leaves_the_file_alone() {
     let before = fs::metadata(&output).unwrap().modified().unwrap();
     for more in [&[][..], &["--rehash"]] {
         without_runtime(folder.path(), more).success().stdout(contains(
-            "features/demo-vgg-fc7.h5: up to date, 20 images of 4 classes, 160 codes of fc7",
+            "features/demo-vgg-fc7.h5: up to date, 20 images of 4 classes, 160 features of fc7",
         ));
     }
     assert_eq!(fs::metadata(&output).unwrap().modified().unwrap(), before);
@@ -119,7 +119,7 @@ fn other_settings_compute_everything_and_say_why() {
     extract(folder.path(), &["-o", "codes.h5"]).success();
     extract(folder.path(), &["-o", "codes.h5", "--ignore-orientation"])
         .success()
-        .stderr(contains("codes.h5 is computed anew: the preprocessing differs"));
+        .stderr(contains("codes.h5 is computed again: the preprocessing differs"));
     cnncodes(folder.path())
         .args(["extract", "--layer", "fc6", "-o", "codes.h5", "--ignore-orientation"])
         .assert()
@@ -167,9 +167,9 @@ fn what_could_not_be_read_is_tried_again() {
 fn a_dry_run_tells_and_writes_nothing() {
     let folder = workspace(5);
     extract(folder.path(), &["--dry-run", "--threads", "2", "--batch-size", "5"]).success().stdout(
-        contains("20 images of 4 classes, 160 codes of fc7")
+        contains("20 images of 4 classes, 160 features of fc7")
             .and(contains("to compute 20, to keep 0"))
-            .and(contains("2 sessions of 1 thread, 5 images a run")),
+            .and(contains("2 sessions of 1 thread, batches of 5")),
     );
     assert!(!folder.path().join("features").exists());
     extract(folder.path(), &[]).success();

@@ -1,6 +1,6 @@
 //! The fuzz targets over their seeds and over seeded mutations of them: bounded by count, the same in every run.
 //!
-//! `scripts/fuzz` runs the same targets under cargo-fuzz for as long as one likes; what it finds becomes a file in
+//! `scripts/dev/fuzz` runs the same targets under cargo-fuzz for as long as one likes; what it finds becomes a file in
 //! tests/fixtures/fuzz/TARGET/, which is a seed from then on. docs/fuzzing.md tells of past runs.
 
 mod targets;

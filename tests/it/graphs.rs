@@ -1,5 +1,5 @@
 //! The layer catalogue and the truncated graphs, against ONNX Runtime's own activations on the uncut graphs
-//! (`scripts/make_graph_fixtures.py`).
+//! (`scripts/reference/make_graph_fixtures.py`).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -235,7 +235,7 @@ fn pooled(
     backbone.run(images).unwrap().iter().map(|rows| rows.to_vec()).collect()
 }
 
-/// Reference values from NumPy (`scripts/make_tiles_reference.py`).
+/// Reference values from NumPy (`scripts/reference/make_tiles_reference.py`).
 #[test]
 fn maps_that_are_pooled_in_the_cut_graph_are_pooled_as_numpy_pools_them() {
     let text = std::fs::read_to_string(fixture("reference/tiles.json")).unwrap();

@@ -92,7 +92,7 @@ fn options_that_cannot_be_are_refused_with_the_reason() {
         "class weights cannot have a kernel",
     );
     refuse(&["--svm", "--kernel", "rbf", "--max-memory", "1kB"], "a kernel SVM needs all codes in memory");
-    refuse(&["--svm", "--split"], "--split wants folders such as train/cats");
+    refuse(&["--svm", "--split"], "--split needs folders such as train/cats");
 }
 
 #[test]
@@ -134,7 +134,9 @@ fn a_split_is_kept_to_and_copies_that_straddle_it_are_told() {
         .args(["parts.h5", "--split", "-o", "models/a.head.h5"])
         .assert()
         .success()
-        .stdout(contains("1 of the test images are copies of training images, such as test/fish/copy.jpg"))
+        .stdout(contains(
+            "1 of the test images are duplicates of training images, such as test/fish/copy.jpg",
+        ))
         .stderr(contains("16 validation images were fitted to as well"));
     // The same figures as from `evaluate`, of which the head says that it has not seen these images.
     let head = Head::load(&folder.path().join("models/a.head.h5")).unwrap();
@@ -148,7 +150,7 @@ fn a_split_is_kept_to_and_copies_that_straddle_it_are_told() {
         .arg("parts.h5")
         .assert()
         .success()
-        .stderr(contains("the classes are called test, train, val").and(contains("--split")));
+        .stderr(contains("the classes are named test, train, val").and(contains("--split")));
 
     // The same split by a file, on codes of plain folders.
     cnncodes(folder.path()).args(["extract", "--layer", "fc7", "-o", "plain.h5"]).assert().success();

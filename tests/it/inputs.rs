@@ -180,9 +180,9 @@ json.dump([hashlib.sha256(row.tobytes()).hexdigest() for row in pixels], open("h
         ("images.h5:z", &[], "has no dataset /z; it holds /column, /few, /floats, /grey, /group/planar"),
         ("images.h5:x", &["--labels", "few"], "expected one whole number or text for each of the 8 images"),
         ("names.h5:x", &[], "names.h5 does not exist"),
-        ("data", &["--labels", "y"], "--labels goes with an HDF5 array"),
-        ("data", &["--classes", "names.txt"], "--classes goes with tar shards and HDF5 arrays"),
-        ("data", &["-0"], "--null goes with a list on standard input"),
+        ("data", &["--labels", "y"], "--labels works with an HDF5 array"),
+        ("data", &["--classes", "names.txt"], "--classes works with tar shards and HDF5 arrays"),
+        ("data", &["-0"], "--null works with a list on standard input"),
     ] {
         cnncodes(folder.path())
             .args(["extract", input])
@@ -282,7 +282,7 @@ fn a_shard_tells_what_is_wrong_in_it() {
     assert_eq!(
         set.problems,
         [
-            problem("s/a.jpg", "the shard holds it a second time; the first was taken"),
+            problem("s/a.jpg", "the shard holds it twice; the first one was used"),
             problem("s/e.jpg", eof),
             problem("s/d.cls", "no image of its name or key is in the shard"),
         ]
@@ -322,7 +322,7 @@ fn a_shard_that_is_cut_short_gives_what_is_whole() {
     for (bytes, images, reason) in [
         (4096, 2, None),
         (3072, 2, Some("its end is missing: cut short after 2 members, or never closed by its writer")),
-        (2500, 1, Some("cut short: it ends within b.jpg; what was to follow is lost")),
+        (2500, 1, Some("cut short: it ends within b.jpg; the rest is lost")),
         (1800, 1, Some("damaged after 1 members, at byte 1536")),
         (1536, 1, Some("its end is missing: cut short after 1 members")),
     ] {

@@ -100,7 +100,7 @@ fn ctrl_c_keeps_what_was_done_and_the_same_command_goes_on() {
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{said}");
     assert!(said.contains("stopping after") && said.contains("of 240 images are done"), "{said}");
-    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(said.contains("the same command resumes"), "{said}");
     assert!(!folder.join(OUTPUT).exists() && partial.exists());
     let ended = start(folder, OUTPUT).wait_with_output().unwrap();
     assert!(ended.status.success());

@@ -259,7 +259,7 @@ fn labels_that_are_meant_are_found_or_asked_for_before_the_work() {
         (rows(","), "so it seems to be the first image already"),
         (
             "path,fish,house\ndata/fish/001.jpg,1,0\ndata/house/001.jpg,0,1\n".into(),
-            "one column a class (one-hot)",
+            "one column for each class (one-hot)",
         ),
         (
             format!("path,label\n{}data/house/002.jpg,\"house\n", rows(",")),
@@ -267,7 +267,7 @@ fn labels_that_are_meant_are_found_or_asked_for_before_the_work() {
         ),
         (
             "path,label\ndata/fish/001.jpg,\"fish\ndata/house/001.jpg,house\ndata/house/002.jpg,\"\n".into(),
-            "the label on line 2 goes on over several lines, up to line 4",
+            "the label on line 2 has several lines, up to line 4",
         ),
     ] {
         extract(csv, &["-o", "none.h5"]).code(2).stderr(contains(message));
@@ -350,11 +350,11 @@ fn groups_and_splits_are_read_as_lists_are() {
     };
     fit(&table("path,group", ",", &nan), &["--groups", "list.csv", "--duplicate-threshold", "1"])
         .success()
-        .stdout(contains("2 images are copies of one another, in 1 set"));
+        .stdout(contains("2 images are duplicates of one another, in 1 set"));
     for (csv, message) in [
         (
             table("path,group", ",", &|_| "\"a".into()),
-            "the quote that begins on line 2 is closed on line 3 with text behind it",
+            "the quote that begins on line 2 is closed on line 3 with text after it",
         ),
         (format!("path,group\n{},\"a\n", names[0]), "the quote that begins on line 2 is never closed"),
         (format!("path,set\n{},a\n", names[0]), "it has no column group (columns seen: path, set)"),

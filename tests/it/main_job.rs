@@ -26,7 +26,7 @@ fn the_three_commands_work_as_typed() {
     let said = stdout(folder.path(), &["extract", "--layer", "fc7"]);
     assert!(
         said.starts_with(
-            "features/demo-vgg-fc7.h5: 48 images of 4 classes, 160 codes of fc7 of demo-vgg, 0 skipped"
+            "features/demo-vgg-fc7.h5: 48 images of 4 classes, 160 features of fc7 of demo-vgg, 0 skipped"
         ),
         "{said}"
     );
@@ -71,7 +71,7 @@ fn runs_in_any_arrangement_write_the_same_bytes_of_codes() {
             folder.path(),
             &[&["extract", "--layer", "fc7", "-o", "b.h5", "--force"][..], &sizes].concat(),
         );
-        assert_eq!(read("a.h5"), read("b.h5"), "{batch} images a run on {threads} threads");
+        assert_eq!(read("a.h5"), read("b.h5"), "batches of {batch} on {threads} threads");
     }
 }
 
@@ -353,7 +353,7 @@ fn the_demo_ends_in_an_accuracy_and_a_classified_image() {
         .args(["demo", "--dir", "mine"])
         .assert()
         .code(2)
-        .stderr(contains("mine holds something else"));
+        .stderr(contains("mine is not a demo folder"));
 }
 
 #[test]

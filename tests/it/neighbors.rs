@@ -88,7 +88,7 @@ fn neighbours_equal_numpys_brute_force() {
     write_codes(&folder.path().join("queries.h5"), 40, 2);
     for metric in ["cosine", "euclidean"] {
         let found = answers(folder.path(), &["rows.h5", "queries.h5", "-k", "12", "--metric", metric]);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_neighbors.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_neighbors.py");
         let run = Command::new(&python)
             .arg(script)
             .args(["rows.h5", "queries.h5", metric, "12"])

@@ -79,7 +79,7 @@ fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
             command.args(["--duplicate-threshold", "1"]).assert().success()
         };
         fit("1GiB", "memory.head.h5");
-        fit(bound, "streamed.head.h5").stdout(contains("the codes were streamed from their file"));
+        fit(bound, "streamed.head.h5").stdout(contains("the features were streamed from their file"));
         let load = |name: &str| Head::load(&folder.path().join(name)).unwrap();
         let (memory, streamed) = (load("memory.head.h5"), load("streamed.head.h5"));
         let [a, b] = [&memory, &streamed].map(|head| head.model.convergence.objective);

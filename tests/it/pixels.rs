@@ -1,4 +1,4 @@
-//! Pixels as Pillow has them, of pictures that scripts/check_pixels.py draws in every way of storing them.
+//! Pixels as Pillow has them, of pictures that scripts/reference/check_pixels.py draws in every way of storing them.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn pixels_and_orientation_are_pillows_however_they_are_stored() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_pixels.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_pixels.py");
     let output = Command::new(python).arg(script).arg(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let cases: Vec<Case> =

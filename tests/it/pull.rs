@@ -124,7 +124,7 @@ fn a_taken_name_is_refused_before_anything_is_downloaded() {
     };
     refused(&["demo-vgg", "--url", &url, "--preprocess", "tf"], "is there already; give --force");
     refused(&["a/b", "--url", &url, "--preprocess", "tf"], "cannot be a model's name");
-    refused(&["mine", "--url", &url], "say it with --preprocess");
+    refused(&["mine", "--url", &url], "give it with --preprocess");
     refused(&["mine"], "vgg16-7, vgg16-12, resnet50-v1-7, resnet50-v1-12");
     refused(&["mine", "--url", &url, "--preprocess", "tf", "--sha256", "abc"], "64 hexadecimal digits");
     refused(&["--url", &url], "NAME");

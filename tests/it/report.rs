@@ -82,7 +82,7 @@ fn a_report_that_cannot_be_written_is_told_before_the_head_is_fitted() {
         .args(["fit-head", "--svm", "--report", "nowhere/out.html"])
         .assert()
         .code(2)
-        .stderr(predicates::str::contains("nowhere is no folder; make it first"));
+        .stderr(predicates::str::contains("nowhere is not a folder; create it first"));
     assert!(!folder.path().join("models/demo-vgg-fc7-svm.head.h5").exists());
 }
 

@@ -154,7 +154,7 @@ fn labels_in_text_files_have_no_marks_and_line_ends() {
         classes(&set),
         [("0.jpg", Some("red")), ("1.jpg", Some("red")), ("2.jpg", Some("red")), ("3.jpg", None)]
     );
-    assert_eq!(set.problems, [problem("s/4.jpg", "its class in 4.cls: it has a line end in it")]);
+    assert_eq!(set.problems, [problem("s/4.jpg", "its class in 4.cls: it contains a line end")]);
 
     let (.., set) = shard(&[
         ("0.jpg", b"x"),
@@ -178,8 +178,9 @@ fn labels_that_were_meant_and_not_found_are_told_with_what_was_seen() {
     ];
     let (_folder, path, set) = shard(&members);
     let said = set.unwrap_err().to_string();
-    let why = "there is no KEY.cls, and no .json has one of the fields label, cls, class (fields seen: category, id, url); name \
-               the field with --label-column, or do without labels (extract --no-labels)";
+    let why = "there is no KEY.cls, and no .json has one of the fields label, cls, class (fields seen: \
+               category, id, url); name the field with --label-column, or extract without labels \
+               (--no-labels)";
     assert!(said.contains(why), "{said}");
     let with = |label_column: &str| {
         let label_column = Some(label_column.to_owned());
@@ -272,8 +273,8 @@ fn folders_in_shards_are_classes_where_nothing_else_is() {
 
     let set = set_of(&[("a/0.jpg", "x"), ("b/1.jpg", "x"), ("2.jpg", "x")]);
     assert_eq!(classes(&set), [("2.jpg", None), ("a/0.jpg", None), ("b/1.jpg", None)]);
-    let note = "no image has a label: there is no KEY.cls and no KEY.json, and folders are no classes, since s/2.jpg lies in \
-                none of them";
+    let note = "no image has a label: there is no KEY.cls and no KEY.json, and folders are not classes, \
+                because s/2.jpg is in none of them";
     assert_eq!(set.notes, [note]);
 
     // A label anywhere says that folders are not meant.
@@ -321,7 +322,7 @@ fn members_that_are_dropped_are_told() {
     archive.into_inner().unwrap();
     let set = Dataset::from_shards(&[path], &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("a.jpg", None), ("abs/c.jpg", Some("red")), ("b.jpg", None)]);
-    let outside = "its name leads out of the tar file (..), so it was not taken";
+    let outside = "its name leads out of the tar file (..), so it was not used";
     let link = "a link or another special member of the tar file, which is not read; pack the file itself";
     let told: Vec<(&str, &str)> =
         set.problems.iter().map(|Problem { name, reason }| (name.as_str(), reason.as_str())).collect();
@@ -378,7 +379,7 @@ fn what_follows_the_end_of_a_shard_is_told() {
     let set = Dataset::from_shards(std::slice::from_ref(&a), &SourceOptions::default()).unwrap();
     assert_eq!(classes(&set), [("0.jpg", None)]);
     assert_eq!(set.problems[0].name, a.display().to_string());
-    let start = format!("more follows after the mark of its end, at byte {} of {}", first.len(), whole.len());
+    let start = format!("there is data after its end mark, at byte {} of {}", first.len(), whole.len());
     assert!(set.problems[0].reason.starts_with(&start), "{:?}", set.problems);
     // Zeros fill a tape's record.
     fs::write(&a, [first, vec![0; 100_000]].concat()).unwrap();

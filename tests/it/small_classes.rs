@@ -67,7 +67,7 @@ fn sweep_refuses_classes_of_one_image_before_the_network_runs_and_leaves_them_ou
     // The three copies were extracted, and found to be one image.
     assert_eq!(classes(&result), ["fish", "flower", "house", "pair", "sailboat"]);
     assert_eq!(result["rows"], 21);
-    let told = "--min-per-class 2 left out 1 image of 1 class with fewer: `same` (1); copies count once";
+    let told = "--min-per-class 2 left out 1 image of 1 class with fewer: `same` (1); duplicates count once";
     let notes = result["notes"].as_array().unwrap();
     assert!(notes.iter().any(|note| note["text"] == told), "{notes:?}");
     let file = fs::read_dir(folder.path().join("features")).unwrap().map(|entry| entry.unwrap().path());
@@ -92,7 +92,7 @@ fn fit_head_refuses_classes_of_one_image_and_leaves_out_small_ones_when_asked() 
     let notes = evaluation["notes"].as_array().unwrap();
     for told in [
         "--min-per-class 2 left out 2 images of 2 classes with fewer: `lone` (1), `only` (1)",
-        "--min-per-class 2 left out 1 image of 1 class with fewer: `same` (1); copies count once",
+        "--min-per-class 2 left out 1 image of 1 class with fewer: `same` (1); duplicates count once",
     ] {
         assert!(notes.iter().any(|note| note["text"] == told), "{told:?} is not among {notes:?}");
     }
@@ -109,7 +109,7 @@ fn fit_head_refuses_classes_of_one_image_and_leaves_out_small_ones_when_asked() 
         .assert()
         .success()
         .stderr(contains("--min-per-class 3 left out 4 images of 3 classes with fewer"))
-        .stderr(contains("left out 1 image of 1 class with fewer: `same` (1); copies count once"));
+        .stderr(contains("left out 1 image of 1 class with fewer: `same` (1); duplicates count once"));
 }
 
 #[test]

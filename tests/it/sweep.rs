@@ -133,8 +133,8 @@ fn what_cannot_be_swept_is_refused_with_a_remedy() {
         .args(["sweep", "data/fish"])
         .assert()
         .code(2)
-        .stderr(contains("no classes to tell apart"))
-        .stderr(contains("one folder a class"));
+        .stderr(contains("fewer than two classes"))
+        .stderr(contains("one folder for each class"));
     cnncodes(folder)
         .args(["sweep", "--layers", "pool9"])
         .assert()

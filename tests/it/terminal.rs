@@ -82,7 +82,7 @@ fn ctrl_c_says_what_was_kept() {
     says(folder.path(), &["fit-head", "--svm"], None);
     // It waits for a list of images on standard input.
     let arguments = ["classify", "-"];
-    let kept = "interrupted: answers that were printed and pictures that were written are complete";
+    let kept = "interrupted: printed answers and written pictures are complete";
     let mut waiting = child(folder.path(), &arguments, Stdio::piped());
     // Held open: at its end the program would go on.
     let stdin = waiting.stdin.take();

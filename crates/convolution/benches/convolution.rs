@@ -2,7 +2,7 @@
 //!
 //! Throughput is in multiply-adds of the plain sums, whichever way they are computed: two of them a FLOP of the usual tables, and
 //! more of them than a processor has are what Winograd's filtering saves. Whole networks are measured beside other programs by
-//! `scripts/bench-extract`.
+//! `scripts/bench/extract`.
 
 use std::time::Duration;
 

@@ -175,7 +175,7 @@ impl Log {
         }
         plan.notes().iter().for_each(|note| show::warning(note));
         println!(
-            "{}: would hold up to {} of {}, {} of {}: {} of codes",
+            "{}: would hold up to {} of {}, {} of {}: {} of features",
             request.output.display(),
             show::count(rows, "image"),
             show::count_of(request.samples.class_names.len(), "class", "classes"),
@@ -194,7 +194,7 @@ impl Log {
         );
         let ExecutionPlan { sessions, threads, batch } = arrangement;
         println!(
-            "{} of {}, {} a run; batches in flight take up to {}, beside the network",
+            "{} of {}, batches of {}; the current batches take up to {}, besides the network",
             show::count(*sessions, "session"),
             show::count(*threads, "thread"),
             show::count(*batch, "image"),
@@ -294,9 +294,9 @@ fn describe(specs: &[LayerSpec]) -> String {
     let each = |spec: &LayerSpec| {
         let width = spec.width().unwrap_or(0);
         if spec.pooling == Pooling::None.to_string() {
-            format!("{width} codes of {}", spec.name)
+            format!("{width} features of {}", spec.name)
         } else {
-            format!("{width} codes of {} ({})", spec.name, spec.pooling)
+            format!("{width} features of {} ({})", spec.name, spec.pooling)
         }
     };
     specs.iter().map(each).collect::<Vec<_>>().join(", ")

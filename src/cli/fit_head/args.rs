@@ -11,15 +11,15 @@ use crate::head::{CalibrationMethod, FitSettings, HeadKind, Kernel, Loss, Tuning
 use crate::memory::Memory;
 use crate::training::{ClassWeighting, SplitSource, TrainingSettings};
 
-/// Fit a linear SVM or logistic regression to codes, and say how good it is
+/// Fit a linear SVM, logistic regression or ridge regression to features, and measure how good it is
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Accuracy is measured by cross-validation: every image is classified by a head that was fitted without it, and \
-copies of an image (byte-identical files, and images that look the same) never stand on both sides of a split, whatever \
-the network and the layer; --leaky-accuracy tells what the accuracy would be if they did. The head that is written is fitted to all images; its \
-probabilities are calibrated on the cross-validation's scores; with fewer than 30 different images in a class (100 for \
-isotonic functions) all classes share one function, which keeps the order of their scores. It also holds what `classify --coverage` and the answer \
-\"unknown\" need.
+Cross-validation measures the accuracy: a head that was fitted without an image classifies it. Duplicates \
+(byte-identical files, and images that look the same) are never on both sides of a split, whatever the network and \
+the layer; --leaky-accuracy reports the accuracy if they were. The head that is written is fitted to all images. Its \
+probabilities are calibrated on the cross-validation's scores; with fewer than 30 different images in a class (100 \
+for isotonic functions) all classes share one function, which keeps the order of their scores. The head also holds \
+what `classify --coverage` and the answer \"unknown\" need.
 
 Examples:
   cnncodes fit-head --svm                        on the only file in features/
@@ -28,63 +28,64 @@ Examples:
   cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --svm --class-weight balanced
   cnncodes fit-head --svm --kernel rbf           with a kernel, for up to 10,000 images
-  cnncodes fit-head --logistic --split           on codes of train/CLASS, val/CLASS and test/CLASS
+  cnncodes fit-head --logistic --split           on features of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --min-per-class 5      without classes of fewer than 5 different images
   cnncodes fit-head --svm --calibration isotonic --groups scenes.csv
-  cnncodes fit-head --svm --max-memory 2GiB      on codes of any size
+  cnncodes fit-head --svm --max-memory 2GiB      on features of any size
   cnncodes fit-head --svm --report report.html   and look at it in a browser")]
 pub struct Args {
     #[command(flatten)]
     kind: KindArgs,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// The file of codes; may be left out where features/ holds only one
+    /// Features file [default: the only one in features/]
     #[arg(value_name = "FEATURES")]
     pub(super) features: Option<PathBuf>,
-    /// The file to write [default: MODELS/FEATURES-KIND.head.h5]
+    /// Output file [default: MODELS/FEATURES-KIND.head.h5]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
-    /// The layer, where the file holds several [default: the first]
+    /// Layer, if the file holds several [default: the first]
     #[arg(short, long, value_name = "LAYER")]
     pub(super) layer: Option<String>,
-    /// Weight of the losses against the regularisation; `auto`, or several numbers with commas, to have it chosen by
-    /// cross-validation within the training images [default: 0.01 for the SVM, 1 with a kernel and for
-    /// logistic regression]
+    /// Weight of the losses against the regularisation. `auto`, or several numbers separated by commas: chosen by
+    /// cross-validation within the training images [default: 0.01 for the SVM, 1 with a kernel and for logistic
+    /// regression]
     #[arg(long, value_name = "C")]
     c: Option<Cost>,
-    /// How much a mistake on each class counts: `uniform`, `balanced` (every class the same, however many images it has),
-    /// or CLASS=WEIGHT with commas, where classes that are not named count 1 [default: uniform]
+    /// Weight of mistakes on each class: `uniform`, `balanced` (every class counts the same, however many images it
+    /// has), or CLASS=WEIGHT separated by commas, where other classes count 1 [default: uniform]
     #[arg(long, value_name = "WEIGHTS")]
     class_weight: Option<ClassWeighting>,
     /// Folds of the cross-validation
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(super) folds: usize,
-    /// Seed of the folds
+    /// Random seed of the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
     #[command(flatten)]
     preparation: PreparationArgs,
-    /// How scores become probabilities [default: platt for the SVM and ridge regression, temperature for logistic
-    /// regression]
+    /// Calibration of scores to probabilities [default: platt for the SVM and ridge regression, temperature for
+    /// logistic regression]
     #[arg(long, value_enum, value_name = "METHOD")]
     calibration: Option<CalibrationChoice>,
-    /// Memory to keep within, such as 2GiB or 500MB; codes that take more are streamed from their file, pass after pass
+    /// Memory limit, such as 2GiB or 500MB. Features that take more are streamed from their file, pass after pass
     /// [default: half of the machine's memory]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_memory: Option<Memory>,
-    /// Fit to the training images and test on the test images: by folders train/CLASS, val/CLASS and test/CLASS, or by a
-    /// CSV file with the columns path,split. Validation images are fitted to as well
+    /// Fit to the training and validation images and test on the test images: by folders train/CLASS, val/CLASS and
+    /// test/CLASS, or by a CSV file with the columns path,split
     #[arg(long, value_name = "FILE.csv", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) split: Option<SplitSource>,
     #[command(flatten)]
     pub(super) small_classes: SmallClassArgs,
     #[command(flatten)]
     pub(super) copies: CopyArgs,
-    /// Name the images that were taken for copies of one another (JSON always does)
+    /// List the duplicates (JSON always does)
     #[arg(long)]
     pub(super) list_duplicates: bool,
-    /// Measure as well how good the head would look with copies on both sides of the splits: a second cross-validation
+    /// Also measure how good the head would look with duplicates on both sides of the splits, by a second
+    /// cross-validation
     #[arg(long)]
     pub(super) leaky_accuracy: bool,
     #[command(flatten)]
@@ -117,16 +118,16 @@ impl From<CalibrationChoice> for CalibrationMethod {
 /// What is done to the codes first, in this order.
 #[derive(Debug, clap::Args)]
 struct PreparationArgs {
-    /// Divide each image's codes by their Euclidean length first
+    /// Divide each image's features by their Euclidean length first
     #[arg(long)]
     l2_normalize: bool,
-    /// Bring each code to mean 0 and deviation 1 over the training images (the default)
+    /// Standardise each feature to mean 0 and deviation 1 over the training images (the default)
     #[arg(long, overrides_with = "no_standardize")]
     standardize: bool,
-    /// Do not
+    /// Do not standardise the features
     #[arg(long)]
     no_standardize: bool,
-    /// Then keep only the first K principal components
+    /// Keep only the first K principal components (after standardising)
     #[arg(long, value_name = "K")]
     pca: Option<usize>,
 }
@@ -140,7 +141,7 @@ struct KindArgs {
     /// Fit multinomial logistic regression
     #[arg(long)]
     logistic: bool,
-    /// Fit ridge regression on targets of ±1, whose penalty is chosen by exact leave-one-out
+    /// Fit ridge regression on targets of ±1, with the penalty chosen by exact leave-one-out
     #[arg(long)]
     ridge: bool,
 }
@@ -148,17 +149,17 @@ struct KindArgs {
 /// What an SVM takes for the likeness of two images.
 #[derive(Debug, clap::Args)]
 struct KernelArgs {
-    /// Fit the SVM with a kernel, to up to 10,000 images: rbf, exp(-gamma |x - y|²), or poly, (gamma x·y + coef0)^degree
+    /// Kernel of the SVM, for up to 10,000 images: rbf, exp(-gamma |x - y|²), or poly, (gamma x·y + coef0)^degree
     /// [default: a linear SVM]
     #[arg(long, value_enum, value_name = "KERNEL")]
     kernel: Option<KernelChoice>,
-    /// [default: 1 / (codes of an image · variance of all codes), scikit-learn's `scale`]
+    /// [default: 1 / (number of features · variance of all features), scikit-learn's `scale`]
     #[arg(long, value_name = "GAMMA", requires = "kernel")]
     gamma: Option<f64>,
     /// Degree of the polynomial, 1 to 10 [default: 3]
     #[arg(long, value_name = "N", requires = "kernel")]
     degree: Option<u32>,
-    /// What is added before the polynomial's power [default: 1]
+    /// Constant that is added before the polynomial's power [default: 1]
     #[arg(long, value_name = "NUMBER", requires = "kernel")]
     coef0: Option<f64>,
 }

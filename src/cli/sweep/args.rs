@@ -15,16 +15,16 @@ use crate::sweep::{GRID, POOLINGS, SearchSpace};
 /// Folds unless others are asked for; what `fit-head` takes as well.
 pub(super) const FOLDS: u16 = 5;
 
-/// Compare layers and heads on labelled images, and advise which to take
+/// Compare layers and heads on labelled images, and recommend which to take
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-One pass over the images takes the codes of several layers, from an early one to the top. On each, heads of every kind \
-are cross-validated, C chosen without the images that they are judged on, copies of an image kept on one side of each \
-split. From the table follows which of cs231n's scenarios the images fall into (few or many, like the network's own \
-images or not), which layer and head are best, and which cheaper layer is as good. docs/sweep.md says how.
+One pass over the images extracts the features of several layers, from an early one to the top. Heads of every kind \
+are cross-validated on each layer. C is chosen without the images that judge it, and duplicates stay on one side of \
+each split. The table shows which of cs231n's scenarios the images belong to (few or many, similar to the network's \
+own images or not), which layer and head are best, and which cheaper layer is as good. docs/sweep.md says how.
 
-The codes are kept in features/MODEL-sweep.h5: the same sweep once more does not compute them again, and one that was \
-interrupted goes on where it was.
+The features are kept in features/MODEL-sweep.h5: the same sweep does not compute them again, and an interrupted \
+sweep resumes.
 
 Examples:
   cnncodes sweep                                   of data/, with the only model in models/
@@ -35,32 +35,32 @@ Examples:
   cnncodes sweep --report sweep.html               the same as pictures, with the mistakes of the best head
   cnncodes sweep --format csv > sweep.csv")]
 pub struct Args {
-    /// The images, with their classes: a folder, a CSV file, - for a list on standard input, tar shards, or
-    /// FILE.h5:/DATASET, as `extract` takes them
+    /// Images with their classes: a folder, a CSV file, - for a list on standard input, tar shards, or
+    /// FILE.h5:/DATASET, as in `extract`
     #[arg(value_name = "IMAGES", default_value = "data")]
     pub(super) images: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) inputs: InputArgs,
-    /// The model, by its name in models/; several to compare them [default: the only one there]
+    /// Model, by its name in models/; give several to compare them [default: the only one]
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub(super) model: Vec<String>,
-    /// The layers with commas between them, or `all` that the whole network passes through [default: 6 of these, spread
-    /// over the depth, the top among them]
+    /// Layers separated by commas, or `all` that the whole network passes through [default: 6 of these, spread over
+    /// the depth and including the top]
     #[arg(short, long, value_name = "LAYERS", value_delimiter = ',')]
     pub(super) layers: Vec<String>,
-    /// How maps become codes, each of several tried: avg, max, gem, a grid such as 2x2, flatten
+    /// Poolings of maps to try: avg, max, gem, a grid such as 2x2, flatten
     #[arg(long, value_name = "POOLINGS", value_delimiter = ',', default_values_t = POOLINGS)]
     pub(super) pool: Vec<Pooling>,
-    /// The kinds of head to try
+    /// Kinds of head to try
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',', default_values_t = [KindChoice::Svm, KindChoice::Logistic, KindChoice::Ridge])]
     pub(super) heads: Vec<KindChoice>,
-    /// Folds of the cross-validation
+    /// Number of folds of the cross-validation
     #[arg(long, value_name = "N", default_value_t = FOLDS, value_parser = clap::value_parser!(u16).range(2..))]
     pub(super) folds: u16,
-    /// Seed of the folds
+    /// Random seed of the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
-    /// Fit a head at once: the best, or the best of the cheapest layer that is as good
+    /// Also fit a head: the best one, or the best one of the cheapest layer that is as good
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "best", require_equals = true)]
     pub(super) fit: Option<Which>,
     #[command(flatten)]
@@ -70,21 +70,21 @@ pub struct Args {
     /// Do not measure how long the network takes up to each layer
     #[arg(long)]
     pub(super) no_timing: bool,
-    /// Images a run of the network, or auto: what suits the network, the threads and the memory
+    /// Batch size, or auto to suit the network, the threads and the memory
     #[arg(long, value_name = "N", default_value_t = BatchSize::Auto)]
     pub(super) batch_size: BatchSize,
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
-    /// Refuse images of more pixels than this
+    /// Refuse images with more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     pub(super) max_pixels: u64,
-    /// Take the pixels as they are stored, whatever orientation EXIF says
+    /// Ignore the EXIF orientation
     #[arg(long)]
     pub(super) ignore_orientation: bool,
-    /// Compute the codes of every image, whatever an earlier or an interrupted sweep has left
+    /// Compute the features of every image, even if an earlier or an interrupted sweep computed them
     #[arg(long)]
     pub(super) force: bool,
-    /// How to print; CSV is the table alone, one line a layer, pooling and head
+    /// Output format; CSV is only the table, with one line for each layer, pooling and head
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: Format,
     #[command(flatten)]

@@ -48,7 +48,7 @@ impl<'a> Step<'a> {
             arguments.push("--ignore-orientation".to_owned());
         }
         arguments.extend(models_folder(models));
-        NextStep { what: format!("the codes of {} alone", stored.layer), arguments }
+        NextStep { what: format!("the features of {} alone", stored.layer), arguments }
     }
 
     /// `cnncodes fit-head …`.
@@ -120,7 +120,7 @@ impl<'a> Step<'a> {
         let mut arguments = ["classify", "image.jpg", "--head"].map(str::to_owned).to_vec();
         arguments.push(self.head.display().to_string());
         arguments.extend(models_folder(models));
-        NextStep { what: "what is in a picture".to_owned(), arguments }
+        NextStep { what: "what a picture shows".to_owned(), arguments }
     }
 }
 
@@ -138,7 +138,7 @@ fn copy_layer(
     let rows: Vec<[&[f32]; 1]> = codes
         .rows()
         .into_iter()
-        .map(|row| [row.to_slice().expect("codes are read in standard layout")])
+        .map(|row| [row.to_slice().expect("features are read in standard layout")])
         .collect();
     let rows: Vec<Row<'_>> = rows
         .iter()

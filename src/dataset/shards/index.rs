@@ -67,7 +67,7 @@ pub(super) fn index(
         if members == 0 {
             format!("not a tar file, or damaged at its beginning ({error})")
         } else {
-            format!("damaged after {members} members, at byte {end} ({error}); what follows is lost")
+            format!("damaged after {members} members, at byte {end} ({error}); the rest is lost")
         }
     };
     let entries = archive.entries_with_seek().map_err(|error| damaged(error, 0, 0))?;
@@ -81,14 +81,14 @@ pub(super) fn index(
         let member_end = stored.and_then(|stored| offset.checked_add(stored)).filter(|&end| end <= len);
         let Some(member_end) = member_end else {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            return Err(format!("cut short: it ends within {name}; what was to follow is lost"));
+            return Err(format!("cut short: it ends within {name}; the rest is lost"));
         };
         end = member_end.next_multiple_of(BLOCK);
         members += 1;
         let name_len = entry.path_bytes().len();
         if name_len > MAX_NAME {
             return Err(format!(
-                "damaged after {members} members: a name of {name_len} bytes; what follows is lost"
+                "damaged after {members} members: a name of {name_len} bytes; the rest is lost"
             ));
         }
         if kind.is_dir() || kind.is_pax_global_extensions() {
@@ -107,9 +107,7 @@ pub(super) fn index(
         let sparse = kind.is_gnu_sparse() || is_pax_sparse(&mut entry);
         let member = if name.split('/').any(|part| part == "..") {
             match is_of_interest(&name) {
-                true => {
-                    Member::Bad("its name leads out of the tar file (..), so it was not taken".to_owned())
-                }
+                true => Member::Bad("its name leads out of the tar file (..), so it was not used".to_owned()),
                 false => not_an_image,
             }
         } else if name.split('/').any(|part| is_system_name(OsStr::new(part))) {
@@ -148,14 +146,16 @@ pub(super) fn index(
     // Two blocks of zeros end a tar file; without them, nobody can tell whether more was to come.
     if members > 0 && end >= len {
         return Err(format!(
-            "its end is missing: cut short after {members} members, or never closed by its writer; what is there was taken"
+            "its end is missing: cut short after {members} members, or never closed by its writer; the \
+             members that are there were used"
         ));
     }
     match after_end(&mut archive.into_inner()) {
         Ok(None) => Ok(()),
         Ok(Some(at)) => Err(format!(
-            "more follows after the mark of its end, at byte {at} of {len}, as in tar files that were joined by `cat`: it was \
-             not read; unpack the file with `tar --ignore-zeros -xf` and pack it anew, or join with `tar --concatenate`"
+            "there is data after its end mark, at byte {at} of {len}, as in tar files that were joined by \
+             `cat`; it was not read; unpack the file with `tar --ignore-zeros -xf` and pack it again, or \
+             join with `tar --concatenate`"
         )),
         Err(error) => Err(format!("it cannot be read to its end ({error})")),
     }

@@ -137,7 +137,10 @@ impl<'a> Group<'_, 'a> {
                     Said::Class(class) => Verdict::Class(class),
                     Said::Wrong(why) => Verdict::Bad(why.to_owned()),
                     Said::Differently(a, b) => {
-                        return Err(format!("{image} may be of either of two classes: {}", different(a, b)));
+                        return Err(format!(
+                            "{image} may belong to either of two classes: {}",
+                            different(a, b)
+                        ));
                     }
                 }
             };
@@ -186,7 +189,7 @@ fn different(a: &LabelMember, b: &LabelMember) -> String {
     };
     let (class_a, class_b) = (class(a), class(b));
     if a.name == b.name {
-        format!("`{class_a}` and `{class_b}` in {}, which is there twice", a.name)
+        format!("`{class_a}` and `{class_b}` in {}, which occurs twice", a.name)
     } else {
         format!("`{class_a}` in {} and `{class_b}` in {}", a.name, b.name)
     }

@@ -85,7 +85,7 @@ impl Remarks {
             ));
         }
         let outside = match &self.outside_of_folders {
-            Some(image) => format!(", and folders are no classes, since {image} lies in none of them"),
+            Some(image) => format!(", and folders are not classes, because {image} is in none of them"),
             None => String::new(),
         };
         let others = match self.others.is_empty() {

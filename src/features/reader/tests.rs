@@ -199,7 +199,7 @@ fn a_newer_format_asks_for_an_update() {
 fn an_incomplete_file_tells_how_to_go_on() {
     let error = error_after(|file| set_number(file, "complete", 0_u8));
     assert!(matches!(error, FeatureFileError::Incomplete { .. }), "{error:?}");
-    assert!(error.to_string().contains("continues there"), "{error}");
+    assert!(error.to_string().contains("to resume it"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The references are Pillow's pixels, written by scripts/make_image_reference.py.
+//! The references are Pillow's pixels, written by scripts/reference/make_image_reference.py.
 
 use std::fs;
 use std::path::PathBuf;
@@ -180,7 +180,7 @@ fn what_is_no_image_is_named_for_what_it_is_with_what_to_do() {
         (b"data:image/png;base64,iVBOR", "a data URL", "Base64"),
         (&[0; 64], "not an image: it starts with zeros", "copy it again"),
         (b"\x7fELF\x02\x01\x01\0", "not an image: its first bytes", "JPEG"),
-        (b"%PDF-1.7\n", "a PDF document", "take the pictures out"),
+        (b"%PDF-1.7\n", "a PDF document", "extract its pictures"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "PostScript", "render it"),
         (b"PK\x03\x04\x14\0", "a zip archive", "unpack it"),
         (b"\x1f\x8b\x08\0", "gzip", "unpack it"),
@@ -271,7 +271,7 @@ fn floats_that_may_mean_anything_are_refused_with_their_range() {
     bytes[at + 4..at + 8].copy_from_slice(&3871.0_f32.to_le_bytes());
     let reason = message(&bytes);
     assert!(
-        reason.starts_with("TIFF with floating-point samples from -12.5 to 3871, which may mean anything;"),
+        reason.starts_with("TIFF with floating-point samples from -12.5 to 3871, whose meaning is unknown;"),
         "{reason}"
     );
     bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -324,7 +324,7 @@ fn modern_names() -> Vec<String> {
     names
 }
 
-/// HEIC against pillow-heif, AVIF against Pillow, JPEG XL against pillow-jxl-plugin (scripts/make_modern_reference.py).
+/// HEIC against pillow-heif, AVIF against Pillow, JPEG XL against pillow-jxl-plugin (scripts/reference/make_modern_reference.py).
 #[test]
 fn modern_formats_equal_their_libraries() {
     let names = modern_names();

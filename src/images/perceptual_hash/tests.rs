@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::*;
 use crate::images::{DecodeOptions, decode, decode_hash};
 
-/// What scripts/make_perceptual_hash_reference.py makes with PDQ's own code.
+/// What scripts/reference/make_perceptual_hash_reference.py makes with PDQ's own code.
 #[derive(Deserialize)]
 struct Reference {
     drawn: Vec<Drawn>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A word that is none of the choices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no {what}; choose one of: {choices}")]
+#[error("unknown {what} {found:?}; choose one of: {choices}")]
 pub struct UnknownChoice {
     what: &'static str,
     found: String,

@@ -1,4 +1,4 @@
-//! The references are Pillow's and numpy's values, written by scripts/make_image_reference.py.
+//! The references are Pillow's and numpy's values, written by scripts/reference/make_image_reference.py.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -168,7 +168,7 @@ fn unread_compression(compression: u64) -> Option<&'static str> {
     Some(match compression {
         1 | 4 | 5 | JPEG | 8 | 32773 | 32946 => return None,
         2 | 3 | 32771 => "a fax code of group 3",
-        6 => "JPEG of TIFF's version 6, which is out of use,",
+        6 => "JPEG of TIFF's version 6, which is obsolete,",
         32809 => "ThunderScan",
         33003 | 33005 | 34712 => "JPEG 2000",
         34661 => "JBIG",

@@ -78,7 +78,7 @@ fn result(similarity: Similarity) -> SweepResult {
             },
         },
         next: vec![NextStep {
-            what: "the codes of fc7 alone".to_owned(),
+            what: "the features of fc7 alone".to_owned(),
             arguments: ["extract", "my photos", "--layer", "fc7"].map(String::from).to_vec(),
         }],
         duplicates: Vec::new(),
@@ -93,7 +93,7 @@ fn the_text_is_aligned_and_says_what_to_do() {
     assert_eq!(
         lines[..4],
         [
-            "vgg16: 2 layers, 100 million multiply-adds an image",
+            "vgg16: 2 layers, 100 million multiply-adds for an image",
             " layer  pooling  codes    cost   ms     svm   ridge     95 % interval",
             " pool3      avg     16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
             " fc7          -     16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
@@ -101,11 +101,12 @@ fn the_text_is_aligned_and_says_what_to_do() {
     );
     for line in [
         "Your images, for vgg16: small and similar",
-        "earlier layers 80.0 %, top codes 96.0 %; earlier less top -16.0 points, 95 % interval -24.0 to -7.0",
+        "earlier layers 80.0 %, top features 96.0 %; earlier minus top -16.0 points, 95 % interval -24.0 to \
+         -7.0",
         "Best: fc7 with ridge, accuracy 97.0 %",
         "96.0 % (96 of 100), 95 % interval 90.2 % to 98.4 %",
         "No cheaper layer comes within one standard error of it",
-        "  # the codes of fc7 alone\n  cnncodes extract 'my photos' --layer fc7\n",
+        "  # the features of fc7 alone\n  cnncodes extract 'my photos' --layer fc7\n",
         "note: all is well",
     ] {
         assert!(text.contains(line), "{line:?} is missing from\n{text}");
@@ -157,7 +158,7 @@ fn other_scenarios_are_told_apart() {
             .contains("small and different\n  a linear head on an earlier")
     );
     let undecided = result(Similarity::Undecided).to_text();
-    assert!(undecided.contains("too few to tell"), "{undecided}");
+    assert!(undecided.contains("too few to decide"), "{undecided}");
     assert!(undecided.contains("about 300 images would tell"), "{undecided}");
     let mut unlearned = result(Similarity::Undecided);
     unlearned.advice.learned = false;

@@ -1,0 +1,134 @@
+"""Fits heads to codes that are streamed from their file, and compares the optimum with that of a fit in memory.
+
+    python scripts/bench/out_of_core.py PROGRAM MAKER [--rows 1000000] [--columns 2048] [--folder DIR]
+
+A file of 50,000 x 512 codes is fitted in memory, streamed (--max-memory of less than the codes need) and by scikit-learn
+at tight tolerance; the objective of each is computed here from its weights. Then the large file is streamed. Peak memory
+is that of the process, as the system counts it. MAKER is the program of benches/random_features.rs. Needs h5py, numpy and scikit-learn.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import peak_memory
+from heads import objective, processor
+
+C = {"svm": 0.01, "logistic": 1.0, "ridge": 1000.0}  # of ridge regression the penalty, which is 1 / 2C
+CLASSES = 10
+
+
+def fit(program, codes, head, kind, memory):
+    """Seconds, peak MiB, what the head says about its fit."""
+    command = [program, "fit-head", f"--{kind}", codes, "-o", head, "--max-memory", memory, "--format", "json"]
+    if kind == "ridge":
+        command += ["--c", str(0.5 / C[kind])]
+    start = time.perf_counter()
+    output, peak = peak_memory.run(command)
+    seconds = time.perf_counter() - start
+    with h5py.File(head) as file:
+        convergence = json.loads(file.attrs["convergence"])
+    return seconds, peak, convergence, json.loads(output)
+
+
+def weights_of(head):
+    with h5py.File(head) as file:
+        return np.column_stack([file["weights"][:], file["bias"][:]]).astype(float), file["mean"][:], file["scale"][:]
+
+
+def tight(kind, codes, labels):
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
+    from sklearn.svm import LinearSVC
+
+    warnings.simplefilter("ignore")
+    if kind == "svm":
+        model = LinearSVC(C=C[kind], dual=False, tol=1e-8, max_iter=10_000)
+    elif kind == "ridge":
+        model = RidgeClassifier(alpha=C[kind])
+        codes = codes.astype(float)
+    else:
+        model = LogisticRegression(C=C[kind], tol=1e-6, max_iter=10_000)
+    model.fit(codes, labels)
+    return np.column_stack([model.coef_, model.intercept_])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("maker", type=Path)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--columns", type=int, default=2048)
+    parser.add_argument("--memory", default="2GiB")
+    parser.add_argument("--heads", default="svm,logistic,ridge")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--write", type=Path, default=Path("docs/bench-out-of-core.md"))
+    options = parser.parse_args()
+    program, maker = options.program, options.maker
+    kinds = options.heads.split(",")
+    lines = [
+        "# Features larger than memory",
+        "",
+        f"Written by `scripts/bench/out-of-core` on {datetime.date.today()}: {os.cpu_count()} processors ({processor()}), load "
+        f"average {os.getloadavg()[0]:.1f} at the start. One run each. Random features of {CLASSES} classes; `fit-head` with its "
+        "defaults: standardised, five folds and the final fit, calibration, duality gap of 1e-4.",
+        "",
+        "The same 50,000 x 512 features (98 MiB) in memory, streamed, and by scikit-learn at tight tolerance (final fit only):",
+        "",
+        "| head | how | objective | above scikit-learn's | accuracy, % | seconds | peak memory, MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        folder = Path(folder)
+        codes, head = folder / "codes.h5", folder / "codes.head.h5"
+        subprocess.run([maker, codes, "50000", "512", str(CLASSES)], check=True)
+        with h5py.File(codes) as file:
+            values, labels = file["features"][:], file["labels"][:]
+        for kind in kinds:
+            scaled = None
+            found = []
+            for how, memory in (("in memory", "4GiB"), ("streamed", "200MiB")):
+                seconds, peak, _, evaluation = fit(program, codes, head, kind, memory)
+                weights, mean, scale = weights_of(head)
+                if scaled is None:
+                    scaled = ((values - mean) / scale).astype(np.float32)
+                value = objective(kind, C[kind], scaled, labels, weights)
+                accuracy = f"{100 * evaluation['accuracy']['value']:.2f}"
+                found.append((how, value, accuracy, f"{seconds:.1f}", f"{peak:.0f}"))
+            least = objective(kind, C[kind], scaled, labels, tight(kind, scaled, labels))
+            found.append(("scikit-learn", least, "", "", ""))
+            for how, value, *rest in found:
+                lines.append("| " + " | ".join([kind, how, f"{value:.6f}", f"{value / least - 1:.1e}", *rest]) + " |")
+                print(lines[-1], flush=True)
+        codes.unlink()
+        del values, scaled
+        lines += [
+            "",
+            f"{options.rows:,} x {options.columns} features ({options.rows * options.columns * 4 / 2**30:.1f} GiB), "
+            f"`--max-memory {options.memory}`:",
+            "",
+            "| head | passes of the final fit | duality gap | accuracy, % | minutes | peak memory, MiB |",
+            "|---|---|---|---|---|---|",
+        ]
+        start = time.perf_counter()
+        subprocess.run([maker, codes, str(options.rows), str(options.columns), str(CLASSES)], check=True)
+        print(f"made the file in {time.perf_counter() - start:.0f} s", flush=True)
+        for kind in kinds:
+            seconds, peak, convergence, evaluation = fit(program, codes, head, kind, options.memory)
+            cells = [kind, str(convergence["iterations"]), f"{convergence['criterion']:.1e}"]
+            cells += [f"{100 * evaluation['accuracy']['value']:.2f}", f"{seconds / 60:.1f}", f"{peak:.0f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
+            options.write.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
