@@ -25,30 +25,30 @@
 //! # }
 //! ```
 //!
-//! Data flows through the rooms in this order:
+//! Data flows through the modules in this order:
 //!
 //! ```text
-//! images/ -> decode -> preprocess -> batch -> backbone (truncated ONNX graph) -> codes (HDF5)
-//! codes (HDF5) -> folds -> scale -> solver -> head file
+//! images/ -> decode -> preprocess -> batch -> backbone (truncated ONNX graph) -> features (HDF5)
+//! features (HDF5) -> folds -> scale -> solver -> head file
 //! image -> preprocess -> backbone -> head -> ranked classes
 //! ```
 //!
-//! - [`images`]: which pictures there are, and their pixels as the network wants them.
+//! - [`images`]: which images there are, and their pixels as the network wants them.
 //! - [`backbone`]: the frozen network: its manifest, its layers, its truncated graph, its session.
 //! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
 //!   than the runtime's.
-//! - [`extract`]: the pipeline from a set of images to a file of codes.
-//! - [`codes`]: the HDF5 file of codes.
+//! - [`extract`]: images in, features out; the pipeline from a set of images to a features file.
+//! - [`codes`]: the features file (HDF5).
 //! - [`hdf5`]: reading HDF5 files that may come from anybody.
-//! - [`head`]: the linear classifier that is trained on codes, and its file.
+//! - [`head`]: the linear classifier that is fitted to features, and its file.
 //! - [`evaluate`]: folds, metrics and how they are reported.
-//! - [`explain`]: which parts of a picture a head's answer rests on.
-//! - [`neighbors`]: the nearest images by code, exactly, in one pass over a file.
-//! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
+//! - [`explain`]: which parts of an image a head's answer rests on.
+//! - [`neighbors`]: the nearest images by their features, exactly, in one pass over a file.
+//! - [`sweep`]: compares layers and heads on a set of images, and recommends one.
 //! - [`feature_spec`]: all that decides the value of a feature, in one record.
 //! - [`classifier`]: an extractor and a head: image in, answer out.
 //! - [`fetch`]: downloading a file, completely or not at all.
-//! - [`report`]: one HTML file that shows how good a head is and what it fails on.
+//! - [`report`]: one HTML file that shows how good a head is and where it fails.
 //! - [`demo`]: the embedded example.
 //! - [`cli`]: one file a command.
 
