@@ -309,7 +309,7 @@ fn a_shard_tells_what_is_wrong_in_it() {
     let set = shards(std::slice::from_ref(&path));
     tar(&path, &[("a.jpg", b"another")]);
     let error = set.samples.get(0).read().unwrap_err();
-    assert!(error.to_string().contains("was changed since it was listed"), "{error}");
+    assert!(error.to_string().contains("has changed since it was listed"), "{error}");
 }
 
 #[test]
