@@ -525,7 +525,7 @@ mod tests {
         assert!(refused.contains("for 1 image") && refused.contains("extract --rehash"), "{refused}");
         let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
-        assert!(notes[0].text.contains("no perceptual hash for 1 image"), "{notes:?}");
+        assert!(notes[0].text.contains("no perceptual hash of 1 image"), "{notes:?}");
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn classes_are_kept_whatever_their_files_are_called() {
         notes,
         [
             "the folder later holds no image, so there is no class later",
-            "not one image of the class phone could be read"
+            "none of the images of the class phone could be read"
         ]
     );
 }
