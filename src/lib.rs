@@ -25,7 +25,7 @@
 //! # }
 //! ```
 //!
-//! Data flows through the rooms in this order:
+//! Data flows through the modules in this order:
 //!
 //! ```text
 //! dataset -> images: decode, preprocess -> network (truncated ONNX graph) -> features (HDF5)
@@ -33,24 +33,27 @@
 //! image -> network -> head -> ranked classes
 //! ```
 //!
-//! - [`images`]: which pictures there are, and their pixels as the network wants them.
-//! - [`backbone`]: the frozen network: its manifest, its layers, its truncated graph, its session.
+//! - [`dataset`]: which images there are, where their bytes lie, and their labels.
+//! - [`images`]: from the bytes of an image to the pixels that the network wants.
+//! - [`network`]: the frozen network: its manifest, its layers, its truncated graph, its session.
 //! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
 //!   than the runtime's.
-//! - [`extract`]: the pipeline from a set of images to a file of codes.
-//! - [`codes`]: the HDF5 file of codes.
-//! - [`hdf5`]: reading HDF5 files that may come from anybody.
-//! - [`head`]: the linear classifier that is trained on codes, and its file.
-//! - [`evaluate`]: folds, metrics and how they are reported.
-//! - [`explain`]: which parts of a picture a head's answer rests on.
-//! - [`neighbors`]: the nearest images by code, exactly, in one pass over a file.
-//! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`feature_spec`]: all that decides the value of a feature, in one record.
+//! - [`extract`]: images in, features out, in memory or into a file.
+//! - [`features`]: the HDF5 file of features.
+//! - [`hdf5`]: reading HDF5 files that may come from anybody.
+//! - [`training`]: from a features file to a head: labels, duplicates, splits, small classes.
+//! - [`head`]: the classifier that is fitted to features, its cross-validation, and its file.
+//! - The crate `cnncodes-linear-heads` (crates/linear-heads): the solvers.
 //! - [`classifier`]: an extractor and a head: image in, answer out.
-//! - [`fetch`]: downloading a file, completely or not at all.
+//! - [`evaluate`]: folds, metrics and how they are reported.
+//! - [`explain`]: which parts of an image an answer rests on.
+//! - [`similarity`]: the nearest images by their features, exactly, in one pass over a file.
+//! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
+//! - [`download`]: downloading a file, completely or not at all.
 //! - [`demo`]: the embedded example.
-//! - [`cli`]: one file a command.
+//! - [`cli`]: one file for each command.
 
 pub mod classifier;
 pub mod cli;

@@ -300,10 +300,10 @@ fn a_list_is_a_manifest_where_its_first_line_is_a_header() {
     let list =
         |text: &str| text_of(&Dataset::from_list(text.as_bytes(), &SourceOptions::default()).unwrap_err());
     for text in ["path\ngone.jpg\n", "PATH;label\rgone.jpg;x\r", "image,class\ngone.jpg,x\n"] {
-        assert!(list(text).contains("not one of its 1 images can be found"), "{text:?}");
+        assert!(list(text).contains("none of its 1 images can be found"), "{text:?}");
     }
     for text in ["image\ngone.jpg\n", "image,x\ngone.jpg\n"] {
-        assert!(list(text).contains("not one of its 2 images can be found"), "{text:?}");
+        assert!(list(text).contains("none of its 2 images can be found"), "{text:?}");
     }
     assert!(list("path,kind\ngone.jpg,x\n").contains("no column of labels"));
 }
@@ -494,15 +494,12 @@ fn manifests_that_are_none_are_refused_with_a_reason() {
             "path,red,blue\na.jpg,1,0\nb.jpg,0,1\n",
             "(columns seen: path, red, blue); the others seem to be one column for each class",
         ),
-        ("path,class,target\na.jpg,x,0\n", "its columns class, target might all be the labels"),
-        ("file,image,label\na.jpg,a.jpg,x\n", "its columns file, image might all be the paths"),
-        ("path,label,Label\na.jpg,x,y\n", "its columns label, Label might all be the labels"),
+        ("path,class,target\na.jpg,x,0\n", "its columns class, target might all hold the labels"),
+        ("file,image,label\na.jpg,a.jpg,x\n", "its columns file, image might all hold the paths"),
+        ("path,label,Label\na.jpg,x,y\n", "its columns label, Label might all hold the labels"),
         ("path,label\n,x\n", "line 2 has no path"),
-        ("path,label\n", "not one of its 0 images"),
-        (
-            "path,label\ngone.jpg,x\n",
-            "not one of its 1 images can be found (the first: gone.jpg: no such file",
-        ),
+        ("path,label\n", "none of its 0 images"),
+        ("path,label\ngone.jpg,x\n", "none of its 1 images can be found (the first: gone.jpg: no such file"),
     ];
     for (text, expected) in cases {
         let reason = text_of(&manifest(folder.path(), text).unwrap_err());

@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(folds.count(), 5);
         let note = &folds.notes()[0].text;
         assert!(note.contains("`class1`") && note.contains("3 different images"), "{note}");
-        assert!(note.contains("2 of the folds test none"), "{note}");
+        assert!(note.contains("2 of the folds test no image of it"), "{note}");
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         let labels = [0, 0, 0, 1, 1];
         let folds = Folds::stratified(&labels, &[0, 1, 2, 3, 3], &names(2), 3, 0).unwrap();
         let note = &folds.notes()[0].text;
-        assert!(note.contains("`class1`") && note.contains("all copies of one"), "{note}");
+        assert!(note.contains("`class1`") && note.contains("all duplicates of one"), "{note}");
     }
 
     #[test]

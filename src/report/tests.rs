@@ -172,7 +172,7 @@ fn figures_and_sentences_are_on_the_page() {
     let html = Hostile::new().html(Photos::below("nowhere"));
     for part in [
         "50.0 %</span>",
-        "2 of 4 photos were classified rightly",
+        "2 of 4 photos were classified correctly",
         "<strong>15.0 %</strong> and <strong>85.0 %</strong>",
         "aria-label=\"1 of 2 &#60;b&#62;&#38;&#34;cats&#34; taken for כלבים\"",
         "2 of 2 photos classified wrongly: all of them",

@@ -237,7 +237,7 @@ mod tests {
         let (found, notes) =
             labelled(codes, (0..12).map(|row| row % 2).collect()).copies(&arguments(None), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
-        assert!(notes[1].text.contains("1 set of copies with different labels, such as 0.jpg and 1.jpg"));
+        assert!(notes[1].text.contains("1 set of duplicates with different labels, such as 0.jpg and 1.jpg"));
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
         assert!(notes[1].text.contains("0.jpg and 1.jpg"), "{notes:?}");
         let (found, notes) = alike.copies(&arguments(Some(0.95)), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
-        assert!(notes[0].text.contains("copies with different labels"), "{notes:?}");
+        assert!(notes[0].text.contains("duplicates with different labels"), "{notes:?}");
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(alike.copies(&arguments(Some(1.0)), 5).unwrap().0.sets, []);
         alike.hashes[7] = None;
         let refused = alike.copies(&distance, 5).unwrap_err().to_string();
-        assert!(refused.contains("of 1 image") && refused.contains("extract --rehash"), "{refused}");
+        assert!(refused.contains("for 1 image") && refused.contains("extract --rehash"), "{refused}");
         let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("no perceptual hash of 1 image"), "{notes:?}");
@@ -332,7 +332,7 @@ mod tests {
         let sets: Vec<&[usize]> = pairs.iter().map(|pair| &pair[..]).collect();
         let (found, notes) = hashed(labels.clone(), &sets).copies(&arguments(None), 5).unwrap();
         assert_eq!(found.sets.len(), 7);
-        assert!(notes[0].text.starts_with("3 sets of copies with different labels"), "{notes:?}");
+        assert!(notes[0].text.starts_with("3 sets of duplicates with different labels"), "{notes:?}");
         let (found, notes) = hashed(labels, &sets[..4]).copies(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");

@@ -108,7 +108,12 @@ fn a_shape_that_may_be_several_things_is_refused_with_the_remedy() {
     }
     for (input, axes, message) in [
         ("a.h5:/cube", None, "uint8 of the shape 3 x 3 x 3 x 3, whose dimensions can be read as NHWC or"),
-        ("a.h5:/narrow", None, "can be read as NHWC or NCHW; say which with --axes, for example --axes NHWC"),
+        (
+            "a.h5:/narrow",
+            None,
+            "can be read as NHWC or NCHW; name their order with --axes, for example \
+                                --axes NHWC",
+        ),
         ("a.h5:/one_planar", None, "can be read as CHW or NHW"),
         ("a.h5:/hwcn", None, "can be read as HWCN or NHCW"),
         ("a.h5:/table", None, "uint8 of the shape 5 x 784, not an array of images"),

@@ -240,7 +240,7 @@ fn outputs_that_cannot_be_written_are_named_before_any_work() {
         .args(["extract", "-o", "file/codes.h5"])
         .assert()
         .code(2)
-        .stderr(contains("cannot make the folder file").and(contains("choose an output")));
+        .stderr(contains("cannot create the folder file").and(contains("choose an output")));
     extract(folder.path());
     cnncodes(folder.path())
         .args(["fit-head", "--svm", "-o", "file/head.h5"])

@@ -257,12 +257,12 @@ fn what_cannot_be_explained_as_asked_is_told() {
     classify(&["--explain", "why", "--explain-class", "cow"])
         .code(2)
         .stderr(contains("no class \"cow\"; it knows fish, flower, house, sailboat"));
-    classify(&["--explain", "image.jpg"]).code(2).stderr(contains("image.jpg is no folder"));
+    classify(&["--explain", "image.jpg"]).code(2).stderr(contains("image.jpg is not a folder"));
     classify(&["--occlusion-size", "8"]).code(2).stderr(contains("--explain"));
     fs::rename(folder.path().join("codes.h5"), folder.path().join("moved.h5")).unwrap();
     classify(&["--explain", "why", "--occlusion-size", "16", "--occlusion-stride", "8"])
         .success()
         .stdout(contains("(occlusion)").and(contains("most similar").not()))
-        .stderr(contains("the most similar training images are not told").and(contains("codes.h5")));
+        .stderr(contains("the most similar training images are not listed").and(contains("codes.h5")));
     assert!(fs::read_dir(folder.path().join("why")).unwrap().count() == 1);
 }

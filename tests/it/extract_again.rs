@@ -129,7 +129,7 @@ fn other_settings_compute_everything_and_say_why() {
     fs::write(folder.path().join("codes.h5"), &bytes[..bytes.len() / 2]).unwrap();
     extract(folder.path(), &["-o", "codes.h5"])
         .success()
-        .stderr(contains("is computed anew").and(contains("cut short")));
+        .stderr(contains("is computed again").and(contains("cut short")));
     assert_eq!(FeatureFile::open(&folder.path().join("codes.h5")).unwrap().rows(), 20);
 }
 

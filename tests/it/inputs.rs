@@ -224,9 +224,9 @@ fn lists_on_standard_input_give_the_codes_of_the_folder() {
         .stderr(contains("gone.jpg: no such file or folder (line 2 of the list)"))
         .stderr(contains("data: not a regular file"));
     for (list, message) in [
-        ("a.jpg\nb.jpg\n", "not one of its 2 images can be found (the first: a.jpg: no such file"),
+        ("a.jpg\nb.jpg\n", "none of its 2 images can be found (the first: a.jpg: no such file"),
         ("image.jpg\n./image.jpg\n", "lines 1 and 2 both name image.jpg"),
-        ("", "not one of its 0 images"),
+        ("", "none of its 0 images"),
         ("path,label\n,x\n", "line 2 has no path"),
     ] {
         cnncodes(folder.path())
@@ -308,7 +308,7 @@ fn a_shard_tells_what_is_wrong_in_it() {
     let set = shards(std::slice::from_ref(&path));
     tar(&path, &[("a.jpg", b"another")]);
     let error = set.samples.get(0).read().unwrap_err();
-    assert!(error.to_string().contains("was changed since it was listed"), "{error}");
+    assert!(error.to_string().contains("has changed since it was listed"), "{error}");
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn classes_are_kept_whatever_their_files_are_called() {
     let run = cnncodes(folder.path()).args(["extract", "--layer", "fc7"]).assert().code(1);
     run.stdout(contains("12 images of 5 classes").and(contains("2 skipped"))).stderr(
         contains("warning: the folder later holds no image, so there is no class later")
-            .and(contains("warning: not one image of the class phone could be read"))
+            .and(contains("warning: none of the images of the class phone could be read"))
             .and(contains("skipped: phone/IMG_1.HEIC: damaged or cut-off HEIC/HEIF")),
     );
     let file = codes(folder.path());
@@ -166,7 +166,7 @@ fn classes_are_kept_whatever_their_files_are_called() {
         notes,
         [
             "the folder later holds no image, so there is no class later",
-            "not one image of the class phone could be read"
+            "none of the images of the class phone could be read"
         ]
     );
 }
@@ -256,7 +256,7 @@ fn labels_that_are_meant_are_found_or_asked_for_before_the_work() {
             format!("photo,kind\n{}", rows(",")),
             "no column of paths (columns seen: photo, kind); write path,label there",
         ),
-        (rows(","), "so it seems to be the first image already"),
+        (rows(","), "so it seems to be an image already"),
         (
             "path,fish,house\ndata/fish/001.jpg,1,0\ndata/house/001.jpg,0,1\n".into(),
             "one column for each class (one-hot)",

@@ -67,7 +67,7 @@ fn a_shard_whose_labels_may_be_of_either_image_is_refused() {
     let error = set.unwrap_err();
     assert!(matches!(&error, DatasetError::ShardLabels { path: named, .. } if *named == path), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("s/IMG.0.photo.jpg may be of either of two classes"), "{text}");
+    assert!(text.contains("s/IMG.0.photo.jpg may belong to either of two classes"), "{text}");
     assert!(text.contains("`red` in s/IMG.0.class.cls and `blue` in s/IMG.1.class.cls"), "{text}");
     // To be classified, images need no labels.
     assert_eq!(Dataset::from_paths(&[path], false, None).unwrap().samples.len(), 2);
@@ -78,7 +78,7 @@ fn a_key_with_two_classes_is_told_and_its_image_left_out() {
     let set =
         set_of(&[("b.jpg", "x"), ("b.cls", "red"), ("b.cls", "blue"), ("c.jpg", "x"), ("c.cls", "red")]);
     assert_eq!(classes(&set), [("c.jpg", Some("red"))]);
-    let reason = "its class is `red` and `blue` in s/b.cls, which is there twice; keep one of them";
+    let reason = "its class is `red` and `blue` in s/b.cls, which occurs twice; keep one of them";
     assert_eq!(set.problems, [problem("s/b.jpg", reason)]);
 }
 

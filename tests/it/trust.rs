@@ -259,7 +259,7 @@ fn copies_are_found_listed_and_never_split() {
     refuse(&["--groups", "bad.csv"], "path,group");
     refuse(&["--groups", "absent.csv"], "absent.csv");
     fs::write(folder.path().join("strange.csv"), "path,group\nno.jpg,1\n").unwrap();
-    refuse(&["--groups", "strange.csv"], "not one line");
+    refuse(&["--groups", "strange.csv"], "no line");
     cnncodes(folder.path())
         .args(["fit-head", "--svm", "--duplicate-threshold", "1.5"])
         .assert()

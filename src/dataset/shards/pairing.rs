@@ -317,7 +317,7 @@ mod tests {
     fn two_classes_of_one_image_are_told() {
         assert_paired(
             &["a.jpg", "a.cls=x", "a.cls=y", "b.jpg", "b.cls=x", "b.cls=x"],
-            &["a.jpg: its class is `x` and `y` in a.cls, which is there twice; keep one of them", "b.jpg=x"],
+            &["a.jpg: its class is `x` and `y` in a.cls, which occurs twice; keep one of them", "b.jpg=x"],
         );
         assert_paired(
             &["a.jpg", "a.cls=x", "a.json=y"],
@@ -327,11 +327,11 @@ mod tests {
         assert_paired(&["a.jpg", "a.cls=3", "a.json=y"], &["a.jpg=3"]);
         assert_paired(
             &["a.jpg", "a.cls=3", "a.cls=y"],
-            &["a.jpg: its class is `3` and `y` in a.cls, which is there twice; keep one of them"],
+            &["a.jpg: its class is `3` and `y` in a.cls, which occurs twice; keep one of them"],
         );
         assert_eq!(
             paired(&["IMG.0.image.jpg", "IMG.0.y.cls=a", "IMG.1.image.jpg", "IMG.1.y.cls=b"]),
-            Err("IMG.0.image.jpg may be of either of two classes: `a` in IMG.0.y.cls and `b` in IMG.1.y.cls"
+            Err("IMG.0.image.jpg may belong to either of two classes: `a` in IMG.0.y.cls and `b` in IMG.1.y.cls"
                 .to_owned())
         );
     }

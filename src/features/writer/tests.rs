@@ -294,7 +294,7 @@ fn a_resumed_run_may_expect_more_rows() {
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..10, &[]).unwrap();
     let error = append(&mut writer, 10..12, &[]).unwrap_err();
-    assert!(error.to_string().contains("more than the 10 rows"), "{error}");
+    assert!(error.to_string().contains("more than the 10 announced rows"), "{error}");
     drop(writer);
     let (mut writer, _) = FeatureWriter::open_or_create(&output, &header(), options(5000)).unwrap();
     assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.lock", "codes.h5.partial"]);

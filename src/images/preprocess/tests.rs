@@ -235,7 +235,7 @@ fn choices_are_parsed_by_their_names() {
     let error = "cubic".parse::<Interpolation>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "\"cubic\" is no interpolation; choose one of: nearest, bilinear, bicubic, lanczos"
+        "unknown interpolation \"cubic\"; choose one of: nearest, bilinear, bicubic, lanczos"
     );
 }
 

@@ -155,11 +155,11 @@ fn other_scenarios_are_told_apart() {
     assert!(
         result(Similarity::Different)
             .to_text()
-            .contains("small and different\n  a linear head on an earlier")
+            .contains("small and different\n  use a linear head on an earlier")
     );
     let undecided = result(Similarity::Undecided).to_text();
     assert!(undecided.contains("too few to decide"), "{undecided}");
-    assert!(undecided.contains("about 300 images would tell"), "{undecided}");
+    assert!(undecided.contains("about 300 images would decide it"), "{undecided}");
     let mut unlearned = result(Similarity::Undecided);
     unlearned.advice.learned = false;
     assert!(unlearned.to_text().contains("no head does better than chance"));
