@@ -1,15 +1,14 @@
 //! What can be chosen about a head, and the solver that the choices make.
 
+use cnncodes_linear_heads::{
+    FittedModel, KernelSvmParams, LogisticParams, RidgeParams, Solver, SolverError, SvmParams, TrainingRows,
+};
 use linfa::ParamGuard;
-use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use super::solver::{Method, Solver, fit_path};
 use crate::evaluate::FoldError;
 use crate::head::{
-    CalibrationMethod, ClassWeights, HeadError, Kernel, KernelSvmParams, LogisticParams, Loss, RidgeParams,
-    SvmParams, Tuning,
-    prepare::Steps,
+    CalibrationMethod, ClassWeights, HeadError, Kernel, Steps, Tuning,
     tune::{Choice, Problem},
 };
 
@@ -23,6 +22,17 @@ pub enum HeadKind {
     Logistic,
     /// Ridge regression on targets of ±1.
     Ridge,
+}
+
+/// What an image on the wrong side of an SVM's margin costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// `C max(0, 1 - y f)²`, that of the linear SVM: the default of LIBLINEAR and of scikit-learn's `LinearSVC`.
+    #[default]
+    SquaredHinge,
+    /// `C max(0, 1 - y f)`, that of an SVM with a kernel.
+    Hinge,
 }
 
 /// How a head is fitted.
@@ -42,7 +52,7 @@ pub struct FitSettings {
     /// Number of principal components that the codes are projected on after that; `None` to take them as they are.
     #[serde(default)]
     pub pca: Option<usize>,
-    /// Loss of the linear SVM. With a kernel it is always the plain hinge.
+    /// Loss of the SVM, for the record: the solver has one of its own.
     pub loss: Loss,
     /// Kernel of the SVM, for up to [`MOST_KERNEL_ROWS`](crate::head::MOST_KERNEL_ROWS) rows without class weights.
     #[serde(default)]
@@ -113,31 +123,30 @@ impl FitSettings {
 
     /// The solver's checked settings, with C = `c`.
     fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
-        let method = match self.kind {
+        Ok(match self.kind {
             HeadKind::Svm if self.kernel != Kernel::Linear => {
                 let params = KernelSvmParams::new(self.kernel).c(c);
-                Method::Kernel(params.tolerance(self.tolerance).check()?)
+                Solver::KernelSvm(params.tolerance(self.tolerance).check()?)
             }
             HeadKind::Svm => {
-                let params = SvmParams::new().c(c).loss(self.loss).seed(self.seed);
-                Method::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
+                let params = SvmParams::new().c(c).seed(self.seed);
+                Solver::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
             }
             HeadKind::Logistic => {
                 let params = LogisticParams::new().c(c).tolerance(self.tolerance);
-                Method::Logistic(params.max_iterations(self.max_iterations).check()?)
+                Solver::Logistic(params.max_iterations(self.max_iterations).check()?)
             }
-            HeadKind::Ridge if self.c.is_none() => Method::Ridge(RidgeParams::new().check()?),
+            HeadKind::Ridge if self.c.is_none() => Solver::Ridge(RidgeParams::new().check()?),
             HeadKind::Ridge => {
-                HeadError::check_positive("C", c)?;
-                Method::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
+                SolverError::check_positive("C", c)?;
+                Solver::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
             }
-        };
-        Ok(Solver { method, class_weights: self.class_weights.clone() })
+        })
     }
 
     /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
     pub(super) fn solver(&self) -> Result<Solver, HeadError> {
-        HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
+        SolverError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
         if self.kind == HeadKind::Ridge && self.tuning.is_some() {
             return Err(HeadError::NotForRidge);
         }
@@ -155,6 +164,17 @@ impl FitSettings {
         self.solver_with(self.c())
     }
 
+    /// What a solver is fitted to: the given rows of a problem.
+    pub(super) fn training_rows<'a>(&'a self, problem: &Problem<'a>, rows: &'a [usize]) -> TrainingRows<'a> {
+        TrainingRows {
+            features: problem.codes,
+            labels: problem.labels,
+            rows,
+            classes: problem.class_names.len(),
+            class_weights: &self.class_weights,
+        }
+    }
+
     /// The solver for the rows `problem` may look at: with the settings' own C, or with the one chosen by tuning, which is
     /// returned as well.
     pub(super) fn tuned(
@@ -165,17 +185,17 @@ impl FitSettings {
         let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
         let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
         solvers(&tuning.grid)?;
-        let classes = problem.class_names.len();
         let chosen = tuning.choose(problem, |rows, path| {
-            let solvers = solvers(path).expect("every C of the grid has just been checked");
-            let path = fit_path(&solvers, problem.codes, problem.labels, rows, classes);
-            path.into_iter()
-                .map(|fitted| move |prepared: ArrayView2<'_, f32>| fitted.scores(prepared))
-                .collect()
+            let training = self.training_rows(problem, rows);
+            let mut models: Vec<FittedModel> = Vec::with_capacity(path.len());
+            for solver in solvers(path)? {
+                models.push(solver.fit(&training, models.last())?);
+            }
+            Ok(models)
         });
         let chosen = match chosen {
             // Of two images a class, a fold is left with one.
-            Err(FoldError::OneGroupPerClass) => {
+            Err(HeadError::Folds(FoldError::OneGroupPerClass)) => {
                 let rows = problem.rows.len();
                 Choice { c: self.c(), mistakes: rows, rows, by_default: true }
             }

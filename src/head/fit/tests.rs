@@ -1,3 +1,4 @@
+use cnncodes_linear_heads::{SolverError, TrainingRows};
 use ndarray::{Array2, Axis, s};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -86,7 +87,14 @@ fn held_out_scores_come_from_a_head_that_saw_neither_the_row_nor_its_scale() {
     let everything: Vec<usize> = (0..labels.len()).collect();
     let scaler = Standardizer::fit(codes.view(), &everything);
     let scaled = scaler.transform(codes.view());
-    let model = settings.solver().unwrap().fit(&scaled, &labels, &everything, 2);
+    let training = TrainingRows {
+        features: &scaled,
+        labels: &labels,
+        rows: &everything,
+        classes: 2,
+        class_weights: &ClassWeights::Uniform,
+    };
+    let model = settings.solver().unwrap().fit(&training, None).unwrap();
     let expected = model.scores(scaler.transform(example.codes.view()).view());
     for row in (0..24).filter(|&row| folds[row] == 2) {
         for class in 0..2 {
@@ -245,14 +253,20 @@ fn unusable_data_is_refused_with_the_reason() {
         "the codes of image 3 (img3.jpg) hold inf in column 5: extract this image again or leave it out"
     );
     let settings = FitSettings { folds: 1, ..settings.clone() };
-    assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::Setting { .. })));
+    assert!(matches!(
+        fit_head(&example.data(), &settings),
+        Err(HeadError::Solver(SolverError::Setting { .. }))
+    ));
 }
 
 #[test]
 fn codes_of_another_layer_or_with_nan_are_not_classified() {
     let model = Example::new(5, 2).fit(HeadKind::Svm).model;
     let narrow = Array2::<f32>::zeros((1, 7));
-    assert!(matches!(model.scores(narrow.view()), Err(HeadError::Mismatch { expected: 24, found: 7, .. })));
+    assert!(matches!(
+        model.scores(narrow.view()),
+        Err(HeadError::Solver(SolverError::Mismatch { expected: 24, found: 7, .. }))
+    ));
     let broken = Array2::from_elem((1, 24), f32::NAN);
     assert!(matches!(
         model.probabilities(broken.view()),
@@ -279,7 +293,10 @@ fn tuning_chooses_c_anew_in_every_fold_and_records_it() {
     let settings = FitSettings { tuning: Some(Tuning::auto()), ..FitSettings::new(HeadKind::Ridge) };
     assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::NotForRidge)));
     let settings = FitSettings { tuning: Some(Tuning::new(vec![])), ..FitSettings::new(HeadKind::Svm) };
-    assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::Setting { .. })));
+    assert!(matches!(
+        fit_head(&example.data(), &settings),
+        Err(HeadError::Solver(SolverError::Setting { .. }))
+    ));
 }
 
 #[test]
@@ -315,7 +332,14 @@ fn balanced_weights_help_the_small_class() {
     for kind in [HeadKind::Svm, HeadKind::Logistic] {
         let recalled = |class_weights: ClassWeights| {
             let settings = FitSettings { class_weights, c: Some(1e-3), ..FitSettings::new(kind) };
-            let model = settings.solver().unwrap().fit(&example.codes, &example.labels, &everything, 2);
+            let training = TrainingRows {
+                features: &example.codes,
+                labels: &example.labels,
+                rows: &everything,
+                classes: 2,
+                class_weights: &settings.class_weights,
+            };
+            let model = settings.solver().unwrap().fit(&training, None).unwrap();
             let scores = model.scores(example.codes.view());
             everything
                 .iter()
