@@ -37,6 +37,7 @@
 //! - [`backbone`]: the frozen network: its manifest, its layers, its truncated graph, its session.
 //! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
 //!   than the runtime's.
+//! - The crate `cnncodes-linear-heads` (crates/linear-heads): the solvers of linear classifiers.
 //! - [`extract`]: the pipeline from a set of images to a file of codes.
 //! - [`codes`]: the HDF5 file of codes.
 //! - [`hdf5`]: reading HDF5 files that may come from anybody.

@@ -94,6 +94,11 @@ pub enum HeadError {
         /// What was asked for.
         what: &'static str,
     },
+    /// The hinge loss for an SVM that has the squared one.
+    #[error(
+        "the linear SVM minimises the squared hinge: only an SVM with a kernel, or that of linfa, has the plain hinge"
+    )]
+    HingeOfLinearSvm,
     /// More rows than a kernel SVM can be fitted to.
     #[error(
         "a kernel SVM works on the matrix of all pairs of images, and {rows} images are more than the {MOST_KERNEL_ROWS} that \
@@ -104,6 +109,32 @@ pub enum HeadError {
         /// Rows that are learned from.
         rows: usize,
     },
+    /// linfa's solver with what only this program's own can.
+    #[error(
+        "linfa's solvers cannot be used with {what}: leave it out, or use this program's own (--solver own)"
+    )]
+    NotForLinfa {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// More rows than linfa-svm is given.
+    #[cfg(feature = "linfa-engines")]
+    #[error(
+        "linfa-svm builds the matrix of all pairs of images for every class, and {rows} images are more than the {} that it is \
+         given: its memory and time grow with the square of their number; use this program's own solver (--solver own), or \
+         take fewer images",
+        cnncodes_linear_heads::MOST_LINFA_SVM_ROWS
+    )]
+    TooManyForLinfa {
+        /// Rows that are learned from.
+        rows: usize,
+    },
+    /// A program that was built without linfa's solvers.
+    #[error(
+        "this program was built without linfa's solvers: build it with the feature `linfa-engines`, or use its own \
+         (--solver own)"
+    )]
+    WithoutLinfa,
     /// A setting for which all codes must be in memory.
     #[error(
         "{what} needs all codes in memory, and they take more than the bound of {bound} MiB: raise it, or do without"
@@ -138,6 +169,8 @@ impl From<SolverError> for HeadError {
             }
             SolverError::TooLargeForPca { rows, columns } => Self::TooLargeForPca { rows, columns },
             SolverError::TooManyForKernels { rows } => Self::TooManyForKernels { rows },
+            #[cfg(feature = "linfa-engines")]
+            SolverError::TooManyForLinfaSvm { rows } => Self::TooManyForLinfa { rows },
             SolverError::Read(error) => match error.downcast::<CodesError>() {
                 Ok(error) => Self::Codes(*error),
                 Err(error) => Self::Solver(SolverError::Read(error)),

@@ -9,10 +9,12 @@ mod stream;
 mod subset;
 
 use cnncodes_linear_heads::{FittedModel, LinearModel};
+#[cfg(feature = "linfa-engines")]
+use cnncodes_linear_heads::{MOST_LINFA_SVM_ROWS, Solver};
 use ndarray::{Array2, ArrayView2};
 
 use self::held_out::{Calibrated, HeldOut, problem};
-pub use self::settings::{FitSettings, HeadKind, Loss};
+pub use self::settings::{Engine, FitSettings, HeadKind, Loss};
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
 use super::{
@@ -83,6 +85,12 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     settings.class_weights.check(data.class_names.len())?;
     if settings.kernel != Kernel::Linear && data.labels.len() > MOST_KERNEL_ROWS {
         return Err(HeadError::TooManyForKernels { rows: data.labels.len() });
+    }
+    #[cfg(feature = "linfa-engines")]
+    if let Solver::LinfaSvm(_) = solver
+        && data.labels.len() > MOST_LINFA_SVM_ROWS
+    {
+        return Err(HeadError::TooManyForLinfa { rows: data.labels.len() });
     }
     let own_groups: Vec<usize>;
     let groups = match data.groups {

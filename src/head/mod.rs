@@ -28,7 +28,7 @@ pub use error::HeadError;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
 pub use file_rows::FileRows;
 pub use fit::{
-    FitSettings, FittedHead, HeadKind, Loss, OutOfFold, StreamedData, TrainingData, fit_head,
+    Engine, FitSettings, FittedHead, HeadKind, Loss, OutOfFold, StreamedData, TrainingData, fit_head,
     fit_head_streamed,
 };
 pub(crate) use fit::{NOT_ABOVE_CHANCE, Subset};

@@ -85,6 +85,17 @@ pub enum SolverError {
         /// Rows that are learned from.
         rows: usize,
     },
+    /// More rows than linfa-svm is given.
+    #[cfg(feature = "linfa-engines")]
+    #[error(
+        "linfa-svm builds the matrix of all pairs of rows for every class, and {rows} rows are more than the {} that it is \
+         given: its memory and time grow with the square of their number",
+        super::MOST_LINFA_SVM_ROWS
+    )]
+    TooManyForLinfaSvm {
+        /// Rows that are learned from.
+        rows: usize,
+    },
     /// A solver that needs all rows in memory.
     #[error("{what} needs all rows in memory")]
     NotStreamed {
@@ -102,6 +113,9 @@ pub enum SolverError {
     /// The source of the rows cannot be read.
     #[error("the rows cannot be read")]
     Read(#[source] BoxedError),
+    /// linfa's solver fails.
+    #[error("linfa's solver failed")]
+    Linfa(#[source] BoxedError),
     /// linfa refuses the data set.
     #[error("the data set is not usable")]
     Dataset(#[source] BoxedError),

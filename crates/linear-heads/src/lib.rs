@@ -28,6 +28,9 @@
 //! | [`RidgeParams`] | `\|Y - X Wᵀ\|² + α \|W\|²`, targets of ±1 | Cholesky factor or eigenvectors, with exact leave-one-out |
 //! | [`KernelSvmParams`] | `½ \|w\|² + Σ C max(0, 1 - y f)` in a kernel's space | sequential minimal optimisation |
 //!
+//! linfa-svm and linfa-logistic are there to choose as well (`LinfaSvmParams`, `LinfaLogisticParams`; feature `linfa-engines`,
+//! on by default).
+//!
 //! Records are float32 matrices (n rows x d features), targets labels 0, 1, …, and the weights of a data set multiply the
 //! rows' losses. A fit ends when the duality gap is at most a given share of the objective, and says so in
 //! [`Convergence`]: a solver that stops at a limit is no error, but has a message.
@@ -48,6 +51,8 @@ mod kernel_map;
 mod kernel_svm;
 mod lbfgs;
 mod linear_model;
+#[cfg(feature = "linfa-engines")]
+mod linfa_engines;
 mod logistic;
 mod newton;
 mod packed_lower_triangle;
@@ -75,6 +80,10 @@ pub use error::{BoxedError, SolverError};
 pub use kernel_map::{Kernel, KernelMap};
 pub use kernel_svm::{KernelSvmParams, KernelSvmValidParams, MOST_KERNEL_ROWS};
 pub use linear_model::{Convergence, LinearModel, highest, linear_scores};
+#[cfg(feature = "linfa-engines")]
+pub use linfa_engines::{
+    LinfaLogisticParams, LinfaLogisticValidParams, LinfaSvmParams, LinfaSvmValidParams, MOST_LINFA_SVM_ROWS,
+};
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use pca::{LONGEST_PCA_SIDE, Pca};
 pub use prepare::{Preparation, Steps};

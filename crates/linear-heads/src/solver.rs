@@ -8,6 +8,8 @@ use super::{
     adapter::{Scores, Solve, linfa_predict},
     training_set::TrainingSet,
 };
+#[cfg(feature = "linfa-engines")]
+use super::{LinfaLogisticValidParams, LinfaSvmValidParams};
 
 /// Any solver, with checked settings.
 #[derive(Debug, Clone)]
@@ -21,6 +23,12 @@ pub enum Solver {
     Ridge(RidgeValidParams),
     /// SVM with a kernel.
     KernelSvm(KernelSvmValidParams),
+    /// linfa-svm, linear.
+    #[cfg(feature = "linfa-engines")]
+    LinfaSvm(LinfaSvmValidParams),
+    /// linfa-logistic.
+    #[cfg(feature = "linfa-engines")]
+    LinfaLogistic(LinfaLogisticValidParams),
 }
 
 /// What a solver is fitted to: some rows of a matrix of finite features in standard layout.
@@ -73,6 +81,11 @@ impl From<LinearModel> for FittedModel {
 }
 
 impl Solver {
+    /// Whether it can be fitted to rows that are streamed.
+    pub fn is_streamable(&self) -> bool {
+        matches!(self, Self::Svm(_) | Self::Logistic(_) | Self::Ridge(_))
+    }
+
     /// Fits to the rows, starting from the solution of a similar problem on the same rows where one is given. Classes
     /// without a row among them are never predicted.
     ///
@@ -120,6 +133,10 @@ impl Solver {
             Self::Logistic(params) => params.solve_from(set, start).into(),
             Self::Ridge(params) => params.fit_linear(set).into(),
             Self::KernelSvm(params) => params.fit_set(set)?,
+            #[cfg(feature = "linfa-engines")]
+            Self::LinfaSvm(params) => params.fit_set(set)?.into(),
+            #[cfg(feature = "linfa-engines")]
+            Self::LinfaLogistic(params) => params.fit_set(set)?.into(),
         })
     }
 }

@@ -113,8 +113,10 @@ impl<'a> Streaming<'a> {
             Solver::Ridge(_) if settings.class_weights != ClassWeights::Uniform => {
                 return Err(SolverError::NotStreamed { what: "ridge regression with class weights" });
             }
-            Solver::Svm(_) | Solver::Logistic(_) | Solver::Ridge(_) => {}
-            Solver::KernelSvm(_) => return Err(SolverError::NotStreamed { what: "a kernel SVM" }),
+            solver if !solver.is_streamable() => {
+                return Err(SolverError::NotStreamed { what: "this solver" });
+            }
+            _ => {}
         }
         let plan = MemoryPlan::new(&rows, &settings)?;
         Self::with_plan(rows, settings, plan)
@@ -209,7 +211,7 @@ impl<'a> Streaming<'a> {
                 self.descend(&losses, (params.tolerance(), params.max_iterations()), model)
             }
             Solver::Ridge(params) => self.ridge(params),
-            Solver::KernelSvm(_) => Err(SolverError::NotStreamed { what: "a kernel SVM" }),
+            _ => Err(SolverError::NotStreamed { what: "this solver" }),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::cli::report::ReportArgs;
 use crate::cli::show::Listing;
 use crate::cli::small_classes::SmallClassArgs;
 use crate::cli::splits::SplitSource;
-use crate::head::{CalibrationMethod, ClassWeights, FitSettings, HeadKind, Kernel, Loss, Tuning};
+use crate::head::{CalibrationMethod, ClassWeights, Engine, FitSettings, HeadKind, Kernel, Loss, Tuning};
 
 /// Fit a linear SVM or logistic regression to codes, and say how good it is
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,7 @@ Examples:
   cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --svm --class-weight balanced
   cnncodes fit-head --svm --kernel rbf           with a kernel, for up to 10,000 images
+  cnncodes fit-head --logistic --solver linfa    with linfa-logistic in place of the program's own solver
   cnncodes fit-head --logistic --split           on codes of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --min-per-class 5      without classes of fewer than 5 different images
@@ -41,6 +42,9 @@ pub struct Args {
     kind: KindArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// Whose solver fits the SVM or logistic regression
+    #[arg(long, value_enum, value_name = "SOLVER", default_value = "own")]
+    solver: EngineChoice,
     /// The file of codes; may be left out where features/ holds only one
     #[arg(value_name = "FEATURES")]
     pub(super) features: Option<PathBuf>,
@@ -94,6 +98,15 @@ pub struct Args {
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: Listing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EngineChoice {
+    /// The program's own: any number of images, class weights, kernels, streaming
+    Own,
+    /// linfa-svm (the plain hinge, up to 4,000 images) or linfa-logistic (standardised codes); no class weights, no kernels,
+    /// no streaming
+    Linfa,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -273,6 +286,10 @@ impl Args {
     /// Which head, and what its file is named after.
     pub(super) fn kind(&self) -> (HeadKind, &'static str) {
         match &self.kind {
+            KindArgs { svm: true, .. } if self.solver == EngineChoice::Linfa => (HeadKind::Svm, "svm-linfa"),
+            KindArgs { logistic: true, .. } if self.solver == EngineChoice::Linfa => {
+                (HeadKind::Logistic, "logistic-linfa")
+            }
             KindArgs { svm: true, .. } => match self.kernel.kernel {
                 None => (HeadKind::Svm, "svm"),
                 Some(KernelChoice::Rbf) => (HeadKind::Svm, "svm-rbf"),
@@ -288,6 +305,7 @@ impl Args {
         let weighted_ridge =
             self.kind.ridge && self.class_weight.as_ref().is_some_and(|w| *w != Weighting::Uniform);
         self.kernel.kernel.is_none()
+            && self.solver == EngineChoice::Own
             && self.preparation.pca.is_none()
             && !matches!(self.c, Some(Cost::Tuned(_)))
             && !weighted_ridge
@@ -308,7 +326,16 @@ impl Args {
                 _ => None,
             },
             kernel,
-            loss: if kernel == Kernel::Linear { plain.loss } else { Loss::Hinge },
+            solver: match self.solver {
+                EngineChoice::Own => Engine::Own,
+                EngineChoice::Linfa => Engine::Linfa,
+            },
+            loss: match kind {
+                HeadKind::Svm if kernel != Kernel::Linear || self.solver == EngineChoice::Linfa => {
+                    Loss::Hinge
+                }
+                _ => plain.loss,
+            },
             folds: self.folds,
             seed: self.seed,
             standardize: self.preparation.standardize || !self.preparation.no_standardize,

@@ -24,6 +24,18 @@ pub enum HeadKind {
     Ridge,
 }
 
+/// Whose solver fits a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// That of the crate `cnncodes-linear-heads`.
+    #[default]
+    Own,
+    /// linfa-svm or linfa-logistic: no kernels, no class weights, no streaming; standardised codes for logistic regression, and
+    /// a bounded number of images for the SVM. Only where the program was built with the feature `linfa-engines`.
+    Linfa,
+}
+
 /// What an image on the wrong side of an SVM's margin costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -31,7 +43,7 @@ pub enum Loss {
     /// `C max(0, 1 - y f)²`, that of the linear SVM: the default of LIBLINEAR and of scikit-learn's `LinearSVC`.
     #[default]
     SquaredHinge,
-    /// `C max(0, 1 - y f)`, that of an SVM with a kernel.
+    /// `C max(0, 1 - y f)`, that of an SVM with a kernel, and of linfa-svm.
     Hinge,
 }
 
@@ -52,7 +64,10 @@ pub struct FitSettings {
     /// Number of principal components that the codes are projected on after that; `None` to take them as they are.
     #[serde(default)]
     pub pca: Option<usize>,
-    /// Loss of the SVM, for the record: the solver has one of its own.
+    /// Whose solver fits it.
+    #[serde(default)]
+    pub solver: Engine,
+    /// Loss of the SVM. The linear SVM has the squared hinge; with a kernel, and by linfa's solver, it is always the hinge.
     pub loss: Loss,
     /// Kernel of the SVM, for up to [`MOST_KERNEL_ROWS`](crate::head::MOST_KERNEL_ROWS) rows without class weights.
     #[serde(default)]
@@ -86,6 +101,7 @@ impl FitSettings {
             standardize: true,
             l2_normalize: false,
             pca: None,
+            solver: Engine::default(),
             loss: Loss::default(),
             kernel: Kernel::default(),
             folds: 5,
@@ -123,6 +139,9 @@ impl FitSettings {
 
     /// The solver's checked settings, with C = `c`.
     fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
+        if self.solver == Engine::Linfa {
+            return self.linfa_solver(c);
+        }
         Ok(match self.kind {
             HeadKind::Svm if self.kernel != Kernel::Linear => {
                 let params = KernelSvmParams::new(self.kernel).c(c);
@@ -144,6 +163,33 @@ impl FitSettings {
         })
     }
 
+    /// linfa's solver, with C = `c`.
+    #[cfg(feature = "linfa-engines")]
+    fn linfa_solver(&self, c: f64) -> Result<Solver, HeadError> {
+        use cnncodes_linear_heads::{LinfaLogisticParams, LinfaSvmParams};
+        let what = match self.kind {
+            _ if self.kernel != Kernel::Linear => "a kernel",
+            _ if self.class_weights != ClassWeights::Uniform => "class weights",
+            HeadKind::Ridge => "ridge regression",
+            // It subtracts the maximum of all scores where each row's own is meant.
+            HeadKind::Logistic if !self.standardize => "codes that are not standardised",
+            HeadKind::Logistic => {
+                let params = LinfaLogisticParams::new().c(c).tolerance(self.tolerance);
+                return Ok(Solver::LinfaLogistic(params.max_iterations(self.max_iterations).check()?));
+            }
+            HeadKind::Svm => {
+                return Ok(Solver::LinfaSvm(LinfaSvmParams::new().c(c).tolerance(self.tolerance).check()?));
+            }
+        };
+        Err(HeadError::NotForLinfa { what })
+    }
+
+    /// Refuses: this build has none.
+    #[cfg(not(feature = "linfa-engines"))]
+    fn linfa_solver(&self, _c: f64) -> Result<Solver, HeadError> {
+        Err(HeadError::WithoutLinfa)
+    }
+
     /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
     pub(super) fn solver(&self) -> Result<Solver, HeadError> {
         SolverError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
@@ -157,6 +203,10 @@ impl FitSettings {
             if self.class_weights != ClassWeights::Uniform {
                 return Err(HeadError::NotForKernels { what: "class weights" });
             }
+        }
+        let linear = self.kernel == Kernel::Linear && self.solver == Engine::Own;
+        if self.kind == HeadKind::Svm && linear && self.loss == Loss::Hinge {
+            return Err(HeadError::HingeOfLinearSvm);
         }
         if let Some(tuning) = &self.tuning {
             tuning.check()?;

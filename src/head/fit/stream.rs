@@ -53,6 +53,7 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
             return refused("ridge regression with class weights");
         }
         Solver::KernelSvm(_) => return refused("a kernel SVM"),
+        solver if !solver.is_streamable() => return refused("a solver of linfa"),
         _ => {}
     }
     if rows == 0 {
