@@ -114,11 +114,24 @@ impl SvmValidParams {
     /// problem where one is given.
     pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let (rows, columns) = (set.rows.len(), set.columns());
-        let primal = self.tolerance >= PRIMAL_TOLERANCE && prefers_primal(rows, columns);
-        // Where float32 does not get there, the dual's float64 does.
-        if !primal {
+        let by_primal = self.tolerance >= PRIMAL_TOLERANCE;
+        if by_primal && prefers_primal(rows, columns) {
+            return self.solve_primal_first(set, start);
+        }
+        if !by_primal || rows <= columns || self.max_passes <= MOST_IN_DUAL {
             return self.solve_dual(set, prefers_gram(rows, columns), start);
         }
+        let found = Self { max_passes: MOST_IN_DUAL, ..self.clone() }.solve_dual(set, false, start);
+        if found.convergence.converged {
+            return found;
+        }
+        let mut model = self.solve_primal_first(set, Some(&found));
+        model.convergence.iterations += found.convergence.iterations;
+        model
+    }
+
+    /// In the primal; where float32 does not get there, the dual's float64 does.
+    fn solve_primal_first(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
         let found = self.solve_primal(set, start);
         if found.convergence.converged || found.convergence.iterations >= self.max_passes {
             return found;
@@ -257,9 +270,12 @@ const PRIMAL_TOLERANCE: f64 = 1e-5;
 /// Iterations in the primal before the dual takes over.
 const MOST_IN_PRIMAL: usize = 360;
 
+/// Passes in the dual before the primal takes over, where rows outnumber columns: a few columns that cannot tell the classes
+/// apart need thousands of them.
+const MOST_IN_DUAL: usize = 300;
+
 /// Whether n rows of d features are better served by the primal: its d x d preconditioner should take less memory than half
-/// the features. Where a few columns cannot tell the classes apart, the dual needs thousands of passes; below 16,384 features
-/// they take no time, and the dual is more exact.
+/// the features. Below 16,384 features the dual takes no time, and is more exact.
 fn prefers_primal(rows: usize, columns: usize) -> bool {
     rows >= 2 * columns && columns <= 8192 && rows * columns >= 1 << 14
 }
@@ -438,6 +454,28 @@ mod tests {
         let twice = params.solve_primal(&set, None).convergence;
         assert!(once.converged && twice.converged);
         assert!((once.objective / twice.objective - 1.0).abs() < 2e-5, "{once:?} {twice:?}");
+    }
+
+    #[test]
+    fn few_columns_that_cannot_tell_the_classes_apart_are_no_obstacle() {
+        // All columns are nearly the same few, as the pooled maps of an early layer are; the labels have little to do with them.
+        let labels: Vec<usize> = (0..245).map(|i| i * i % 11 % 4).collect();
+        let hidden = |i: usize, k: usize| ((i * 7919 + k * 104_729) as f64 * 0.37).sin();
+        let feature = |(i, j): (usize, usize)| {
+            let shared: f64 = (0..6).map(|k| hidden(i, k) * ((j * 6 + k) as f64 * 1.3).cos()).sum();
+            let own = 0.05 * ((i * 31 + j * 1009) as f64 * 0.61).sin();
+            (shared + own + 0.1 * (labels[i] * (j % 3)) as f64) as f32
+        };
+        let features = Array2::from_shape_fn((245, 64), feature);
+        let rows: Vec<usize> = (0..245).collect();
+        let set = TrainingSet::select(&features, &labels, &rows, 4);
+        let params = SvmParams::new().c(10.0).check().unwrap();
+        assert!(!params.solve_dual(&set, false, None).convergence.converged);
+        let model = params.solve_from(&set, None);
+        assert!(model.convergence.converged, "{:?}", model.convergence);
+        let exact = SvmParams::new().c(10.0).tolerance(1e-6).max_passes(200_000).check().unwrap();
+        let ratio = model.convergence.objective / exact.solve_from(&set, None).convergence.objective;
+        assert!((-1e-6..1e-4).contains(&(ratio - 1.0)), "{ratio}");
     }
 
     #[test]
