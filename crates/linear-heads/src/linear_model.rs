@@ -25,6 +25,7 @@ pub struct Convergence {
 
 /// A linear classifier: scores are `features . weights' + bias`, the predicted class has the highest.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LinearModel {
     /// One row a class (classes x d).
     pub weights: Array2<f32>,

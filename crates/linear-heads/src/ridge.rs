@@ -74,6 +74,7 @@ impl RidgeParams {
 
 /// A linear classifier with what leave-one-out says about it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct RidgeModel {
     /// The classifier, fitted to all rows.
     pub linear: LinearModel,
