@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fs, io::Read, time::Instant};
 
-use cnncodes::head::{LinearModel, LogisticParams, RidgeParams, SvmParams};
+use cnncodes_linear_heads::{LinearModel, LogisticParams, RidgeParams, SvmParams};
 use linfa::{DatasetBase, traits::Fit};
 use ndarray::{Array1, ArrayView2, s};
 

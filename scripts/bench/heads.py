@@ -2,7 +2,7 @@
 
     python scripts/bench/heads.py PROGRAM [--repeat N] [--shapes small,middle,hard,large]
 
-Makes codes of four shapes with a seed. Each program fits them in a process of its own, one after the other, round by
+Makes codes of seven shapes with a seed. Each program fits them in a process of its own, one after the other, round by
 round: time of the fit alone, the value of the same objective (computed here from the weights of each), accuracy on as
 many other rows as a fifth, peak memory of the process. The optimum is the lowest value of all runs, one of which asks our
 solver for a gap of 1e-6. scripts/bench/heads installs what this needs and builds PROGRAM.
@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-SHAPES = {"small": (646, 4096, 4, 0.5), "middle": (10_000, 2048, 10, 0.6), "hard": (10_000, 2048, 10, 0.25),
+SHAPES = {"readme": (646, 1280, 4, 0.5), "small": (646, 4096, 4, 0.5), "three": (3000, 2048, 10, 0.6),
+          "four": (4000, 2048, 10, 0.6), "middle": (10_000, 2048, 10, 0.6), "hard": (10_000, 2048, 10, 0.25),
           "large": (50_000, 2048, 100, 0.8)}
 HEADS = {"svm": (0.01, ["LinearSVC", "LIBLINEAR"]), "logistic": (1.0, ["LogisticRegression"]),
          "ridge": (1000.0, ["RidgeClassifierCV"])}

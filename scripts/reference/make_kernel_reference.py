@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Write tests/reference/kernel.json: decision values of scikit-learn's SVC, one class against the rest, on the codes in
-tests/reference/head.json.
+"""Write crates/linear-heads/tests/reference/kernel.json: decision values of scikit-learn's SVC, one class against the rest, on the codes in
+crates/linear-heads/tests/reference/head.json.
 
 Needs numpy and scikit-learn; run from the repository's root, after scripts/reference/make_head_reference.py:
 
@@ -46,11 +46,11 @@ def solve(problem, case):
 
 
 def main():
-    problems = json.loads(Path("tests/reference/head.json").read_text())
+    problems = json.loads(Path("crates/linear-heads/tests/reference/head.json").read_text())
     reference = {"fresh": fresh(problems["three_classes"]["columns"]).astype(float).round(3).ravel().tolist()}
     for name in ("three_classes", "two_classes"):
         reference[name] = [solve(problems[name], case) for case in CASES]
-    Path("tests/reference/kernel.json").write_text(json.dumps(reference) + "\n")
+    Path("crates/linear-heads/tests/reference/kernel.json").write_text(json.dumps(reference) + "\n")
 
 
 if __name__ == "__main__":

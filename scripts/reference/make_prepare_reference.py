@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prepared codes as scikit-learn's Normalizer, StandardScaler and PCA give them: tests/reference/prepare.json.
+"""Prepared codes as scikit-learn's Normalizer, StandardScaler and PCA give them: crates/linear-heads/tests/reference/prepare.json.
 
 Made with numpy 2.x and scikit-learn 1.x; run it with a Python that has both.
 """
@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-REFERENCE = Path(__file__).resolve().parents[2] / "tests" / "reference" / "prepare.json"
+REFERENCE = Path(__file__).resolve().parents[2] / "crates/linear-heads/tests/reference" / "prepare.json"
 
 
 def case(rng, rows, columns, components, l2_normalize, standardize):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write tests/reference/ridge.json: what scikit-learn's RidgeClassifierCV finds on the codes in tests/reference/head.json.
+"""Write crates/linear-heads/tests/reference/ridge.json: what scikit-learn's RidgeClassifierCV finds on the codes in crates/linear-heads/tests/reference/head.json.
 
 Needs numpy and scikit-learn; run from the repository's root, after scripts/reference/make_head_reference.py:
 
@@ -41,9 +41,9 @@ def weighted(codes, labels):
 
 
 def main():
-    problems = json.loads(Path("tests/reference/head.json").read_text())
+    problems = json.loads(Path("crates/linear-heads/tests/reference/head.json").read_text())
     reference = {name: ridge(problems[name]) for name in ("three_classes", "two_classes")}
-    Path("tests/reference/ridge.json").write_text(json.dumps(reference) + "\n")
+    Path("crates/linear-heads/tests/reference/ridge.json").write_text(json.dumps(reference) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ use ndarray::{Array2, ArrayView2};
 
 pub use self::occlusion::OcclusionSettings;
 pub use self::overlay::{overlay, write_png};
-use crate::head::{Head, HeadError, HeadModel, highest};
+use crate::head::{Head, HeadError, HeadModel, SolverError};
 use crate::images::{Preprocess, PreprocessError};
 use crate::network::{Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map};
+use cnncodes_linear_heads::highest;
 
 /// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
 const SAME_MEAN: f32 = 1e-3;
@@ -271,10 +272,9 @@ fn row(codes: &[f32]) -> Result<ArrayView2<'_, f32>, HeadError> {
 
 fn rows(codes: &[f32], count: usize) -> Result<ArrayView2<'_, f32>, HeadError> {
     let columns = codes.len() / count.max(1);
-    ArrayView2::from_shape((count, columns), codes).map_err(|_| HeadError::Mismatch {
-        what: "features of an image",
-        expected: columns * count,
-        found: codes.len(),
+    ArrayView2::from_shape((count, columns), codes).map_err(|_| {
+        let (expected, found) = (columns * count, codes.len());
+        SolverError::Mismatch { what: "features of an image", expected, found }.into()
     })
 }
 

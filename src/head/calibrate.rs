@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn reference() -> Reference {
-        serde_json::from_str(include_str!("../../tests/reference/head.json")).unwrap()
+        serde_json::from_str(include_str!("../../crates/linear-heads/tests/reference/head.json")).unwrap()
     }
 
     #[test]

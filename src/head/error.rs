@@ -1,10 +1,10 @@
 //! Why a head cannot be fitted or applied.
 
-use linfa::{DatasetBase, dataset::AsSingleTargets};
-use ndarray::{ArrayBase, ArrayView2, Data, Ix2};
+use cnncodes_linear_heads::{LONGEST_PCA_SIDE, MOST_KERNEL_ROWS, SolverError};
+use ndarray::ArrayView2;
 use thiserror::Error;
 
-use super::{SmallClasses, kernel_svm::MOST_KERNEL_ROWS, linear::TrainingSet, pca::LONGEST_SIDE};
+use super::SmallClasses;
 use crate::evaluate::FoldError;
 use crate::features::FeatureFileError;
 
@@ -14,16 +14,6 @@ pub enum HeadError {
     /// There is nothing to learn from.
     #[error("there are no codes to fit a head to: extract some images first")]
     NoRows,
-    /// Two inputs that belong together differ in size.
-    #[error("{what}: {found} where {expected} were expected")]
-    Mismatch {
-        /// What differs.
-        what: &'static str,
-        /// The size it should have.
-        expected: usize,
-        /// The size it has.
-        found: usize,
-    },
     /// A label that names no class.
     #[error("image {row} has label {label}, but there are only {classes} classes (labels count from 0)")]
     LabelOutOfRange {
@@ -84,23 +74,13 @@ pub enum HeadError {
     /// A matrix too large for its eigenvectors.
     #[error(
         "the principal components of {rows} images of {columns} codes need the eigenvectors of a matrix of more than \
-         {LONGEST_SIDE} x {LONGEST_SIDE}: pool the layer when extracting (--pool avg), or fit without --pca"
+         {LONGEST_PCA_SIDE} x {LONGEST_PCA_SIDE}: pool the layer when extracting (--pool avg), or fit without --pca"
     )]
     TooLargeForPca {
         /// Rows that are learned from.
         rows: usize,
         /// Codes of a row.
         columns: usize,
-    },
-    /// A setting outside its range.
-    #[error("{name} is {value}, but must be {requirement}")]
-    Setting {
-        /// Which setting.
-        name: &'static str,
-        /// Its value.
-        value: f64,
-        /// What it must be.
-        requirement: &'static str,
     },
     /// Ridge regression with a choice of C, which only the other heads have.
     #[error(
@@ -114,6 +94,11 @@ pub enum HeadError {
         /// What was asked for.
         what: &'static str,
     },
+    /// The hinge loss for an SVM that has the squared one.
+    #[error(
+        "the linear SVM minimises the squared hinge: only an SVM with a kernel, or that of linfa, has the plain hinge"
+    )]
+    HingeOfLinearSvm,
     /// More rows than a kernel SVM can be fitted to.
     #[error(
         "a kernel SVM works on the matrix of all pairs of images, and {rows} images are more than the {MOST_KERNEL_ROWS} that \
@@ -124,6 +109,32 @@ pub enum HeadError {
         /// Rows that are learned from.
         rows: usize,
     },
+    /// linfa's solver with what only this program's own can.
+    #[error(
+        "linfa's solvers cannot be used with {what}: leave it out, or use this program's own (--solver own)"
+    )]
+    NotForLinfa {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// More rows than linfa-svm is given.
+    #[cfg(feature = "linfa-engines")]
+    #[error(
+        "linfa-svm builds the matrix of all pairs of images for every class, and {rows} images are more than the {} that it is \
+         given: its memory and time grow with the square of their number; use this program's own solver (--solver own), or \
+         take fewer images",
+        cnncodes_linear_heads::MOST_LINFA_SVM_ROWS
+    )]
+    TooManyForLinfa {
+        /// Rows that are learned from.
+        rows: usize,
+    },
+    /// A program that was built without linfa's solvers.
+    #[error(
+        "this program was built without linfa's solvers: build it with the feature `linfa-engines`, or use its own \
+         (--solver own)"
+    )]
+    WithoutLinfa,
     /// A setting for which all codes must be in memory.
     #[error(
         "{what} needs all codes in memory, and they take more than the bound of {bound} MiB: raise it, or do without"
@@ -134,23 +145,39 @@ pub enum HeadError {
         /// The bound, in MiB.
         bound: usize,
     },
-    /// Not even what must be kept of each image fits the bound.
-    #[error("about {needed} MiB of memory are needed, and the bound is {bound} MiB: raise it")]
-    TooLittleMemory {
-        /// What is needed, in MiB.
-        needed: usize,
-        /// The bound, in MiB.
-        bound: usize,
-    },
     /// The file of codes cannot be read.
     #[error("the codes cannot be read")]
     Codes(#[from] FeatureFileError),
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]
     Folds(#[from] FoldError),
-    /// An error of linfa's data set.
-    #[error("the data set is not usable")]
-    Dataset(#[from] linfa::Error),
+    /// A solver cannot be fitted, for a reason that needs no words of this program.
+    #[error(transparent)]
+    Solver(SolverError),
+}
+
+impl From<SolverError> for HeadError {
+    /// With this program's remedies, where it has some.
+    fn from(error: SolverError) -> Self {
+        match error {
+            SolverError::NoRows => Self::NoRows,
+            SolverError::NotFinite { row, column, value } => {
+                Self::NotFinite { row, name: None, column, value }
+            }
+            SolverError::TooManyComponents { asked, rows, columns, most } => {
+                Self::TooManyComponents { asked, rows, columns, most }
+            }
+            SolverError::TooLargeForPca { rows, columns } => Self::TooLargeForPca { rows, columns },
+            SolverError::TooManyForKernels { rows } => Self::TooManyForKernels { rows },
+            #[cfg(feature = "linfa-engines")]
+            SolverError::TooManyForLinfaSvm { rows } => Self::TooManyForLinfa { rows },
+            SolverError::Read(error) => match error.downcast::<FeatureFileError>() {
+                Ok(error) => Self::Codes(*error),
+                Err(error) => Self::Solver(SolverError::Read(error)),
+            },
+            other => Self::Solver(other),
+        }
+    }
 }
 
 fn who(row: usize, name: &Option<String>) -> String {
@@ -161,71 +188,27 @@ fn who(row: usize, name: &Option<String>) -> String {
 }
 
 impl HeadError {
-    pub(super) fn check_positive(name: &'static str, value: f64) -> Result<(), Self> {
-        Self::check(value.is_finite() && value > 0.0, name, value, "a number above 0")
-    }
-
-    pub(super) fn check_tolerance(value: f64, least: f64) -> Result<(), Self> {
-        let requirement = "below 1, and at least 1e-9 for the SVM and 1e-7 for logistic regression";
-        Self::check((least..1.0).contains(&value), "the tolerance", value, requirement)
-    }
-
-    pub(super) fn check_iterations(value: usize) -> Result<(), Self> {
-        Self::check(value > 0, "the iteration limit", value as f64, "at least 1")
-    }
-
-    pub(super) fn check(
-        sound: bool,
-        name: &'static str,
-        value: f64,
-        requirement: &'static str,
-    ) -> Result<(), Self> {
-        if sound { Ok(()) } else { Err(Self::Setting { name, value, requirement }) }
-    }
-
     pub(super) fn check_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Self> {
-        if expected == found { Ok(()) } else { Err(Self::Mismatch { what, expected, found }) }
+        Ok(SolverError::check_equal(what, expected, found)?)
     }
 
     /// Refuses the first value of `codes` (n x d) that is NaN or infinite.
     pub(super) fn check_finite(codes: ArrayView2<'_, f32>, names: Option<&[String]>) -> Result<(), Self> {
         for (row, values) in codes.rows().into_iter().enumerate() {
             if let Some((column, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-                let name = names.and_then(|names| names.get(row)).cloned();
-                return Err(Self::NotFinite { row, name, column, value });
+                return Err(Self::NotFinite { row, name: None, column, value }.named(names));
             }
         }
         Ok(())
     }
-}
 
-/// The checked rows of a linfa data set whose records are `codes` in standard layout.
-pub(super) fn training_set_of<'a, D, T>(
-    codes: ArrayView2<'a, f32>,
-    dataset: &DatasetBase<ArrayBase<D, Ix2>, T>,
-) -> Result<TrainingSet<'a>, HeadError>
-where
-    D: Data<Elem = f32>,
-    T: AsSingleTargets<Elem = usize>,
-{
-    let labels = dataset.as_single_targets().to_vec();
-    HeadError::check_equal("labels", codes.nrows(), labels.len())?;
-    HeadError::check_finite(codes, None)?;
-    let classes = labels.iter().max().ok_or(HeadError::NoRows)? + 1;
-    if labels.iter().all(|&label| label == labels[0]) {
-        return Err(HeadError::OneClass { class: labels[0].to_string() });
+    /// With the name of the image, where the error is about one.
+    pub(super) fn named(self, names: Option<&[String]>) -> Self {
+        match self {
+            Self::NotFinite { row, column, value, .. } => {
+                Self::NotFinite { row, name: names.and_then(|names| names.get(row)).cloned(), column, value }
+            }
+            other => other,
+        }
     }
-    let weights = match dataset.weights() {
-        Some(weights) => weights.iter().map(|&weight| f64::from(weight)).collect(),
-        None => vec![1.0; labels.len()],
-    };
-    HeadError::check_equal("weights", labels.len(), weights.len())?;
-    for &weight in &weights {
-        let sound = weight.is_finite() && weight >= 0.0;
-        HeadError::check(sound, "the weight of a row", weight, "a number of at least 0")?;
-    }
-    let columns = codes.ncols();
-    let values = codes.to_slice().expect("the caller passes standard layout");
-    let rows = (0..labels.len()).map(|row| &values[row * columns..(row + 1) * columns]).collect();
-    Ok(TrainingSet { rows, whole: Some(values), labels, weights, classes })
 }

@@ -5,20 +5,21 @@
 
 mod held_out;
 mod settings;
-mod solver;
 mod stream;
 mod subset;
 
+use cnncodes_linear_heads::{FittedModel, LinearModel};
+#[cfg(feature = "linfa-engines")]
+use cnncodes_linear_heads::{MOST_LINFA_SVM_ROWS, Solver};
 use ndarray::{Array2, ArrayView2};
 
 use self::held_out::{Calibrated, HeldOut, problem};
-pub use self::settings::{FitSettings, HeadKind};
-use self::solver::Fitted;
+pub use self::settings::{Engine, FitSettings, HeadKind, Loss};
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
 use super::{
-    Choice, Conformal, HeadError, HeadModel, Kernel, LinearModel, MOST_KERNEL_ROWS, Preparation,
-    SmallClasses, Standardizer, ranking,
+    Choice, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, Preparation, SmallClasses,
+    Standardizer, ranking,
 };
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Uncertainty, log_loss};
 
@@ -85,6 +86,12 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     if settings.kernel != Kernel::Linear && data.labels.len() > MOST_KERNEL_ROWS {
         return Err(HeadError::TooManyForKernels { rows: data.labels.len() });
     }
+    #[cfg(feature = "linfa-engines")]
+    if let Solver::LinfaSvm(_) = solver
+        && data.labels.len() > MOST_LINFA_SVM_ROWS
+    {
+        return Err(HeadError::TooManyForLinfa { rows: data.labels.len() });
+    }
     let own_groups: Vec<usize>;
     let groups = match data.groups {
         Some(groups) => groups,
@@ -110,12 +117,12 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         held_out.calibrate(settings.calibration(), labelled, groups, &folds);
 
     preparation.transform_into(data.codes, &mut prepared);
-    let (solver, chosen) =
-        settings.tuned(&problem(data, groups, settings, &prepared, &everything), &solver)?;
-    let fitted = solver.fit(&prepared, data.labels, &everything, data.class_names.len());
+    let problem = problem(data, groups, settings, &prepared, &everything);
+    let (solver, chosen) = settings.tuned(&problem, &solver)?;
+    let fitted = solver.fit(&settings.training_rows(&problem, &everything), None)?;
     let scores = fitted.scores(prepared.view());
     let in_training = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
-    let Fitted { linear, map: kernel } = fitted;
+    let FittedModel { linear, kernel, .. } = fitted;
     let said = Said { probabilities: &probabilities, answers: &answers, in_training: &in_training };
     let mut evaluation = evaluate(labelled, settings, &folds, &said);
     evaluation.notes.extend(note);

@@ -2,9 +2,10 @@
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
+use cnncodes_linear_heads::linear_scores;
+
 use super::{
-    Calibration, Conformal, Convergence, FitSettings, HeadError, KernelMap, Novelty, Preparation,
-    linear::linear_scores, ranking,
+    Calibration, Conformal, Convergence, FitSettings, HeadError, KernelMap, Novelty, Preparation, ranking,
 };
 
 /// A classifier that is linear in the codes or in a kernel's values, with the preparation of its codes and its calibration.

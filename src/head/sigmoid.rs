@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn platt_scaling_finds_the_optimum_that_scipy_finds_in_any_unit() {
-        let json = include_str!("../../tests/reference/head.json");
+        let json = include_str!("../../crates/linear-heads/tests/reference/head.json");
         let reference: Reference = serde_json::from_str(json).unwrap();
         let PlattReference { scores, positive, slope, offset } = reference.platt;
         for unit in [1e-9, 1.0, 1e9] {

@@ -1,10 +1,11 @@
 //! Choosing C among several, by cross-validation within the training rows alone.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use cnncodes_linear_heads::{FittedModel, SolverError, highest};
+use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{HeadError, linear::highest};
-use crate::evaluate::{FoldError, Folds};
+use super::HeadError;
+use crate::evaluate::Folds;
 
 /// Values of C to choose from. The choice is nested: for every fold of the cross-validation that measures the accuracy, C
 /// is chosen anew from that fold's training rows, so the accuracy that is reported stays honest.
@@ -28,18 +29,18 @@ impl Tuning {
     }
 
     pub(super) fn check(&self) -> Result<(), HeadError> {
-        HeadError::check(!self.grid.is_empty(), "the number of values of C", 0.0, "at least 1")?;
-        HeadError::check(self.folds >= 2, "the number of inner folds", self.folds as f64, "at least 2")?;
-        self.grid.iter().try_for_each(|&c| HeadError::check_positive("C", c))
+        SolverError::check(!self.grid.is_empty(), "the number of values of C", 0.0, "at least 1")?;
+        SolverError::check(self.folds >= 2, "the number of inner folds", self.folds as f64, "at least 2")?;
+        Ok(self.grid.iter().try_for_each(|&c| SolverError::check_positive("C", c))?)
     }
 
     /// The smallest C with the fewest mistakes on held-out rows among `problem.rows`. `fit` fits along an increasing path of
-    /// C, so that each fit can start from the last, and gives what scores rows.
-    pub(super) fn choose<M: Fn(ArrayView2<'_, f32>) -> Array2<f64>>(
+    /// C, so that each fit can start from the last.
+    pub(super) fn choose(
         &self,
         problem: &Problem<'_>,
-        fit: impl Fn(&[usize], &[f64]) -> Vec<M>,
-    ) -> Result<Choice, FoldError> {
+        fit: impl Fn(&[usize], &[f64]) -> Result<Vec<FittedModel>, HeadError>,
+    ) -> Result<Choice, HeadError> {
         let mut path = self.grid.clone();
         path.sort_by(f64::total_cmp);
         path.dedup();
@@ -58,8 +59,8 @@ impl Tuning {
             let training: Vec<usize> = folds.training(fold).iter().map(|&i| problem.rows[i]).collect();
             let testing: Vec<usize> = folds.testing(fold).iter().map(|&i| problem.rows[i]).collect();
             let held_out = problem.codes.select(Axis(0), &testing);
-            for (mistakes, scores_of) in mistakes.iter_mut().zip(fit(&training, &path)) {
-                let scores = scores_of(held_out.view());
+            for (mistakes, model) in mistakes.iter_mut().zip(fit(&training, &path)?) {
+                let scores = model.scores(held_out.view());
                 let wrong = |(scores, &row): (ndarray::ArrayView1<'_, f64>, &usize)| {
                     highest(scores.iter().copied()) != problem.labels[row]
                 };

@@ -22,7 +22,7 @@ use self::split::{Divided, divide, warning_of_classes};
 use crate::evaluate::{Duplicates, Note, TestSet};
 use crate::features::FeatureFile;
 use crate::head::{
-    ClassWeights, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance, Kernel,
+    ClassWeights, Engine, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance, Kernel,
     Novelty, OutOfFold, StreamedData, fit_head, fit_head_streamed,
 };
 use crate::memory::Memory;
@@ -65,9 +65,12 @@ impl TrainingSettings {
         }
     }
 
-    /// What a file of such a head is named after: `svm`, `svm-rbf`, `svm-poly`, `logistic` or `ridge`.
+    /// What a file of such a head is named after: `svm`, `svm-rbf`, `svm-poly`, `svm-linfa`, `logistic`,
+    /// `logistic-linfa` or `ridge`.
     pub fn kind_name(&self) -> &'static str {
         match (self.fit.kind, &self.fit.kernel) {
+            (HeadKind::Svm, _) if self.fit.solver == Engine::Linfa => "svm-linfa",
+            (HeadKind::Logistic, _) if self.fit.solver == Engine::Linfa => "logistic-linfa",
             (HeadKind::Svm, Kernel::Linear) => "svm",
             (HeadKind::Svm, Kernel::Rbf { .. }) => "svm-rbf",
             (HeadKind::Svm, Kernel::Poly { .. }) => "svm-poly",
@@ -81,6 +84,7 @@ impl TrainingSettings {
         let weighted_ridge =
             self.fit.kind == HeadKind::Ridge && self.class_weighting != ClassWeighting::Uniform;
         self.fit.kernel == Kernel::Linear
+            && self.fit.solver == Engine::Own
             && self.fit.pca.is_none()
             && self.fit.tuning.is_none()
             && !weighted_ridge

@@ -39,7 +39,7 @@ fn prepared_heads_say_the_same_in_python_and_in_evaluate() {
          np.savetxt('p.txt', p / p.sum(axis=1, keepdims=True))",
         documented_prediction().replace("models/head.h5", "h.h5")
     );
-    let options: [&[&str]; 7] = [
+    let options: [&[&str]; 9] = [
         &["--svm", "--l2-normalize", "--pca", "8"],
         &["--logistic", "--no-standardize", "--pca", "8", "--class-weight", "balanced"],
         &["--logistic", "--l2-normalize", "--no-standardize"],
@@ -47,6 +47,8 @@ fn prepared_heads_say_the_same_in_python_and_in_evaluate() {
         &["--ridge", "--class-weight", "balanced"],
         &["--svm", "--kernel", "rbf", "--l2-normalize"],
         &["--svm", "--kernel", "poly", "--degree", "2", "--pca", "12", "--c", "0.5"],
+        &["--svm", "--solver", "linfa", "--c", "0.1"],
+        &["--logistic", "--solver", "linfa", "--l2-normalize"],
     ];
     for options in options {
         let evaluation = json(folder.path(), &[&["fit-head", "c.h5", "-o", "h.h5"], options].concat());
@@ -92,6 +94,17 @@ fn options_that_cannot_be_are_refused_with_the_reason() {
         "class weights cannot have a kernel",
     );
     refuse(&["--svm", "--kernel", "rbf", "--max-memory", "1kB"], "a kernel SVM needs all codes in memory");
+    refuse(&["--ridge", "--solver", "linfa"], "linfa's solvers cannot be used with ridge regression");
+    refuse(&["--svm", "--solver", "linfa", "--kernel", "rbf"], "cannot be used with a kernel");
+    refuse(
+        &["--svm", "--solver", "linfa", "--class-weight", "balanced"],
+        "cannot be used with class weights",
+    );
+    refuse(&["--logistic", "--solver", "linfa", "--no-standardize"], "codes that are not standardised");
+    refuse(
+        &["--logistic", "--solver", "linfa", "--max-memory", "1kB"],
+        "a solver of linfa needs all codes in memory",
+    );
     refuse(&["--svm", "--split"], "--split needs folders such as train/cats");
 }
 

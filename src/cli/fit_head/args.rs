@@ -28,6 +28,7 @@ Examples:
   cnncodes fit-head --logistic --l2-normalize --pca 128
   cnncodes fit-head --svm --class-weight balanced
   cnncodes fit-head --svm --kernel rbf           with a kernel, for up to 10,000 images
+  cnncodes fit-head --logistic --solver linfa    with linfa-logistic instead of the program's own solver
   cnncodes fit-head --logistic --split           on features of train/CLASS, val/CLASS and test/CLASS
   cnncodes fit-head --logistic --list-duplicates
   cnncodes fit-head --svm --min-per-class 5      without classes of fewer than 5 different images
@@ -39,6 +40,9 @@ pub struct Args {
     kind: KindArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// Solver of the SVM or logistic regression
+    #[arg(long, value_enum, value_name = "SOLVER", default_value = "own")]
+    solver: EngineChoice,
     /// Features file [default: the only one in features/]
     #[arg(value_name = "FEATURES")]
     pub(super) features: Option<PathBuf>,
@@ -95,9 +99,18 @@ pub struct Args {
     pub(super) format: Listing,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EngineChoice {
+    /// The program's own: any number of images, class weights, kernels, streaming
+    Own,
+    /// linfa-svm (the plain hinge, up to 4,000 images) or linfa-logistic (standardised features); no class weights, no kernels,
+    /// no streaming
+    Linfa,
+}
+
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum CalibrationChoice {
-    /// A sigmoid a class; with fewer than 30 images in a class one for all
+    /// One sigmoid for each class; with fewer than 30 images in a class one for all
     Platt,
     /// A function a class that never falls; follows any shape, wants some hundreds of images a class
     Isotonic,
@@ -251,7 +264,16 @@ impl Args {
                 _ => None,
             },
             kernel,
-            loss: if kernel == Kernel::Linear { plain.loss } else { Loss::Hinge },
+            solver: match self.solver {
+                EngineChoice::Own => Engine::Own,
+                EngineChoice::Linfa => Engine::Linfa,
+            },
+            loss: match kind {
+                HeadKind::Svm if kernel != Kernel::Linear || self.solver == EngineChoice::Linfa => {
+                    Loss::Hinge
+                }
+                _ => plain.loss,
+            },
             folds: self.folds,
             seed: self.seed,
             standardize: self.preparation.standardize || !self.preparation.no_standardize,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use ndarray::{Array2, Axis};
 
-use super::{FitSettings, TrainingData, solver::Solver};
+use cnncodes_linear_heads::Solver;
+
+use super::{FitSettings, TrainingData};
 use crate::evaluate::{Folds, Note};
 use crate::head::{
     Calibration, CalibrationMethod, HeadError, Preparation, ranking,
@@ -60,10 +62,10 @@ impl HeldOut {
             let training = folds.training(fold);
             let testing = folds.testing(fold);
             Preparation::fit(data.codes, &training, settings.steps())?.transform_into(data.codes, prepared);
-            let (solver, chosen) =
-                settings.tuned(&problem(data, groups, settings, prepared, &training), solver)?;
+            let problem = problem(data, groups, settings, prepared, &training);
+            let (solver, chosen) = settings.tuned(&problem, solver)?;
             held_out.chosen.extend(chosen);
-            let model = solver.fit(prepared, data.labels, &training, classes);
+            let model = solver.fit(&settings.training_rows(&problem, &training), None)?;
             let scores = model.scores(prepared.select(Axis(0), &testing).view());
             let mut trained = vec![false; classes];
             training.iter().for_each(|&row| trained[data.labels[row]] = true);

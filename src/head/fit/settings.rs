@@ -1,15 +1,14 @@
 //! What can be chosen about a head, and the solver that the choices make.
 
+use cnncodes_linear_heads::{
+    FittedModel, KernelSvmParams, LogisticParams, RidgeParams, Solver, SolverError, SvmParams, TrainingRows,
+};
 use linfa::ParamGuard;
-use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use super::solver::{Method, Solver, fit_path};
 use crate::evaluate::FoldError;
 use crate::head::{
-    CalibrationMethod, ClassWeights, HeadError, Kernel, KernelSvmParams, LogisticParams, Loss, RidgeParams,
-    SvmParams, Tuning,
-    prepare::Steps,
+    CalibrationMethod, ClassWeights, HeadError, Kernel, Steps, Tuning,
     tune::{Choice, Problem},
 };
 
@@ -23,6 +22,29 @@ pub enum HeadKind {
     Logistic,
     /// Ridge regression on targets of ±1.
     Ridge,
+}
+
+/// Whose solver fits a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// That of the crate `cnncodes-linear-heads`.
+    #[default]
+    Own,
+    /// linfa-svm or linfa-logistic: no kernels, no class weights, no streaming; standardised codes for logistic regression, and
+    /// a bounded number of images for the SVM. Only where the program was built with the feature `linfa-engines`.
+    Linfa,
+}
+
+/// What an image on the wrong side of an SVM's margin costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// `C max(0, 1 - y f)²`, that of the linear SVM: the default of LIBLINEAR and of scikit-learn's `LinearSVC`.
+    #[default]
+    SquaredHinge,
+    /// `C max(0, 1 - y f)`, that of an SVM with a kernel, and of linfa-svm.
+    Hinge,
 }
 
 /// How a head is fitted.
@@ -42,7 +64,10 @@ pub struct FitSettings {
     /// Number of principal components that the codes are projected on after that; `None` to take them as they are.
     #[serde(default)]
     pub pca: Option<usize>,
-    /// Loss of the linear SVM. With a kernel it is always the plain hinge.
+    /// Whose solver fits it.
+    #[serde(default)]
+    pub solver: Engine,
+    /// Loss of the SVM. The linear SVM has the squared hinge; with a kernel, and by linfa's solver, it is always the hinge.
     pub loss: Loss,
     /// Kernel of the SVM, for up to [`MOST_KERNEL_ROWS`](crate::head::MOST_KERNEL_ROWS) rows without class weights.
     #[serde(default)]
@@ -76,6 +101,7 @@ impl FitSettings {
             standardize: true,
             l2_normalize: false,
             pca: None,
+            solver: Engine::default(),
             loss: Loss::default(),
             kernel: Kernel::default(),
             folds: 5,
@@ -113,31 +139,60 @@ impl FitSettings {
 
     /// The solver's checked settings, with C = `c`.
     fn solver_with(&self, c: f64) -> Result<Solver, HeadError> {
-        let method = match self.kind {
+        if self.solver == Engine::Linfa {
+            return self.linfa_solver(c);
+        }
+        Ok(match self.kind {
             HeadKind::Svm if self.kernel != Kernel::Linear => {
                 let params = KernelSvmParams::new(self.kernel).c(c);
-                Method::Kernel(params.tolerance(self.tolerance).check()?)
+                Solver::KernelSvm(params.tolerance(self.tolerance).check()?)
             }
             HeadKind::Svm => {
-                let params = SvmParams::new().c(c).loss(self.loss).seed(self.seed);
-                Method::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
+                let params = SvmParams::new().c(c).seed(self.seed);
+                Solver::Svm(params.tolerance(self.tolerance).max_passes(self.max_iterations).check()?)
             }
             HeadKind::Logistic => {
                 let params = LogisticParams::new().c(c).tolerance(self.tolerance);
-                Method::Logistic(params.max_iterations(self.max_iterations).check()?)
+                Solver::Logistic(params.max_iterations(self.max_iterations).check()?)
             }
-            HeadKind::Ridge if self.c.is_none() => Method::Ridge(RidgeParams::new().check()?),
+            HeadKind::Ridge if self.c.is_none() => Solver::Ridge(RidgeParams::new().check()?),
             HeadKind::Ridge => {
-                HeadError::check_positive("C", c)?;
-                Method::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
+                SolverError::check_positive("C", c)?;
+                Solver::Ridge(RidgeParams::new().alphas(vec![0.5 / c]).check()?)
+            }
+        })
+    }
+
+    /// linfa's solver, with C = `c`.
+    #[cfg(feature = "linfa-engines")]
+    fn linfa_solver(&self, c: f64) -> Result<Solver, HeadError> {
+        use cnncodes_linear_heads::{LinfaLogisticParams, LinfaSvmParams};
+        let what = match self.kind {
+            _ if self.kernel != Kernel::Linear => "a kernel",
+            _ if self.class_weights != ClassWeights::Uniform => "class weights",
+            HeadKind::Ridge => "ridge regression",
+            // It subtracts the maximum of all scores where each row's own is meant.
+            HeadKind::Logistic if !self.standardize => "codes that are not standardised",
+            HeadKind::Logistic => {
+                let params = LinfaLogisticParams::new().c(c).tolerance(self.tolerance);
+                return Ok(Solver::LinfaLogistic(params.max_iterations(self.max_iterations).check()?));
+            }
+            HeadKind::Svm => {
+                return Ok(Solver::LinfaSvm(LinfaSvmParams::new().c(c).tolerance(self.tolerance).check()?));
             }
         };
-        Ok(Solver { method, class_weights: self.class_weights.clone() })
+        Err(HeadError::NotForLinfa { what })
+    }
+
+    /// Refuses: this build has none.
+    #[cfg(not(feature = "linfa-engines"))]
+    fn linfa_solver(&self, _c: f64) -> Result<Solver, HeadError> {
+        Err(HeadError::WithoutLinfa)
     }
 
     /// As [`Self::solver_with`] the settings' own C, after a check of everything else.
     pub(super) fn solver(&self) -> Result<Solver, HeadError> {
-        HeadError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
+        SolverError::check(self.folds >= 2, "the number of folds", self.folds as f64, "at least 2")?;
         if self.kind == HeadKind::Ridge && self.tuning.is_some() {
             return Err(HeadError::NotForRidge);
         }
@@ -149,10 +204,25 @@ impl FitSettings {
                 return Err(HeadError::NotForKernels { what: "class weights" });
             }
         }
+        let linear = self.kernel == Kernel::Linear && self.solver == Engine::Own;
+        if self.kind == HeadKind::Svm && linear && self.loss == Loss::Hinge {
+            return Err(HeadError::HingeOfLinearSvm);
+        }
         if let Some(tuning) = &self.tuning {
             tuning.check()?;
         }
         self.solver_with(self.c())
+    }
+
+    /// What a solver is fitted to: the given rows of a problem.
+    pub(super) fn training_rows<'a>(&'a self, problem: &Problem<'a>, rows: &'a [usize]) -> TrainingRows<'a> {
+        TrainingRows {
+            features: problem.codes,
+            labels: problem.labels,
+            rows,
+            classes: problem.class_names.len(),
+            class_weights: &self.class_weights,
+        }
     }
 
     /// The solver for the rows `problem` may look at: with the settings' own C, or with the one chosen by tuning, which is
@@ -165,17 +235,17 @@ impl FitSettings {
         let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
         let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
         solvers(&tuning.grid)?;
-        let classes = problem.class_names.len();
         let chosen = tuning.choose(problem, |rows, path| {
-            let solvers = solvers(path).expect("every C of the grid has just been checked");
-            let path = fit_path(&solvers, problem.codes, problem.labels, rows, classes);
-            path.into_iter()
-                .map(|fitted| move |prepared: ArrayView2<'_, f32>| fitted.scores(prepared))
-                .collect()
+            let training = self.training_rows(problem, rows);
+            let mut models: Vec<FittedModel> = Vec::with_capacity(path.len());
+            for solver in solvers(path)? {
+                models.push(solver.fit(&training, models.last())?);
+            }
+            Ok(models)
         });
         let chosen = match chosen {
             // Of two images a class, a fold is left with one.
-            Err(FoldError::OneGroupPerClass) => {
+            Err(HeadError::Folds(FoldError::OneGroupPerClass)) => {
                 let rows = problem.rows.len();
                 Choice { c: self.c(), mistakes: rows, rows, by_default: true }
             }

@@ -1,3 +1,4 @@
+use cnncodes_linear_heads::{SolverError, TrainingRows};
 use ndarray::{Array2, Axis, s};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -86,7 +87,14 @@ fn held_out_scores_come_from_a_head_that_saw_neither_the_row_nor_its_scale() {
     let everything: Vec<usize> = (0..labels.len()).collect();
     let scaler = Standardizer::fit(codes.view(), &everything);
     let scaled = scaler.transform(codes.view());
-    let model = settings.solver().unwrap().fit(&scaled, &labels, &everything, 2);
+    let training = TrainingRows {
+        features: &scaled,
+        labels: &labels,
+        rows: &everything,
+        classes: 2,
+        class_weights: &ClassWeights::Uniform,
+    };
+    let model = settings.solver().unwrap().fit(&training, None).unwrap();
     let expected = model.scores(scaler.transform(example.codes.view()).view());
     for row in (0..24).filter(|&row| folds[row] == 2) {
         for class in 0..2 {
@@ -245,14 +253,20 @@ fn unusable_data_is_refused_with_the_reason() {
         "the codes of image 3 (img3.jpg) hold inf in column 5: extract this image again or leave it out"
     );
     let settings = FitSettings { folds: 1, ..settings.clone() };
-    assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::Setting { .. })));
+    assert!(matches!(
+        fit_head(&example.data(), &settings),
+        Err(HeadError::Solver(SolverError::Setting { .. }))
+    ));
 }
 
 #[test]
 fn codes_of_another_layer_or_with_nan_are_not_classified() {
     let model = Example::new(5, 2).fit(HeadKind::Svm).model;
     let narrow = Array2::<f32>::zeros((1, 7));
-    assert!(matches!(model.scores(narrow.view()), Err(HeadError::Mismatch { expected: 24, found: 7, .. })));
+    assert!(matches!(
+        model.scores(narrow.view()),
+        Err(HeadError::Solver(SolverError::Mismatch { expected: 24, found: 7, .. }))
+    ));
     let broken = Array2::from_elem((1, 24), f32::NAN);
     assert!(matches!(
         model.probabilities(broken.view()),
@@ -279,7 +293,10 @@ fn tuning_chooses_c_anew_in_every_fold_and_records_it() {
     let settings = FitSettings { tuning: Some(Tuning::auto()), ..FitSettings::new(HeadKind::Ridge) };
     assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::NotForRidge)));
     let settings = FitSettings { tuning: Some(Tuning::new(vec![])), ..FitSettings::new(HeadKind::Svm) };
-    assert!(matches!(fit_head(&example.data(), &settings), Err(HeadError::Setting { .. })));
+    assert!(matches!(
+        fit_head(&example.data(), &settings),
+        Err(HeadError::Solver(SolverError::Setting { .. }))
+    ));
 }
 
 #[test]
@@ -315,7 +332,14 @@ fn balanced_weights_help_the_small_class() {
     for kind in [HeadKind::Svm, HeadKind::Logistic] {
         let recalled = |class_weights: ClassWeights| {
             let settings = FitSettings { class_weights, c: Some(1e-3), ..FitSettings::new(kind) };
-            let model = settings.solver().unwrap().fit(&example.codes, &example.labels, &everything, 2);
+            let training = TrainingRows {
+                features: &example.codes,
+                labels: &example.labels,
+                rows: &everything,
+                classes: 2,
+                class_weights: &settings.class_weights,
+            };
+            let model = settings.solver().unwrap().fit(&training, None).unwrap();
             let scores = model.scores(example.codes.view());
             everything
                 .iter()
@@ -333,6 +357,7 @@ fn settings_of_older_heads_can_be_read() {
     let fields = json.as_object_mut().unwrap();
     fields.remove("class_weights");
     fields.remove("tuning");
+    fields.remove("solver");
     assert_eq!(serde_json::from_value::<FitSettings>(json).unwrap(), FitSettings::new(HeadKind::Svm));
 }
 
@@ -430,4 +455,73 @@ fn a_class_of_fewer_images_than_folds_is_said_by_every_head() {
         });
         assert!(said, "{:?}: {:?}", settings.kind, evaluation.notes);
     }
+}
+
+fn by_linfa(kind: HeadKind) -> FitSettings {
+    FitSettings { solver: Engine::Linfa, ..FitSettings::new(kind) }
+}
+
+#[test]
+#[cfg(feature = "linfa-engines")]
+fn heads_of_linfa_are_nearly_as_accurate_as_ours_and_calibrated_and_record_their_solver() {
+    let example = Example::new(40, 3);
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        let ours = example.fit(kind);
+        let fitted = fit_head(&example.data(), &by_linfa(kind)).unwrap();
+        let evaluation = &fitted.evaluation;
+        let difference = evaluation.accuracy.value - ours.evaluation.accuracy.value;
+        assert!(difference.abs() < 0.05 && evaluation.accuracy.value > 0.8, "{}", evaluation.to_text());
+        assert_eq!(evaluation.notes, []);
+        assert!(evaluation.log_loss < 3f64.ln());
+        if kind == HeadKind::Logistic {
+            // The same objective, to the same gap.
+            let ratio = fitted.model.convergence.objective / ours.model.convergence.objective;
+            assert!((ratio - 1.0).abs() < 2e-4, "{ratio}");
+        }
+        let written = serde_json::to_value(&fitted.model.settings).unwrap();
+        assert_eq!(written["solver"], "linfa");
+        assert_eq!(serde_json::from_value::<FitSettings>(written).unwrap(), fitted.model.settings);
+    }
+}
+
+#[test]
+#[cfg(feature = "linfa-engines")]
+fn linfas_solvers_take_tuning_and_missing_classes_but_neither_weights_nor_kernels_nor_many_rows() {
+    let example = Example::new(20, 3);
+    for kind in [HeadKind::Svm, HeadKind::Logistic] {
+        let settings = FitSettings { tuning: Some(Tuning::new(vec![1.0, 1e-6, 0.01])), ..by_linfa(kind) };
+        let chosen = fit_head(&example.data(), &settings).unwrap().model.settings.c.unwrap();
+        assert!([1.0, 1e-6, 0.01].contains(&chosen));
+        let groups: Vec<usize> = (0..60).map(|i| if i % 3 == 2 { 1000 } else { i }).collect();
+        let data = TrainingData { groups: Some(&groups), ..example.data() };
+        assert_eq!(fit_head(&data, &by_linfa(kind)).unwrap().evaluation.per_class[2].recall, 0.0);
+    }
+    let refused = |settings: &FitSettings| fit_head(&example.data(), settings).unwrap_err().to_string();
+    for (settings, what) in [
+        (by_linfa(HeadKind::Ridge), "ridge regression"),
+        (FitSettings { class_weights: ClassWeights::Balanced, ..by_linfa(HeadKind::Svm) }, "class weights"),
+        (FitSettings { kernel: RBF, ..by_linfa(HeadKind::Svm) }, "a kernel"),
+        (
+            FitSettings { standardize: false, ..by_linfa(HeadKind::Logistic) },
+            "codes that are not standardised",
+        ),
+    ] {
+        let said = refused(&settings);
+        assert!(said.starts_with(&format!("linfa's solvers cannot be used with {what}:")), "{said}");
+        assert!(said.contains("--solver own"), "{said}");
+    }
+    let many = Example {
+        codes: Array2::zeros((4001, 1)),
+        labels: (0..4001).map(|i| i % 2).collect(),
+        ..Example::new(1, 2)
+    };
+    let said = fit_head(&many.data(), &by_linfa(HeadKind::Svm)).unwrap_err().to_string();
+    assert!(said.contains("4001 images are more than the 4000") && said.contains("--solver own"), "{said}");
+}
+
+#[test]
+fn the_linear_svm_has_no_plain_hinge() {
+    let settings = FitSettings { loss: Loss::Hinge, ..FitSettings::new(HeadKind::Svm) };
+    let refused = fit_head(&Example::new(5, 2).data(), &settings);
+    assert!(matches!(refused, Err(HeadError::HingeOfLinearSvm)), "{refused:?}");
 }

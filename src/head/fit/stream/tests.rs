@@ -1,8 +1,9 @@
+use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
-use crate::head::{TrainingData, Tuning, fit_head};
+use crate::head::{HeadKind, Kernel, SolverError, TrainingData, Tuning, fit_head};
 
 /// Noisy codes of three classes, with a constant column and one that is larger and far from 0.
 fn example() -> (Array2<f32>, Vec<usize>, Vec<String>) {
@@ -87,47 +88,6 @@ fn the_streamed_fit_reaches_the_optimum_of_the_fit_in_memory_and_says_the_same()
 }
 
 #[test]
-fn few_drawn_rows_and_several_blocks_change_nothing() {
-    let (codes, labels, class_names) = example();
-    let (groups, names) = numbered(900);
-    let view = codes.view();
-    let data = streamed_data(&view, &labels, &class_names, &groups, &names);
-    let settings = FitSettings { tolerance: 1e-6, ..FitSettings::new(HeadKind::Logistic) };
-    let solver = settings.solver().unwrap();
-    let folds = Folds::stratified(&labels, &groups, &class_names, 3, 0).unwrap();
-    let mut objectives = Vec::new();
-    for plan in [
-        Plan { block: 1000, sample: 900, drawn: 900, matrix: true },
-        Plan { block: 77, sample: 100, drawn: 100, matrix: true },
-        Plan { block: 128, sample: 50, drawn: 30, matrix: false },
-    ] {
-        let look = Look::new(&data, &folds, &plan, &settings).unwrap();
-        let everything = look.standardizer(None, true);
-        let views =
-            (0..3).map(Some).chain([None]).map(|fold| View::new(&everything, &look.standardizer(fold, true)));
-        let (mean, squared_length) = look.standardized(&everything);
-        let stream = Stream {
-            views: views.collect(),
-            mean,
-            squared_length,
-            seed: 0,
-            preparation: Preparation::from_parts(false, everything, None).unwrap(),
-            folds: &folds,
-            plan,
-            data: &data,
-        };
-        let models = stream.fit(&solver).unwrap();
-        assert!(models.iter().all(|model| model.convergence.converged), "{:?}", models[0].convergence);
-        objectives.push(models.iter().map(|model| model.convergence.objective).collect::<Vec<_>>());
-    }
-    for other in &objectives[1..] {
-        for (a, b) in other.iter().zip(&objectives[0]) {
-            assert!((a / b - 1.0).abs() < 2e-6, "{objectives:?}");
-        }
-    }
-}
-
-#[test]
 fn what_cannot_be_streamed_is_refused_with_the_reason() {
     let (mut codes, labels, class_names) = example();
     codes[[700, 3]] = f32::NAN;
@@ -147,7 +107,10 @@ fn what_cannot_be_streamed_is_refused_with_the_reason() {
         refused(&svm, 256 << 20),
         HeadError::NotFinite { row: 700, column: 3, name: Some(name), .. } if name == "700.jpg"
     ));
-    assert!(matches!(refused(&svm, 1 << 16), HeadError::TooLittleMemory { bound: 0, .. }));
+    assert!(matches!(
+        refused(&svm, 1 << 16),
+        HeadError::Solver(SolverError::TooLittleMemory { bound: 0, .. })
+    ));
     let tuned = FitSettings { tuning: Some(Tuning::auto()), ..svm.clone() };
     assert!(matches!(refused(&tuned, 256 << 20), HeadError::NotStreamed { what: "the choice of C", .. }));
     let ridge = FitSettings { class_weights: ClassWeights::Balanced, ..FitSettings::new(HeadKind::Ridge) };
