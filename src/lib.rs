@@ -53,9 +53,10 @@
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`download`]: downloading a file, completely or not at all.
 //! - [`demo`]: the embedded example.
-//! - [`cli`]: one file for each command.
+//! - `cli`: one file for each command; with the feature `cli`, which is on by default.
 
 pub mod classifier;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod dataset;
 pub mod demo;
@@ -66,7 +67,6 @@ pub mod extract;
 pub mod feature_spec;
 pub mod features;
 pub mod files;
-mod find_unique;
 pub mod hdf5;
 pub mod head;
 pub mod images;

@@ -24,6 +24,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// `text` of one or more lines, each of them printable.
+#[cfg(feature = "cli")]
 pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     if !text.contains(|character| character != '\n' && is_unprintable(character)) {
         return Cow::Borrowed(text);
@@ -79,6 +80,7 @@ mod tests {
         ] {
             assert_eq!(printable(text), expected);
         }
+        #[cfg(feature = "cli")]
         assert_eq!(printable_lines("a\nb\u{1b}c"), "a\nb\\u{1b}c");
     }
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::compute::{ComputeArgs, warn_of_fallback};
+use super::find_unique::{Kind, find_unique};
 use super::show;
 use crate::extract::{Extractor, ExtractorSettings};
 use crate::feature_spec::FeatureSpec;
-use crate::find_unique::{Kind, find_unique};
 use crate::head::Head;
 use crate::network::{ModelsFolder, SessionSettings};
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 pub use self::args::Args;
+use super::find_unique::{Kind, find_unique};
 use super::report::Fitting;
 use super::show::Listing;
 use super::{Status, interrupt, show};
 use crate::evaluate::Evaluation;
 use crate::features::FeatureFile;
-use crate::find_unique::{Kind, find_unique};
 use crate::head::Head;
 use crate::messages::printable;
 use crate::network::ModelsFolder;

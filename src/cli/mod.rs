@@ -11,6 +11,7 @@ mod demo;
 mod evaluate;
 mod explain;
 mod extract;
+mod find_unique;
 mod fit_head;
 mod inputs;
 mod interrupt;

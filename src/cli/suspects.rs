@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::find_unique::{Kind, find_unique};
 use super::show::Format;
 use super::training_args::{CopyArgs, SmallClassArgs};
 use super::{Status, show};
 use crate::evaluate::{Evidence, Severity, Suspects};
 use crate::features::FeatureFile;
-use crate::find_unique::{Kind, find_unique};
 use crate::head::{FitSettings, HeadKind, Novelty, fit_head};
 use crate::training::{LabelledFeatures, LeftOut};
 

@@ -3,8 +3,8 @@
 use crate::messages::printable;
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
+use unicode_width::UnicodeWidthStr;
 
 use super::calibration::CalibrationMetrics;
 use super::duplicates::DuplicateSet;
@@ -199,14 +199,25 @@ pub(super) fn class_table(per_class: &[ClassMetrics]) -> String {
 
 /// Columns separated by spaces, aligned to the right but for the first and those without a header, which hold remarks.
 pub(crate) fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    let remarks: Vec<bool> = header.iter().map(String::is_empty).collect();
-    let rows = rows.map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>());
-    table.load_preset(presets::NOTHING).set_header(header.iter().map(|cell| printable(cell))).add_rows(rows);
-    for (column, _) in table.column_iter_mut().zip(remarks).skip(1).filter(|(_, remark)| !remark) {
-        column.set_cell_alignment(CellAlignment::Right);
+    let to_left: Vec<bool> =
+        header.iter().enumerate().map(|(column, title)| column == 0 || title.is_empty()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(header)
+        .chain(rows)
+        .map(|line| line.iter().map(|cell| printable(cell).into_owned()).collect())
+        .collect();
+    let mut widths = vec![0; to_left.len()];
+    for line in &lines {
+        widths.iter_mut().zip(line).for_each(|(width, cell)| *width = cell.width().max(*width));
     }
-    table.trim_fmt()
+    let padded = |((cell, &width), &to_left): ((&String, &usize), &bool)| {
+        let space = " ".repeat(width - cell.width());
+        if to_left { format!(" {cell}{space} ") } else { format!(" {space}{cell} ") }
+    };
+    let text = |line: &Vec<String>| {
+        let cells: String = line.iter().zip(&widths).zip(&to_left).map(padded).collect();
+        cells.trim_end().to_owned()
+    };
+    lines.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) fn percent(share: f64) -> String {

@@ -6,7 +6,7 @@
 //! falls by is the explanation ([`Occlusion`](Method)).
 //!
 //! ```no_run
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # use cnncodes::{network::*, explain::*, head::Head, images::*};
 //! # let (graph, layer): (Graph, Layer) = unimplemented!();
 //! # let preprocess: Preprocess = unimplemented!();

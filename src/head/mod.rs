@@ -27,11 +27,13 @@ pub use conformal::Conformal;
 pub use error::HeadError;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
 pub use file_rows::FileRows;
+#[cfg(feature = "cli")]
+pub(crate) use fit::NOT_ABOVE_CHANCE;
+pub(crate) use fit::Subset;
 pub use fit::{
     Engine, FitSettings, FittedHead, HeadKind, Loss, OutOfFold, StreamedData, TrainingData, fit_head,
     fit_head_streamed,
 };
-pub(crate) use fit::{NOT_ABOVE_CHANCE, Subset};
 pub use isotonic::Isotonic;
 pub use model::HeadModel;
 pub use novelty::{Novelty, NoveltyLimits};

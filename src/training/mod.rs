@@ -22,8 +22,8 @@ use self::split::{Divided, divide, warning_of_classes};
 use crate::evaluate::{Duplicates, Note, TestSet};
 use crate::features::FeatureFile;
 use crate::head::{
-    ClassWeights, Engine, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance, Kernel,
-    Novelty, OutOfFold, StreamedData, fit_head, fit_head_streamed,
+    ClassWeights, Engine, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance,
+    Kernel, Novelty, OutOfFold, StreamedData, fit_head, fit_head_streamed,
 };
 use crate::memory::Memory;
 

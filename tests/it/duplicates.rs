@@ -81,7 +81,7 @@ fn resized_recompressed_and_darker_copies_are_found_and_listed_at_every_layer() 
         .args(["fit-head", "--ridge", "a.h5", "--list-duplicates"])
         .assert()
         .success()
-        .stdout(contains("likeness  images").and(contains("fish/001.jpg  fish/darker.png  fish/low.jpg")));
+        .stdout(contains("similarity  images").and(contains("fish/001.jpg  fish/darker.png  fish/low.jpg")));
     let streamed = ["fit-head", "--ridge", "a.h5", "--max-memory", "1MB", "--format", "json"];
     assert_eq!(json(folder.path(), &streamed)["duplicates"], found[0].1);
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Listing;
 use crate::cli::training_args::{CopyArgs, SmallClassArgs};
-use crate::head::{CalibrationMethod, FitSettings, HeadKind, Kernel, Loss, Tuning};
+use crate::head::{CalibrationMethod, Engine, FitSettings, HeadKind, Kernel, Loss, Tuning};
 use crate::memory::Memory;
 use crate::training::{ClassWeighting, SplitSource, TrainingSettings};
 

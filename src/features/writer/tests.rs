@@ -447,7 +447,7 @@ fn child() {
 
 fn spawn(task: &str, output: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "codes::writer::tests::child", "--nocapture"])
+        .args(["--exact", "features::writer::tests::child", "--nocapture"])
         .env(CHILD, task)
         .env(CHILD_OUTPUT, output)
         .stdout(Stdio::piped())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Why no file was chosen.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FindUniqueError {
+pub(super) enum FindUniqueError {
     #[error("there is no {what} in {}; {remedy}", folder.display())]
     None { what: &'static str, folder: PathBuf, remedy: &'static str },
     #[error("{} holds more than one {what} ({}); say which{how}", folder.display(), list(files))]
@@ -18,22 +18,22 @@ fn list(files: &[PathBuf]) -> String {
 }
 
 /// A kind of file that a folder may hold one of.
-pub(crate) struct Kind {
+pub(super) struct Kind {
     /// What it is called, in the singular.
-    pub(crate) what: &'static str,
+    pub(super) what: &'static str,
     /// What its file's name ends in.
-    pub(crate) suffix: &'static str,
+    pub(super) suffix: &'static str,
     /// How to get one.
-    pub(crate) remedy: &'static str,
+    pub(super) remedy: &'static str,
     /// How to name one of several, as the end of a sentence.
-    pub(crate) how: &'static str,
+    pub(super) how: &'static str,
 }
 
 /// The only file of `kind` in `folder`.
 ///
 /// # Errors
 /// There is none, there are several (the message lists them), or the folder cannot be read.
-pub(crate) fn find_unique(folder: &Path, kind: &Kind) -> Result<PathBuf, FindUniqueError> {
+pub(super) fn find_unique(folder: &Path, kind: &Kind) -> Result<PathBuf, FindUniqueError> {
     let Kind { what, suffix, remedy, how } = *kind;
     let none = || FindUniqueError::None { what, folder: folder.to_path_buf(), remedy };
     let unreadable = |source| FindUniqueError::Read { folder: folder.to_path_buf(), source };
