@@ -140,7 +140,7 @@ impl Suspects {
             let members: Vec<String> = members
                 .map(|(image, class)| format!("{} ({})", printable(image), printable(class)))
                 .collect();
-            text.push_str(&format!(" likeness {:.3}: {}\n", set.similarity, members.join(", ")));
+            text.push_str(&format!(" similarity {:.3}: {}\n", set.similarity, members.join(", ")));
         }
         text.push_str("\nImages least similar to any other (distance from their nearest three):\n");
         let header = ["image", "label", "distance"].map(String::from);
@@ -186,7 +186,7 @@ mod tests {
         let order: Vec<&str> = found.outliers.iter().map(|outlier| outlier.image.as_str()).collect();
         assert_eq!(order, ["c", "d", "b"]);
         let text = found.to_text();
-        assert!(text.contains("likeness 1.000: c (dogs), d (cats)"), "{text}");
+        assert!(text.contains("similarity 1.000: c (dogs), d (cats)"), "{text}");
         let json = serde_json::to_string(&found).unwrap();
         assert_eq!(serde_json::from_str::<Suspects>(&json).unwrap(), found);
     }

@@ -410,7 +410,7 @@ fn suspects_are_ranked_by_name_in_every_format() {
     assert_eq!(found["copies"][0]["classes"], serde_json::json!(["fish", "house"]));
     assert_eq!(found["outliers"].as_array().unwrap().len(), 3);
     let said = stdout(folder.path(), &arguments);
-    assert!(said.contains("likeness 1.000: fish/003.jpg (fish), house/wrong.jpg (house)"), "{said}");
+    assert!(said.contains("similarity 1.000: fish/003.jpg (fish), house/wrong.jpg (house)"), "{said}");
     let csv = stdout(folder.path(), &[&arguments[..], &["--format", "csv"]].concat());
     assert_eq!(csv.lines().count(), 1 + 3 + 2 + 3, "{csv}");
 
