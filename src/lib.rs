@@ -4,7 +4,7 @@
 //! use cnncodes::network::{ModelsFolder, Pooling};
 //! use cnncodes::classifier::Classifier;
 //! use cnncodes::extract::{Extractor, ExtractorSettings};
-//! use cnncodes::{demo, feature_spec::FeatureSpec, head::{FitSettings, HeadKind}, images::Dataset};
+//! use cnncodes::{dataset::Dataset, demo, feature_spec::FeatureSpec, head::{FitSettings, HeadKind}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = tempfile::tempdir()?;

@@ -12,7 +12,7 @@ use crate::features::FeatureFileError;
 #[derive(Debug, Error)]
 pub enum HeadError {
     /// There is nothing to learn from.
-    #[error("there are no codes to fit a head to: extract some images first")]
+    #[error("there are no features to fit a head to: extract some images first")]
     NoRows,
     /// A label that names no class.
     #[error("image {row} has label {label}, but there are only {classes} classes (labels count from 0)")]
@@ -40,7 +40,7 @@ pub enum HeadError {
         classes: SmallClasses,
     },
     /// A code that is NaN or infinite.
-    #[error("the codes of {} hold {value} in column {column}: extract this image again or leave it out", who(*row, name))]
+    #[error("the features of {} hold {value} in column {column}: extract this image again or leave it out", who(*row, name))]
     NotFinite {
         /// Row of the codes, from 0.
         row: usize,
@@ -51,14 +51,25 @@ pub enum HeadError {
         /// The value.
         value: f32,
     },
+    /// A score that is NaN or infinite, which a damaged head gives.
+    #[error(
+        "the head gives {} a score that is not a finite number: its file is damaged, or these features are extreme; fit the \
+         head again", who(*row, name)
+    )]
+    ScoreNotFinite {
+        /// Row of the features, from 0.
+        row: usize,
+        /// Name of the image, where known.
+        name: Option<String>,
+    },
     /// No column varies.
     #[error(
-        "the codes of all images are the same, so no head can tell them apart: tap another layer or check the model"
+        "the features of all images are the same, so no head can tell them apart: tap another layer or check the model"
     )]
     AllConstant,
     /// More principal components than the images can have.
     #[error(
-        "{asked} principal components were asked for, but {rows} training images of {columns} codes have {most} at most: \
+        "{asked} principal components were asked for, but {rows} training images of {columns} features have {most} at most: \
          ask for fewer"
     )]
     TooManyComponents {
@@ -73,7 +84,7 @@ pub enum HeadError {
     },
     /// A matrix too large for its eigenvectors.
     #[error(
-        "the principal components of {rows} images of {columns} codes need the eigenvectors of a matrix of more than \
+        "the principal components of {rows} images of {columns} features need the eigenvectors of a matrix of more than \
          {LONGEST_PCA_SIDE} x {LONGEST_PCA_SIDE}: pool the layer when extracting (--pool avg), or fit without --pca"
     )]
     TooLargeForPca {
@@ -137,7 +148,7 @@ pub enum HeadError {
     WithoutLinfa,
     /// A setting for which all codes must be in memory.
     #[error(
-        "{what} needs all codes in memory, and they take more than the bound of {bound} MiB: raise it, or do without"
+        "{what} needs all features in memory, and they take more than the bound of {bound} MiB: raise it, or do without"
     )]
     NotStreamed {
         /// What was asked for.
@@ -146,7 +157,7 @@ pub enum HeadError {
         bound: usize,
     },
     /// The file of codes cannot be read.
-    #[error("the codes cannot be read")]
+    #[error("the features cannot be read")]
     Codes(#[from] FeatureFileError),
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]

@@ -77,7 +77,7 @@ pub enum HeadFileError {
         source: std::io::Error,
     },
     /// The file cannot be opened as HDF5.
-    #[error("{} is no HDF5 file, or is cut short: copy it again, or make it anew with `cnncodes fit-head`", .path.display())]
+    #[error("{} is not an HDF5 file, or is cut short: copy it again, or make it again with `cnncodes fit-head`", .path.display())]
     NotHdf5 {
         /// The file.
         path: PathBuf,
@@ -85,10 +85,10 @@ pub enum HeadFileError {
         source: Hdf5Error,
     },
     /// A file of codes where a head was expected.
-    #[error("{} holds codes, not a head: fit a head to it with `cnncodes fit-head`", .0.display())]
+    #[error("{} holds features, not a head: fit a head to it with `cnncodes fit-head`", .0.display())]
     Codes(PathBuf),
     /// An HDF5 file of something else.
-    #[error("{} is an HDF5 file, but no head file of cnncodes: make one with `cnncodes fit-head`", .0.display())]
+    #[error("{} is an HDF5 file, but not a head file of cnncodes: make one with `cnncodes fit-head`", .0.display())]
     OtherFormat(PathBuf),
     /// A file of a later version of the format.
     #[error("{} has version {found} of the head format, and this program reads up to {VERSION}: update cnncodes", .path.display())]
@@ -99,7 +99,7 @@ pub enum HeadFileError {
         found: u32,
     },
     /// A part is missing or has another type.
-    #[error("{} is damaged: `{part}` cannot be read; copy it again, or make it anew with `cnncodes fit-head`", .path.display())]
+    #[error("{} is damaged: `{part}` cannot be read; copy it again, or make it again with `cnncodes fit-head`", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -109,7 +109,7 @@ pub enum HeadFileError {
         source: Hdf5Error,
     },
     /// An attribute that should hold JSON of a certain form.
-    #[error("{} is damaged: attribute `{part}` is not what it should be; make it anew with `cnncodes fit-head`", .path.display())]
+    #[error("{} is damaged: attribute `{part}` is not what it should be; make it again with `cnncodes fit-head`", .path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -119,7 +119,7 @@ pub enum HeadFileError {
         source: serde_json::Error,
     },
     /// Parts that contradict each other, or values that make no sense.
-    #[error("{} is damaged: {fault}; make it anew with `cnncodes fit-head`", .path.display())]
+    #[error("{} is damaged: {fault}; make it again with `cnncodes fit-head`", .path.display())]
     Unsound {
         /// The file.
         path: PathBuf,
@@ -309,7 +309,7 @@ impl Head {
         let product = self.provenance.row_shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if !self.provenance.row_shape.is_empty() && product != Some(columns) {
             return Some(format!(
-                "its row shape {:?} does not make {columns} codes",
+                "its row shape {:?} does not make {columns} features",
                 self.provenance.row_shape
             ));
         }

@@ -136,7 +136,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     }
     if let Some(pca) = preparation.pca() {
         evaluation.notes.push(Note::info(format!(
-            "{} principal components keep {:.1} % of the variance of the codes",
+            "{} principal components keep {:.1} % of the variance of the features",
             pca.components().nrows(),
             100.0 * pca.kept()
         )));
@@ -215,7 +215,7 @@ fn note_of_choices(chosen: Choice, of_folds: &[Choice]) -> Note {
         ));
     }
     Note::info(format!(
-        "C = {c} was chosen by cross-validation; to measure the accuracy it was chosen anew in each fold, without looking \
+        "C = {c} was chosen by cross-validation; to measure the accuracy it was chosen again in each fold, without looking \
          at the fold's images: {listed}"
     ))
 }
@@ -255,7 +255,7 @@ fn evaluate(
 
     let mut notes = Vec::new();
     if accuracy.low <= chance {
-        let cause = if settings.standardize { "" } else { "; fit with standardised codes" };
+        let cause = if settings.standardize { "" } else { "; fit with standardised features" };
         let finding = if accuracy.value <= chance {
             "this head has learned nothing that carries over to new images"
         } else {

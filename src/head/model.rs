@@ -43,16 +43,22 @@ impl HeadModel {
     /// Scores `prepared codes . weights' + bias` of `codes` (n x d): n x classes.
     ///
     /// # Errors
-    /// When the codes have another number of columns than the head, or hold NaN or infinite values.
+    /// When the codes have another number of columns than the head, or hold NaN or infinite values, and when a score is no
+    /// finite number.
     pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
-        HeadError::check_equal("codes of an image", self.columns(), codes.ncols())?;
+        HeadError::check_equal("features of an image", self.columns(), codes.ncols())?;
         HeadError::check_finite(codes, None)?;
         let prepared = self.preparation.transform(codes);
         let values = match &self.kernel {
             Some(kernel) => kernel.apply(prepared.view()),
             None => prepared,
         };
-        Ok(linear_scores(values.view(), &self.weights, &self.bias))
+        let scores = linear_scores(values.view(), &self.weights, &self.bias);
+        // Each number of a head's file may be sound, and their product not.
+        match scores.rows().into_iter().position(|row| row.iter().any(|score| !score.is_finite())) {
+            Some(row) => Err(HeadError::ScoreNotFinite { row, name: None }),
+            None => Ok(scores),
+        }
     }
 
     /// Calibrated probabilities for `codes` (n x d): n x classes, each row sums to 1. Errors as [`Self::scores`].

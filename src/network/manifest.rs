@@ -37,7 +37,7 @@ pub enum ModelError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot write the manifest {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
-    #[error("the manifest {} is not valid; mend it, or write it anew with `cnncodes models add`", path.display())]
+    #[error("the manifest {} is not valid; correct it, or write it again with `cnncodes models add`", path.display())]
     Parse { path: PathBuf, source: toml::de::Error },
     #[error("the manifest {} is of format {found}, this program knows format {FORMAT}; a newer cnncodes wrote it", path.display())]
     Format { path: PathBuf, found: u32 },
@@ -58,7 +58,7 @@ pub enum ModelError {
     #[error(transparent)]
     Graph(#[from] GraphError),
     #[error(
-        "{} is not the network that {} describes: its SHA-256 is {found}, the manifest says {expected}; put the right file there, or write the manifest anew with `cnncodes models add --force`",
+        "{} is not the network that {} describes: its SHA-256 is {found}, the manifest says {expected}; put the right file there, or write the manifest again with `cnncodes models add --force`",
         file.display(), manifest.display()
     )]
     Hash { manifest: PathBuf, file: PathBuf, expected: String, found: String },

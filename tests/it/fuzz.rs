@@ -114,7 +114,7 @@ fn features_of_any_bytes_are_read_or_refused() {
 
 #[test]
 fn heads_of_any_bytes_are_read_or_refused() {
-    run(targets::head, &own_seeds("head"), 3, 2_000);
+    run(targets::head, &own_seeds("head"), 4, 2_000);
 }
 
 #[test]

@@ -93,17 +93,17 @@ fn options_that_cannot_be_are_refused_with_the_reason() {
         &["--svm", "--kernel", "poly", "--class-weight", "balanced"],
         "class weights cannot have a kernel",
     );
-    refuse(&["--svm", "--kernel", "rbf", "--max-memory", "1kB"], "a kernel SVM needs all codes in memory");
+    refuse(&["--svm", "--kernel", "rbf", "--max-memory", "1kB"], "a kernel SVM needs all features in memory");
     refuse(&["--ridge", "--solver", "linfa"], "linfa's solvers cannot be used with ridge regression");
     refuse(&["--svm", "--solver", "linfa", "--kernel", "rbf"], "cannot be used with a kernel");
     refuse(
         &["--svm", "--solver", "linfa", "--class-weight", "balanced"],
         "cannot be used with class weights",
     );
-    refuse(&["--logistic", "--solver", "linfa", "--no-standardize"], "codes that are not standardised");
+    refuse(&["--logistic", "--solver", "linfa", "--no-standardize"], "features that are not standardised");
     refuse(
         &["--logistic", "--solver", "linfa", "--max-memory", "1kB"],
-        "a solver of linfa needs all codes in memory",
+        "a solver of linfa needs all features in memory",
     );
     refuse(&["--svm", "--split"], "--split needs folders such as train/cats");
 }

@@ -101,11 +101,14 @@ fn what_needs_the_codes_in_memory_says_so() {
     };
     refused(
         &["--ridge", "--class-weight", "balanced", "--max-memory", "25MiB"],
-        "ridge regression with class weights needs all codes in memory",
+        "ridge regression with class weights needs all features in memory",
     );
     // Sums of products of 512 columns for each fold do not fit.
     refused(&["--ridge", "--max-memory", "12MiB"], "MiB of memory are needed");
-    refused(&["--svm", "--c", "auto", "--max-memory", "25MiB"], "the choice of C needs all codes in memory");
+    refused(
+        &["--svm", "--c", "auto", "--max-memory", "25MiB"],
+        "the choice of C needs all features in memory",
+    );
     refused(&["--svm", "--max-memory", "2MiB"], "MiB of memory are needed");
     refused(&["--svm", "--max-memory", "25MiB", "--duplicate-threshold", "0.9"], "raise --max-memory");
     refused(&["--svm", "--max-memory", "2"], "such as 2GiB or 500MB");

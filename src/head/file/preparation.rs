@@ -71,6 +71,6 @@ impl Reader<'_> {
         let standardizer = Standardizer::from_parts(mean, scale, constant)
             .ok_or_else(|| self.unsound("mean or scale hold values that cannot be"))?;
         Preparation::from_parts(written.l2_normalize, standardizer, pca)
-            .ok_or_else(|| self.unsound("its components are of another number of codes"))
+            .ok_or_else(|| self.unsound("its components are of another number of features"))
     }
 }

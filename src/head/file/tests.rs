@@ -5,7 +5,7 @@ use ndarray::Array2;
 use tempfile::TempDir;
 
 use super::*;
-use crate::head::{FitSettings, HeadKind, Kernel, Novelty, TrainingData, fit_head};
+use crate::head::{FitSettings, HeadError, HeadKind, Kernel, Novelty, TrainingData, fit_head};
 use crate::images::{Preprocess, Preset};
 use crate::network::{Pooling, Precision};
 
@@ -123,7 +123,7 @@ fn a_file_that_is_not_there_names_the_command_that_makes_it() {
 fn a_folder_is_no_head() {
     let (folder, _, _) = saved(HeadKind::Svm);
     let message = Head::load(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("is no HDF5 file"), "{message}");
+    assert!(message.contains("is not an HDF5 file"), "{message}");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn text_and_truncated_files_are_told_from_heads() {
         let path = folder.path().join("spoiled.h5");
         fs::write(&path, spoiled).unwrap();
         let message = Head::load(&path).unwrap_err().to_string();
-        assert!(message.contains("spoiled.h5 is no HDF5 file, or is cut short"), "{message}");
+        assert!(message.contains("spoiled.h5 is not an HDF5 file, or is cut short"), "{message}");
     }
 }
 
@@ -148,7 +148,7 @@ fn codes_and_foreign_files_are_told_from_heads() {
     file.create_group("layers").unwrap();
     file.close().unwrap();
     let message = Head::load(&path).unwrap_err().to_string();
-    assert!(message.contains("holds codes, not a head"), "{message}");
+    assert!(message.contains("holds features, not a head"), "{message}");
 }
 
 #[test]
@@ -213,13 +213,13 @@ fn attributes_that_are_not_what_they_should_be_are_named() {
     assert!(message.contains("its calibration holds values that cannot be"), "{message}");
     let reversed = r#"{"method":"platt","sigmoids":[{"slope":-1,"offset":0},{"slope":0.1,"offset":0},{"slope":-1,"offset":0}]}"#;
     let message = refusal(|file| replace_attribute(file, "calibration", reversed));
-    assert!(message.contains("turns the scores of class") && message.contains("anew"), "{message}");
+    assert!(message.contains("turns the scores of class") && message.contains("again"), "{message}");
     let message = refusal(|file| {
         let mut provenance = head(HeadKind::Svm).provenance;
         provenance.row_shape = vec![512, 7, 7];
         replace_attribute(file, "provenance", &serde_json::to_string(&provenance).unwrap())
     });
-    assert!(message.contains("row shape [512, 7, 7] does not make 6 codes"), "{message}");
+    assert!(message.contains("row shape [512, 7, 7] does not make 6 features"), "{message}");
 }
 
 #[cfg(unix)]
@@ -253,7 +253,7 @@ fn what_makes_no_sense_about_trust_is_refused() {
     assert!(refused.contains("prediction sets"), "{refused}");
     let refused =
         refusal(|file| replace_attribute(file, "novelty", "{\"neighbours\":0,\"threshold\":1,\"known\":1}"));
-    assert!(refused.contains("training codes"), "{refused}");
+    assert!(refused.contains("training features"), "{refused}");
     let refused = refusal(|file| replace_attribute(file, "novelty", "[]"));
     assert!(refused.contains("attribute `novelty`"), "{refused}");
     let refused = refusal(|file| {
@@ -366,4 +366,14 @@ fn a_kernel_that_makes_no_sense_is_refused() {
     assert!(message.contains("`support_vectors` and the weights are not of the same number"), "{message}");
     let message = refusal(&|file| file.unlink("support_vectors").unwrap());
     assert!(message.contains("is damaged"), "{message}");
+}
+
+/// Found by fuzzing: a mean of 1e59 and a scale of 1e-143 make every feature infinite, and the scores NaN.
+#[test]
+fn a_score_that_is_no_number_is_an_error() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/fuzz/head/infinite_scores.h5");
+    let head = Head::load(path.as_ref()).unwrap();
+    let refused = head.ranked(Array2::from_elem((2, 6), 0.5).view()).unwrap_err();
+    assert!(matches!(refused, HeadError::ScoreNotFinite { row: 0, .. }), "{refused}");
+    assert!(refused.to_string().contains("fit the head again"), "{refused}");
 }

@@ -63,7 +63,7 @@ impl Reader<'_> {
             .map_err(|_| self.unsound("`novelty_codes` has fewer values than its shape says"))?;
         let limits: NoveltyLimits = self.json(NOVELTY)?;
         match Novelty::from_parts(codes, limits) {
-            None => Err(self.unsound("its training codes or their limits hold values that cannot be")),
+            None => Err(self.unsound("its training features or their limits hold values that cannot be")),
             sound => Ok(sound),
         }
     }

@@ -172,7 +172,7 @@ impl FitSettings {
             _ if self.class_weights != ClassWeights::Uniform => "class weights",
             HeadKind::Ridge => "ridge regression",
             // It subtracts the maximum of all scores where each row's own is meant.
-            HeadKind::Logistic if !self.standardize => "codes that are not standardised",
+            HeadKind::Logistic if !self.standardize => "features that are not standardised",
             HeadKind::Logistic => {
                 let params = LinfaLogisticParams::new().c(c).tolerance(self.tolerance);
                 return Ok(Solver::LinfaLogistic(params.max_iterations(self.max_iterations).check()?));

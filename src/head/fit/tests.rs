@@ -242,7 +242,7 @@ fn unusable_data_is_refused_with_the_reason() {
     assert!(refusal(&TrainingData { codes: flat.view(), ..example.data() }).contains("are the same"));
     let none = Array2::zeros((0, 4));
     let empty = TrainingData { codes: none.view(), labels: &[], ..example.data() };
-    assert!(refusal(&empty).contains("no codes"));
+    assert!(refusal(&empty).contains("no features"));
 
     let mut broken = example.codes.clone();
     broken[[3, 5]] = f32::INFINITY;
@@ -250,7 +250,7 @@ fn unusable_data_is_refused_with_the_reason() {
     let broken = TrainingData { codes: broken.view(), row_names: Some(&names), ..example.data() };
     assert_eq!(
         refusal(&broken),
-        "the codes of image 3 (img3.jpg) hold inf in column 5: extract this image again or leave it out"
+        "the features of image 3 (img3.jpg) hold inf in column 5: extract this image again or leave it out"
     );
     let settings = FitSettings { folds: 1, ..settings.clone() };
     assert!(matches!(
@@ -503,7 +503,7 @@ fn linfas_solvers_take_tuning_and_missing_classes_but_neither_weights_nor_kernel
         (FitSettings { kernel: RBF, ..by_linfa(HeadKind::Svm) }, "a kernel"),
         (
             FitSettings { standardize: false, ..by_linfa(HeadKind::Logistic) },
-            "codes that are not standardised",
+            "features that are not standardised",
         ),
     ] {
         let said = refused(&settings);
