@@ -166,7 +166,7 @@ struct KernelArgs {
     /// [default: a linear SVM]
     #[arg(long, value_enum, value_name = "KERNEL")]
     kernel: Option<KernelChoice>,
-    /// [default: 1 / (number of features · variance of all features), scikit-learn's `scale`]
+    /// Parameter gamma of the kernel [default: 1 / (number of features · variance of all features), scikit-learn's `scale`]
     #[arg(long, value_name = "GAMMA", requires = "kernel")]
     gamma: Option<f64>,
     /// Degree of the polynomial, 1 to 10 [default: 3]
