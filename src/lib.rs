@@ -52,6 +52,7 @@
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`download`]: downloading a file, completely or not at all.
+//! - [`panics`]: panics of other crates' readers become errors.
 //! - [`demo`]: the embedded example.
 //! - `cli`: one file for each command; with the feature `cli`, which is on by default.
 
@@ -73,6 +74,7 @@ pub mod images;
 pub mod memory;
 mod messages;
 pub mod network;
+pub mod panics;
 pub mod report;
 pub mod similarity;
 pub mod sweep;

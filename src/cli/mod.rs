@@ -122,6 +122,7 @@ impl From<Status> for ExitCode {
 /// # Errors
 /// Whatever keeps the command from doing its work, with its causes.
 pub fn run(cli: &Cli) -> anyhow::Result<Status> {
+    crate::panics::print_only_unhandled();
     interrupt::end_with_the_reader();
     if let Some(kept) = cli.command.kept_when_interrupted() {
         interrupt::says(kept);

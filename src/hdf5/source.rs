@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +14,7 @@ use hdf5_reader::error::{Error, Result as ReaderResult};
 use hdf5_reader::{Storage, StorageBuffer};
 
 use super::Hdf5Error;
+use crate::panics;
 
 /// What the structure of a file of any size may cost to read, in bytes.
 const BUDGET: u64 = 64 << 20;
@@ -165,8 +165,8 @@ impl Storage for Structure<'_> {
 /// Runs the crate's code. Its own checks are thorough, but a panic in them would be no reason to end the program: a file
 /// that brings it about is damaged.
 pub(super) fn guarded<T>(object: &str, work: impl FnOnce() -> ReaderResult<T>) -> Result<T, Hdf5Error> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| Hdf5Error::of(error, object)),
-        Err(_) => Err(Hdf5Error::damaged(object, "it cannot be interpreted")),
+    match panics::catch(work) {
+        Some(result) => result.map_err(|error| Hdf5Error::of(error, object)),
+        None => Err(Hdf5Error::damaged(object, "it cannot be interpreted")),
     }
 }

@@ -15,7 +15,6 @@
 //! - colour profiles: left alone, as in Pillow.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
@@ -26,6 +25,7 @@ use super::sniff::{ImageFormat, sniff};
 use super::tiff::decode_tiff;
 use super::unread::OtherFile;
 use super::{avif, heif, jxl, orientation};
+use crate::panics;
 
 #[cfg(test)]
 mod tests;
@@ -230,7 +230,7 @@ fn unwinding<T>(
     format: &'static str,
     decoder: impl FnOnce() -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
-    catch_unwind(AssertUnwindSafe(decoder)).unwrap_or(Err(DecodeError::DecoderPanicked { format }))
+    panics::catch(decoder).unwrap_or(Err(DecodeError::DecoderPanicked { format }))
 }
 
 fn decode_unguarded(

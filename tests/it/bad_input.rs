@@ -73,6 +73,18 @@ fn damaged_images_among_good_ones_are_listed_recorded_and_skipped() {
     assert_eq!(now.select(ndarray::Axis(0), &kept), good);
 }
 
+#[cfg(feature = "jxl")]
+#[test]
+fn a_decoder_that_panics_is_an_error_about_the_image_and_prints_nothing_else() {
+    let folder = workspace(2);
+    fs::copy(fixture("fixtures/damaged/decoder_panics.jxl"), folder.path().join("data/fish/zz.jxl")).unwrap();
+    cnncodes(folder.path())
+        .args(["extract", "--layer", "fc7"])
+        .assert()
+        .code(1)
+        .stderr(contains("skipped: fish/zz.jxl: damaged JPEG XL").and(contains("panicked at").not()));
+}
+
 #[test]
 fn strict_stops_at_the_first_bad_image_and_goes_on_once_it_is_gone() {
     let folder = workspace(6);
