@@ -3,11 +3,14 @@
 //! The photos are drawn here, so that the figures do not depend on anybody's files. Whole extractions are measured beside
 //! other programs by `scripts/bench/extract`.
 
+mod common;
+
 use std::hint::black_box;
 use std::time::Duration;
 
-use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, load};
+use common::spec;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
 
@@ -80,21 +83,12 @@ fn writing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("write 1024 rows of 2048 codes");
     group.throughput(Throughput::Elements(ROWS as u64));
     let header = Header {
-        model_name: "network".to_owned(),
-        model_sha256: "0".repeat(64),
-        preprocess_json: r#"{"preset":"tf"}"#.to_owned(),
         source: "data".to_owned(),
         class_names: Vec::new(),
-        layers: vec![LayerSpec {
-            name: "layer".to_owned(),
-            tensor: "tensor".to_owned(),
-            shape: vec![2048],
-            pooling: "none".to_owned(),
-        }],
+        layers: vec![StoredLayer { spec: spec("layer"), shape: vec![2048] }],
         program_version: String::new(),
         runtime: String::new(),
         device: "cpu".to_owned(),
-        precision: "fp32".to_owned(),
     };
     let names: Vec<String> = (0..ROWS).map(|row| format!("{row:05}.jpg")).collect();
     let (codes, sha256) = (vec![0.5_f32; 2048], "0".repeat(64));

@@ -1,5 +1,7 @@
 //! What `scripts/bench/neighbors` runs: FOLDER, where the file of codes is made, then options.
 
+mod common;
+
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use cnncodes::features::{FeatureFile, FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureFile, FeatureWriter, Header, Row, StoredLayer, WriteOptions};
 use cnncodes::similarity::{Metric, Search};
+use common::spec;
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -37,21 +40,12 @@ struct Args {
 /// Codes as a ReLU and an average leave them: none negative, most small.
 fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()> {
     const BATCH: usize = 1000;
-    let layer = LayerSpec {
-        name: "avg_pool".into(),
-        tensor: "avg_pool".into(),
-        shape: vec![width],
-        pooling: "none".into(),
-    };
+    let layer = StoredLayer { spec: spec("avg_pool"), shape: vec![width] };
     let header = Header {
         program_version: env!("CARGO_PKG_VERSION").into(),
-        model_name: "none".into(),
-        model_sha256: "0".repeat(64),
-        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "random".into(),
         runtime: "none".into(),
         device: "cpu".into(),
-        precision: "fp32".into(),
         class_names: Vec::new(),
         layers: vec![layer],
     };

@@ -1,8 +1,11 @@
 //! Writes a file of random codes of any size, with a seed: called by `scripts/bench/out-of-core`.
 
+mod common;
+
 use std::{env, path::Path};
 
-use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use common::spec;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -19,20 +22,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (rows, columns, classes): (usize, usize, usize) = (rows.parse()?, columns.parse()?, classes.parse()?);
     let header = Header {
         program_version: env!("CARGO_PKG_VERSION").into(),
-        model_name: "random".into(),
-        model_sha256: "0".repeat(64),
-        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "random_features".into(),
         runtime: "none".into(),
         device: "cpu".into(),
-        precision: "fp32".into(),
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),
-        layers: vec![LayerSpec {
-            name: "codes".into(),
-            tensor: "codes".into(),
-            shape: vec![columns],
-            pooling: "none".into(),
-        }],
+        layers: vec![StoredLayer { spec: spec("codes"), shape: vec![columns] }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: rows };
     let mut writer = FeatureWriter::create(Path::new(output), &header, options)?;

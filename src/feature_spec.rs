@@ -98,7 +98,12 @@ impl FeatureSpec {
         let graph = model.open()?;
         let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
         let layer = catalogue.find(&model.name, layer)?;
-        Ok(Self {
+        Ok(Self::of_layer(model, layer, pooling))
+    }
+
+    /// As [`new`](Self::new), of a layer that was found already.
+    pub fn of_layer(model: &Model, layer: &Layer, pooling: Pooling) -> Self {
+        Self {
             model_name: model.name.clone(),
             model_sha256: model.manifest.sha256.clone(),
             layer: layer.name.clone(),
@@ -106,24 +111,34 @@ impl FeatureSpec {
             pooling,
             preprocess: model.manifest.preprocess.clone(),
             precision: Precision::Fp32,
-        })
+        }
     }
 
     /// The first difference that keeps features of `self` from being compared with features of `other`; `None` where they
     /// are features of one kind.
     pub fn difference(&self, other: &Self) -> Option<SpecDifference> {
+        if let Some(difference) = self.network_difference(other) {
+            return Some(difference);
+        }
+        let differs = |what, here: String, there: String| Some(SpecDifference { what, here, there });
+        if self.tensor != other.tensor {
+            return differs("the layer", self.layer.clone(), other.layer.clone());
+        }
+        if self.pooling != other.pooling {
+            return differs("the pooling", self.pooling.to_string(), other.pooling.to_string());
+        }
+        None
+    }
+
+    /// As [`difference`](Self::difference), of what all layers of one extraction share: the network, the preprocessing and
+    /// the precision.
+    pub fn network_difference(&self, other: &Self) -> Option<SpecDifference> {
         let differs = |what, here: String, there: String| Some(SpecDifference { what, here, there });
         if !self.model_sha256.eq_ignore_ascii_case(&other.model_sha256) {
             return differs("the network's SHA-256", self.model_sha256.clone(), other.model_sha256.clone());
         }
-        if self.tensor != other.tensor {
-            return differs("the layer", self.layer.clone(), other.layer.clone());
-        }
         if self.preprocess != other.preprocess {
             return differs("the preprocessing", self.preprocess.describe(), other.preprocess.describe());
-        }
-        if self.pooling != other.pooling {
-            return differs("the pooling", self.pooling.to_string(), other.pooling.to_string());
         }
         if self.precision != other.precision {
             return differs("the precision", self.precision.to_string(), other.precision.to_string());

@@ -52,10 +52,10 @@
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`download`]: downloading a file, completely or not at all.
-//! - [`panics`]: panics of other crates' readers become errors.
 //! - [`demo`]: the embedded example.
 //! - `cli`: one file for each command; with the feature `cli`, which is on by default.
 
+#![warn(missing_docs)]
 pub mod classifier;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -67,14 +67,14 @@ pub mod explain;
 pub mod extract;
 pub mod feature_spec;
 pub mod features;
-pub mod files;
+mod files;
 pub mod hdf5;
 pub mod head;
 pub mod images;
-pub mod memory;
+mod memory;
 mod messages;
 pub mod network;
-pub mod panics;
+mod panics;
 pub mod report;
 pub mod similarity;
 pub mod sweep;

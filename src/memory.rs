@@ -10,6 +10,7 @@ const UNKNOWN: usize = 4 << 30;
 pub struct Memory(usize);
 
 impl Memory {
+    /// The number of bytes.
     pub fn bytes(self) -> usize {
         self.0
     }

@@ -7,6 +7,9 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+/// The cause of an error, where its type belongs to another crate: no public error of this one names such types.
+pub(crate) type Cause = Box<dyn Error + Send + Sync>;
+
 /// `text` in one line, what is no visible character escaped as Rust escapes it: `\n`, `\u{1b}`.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {

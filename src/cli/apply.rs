@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::compute::{ComputeArgs, warn_of_fallback};
+use super::compute_args::{ComputeArgs, warn_of_fallback};
 use super::find_unique::{Kind, find_unique};
 use super::show;
 use crate::extract::{Extractor, ExtractorSettings};

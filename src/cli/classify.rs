@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use super::apply;
-use super::compute::ComputeArgs;
+use super::compute_args::ComputeArgs;
 use super::explain::{ClassExplanation, ExplainArgs, ImageExplanation, SimilarImage};
 use super::show::Format;
 use super::{Status, show};

@@ -8,8 +8,8 @@ use anyhow::{bail, ensure};
 use ndarray::{Array2, Axis};
 
 use super::apply;
-use super::compute::ComputeArgs;
-use super::inputs::InputArgs;
+use super::compute_args::ComputeArgs;
+use super::input_args::InputArgs;
 use super::report::{Assessed, ReportArgs};
 use super::show::Format;
 use super::{Status, show};
@@ -181,7 +181,7 @@ fn of_the_heads_classes(
 fn from_codes(path: &Path, head: &Head, head_path: &Path) -> anyhow::Result<Labelled> {
     let file = FeatureFile::open(path)?;
     let wanted = &head.provenance.spec;
-    apply::check_same(wanted, &apply::head_at(head_path), &file.spec(Some(&wanted.layer))?, path)?;
+    apply::check_same(wanted, &apply::head_at(head_path), file.spec(Some(&wanted.layer))?, path)?;
     let labels: Vec<Option<usize>> = file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();
     let (rows, labels, notes) =
         of_the_heads_classes(&labels, file.class_names(), head, &path.display().to_string())?;

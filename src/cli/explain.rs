@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use ndarray::Array2;
 
 use super::apply;
-use super::compute::{ComputeArgs, warn_of_fallback};
+use super::compute_args::{ComputeArgs, warn_of_fallback};
 use super::show;
 use crate::classifier::{Answer, AnswerOptions};
 use crate::dataset::{Content, Problem, Sample};

@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 
 use super::Status;
-use super::compute::{BatchSize, ComputeArgs, arranged, fallback_note};
-use super::inputs::InputArgs;
-use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
+use super::compute_args::{BatchSize, ComputeArgs};
+use super::input_args::InputArgs;
+use crate::extract::{ExtractError, ExtractSettings, Request, WantedLayer, extract};
 use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
 use crate::memory::Memory;
-use crate::network::{
-    Backbone, Catalogue, Device, ExecutionPlan, Layer, Model, ModelFootprint, ModelsFolder, PENULTIMATE,
-    Pooling,
-};
+use crate::network::{Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
 use log::{Log, LogFormat};
 
 /// Write the features (a layer's activations, "CNN codes") of every image of a folder to an HDF5 file
@@ -146,44 +143,25 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         force: args.force,
         rehash: args.rehash,
     };
-    let poolings = vec![args.pool; layers.len()];
+    let wanted = |layer| WantedLayer::new(&model, layer, args.pool, &preprocess, session.precision);
+    let layers: Vec<WantedLayer> = layers.into_iter().map(wanted).collect();
     let request = Request {
         samples: &samples,
-        recipe: Recipe {
-            model_name: &model.name,
-            model_sha256: &model.manifest.sha256,
-            layers: &layers,
-            poolings: &poolings,
-            preprocess: &preprocess,
-            layout: graph.input().layout,
-            session: &session,
-            demand: ModelFootprint::of(&graph, &layers, preprocess.size()),
-        },
+        graph: &graph,
+        layers: &layers,
+        session: &session,
         output: &output,
         settings: &settings,
-    };
-    let mut open = |arrangement: &ExecutionPlan, device: Device| {
-        let session = arranged(&session, arrangement, device);
-        let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
-        if let Some(note) = fallback_note(&backbone) {
-            log.note(&note);
-        }
-        Ok(backbone)
     };
     if args.dry_run {
         let plan = request.plan()?;
         let arrangement = request.arrangement(plan.tally().computed);
-        let layers = match plan.layers() {
-            Some(layers) => layers,
-            // One session is enough to learn what it gives.
-            None => layer_specs(&open(&arrangement.together(), session.device.for_images(0))?),
-        };
-        log.dry_run(&request, &plan, &layers, &arrangement);
+        log.dry_run(&request, &plan, &request.layers_of(&plan)?, &arrangement);
         return Ok(Status::Done);
     }
 
     let stop = stop_on_interrupt(log)?;
-    let result = extract(&request, &mut open, &stop, &mut |event| log.event(&request, event));
+    let result = extract(&request, &stop, &mut |event| log.event(&request, event));
     log.end_of_progress();
     match result {
         Ok(summary) => {

@@ -6,14 +6,14 @@
 mod apply;
 mod classify;
 mod completions;
-mod compute;
+mod compute_args;
 mod demo;
 mod evaluate;
 mod explain;
 mod extract;
 mod find_unique;
 mod fit_head;
-mod inputs;
+mod input_args;
 mod interrupt;
 mod layers;
 mod models;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use super::apply;
-use super::compute::ComputeArgs;
+use super::compute_args::ComputeArgs;
 use super::show::Format;
 use super::{Status, show};
 use crate::dataset::{Dataset, Problem};
@@ -87,7 +87,7 @@ struct Near<'a> {
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let file = FeatureFile::open(&args.features)?;
-    let layer = file.layer(args.layer.as_deref())?.name.clone();
+    let layer = file.layer(args.layer.as_deref())?.spec.layer.clone();
     let queries = Queries::find(args, &file, &layer, models)?;
     if queries.names.is_empty() {
         show::problems(&queries.problems, usize::MAX);
@@ -169,7 +169,7 @@ impl Queries {
     fn add_codes(&mut self, path: &Path, file: &FeatureFile, layer: &str) -> anyhow::Result<()> {
         let other = FeatureFile::open(path)?;
         let holder = file.path().display().to_string();
-        apply::check_same(&file.spec(Some(layer))?, &holder, &other.spec(Some(layer))?, path)?;
+        apply::check_same(file.spec(Some(layer))?, &holder, other.spec(Some(layer))?, path)?;
         let same_file = path.canonicalize().ok() == file.path().canonicalize().ok();
         self.names.extend_from_slice(other.image_names());
         self.rows.extend((0..other.rows()).map(|row| same_file.then_some(row)));
@@ -188,7 +188,7 @@ impl Queries {
         let set = Dataset::from_paths(paths, false, None)?;
         show::passed_over(&set.passed_over);
         self.problems.extend(set.problems);
-        let (spec, holder) = (file.spec(Some(layer))?, file.path().display().to_string());
+        let (spec, holder) = (file.spec(Some(layer))?.clone(), file.path().display().to_string());
         let (compute, images) = (&args.compute, set.samples.len());
         let mut extractor = apply::open_extractor(&spec, &holder, models, compute, args.max_pixels, images)?;
         let width = file.layer(Some(layer))?.width().unwrap_or(0);

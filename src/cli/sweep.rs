@@ -14,21 +14,18 @@ pub use self::args::Args;
 use self::args::Which;
 use self::print::print;
 use self::step::Step;
-use super::compute::{ComputeArgs, arranged, warn_of_fallback};
+use super::compute_args::ComputeArgs;
 use super::report::Fitting;
 use super::show::Format;
 use super::{Status, fit_head, interrupt, show};
 use crate::dataset::{Dataset, Problem};
 use crate::evaluate::{Duplicates, Note, Severity};
-use crate::extract::{Event, ExtractSettings, Recipe, Request, extract};
+use crate::extract::{Event, ExtractSettings, Request, WantedLayer, extract};
 use crate::features::FeatureFile;
 use crate::head::{NOT_ABOVE_CHANCE, fit_head};
 use crate::images::PreprocessOverrides;
 use crate::memory::Memory;
-use crate::network::{
-    Backbone, Catalogue, Device, ExecutionPlan, Graph, Layer, Model, ModelFootprint, ModelsFolder, Pooling,
-    SessionSettings,
-};
+use crate::network::{Catalogue, Graph, Layer, Model, ModelsFolder, Pooling, SessionSettings};
 use crate::report::Layers;
 use crate::sweep::{
     Candidate, CandidateLayer, CandidateLayers, Network, SPREAD_LAYERS, Stored, SweepResult, Trial, Wanted,
@@ -165,7 +162,6 @@ fn extract_ladder(args: &Args, model: Model, samples: &Dataset, network: usize) 
         pooling => Layer { name: format!("{}@{pooling}", rung.layer.name), ..rung.layer.clone() },
     };
     let layers: Vec<Layer> = taps.iter().map(named).collect();
-    let poolings: Vec<Pooling> = taps.iter().map(|&(_, pooling)| pooling).collect();
     let describe = |(&(rung, pooling), named): (&(&CandidateLayer, Pooling), &Layer)| {
         let shape = pooling.shape(&rung.shape);
         Stored {
@@ -194,32 +190,22 @@ fn extract_ladder(args: &Args, model: Model, samples: &Dataset, network: usize) 
         force: args.force,
         rehash: false,
     };
+    let wanted =
+        |(layer, (_, pooling))| WantedLayer::new(&model, layer, pooling, &preprocess, session.precision);
+    let layers: Vec<WantedLayer> = layers.into_iter().zip(taps).map(wanted).collect();
     let request = Request {
         samples,
-        recipe: Recipe {
-            model_name: &model.name,
-            model_sha256: &model.manifest.sha256,
-            layers: &layers,
-            poolings: &poolings,
-            preprocess: &preprocess,
-            layout: graph.input().layout,
-            session: &session,
-            demand: ModelFootprint::of(&graph, &layers, preprocess.size()),
-        },
+        graph: &graph,
+        layers: &layers,
+        session: &session,
         output: &output,
         settings: &settings,
-    };
-    let mut open = |arrangement: &ExecutionPlan, device: Device| {
-        let session = arranged(&session, arrangement, device);
-        let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
-        warn_of_fallback(&backbone);
-        Ok(backbone)
     };
     interrupt::says("finished images are kept, and the same command resumes");
     let bar = show::progress_bar("extracting");
     let mut told = Vec::new();
     // Ctrl-C ends the process here.
-    let extracted = extract(&request, &mut open, &AtomicBool::new(false), &mut |event| match event {
+    let extracted = extract(&request, &AtomicBool::new(false), &mut |event| match event {
         Event::Progress(progress) => {
             bar.set_length(progress.total as u64);
             bar.set_position(progress.done as u64);

@@ -10,6 +10,7 @@ use super::labels::{parse_label, sort_class_names};
 
 /// Why a list of class names cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClassesError {
     /// The file cannot be read as text.
     #[error("cannot read the class names in {}; expected a text file with one name on each line, class 0 \

@@ -12,6 +12,7 @@ const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];
 
 /// Why a CSV file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CsvError {
     /// Bytes that are not UTF-8.
     #[error("line {line} is not UTF-8 text; save the file as CSV UTF-8")]

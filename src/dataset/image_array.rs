@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use image::RgbImage;
 
-use super::axes::{Axes, Geometry, Reading};
+use super::array_axes::{Axes, Geometry, Reading};
 use crate::hdf5::{Dataset, Hdf5, Hdf5Error, Kind, describe};
 
 /// Largest image, in pixels, that is read.
@@ -18,6 +18,8 @@ const COLUMNS_FIRST: [&str; 2] = ["MATLAB_class", "rhdf5-NA.OK"];
 
 /// What can be wrong with an array of images.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum ArrayError {
     /// The file is no HDF5 file, or not readable.
     #[error("cannot open {} as an HDF5 file", path.display())]

@@ -10,34 +10,34 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-mod axes;
+mod array_axes;
 mod classes;
 mod csv_table;
 mod image_array;
 mod labels;
-mod list;
-mod manifest;
+mod labels_csv;
 mod passed_over;
+mod sample_list;
 mod shards;
 mod sources;
 mod split;
-mod system;
+mod system_files;
 #[cfg(test)]
 mod tests;
 mod unsupported;
 mod walk;
 
-use crate::messages::with_causes;
-pub use axes::{Axes, NoAxes};
+use crate::messages::{Cause, with_causes};
+pub use array_axes::{Axes, NoAxes};
 pub use classes::ClassesError;
 pub use csv_table::CsvError;
 pub(crate) use csv_table::{CsvTable, text_of};
 pub use image_array::{ArrayError, ArrayLabels, ImageArray};
 use labels::notes_of_labels;
 pub(crate) use labels::{class_name_of, sort_class_names};
-pub use list::{Content, Sample, Samples};
-pub use manifest::ManifestError;
+pub use labels_csv::ManifestError;
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
+pub use sample_list::{Content, Sample, Samples};
 #[doc(hidden)]
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
@@ -88,6 +88,7 @@ pub struct Dataset {
 
 /// Why there is no list of images at all.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DatasetError {
     /// Nothing lies at the path.
     #[error("{} does not exist; expected a folder of images such as {}/CLASS/*.jpg, or a CSV manifest with the columns path,label", path.display(), path.display())]
@@ -151,7 +152,7 @@ pub enum DatasetError {
         pattern: String,
         /// What is wrong with it.
         #[source]
-        source: glob::PatternError,
+        source: Cause,
     },
     /// A pattern without a file.
     #[error("no file matches {pattern}; check the folder and the number of digits")]

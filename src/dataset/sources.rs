@@ -315,8 +315,10 @@ fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, DatasetError> {
                 continue;
             }
             let before = paths.len();
-            let matches = glob::glob(&pattern)
-                .map_err(|source| DatasetError::Pattern { pattern: pattern.clone(), source })?;
+            let matches = glob::glob(&pattern).map_err(|source| DatasetError::Pattern {
+                pattern: pattern.clone(),
+                source: source.into(),
+            })?;
             paths.extend(matches.flatten());
             if paths.len() == before {
                 return Err(DatasetError::NoMatch { pattern });

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use walkdir::WalkDir;
 
 use super::passed_over::{PassedOver, PassedOverReason};
-use super::system::is_system_name;
+use super::system_files::is_system_name;
 use super::{IMAGE_EXTENSIONS, Problem};
 use crate::images::{HEAD, sniff};
 

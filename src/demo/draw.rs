@@ -22,9 +22,13 @@ pub const CLASSES: [&str; 4] = ["fish", "flower", "house", "sailboat"];
 /// What a demo picture shows. None of these is among the classes that the demo's network was trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DemoClass {
+    /// A fish.
     Fish,
+    /// A flower.
     Flower,
+    /// A house.
     House,
+    /// A sailboat.
     Sailboat,
 }
 

@@ -21,6 +21,8 @@ pub const UNSEEN: DemoClass = DemoClass::Sailboat;
 
 /// Why the demo's pictures could not be written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum DemoError {
     /// A folder could not be made.
     #[error("cannot create the folder {path}; name one that you may write to")]

@@ -3,8 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::messages::Cause;
+
 /// Why a file could not be downloaded.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum FetchError {
     #[error("{url} is not an address for downloads; give one with http:// or https://")]
     Url { url: String },
@@ -12,7 +16,7 @@ pub enum FetchError {
         "cannot reach {url} ({}); check the network and the proxy (HTTPS_PROXY), name a mirror with --url, or bring the file yourself: `cnncodes models add FILE`",
         tries(*attempts)
     )]
-    Unreachable { url: String, attempts: u32, source: ureq::Error },
+    Unreachable { url: String, attempts: u32, source: Cause },
     #[error(
         "there is no file at {url} (HTTP status {status}); it may have moved: name another address with \
          --url"
@@ -57,10 +61,10 @@ impl FetchError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             FetchError::BrokeOff { .. } => true,
-            FetchError::Unreachable { source, .. } => match source {
-                ureq::Error::Timeout(_) => true,
+            FetchError::Unreachable { source, .. } => match source.downcast_ref() {
+                Some(ureq::Error::Timeout(_)) => true,
                 // Anything else, such as an unknown name or a wrong certificate, is the same a moment later.
-                ureq::Error::Io(cause) => matches!(
+                Some(ureq::Error::Io(cause)) => matches!(
                     cause.kind(),
                     io::ErrorKind::ConnectionRefused
                         | io::ErrorKind::ConnectionReset

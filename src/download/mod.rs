@@ -23,6 +23,7 @@ const MAX_REDIRECTS: u32 = 5;
 /// What to download, and what is known about it.
 #[derive(Debug, Clone)]
 pub struct Download<'a> {
+    /// Where the file is.
     pub url: &'a str,
     /// Where the file is to be; its folder must exist.
     pub target: &'a Path,
@@ -30,6 +31,7 @@ pub struct Download<'a> {
     pub size: Option<u64>,
     /// Its SHA-256 in hexadecimal digits, where known beforehand.
     pub sha256: Option<&'a str>,
+    /// When to try again, and when to give up.
     pub patience: RetryPolicy,
 }
 
@@ -147,7 +149,7 @@ fn request(
     let unreachable = |source| match source {
         ureq::Error::TooManyRedirects => FetchError::Redirects { url: url.to_owned(), limit: MAX_REDIRECTS },
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => FetchError::Url { url: url.to_owned() },
-        source => FetchError::Unreachable { url: url.to_owned(), attempts: attempt, source },
+        source => FetchError::Unreachable { url: url.to_owned(), attempts: attempt, source: source.into() },
     };
     // A compressed transfer would have a length of its own.
     let get = || agent.get(url).header(header::ACCEPT_ENCODING, "identity");

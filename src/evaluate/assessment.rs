@@ -3,7 +3,7 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use super::calibration::CalibrationMetrics;
+use super::calibration_error::CalibrationMetrics;
 use super::metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 use super::report::{Note, class_table, confusion_text, percent, table};
 

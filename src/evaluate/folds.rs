@@ -21,6 +21,7 @@ pub struct Folds {
 
 /// Why rows cannot be divided into folds.
 #[derive(Debug, Error, PartialEq)]
+#[non_exhaustive]
 pub enum FoldError {
     /// Fewer than two folds were asked for.
     #[error("cross-validation needs at least 2 folds, not {0}")]

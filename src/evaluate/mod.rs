@@ -1,7 +1,7 @@
 //! How good a head is: folds that no duplicate straddles, metrics with their uncertainty, and their report.
 
 mod assessment;
-mod calibration;
+mod calibration_error;
 mod difference;
 mod duplicates;
 mod folds;
@@ -13,7 +13,7 @@ mod test_set;
 mod uncertainty;
 
 pub use assessment::{Assessment, Judged, Mistake};
-pub use calibration::{CalibrationMetrics, ReliabilityBin};
+pub use calibration_error::{CalibrationMetrics, ReliabilityBin};
 pub use difference::Difference;
 pub use duplicates::{
     DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, MOST_COMPARED, UnionFind,

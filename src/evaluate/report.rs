@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use unicode_width::UnicodeWidthStr;
 
-use super::calibration::CalibrationMetrics;
+use super::calibration_error::CalibrationMetrics;
 use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
 use super::test_set::TestSet;

@@ -37,6 +37,8 @@ const SAME_MEAN: f32 = 1e-3;
 
 /// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum ExplainError {
     #[error(transparent)]
     Backbone(#[from] BackboneError),

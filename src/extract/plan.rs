@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 
-use super::Request;
 use super::batch::read_unchanged;
 use super::digest::Digest;
 use super::file_fingerprint::{self, FileFingerprint};
+use super::{Request, WantedLayer};
 use crate::dataset::Problem;
-use crate::features::{FeatureFile, Header, LayerSpec};
+use crate::feature_spec::FeatureSpec;
+use crate::features::{FeatureFile, Header, StoredLayer};
 use crate::images::PerceptualHash;
 use crate::messages::with_causes;
-use crate::network::{Backbone, Device, Layer, Pooling};
+use crate::network::{Backbone, Device, Pooling};
 
 /// What becomes of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Plan {
     }
 
     /// What the finished file says of the layers, where that is known without the network.
-    pub fn layers(&self) -> Option<Vec<LayerSpec>> {
+    pub fn layers(&self) -> Option<Vec<StoredLayer>> {
         let earlier = self.earlier.as_ref()?;
         earlier.layers.iter().map(|name| earlier.file.layer(Some(name)).ok().cloned()).collect()
     }
@@ -277,33 +278,27 @@ fn is_next<'a>(errors: &mut impl Iterator<Item = &'a crate::features::Skipped>, 
 
 /// Opens the file that is to be replaced, if its codes are what is wanted; else why they are not.
 fn open_earlier(request: &Request<'_>) -> Result<PreviousOutput, String> {
-    let recipe = &request.recipe;
     let file = FeatureFile::open(request.output).map_err(|error| with_causes(&error))?;
     let header = file.header();
-    let preprocess = recipe.preprocess_json().map_err(|error| error.to_string())?;
-    let device = recipe.session.device;
-    for (what, same) in [
-        ("the model", header.model_sha256.eq_ignore_ascii_case(recipe.model_sha256)),
-        ("the preprocessing", header.preprocess_json == preprocess),
-        ("the precision", header.precision == recipe.session.precision.to_string()),
-        ("the device", device == Device::Auto || header.device == device.to_string()),
-    ] {
-        if !same {
-            return Err(format!("{what} differs"));
-        }
+    if let Some(difference) = header.spec().network_difference(request.spec()) {
+        return Err(format!("{} differs", difference.what));
     }
-    let wanted = recipe.layers.iter().zip(recipe.poolings).map(|(layer, &pooling)| {
-        let found = file.layers().iter().find(|stored| is_stored(stored, layer, pooling));
-        found.map(|stored| stored.name.clone()).ok_or_else(|| format!("it lacks {}", layer.name))
+    let device = request.session.device;
+    if device != Device::Auto && header.device != device.to_string() {
+        return Err("the device differs".to_owned());
+    }
+    let wanted = request.layers.iter().map(|WantedLayer { spec, .. }| {
+        let found = file.layers().iter().find(|stored| is_stored(stored, spec));
+        found.map(|stored| stored.spec.layer.clone()).ok_or_else(|| format!("it lacks {}", spec.layer))
     });
     let layers = wanted.collect::<Result<_, _>>()?;
     Ok(PreviousOutput { layers, file })
 }
 
-/// Whether `stored` is what `layer` under `pooling` would be. Vectors are not pooled, whatever was asked for.
-fn is_stored(stored: &LayerSpec, layer: &Layer, pooling: Pooling) -> bool {
-    let unpooled = Pooling::None.to_string();
-    stored.tensor == layer.tensor
-        && stored.name == layer.name
-        && (stored.pooling == pooling.to_string() || stored.pooling == unpooled && stored.shape.len() != 3)
+/// Whether `stored` is what `spec` asks for. Vectors are not pooled, whatever was asked for.
+fn is_stored(stored: &StoredLayer, spec: &FeatureSpec) -> bool {
+    let found = &stored.spec;
+    found.tensor == spec.tensor
+        && found.layer == spec.layer
+        && (found.pooling == spec.pooling || found.pooling == Pooling::None && stored.shape.len() != 3)
 }

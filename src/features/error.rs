@@ -11,6 +11,8 @@ const AGAIN: &str = "run `cnncodes extract` again";
 
 /// An error while writing or reading a file of codes.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum FeatureFileError {
     /// The file cannot be opened at all: it is missing, a folder, or not permitted.
     #[error("cannot open {}; check the path, or run `cnncodes extract` to write the file", path.display())]

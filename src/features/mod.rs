@@ -6,12 +6,11 @@
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
 mod error;
+mod hdf5_objects;
 mod journal;
 mod lock;
-mod objects;
 mod reader;
 pub mod schema;
-mod spec;
 mod strings;
 mod table;
 #[cfg(test)]
@@ -20,5 +19,5 @@ mod writer;
 
 pub use error::FeatureFileError;
 pub use reader::{FeatureFile, NonFinite};
-pub use schema::{Header, LayerSpec, PassedOver, Row, Skipped, escape_layer_name};
+pub use schema::{Header, PassedOver, Row, Skipped, StoredLayer, escape_layer_name};
 pub use writer::{Done, FeatureWriter, NotResumed, Start, WriteOptions};

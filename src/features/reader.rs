@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 
 use super::schema::{
-    self, HASH_BYTES, Header, LayerSpec, PassedOver, Skipped, column_length, open_dataset, read_attributes,
+    self, HASH_BYTES, Header, PassedOver, Skipped, StoredLayer, column_length, open_dataset, read_attributes,
     read_number,
 };
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
+use crate::feature_spec::FeatureSpec;
 use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error};
 
 /// Values that are read at a time where a whole layer is only looked through: 4 MiB.
@@ -76,7 +77,7 @@ impl FeatureFile {
     }
 
     /// The stored layers, the primary one first; never empty.
-    pub fn layers(&self) -> &[LayerSpec] {
+    pub fn layers(&self) -> &[StoredLayer] {
         &self.contents.header.layers
     }
 
@@ -125,8 +126,16 @@ impl FeatureFile {
     ///
     /// # Errors
     /// [`FeatureFileError::NoSuchLayer`], which lists those that there are.
-    pub fn layer(&self, name: Option<&str>) -> Result<&LayerSpec, FeatureFileError> {
+    pub fn layer(&self, name: Option<&str>) -> Result<&StoredLayer, FeatureFileError> {
         Ok(&self.layers()[self.index(name)?])
+    }
+
+    /// What decides the values of a layer, or of the primary one.
+    ///
+    /// # Errors
+    /// As [`FeatureFile::layer`].
+    pub fn spec(&self, layer: Option<&str>) -> Result<&FeatureSpec, FeatureFileError> {
+        Ok(&self.layer(layer)?.spec)
     }
 
     /// All codes of a layer, as rows x width. `None` is the primary layer.
@@ -211,17 +220,17 @@ impl FeatureFile {
 
     fn index(&self, name: Option<&str>) -> Result<usize, FeatureFileError> {
         let Some(name) = name else { return Ok(0) };
-        let own = self.layers().iter().position(|layer| layer.name == name);
-        let escaped = || self.layers().iter().position(|layer| escape_layer_name(&layer.name) == name);
+        let own = self.layers().iter().position(|layer| layer.spec.layer == name);
+        let escaped = || self.layers().iter().position(|layer| escape_layer_name(&layer.spec.layer) == name);
         own.or_else(escaped).ok_or_else(|| FeatureFileError::NoSuchLayer {
             path: self.path.clone(),
             layer: name.to_owned(),
-            available: self.layers().iter().map(|layer| layer.name.clone()).collect(),
+            available: self.layers().iter().map(|layer| layer.spec.layer.clone()).collect(),
         })
     }
 
     fn dataset(&self, index: usize) -> (String, &Dataset) {
-        (format!("/{}", schema::layer_path(&self.layers()[index].name)), &self.contents.layers[index])
+        (format!("/{}", schema::layer_path(&self.layers()[index].spec.layer)), &self.contents.layers[index])
     }
 
     fn width(&self, index: usize) -> usize {
@@ -236,7 +245,7 @@ impl Contents {
         let error_rows = read_count(attributes, schema::ERROR_ROWS, path)?;
         let (header, layers) = schema::read_header(file, attributes, path)?;
         for (dataset, layer) in layers.iter().zip(&header.layers) {
-            let object = schema::layer_path(&layer.name);
+            let object = schema::layer_path(&layer.spec.layer);
             check_length(dataset.shape()[0], rows, path, &object)?;
             let object = format!("/{object}");
             dataset.locate().map_err(FeatureFileError::damaged(path, object.as_str()))?;

@@ -9,7 +9,9 @@ use hdf5_metno::{File, Location};
 
 use super::FeatureFileError;
 use super::strings::{read_strings, text_error, to_hdf5};
+use crate::feature_spec::{FeatureSpec, SpecDifference};
 use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Kind, Number};
+use crate::network::Pooling;
 
 /// The value of the root attribute `format`.
 pub const FORMAT: &str = "cnncodes";
@@ -38,44 +40,32 @@ pub(super) const COMPLETE: &str = "complete";
 pub(super) const HASH_BYTES: usize = 32;
 
 /// What a file of codes says about itself as a whole: where the codes come from and how they were computed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// Version of cnncodes that wrote the file.
     pub program_version: String,
-    /// Name of the model's manifest.
-    pub model_name: String,
-    /// SHA-256 of the model's graph, in lower-case hexadecimal.
-    pub model_sha256: String,
-    /// The whole recipe from a decoded picture to the input tensor, as JSON.
-    pub preprocess_json: String,
     /// What the user named as the source of the images.
     pub source: String,
     /// The inference library and its version.
     pub runtime: String,
     /// What the network ran on, e.g. `cpu` or `cuda:0`.
     pub device: String,
-    /// What it computed in, e.g. `fp32` or `bf16`.
-    pub precision: String,
     /// Names of the classes; a label is an index into them.
     pub class_names: Vec<String>,
-    /// The stored layers, the primary one first; never empty.
-    pub layers: Vec<LayerSpec>,
+    /// The stored layers, the primary one first; never empty. All are of one network, preprocessing and precision.
+    pub layers: Vec<StoredLayer>,
 }
 
 /// One stored layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerSpec {
-    /// The layer's own name, as the user knows it; may hold `/`.
-    pub name: String,
-    /// The ONNX tensor that was tapped.
-    pub tensor: String,
-    /// Shape of one image's activation, e.g. `[512, 7, 7]` (channels, height, width) or `[4096]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredLayer {
+    /// What decides its values. The layer's name may hold `/`.
+    pub spec: FeatureSpec,
+    /// Shape of one image's features, e.g. `[512, 7, 7]` (channels, height, width) or `[4096]`.
     pub shape: Vec<usize>,
-    /// How the activation was pooled before it was stored, e.g. `none` or `mean`.
-    pub pooling: String,
 }
 
-impl LayerSpec {
+impl StoredLayer {
     /// Values in one row: the product of `shape`; `None` if that is not a possible size.
     pub fn width(&self) -> Option<usize> {
         self.shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n))
@@ -156,7 +146,7 @@ impl Header {
         }
         let mut names = HashSet::new();
         for layer in &self.layers {
-            let name = &layer.name;
+            let name = &layer.spec.layer;
             if name.is_empty() || name.contains('\0') {
                 return Err(format!("{name:?} cannot be the name of a layer"));
             }
@@ -166,6 +156,9 @@ impl Header {
             if layer.shape.is_empty() || layer.width().is_none_or(|width| width == 0) {
                 return Err(format!("the layer {name:?} has the impossible shape {:?}", layer.shape));
             }
+            if let Some(SpecDifference { what, .. }) = self.spec().network_difference(&layer.spec) {
+                return Err(format!("{what} of the layer {name:?} is not that of the first layer"));
+            }
         }
         let mut classes = HashSet::new();
         if let Some(name) = self.class_names.iter().find(|name| !classes.insert(*name)) {
@@ -174,14 +167,29 @@ impl Header {
         Ok(())
     }
 
+    /// The spec of the primary layer; of all but the layer itself and its pooling it holds for every layer.
+    ///
+    /// # Panics
+    /// The header has no layer.
+    pub fn spec(&self) -> &FeatureSpec {
+        &self.layers[0].spec
+    }
+
     /// The first thing in which codes under `other` would not be comparable with codes under `self`.
     /// The program's version, the runtime and the device are provenance and may differ.
     pub(super) fn difference(&self, other: &Header) -> Option<&'static str> {
+        if let Some(SpecDifference { what, .. }) = self.spec().network_difference(other.spec()) {
+            return Some(what);
+        }
+        let same = |(here, there): (&StoredLayer, &StoredLayer)| {
+            here.spec.layer == there.spec.layer
+                && here.shape == there.shape
+                && here.spec.difference(&there.spec).is_none()
+        };
+        let same_layers =
+            self.layers.len() == other.layers.len() && self.layers.iter().zip(&other.layers).all(same);
         [
-            ("the model", self.model_sha256 == other.model_sha256),
-            ("the precision", self.precision == other.precision),
-            ("the preprocessing", self.preprocess_json == other.preprocess_json),
-            ("the layers", self.layers == other.layers),
+            ("the layers", same_layers),
             ("the class names", self.class_names == other.class_names),
             ("the source", self.source == other.source),
         ]
@@ -189,24 +197,23 @@ impl Header {
         .find_map(|(what, same)| (!same).then_some(what))
     }
 
-    fn texts(&self) -> [(&'static str, &str); 8] {
-        [
-            ("program_version", &self.program_version),
-            ("model_name", &self.model_name),
-            ("model_sha256", &self.model_sha256),
-            ("preprocess", &self.preprocess_json),
-            ("source", &self.source),
-            ("runtime", &self.runtime),
-            ("device", &self.device),
-            ("precision", &self.precision),
-        ]
-    }
-
     /// Writes the root attributes and the class names; the layers are written with their datasets.
     pub(super) fn write(&self, file: &File) -> hdf5_metno::Result<()> {
         write_text(file, "format", FORMAT)?;
         file.new_attr::<i64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
-        for (name, text) in self.texts() {
+        let spec = self.spec();
+        let preprocess = serde_json::to_string(&spec.preprocess)
+            .map_err(|error| hdf5_metno::Error::Internal(error.to_string()))?;
+        for (name, text) in [
+            ("program_version", self.program_version.as_str()),
+            ("model_name", &spec.model_name),
+            ("model_sha256", &spec.model_sha256),
+            ("preprocess", &preprocess),
+            ("source", &self.source),
+            ("runtime", &self.runtime),
+            ("device", &self.device),
+            ("precision", &spec.precision.to_string()),
+        ] {
             write_text(file, name, text)?;
         }
         let dataset = file
@@ -220,12 +227,12 @@ impl Header {
     }
 }
 
-impl LayerSpec {
+impl StoredLayer {
     /// Writes the attributes of the layer's dataset; `index` is its place in the header.
     pub(super) fn write(&self, dataset: &hdf5_metno::Dataset, index: usize) -> hdf5_metno::Result<()> {
-        write_text(dataset, "name", &self.name)?;
-        write_text(dataset, "tensor", &self.tensor)?;
-        write_text(dataset, "pooling", &self.pooling)?;
+        write_text(dataset, "name", &self.spec.layer)?;
+        write_text(dataset, "tensor", &self.spec.tensor)?;
+        write_text(dataset, "pooling", &self.spec.pooling.to_string())?;
         dataset.new_attr::<i64>().create("index")?.write_scalar(&(index as i64))?;
         let shape: Vec<i64> = self.shape.iter().map(|&n| n as i64).collect();
         dataset.new_attr_builder().with_data(&shape).create("shape")?;
@@ -259,21 +266,35 @@ pub(super) fn read_header(
     attributes: &[Attribute],
     path: &Path,
 ) -> Result<(Header, Vec<Dataset>), FeatureFileError> {
-    let (layers, datasets) = read_layers(file, path)?;
     let text = |name: &str| read_text(attributes, name, path);
-    let header = Header {
-        program_version: text("program_version")?,
+    let shared = FeatureSpec {
         model_name: text("model_name")?,
         model_sha256: text("model_sha256")?,
-        preprocess_json: text("preprocess")?,
+        layer: String::new(),
+        tensor: String::new(),
+        pooling: Pooling::None,
+        preprocess: parse("the attribute preprocess", path, serde_json::from_str(&text("preprocess")?))?,
+        precision: parse("the attribute precision", path, text("precision")?.parse())?,
+    };
+    let (layers, datasets) = read_layers(file, &shared, path)?;
+    let header = Header {
+        program_version: text("program_version")?,
         source: text("source")?,
         runtime: text("runtime")?,
         device: text("device")?,
-        precision: text("precision")?,
         class_names: read_class_names(file, path)?,
         layers,
     };
     Ok((header, datasets))
+}
+
+/// A typed value that was stored as text; a later version may know more of them.
+fn parse<T, E: std::error::Error>(
+    object: impl Into<String>,
+    path: &Path,
+    parsed: Result<T, E>,
+) -> Result<T, FeatureFileError> {
+    parsed.map_err(|error| FeatureFileError::bad_value(path, object, error.to_string()))
 }
 
 /// The layers' datasets of a file that is written to, which [`read_header`] has passed, in the header's order.
@@ -299,7 +320,12 @@ fn read_class_names(file: &Hdf5, path: &Path) -> Result<Vec<String>, FeatureFile
     }
 }
 
-fn read_layers(file: &Hdf5, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>), FeatureFileError> {
+/// Reads the layers, all made as `shared` says, and their datasets.
+fn read_layers(
+    file: &Hdf5,
+    shared: &FeatureSpec,
+    path: &Path,
+) -> Result<(Vec<StoredLayer>, Vec<Dataset>), FeatureFileError> {
     let links = match file.members(LAYERS) {
         Ok(links) => links,
         Err(Hdf5Error::Missing) => return Err(FeatureFileError::missing(path, "the group /layers")),
@@ -309,12 +335,13 @@ fn read_layers(file: &Hdf5, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>
     for link in links {
         let object = format!("{LAYERS}/{link}");
         let dataset = open_dataset(file, &object, path)?;
-        let spec = read_layer_spec(&dataset, &object, path)?;
-        if escape_layer_name(&spec.name) != link {
-            let why = format!("its attribute name is {:?}", spec.name);
+        let layer = read_layer(&dataset, shared, &object, path)?;
+        let name = &layer.spec.layer;
+        if escape_layer_name(name) != link {
+            let why = format!("its attribute name is {name:?}");
             return Err(FeatureFileError::bad_value(path, object, why));
         }
-        found.push((read_number::<i64>(dataset.attributes(), "index", path)?, spec, dataset));
+        found.push((read_number::<i64>(dataset.attributes(), "index", path)?, layer, dataset));
     }
     found.sort_by_key(|(index, ..)| *index);
     if found.is_empty() {
@@ -323,10 +350,15 @@ fn read_layers(file: &Hdf5, path: &Path) -> Result<(Vec<LayerSpec>, Vec<Dataset>
     if !(0..).zip(&found).all(|(expected, (index, ..))| expected == *index) {
         return Err(FeatureFileError::missing(path, "one of its layers (their attributes index have a gap)"));
     }
-    Ok(found.into_iter().map(|(_, spec, dataset)| (spec, dataset)).unzip())
+    Ok(found.into_iter().map(|(_, layer, dataset)| (layer, dataset)).unzip())
 }
 
-fn read_layer_spec(dataset: &Dataset, object: &str, path: &Path) -> Result<LayerSpec, FeatureFileError> {
+fn read_layer(
+    dataset: &Dataset,
+    shared: &FeatureSpec,
+    object: &str,
+    path: &Path,
+) -> Result<StoredLayer, FeatureFileError> {
     let &[_, found] = dataset.shape() else {
         return Err(FeatureFileError::wrong_type(path, object, "a two-dimensional dataset of float32"));
     };
@@ -342,18 +374,22 @@ fn read_layer_spec(dataset: &Dataset, object: &str, path: &Path) -> Result<Layer
     }
     let shape = shape.numbers::<i64>().map_err(FeatureFileError::damaged(path, attribute.as_str()))?;
     let shape: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
-    let spec = LayerSpec {
-        name: read_text(attributes, "name", path)?,
-        tensor: read_text(attributes, "tensor", path)?,
+    let pooling = read_text(attributes, "pooling", path)?;
+    let layer = StoredLayer {
+        spec: FeatureSpec {
+            layer: read_text(attributes, "name", path)?,
+            tensor: read_text(attributes, "tensor", path)?,
+            pooling: parse(format!("the attribute pooling of {object}"), path, pooling.parse())?,
+            ..shared.clone()
+        },
         shape: shape.ok_or_else(|| FeatureFileError::bad_value(path, attribute, "a negative size"))?,
-        pooling: read_text(attributes, "pooling", path)?,
     };
-    let expected = spec.width().unwrap_or(0) as u64;
+    let expected = layer.width().unwrap_or(0) as u64;
     if found != expected || found == 0 {
         let (path, object) = (path.to_owned(), object.to_owned());
         return Err(FeatureFileError::WrongLength { path, object, unit: "values a row", found, expected });
     }
-    Ok(spec)
+    Ok(layer)
 }
 
 /// Opens a dataset; its absence is told from damage.

@@ -22,8 +22,8 @@ use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
 use super::Skipped;
+use super::hdf5_objects::{Objects, forget_strings, write_strings};
 use super::journal::{Journal, Record};
-use super::objects::{Objects, forget_strings, write_strings};
 use super::schema::{HASH_BYTES, Header, PassedOver};
 use super::strings::Sha256Hex;
 

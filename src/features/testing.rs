@@ -1,30 +1,40 @@
 //! Files of codes with known values, for this room's tests.
 
-use super::{FeatureFile, FeatureWriter, Header, LayerSpec, Row, Skipped, WriteOptions};
+use super::{FeatureFile, FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
+use crate::feature_spec::FeatureSpec;
+use crate::images::{Preprocess, Preset};
+use crate::network::{Pooling, Precision};
 
 pub(super) const WIDTHS: [usize; 2] = [2 * 3 * 3, 5];
 
+/// A layer of a network called `tiny`.
+pub(super) fn spec(layer: &str, tensor: &str, pooling: Pooling) -> FeatureSpec {
+    FeatureSpec {
+        model_name: "tiny".into(),
+        model_sha256: "ab".repeat(32),
+        layer: layer.into(),
+        tensor: tensor.into(),
+        pooling,
+        preprocess: Preprocess::preset(Preset::Torchvision).unwrap(),
+        precision: Precision::Fp32,
+    }
+}
+
 /// Two layers, one of them with a slash in its name, and two classes.
 pub(super) fn header() -> Header {
-    let layer = |name: &str, tensor: &str, shape: &[usize], pooling: &str| LayerSpec {
-        name: name.into(),
-        tensor: tensor.into(),
+    let layer = |name: &str, tensor: &str, shape: &[usize], pooling: Pooling| StoredLayer {
+        spec: spec(name, tensor, pooling),
         shape: shape.to_vec(),
-        pooling: pooling.into(),
     };
     Header {
         program_version: "0.1.0".into(),
-        model_name: "tiny".into(),
-        model_sha256: "ab".repeat(32),
-        preprocess_json: r#"{"resize":256}"#.into(),
         source: "data".into(),
         runtime: "onnxruntime 1.24.4".into(),
         device: "cpu".into(),
-        precision: "fp32".into(),
         class_names: vec!["Katze".into(), "Köter".into()],
         layers: vec![
-            layer("fire9/concat", "/features/fire9/Concat_output_0", &[2, 3, 3], "none"),
-            layer("fc7", "relu7", &[5], "mean"),
+            layer("fire9/concat", "/features/fire9/Concat_output_0", &[2, 3, 3], Pooling::None),
+            layer("fc7", "relu7", &[5], Pooling::Average),
         ],
     }
 }
@@ -101,7 +111,7 @@ pub(super) fn append_wide(
 pub(super) fn assert_rows(file: &FeatureFile, rows: usize) {
     assert_eq!(file.rows(), rows);
     for layer in 0..file.layers().len() {
-        let layer_name = file.layers()[layer].name.clone();
+        let layer_name = file.layers()[layer].spec.layer.clone();
         let codes = file.read_layer(Some(&layer_name)).unwrap();
         assert_eq!(codes.nrows(), rows);
         for ((row, column), &value) in codes.indexed_iter() {

@@ -50,7 +50,12 @@ pub enum Start {
     /// No partial file was there.
     New,
     /// A partial file is continued: these rows and skipped images are in it already, in this order.
-    Resumed { done: Vec<Done>, skipped: Vec<Skipped> },
+    Resumed {
+        /// The images that have rows, in their order.
+        done: Vec<Done>,
+        /// Those that could not be read.
+        skipped: Vec<Skipped>,
+    },
     /// A partial file was there but cannot be continued; it has been replaced by an empty one.
     Anew(NotResumed),
 }
@@ -75,14 +80,18 @@ pub enum NotResumed {
 /// leaves the partial file to be resumed.
 ///
 /// ```
-/// # use cnncodes::features::{FeatureFile, FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+/// # use cnncodes::{feature_spec::FeatureSpec, images::{Preprocess, Preset}, network::{Pooling, Precision}};
+/// # use cnncodes::features::{FeatureFile, FeatureWriter, Header, StoredLayer, Row, WriteOptions};
 /// # let folder = tempfile::tempdir()?;
 /// # let output = folder.path().join("net-fc7.h5");
-/// let layer = LayerSpec { name: "fc7".into(), tensor: "relu7".into(), shape: vec![3], pooling: "none".into() };
 /// # let text = String::new;
-/// # let header = Header { program_version: text(), model_name: text(), model_sha256: text(),
-/// #     preprocess_json: text(), source: text(), runtime: text(), device: text(), precision: text(),
-/// #     class_names: vec!["cat".into()], layers: vec![layer] };
+/// # let preprocess = Preprocess::preset(Preset::Tf).ok_or("no preset")?;
+/// let spec = FeatureSpec { layer: "fc7".into(), tensor: "relu7".into(), pooling: Pooling::None,
+/// #     model_name: text(), model_sha256: text(), preprocess, precision: Precision::Fp32,
+///     // and the network's name and hash, the preprocessing, the precision
+/// };
+/// # let header = Header { program_version: text(), source: text(), runtime: text(), device: text(),
+/// #     class_names: vec!["cat".into()], layers: vec![StoredLayer { spec, shape: vec![3] }] };
 /// let mut writer = FeatureWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
 /// let codes: &[f32] = &[0.5, 0.0, 2.0];
 /// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), perceptual_hash: None, codes: &[codes] }], &[])?;
@@ -399,7 +408,7 @@ fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Ve
         for (layer, dataset) in found.layers.iter().zip(layers) {
             let (found, expected) = (dataset.shape()[0], record.names.len() as u64);
             if found < expected {
-                let (path, object) = (path.clone(), layer.name.clone());
+                let (path, object) = (path.clone(), layer.spec.layer.clone());
                 return Err(FeatureFileError::WrongLength { path, object, unit: "rows", found, expected });
             }
         }

@@ -5,6 +5,8 @@ use std::io;
 
 /// Why something in an HDF5 file cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum Hdf5Error {
     /// The system cannot read the file.
     #[error("the file cannot be read")]

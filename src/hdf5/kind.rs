@@ -7,6 +7,7 @@ use hdf5_reader::{ByteOrder, Datatype, StringPadding, StringSize, VarLenKind};
 
 /// What an element is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "a variant says what its fields are")]
 pub enum Kind {
     /// A whole number.
     Integer(Integer),

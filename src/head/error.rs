@@ -10,6 +10,7 @@ use crate::features::FeatureFileError;
 
 /// Why a head cannot be fitted to these codes, or applied to them.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum HeadError {
     /// There is nothing to learn from.
     #[error("there are no features to fit a head to: extract some images first")]

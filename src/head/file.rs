@@ -17,6 +17,7 @@ use crate::evaluate::Evaluation;
 use crate::feature_spec::FeatureSpec;
 use crate::files::{folder_of, sync_folder, temporary_beside};
 use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Number};
+use crate::messages::Cause;
 
 /// Value of the attribute `format`.
 const FORMAT: &str = "cnncodes-head";
@@ -64,6 +65,7 @@ pub struct HeadProvenance {
 
 /// Why a head file cannot be written or read.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum HeadFileError {
     /// The file is not there.
     #[error("there is no head file {}: make one with `cnncodes fit-head`", .0.display())]
@@ -116,7 +118,7 @@ pub enum HeadFileError {
         /// The attribute.
         part: &'static str,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: Cause,
     },
     /// Parts that contradict each other, or values that make no sense.
     #[error("{} is damaged: {fault}; make it again with `cnncodes fit-head`", .path.display())]
@@ -390,7 +392,7 @@ impl Reader<'_> {
         serde_json::from_str(&self.text(part)?).map_err(|source| HeadFileError::Json {
             path: self.path.to_owned(),
             part,
-            source,
+            source: source.into(),
         })
     }
 

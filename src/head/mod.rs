@@ -7,15 +7,15 @@
 mod calibrate;
 mod conformal;
 mod error;
+mod feature_rows;
 mod file;
-mod file_rows;
 mod fit;
 mod isotonic;
 mod model;
 mod novelty;
 mod ranking;
 mod sigmoid;
-mod small;
+mod small_classes;
 mod tune;
 
 pub use calibrate::{Calibration, CalibrationMethod};
@@ -25,8 +25,8 @@ pub use cnncodes_linear_heads::{
 };
 pub use conformal::Conformal;
 pub use error::HeadError;
+pub use feature_rows::FileRows;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
-pub use file_rows::FileRows;
 #[cfg(feature = "cli")]
 pub(crate) use fit::NOT_ABOVE_CHANCE;
 pub(crate) use fit::Subset;
@@ -39,5 +39,5 @@ pub use model::HeadModel;
 pub use novelty::{Novelty, NoveltyLimits};
 pub use ranking::answers;
 pub use sigmoid::Sigmoid;
-pub use small::SmallClasses;
+pub use small_classes::SmallClasses;
 pub use tune::{Choice, Tuning};

@@ -18,6 +18,7 @@ mod tests;
 
 /// Why a file gives no tensor.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The file cannot be decoded.
     #[error(transparent)]

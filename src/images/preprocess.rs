@@ -106,6 +106,7 @@ pub struct PreprocessOverrides {
 
 /// Why a recipe is refused or cannot be applied.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PreprocessError {
     /// A side of the input tensor is 0 or absurdly long.
     #[error("input size {width} x {height}: each side must be between 1 and {MAX_INPUT_SIDE} pixels")]

@@ -12,34 +12,55 @@ pub const HEAD: usize = 4096;
 pub enum ImageFormat {
     /// Baseline, progressive, lossless and JPEG-LS alike.
     Jpeg,
+    /// PNG.
     Png,
+    /// GIF.
     Gif,
+    /// WebP.
     WebP,
+    /// BMP.
     Bmp,
+    /// TIFF.
     Tiff,
+    /// BigTIFF.
     BigTiff,
     /// HEIC and the other kinds of HEIF but AVIF.
     Heif,
+    /// AVIF.
     Avif,
+    /// JPEG 2000.
     Jpeg2000,
+    /// JPEG XL.
     JpegXl,
+    /// JPEG XR.
     JpegXr,
+    /// SVG.
     Svg,
     /// DNG and what cameras of many makers write.
     CameraRaw,
+    /// Photoshop's PSD.
     Psd,
+    /// GIMP's XCF.
     Xcf,
+    /// OpenEXR.
     OpenExr,
+    /// Radiance HDR.
     RadianceHdr,
     /// PBM, PGM, PPM, PAM and PFM.
     Netpbm,
+    /// Windows icon.
     Ico,
+    /// DirectDraw surface.
     Dds,
+    /// QOI.
     Qoi,
+    /// FLIF.
     Flif,
+    /// BPG.
     Bpg,
     /// MNG and JNG.
     Mng,
+    /// DICOM.
     Dicom,
 }
 

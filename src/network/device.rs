@@ -14,6 +14,7 @@ use ort::ep::{
 use serde::{Deserialize, Serialize};
 
 use super::runtime::Runtime;
+use crate::messages::Cause;
 
 /// Images from which on a GPU pays: to start it takes about a second longer than a processor does, in which that has been
 /// through some hundred images (docs/bench-devices.md).
@@ -25,6 +26,7 @@ pub enum Device {
     /// CUDA where it works and pays, else the CPU.
     #[default]
     Auto,
+    /// The processor.
     Cpu,
     /// The NVIDIA GPU of this number.
     Cuda(u16),
@@ -141,6 +143,8 @@ impl FromStr for Precision {
 
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum DeviceError {
     #[error(
         "{device} cannot be used: the ONNX Runtime {version} at {} is a build without its provider; `scripts/setup --{flag}` brings one that has it, or name one with CNNCODES_ONNXRUNTIME",
@@ -148,7 +152,7 @@ pub enum DeviceError {
     )]
     NotBuilt { device: Device, library: PathBuf, version: String, flag: &'static str },
     #[error("{device} cannot be used: its provider does not start; {needs}")]
-    Unusable { device: Device, needs: &'static str, source: ort::Error },
+    Unusable { device: Device, needs: &'static str, source: Cause },
     #[error(
         "{device} does not compute in {precision}: tf32 needs --device cuda, and bf16 needs --device openvino"
     )]

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::network_file::NetworkFile;
 use crate::files::folder_of;
 use crate::images::Layout;
+use crate::messages::Cause;
 
 /// The ONNX protobuf messages, generated from `onnx.proto` (Apache-2.0, the ONNX project).
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -27,6 +28,8 @@ pub use truncation::TruncatedGraph;
 
 /// Why a file could not be used as a network.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum GraphError {
     #[error("cannot read the network {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -34,7 +37,7 @@ pub enum GraphError {
     NotOnnx {
         path: PathBuf,
         #[source]
-        source: Option<prost::DecodeError>,
+        source: Option<Cause>,
     },
     #[error("{}: {reason}", path.display())]
     Unsupported { path: PathBuf, reason: String },
@@ -59,6 +62,7 @@ pub struct GraphInput {
     pub batch: Option<usize>,
     /// Height and width, where the graph fixes them.
     pub height: Option<usize>,
+    /// Pixels in a row, where the graph fixes it.
     pub width: Option<usize>,
 }
 
@@ -97,8 +101,10 @@ impl Graph {
         }
         let mut hasher = Sha256::new();
         file.reader().and_then(|mut reader| std::io::copy(&mut reader, &mut hasher)).map_err(read_error)?;
-        let model = ModelProto::decode(bytes)
-            .map_err(|source| GraphError::NotOnnx { path: path.to_path_buf(), source: Some(source) })?;
+        let model = ModelProto::decode(bytes).map_err(|source| GraphError::NotOnnx {
+            path: path.to_path_buf(),
+            source: Some(source.into()),
+        })?;
         let graph = match &model.graph {
             Some(graph) if !graph.node.is_empty() && !graph.input.is_empty() => graph,
             _ => return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None }),

@@ -15,7 +15,9 @@ use super::{resnet, vgg};
 #[derive(Debug, thiserror::Error)]
 #[error("{model} has no layer {wanted:?}{}; `cnncodes layers {model}` lists them all", hint(nearest))]
 pub struct NoSuchLayer {
+    /// Name of the network.
     pub model: String,
+    /// The name that was asked for.
     pub wanted: String,
     /// The most similar names there are, best first.
     pub nearest: Vec<String>,

@@ -13,12 +13,15 @@ use super::graph::{Graph, GraphError};
 use super::layers::NoSuchLayer;
 use crate::files::write_atomically;
 use crate::images::{Layout, Preprocess, PreprocessError, Preset};
+use crate::messages::Cause;
 
 /// Version of the manifest format that this program writes.
 pub const FORMAT: u32 = 1;
 
 /// Why a model could not be found or used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum ModelError {
     #[error("cannot read the models folder {}; make it, and add a network with `cnncodes models add FILE --preprocess PRESET`", path.display())]
     ReadFolder { path: PathBuf, source: std::io::Error },
@@ -38,7 +41,7 @@ pub enum ModelError {
     #[error("cannot write the manifest {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
     #[error("the manifest {} is not valid; correct it, or write it again with `cnncodes models add`", path.display())]
-    Parse { path: PathBuf, source: toml::de::Error },
+    Parse { path: PathBuf, source: Cause },
     #[error("the manifest {} is of format {found}, this program knows format {FORMAT}; a newer cnncodes wrote it", path.display())]
     Format { path: PathBuf, found: u32 },
     #[error("the manifest {}: {reason}", path.display())]
@@ -100,7 +103,9 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputManifest {
+    /// Name of the graph's input.
     pub name: String,
+    /// Where it has its channels.
     pub layout: Layout,
 }
 
@@ -109,7 +114,9 @@ pub struct InputManifest {
 pub struct Model {
     /// The manifest's file name without `.toml`.
     pub name: String,
+    /// What the manifest says.
     pub manifest: Manifest,
+    /// Where the manifest lies.
     pub manifest_path: PathBuf,
 }
 
@@ -127,8 +134,8 @@ impl Model {
         {
             return Err(ModelError::Format { path: path(), found: format });
         }
-        let manifest: Manifest =
-            toml::from_str(&text).map_err(|source| ModelError::Parse { path: path(), source })?;
+        let manifest: Manifest = toml::from_str(&text)
+            .map_err(|source| ModelError::Parse { path: path(), source: source.into() })?;
         let name = manifest_path
             .file_stem()
             .and_then(OsStr::to_str)
@@ -223,6 +230,7 @@ pub fn layout_name(layout: Layout) -> &'static str {
 /// The folder of models.
 #[derive(Debug, Clone)]
 pub struct ModelsFolder {
+    /// Where the folder lies.
     pub path: PathBuf,
 }
 

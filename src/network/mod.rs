@@ -2,7 +2,6 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
-mod codes;
 mod constants;
 pub mod device;
 pub mod execution_plan;
@@ -13,6 +12,7 @@ pub mod layers;
 pub mod manifest;
 mod network_file;
 mod operator;
+mod output;
 pub mod pool;
 pub mod profile;
 pub mod register;
@@ -24,13 +24,13 @@ mod topology;
 mod vgg;
 pub mod zoo;
 
-pub use codes::Codes;
 pub use device::{Device, DeviceError, Precision};
 pub use execution_plan::{ExecutionPlan, ModelFootprint};
 pub use graph::{Graph, GraphError};
 pub use layer::Layer;
 pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
+pub use output::Codes;
 pub use pool::Pooling;
 pub use register::ModelMetadata;
 pub use session::{Backbone, BackboneError, Runner, SessionSettings, Tap};

@@ -46,6 +46,7 @@ pub struct Runtime {
 
 /// Why there is no ONNX Runtime to work with.
 #[derive(Debug, Clone, Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// The environment names a library that cannot be used.
     #[error(

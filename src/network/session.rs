@@ -1,6 +1,6 @@
 //! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
 
-mod cut;
+mod run;
 
 use std::num::NonZero;
 use std::path::Path;
@@ -9,22 +9,25 @@ use std::sync::Arc;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use super::codes::Codes;
 use super::device::{self, Device, DeviceError, Precision};
 use super::execution_plan::threads_or_all;
 use super::graph::proto::NodeProto;
 use super::graph::{Graph, GraphError, TruncatedGraph};
 use super::layer::Layer;
 use super::operator;
+use super::output::Codes;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
 use super::tiles::Tiles;
 use crate::images::Layout;
+use crate::messages::Cause;
 use cnncodes_convolution::{LayerOp, SimdIsa};
-use cut::{Cut, Output};
+use run::{Cut, Output};
 
 /// Why a network could not be run.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum BackboneError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -33,11 +36,11 @@ pub enum BackboneError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("ONNX Runtime {version} cannot load {network} cut at {layers}")]
-    Load { network: String, layers: String, version: String, source: ort::Error },
+    Load { network: String, layers: String, version: String, source: Cause },
     #[error(
         "{network} failed while it ran on {images} images at once; if memory was short, give extract a smaller --batch-size"
     )]
-    Run { network: String, images: usize, source: ort::Error },
+    Run { network: String, images: usize, source: Cause },
     #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
     NotCodes { network: String, layer: String, reason: String },
 }
@@ -64,6 +67,7 @@ pub struct SessionSettings {
 /// A tapped layer of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tap {
+    /// The layer.
     pub layer: Layer,
     /// The shape of one image's activations, channels first; without the batch.
     pub activations: Vec<usize>,
@@ -234,7 +238,7 @@ impl Backbone {
                 network: network.clone(),
                 layers: layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", "),
                 version: runtime.version.clone(),
-                source,
+                source: source.into(),
             };
             let spin = !settings.shared_cores;
             let mut builder =
@@ -252,7 +256,7 @@ impl Backbone {
                 provider.register(&mut builder).map_err(|source| DeviceError::Unusable {
                     device,
                     needs: device::needs(device),
-                    source,
+                    source: source.into(),
                 })?;
             }
             builder.commit_from_memory(&prepared.truncated.bytes).map_err(failed)

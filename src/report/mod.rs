@@ -7,9 +7,9 @@
 mod figures;
 mod layers;
 mod learning;
-mod map;
 mod page;
 mod photos;
+mod similarity_map;
 mod view;
 
 #[cfg(test)]
@@ -23,9 +23,9 @@ use ndarray::ArrayView2;
 pub use figures::{Fact, Figures};
 pub use layers::{LayerAndHead, Layers};
 pub use learning::{LearningCurve, LearningPoint};
-pub use map::{CodesMap, MOST_MAPPED};
 pub use page::ReportError;
 pub use photos::{Photos, Thumbnails};
+pub use similarity_map::{CodesMap, MOST_MAPPED};
 
 use crate::evaluate::{DuplicateSet, Suspects};
 use crate::explain::Method;

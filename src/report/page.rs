@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::photos::small_jpeg;
 use super::view::Page;
 use super::{Report, Thumbnails};
+use crate::messages::Cause;
 
 /// Bytes, in Base64, that the thumbnails and overlays of a report may take: with the plotting library and the names of the photos the
 /// file stays below 5 MB.
@@ -26,13 +27,14 @@ const PLOT: &str = include_str!("vendor/plot.min.js");
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// The template could not be filled in.
     #[error("the report's page could not be filled in; please report this as a bug of cnncodes")]
-    Template(#[from] askama::Error),
+    Template(#[source] Cause),
     /// The data could not be written as JSON.
     #[error("the report's data could not be written as JSON; please report this as a bug of cnncodes")]
-    Data(#[from] serde_json::Error),
+    Data(#[source] Cause),
 }
 
 /// The rows whose photos a report holds, most important first, and where each stands.
@@ -145,7 +147,7 @@ impl Report<'_> {
         page.script = SCRIPT;
         page.script_hashes = format!("{} {}", script_hash(PLOT), script_hash(SCRIPT));
         page.data = self.data(predicted, &shown, &links, &thumbnails, &overlays)?;
-        Ok(page.render()?)
+        page.render().map_err(|error| ReportError::Template(error.into()))
     }
 
     fn data(
@@ -191,7 +193,9 @@ impl Report<'_> {
             }),
         };
         // Within a script element nothing but `<` can end it or begin a comment.
-        Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))
+        Ok(serde_json::to_string(&data)
+            .map_err(|error| ReportError::Data(error.into()))?
+            .replace('<', "\\u003c"))
     }
 }
 

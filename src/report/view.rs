@@ -1,6 +1,7 @@
 //! What the page says: the report's numbers as words, tables and sentences, ready for the template.
 
 mod chosen;
+mod confusion_matrix;
 mod parts;
 
 use askama::Template;
@@ -8,12 +9,13 @@ use askama::Template;
 use super::figures::{Fact, percent};
 use super::page::Shown;
 use super::{Overlays, Report, Thumbnails};
-use crate::evaluate::{Confusion, DuplicateSet, Proportion, ReliabilityBin, Severity};
+use crate::evaluate::{DuplicateSet, Proportion, ReliabilityBin, Severity};
 use crate::explain::Method;
 use chosen::{by_name, mistakes};
+use confusion_matrix::ConfusionView;
 use parts::{
-    Bin, CalibrationView, Cell, Class, ConfusionRow, ConfusionView, Copies, LayerRow, LayersView, Learning,
-    Line, MapView, Neighbours, Photo, Point, Sentence, SetView, Share, SuspectsView,
+    Bin, CalibrationView, Class, Copies, LayerRow, LayersView, Learning, Line, MapView, Neighbours, Photo,
+    Point, Sentence, SetView, Share, SuspectsView,
 };
 
 pub(super) use chosen::{doubtful, featured};
@@ -28,12 +30,6 @@ const MOST_SETS: usize = 60;
 const SETS_AT_ONCE: usize = 6;
 /// Photos of one set that are shown.
 const MOST_OF_A_SET: usize = 8;
-/// Above this many classes the confusion matrix gives way to a list of the commonest confusions.
-const WIDEST_MATRIX: usize = 25;
-/// Up to this many classes the matrix needs no list of its largest cells.
-const SMALL_MATRIX: usize = 6;
-/// Confusions that are listed.
-const MOST_PAIRS: usize = 12;
 /// Probability of the given class below which a label is called improbable.
 const IMPROBABLE: f64 = 0.05;
 
@@ -160,48 +156,6 @@ impl<'a> Source<'a, '_> {
             self.photo(row, vec![given])
         };
         SetView { likeness, photos: rows.iter().take(MOST_OF_A_SET).map(photo).collect() }
-    }
-
-    fn confusion(&self) -> ConfusionView<'a> {
-        let names = self.report.class_names;
-        let Confusion { counts } = &self.report.figures.confusion;
-        let cell = |truth: usize, predicted: usize| {
-            let (count, all) = (counts[truth][predicted], counts[truth].iter().sum::<usize>());
-            Cell {
-                truth,
-                predicted,
-                count,
-                share: format!("{:.3}", count as f64 / all.max(1) as f64),
-                kind: match (truth == predicted, count) {
-                    (_, 0) => "none",
-                    (true, _) => "right",
-                    (false, _) => "wrong",
-                },
-                label: if truth == predicted {
-                    format!("{} of {} {}: correct", count, all, names[truth])
-                } else {
-                    format!("{} of {} {} taken for {}", count, all, names[truth], names[predicted])
-                },
-            }
-        };
-        let is_matrix = names.len() <= WIDEST_MATRIX;
-        let rows = if is_matrix { 0..names.len() } else { 0..0 };
-        let pairs = self.report.figures.confusion.mistakes();
-        ConfusionView {
-            is_matrix,
-            classes: names,
-            rows: rows
-                .map(|truth| ConfusionRow {
-                    class: &names[truth],
-                    cells: (0..names.len()).map(|predicted| cell(truth, predicted)).collect(),
-                })
-                .collect(),
-            pairs: pairs
-                .into_iter()
-                .take(if names.len() > SMALL_MATRIX { MOST_PAIRS } else { 0 })
-                .map(|(truth, predicted, _)| cell(truth, predicted))
-                .collect(),
-        }
     }
 
     fn suspects(&self) -> Option<SuspectsView<'a>> {
@@ -447,7 +401,7 @@ impl<'a> Page<'a> {
                     points: curve.points.iter().map(point).collect(),
                 }
             }),
-            confusion: source.confusion(),
+            confusion: ConfusionView::new(&report.figures.confusion, report.class_names),
             classes: figures
                 .per_class
                 .iter()

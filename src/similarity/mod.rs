@@ -75,6 +75,8 @@ pub struct Neighbor {
 
 /// Why neighbours could not be found.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum NeighborsError {
     #[error(transparent)]
     Codes(#[from] FeatureFileError),
@@ -98,6 +100,7 @@ pub struct Search<'a> {
     pub queries: ArrayView2<'a, f32>,
     /// Neighbours of each query; fewer are found only where the file has fewer rows.
     pub k: usize,
+    /// What distance is.
     pub metric: Metric,
     /// Whether a row, the second argument, is left out of the answer to a query, the first.
     pub left_out: &'a (dyn Fn(usize, usize) -> bool + Sync),

@@ -72,7 +72,9 @@ pub enum Size {
 /// One of cs231n's four scenarios, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
+    /// How like ImageNet the images are.
     pub similarity: Similarity,
+    /// How many images there are.
     pub size: Size,
     /// Different images a class, on average: copies count once.
     pub images_per_class: usize,

@@ -17,6 +17,8 @@ pub const POOLINGS: [Pooling; 1] = [Pooling::Average];
 
 /// Why there is no ladder.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
+#[non_exhaustive]
 pub enum CandidateLayersError {
     #[error(transparent)]
     NoSuchLayer(#[from] NoSuchLayer),
@@ -42,6 +44,7 @@ pub enum Wanted {
 /// A layer of the ladder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateLayer {
+    /// The layer.
     pub layer: Layer,
     /// Shape of one image's activations, channels first.
     pub shape: Vec<usize>,
@@ -56,6 +59,7 @@ pub struct CandidateLayer {
 /// The layers of a network that are compared, the cheapest first; never empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateLayers {
+    /// The layers, from the image upwards.
     pub rungs: Vec<CandidateLayer>,
     /// Multiply-adds of the whole network for one image.
     pub total: u64,

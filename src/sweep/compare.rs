@@ -41,6 +41,7 @@ impl SearchSpace {
 /// A kind of head on the codes of a layer, and how it did on each image.
 #[derive(Debug, Clone)]
 pub struct Trial {
+    /// What was tried.
     pub candidate: Candidate,
     /// Whether each image was classified rightly by a head that had seen neither it nor a copy of it.
     pub right: Vec<bool>,

@@ -10,6 +10,7 @@ use crate::messages::{count, count_of};
 /// Why no head can be made of a feature file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum TrainingError {
     /// The feature file cannot be read.
     #[error(transparent)]

@@ -8,7 +8,7 @@ mod copies;
 mod error;
 mod labelled;
 mod small_classes;
-mod split;
+mod test_split;
 
 use std::collections::HashSet;
 
@@ -17,8 +17,8 @@ pub use self::copies::DuplicateSettings;
 pub use self::error::TrainingError;
 pub use self::labelled::LabelledFeatures;
 pub use self::small_classes::{LeftOut, SmallClassPolicy};
-pub use self::split::SplitSource;
-use self::split::{Divided, divide, warning_of_classes};
+pub use self::test_split::SplitSource;
+use self::test_split::{Divided, divide, warning_of_classes};
 use crate::evaluate::{Duplicates, Note, TestSet};
 use crate::features::FeatureFile;
 use crate::head::{
@@ -192,7 +192,7 @@ pub fn head_of(
     labelled: &LabelledFeatures,
 ) -> Result<Head, TrainingError> {
     let provenance = HeadProvenance {
-        spec: file.spec(layer)?,
+        spec: file.spec(layer)?.clone(),
         row_shape: file.layer(layer)?.shape.clone(),
         codes_file: file.path().display().to_string(),
         codes_rows: file.rows(),

@@ -4,29 +4,26 @@
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, Skipped, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
+use cnncodes::network::Pooling;
 use serde_json::{Value, json};
 
+use crate::common::spec;
+
 fn write_example(output: &Path) {
-    let layer = |name: &str, tensor: &str, shape: &[usize], pooling: &str| LayerSpec {
-        name: name.into(),
-        tensor: tensor.into(),
+    let layer = |name: &str, tensor: &str, shape: &[usize], pooling: Pooling| StoredLayer {
+        spec: spec(name, tensor, pooling),
         shape: shape.to_vec(),
-        pooling: pooling.into(),
     };
     let header = Header {
         program_version: "0.1.0".into(),
-        model_name: "tiny".into(),
-        model_sha256: "ab".repeat(32),
-        preprocess_json: r#"{"resize":256}"#.into(),
         source: "Fotos/Tiere".into(),
         runtime: "onnxruntime 1.24.4".into(),
         device: "cpu".into(),
-        precision: "fp32".into(),
         class_names: vec!["Hund".into(), "Käuzchen".into()],
         layers: vec![
-            layer("/features/Conv_output_0", "conv", &[2, 1, 2], "none"),
-            layer("fc7", "relu7", &[3], "mean"),
+            layer("/features/Conv_output_0", "conv", &[2, 1, 2], Pooling::None),
+            layer("fc7", "relu7", &[3], Pooling::Average),
         ],
     };
     let options = WriteOptions { overwrite: false, expected_rows: 4 };
@@ -93,7 +90,7 @@ fn h5py_reads_names_labels_classes_and_codes() {
         read["attributes"],
         json!({
             "complete": 1, "device": "cpu", "error_rows": 1, "format": "cnncodes", "format_version": 1,
-            "model_name": "tiny", "model_sha256": "ab".repeat(32), "precision": "fp32", "preprocess": "{\"resize\":256}",
+            "model_name": "tiny", "model_sha256": "ab".repeat(32), "precision": "fp32", "preprocess": serde_json::to_string(&spec("", "", Pooling::None).preprocess).unwrap(),
             "program_version": "0.1.0", "rows": 3, "runtime": "onnxruntime 1.24.4", "source": "Fotos/Tiere",
         })
     );
@@ -106,7 +103,7 @@ fn h5py_reads_names_labels_classes_and_codes() {
     let mut second = read["layers"]["fc7"].clone();
     assert_eq!(floats(&second["codes"].take()), fc7);
     let expected = json!({
-        "codes": null, "dtype": "float32", "tensor": "relu7", "pooling": "mean", "shape": [3], "index": 1,
+        "codes": null, "dtype": "float32", "tensor": "relu7", "pooling": "avg", "shape": [3], "index": 1,
     });
     assert_eq!(second, expected);
 }

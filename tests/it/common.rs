@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use cnncodes::demo;
+use cnncodes::feature_spec::FeatureSpec;
+use cnncodes::images::{Preprocess, Preset};
+use cnncodes::network::{Pooling, Precision};
 
 /// A file of the repository's `tests` folder.
 pub fn fixture(name: &str) -> PathBuf {
@@ -62,4 +65,17 @@ pub fn python(test: &str, folder: &Path, program: &str) -> bool {
     let run = Command::new(python).arg("-c").arg(program).current_dir(folder).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     true
+}
+
+/// What decides the features of a layer of a network that is nowhere.
+pub fn spec(layer: &str, tensor: &str, pooling: Pooling) -> FeatureSpec {
+    FeatureSpec {
+        model_name: "tiny".into(),
+        model_sha256: "ab".repeat(32),
+        layer: layer.into(),
+        tensor: tensor.into(),
+        pooling,
+        preprocess: Preprocess::preset(Preset::Tf).unwrap(),
+        precision: Precision::Fp32,
+    }
 }

@@ -1,6 +1,7 @@
 //! What the network runs on: recorded, and never quietly another device than was asked for.
 
 use cnncodes::features::FeatureFile;
+use cnncodes::network::Precision;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -15,7 +16,7 @@ fn the_device_is_recorded_and_auto_says_what_it_chose() {
         .success()
         .stdout(contains("on cpu"));
     let cpu = FeatureFile::open(&folder.path().join("cpu.h5")).unwrap();
-    assert_eq!((cpu.header().device.as_str(), cpu.header().precision.as_str()), ("cpu", "fp32"));
+    assert_eq!((cpu.header().device.as_str(), cpu.header().spec().precision), ("cpu", Precision::Fp32));
     assert!(cpu.header().runtime.starts_with("ONNX Runtime 1."), "{}", cpu.header().runtime);
     cnncodes(folder.path()).args(["extract", "-o", "auto.h5"]).assert().success().stdout(contains("on cpu"));
     let auto = FeatureFile::open(&folder.path().join("auto.h5")).unwrap();

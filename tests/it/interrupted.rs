@@ -33,8 +33,8 @@ fn assert_same(folder: &Path, a: &str, b: &str) {
     assert_eq!(a.image_names(), b.image_names());
     assert_eq!((a.labels(), a.sha256(), a.errors()), (b.labels(), b.sha256(), b.errors()));
     for layer in a.layers() {
-        let read = |file: &FeatureFile| file.read_layer(Some(&layer.name)).unwrap().mapv(f32::to_bits);
-        assert!(read(&a) == read(&b), "{} differs", layer.name);
+        let read = |file: &FeatureFile| file.read_layer(Some(&layer.spec.layer)).unwrap().mapv(f32::to_bits);
+        assert!(read(&a) == read(&b), "{} differs", layer.spec.layer);
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cnncodes::demo::{CLASSES, UNSEEN};
 use cnncodes::features::FeatureFile;
+use cnncodes::network::Pooling;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -49,13 +50,13 @@ fn codes_carry_names_labels_hashes_and_where_they_come_from() {
     assert_eq!(codes.image_names()[0], "fish/001.jpg");
     assert_eq!(codes.image_names()[19], "sailboat/005.jpg");
     assert_eq!(codes.labels()[..6], [0, 0, 0, 0, 0, 1]);
-    assert_eq!(codes.layers()[0].name, "fc7", "an alias is recorded under the canonical name");
+    assert_eq!(codes.layers()[0].spec.layer, "fc7", "an alias is recorded under the canonical name");
     let bytes = fs::read(folder.path().join("data/fish/001.jpg")).unwrap();
     use sha2::Digest;
     assert_eq!(codes.sha256()[0], format!("{:x}", sha2::Sha256::digest(bytes)));
     let manifest = fs::read_to_string(folder.path().join("models/demo-vgg.toml")).unwrap();
-    assert!(manifest.contains(&codes.header().model_sha256));
-    let recipe: Value = serde_json::from_str(&codes.header().preprocess_json).unwrap();
+    assert!(manifest.contains(&codes.header().spec().model_sha256));
+    let recipe = serde_json::to_value(&codes.header().spec().preprocess).unwrap();
     assert_eq!(recipe["size"], serde_json::json!([64, 64]));
     assert_eq!(recipe["divisor"], 127.5);
 }
@@ -85,7 +86,7 @@ fn several_layers_are_written_in_one_pass_and_maps_can_be_pooled() {
     let open = |name: &str| FeatureFile::open(&folder.path().join("features").join(name)).unwrap();
     let whole = open("demo-vgg-pool4+fc6+fc7.h5");
     assert_eq!(
-        whole.layers().iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(),
+        whole.layers().iter().map(|layer| layer.spec.layer.as_str()).collect::<Vec<_>>(),
         ["pool4", "fc6", "fc7"]
     );
     assert_eq!(whole.layers()[0].shape, [48, 4, 4]);
@@ -94,9 +95,9 @@ fn several_layers_are_written_in_one_pass_and_maps_can_be_pooled() {
     assert!(alone.iter().zip(&together).all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + a.abs())));
 
     let pooled = open("demo-vgg-pool4+fc6-max.h5");
-    assert_eq!(pooled.layers()[0].pooling, "max");
+    assert_eq!(pooled.layers()[0].spec.pooling, Pooling::Max);
     assert_eq!(pooled.layers()[0].shape, [48]);
-    assert_eq!(pooled.layers()[1].pooling, "none", "a vector is not pooled");
+    assert_eq!(pooled.layers()[1].spec.pooling, Pooling::None, "a vector is not pooled");
     let maps = whole.read_layer(Some("pool4")).unwrap();
     let maxima = pooled.read_layer(Some("pool4")).unwrap();
     for (map, maximum) in maps.iter().collect::<Vec<_>>().chunks(16).zip(&maxima) {

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::network::Pooling;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::common::{cnncodes, workspace};
+use crate::common::{cnncodes, spec, workspace};
 
 const WIDTH: usize = 96;
 
@@ -17,20 +18,11 @@ const WIDTH: usize = 96;
 fn write_codes(path: &Path, rows: usize, seed: u64) {
     let header = Header {
         program_version: "0.1.0".into(),
-        model_name: "tiny".into(),
-        model_sha256: "ab".repeat(32),
-        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "photos".into(),
         runtime: "onnxruntime".into(),
         device: "cpu".into(),
-        precision: "fp32".into(),
         class_names: vec!["even".into(), "odd".into()],
-        layers: vec![LayerSpec {
-            name: "fc7".into(),
-            tensor: "relu7".into(),
-            shape: vec![WIDTH],
-            pooling: "none".into(),
-        }],
+        layers: vec![StoredLayer { spec: spec("fc7", "relu7", Pooling::None), shape: vec![WIDTH] }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: rows };
     let mut writer = FeatureWriter::create(path, &header, options).unwrap();

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use cnncodes::features::{FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
 use cnncodes::head::Head;
+use cnncodes::network::Pooling;
 use predicates::str::contains;
 
-use crate::common::cnncodes;
+use crate::common::{cnncodes, spec};
 
 const ROWS: usize = 6000;
 const COLUMNS: usize = 512;
@@ -15,20 +16,11 @@ const COLUMNS: usize = 512;
 fn write_codes(output: &Path, count: usize) {
     let header = Header {
         program_version: "0.1.0".into(),
-        model_name: "tiny".into(),
-        model_sha256: "ab".repeat(32),
-        preprocess_json: r#"{"preset":"tf"}"#.into(),
         source: "data".into(),
         runtime: "none".into(),
         device: "cpu".into(),
-        precision: "fp32".into(),
         class_names: ["a", "b", "c"].map(String::from).to_vec(),
-        layers: vec![LayerSpec {
-            name: "fc7".into(),
-            tensor: "fc7".into(),
-            shape: vec![COLUMNS],
-            pooling: "none".into(),
-        }],
+        layers: vec![StoredLayer { spec: spec("fc7", "fc7", Pooling::None), shape: vec![COLUMNS] }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: count };
     let mut writer = FeatureWriter::create(output, &header, options).unwrap();

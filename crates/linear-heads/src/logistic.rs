@@ -26,7 +26,7 @@ use super::{
     batched::{RowLoss, Rows, Sums, pass},
     lbfgs::Outcome,
     primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
-    reduced::Reduced,
+    row_space::Reduced,
     simd,
     training_set::TrainingSet,
 };

@@ -10,7 +10,7 @@ use crate::cli::show;
 use crate::dataset::Dataset;
 use crate::dataset::{PassedOver, PassedOverFiles, PassedOverReason};
 use crate::extract::{Event, ExtractError, Plan, Progress, Request, Summary, Tally};
-use crate::features::{Header, LayerSpec};
+use crate::features::{Header, StoredLayer};
 use crate::messages::with_causes;
 use crate::network::{ExecutionPlan, Pooling, Precision};
 
@@ -131,7 +131,7 @@ impl Log {
                     "layers": layers(&header.layers),
                     "runtime": header.runtime,
                     "device": header.device,
-                    "precision": header.precision,
+                    "precision": header.spec().precision,
                     "seconds": summary.elapsed.as_secs_f64(),
                 }));
             }
@@ -156,18 +156,18 @@ impl Log {
         &self,
         request: &Request<'_>,
         plan: &Plan,
-        specs: &[LayerSpec],
+        stored: &[StoredLayer],
         arrangement: &ExecutionPlan,
     ) {
         self.end_of_progress();
         let tally = plan.tally();
         let rows = tally.kept + tally.computed;
-        let values: usize = specs.iter().filter_map(LayerSpec::width).sum();
-        let (bytes, memory) = (rows * values * size_of::<f32>(), request.memory(arrangement, specs));
+        let values: usize = stored.iter().filter_map(StoredLayer::width).sum();
+        let (bytes, memory) = (rows * values * size_of::<f32>(), request.memory(arrangement, stored));
         if self.is_json() {
             let mut line = planned(request, tally);
             line["event"] = "planned".into();
-            line["layers"] = layers(specs);
+            line["layers"] = layers(stored);
             line["bytes"] = bytes.into();
             line["memory"] = memory.into();
             line["arrangement"] = json!(arrangement);
@@ -179,8 +179,8 @@ impl Log {
             request.output.display(),
             show::count(rows, "image"),
             show::count_of(request.samples.class_names.len(), "class", "classes"),
-            describe(specs),
-            request.recipe.model_name,
+            describe(stored),
+            request.spec().model_name,
             indicatif::DecimalBytes(bytes as u64),
         );
         println!(
@@ -225,7 +225,7 @@ fn planned(request: &Request<'_>, tally: Tally) -> Value {
         "event": Value::Null,
         "output": request.output,
         "source": request.samples.source,
-        "model": request.recipe.model_name,
+        "model": request.spec().model_name,
         "images": request.samples.samples.len(),
         "to_compute": tally.computed,
         "kept": tally.kept,
@@ -247,9 +247,9 @@ fn of_passed_over(files: &PassedOver) -> String {
     if files.is_empty() { String::new() } else { format!(", {} passed over", files.files()) }
 }
 
-fn layers(specs: &[LayerSpec]) -> Value {
-    let one = |spec: &LayerSpec| json!({ "name": spec.name, "tensor": spec.tensor, "shape": spec.shape, "pooling": spec.pooling });
-    specs.iter().map(one).collect()
+fn layers(stored: &[StoredLayer]) -> Value {
+    let one = |StoredLayer { spec, shape }: &StoredLayer| json!({ "name": spec.layer, "tensor": spec.tensor, "shape": shape, "pooling": spec.pooling });
+    stored.iter().map(one).collect()
 }
 
 /// The line that a run ends with.
@@ -273,7 +273,7 @@ fn one_line(request: &Request<'_>, summary: &Summary) -> String {
         show::count(summary.rows, "image"),
         show::count_of(request.samples.class_names.len(), "class", "classes"),
         describe(&header.layers),
-        header.model_name,
+        header.spec().model_name,
         summary.problems.len(),
         of_passed_over(&request.samples.passed_over),
         show::duration(summary.elapsed),
@@ -282,22 +282,20 @@ fn one_line(request: &Request<'_>, summary: &Summary) -> String {
 }
 
 fn on(header: &Header) -> String {
-    if header.precision == Precision::Fp32.to_string() {
-        header.device.clone()
-    } else {
-        format!("{} in {}", header.device, header.precision)
+    match header.spec().precision {
+        Precision::Fp32 => header.device.clone(),
+        precision => format!("{} in {precision}", header.device),
     }
 }
 
 /// `4096 codes of fc7`, for every layer.
-fn describe(specs: &[LayerSpec]) -> String {
-    let each = |spec: &LayerSpec| {
-        let width = spec.width().unwrap_or(0);
-        if spec.pooling == Pooling::None.to_string() {
-            format!("{width} features of {}", spec.name)
-        } else {
-            format!("{width} features of {} ({})", spec.name, spec.pooling)
+fn describe(stored: &[StoredLayer]) -> String {
+    let each = |stored: &StoredLayer| {
+        let (width, spec) = (stored.width().unwrap_or(0), &stored.spec);
+        match spec.pooling {
+            Pooling::None => format!("{width} features of {}", spec.layer),
+            pooling => format!("{width} features of {} ({pooling})", spec.layer),
         }
     };
-    specs.iter().map(each).collect::<Vec<_>>().join(", ")
+    stored.iter().map(each).collect::<Vec<_>>().join(", ")
 }

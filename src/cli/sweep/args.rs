@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::cli::compute::{BatchSize, ComputeArgs};
-use crate::cli::inputs::InputArgs;
+use crate::cli::compute_args::{BatchSize, ComputeArgs};
+use crate::cli::input_args::InputArgs;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Format;
 use crate::cli::training_args::{CopyArgs, SmallClassArgs};

@@ -6,7 +6,7 @@ use super::Swept;
 use super::args::{Args, FOLDS};
 use crate::cli::extract::default_output;
 use crate::cli::fit_head;
-use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, LayerSpec, Row, WriteOptions};
+use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, Row, StoredLayer, WriteOptions};
 use crate::head::{Head, HeadKind};
 use crate::network::{ModelsFolder, Pooling};
 use crate::sweep::{Candidate, GRID, NextStep, kind_name};
@@ -99,13 +99,7 @@ impl<'a> Step<'a> {
     /// Does both: writes the codes, taken from the sweep's file, and fits the head to them.
     pub(super) fn fit_now(&self, args: &Args) -> anyhow::Result<Head> {
         let stored = &self.candidate.stored;
-        let layer = LayerSpec {
-            name: stored.layer.clone(),
-            tensor: stored.tensor.clone(),
-            shape: stored.shape.clone(),
-            pooling: stored.pooling.clone(),
-        };
-        copy_layer(&self.swept.file, &stored.name, layer, &self.codes)?;
+        copy_layer(&self.swept.file, &stored.name, &stored.layer, &self.codes)?;
         let settings = TrainingSettings {
             duplicates: args.copies.settings(),
             small_classes: args.small_classes.policy(),
@@ -124,14 +118,11 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Writes the codes `name` of `file` to a file of their own, as those of `layer`.
-fn copy_layer(
-    file: &FeatureFile,
-    name: &str,
-    layer: LayerSpec,
-    output: &Path,
-) -> Result<(), FeatureFileError> {
-    let header = Header { layers: vec![layer], ..file.header().clone() };
+/// Writes the codes `name` of `file` to a file of their own, where the layer is called `layer`.
+fn copy_layer(file: &FeatureFile, name: &str, layer: &str, output: &Path) -> Result<(), FeatureFileError> {
+    let mut stored: StoredLayer = file.layer(Some(name))?.clone();
+    layer.clone_into(&mut stored.spec.layer);
+    let header = Header { layers: vec![stored], ..file.header().clone() };
     let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
     let mut writer = FeatureWriter::create(output, &header, options)?;
     let codes = file.read_layer(Some(name))?;

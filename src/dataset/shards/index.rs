@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::classes::ClassLabel;
 use super::super::labels::parse_label;
 use super::super::passed_over::PassedOverReason;
-use super::super::system::is_system_name;
+use super::super::system_files::is_system_name;
 use super::super::{has_image_extension, slashed, text_of as decoded};
 use super::pairing::{has_extension, is_cls};
 

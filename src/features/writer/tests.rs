@@ -2,8 +2,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::super::testing::*;
-use super::super::{FeatureFile, LayerSpec};
+use super::super::{FeatureFile, StoredLayer};
 use super::*;
+use crate::images::{Preprocess, Preset};
+use crate::network::{Pooling, Precision};
 
 fn partial(output: &Path) -> PathBuf {
     sibling(output, ".partial")
@@ -176,9 +178,14 @@ fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
 fn a_run_with_other_settings_starts_anew_and_says_why() {
     type Change = fn(&mut Header);
     let changes: [(&str, Change); 5] = [
-        ("the model", |h| h.model_sha256 = "cd".repeat(32)),
-        ("the preprocessing", |h| h.preprocess_json = "{}".into()),
-        ("the layers", |h| h.layers[1].pooling = "none".into()),
+        ("the network's SHA-256", |h| {
+            h.layers.iter_mut().for_each(|l| l.spec.model_sha256 = "cd".repeat(32))
+        }),
+        ("the preprocessing", |h| {
+            let caffe = Preprocess::preset(Preset::KerasCaffe).unwrap();
+            h.layers.iter_mut().for_each(|l| l.spec.preprocess = caffe.clone());
+        }),
+        ("the layers", |h| h.layers[1].spec.pooling = Pooling::None),
         ("the class names", |h| h.class_names.push("Maus".into())),
         ("the source", |h| h.source = "other".into()),
     ];
@@ -381,9 +388,10 @@ fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
 #[test]
 fn impossible_headers_are_refused() {
     type Change = fn(&mut Header);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("no layer", |h| h.layers.clear()),
-        ("named twice", |h| h.layers[1].name = h.layers[0].name.clone()),
+        ("named twice", |h| h.layers[1].spec.layer = h.layers[0].spec.layer.clone()),
+        ("the precision of the layer \"fc7\"", |h| h.layers[1].spec.precision = Precision::Bf16),
         ("impossible shape", |h| h.layers[0].shape = vec![3, 0]),
         ("impossible shape", |h| h.layers[0].shape = vec![usize::MAX, 2]),
         ("\"Katze\" is named twice", |h| h.class_names.push("Katze".into())),
@@ -407,12 +415,7 @@ fn layer_names_of_every_kind_are_stored_and_found() {
     let mut header = header();
     header.layers = names
         .iter()
-        .map(|name| LayerSpec {
-            name: (*name).into(),
-            tensor: "t".into(),
-            shape: vec![1],
-            pooling: "none".into(),
-        })
+        .map(|name| StoredLayer { spec: spec(name, "t", Pooling::None), shape: vec![1] })
         .collect();
     let mut writer = FeatureWriter::create(&output, &header, options(2)).unwrap();
     append_wide(&mut writer, &[1; 8], 0..2, &[]).unwrap();

@@ -18,6 +18,7 @@ pub(super) const OLDEST_MINOR: u32 = ORT_API_VERSION;
 
 /// Why one file cannot serve as ONNX Runtime.
 #[derive(Debug, Clone, Error)]
+#[non_exhaustive]
 pub enum LibraryError {
     /// Nothing has this path.
     #[error("{} does not exist", path.display())]

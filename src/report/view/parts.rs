@@ -58,28 +58,6 @@ pub(super) struct Point {
     pub(super) accuracy: Share,
 }
 
-pub(super) struct ConfusionView<'a> {
-    pub(super) is_matrix: bool,
-    pub(super) classes: &'a [String],
-    pub(super) rows: Vec<ConfusionRow<'a>>,
-    pub(super) pairs: Vec<Cell>,
-}
-
-pub(super) struct ConfusionRow<'a> {
-    pub(super) class: &'a str,
-    pub(super) cells: Vec<Cell>,
-}
-
-pub(super) struct Cell {
-    pub(super) truth: usize,
-    pub(super) predicted: usize,
-    pub(super) count: usize,
-    /// Share of the row, 0 to 1.
-    pub(super) share: String,
-    pub(super) kind: &'static str,
-    pub(super) label: String,
-}
-
 pub(super) struct Class<'a> {
     pub(super) name: &'a str,
     pub(super) precision: String,

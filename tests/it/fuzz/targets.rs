@@ -85,7 +85,7 @@ pub fn features(data: &[u8]) -> bool {
     assert!(features.labels().iter().all(|label| known.contains(label)));
     assert_eq!((features.labels().len(), features.sha256().len()), (features.rows(), features.rows()));
     for layer in features.layers() {
-        let name = Some(layer.name.as_str());
+        let name = Some(layer.spec.layer.as_str());
         let _ = features.first_non_finite(name);
         let Ok(codes) = features.read_layer(name) else { continue };
         for (row, whole) in codes.rows().into_iter().enumerate().take(8) {

@@ -3,10 +3,10 @@
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::super::codes::Codes;
 use super::super::device::Device;
 use super::super::graph::proto::NodeProto;
 use super::super::layer::Layer;
+use super::super::output::Codes;
 use super::super::pool::Pooling;
 use super::super::tiles::Tiles;
 use super::{BackboneError, Tap};
@@ -77,7 +77,11 @@ impl Cut {
         count: usize,
     ) -> Result<Vec<Codes>, BackboneError> {
         let shape = self.input_shape(count);
-        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
+        let failed = |source: ort::Error| BackboneError::Run {
+            network: self.network.clone(),
+            images: count,
+            source: source.into(),
+        };
         let input = TensorRef::from_array_view((shape, images)).map_err(failed)?;
         let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let mut all = Vec::with_capacity(self.taps.len());
@@ -196,7 +200,11 @@ impl Cut {
     fn shapes_of_a_run(&self, session: &mut Session, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
         let image = vec![0.0_f32; count * self.image_len()];
         let shape = self.input_shape(count);
-        let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
+        let failed = |source: ort::Error| BackboneError::Run {
+            network: self.network.clone(),
+            images: count,
+            source: source.into(),
+        };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
         let outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let shape_of = |tap: &Tap| {

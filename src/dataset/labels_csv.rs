@@ -36,6 +36,7 @@ const LABEL_COLUMNS: [&str; 8] =
 
 /// Why a CSV manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// The file cannot be read.
     #[error("it cannot be read; check that it may be read by this user")]

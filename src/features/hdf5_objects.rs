@@ -53,12 +53,12 @@ impl Objects {
         for (index, layer) in header.layers.iter().enumerate() {
             let width = layer.width().ok_or_else(|| hdf5_metno::Error::from("a layer is too wide"))?;
             let rows = chunk_rows(LAYER_CHUNK_BYTES, width * size_of::<f32>(), expected);
-            let (path, extents) = (schema::layer_path(&layer.name), (0.., width).into());
+            let (path, extents) = (schema::layer_path(&layer.spec.layer), (0.., width).into());
             let dataset = new_dataset::<f32>(file, &path, extents, &[rows, width], FillTime::Never)?;
             layer.write(&dataset, index)?;
             layers.push((dataset, width));
         }
-        let primary = format!("/{}", schema::layer_path(&header.layers[0].name));
+        let primary = format!("/{}", schema::layer_path(&header.spec().layer));
         file.link_soft(&primary, schema::FEATURES)?;
         new_strings(file, schema::IMAGE_NAMES, expected)?;
         new_column::<i64>(file, schema::LABELS, expected)?;
