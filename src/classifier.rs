@@ -87,6 +87,7 @@ impl Head {
             (Some(coverage), Some(conformal)) => Some((coverage, conformal)),
             (None, _) => None,
         };
+        let ranked = self.ranked(features)?;
         let novelty = self.model.novelty.as_ref().filter(|_| options.unknown);
         let distances = novelty.map(|novelty| novelty.distances(features));
         let answer = |(row, ranked): (usize, Vec<(usize, f64)>)| {
@@ -101,7 +102,7 @@ impl Head {
             let unknown = novelty.zip(distance).map(|(novelty, distance)| novelty.is_unknown(distance));
             Answer { ranked, unknown, distance, prediction_set }
         };
-        Ok(self.ranked(features)?.into_iter().enumerate().map(answer).collect())
+        Ok(ranked.into_iter().enumerate().map(answer).collect())
     }
 }
 

@@ -159,7 +159,7 @@ fn fetch_from_any<'a>(
         // The list of places is never empty: it has the user's own, or the published ones.
         let url = left.next().map(String::as_str).unwrap_or_default();
         let bar = show::download_bar(url);
-        let wanted = Download { url, target, size, sha256, patience: RetryPolicy::default() };
+        let wanted = Download { url, target, size, sha256, retry: RetryPolicy::default(), token: None };
         let fetched = download::download(&wanted, &mut |here, total| {
             if let Some(total) = total {
                 bar.set_length(total);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use image::RgbImage;
 
 use super::array_axes::{Axes, Geometry, Reading};
-use crate::hdf5::{Dataset, Hdf5, Hdf5Error, Kind, describe};
+use crate::hdf5::{Hdf5, Hdf5Dataset, Hdf5Error, Kind, describe};
 
 /// Largest image, in pixels, that is read.
 const MAX_PIXELS: usize = 250_000_000;
@@ -86,7 +86,7 @@ fn listing(names: &[String]) -> String {
 /// A dataset of images, open.
 #[derive(Debug)]
 pub struct ImageArray {
-    dataset: Dataset,
+    dataset: Hdf5Dataset,
     path: PathBuf,
     name: String,
     axes: Axes,
@@ -287,7 +287,7 @@ fn is_old_matlab(path: &Path) -> bool {
     file.is_ok_and(|file| file.take(10).read_to_end(&mut start).is_ok()) && start == b"MATLAB 5.0"
 }
 
-fn find(file: &Hdf5, path: &Path, dataset: &str) -> Result<Dataset, ArrayError> {
+fn find(file: &Hdf5, path: &Path, dataset: &str) -> Result<Hdf5Dataset, ArrayError> {
     let name = format!("/{}", dataset.trim_matches('/'));
     file.dataset(&name).map_err(|source| match source {
         Hdf5Error::Missing => {
@@ -298,7 +298,12 @@ fn find(file: &Hdf5, path: &Path, dataset: &str) -> Result<Dataset, ArrayError> 
     })
 }
 
-fn of(dataset: Dataset, path: &Path, axes: Option<&Axes>, matlab: bool) -> Result<ImageArray, ArrayError> {
+fn of(
+    dataset: Hdf5Dataset,
+    path: &Path,
+    axes: Option<&Axes>,
+    matlab: bool,
+) -> Result<ImageArray, ArrayError> {
     let (owned, name, shape) = (|| path.to_owned(), dataset.path().to_owned(), dataset.shape());
     let found = || describe(dataset.kind(), shape);
     let not_images = || ArrayError::NotImages { path: owned(), dataset: name.clone(), found: found() };

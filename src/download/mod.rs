@@ -5,16 +5,19 @@
 //! put into place, by a rename; whoever reads the target sees the old file or the whole new one.
 
 mod error;
+mod hub;
 mod part;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::{Agent, Body};
 
 pub use error::FetchError;
+pub use hub::{Hub, HubError, HubFile, HubReference, HubRepository};
 use part::{Part, Version};
 
 /// How often a server may send us elsewhere.
@@ -32,7 +35,9 @@ pub struct Download<'a> {
     /// Its SHA-256 in hexadecimal digits, where known beforehand.
     pub sha256: Option<&'a str>,
     /// When to try again, and when to give up.
-    pub patience: RetryPolicy,
+    pub retry: RetryPolicy,
+    /// What the server wants to be told before it serves the file (`Authorization: Bearer`); no other server is told.
+    pub token: Option<&'a str>,
 }
 
 /// How long and how often to try.
@@ -92,15 +97,15 @@ pub fn download(
     wanted: &Download<'_>,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Fetched, FetchError> {
-    let agent = agent(wanted)?;
+    let agent = agent(wanted.url, &wanted.retry)?;
     let mut part = Part::open(wanted.target)?;
     let mut attempt = 1;
     loop {
         match request(&agent, wanted, &mut part, attempt, progress) {
             Ok(()) => break,
-            Err(error) if error.is_transient() && attempt < wanted.patience.attempts => {
+            Err(error) if error.is_transient() && attempt < wanted.retry.attempts => {
                 // The exponent is capped: nobody waits longer than 32 pauses.
-                std::thread::sleep(wanted.patience.pause * 2_u32.pow((attempt - 1).min(5)));
+                std::thread::sleep(wanted.retry.pause * 2_u32.pow((attempt - 1).min(5)));
                 attempt += 1;
             }
             Err(error) => {
@@ -115,17 +120,18 @@ pub fn download(
 }
 
 /// The client: no proxy to this machine itself, and never from HTTPS to plain HTTP.
-fn agent(wanted: &Download<'_>) -> Result<Agent, FetchError> {
-    let bad_url = || FetchError::Url { url: wanted.url.to_owned() };
-    let uri: Uri = wanted.url.parse().map_err(|_| bad_url())?;
+fn agent(url: &str, retry: &RetryPolicy) -> Result<Agent, FetchError> {
+    let bad_url = || FetchError::Url { url: url.to_owned() };
+    let uri: Uri = url.parse().map_err(|_| bad_url())?;
     let (Some(scheme @ ("http" | "https")), Some(host)) = (uri.scheme_str(), uri.host()) else {
         return Err(bad_url());
     };
-    let silence = Some(wanted.patience.silence);
+    let silence = Some(retry.silence);
     let mut config = Agent::config_builder()
         .https_only(scheme == "https")
         .http_status_as_error(false)
         .max_redirects(MAX_REDIRECTS)
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .user_agent(concat!("cnncodes/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(silence)
         .timeout_connect(silence)
@@ -152,7 +158,13 @@ fn request(
         source => FetchError::Unreachable { url: url.to_owned(), attempts: attempt, source: source.into() },
     };
     // A compressed transfer would have a length of its own.
-    let get = || agent.get(url).header(header::ACCEPT_ENCODING, "identity");
+    let get = || {
+        let get = agent.get(url).header(header::ACCEPT_ENCODING, "identity");
+        match wanted.token {
+            Some(token) => get.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => get,
+        }
+    };
     let mut response = None;
     if let Some(version) = part.resumable(url) {
         if version.length == Some(part.length()) {

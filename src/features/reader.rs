@@ -13,7 +13,7 @@ use super::schema::{
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
-use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error};
+use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error};
 
 /// Values that are read at a time where a whole layer is only looked through: 4 MiB.
 const SCAN_VALUES: usize = 1 << 20;
@@ -40,7 +40,7 @@ pub struct NonFinite {
 /// All of a file but the codes, checked.
 struct Contents {
     header: Header,
-    layers: Vec<Dataset>,
+    layers: Vec<Hdf5Dataset>,
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
@@ -229,7 +229,7 @@ impl FeatureFile {
         })
     }
 
-    fn dataset(&self, index: usize) -> (String, &Dataset) {
+    fn dataset(&self, index: usize) -> (String, &Hdf5Dataset) {
         (format!("/{}", schema::layer_path(&self.layers()[index].spec.layer)), &self.contents.layers[index])
     }
 
@@ -344,7 +344,7 @@ fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, Feature
     reasons.into_iter().zip(examples).zip(files).map(one).collect()
 }
 
-fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64>, FeatureFileError> {
+fn read_labels(dataset: &Hdf5Dataset, classes: usize, path: &Path) -> Result<Vec<i64>, FeatureFileError> {
     if !dataset.kind().is::<i64>() {
         return Err(FeatureFileError::wrong_type(path, "/labels", "a dataset of int64"));
     }
@@ -360,7 +360,7 @@ fn read_labels(dataset: &Dataset, classes: usize, path: &Path) -> Result<Vec<i64
 }
 
 fn read_hashes(
-    dataset: &Dataset,
+    dataset: &Hdf5Dataset,
     rows: usize,
     path: &Path,
 ) -> Result<Vec<[u8; HASH_BYTES]>, FeatureFileError> {

@@ -10,7 +10,7 @@ use hdf5_metno::{File, Location};
 use super::FeatureFileError;
 use super::strings::{read_strings, text_error, to_hdf5};
 use crate::feature_spec::{FeatureSpec, SpecDifference};
-use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Kind, Number};
+use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error, Kind, Number};
 use crate::network::Pooling;
 
 /// The value of the root attribute `format`.
@@ -265,7 +265,7 @@ pub(super) fn read_header(
     file: &Hdf5,
     attributes: &[Attribute],
     path: &Path,
-) -> Result<(Header, Vec<Dataset>), FeatureFileError> {
+) -> Result<(Header, Vec<Hdf5Dataset>), FeatureFileError> {
     let text = |name: &str| read_text(attributes, name, path);
     let shared = FeatureSpec {
         model_name: text("model_name")?,
@@ -325,7 +325,7 @@ fn read_layers(
     file: &Hdf5,
     shared: &FeatureSpec,
     path: &Path,
-) -> Result<(Vec<StoredLayer>, Vec<Dataset>), FeatureFileError> {
+) -> Result<(Vec<StoredLayer>, Vec<Hdf5Dataset>), FeatureFileError> {
     let links = match file.members(LAYERS) {
         Ok(links) => links,
         Err(Hdf5Error::Missing) => return Err(FeatureFileError::missing(path, "the group /layers")),
@@ -354,7 +354,7 @@ fn read_layers(
 }
 
 fn read_layer(
-    dataset: &Dataset,
+    dataset: &Hdf5Dataset,
     shared: &FeatureSpec,
     object: &str,
     path: &Path,
@@ -393,7 +393,7 @@ fn read_layer(
 }
 
 /// Opens a dataset; its absence is told from damage.
-pub(super) fn open_dataset(file: &Hdf5, name: &str, path: &Path) -> Result<Dataset, FeatureFileError> {
+pub(super) fn open_dataset(file: &Hdf5, name: &str, path: &Path) -> Result<Hdf5Dataset, FeatureFileError> {
     match file.dataset(name) {
         Ok(dataset) => Ok(dataset),
         Err(Hdf5Error::Missing) => Err(FeatureFileError::missing(path, format!("the dataset /{name}"))),
@@ -402,7 +402,7 @@ pub(super) fn open_dataset(file: &Hdf5, name: &str, path: &Path) -> Result<Datas
 }
 
 /// The length of a one-dimensional dataset.
-pub(super) fn column_length(dataset: &Dataset, name: &str, path: &Path) -> Result<u64, FeatureFileError> {
+pub(super) fn column_length(dataset: &Hdf5Dataset, name: &str, path: &Path) -> Result<u64, FeatureFileError> {
     match dataset.shape()[..] {
         [length] => Ok(length),
         _ => Err(FeatureFileError::wrong_type(path, name, "one-dimensional")),

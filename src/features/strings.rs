@@ -7,7 +7,7 @@ use std::str::FromStr;
 use hdf5_metno::types::{FixedAscii, VarLenUnicode};
 
 use super::FeatureFileError;
-use crate::hdf5::{Dataset, Hdf5Error, Kind};
+use crate::hdf5::{Hdf5Dataset, Hdf5Error, Kind};
 
 /// A SHA-256 in hexadecimal, as it is stored.
 pub(super) type Sha256Hex = FixedAscii<SHA256_DIGITS>;
@@ -27,7 +27,7 @@ pub(super) fn to_sha256(text: &str) -> Option<Sha256Hex> {
 
 /// The strings of a one-dimensional dataset of variable-length UTF-8.
 pub(super) fn read_strings(
-    dataset: &Dataset,
+    dataset: &Hdf5Dataset,
     path: &Path,
     object: &str,
 ) -> Result<Vec<String>, FeatureFileError> {
@@ -47,7 +47,7 @@ pub(super) fn text_error(error: Hdf5Error, path: &Path, object: &str) -> Feature
 
 /// The SHA-256 values `range` of a one-dimensional dataset of 64-byte ASCII strings.
 pub(super) fn read_sha256(
-    dataset: &Dataset,
+    dataset: &Hdf5Dataset,
     range: Range<usize>,
     path: &Path,
     object: &str,

@@ -20,7 +20,7 @@ const MAX_ELEMENT: usize = 64 << 20;
 const MAX_RATIO: u64 = 1032;
 
 /// An array in the file. Any thread may read from it, at the same time as others.
-pub struct Dataset {
+pub struct Hdf5Dataset {
     kind: Kind,
     shape: Vec<u64>,
     /// Bytes of an element.
@@ -61,7 +61,7 @@ enum Layout {
     Nowhere,
 }
 
-impl Dataset {
+impl Hdf5Dataset {
     pub(super) fn of(
         tree: &Hdf5File,
         source: &Arc<Source>,
@@ -328,7 +328,7 @@ impl Dataset {
     }
 }
 
-impl std::fmt::Debug for Dataset {
+impl std::fmt::Debug for Hdf5Dataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.place.path, describe(&self.kind, &self.shape))
     }

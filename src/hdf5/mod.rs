@@ -25,7 +25,7 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Hdf5File, OpenOptions};
 
 pub use attribute::Attribute;
-pub use dataset::{Dataset, describe};
+pub use dataset::{Hdf5Dataset, describe};
 pub use error::Hdf5Error;
 pub use kind::{Integer, Kind, Number, Padding};
 
@@ -105,9 +105,9 @@ impl Hdf5 {
     ///
     /// # Errors
     /// [`Hdf5Error::Missing`], [`Hdf5Error::Damaged`], [`Hdf5Error::Unsupported`].
-    pub fn dataset(&self, path: &str) -> Result<Dataset, Hdf5Error> {
+    pub fn dataset(&self, path: &str) -> Result<Hdf5Dataset, Hdf5Error> {
         let found = self.find(path)?;
-        Dataset::of(&self.tree, &self.source, &found, path)
+        Hdf5Dataset::of(&self.tree, &self.source, &found, path)
     }
 
     /// Full names of all datasets, with a leading `/`; each object once, however many names it has.

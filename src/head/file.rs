@@ -16,7 +16,7 @@ use super::{FittedHead, HeadError, HeadModel};
 use crate::evaluate::Evaluation;
 use crate::feature_spec::FeatureSpec;
 use crate::files::{folder_of, sync_folder, temporary_beside};
-use crate::hdf5::{Attribute, Dataset, Hdf5, Hdf5Error, Number};
+use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error, Number};
 use crate::messages::Cause;
 
 /// Value of the attribute `format`.
@@ -429,7 +429,7 @@ impl Reader<'_> {
         Ok((dataset.shape().iter().map(|&n| n as usize).collect(), values))
     }
 
-    fn dataset(&self, part: &'static str, dimensions: usize) -> Result<Dataset, HeadFileError> {
+    fn dataset(&self, part: &'static str, dimensions: usize) -> Result<Hdf5Dataset, HeadFileError> {
         let dataset = self.file.dataset(part).map_err(|source| self.unreadable(part, source))?;
         let found = dataset.shape().len();
         if found != dimensions {

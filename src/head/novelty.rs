@@ -10,11 +10,12 @@
 //! three, with MobileNetV2 and SqueezeNet: area under the ROC curve 0.955 and 0.935. Centred codes give 0.959 and 0.845,
 //! standardised ones 0.945 and 0.780, and with SqueezeNet both take blank images and noise for known ones.
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use crate::similarity::{Neighbor, nearest_rows};
 
 /// Training codes over whose distances is averaged.
 const NEIGHBOURS: usize = 3;
@@ -24,8 +25,6 @@ const KNOWN: f64 = 0.975;
 const MOST_BYTES: usize = 8 << 20;
 /// Rows whose distances decide the threshold.
 const MOST_MEASURED: usize = 5000;
-/// Rows whose distances to all references a thread holds at a time.
-const BLOCK: usize = 256;
 
 /// What tells images of the classes from others.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +95,9 @@ impl Novelty {
     }
 
     /// Distance of each row of finite `codes` (n x d) from the training codes, 0 to 2.
+    ///
+    /// # Panics
+    /// A code is not finite; [`HeadModel::scores`](super::HeadModel::scores) tells.
     pub fn distances(&self, codes: ArrayView2<'_, f32>) -> Vec<f64> {
         let rows: Vec<usize> = (0..codes.nrows()).collect();
         nearest(codes, &rows, &self.directions, self.limits.neighbours, |_, _| true)
@@ -170,33 +172,15 @@ fn nearest(
     neighbours: usize,
     comparable: impl Fn(usize, usize) -> bool + Sync,
 ) -> Vec<f64> {
-    let distances_of = |chosen: &[usize]| -> Vec<f64> {
-        let mut block = Array2::zeros((chosen.len(), codes.ncols()));
-        for (&row, mut out) in chosen.iter().zip(block.rows_mut()) {
-            let code = codes.row(row).into_iter().map(|&x| f64::from(x));
-            let length = code.clone().map(|x| x * x).sum::<f64>().sqrt();
-            let unit = if length > 0.0 { 1.0 / length } else { 0.0 };
-            out.iter_mut().zip(code).for_each(|(to, x)| *to = (x * unit) as f32);
-        }
-        let cosines = block.dot(&directions.t());
-        let distance = |(&row, cosines): (&usize, ArrayView1<'_, f32>)| {
-            let references = cosines.iter().enumerate();
-            let mut found: Vec<f64> = references
-                .filter(|(reference, _)| comparable(row, *reference))
-                .map(|(_, &cosine)| 1.0 - f64::from(cosine))
-                .collect();
-            let count = neighbours.min(found.len());
-            if count == 0 {
-                return 1.0;
-            }
-            if count < found.len() {
-                found.select_nth_unstable_by(count - 1, f64::total_cmp);
-            }
-            found[..count].iter().sum::<f64>() / count as f64
-        };
-        chosen.iter().zip(cosines.rows()).map(distance).collect()
+    let queries = codes.select(Axis(0), rows);
+    let left_out = |query: usize, reference: usize| !comparable(rows[query], reference);
+    let found = nearest_rows(queries.view(), directions.view(), neighbours, left_out)
+        .expect("features were checked, and stored directions are of length 1");
+    let mean = |nearest: &Vec<Neighbor>| match nearest.len() {
+        0 => 1.0,
+        count => nearest.iter().map(|neighbor| neighbor.distance).sum::<f64>() / count as f64,
     };
-    rows.par_chunks(BLOCK).flat_map_iter(distances_of).collect()
+    found.iter().map(mean).collect()
 }
 
 #[cfg(test)]

@@ -17,11 +17,10 @@ use crate::files::folder_of;
 use crate::images::Layout;
 use crate::messages::Cause;
 
-/// The ONNX protobuf messages, generated from `onnx.proto` (Apache-2.0, the ONNX project).
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
-pub mod proto {
-    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
-}
+#[rustfmt::skip]
+#[path = "onnx.rs"]
+pub mod proto;
 
 use proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 pub use truncation::TruncatedGraph;

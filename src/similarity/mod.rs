@@ -14,7 +14,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use self::scan::{Best, Queries};
@@ -25,6 +26,8 @@ use crate::features::{FeatureFile, FeatureFileError};
 const PART_BYTES: usize = 2 << 20;
 /// Bytes that a part may have where the file's chunks are larger than that.
 const LARGEST_PART_BYTES: usize = 16 << 20;
+/// Queries that a thread takes at a time where all is in memory.
+const QUERIES_OF_BLOCK: usize = 256;
 
 /// How far two codes are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -173,6 +176,35 @@ impl Search<'_> {
             None => Ok(best.into_iter().map(|best| best.into_neighbors(self.metric)).collect()),
         }
     }
+}
+
+/// The nearest of `rows` (n x d) to each row of `queries` (m x d), both in memory and finite: as [`Search`], with all
+/// threads. A row that `left_out` names for a query is no answer to it.
+///
+/// # Errors
+/// A value is not finite; gives its row and the value. Rows of the queries come first.
+pub(crate) fn nearest_rows(
+    queries: ArrayView2<'_, f32>,
+    rows: ArrayView2<'_, f32>,
+    k: usize,
+    left_out: impl Fn(usize, usize) -> bool + Sync,
+) -> Result<Vec<Vec<Neighbor>>, (usize, f32)> {
+    let rows = rows.as_standard_layout();
+    let rows = rows.as_slice().unwrap_or_default();
+    let part = part_rows(queries.ncols(), 1) * queries.ncols().max(1);
+    let of_block = |(block, queries): (usize, ArrayView2<'_, f32>)| {
+        let first = block * QUERIES_OF_BLOCK;
+        let queries = Queries::new(queries, Metric::Cosine).map_err(|(row, value)| (first + row, value))?;
+        let mut best = vec![Best::new(k); queries.len()];
+        for (index, rows) in rows.chunks(part).enumerate() {
+            let left_out = |query: usize, row: usize| left_out(first + query, row);
+            queries.scan(rows, index * part / queries.width().max(1), &mut best, &left_out)?;
+        }
+        Ok(best.into_iter().map(|best| best.into_neighbors(Metric::Cosine)).collect::<Vec<_>>())
+    };
+    let blocks: Vec<_> = queries.axis_chunks_iter(Axis(0), QUERIES_OF_BLOCK).enumerate().collect();
+    let found: Result<Vec<_>, _> = blocks.into_par_iter().map(of_block).collect();
+    Ok(found?.into_iter().flatten().collect())
 }
 
 /// Rows of a part: whole chunks of `chunk` rows, unless these are very large.

@@ -28,10 +28,9 @@ fn checksum() -> String {
 
 fn fetch_with(url: &str, target: &Path, known: Known, attempts: u32) -> Result<Fetched, FetchError> {
     let sha256 = checksum();
-    let patience =
-        RetryPolicy { attempts, pause: Duration::from_millis(1), silence: Duration::from_secs(30) };
+    let retry = RetryPolicy { attempts, pause: Duration::from_millis(1), silence: Duration::from_secs(30) };
     let sha256 = known.sha256.then_some(sha256.as_str());
-    let wanted = Download { url, target, size: known.size, sha256, patience };
+    let wanted = Download { url, target, size: known.size, sha256, retry, token: None };
     download(&wanted, &mut |_, _| {})
 }
 
@@ -69,7 +68,8 @@ fn a_whole_file_is_placed_in_stead_of_the_older_one() {
         target: &target,
         size: Some(size),
         sha256: Some(&sha256),
-        patience: RetryPolicy::default(),
+        retry: RetryPolicy::default(),
+        token: None,
     };
     let fetched = download(&wanted, &mut |here, total| told.push((here, total))).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"older", "nothing is touched before it is placed");

@@ -25,6 +25,7 @@ mod neighbors;
 mod out_of_core;
 mod parity;
 mod pixels;
+mod pretrained;
 mod pull;
 mod real_photos;
 mod repaired;
