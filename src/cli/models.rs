@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use super::show::Listing;
 use super::{Status, pull, show};
-use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset};
+use crate::images::{ChannelOrder, Interpolation, Layout, Preprocess, PreprocessOverrides, Preset};
 use crate::messages::with_causes;
 use crate::network::manifest::layout_name;
 use crate::network::register::preprocessing_of;
@@ -81,6 +81,9 @@ struct AddArgs {
     /// Input size of the network in pixels: SIDE or WIDTHxHEIGHT
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<(u32, u32)>,
+    /// Where the channels of the input are, if the network does not say it: nchw (N x 3 x H x W) or nhwc (N x H x W x 3)
+    #[arg(long, value_name = "LAYOUT", value_parser = |text: &str| text.parse::<Layout>())]
+    layout: Option<Layout>,
     /// Stretch images to the input size
     #[arg(long, conflicts_with_all = ["crop", "shorter_side"])]
     stretch: bool,
@@ -240,7 +243,7 @@ fn table(entries: &[Entry]) -> Table {
 }
 
 fn add(args: &AddArgs, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let graph = Graph::open(&args.file)?;
+    let graph = open(args)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => match args.file.file_stem().and_then(|stem| stem.to_str()) {
@@ -260,6 +263,20 @@ fn add(args: &AddArgs, models: &ModelsFolder) -> anyhow::Result<Status> {
     model.manifest.file = place(args, &graph, models, &model.name)?;
     write_manifest(&model)?;
     Ok(Status::Done)
+}
+
+/// Opens the network, with `--layout` if it does not say itself where its channels are.
+fn open(args: &AddArgs) -> anyhow::Result<Graph> {
+    let graph = Graph::open_as(&args.file, args.layout)?;
+    let known = graph.input().layout;
+    if args.layout.is_some_and(|stated| stated != known) {
+        bail!(
+            "{}: the graph says that its input is {}; leave out --layout",
+            args.file.display(),
+            layout_name(known)
+        );
+    }
+    Ok(graph)
 }
 
 /// The preset with the changes that the options make.

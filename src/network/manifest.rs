@@ -151,7 +151,7 @@ impl Model {
     /// # Errors
     /// The file is missing or no ONNX graph, its hash differs, or its input contradicts the manifest.
     pub fn open(&self) -> Result<Graph, ModelError> {
-        let graph = Graph::open(&self.network_path())?;
+        let graph = Graph::open_as(&self.network_path(), Some(self.manifest.input.layout))?;
         if !graph.sha256().eq_ignore_ascii_case(&self.manifest.sha256) {
             return Err(ModelError::Hash {
                 manifest: self.manifest_path.clone(),
