@@ -14,9 +14,7 @@ mod ordered_writer;
 mod pipeline;
 mod plan;
 
-pub(crate) use batch::ImageReader;
-#[cfg(feature = "cli")]
-pub(crate) use batch::Readers;
+pub(crate) use batch::{ImageReader, Readers};
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub use plan::{Plan, Tally};
 

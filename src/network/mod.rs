@@ -2,16 +2,19 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
+mod class_scores;
 mod codes;
 mod constants;
 pub mod device;
 pub mod execution_plan;
 mod fusion;
 pub mod graph;
+mod input_normalisation;
 pub mod layer;
 pub mod layers;
 pub mod manifest;
 mod network_file;
+pub mod network_folder;
 mod operator;
 pub mod pool;
 pub mod profile;
@@ -24,10 +27,12 @@ mod topology;
 mod vgg;
 pub mod zoo;
 
+pub use class_scores::class_scores;
 pub use codes::Codes;
 pub use device::{Device, DeviceError, Precision};
 pub use execution_plan::{ExecutionPlan, ModelFootprint};
 pub use graph::{Graph, GraphError};
+pub use input_normalisation::InputNormalisation;
 pub use layer::Layer;
 pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
