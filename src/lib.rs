@@ -38,6 +38,7 @@
 //! - [`network`]: the frozen network: its manifest, its layers, its truncated graph, its session.
 //! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
 //!   than the runtime's.
+//! - [`preprocess_check`]: whether a preprocessing fits its network.
 //! - [`feature_spec`]: all that decides the value of a feature, in one record.
 //! - [`extract`]: images in, features out, in memory or into a file.
 //! - [`features`]: the HDF5 file of features.
@@ -75,6 +76,7 @@ mod memory;
 mod messages;
 pub mod network;
 mod panics;
+pub mod preprocess_check;
 pub mod report;
 pub mod similarity;
 pub mod sweep;

@@ -16,9 +16,7 @@ mod plan;
 mod request;
 mod resume;
 
-pub(crate) use batch::ImageReader;
-#[cfg(feature = "cli")]
-pub(crate) use batch::Readers;
+pub(crate) use batch::{ImageReader, Readers};
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub use plan::{Plan, Tally};
 pub use request::{ExtractSettings, Request, WantedLayer, fallback_note};

@@ -17,6 +17,7 @@ mod load;
 mod orientation;
 mod perceptual_hash;
 pub mod preprocess;
+pub mod preprocess_config;
 mod resample;
 mod sniff;
 mod tiff;
@@ -28,6 +29,7 @@ pub(crate) use encode::encode_jpeg;
 pub use load::{LoadError, decode_hash, load, load_and_hash};
 pub use perceptual_hash::{PerceptualHash, hamming_distance, perceptual_hash};
 pub use preprocess::{
-    ChannelOrder, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
+    ChannelOrder, CropOffset, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides,
+    Preset, Resize,
 };
 pub use sniff::{HEAD, ImageFormat, sniff};

@@ -19,7 +19,9 @@
 //! dct_scaling = false          # JPEGs may be reduced while they are decoded
 //! ```
 //!
-//! Everything but `preset` may be left out unless it is `custom`; `dct_scaling` may be left out there as well.
+//! Everything but `preset` may be left out unless it is `custom`; `dct_scaling` may be left out there as well. Two fields
+//! are there only where a recipe needs them: `stretched = [256, 256]` after `resize = "stretch"`, for a crop of the centre
+//! of the stretched picture, and `crop_offset = "floor"`, for a crop as Hugging Face's transformers rounds it.
 
 use std::fmt::Write as _;
 
@@ -38,7 +40,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{ChannelOrder, Interpolation, Layout, Preset, UnknownChoice};
+pub use choices::{ChannelOrder, CropOffset, Interpolation, Layout, Preset, UnknownChoice};
 
 /// Longest side of an input tensor that is taken for meant.
 const MAX_INPUT_SIDE: u32 = 8192;
@@ -56,6 +58,17 @@ pub enum Resize {
     ShorterSide(u32),
     /// Both sides to the network's size, aspect lost.
     Stretch,
+    /// Both sides to this width and height, aspect lost, then the centre is cropped.
+    StretchThenCrop(u32, u32),
+}
+
+/// Which pixels of a picture the network sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    /// Width and height of the input tensor.
+    pub size: (u32, u32),
+    pub resize: Resize,
+    pub crop_offset: CropOffset,
 }
 
 /// The whole recipe from RGB8 pixels to the input tensor.
@@ -68,6 +81,7 @@ pub struct Preprocess {
     preset: Preset,
     size: (u32, u32),
     resize: Resize,
+    crop_offset: CropOffset,
     interpolation: Interpolation,
     channel_order: ChannelOrder,
     divisor: f64,
@@ -88,6 +102,10 @@ pub struct PreprocessOverrides {
     pub stretch: Option<bool>,
     /// Shorter side in pixels before the crop; implies cropping.
     pub shorter_side: Option<u32>,
+    /// Width and height that both sides are stretched to before the crop; implies stretching.
+    pub stretched: Option<(u32, u32)>,
+    /// Where a crop that leaves an odd number of pixels begins.
+    pub crop_offset: Option<CropOffset>,
     /// Resampling filter.
     pub interpolation: Option<Interpolation>,
     /// Channel order of the tensor. The recipe's own mean and std move with their channels.
@@ -123,6 +141,20 @@ pub enum PreprocessError {
     ShorterSide {
         /// Shorter side asked for.
         shorter_side: u32,
+        /// Width of the crop.
+        width: u32,
+        /// Height of the crop.
+        height: u32,
+    },
+    /// The crop would not fit into the stretched image.
+    #[error(
+        "an image stretched to {} x {} is out of range for a crop of {width} x {height}; each side must be between \
+         the crop's and {MAX_INPUT_SIDE}",
+        stretched.0, stretched.1
+    )]
+    Stretched {
+        /// Width and height asked for.
+        stretched: (u32, u32),
         /// Width of the crop.
         width: u32,
         /// Height of the crop.
@@ -176,6 +208,7 @@ impl Preprocess {
             preset,
             size: (224, 224),
             resize: Resize::ShorterSide(256),
+            crop_offset: CropOffset::HalfEven,
             interpolation: Interpolation::Bilinear,
             channel_order: ChannelOrder::Rgb,
             divisor: 255.0,
@@ -209,6 +242,7 @@ impl Preprocess {
         let mut recipe = self.clone();
         recipe.size = overrides.size.unwrap_or(self.size);
         recipe.resize = self.resize_with(overrides)?;
+        recipe.crop_offset = overrides.crop_offset.unwrap_or(self.crop_offset);
         recipe.interpolation = overrides.interpolation.unwrap_or(self.interpolation);
         if let Some(order) = overrides.channel_order.filter(|&order| order != self.channel_order) {
             recipe.channel_order = order;
@@ -225,21 +259,31 @@ impl Preprocess {
 
     fn resize_with(&self, overrides: &PreprocessOverrides) -> Result<Resize, PreprocessError> {
         let (width, height) = overrides.size.unwrap_or(self.size);
-        match (overrides.stretch, overrides.shorter_side) {
-            (Some(true), Some(_)) => Err(PreprocessError::StretchWithShorterSide),
-            (_, Some(shorter_side)) => Ok(Resize::ShorterSide(shorter_side)),
-            (Some(true), None) => Ok(Resize::Stretch),
-            (None, None) if self.resize == Resize::Stretch => Ok(Resize::Stretch),
-            (_, None) => {
-                let ratio = match self.resize {
-                    Resize::ShorterSide(shorter) => {
-                        f64::from(shorter) / f64::from(self.size.0.max(self.size.1))
-                    }
-                    Resize::Stretch => SHORTER_SIDE_OF_CROP,
-                };
-                // A side beyond u32 saturates, and is refused as out of range.
-                Ok(Resize::ShorterSide((f64::from(width.max(height)) * ratio).round() as u32))
+        // A side beyond u32 saturates, and is refused as out of range.
+        let scaled = |side: u32, from: u32, to: u32| {
+            (f64::from(side) * f64::from(to) / f64::from(from)).round() as u32
+        };
+        match (overrides.stretch, overrides.shorter_side, overrides.stretched) {
+            (Some(true), Some(_), _) | (Some(false), _, Some(_)) | (_, Some(_), Some(_)) => {
+                Err(PreprocessError::StretchWithShorterSide)
             }
+            (_, Some(shorter_side), None) => Ok(Resize::ShorterSide(shorter_side)),
+            (_, None, Some((across, down))) => Ok(Resize::StretchThenCrop(across, down)),
+            (Some(true), None, None) => Ok(Resize::Stretch),
+            (stretch, None, None) => Ok(match self.resize {
+                Resize::Stretch if stretch.is_none() => Resize::Stretch,
+                Resize::StretchThenCrop(across, down) if stretch.is_none() => Resize::StretchThenCrop(
+                    scaled(across, self.size.0, width),
+                    scaled(down, self.size.1, height),
+                ),
+                Resize::ShorterSide(shorter) => {
+                    let ratio = f64::from(shorter) / f64::from(self.size.0.max(self.size.1));
+                    Resize::ShorterSide((f64::from(width.max(height)) * ratio).round() as u32)
+                }
+                _ => {
+                    Resize::ShorterSide((f64::from(width.max(height)) * SHORTER_SIDE_OF_CROP).round() as u32)
+                }
+            }),
         }
     }
 
@@ -254,6 +298,18 @@ impl Preprocess {
             && !(width.max(height)..=MAX_INPUT_SIDE).contains(&shorter_side)
         {
             return Err(PreprocessError::ShorterSide { shorter_side, width, height });
+        }
+        if let Resize::StretchThenCrop(across, down) = self.resize {
+            if !(width..=MAX_INPUT_SIDE).contains(&across) || !(height..=MAX_INPUT_SIDE).contains(&down) {
+                return Err(PreprocessError::Stretched { stretched: (across, down), width, height });
+            }
+            if (across, down) == self.size {
+                self.resize = Resize::Stretch;
+            }
+        }
+        if self.resize == Resize::Stretch {
+            // Nothing is cropped: recipes of the same pixels are to be equal.
+            self.crop_offset = CropOffset::HalfEven;
         }
         // What counts is the f32 that the arithmetic sees: 1e-60 is a zero there, 1e60 infinite.
         let check = |field, value: f64, nonzero| match value as f32 {
@@ -294,6 +350,11 @@ impl Preprocess {
         self.resize
     }
 
+    /// Where a crop that leaves an odd number of pixels begins.
+    pub fn crop_offset(&self) -> CropOffset {
+        self.crop_offset
+    }
+
     /// The resampling filter.
     pub fn interpolation(&self) -> Interpolation {
         self.interpolation
@@ -302,6 +363,19 @@ impl Preprocess {
     /// The tensor's channel order.
     pub fn channel_order(&self) -> ChannelOrder {
         self.channel_order
+    }
+
+    /// Divisor, mean and deviation, the latter two in the tensor's channel order.
+    pub fn normalisation(&self) -> (f64, [f64; 3], [f64; 3]) {
+        (self.divisor, self.mean, self.std)
+    }
+
+    /// Scale and offset of each of the tensor's channels: a level x becomes `x * scale + offset`, but for rounding.
+    pub fn scale_and_offset(&self) -> [(f64, f64); 3] {
+        std::array::from_fn(|channel| {
+            let std = self.std[channel];
+            (1.0 / (self.divisor * std), -self.mean[channel] / std)
+        })
     }
 
     /// Whether images are to be turned as their EXIF orientation says, before [`Preprocess::apply`].
@@ -344,7 +418,11 @@ impl Preprocess {
     /// The part of an image of `width` x `height` pixels that the network sees: left, top, width and height, in the
     /// image's own pixels.
     pub fn window(&self, width: u32, height: u32) -> [f64; 4] {
-        window((width, height), self.size, self.resize)
+        window((width, height), self.geometry())
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry { size: self.size, resize: self.resize, crop_offset: self.crop_offset }
     }
 
     /// The tensor that this recipe fills in `out`.
@@ -366,7 +444,7 @@ impl Preprocess {
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
             return Err(PreprocessError::ImageSize { width, height });
         }
-        Ok(Resampler::new(source, whole, self.size, self.resize, self.interpolation))
+        Ok(Resampler::new(source, whole, self.geometry(), self.interpolation))
     }
 
     /// How far a JPEG of this size, as it is stored, is reduced while it is decoded: as far as leaves two of its pixels, or
@@ -378,8 +456,12 @@ impl Preprocess {
         let (width, height) = upright(size, orientation);
         let shrink = match self.resize {
             Resize::ShorterSide(shorter) => f64::from(width.min(height)) / f64::from(shorter),
-            Resize::Stretch => {
-                (f64::from(width) / f64::from(self.size.0)).min(f64::from(height) / f64::from(self.size.1))
+            Resize::Stretch | Resize::StretchThenCrop(..) => {
+                let (across, down) = match self.resize {
+                    Resize::StretchThenCrop(across, down) => (across, down),
+                    _ => self.size,
+                };
+                (f64::from(width) / f64::from(across)).min(f64::from(height) / f64::from(down))
             }
         };
         let mut reductions = Reduction::ALL.into_iter();
@@ -393,14 +475,18 @@ impl Preprocess {
         let (width, height) = self.size;
         let mut line = format!("{}: ", self.preset);
         // Writing to a String cannot fail.
+        let filter = self.interpolation;
         let _ = match self.resize {
-            Resize::ShorterSide(shorter) => write!(
-                line,
-                "shorter side to {shorter} ({}), centre crop {width} x {height}",
-                self.interpolation
-            ),
-            Resize::Stretch => write!(line, "stretch to {width} x {height} ({})", self.interpolation),
+            Resize::ShorterSide(shorter) => write!(line, "shorter side to {shorter} ({filter})"),
+            Resize::Stretch => write!(line, "stretch to {width} x {height} ({filter})"),
+            Resize::StretchThenCrop(across, down) => write!(line, "stretch to {across} x {down} ({filter})"),
         };
+        if self.resize != Resize::Stretch {
+            let _ = write!(line, ", centre crop {width} x {height}");
+        }
+        if self.crop_offset == CropOffset::Floor {
+            line.push_str(" (offset rounded down)");
+        }
         let _ = write!(line, ", {}", self.channel_order.to_string().to_uppercase());
         if self.divisor != 1.0 {
             let _ = write!(line, ", / {}", self.divisor);

@@ -16,7 +16,7 @@ use std::ops::Range;
 use image::metadata::Orientation;
 
 use self::convolve::{Instructions, Kernels, PRECISION_BITS, RowConvolution, weigh_rows};
-use super::preprocess::{Interpolation, Resize};
+use super::preprocess::{CropOffset, Geometry, Interpolation, Resize};
 
 mod convolve;
 #[cfg(test)]
@@ -91,11 +91,13 @@ impl Span {
         Self { source, extent, resized: length.into(), offset: 0, length }
     }
 
-    /// torchvision's CenterCrop: `int(round((resized - length) / 2.0))`, and Python rounds halves to even.
-    fn centred((source, extent): (u32, f64), resized: u64, length: u32) -> Self {
+    /// torchvision's CenterCrop: `int(round((resized - length) / 2.0))`, and Python rounds halves to even; or
+    /// transformers' `center_crop`: `(resized - length) // 2`.
+    fn centred((source, extent): (u32, f64), resized: u64, length: u32, rounding: CropOffset) -> Self {
         let margin = resized.saturating_sub(length.into());
         let half = margin / 2;
-        let offset = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
+        let up = rounding == CropOffset::HalfEven && margin % 2 == 1 && half % 2 == 1;
+        let offset = if up { half + 1 } else { half };
         Self { source, extent, resized, offset, length }
     }
 
@@ -187,30 +189,36 @@ fn sinc(x: f64) -> f64 {
 }
 
 /// The spans of the horizontal and the vertical side of an upright image.
-fn spans(source: [(u32, f64); 2], whole: (u32, u32), size: (u32, u32), resize: Resize) -> (Span, Span) {
-    let ([across, down], (out_width, out_height)) = (source, size);
-    match resize {
+fn spans(source: [(u32, f64); 2], whole: (u32, u32), geometry: Geometry) -> (Span, Span) {
+    let ([across, down], (out_width, out_height)) = (source, geometry.size);
+    let centred = |(new_width, new_height): (u64, u64)| {
+        (
+            Span::centred(across, new_width, out_width, geometry.crop_offset),
+            Span::centred(down, new_height, out_height, geometry.crop_offset),
+        )
+    };
+    match geometry.resize {
         Resize::Stretch => (Span::stretched(across, out_width), Span::stretched(down, out_height)),
         Resize::ShorterSide(shorter) => {
             let (width, height) = whole;
             // torchvision: the longer side becomes int(size * long / short).
             let longer = |long: u32, short: u32| u64::from(shorter) * u64::from(long) / u64::from(short);
-            let (new_width, new_height) = if width <= height {
+            centred(if width <= height {
                 (shorter.into(), longer(height, width))
             } else {
                 (longer(width, height), shorter.into())
-            };
-            (Span::centred(across, new_width, out_width), Span::centred(down, new_height, out_height))
+            })
         }
+        Resize::StretchThenCrop(width, height) => centred((width.into(), height.into())),
     }
 }
 
 /// The part of an image of `source` (width, height) that stays after the crop: left, top, width and height in pixels of
 /// the source.
-pub(super) fn window(source: (u32, u32), size: (u32, u32), resize: Resize) -> [f64; 4] {
+pub(super) fn window(source: (u32, u32), geometry: Geometry) -> [f64; 4] {
     let whole = Source::whole(source, Orientation::NoTransforms);
     let sides = [(source.0, whole.extent.0), (source.1, whole.extent.1)];
-    let (across, down) = spans(sides, source, size, resize);
+    let (across, down) = spans(sides, source, geometry);
     let extent = |span: Span| (span.offset as f64 * span.scale(), f64::from(span.length) * span.scale());
     let ((left, width), (top, height)) = (extent(across), extent(down));
     [left, top, width, height]
@@ -256,26 +264,23 @@ pub(super) struct Resampler {
 }
 
 impl Resampler {
-    /// For an image that becomes `size` (width, height); `whole` is the photo's own size, as it is stored.
+    /// `whole` is the photo's own size, as it is stored.
     ///
-    /// The image has pixels and no side beyond [`MAX_SIDE`]; a shorter side is at least as long as either side of
-    /// `size`.
+    /// The image has pixels and no side beyond [`MAX_SIDE`]; no side is shorter before the crop than after it.
     pub(super) fn new(
         source: Source,
         whole: (u32, u32),
-        size: (u32, u32),
-        resize: Resize,
+        geometry: Geometry,
         interpolation: Interpolation,
     ) -> Self {
-        Self::with(Instructions::best(), source, whole, size, resize, interpolation)
+        Self::with(Instructions::best(), source, whole, geometry, interpolation)
     }
 
     fn with(
         instructions: Instructions,
         source: Source,
         whole: (u32, u32),
-        size: (u32, u32),
-        resize: Resize,
+        geometry: Geometry,
         interpolation: Interpolation,
     ) -> Self {
         let turn = Turn::from(source.orientation);
@@ -284,7 +289,7 @@ impl Resampler {
             true => ([stored[1], stored[0]], (whole.1, whole.0)),
             false => (stored, whole),
         };
-        let (across, down) = spans(upright, whole, size, resize);
+        let (across, down) = spans(upright, whole, geometry);
         let kernels = |span: Span| match interpolation {
             Interpolation::Nearest => span.nearest(),
             Interpolation::Bilinear => span.kernels(BILINEAR),

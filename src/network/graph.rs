@@ -3,6 +3,7 @@
 //! The file is memory-mapped and its protobuf decoded without copying the weights, and a cut graph refers to them
 //! where they lie ([`super::network_file`]).
 
+mod input_layout;
 mod truncation;
 
 use std::collections::{HashMap, HashSet};
@@ -92,6 +93,16 @@ impl Graph {
     /// The file cannot be read, is no ONNX model, misses a file of external weights, or has no single float32
     /// image input of three channels.
     pub fn open(path: &Path) -> Result<Graph, GraphError> {
+        Self::open_as(path, None)
+    }
+
+    /// As [`open`](Self::open), with the layout of the image input for a graph that does not say it itself: its shape
+    /// names no 3 channels, no convolution reads the image first, and its name says nothing. [`input`](Self::input)
+    /// has what is used.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_as(path: &Path, layout: Option<Layout>) -> Result<Graph, GraphError> {
         let read_error = |source| GraphError::Read { path: path.to_path_buf(), source };
         let file = NetworkFile::open(path).map_err(read_error)?;
         let bytes = file.bytes();
@@ -139,7 +150,7 @@ impl Graph {
             let mut file = File::open(&weights).map_err(external)?;
             std::io::copy(&mut file, &mut hasher).map_err(external)?;
         }
-        let input = image_input(graph, &initializers, path)?;
+        let input = image_input(graph, &initializers, path, layout)?;
         let sha256 = format!("{:x}", hasher.finalize());
         Ok(Graph { path: path.to_path_buf(), file, sha256, producer, initializers, input, model })
     }
@@ -296,11 +307,15 @@ pub(super) fn entry<'a>(entries: &'a [StringStringEntryProto], key: &str) -> Opt
     entries.iter().find(|entry| entry.key() == key).map(|entry| entry.value())
 }
 
-/// Finds the one input that is an image.
+/// Names that exporters give to an image of N x 3 x H x W and to nothing else.
+const NCHW_NAMES: [&str; 1] = ["pixel_values"];
+
+/// Finds the one input that is an image; `stated` is its layout where the graph does not say it.
 fn image_input(
     graph: &GraphProto,
     initializers: &HashMap<String, usize>,
     path: &Path,
+    stated: Option<Layout>,
 ) -> Result<GraphInput, GraphError> {
     let unsupported = |reason: String| GraphError::Unsupported { path: path.to_path_buf(), reason };
     let inputs: Vec<&ValueInfoProto> =
@@ -335,16 +350,46 @@ fn image_input(
             dims.len()
         )));
     };
-    let (layout, height, width) = match (a, c) {
-        (Some(3), _) => (Layout::Nchw, b, c),
-        (_, Some(3)) => (Layout::Nhwc, a, b),
-        _ => {
-            return Err(unsupported(format!(
-                "the input {name:?} has no dimension of 3 colour channels (its shape is {})",
-                show_dims(&dims)
-            )));
+    let no_colours = || {
+        unsupported(format!(
+            "the input {name:?} has no dimension of 3 colour channels (its shape is {})",
+            show_dims(&dims)
+        ))
+    };
+    let layout = match (a == Some(3), c == Some(3)) {
+        (true, false) => Layout::Nchw,
+        (false, true) => Layout::Nhwc,
+        (both, _) => {
+            let convolved = input_layout::by_first_convolution(graph, name);
+            let channels = convolved.and_then(|convolved| convolved.channels);
+            if let Some(channels) = channels.filter(|&channels| channels != 3) {
+                return Err(unsupported(format!(
+                    "its first convolution reads {channels} channels; a network for colour images reads 3"
+                )));
+            }
+            let by_name = NCHW_NAMES.contains(&name).then_some(Layout::Nchw);
+            let known = convolved.map(|convolved| convolved.layout).or(by_name).or(stated);
+            match known.or(both.then_some(Layout::Nchw)) {
+                Some(layout) => layout,
+                None if a.is_some() && c.is_some() => return Err(no_colours()),
+                None => {
+                    return Err(unsupported(format!(
+                        "the graph does not say where the channels of its input {name:?} are (its shape is {}); \
+                         say it with `cnncodes models add FILE --layout nchw` (N x 3 x H x W) or `--layout nhwc` \
+                         (N x H x W x 3)",
+                        show_dims(&dims)
+                    )));
+                }
+            }
         }
     };
+    let (channels, height, width) = match layout {
+        Layout::Nchw => (a, b, c),
+        Layout::Nhwc => (c, a, b),
+    };
+    if channels.is_some_and(|channels| channels != 3) {
+        return Err(no_colours());
+    }
     Ok(GraphInput { name: name.to_owned(), layout, batch, height, width })
 }
 

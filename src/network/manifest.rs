@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::graph::{Graph, GraphError};
 use super::layers::NoSuchLayer;
 use crate::files::write_atomically;
+use crate::images::preprocess_config::PreprocessConfigError;
 use crate::images::{Layout, Preprocess, PreprocessError, Preset};
 use crate::messages::Cause;
 
@@ -52,6 +53,20 @@ pub enum ModelError {
     Taken { path: PathBuf },
     #[error("cannot make the models folder {}", path.display())]
     MakeFolder { path: PathBuf, source: std::io::Error },
+    #[error("cannot read the folder {}", path.display())]
+    ReadNetworkFolder { path: PathBuf, source: std::io::Error },
+    #[error("{} holds no ONNX file, and neither does its folder onnx; name the network's file", path.display())]
+    NoNetwork { path: PathBuf },
+    #[error("{} holds several networks ({}); name the file of one of them", path.display(), names_of(files))]
+    SeveralNetworks { path: PathBuf, files: Vec<PathBuf> },
+    #[error(
+        "{} says that the network wants {wanted}, but the graph itself computes {done}; say with --divisor, --mean and \
+         --std what is to be done before it (--divisor 1 --mean 0,0,0 --std 1,1,1 leaves everything to the graph)",
+        config.display()
+    )]
+    NormalisedInside { config: PathBuf, wanted: String, done: String },
+    #[error(transparent)]
+    Config(#[from] PreprocessConfigError),
     #[error("the preset {preset} has no preprocessing of its own")]
     NoRecipe { preset: Preset },
     #[error(transparent)]
@@ -65,6 +80,11 @@ pub enum ModelError {
         file.display(), manifest.display()
     )]
     Hash { manifest: PathBuf, file: PathBuf, expected: String, found: String },
+}
+
+fn names_of(files: &[PathBuf]) -> String {
+    let names = files.iter().filter_map(|file| file.file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect::<Vec<_>>().join(", ")
 }
 
 fn known(names: &[String]) -> String {
@@ -158,7 +178,7 @@ impl Model {
     /// # Errors
     /// The file is missing or no ONNX graph, its hash differs, or its input contradicts the manifest.
     pub fn open(&self) -> Result<Graph, ModelError> {
-        let graph = Graph::open(&self.network_path())?;
+        let graph = Graph::open_as(&self.network_path(), Some(self.manifest.input.layout))?;
         if !graph.sha256().eq_ignore_ascii_case(&self.manifest.sha256) {
             return Err(ModelError::Hash {
                 manifest: self.manifest_path.clone(),

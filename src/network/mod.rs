@@ -2,15 +2,18 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
+mod class_scores;
 mod constants;
 pub mod device;
 pub mod execution_plan;
 mod fusion;
 pub mod graph;
+mod input_normalisation;
 pub mod layer;
 pub mod layers;
 pub mod manifest;
 mod network_file;
+pub mod network_folder;
 mod operator;
 mod output;
 pub mod pool;
@@ -24,9 +27,11 @@ mod topology;
 mod vgg;
 pub mod zoo;
 
+pub use class_scores::class_scores;
 pub use device::{Device, DeviceError, Precision};
 pub use execution_plan::{ExecutionPlan, ModelFootprint};
 pub use graph::{Graph, GraphError};
+pub use input_normalisation::InputNormalisation;
 pub use layer::Layer;
 pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{FORMAT, InputManifest, check_input};
-use super::{Catalogue, Graph, Manifest, Model, ModelError, ModelsFolder};
+use super::{Catalogue, Graph, InputNormalisation, Manifest, Model, ModelError, ModelsFolder};
+use crate::images::preprocess_config::{self, PreprocessConfig};
 use crate::images::{Preprocess, PreprocessOverrides, Preset};
 
 /// What a graph does not say about itself.
@@ -106,11 +107,81 @@ pub fn preprocessing_of(
     graph: &Graph,
 ) -> Result<Preprocess, ModelError> {
     let recipe = Preprocess::preset(preset).ok_or(ModelError::NoRecipe { preset })?;
-    let input = graph.input();
-    let own_size = input
-        .width
-        .zip(input.height)
-        .and_then(|(width, height)| Some((u32::try_from(width).ok()?, u32::try_from(height).ok()?)));
-    let size = changes.size.or(own_size).filter(|&size| size != recipe.size());
+    let size = changes.size.or(own_size(graph)).filter(|&size| size != recipe.size());
     Ok(recipe.with(&PreprocessOverrides { size, ..changes })?)
+}
+
+/// Width and height that the graph fixes, if it fixes both.
+fn own_size(graph: &Graph) -> Option<(u32, u32)> {
+    let input = graph.input();
+    Some((u32::try_from(input.width?).ok()?, u32::try_from(input.height?).ok()?))
+}
+
+/// A recipe that was written down beside a network, as this network wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfiguredPreprocessing {
+    /// What the file says.
+    pub config: PreprocessConfig,
+    /// The same with the user's changes, and without what the graph does itself.
+    pub preprocess: Preprocess,
+    /// What the graph does itself, if anything.
+    pub inside: Option<InputNormalisation>,
+}
+
+/// The preprocessing that the files beside the graph describe, with the user's changes; `None` where there is no such
+/// file.
+///
+/// # Errors
+/// A file is not understood, the changes contradict it, or the graph normalises its input in another way than the file says.
+pub fn preprocessing_beside(
+    changes: &PreprocessOverrides,
+    graph: &Graph,
+) -> Result<Option<ConfiguredPreprocessing>, ModelError> {
+    let Some(config) = preprocess_config::find(graph.path())? else { return Ok(None) };
+    let inside = graph.input_normalisation();
+    let said = changes.divisor.is_some() || changes.mean.is_some() || changes.std.is_some();
+    let mut preprocess = config.preprocess.clone();
+    if let Some(inside) = inside.filter(|_| !said) {
+        let rest = without(&preprocess, &inside).ok_or_else(|| ModelError::NormalisedInside {
+            config: config.path.clone(),
+            wanted: preprocess.describe(),
+            done: inside.describe(),
+        })?;
+        preprocess = preprocess.with(&rest)?;
+    }
+    Ok(Some(ConfiguredPreprocessing { preprocess: preprocess.with(changes)?, config, inside }))
+}
+
+/// What is left to do of a recipe's normalisation if the graph does `inside`; `None` where that is not the recipe's.
+fn without(recipe: &Preprocess, inside: &InputNormalisation) -> Option<PreprocessOverrides> {
+    let wanted = recipe.scale_and_offset();
+    // What each takes the levels 0 and 255 to, within a hundredth of the distance between the two.
+    let is_same = |unit: f64| {
+        (0..3).all(|channel| {
+            let (scale, offset) = wanted[channel];
+            let found = (inside.scale[channel] / unit, inside.offset[channel]);
+            let close = |a: f64, b: f64| (a - b).abs() <= 0.01 * (255.0 * scale).abs();
+            close(offset, found.1) && close(255.0 * scale + offset, 255.0 * found.0 + found.1)
+        })
+    };
+    let divisor = [1.0, 255.0].into_iter().find(|&unit| is_same(unit))?;
+    let (mean, std) = (Some([0.0; 3]), Some([1.0; 3]));
+    Some(PreprocessOverrides { divisor: Some(divisor), mean, std, ..PreprocessOverrides::default() })
+}
+
+/// What to warn of if `preprocess` normalises what the graph normalises itself.
+pub fn normalised_twice(preprocess: &Preprocess, graph: &Graph) -> Option<String> {
+    let inside = graph.input_normalisation()?;
+    let unit = if inside.wants_levels() { 1.0 } else { 255.0 };
+    let is_left_to_the_graph = preprocess
+        .scale_and_offset()
+        .iter()
+        .all(|&(scale, offset)| (scale * unit - 1.0).abs() < 0.01 && offset == 0.0);
+    (!is_left_to_the_graph).then(|| {
+        format!(
+            "the graph itself computes {}, so this preprocessing would normalise twice; add --divisor {unit} \
+             --mean 0,0,0 --std 1,1,1 to leave it to the graph",
+            inside.describe()
+        )
+    })
 }

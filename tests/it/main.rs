@@ -22,6 +22,7 @@ mod interrupted;
 mod listing;
 mod main_job;
 mod neighbors;
+mod network_inputs;
 mod out_of_core;
 mod parity;
 mod pixels;

@@ -81,6 +81,15 @@ choices! {
 }
 
 choices! {
+    /// Where the crop of the centre begins if an odd number of pixels is cut off.
+    CropOffset, "crop offset":
+    /// Half of them, rounded to the even number, as torchvision and timm have it.
+    HalfEven = "half-even",
+    /// Half of them, rounded down, as Hugging Face's transformers has it.
+    Floor = "floor",
+}
+
+choices! {
     /// The order of the tensor's channels.
     ChannelOrder, "channel order":
     /// Red first.

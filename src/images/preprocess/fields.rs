@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelOrder, Interpolation, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize};
+use super::{
+    ChannelOrder, CropOffset, Interpolation, Preprocess, PreprocessError, PreprocessOverrides, Preset, Resize,
+};
 
 /// The fields as they stand in a file.
 #[derive(Serialize, Deserialize)]
@@ -15,6 +17,11 @@ pub(super) struct Fields {
     resize: Option<ResizeName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shorter_side: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stretched: Option<(u32, u32)>,
+    /// Left out where it is torchvision's, as in files from before it was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crop_offset: Option<CropOffset>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interpolation: Option<Interpolation>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,15 +48,18 @@ enum ResizeName {
 
 impl From<Preprocess> for Fields {
     fn from(recipe: Preprocess) -> Self {
-        let (resize, shorter_side) = match recipe.resize {
-            Resize::ShorterSide(shorter_side) => (ResizeName::ShorterSide, Some(shorter_side)),
-            Resize::Stretch => (ResizeName::Stretch, None),
+        let (resize, shorter_side, stretched) = match recipe.resize {
+            Resize::ShorterSide(shorter_side) => (ResizeName::ShorterSide, Some(shorter_side), None),
+            Resize::Stretch => (ResizeName::Stretch, None, None),
+            Resize::StretchThenCrop(across, down) => (ResizeName::Stretch, None, Some((across, down))),
         };
         Self {
             preset: recipe.preset,
             size: Some(recipe.size),
             resize: Some(resize),
             shorter_side,
+            stretched,
+            crop_offset: Some(recipe.crop_offset).filter(|&offset| offset != CropOffset::HalfEven),
             interpolation: Some(recipe.interpolation),
             channel_order: Some(recipe.channel_order),
             divisor: Some(recipe.divisor),
@@ -70,6 +80,8 @@ impl TryFrom<Fields> for Preprocess {
             size: fields.size,
             stretch: fields.resize.map(|resize| resize == ResizeName::Stretch),
             shorter_side: fields.shorter_side,
+            stretched: fields.stretched,
+            crop_offset: fields.crop_offset,
             interpolation: fields.interpolation,
             channel_order: fields.channel_order,
             divisor: fields.divisor,
@@ -85,17 +97,21 @@ impl Fields {
     /// A recipe without a preset to fall back on.
     fn into_custom(self) -> Result<Preprocess, PreprocessError> {
         let missing = |field| PreprocessError::MissingField { field };
-        let resize = match (self.resize, self.shorter_side) {
-            (Some(ResizeName::Stretch), Some(_)) => return Err(PreprocessError::StretchWithShorterSide),
-            (Some(ResizeName::Stretch), None) => Resize::Stretch,
-            (_, Some(shorter_side)) => Resize::ShorterSide(shorter_side),
-            (Some(ResizeName::ShorterSide), None) => return Err(missing("shorter_side")),
-            (None, None) => return Err(missing("resize")),
+        let resize = match (self.resize, self.shorter_side, self.stretched) {
+            (Some(ResizeName::Stretch), Some(_), _)
+            | (Some(ResizeName::ShorterSide), _, Some(_))
+            | (None, Some(_), Some(_)) => return Err(PreprocessError::StretchWithShorterSide),
+            (Some(ResizeName::Stretch), None, None) => Resize::Stretch,
+            (_, None, Some((across, down))) => Resize::StretchThenCrop(across, down),
+            (_, Some(shorter_side), None) => Resize::ShorterSide(shorter_side),
+            (Some(ResizeName::ShorterSide), None, None) => return Err(missing("shorter_side")),
+            (None, None, None) => return Err(missing("resize")),
         };
         Preprocess {
             preset: Preset::Custom,
             size: self.size.ok_or_else(|| missing("size"))?,
             resize,
+            crop_offset: self.crop_offset.unwrap_or(CropOffset::HalfEven),
             interpolation: self.interpolation.ok_or_else(|| missing("interpolation"))?,
             channel_order: self.channel_order.ok_or_else(|| missing("channel_order"))?,
             divisor: self.divisor.ok_or_else(|| missing("divisor"))?,

@@ -174,6 +174,54 @@ exif_orientation = true
 }
 
 #[test]
+fn crops_of_stretched_pictures_and_floored_offsets_are_said_only_where_there_are_any() {
+    let recipe = overridden(Preset::Torchvision, |o| {
+        o.size = Some((32, 30));
+        o.stretched = Some((40, 35));
+        o.crop_offset = Some(CropOffset::Floor);
+    });
+    let recipe = recipe.unwrap();
+    let text = toml::to_string(&recipe).unwrap();
+    assert!(text.contains("resize = \"stretch\"\nstretched = [40, 35]\ncrop_offset = \"floor\"\n"), "{text}");
+    assert_eq!(toml::from_str::<Preprocess>(&text).unwrap(), recipe);
+    assert!(
+        recipe.describe().starts_with(
+            "custom: stretch to 40 x 35 (bilinear), centre crop 32 x 30 (offset rounded down), RGB"
+        ),
+        "{}",
+        recipe.describe()
+    );
+    // The part that is seen: 5 columns are cut off, the first two on the left.
+    assert_eq!(recipe.window(400, 350), [40.0, 20.0, 320.0, 300.0]);
+    let odd = recipe.with(&PreprocessOverrides {
+        size: Some((33, 30)),
+        stretched: Some((40, 35)),
+        ..Default::default()
+    });
+    assert_eq!(odd.unwrap().window(400, 350), [30.0, 20.0, 330.0, 300.0]);
+    // Half to even: 7 columns are 3.5 on the left, which becomes 4.
+    let even = overridden(Preset::Torchvision, |o| (o.size, o.stretched) = (Some((33, 30)), Some((40, 35))));
+    assert_eq!(even.unwrap().window(400, 350), [40.0, 20.0, 330.0, 300.0]);
+    // Without a crop there is no offset, and nothing to say about it.
+    let whole = recipe.with(&PreprocessOverrides {
+        size: Some((40, 35)),
+        stretched: Some((40, 35)),
+        ..Default::default()
+    });
+    let whole = whole.unwrap();
+    assert_eq!((whole.resize(), whole.crop_offset()), (Resize::Stretch, CropOffset::HalfEven));
+    assert!(!toml::to_string(&whole).unwrap().contains("stretched"));
+    // Another size keeps the ratio.
+    let smaller = recipe.with(&PreprocessOverrides { size: Some((16, 15)), ..Default::default() }).unwrap();
+    assert_eq!(smaller.resize(), Resize::StretchThenCrop(20, 18));
+    let error = overridden(Preset::Tf, |o| o.stretched = Some((224, 200))).unwrap_err().to_string();
+    assert!(
+        error.starts_with("an image stretched to 224 x 200 is out of range for a crop of 224 x 224"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_preset_with_changes_is_custom_and_comes_back_as_such() {
     let recipe: Preprocess = toml::from_str("preset = \"torchvision\"\nsize = [299, 299]").unwrap();
     assert_eq!(recipe.preset_name(), Preset::Custom);

@@ -29,15 +29,13 @@ fn resampled(
     instructions: Instructions,
     stored: &RgbImage,
     orientation: Orientation,
-    size: (u32, u32),
-    resize: Resize,
+    geometry: Geometry,
     interpolation: Interpolation,
 ) -> RgbImage {
     let source = Source::whole(stored.dimensions(), orientation);
-    let mut resampler =
-        Resampler::with(instructions, source, stored.dimensions(), size, resize, interpolation);
+    let mut resampler = Resampler::with(instructions, source, stored.dimensions(), geometry, interpolation);
     let columns = resampler.columns();
-    let mut out = RgbImage::from_pixel(size.0, size.1, Rgb([77; 3]));
+    let mut out = RgbImage::from_pixel(geometry.size.0, geometry.size.1, Rgb([77; 3]));
     for index in resampler.rows() {
         // No padding: the row ends where its columns do.
         let row = &stored.as_raw()[3 * index * stored.width() as usize..][3 * columns.start..3 * columns.end];
@@ -56,9 +54,21 @@ fn interpolations() -> impl Strategy<Value = Interpolation> {
     prop::sample::select(Interpolation::ALL)
 }
 
-fn resizes(size: (u32, u32)) -> impl Strategy<Value = Resize> {
-    let longest = size.0.max(size.1);
-    prop_oneof![Just(Resize::Stretch), (longest..longest + 40).prop_map(Resize::ShorterSide)]
+fn geometries(width: u32, height: u32) -> impl Strategy<Value = Geometry> {
+    (1..width, 1..height).prop_flat_map(|size| {
+        let (width, height) = size;
+        let longest = width.max(height);
+        let resize = prop_oneof![
+            Just(Resize::Stretch),
+            (longest..longest + 40).prop_map(Resize::ShorterSide),
+            (width..width + 40, height..height + 40).prop_map(|(x, y)| Resize::StretchThenCrop(x, y)),
+        ];
+        (resize, prop::sample::select(CropOffset::ALL)).prop_map(move |(resize, crop_offset)| Geometry {
+            size,
+            resize,
+            crop_offset,
+        })
+    })
 }
 
 proptest! {
@@ -66,14 +76,14 @@ proptest! {
 
     #[test]
     fn the_fast_loops_give_the_levels_of_the_plain_ones(
-        (size, resize) in (1..80_u32, 1..60_u32).prop_flat_map(|size| (Just(size), resizes(size))),
+        geometry in geometries(80, 60),
         (width, height) in (1..300_u32, 1..200_u32),
         interpolation in interpolations(),
         seed: u64,
     ) {
         let image = noise(width, height, seed);
         let with = |instructions| {
-            resampled(instructions, &image, Orientation::NoTransforms, size, resize, interpolation)
+            resampled(instructions, &image, Orientation::NoTransforms, geometry, interpolation)
         };
         for &instructions in Instructions::ALL {
             prop_assert!(!instructions.are_there() || with(instructions) == with(Instructions::Portable));
@@ -82,7 +92,7 @@ proptest! {
 
     #[test]
     fn turning_on_the_way_is_turning_before(
-        (size, resize) in (1..40_u32, 1..40_u32).prop_flat_map(|size| (Just(size), resizes(size))),
+        geometry in geometries(40, 40),
         (width, height) in (1..120_u32, 1..120_u32),
         interpolation in interpolations(),
         orientation in prop::sample::select(&ORIENTATIONS[..]),
@@ -92,9 +102,9 @@ proptest! {
         let mut upright = DynamicImage::ImageRgb8(stored.clone());
         upright.apply_orientation(orientation);
         let before = resampled(
-            Instructions::best(), &upright.into_rgb8(), Orientation::NoTransforms, size, resize, interpolation,
+            Instructions::best(), &upright.into_rgb8(), Orientation::NoTransforms, geometry, interpolation,
         );
-        let on_the_way = resampled(Instructions::best(), &stored, orientation, size, resize, interpolation);
+        let on_the_way = resampled(Instructions::best(), &stored, orientation, geometry, interpolation);
         prop_assert!(on_the_way == before);
     }
 }
@@ -118,18 +128,12 @@ fn a_reduced_photo_keeps_its_place() {
     };
     let whole = ramp(803, 0.3, 0.0);
     let reduced = ramp(101, 2.4, 0.4375);
-    let size = (30, 10);
-    let expected = resampled(
-        Instructions::best(),
-        &whole,
-        Orientation::NoTransforms,
-        size,
-        Resize::Stretch,
-        Interpolation::Bilinear,
-    );
+    let geometry = Geometry { size: (30, 10), resize: Resize::Stretch, crop_offset: CropOffset::HalfEven };
+    let expected =
+        resampled(Instructions::best(), &whole, Orientation::NoTransforms, geometry, Interpolation::Bilinear);
     let source =
         Source { size: (101, 40), extent: (803.0 / 8.0, 40.0), orientation: Orientation::NoTransforms };
-    let mut resampler = Resampler::new(source, (803, 40), size, Resize::Stretch, Interpolation::Bilinear);
+    let mut resampler = Resampler::new(source, (803, 40), geometry, Interpolation::Bilinear);
     let mut lines = 0;
     for index in resampler.rows() {
         resampler.push(index, &reduced.as_raw()[3 * 101 * index..][..3 * 101], |line| {

@@ -1,0 +1,131 @@
+//! How sure a network is, whether that is more than chance, and how far two recipes are apart.
+
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// Resamplings of a bootstrap.
+const RESAMPLINGS: usize = 2000;
+
+/// Of the resamplings, how many lie outside of an interval on either side: 99 % are inside, so that a dozen comparisons
+/// seldom mislead.
+const OUTSIDE: usize = RESAMPLINGS / 200;
+
+/// How far the winning class of each image stands out: its score less the mean of the image's scores, in standard
+/// deviations of these. Of every class's scores its mean over the images is taken off first, so that a class that wins
+/// whatever is shown does not count. `scores` holds rows of `classes` numbers, before a softmax.
+///
+/// Neither the scale of the scores nor a sum that is the same for all of them matters, unlike for probabilities, which grow
+/// with the contrast of the pixels. Scores that are not finite make a network sure of nothing.
+pub(super) fn standing_out(scores: &[f32], classes: usize) -> Vec<f64> {
+    let rows: Vec<&[f32]> = scores.chunks_exact(classes.max(1)).collect();
+    let mut means = vec![0.0_f64; classes];
+    for row in &rows {
+        means.iter_mut().zip(*row).for_each(|(mean, &score)| *mean += f64::from(score) / rows.len() as f64);
+    }
+    let one = |row: &&[f32]| {
+        let centred: Vec<f64> =
+            row.iter().zip(&means).map(|(&score, mean)| f64::from(score) - mean).collect();
+        let n = centred.len() as f64;
+        let mean = centred.iter().sum::<f64>() / n;
+        let variance = centred.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let largest = centred.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let out = (largest - mean) / variance.sqrt();
+        if out.is_finite() { out } else { 0.0 }
+    };
+    rows.iter().map(one).collect()
+}
+
+/// What the largest of `n` normal numbers exceeds once in a thousand times, in standard deviations of all of them from their
+/// mean: the critical value of Grubbs' one-sided test (F. E. Grubbs: "Sample criteria for testing outlying observations",
+/// Annals of Mathematical Statistics 21, 1950). Infinite for fewer than four numbers, which always stand out alike.
+pub(super) fn chance_limit(n: usize) -> f64 {
+    critical_value(n, 1e-3)
+}
+
+/// A deviation of `g` standard deviations is a correlation `r = g sqrt(n) / (n - 1)` with the direction of one number, whose
+/// density for normal numbers is proportional to `(1 - r²)^((n - 4) / 2)`. The sum of its tail for all `n` numbers is `level`.
+fn critical_value(n: usize, level: f64) -> f64 {
+    const STEPS: usize = 200_000;
+    if n < 4 {
+        return f64::INFINITY;
+    }
+    let count = n as f64;
+    let density = |step: usize| {
+        let r = (step as f64 + 0.5) / STEPS as f64;
+        (1.0 - r * r).powf((count - 4.0) / 2.0)
+    };
+    let half: f64 = (0..STEPS).map(density).sum();
+    // Of both sides together, one tail is wanted.
+    let wanted = 2.0 * half * level / count;
+    let mut tail = 0.0;
+    let mut step = STEPS;
+    while step > 0 && tail < wanted {
+        step -= 1;
+        tail += density(step);
+    }
+    step as f64 / STEPS as f64 * (count - 1.0) / count.sqrt()
+}
+
+/// The 99 % interval of the mean of `first - second`, which are values for the same images: percentiles of a bootstrap over
+/// the images (B. Efron, R. Tibshirani: "An Introduction to the Bootstrap", 1993, chapter 13).
+pub(super) fn paired_interval(first: &[f64], second: &[f64]) -> [f64; 2] {
+    let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
+    let count = differences.len();
+    if count == 0 {
+        return [f64::NEG_INFINITY, f64::INFINITY];
+    }
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    let mut means: Vec<f64> = (0..RESAMPLINGS)
+        .map(|_| (0..count).map(|_| differences[random.random_range(0..count)]).sum::<f64>() / count as f64)
+        .collect();
+    means.sort_by(f64::total_cmp);
+    [means[OUTSIDE], means[RESAMPLINGS - 1 - OUTSIDE]]
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_abs_diff_eq;
+
+    use super::*;
+
+    #[test]
+    fn critical_values_are_grubbs() {
+        // One-sided, 5 % and 1 %: ISO 16269-4:2010, table of critical values for the Grubbs' test.
+        for (n, level, expected) in [
+            (5, 0.05, 1.672),
+            (10, 0.05, 2.176),
+            (20, 0.05, 2.557),
+            (10, 0.01, 2.410),
+            (30, 0.01, 3.103),
+            (100, 0.05, 3.207),
+        ] {
+            assert_abs_diff_eq!(critical_value(n, level), expected, epsilon = 1e-3);
+        }
+        assert_eq!(chance_limit(2), f64::INFINITY);
+        assert!(chance_limit(1000) > 4.5 && chance_limit(1000) < 5.0);
+    }
+
+    #[test]
+    fn standing_out_ignores_scale_shift_and_the_class_that_always_wins() {
+        // Two images: class 0 always has 100 more; then class 1 of the first and class 2 of the second stand out.
+        let scores = [100.0, 4.0, 0.0, 0.0, 0.0, 100.0, 0.0, 4.0, 0.0, 0.0];
+        let found = standing_out(&scores, 5);
+        // Centred, the first row is 0 2 -2 0 0: 2 of a deviation of sqrt(8 / 4).
+        assert_abs_diff_eq!(found[0], 2.0 / 2.0_f64.sqrt(), epsilon = 1e-12);
+        assert_abs_diff_eq!(found[1], found[0], epsilon = 1e-12);
+        let other: Vec<f32> = scores.iter().map(|score| 7.0 * score - 3.0).collect();
+        assert_abs_diff_eq!(standing_out(&other, 5)[0], found[0], epsilon = 1e-6);
+        assert_eq!(standing_out(&[f32::NAN, 1.0, 2.0, 3.0], 4), [0.0]);
+        assert_eq!(standing_out(&[1.0; 8], 4), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn intervals_of_differences_hold_the_mean_and_narrow_with_the_images() {
+        let first: Vec<f64> = (0..100).map(|i| f64::from(i % 10)).collect();
+        let second: Vec<f64> = first.iter().enumerate().map(|(i, x)| x - 1.0 - (i % 2) as f64).collect();
+        let [low, high] = paired_interval(&first, &second);
+        // The differences are 1 and 2, with a standard error of 0.05.
+        assert!(low > 1.35 && low < 1.40 && high > 1.60 && high < 1.65, "{low} {high}");
+        assert_eq!(paired_interval(&first, &first), [0.0, 0.0]);
+    }
+}

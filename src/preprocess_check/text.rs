@@ -1,0 +1,118 @@
+//! A check as text.
+
+use std::fmt::Write as _;
+
+use super::{PreprocessCheck, RankedRecipe, Verdict};
+use crate::evaluate::table;
+use crate::images::{CropOffset, Preprocess, Preset, Resize};
+
+impl PreprocessCheck {
+    /// The verdict in a sentence or two; `name` is the model's.
+    pub fn summary(&self, name: &str) -> String {
+        let describe = |ranked: &RankedRecipe| ranked.preprocess.describe();
+        let first = self.ranking.first().map(describe).unwrap_or_default();
+        match &self.verdict {
+            Verdict::Fits => {
+                format!(
+                    "{name}: the preprocessing fits; no other order or normalisation of the colours makes the network surer"
+                )
+            }
+            Verdict::Better => format!(
+                "{name}: the preprocessing seems wrong; the network is clearly surer with another one\n  {first}"
+            ),
+            Verdict::Surest { clearly: true } => {
+                format!("{name}: the network is clearly surest with\n  {first}")
+            }
+            Verdict::Surest { clearly: false } => format!(
+                "{name}: the network is surest with this preprocessing, but others are as good within the noise; check \
+                 it against the network's source\n  {first}"
+            ),
+            Verdict::CannotTell { why } => {
+                format!("{name}: the network cannot tell which preprocessing is right: {why}")
+            }
+        }
+    }
+
+    /// The verdict, the ranking, and what it rests on.
+    pub fn to_text(&self, name: &str) -> String {
+        let mut text = self.summary(name);
+        if self.ranking.is_empty() {
+            return text;
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n\n{} images, {} classes; sure is how far the winning class stands out, in standard deviations (chance: up to \
+             {:.1})\n",
+            self.images, self.classes, self.chance_limit
+        );
+        let header = ["", "sure", "behind", "99 % interval", ""].map(str::to_owned).to_vec();
+        let rows = self.ranking.iter().enumerate().map(|(index, ranked)| {
+            let [low, high] = ranked.interval;
+            let (behind, interval) = match ranked.behind == 0.0 {
+                true => (String::new(), String::new()),
+                false => (format!("{:.2}", ranked.behind), format!("{low:.2} to {high:.2}")),
+            };
+            let mark = match (ranked.chosen, ranked.tied) {
+                (true, _) => "* ",
+                (false, true) => "= ",
+                (false, false) => "  ",
+            };
+            vec![
+                (index + 1).to_string(),
+                format!("{:.2}", ranked.confidence),
+                behind,
+                interval,
+                format!("{mark}{}", short(&ranked.preprocess)),
+            ]
+        });
+        text.push_str(&table(header, rows));
+        text.push_str("\n* the model's own, = not to be told from the surest");
+        if let Some(hint) = self.hint() {
+            let _ = write!(text, "\n\n{hint}");
+        }
+        text
+    }
+
+    /// What a crop or a filter that makes the network surer means.
+    fn hint(&self) -> Option<&'static str> {
+        let chosen = self.ranking.iter().find(|ranked| ranked.chosen)?;
+        (self.verdict == Verdict::Fits && !chosen.tied).then_some(
+            "Another crop or filter makes the network surer. That need not be the one that it was trained with: a network is \
+             often surer of a picture that it sees whole. Take the one that its source names.",
+        )
+    }
+}
+
+/// The recipe without what all of them share.
+fn short(recipe: &Preprocess) -> String {
+    let line = recipe.describe();
+    let end = line.find(", EXIF").unwrap_or(line.len());
+    line[..end].to_owned()
+}
+
+/// The options of `cnncodes models add` that give `recipe`; `None` where they cannot say it.
+pub fn options_of(recipe: &Preprocess) -> Option<String> {
+    if recipe.preset_name() != Preset::Custom {
+        return Some(format!("--preprocess {}", recipe.preset_name()));
+    }
+    if recipe.crop_offset() != CropOffset::HalfEven {
+        return None;
+    }
+    let (width, height) = recipe.size();
+    let resize = match recipe.resize() {
+        Resize::ShorterSide(side) => format!("--shorter-side {side}"),
+        Resize::Stretch => "--stretch".to_owned(),
+        Resize::StretchThenCrop(..) => return None,
+    };
+    let listed = |values: [f64; 3]| values.map(|value| value.to_string()).join(",");
+    let (divisor, mean, std) = recipe.normalisation();
+    Some(format!(
+        "--preprocess torchvision --size {width}x{height} {resize} --interpolation {} --channel-order {} --divisor {divisor} \
+         --mean {} --std {}",
+        recipe.interpolation(),
+        recipe.channel_order(),
+        listed(mean),
+        listed(std)
+    ))
+}

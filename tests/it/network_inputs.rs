@@ -1,0 +1,89 @@
+//! Inputs whose dimensions are open: where their channels are, and that the features are those of onnxruntime in Python
+//! (`scripts/reference/make_input_fixtures.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cnncodes::images::Layout;
+use cnncodes::network::{Backbone, Catalogue, Graph, SessionSettings};
+use predicates::prelude::*;
+use predicates::str::contains;
+
+use crate::common::{cnncodes, fixture};
+
+const SIDE: usize = 32;
+
+fn path(name: &str) -> PathBuf {
+    fixture("fixtures/graphs").join(format!("input_{name}.onnx"))
+}
+
+/// The first seeded image, in the layout of `graph`.
+fn image(graph: &Graph) -> Vec<f32> {
+    let bytes = std::fs::read(fixture("fixtures/graphs/images.f32")).unwrap();
+    let nchw: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let pixels = SIDE * SIDE;
+    match graph.input().layout {
+        Layout::Nchw => nchw[..3 * pixels].to_vec(),
+        Layout::Nhwc => (0..3 * pixels).map(|index| nchw[index % 3 * pixels + index / 3]).collect(),
+    }
+}
+
+#[test]
+fn open_dimensions_are_told_by_the_first_convolution_or_the_inputs_name() {
+    let text = std::fs::read_to_string(fixture("reference/inputs.json")).unwrap();
+    let expected: BTreeMap<String, Vec<f32>> = serde_json::from_str(&text).unwrap();
+    let layouts = [
+        ("pixel_values", Layout::Nchw),
+        ("channels_last", Layout::Nhwc),
+        ("mean_and_deviation", Layout::Nchw),
+        ("by_name", Layout::Nchw),
+    ];
+    for (name, layout) in layouts {
+        let graph = Graph::open(&path(name)).unwrap();
+        assert_eq!(graph.input().layout, layout, "{name}");
+        assert_eq!((graph.input().height, graph.input().width), (None, None), "{name}");
+        let output = graph.outputs().next().unwrap().to_owned();
+        let catalogue = Catalogue::of(&graph, &BTreeMap::new());
+        let layer = catalogue.find(name, &output).unwrap().clone();
+        let settings = SessionSettings { threads: Some(1), ..Default::default() };
+        let mut backbone = Backbone::open(&graph, &[layer], (SIDE as u32, SIDE as u32), &settings).unwrap();
+        let found: Vec<f32> = backbone.run(&image(&graph)).unwrap()[0].iter().copied().collect();
+        for (value, expected) in found.iter().zip(&expected[name]) {
+            assert!((value - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{name} {found:?}");
+        }
+    }
+}
+
+#[test]
+fn the_layout_is_asked_for_only_if_nothing_in_the_graph_says_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let add = |file: &Path, options: &[&str]| {
+        let mut command = cnncodes(folder.path());
+        command
+            .args(["models", "add"])
+            .arg(file)
+            .args(["--preprocess", "tf", "--force"])
+            .args(options)
+            .assert()
+    };
+    add(&path("unsaid"), &[]).code(2).stderr(
+        contains("does not say where the channels of its input \"image\" are (its shape is ? x ? x ? x ?)")
+            .and(contains("--layout nchw")),
+    );
+    add(&path("unsaid"), &["--layout", "nchw"]).success().stdout(contains("input N x 3 x H x W, tf"));
+    // The manifest keeps it, and every later command opens the network with it.
+    let layers =
+        cnncodes(folder.path()).args(["layers", "input_unsaid", "--format", "json"]).assert().success();
+    let layers: serde_json::Value = serde_json::from_slice(&layers.get_output().stdout).unwrap();
+    assert_eq!(layers[0]["shape"], serde_json::json!([3]));
+    add(&path("unsaid"), &["--layout", "nhwc"]).success().stdout(contains("input N x H x W x 3"));
+
+    add(&path("pixel_values"), &[]).success().stdout(contains("input N x 3 x H x W"));
+    add(&path("pixel_values"), &["--layout", "nchw"]).success();
+    add(&path("channels_last"), &["--layout", "nchw"])
+        .code(2)
+        .stderr(contains("the graph says that its input is N x H x W x 3; leave out --layout"));
+    add(&path("four_channels"), &[])
+        .code(2)
+        .stderr(contains("its first convolution reads 4 channels; a network for colour images reads 3"));
+}
