@@ -7,6 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 mod add;
 mod check;
 
+pub(super) use self::add::report_found;
 use super::show::Listing;
 use super::{Status, pull, show};
 use crate::images::Preset;
@@ -147,6 +148,12 @@ fn table(entries: &[Entry]) -> Table {
 /// Writes the manifest and says so.
 pub(super) fn write_manifest(model: &Model) -> anyhow::Result<()> {
     model.write()?;
+    say_manifest(model);
+    Ok(())
+}
+
+/// What the manifest says, in a line.
+pub(super) fn say_manifest(model: &Model) {
     println!(
         "{}: {}, input {}, {}",
         model.manifest_path.display(),
@@ -154,5 +161,4 @@ pub(super) fn write_manifest(model: &Model) -> anyhow::Result<()> {
         layout_name(model.manifest.input.layout),
         model.manifest.preprocess.describe()
     );
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cnncodes models pull`: a network from the ONNX Model Zoo, or from a place of one's own.
+//! `cnncodes models pull`: a network from the ONNX Model Zoo, from Hugging Face's hub, or from a place of one's own.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,22 @@ use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::DecimalBytes;
 
-use super::models::write_manifest;
+use super::models::{report_found, say_manifest, write_manifest};
 use super::{Status, interrupt, models, show};
-use crate::download::{self, Download, FetchError, Fetched, RetryPolicy};
+use crate::download::{self, Download, FetchError, Fetched, Hub, HubReference, RetryPolicy};
 use crate::images::{PreprocessOverrides, Preset};
 use crate::network::register::preprocessing_of;
-use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, PUBLISHED, Published};
+use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, ON_HUB, OnHub, PUBLISHED, Published};
 use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
+use crate::pull::{HubPull, PullEvent};
 
 /// Download a published network and write its manifest; without a NAME, list the published networks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+hf:OWNER/REPOSITORY is a repository of Hugging Face's hub that holds an ONNX file: model.onnx, onnx/model.onnx, or the \
+one that :FILE names, with its preprocessor_config.json or config.json. HF_TOKEN is the token for gated and private \
+repositories, HF_ENDPOINT another hub.
+
 An interrupted download resumes when you run the same command again. Only a file of the right length and SHA-256 is \
 put into place; until then nothing changes. HTTPS_PROXY and NO_PROXY set a proxy.
 
@@ -27,10 +32,12 @@ downloaded file is recorded, and the manifest says so.
 Examples:
   cnncodes models pull                  what can be pulled
   cnncodes models pull vgg16-7 --name vgg16
+  cnncodes models pull dinov2-small
+  cnncodes models pull hf:Xenova/dinov2-small --name dinov2
   cnncodes models pull resnet50-v1-12 --url https://mirror.example/resnet50-v1-12.onnx
   cnncodes models pull mynet --url https://mirror.example/net.onnx --preprocess tf")]
 pub struct Args {
-    /// Name of the network in the list
+    /// Name of the network in the list, or hf:OWNER/REPOSITORY[@REVISION][:FILE]
     #[arg(value_name = "NAME")]
     network: Option<String>,
     /// Address to download from instead of the published one
@@ -65,7 +72,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             pull(args, network, models)
         }
         None => {
+            println!("ONNX Model Zoo:");
             show::table(&table());
+            println!("\nHugging Face's hub (hf:OWNER/REPOSITORY pulls any other):");
+            show::table(&hub_table());
             Ok(Status::Done)
         }
     }
@@ -88,15 +98,80 @@ fn table() -> Table {
     table
 }
 
+/// The networks of the hub.
+fn hub_table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["name", "network", "about", "licence", "good for"]);
+    for known in ON_HUB {
+        let size = format!("{} MB", known.megabytes);
+        table.add_row([known.name, known.network, &size, known.licence, known.good_for]);
+    }
+    table
+}
+
+/// Pulls a network of the hub.
+fn pull_from_hub(args: &Args, reference: &str, models: &ModelsFolder) -> anyhow::Result<Status> {
+    if args.url.is_some() || args.sha256.is_some() {
+        bail!(
+            "{reference} is on the hub, which says itself where its files are and what their SHA-256 is; leave out --url and --sha256"
+        );
+    }
+    let reference: HubReference = reference.parse()?;
+    let bar = show::download_bar(&reference.to_string());
+    let pull = HubPull {
+        reference: &reference,
+        name: args
+            .model
+            .as_deref()
+            .or(OnHub::find(args.network.as_deref().unwrap_or_default()).map(|known| known.name)),
+        preprocess: args.preprocess,
+        replace: args.force,
+    };
+    let pulled = pull.run(&Hub::from_environment(), models, &mut |event| match event {
+        PullEvent::Found(repository, files) => {
+            let names = files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", ");
+            bar.suspend(|| {
+                println!(
+                    "{} at {}: {names}",
+                    repository.name,
+                    repository.commit.get(..12).unwrap_or(&repository.commit)
+                )
+            });
+        }
+        PullEvent::Progress(file, here, total) => {
+            bar.set_message(file.name().to_owned());
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(here);
+        }
+        PullEvent::Preprocessing(found) => {
+            // Its folder is not where it stays.
+            let file = found.config.path.file_name().map_or(found.config.path.as_path(), Path::new);
+            bar.suspend(|| report_found(found, file));
+        }
+    });
+    bar.finish_and_clear();
+    say_manifest(&pulled?);
+    Ok(Status::Done)
+}
+
 fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Status> {
+    let on_hub = OnHub::find(network).map(|known| known.reference);
+    if let Some(reference) = on_hub.or(network.starts_with(HubReference::PREFIX).then_some(network)) {
+        return pull_from_hub(args, reference, models);
+    }
     let published = Published::find(network);
     let urls = match (&args.url, published) {
         (Some(url), _) => vec![url.clone()],
         (None, Some(published)) => published.urls().to_vec(),
         (None, None) => {
-            let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).collect();
+            let on_hub = ON_HUB.iter().map(|known| known.name);
+            let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).chain(on_hub).collect();
             bail!(
-                "{network:?} is not among the published networks ({}); give its address with --url",
+                "{network:?} is not among the published networks ({}); give its address with --url, or \
+                 hf:OWNER/REPOSITORY for one of Hugging Face's hub",
                 names.join(", ")
             );
         }

@@ -1,4 +1,4 @@
-//! The published VGG16 and ResNet50 graphs of the ONNX Model Zoo.
+//! Networks that can be pulled by name: the VGG16 and ResNet50 graphs of the ONNX Model Zoo, and good backbones on a hub.
 //!
 //! Sizes and checksums are those that the zoo itself publishes, in `ONNX_HUB_MANIFEST.json` of its repository
 //! (github.com/onnx/models) at the commit [`CHECKSUMS_FROM`]. The preprocessing is that of the networks' README files
@@ -66,6 +66,91 @@ pub const PUBLISHED: &[Published] = &[
     },
 ];
 
+/// A good frozen backbone on a hub of models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnHub {
+    /// The name to pull it by.
+    pub name: &'static str,
+    /// What it is, for people.
+    pub network: &'static str,
+    /// Where it is, as `hf:OWNER/REPOSITORY[:FILE]`.
+    pub reference: &'static str,
+    /// About how large it is, in millions of bytes.
+    pub megabytes: u32,
+    /// Its licence.
+    pub licence: &'static str,
+    /// What it is good for.
+    pub good_for: &'static str,
+}
+
+/// Networks that repositories of the hub are known to hold, the smallest first. Their sizes, checksums and preprocessing are
+/// what the hub says when they are pulled.
+pub const ON_HUB: &[OnHub] = &[
+    OnHub {
+        name: "mobilenetv4-small",
+        network: "MobileNetV4 Conv-S (timm)",
+        reference: "hf:onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
+        megabytes: 15,
+        licence: "Apache-2.0",
+        good_for: "small and fast; photos like ImageNet's",
+    },
+    OnHub {
+        name: "dinov2-small",
+        network: "DINOv2 ViT-S/14",
+        reference: "hf:Xenova/dinov2-small",
+        megabytes: 89,
+        licence: "Apache-2.0",
+        good_for: "photos of any kind, also unlike ImageNet's",
+    },
+    OnHub {
+        name: "resnet-50",
+        network: "ResNet50 (v1.5)",
+        reference: "hf:Xenova/resnet-50",
+        megabytes: 103,
+        licence: "Apache-2.0",
+        good_for: "the usual yardstick",
+    },
+    OnHub {
+        name: "convnext-tiny",
+        network: "ConvNeXt-T",
+        reference: "hf:Xenova/convnext-tiny-224",
+        megabytes: 115,
+        licence: "Apache-2.0",
+        good_for: "a strong convolutional network",
+    },
+    OnHub {
+        name: "dinov3-convnext-tiny",
+        network: "DINOv3 ConvNeXt-T",
+        reference: "hf:onnx-community/dinov3-convnext-tiny-pretrain-lvd1689m-ONNX",
+        megabytes: 112,
+        licence: "DINOv3 licence: read its terms",
+        good_for: "photos of any kind; earlier layers as well",
+    },
+    OnHub {
+        name: "dinov2-base",
+        network: "DINOv2 ViT-B/14",
+        reference: "hf:Xenova/dinov2-base",
+        megabytes: 346,
+        licence: "Apache-2.0",
+        good_for: "the same, better and four times slower",
+    },
+    OnHub {
+        name: "siglip-base",
+        network: "SigLIP ViT-B/16, image tower",
+        reference: "hf:Xenova/siglip-base-patch16-224:onnx/vision_model.onnx",
+        megabytes: 372,
+        licence: "Apache-2.0",
+        good_for: "things with names, scenes, drawings, text",
+    },
+];
+
+impl OnHub {
+    /// The network of this name.
+    pub fn find(name: &str) -> Option<&'static OnHub> {
+        ON_HUB.iter().find(|known| known.name == name)
+    }
+}
+
 impl Published {
     /// The graph of this name.
     pub fn find(name: &str) -> Option<&'static Published> {
@@ -89,7 +174,7 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
-    use super::{PUBLISHED, Published};
+    use super::{ON_HUB, OnHub, PUBLISHED, Published};
 
     #[test]
     fn checksums_are_whole_and_names_are_unique() {
@@ -99,6 +184,15 @@ mod tests {
             assert_eq!(Published::find(published.name), Some(published), "two graphs of one name");
         }
         assert_eq!(Published::find("resnet50-v2-7"), None);
+    }
+
+    #[test]
+    fn networks_of_the_hub_have_names_of_their_own() {
+        for known in ON_HUB {
+            assert_eq!(OnHub::find(known.name), Some(known), "two networks of one name");
+            assert_eq!(Published::find(known.name), None);
+            assert!(known.reference.starts_with("hf:"), "{}", known.reference);
+        }
     }
 
     #[test]

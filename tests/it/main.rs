@@ -17,6 +17,7 @@ mod fusion;
 mod fuzz;
 mod graphs;
 mod head_options;
+mod hub;
 mod inputs;
 mod interrupted;
 mod listing;

@@ -9,7 +9,9 @@ use super::{check, preset, write_manifest};
 use crate::images::{ChannelOrder, Interpolation, Layout, Preprocess, PreprocessOverrides, Preset};
 use crate::network::manifest::layout_name;
 use crate::network::network_folder::network_at;
-use crate::network::register::{normalised_twice, preprocessing_beside, preprocessing_of};
+use crate::network::register::{
+    ConfiguredPreprocessing, normalised_twice, preprocessing_beside, preprocessing_of,
+};
 use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
 use crate::preprocess_check::{Start, Verdict};
 
@@ -219,16 +221,21 @@ fn preprocess(args: &Args, graph: &Graph) -> anyhow::Result<Preprocess> {
     }
 }
 
+/// Says which preprocessing was found, and where.
+pub(in crate::cli) fn report_found(found: &ConfiguredPreprocessing, file: &Path) {
+    println!("preprocessing: {}, from {}", found.config.origin, file.display());
+    if let Some(inside) = &found.inside {
+        println!("the graph itself computes {}, so that is not done before it", inside.describe());
+    }
+    if let Some(note) = &found.config.note {
+        show::warning(note);
+    }
+}
+
 /// `--preprocess auto`: says what it finds, and where.
 fn found(args: &Args, changes: PreprocessOverrides, graph: &Graph) -> anyhow::Result<Preprocess> {
     if let Some(found) = preprocessing_beside(&changes, graph)? {
-        println!("preprocessing: {}, from {}", found.config.origin, found.config.path.display());
-        if let Some(inside) = found.inside {
-            println!("the graph itself computes {}, so that is not done before it", inside.describe());
-        }
-        if let Some(note) = &found.config.note {
-            show::warning(note);
-        }
+        report_found(&found, &found.config.path);
         return Ok(found.preprocess);
     }
     let Some(images) = &args.images else {
