@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::str::FromStr;
 
 use super::show;
-use crate::messages::with_causes;
-use crate::network::{Backbone, Device, ExecutionPlan, Precision, SessionSettings};
+use crate::extract::fallback_note;
+use crate::network::{Backbone, Device, Precision, SessionSettings};
 
 /// What a network runs on.
 #[derive(Debug, clap::Args)]
@@ -89,22 +89,6 @@ impl fmt::Display for BatchSize {
             Self::Images(images) => write!(f, "{images}"),
         }
     }
-}
-
-/// The settings of a network that is run on `device` in `arrangement` while the same threads decode.
-pub fn arranged(settings: &SessionSettings, arrangement: &ExecutionPlan, device: Device) -> SessionSettings {
-    SessionSettings {
-        device,
-        threads: Some(arrangement.threads),
-        sessions: NonZero::new(arrangement.sessions),
-        shared_cores: true,
-        ..settings.clone()
-    }
-}
-
-/// Why `auto` did not take the CUDA provider that is there.
-pub fn fallback_note(backbone: &Backbone) -> Option<String> {
-    backbone.why_not_cuda().map(|error| format!("running on the CPU: {}", with_causes(error)))
 }
 
 /// Says why `auto` did not take the CUDA provider that is there.

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 
 use super::Status;
-use super::compute::{BatchSize, ComputeArgs, arranged, fallback_note};
+use super::compute::{BatchSize, ComputeArgs};
 use super::inputs::InputArgs;
-use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, layer_specs};
+use crate::extract::{ExtractError, ExtractSettings, Recipe, Request, extract, fallback_note, layer_specs};
+use crate::files::safe_name;
 use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
 use crate::memory::Memory;
 use crate::network::{
-    Backbone, Catalogue, Device, ExecutionPlan, Layer, Model, ModelFootprint, ModelsFolder, PENULTIMATE,
-    Pooling,
+    Catalogue, Device, ExecutionPlan, Layer, Model, ModelFootprint, ModelsFolder, PENULTIMATE, Pooling,
 };
 use log::{Log, LogFormat};
 
@@ -130,7 +130,9 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     let graph = model.open()?;
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
     let layers = wanted_layers(args, &model, &catalogue)?;
-    let output = args.output.clone().unwrap_or_else(|| default_output(&model, &layers, args.pool));
+    let output = args.output.clone().unwrap_or_else(|| {
+        default_output(&model.name, layers.iter().map(|layer| layer.name.as_str()), args.pool)
+    });
     let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
         exif_orientation: args.ignore_orientation.then_some(false),
         dct_scaling: args.fast_decode.then_some(true),
@@ -162,21 +164,18 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         output: &output,
         settings: &settings,
     };
-    let mut open = |arrangement: &ExecutionPlan, device: Device| {
-        let session = arranged(&session, arrangement, device);
-        let backbone = Backbone::open_pooled(&graph, &layers, &poolings, preprocess.size(), &session)?;
-        if let Some(note) = fallback_note(&backbone) {
-            log.note(&note);
-        }
-        Ok(backbone)
-    };
+    let mut open = |plan: &ExecutionPlan, device: Device| request.recipe.open(&graph, plan, device);
     if args.dry_run {
         let plan = request.plan()?;
         let arrangement = request.arrangement(plan.tally().computed);
         let layers = match plan.layers() {
             Some(layers) => layers,
             // One session is enough to learn what it gives.
-            None => layer_specs(&open(&arrangement.together(), session.device.for_images(0))?),
+            None => {
+                let backbone = open(&arrangement.together(), session.device.for_images(0))?;
+                fallback_note(&backbone).iter().for_each(|note| log.note(note));
+                layer_specs(&backbone)
+            }
         };
         log.dry_run(&request, &plan, &layers, &arrangement);
         return Ok(Status::Done);
@@ -244,12 +243,13 @@ fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::R
 
 /// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
 /// the pooling where there is one.
-pub(super) fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf {
-    let safe = |layer: &Layer| -> String {
-        let name = layer.name.trim_start_matches('/').chars();
-        name.map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()
-    };
-    let layers = layers.iter().map(safe).collect::<Vec<_>>().join("+");
+pub(super) fn default_output<'a>(
+    model: &str,
+    layers: impl IntoIterator<Item = &'a str>,
+    pooling: Pooling,
+) -> PathBuf {
+    let safe = |layer: &str| safe_name(layer.trim_start_matches('/'));
+    let layers = layers.into_iter().map(safe).collect::<Vec<_>>().join("+");
     let pooling = if pooling == Pooling::None { String::new() } else { format!("-{pooling}") };
-    Path::new("features").join(format!("{}-{layers}{pooling}.h5", model.name))
+    Path::new("features").join(format!("{model}-{layers}{pooling}.h5"))
 }

@@ -8,7 +8,7 @@ use anyhow::bail;
 
 pub use self::args::Args;
 use super::find_unique::{Kind, find_unique};
-use super::report::Fitting;
+use super::report::write as write_report;
 use super::show::Listing;
 use super::{Status, interrupt, show};
 use crate::evaluate::Evaluation;
@@ -16,6 +16,7 @@ use crate::features::FeatureFile;
 use crate::head::Head;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
+use crate::report::FittingReport;
 use crate::training::{Trained, TrainingSettings, TrainingStep, train};
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
@@ -49,8 +50,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     };
     let trained = train_and_save(&file, &settings, &output)?;
     if let Some(report) = report {
-        let fitting = Fitting { file: &file, trained: &trained, output: Some(&output), layers: None };
-        fitting.write(report, models)?;
+        let fitting = FittingReport { file: &file, trained: &trained, output: Some(&output), layers: None };
+        write_report(|command, progress| fitting.write(report, models, command, progress))?;
     }
     match args.format {
         Listing::Json => println!("{}", serde_json::to_string_pretty(&trained.head.evaluation)?),
@@ -82,7 +83,7 @@ pub(super) fn train_and_save(
         // The one before ends first.
         busy = None;
         busy = match step {
-            TrainingStep::FindingCopies => Some(show::busy("looking for duplicates")),
+            TrainingStep::FindingDuplicates => Some(show::busy("looking for duplicates")),
             TrainingStep::Fitting => Some(show::busy(format!("fitting: {folds} folds, then all images"))),
         };
     })?;

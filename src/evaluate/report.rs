@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use unicode_width::UnicodeWidthStr;
 
 use super::calibration::CalibrationMetrics;
-use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
 use super::test_set::TestSet;
+use crate::dataset::DuplicateSet;
 
 /// Characters a line that a confusion matrix may have; were it wider, the commonest mistakes are listed instead, since a
 /// line that wraps makes a table unreadable.

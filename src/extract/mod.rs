@@ -10,14 +10,15 @@ mod batch;
 mod digest;
 mod extractor;
 mod file_fingerprint;
+mod opening;
 mod ordered_writer;
 mod pipeline;
 mod plan;
 
-pub(crate) use batch::ImageReader;
-#[cfg(feature = "cli")]
-pub(crate) use batch::Readers;
+pub(crate) use batch::{ImageReader, Readers};
+pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
+pub use opening::fallback_note;
 pub use plan::{Plan, Tally};
 
 use std::collections::HashSet;
@@ -318,6 +319,9 @@ fn run(
         true => Some(open(&arrangement, request.device(&plan))?),
         false => None,
     };
+    if let Some(note) = backbone.as_ref().and_then(fallback_note) {
+        tell(Event::Note(&note));
+    }
     if let Some(backbone) = backbone.as_mut().filter(|backbone| backbone.device() != Device::Cpu) {
         arrangement = request.rearranged(arrangement, backbone.device());
         if let Device::Cuda(_) = backbone.device() {

@@ -8,7 +8,8 @@ use askama::Template;
 use super::figures::{Fact, percent};
 use super::page::Shown;
 use super::{Overlays, Report, Thumbnails};
-use crate::evaluate::{Confusion, DuplicateSet, Proportion, ReliabilityBin, Severity};
+use crate::dataset::DuplicateSet;
+use crate::evaluate::{Confusion, Proportion, ReliabilityBin, Severity};
 use crate::explain::Method;
 use chosen::{by_name, mistakes};
 use parts::{

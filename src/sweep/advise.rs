@@ -106,12 +106,12 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
     let leader = &trials[best].candidate;
     let mut as_good: Vec<usize> =
         all.iter().copied().filter(|&at| within_one_standard_error(leader, &trials[at].candidate)).collect();
-    as_good.sort_by_key(|&at| (trials[at].candidate.stored.multiply_adds, wrong(at)));
-    let cheapest_layer = trials[as_good[0]].candidate.stored.multiply_adds;
+    as_good.sort_by_key(|&at| (trials[at].candidate.features.multiply_adds, wrong(at)));
+    let cheapest_layer = trials[as_good[0]].candidate.features.multiply_adds;
     let of_cheapest: Vec<usize> = as_good
         .iter()
         .copied()
-        .filter(|&at| trials[at].candidate.stored.multiply_adds == cheapest_layer)
+        .filter(|&at| trials[at].candidate.features.multiply_adds == cheapest_layer)
         .collect();
     as_good.sort_unstable();
     let (selection, _) = select(trials, &all);
@@ -121,7 +121,7 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
         cheapest: first(trials, &of_cheapest, wrong),
         as_good,
         learned,
-        scenario: scenario(trials, leader.stored.network, groups, classes, learned),
+        scenario: scenario(trials, leader.features.network, groups, classes, learned),
         selection,
     }
 }
@@ -130,8 +130,8 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
 /// codes, then the first.
 fn first(trials: &[Trial], among: &[usize], mistakes: impl Fn(usize) -> usize) -> usize {
     let order = |&at: &usize| {
-        let stored = &trials[at].candidate.stored;
-        (mistakes(at), stored.multiply_adds, stored.codes)
+        let features = &trials[at].candidate.features;
+        (mistakes(at), features.multiply_adds, features.codes)
     };
     among.iter().copied().min_by_key(order).expect("there is a candidate")
 }
@@ -167,8 +167,8 @@ fn within_one_standard_error(best: &Candidate, other: &Candidate) -> bool {
 fn scenario(trials: &[Trial], network: usize, groups: usize, classes: usize, learned: bool) -> Scenario {
     let part = |top: bool| -> Option<(Selection, Vec<bool>)> {
         let of_part = |&at: &usize| {
-            let stored = &trials[at].candidate.stored;
-            stored.network == network && stored.top == top
+            let features = &trials[at].candidate.features;
+            features.network == network && features.top == top
         };
         let among: Vec<usize> = (0..trials.len()).filter(of_part).collect();
         (!among.is_empty()).then(|| select(trials, &among))
@@ -218,10 +218,11 @@ fn images_to_tell(difference: &Difference, rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Stored;
+    use super::super::CandidateFeatures;
     use super::*;
     use crate::evaluate::Uncertainty;
     use crate::head::HeadKind;
+    use crate::network::Pooling;
 
     /// Five folds of 20 images.
     const FOLDS: usize = 5;
@@ -234,11 +235,11 @@ mod tests {
         let successes = right.iter().filter(|&&right| right).count();
         Trial {
             candidate: Candidate {
-                stored: Stored {
+                features: CandidateFeatures {
                     network: 0,
                     layer: format!("layer{multiply_adds}"),
                     tensor: String::new(),
-                    pooling: "none".to_owned(),
+                    pooling: Pooling::None,
                     name: String::new(),
                     shape: vec![8],
                     codes: 8,

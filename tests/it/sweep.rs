@@ -35,7 +35,7 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
         folder,
         &["--layers", "pool3,fc7", "--pool", "avg,2x2", "--heads", "logistic,ridge", "--no-timing"],
     );
-    let names: Vec<&str> = result.candidates.iter().map(|found| found.stored.name.as_str()).collect();
+    let names: Vec<&str> = result.candidates.iter().map(|found| found.features.name.as_str()).collect();
     assert_eq!(names, ["pool3@avg", "pool3@avg", "pool3@2x2", "pool3@2x2", "fc7", "fc7"]);
     assert_eq!((result.rows, result.class_names.len(), result.folds), (48, 4, 5));
     let swept = "features/demo-vgg-sweep.h5";
@@ -68,12 +68,12 @@ fn the_default_ladder_reaches_from_an_early_layer_to_the_top_and_fit_leaves_a_he
     let folder = folder.path();
     let result = sweep(folder, &["--fit"]);
     let layers: Vec<&str> =
-        result.candidates.iter().step_by(3).map(|found| found.stored.layer.as_str()).collect();
+        result.candidates.iter().step_by(3).map(|found| found.features.layer.as_str()).collect();
     assert_eq!(layers.len(), 6, "{layers:?}");
     assert_eq!(layers[5], "fc7");
-    let costs: Vec<u64> = result.candidates.iter().map(|found| found.stored.multiply_adds).collect();
+    let costs: Vec<u64> = result.candidates.iter().map(|found| found.features.multiply_adds).collect();
     assert!(costs.is_sorted(), "{costs:?}");
-    assert!(result.candidates.iter().all(|found| found.stored.milliseconds.is_some_and(|ms| ms > 0.0)));
+    assert!(result.candidates.iter().all(|found| found.features.milliseconds.is_some_and(|ms| ms > 0.0)));
     assert!(result.advice.selection.accuracy.value > 0.5, "{:?}", result.advice.selection);
     let classify = &result.next[0].arguments;
     assert_eq!(classify[0], "classify");
@@ -160,7 +160,7 @@ fn the_808_photos_are_small_and_similar() {
     assert_eq!((result.rows, result.groups), (808, 754));
     let scenario = &result.advice.scenario;
     assert_eq!((scenario.similarity, scenario.size), (Similarity::Similar, Size::Small), "{scenario:?}");
-    let best = &result.candidates[result.advice.best].stored;
+    let best = &result.candidates[result.advice.best].features;
     assert_eq!(best.layer, "global_average_pooling2d");
     assert!(result.advice.selection.accuracy.value >= 0.98, "{:?}", result.advice.selection);
 }
@@ -177,7 +177,7 @@ fn textures_are_small_and_different() {
     );
     let scenario = &result.advice.scenario;
     assert_eq!((scenario.similarity, scenario.size), (Similarity::Different, Size::Small), "{scenario:?}");
-    let best = &result.candidates[result.advice.best].stored;
+    let best = &result.candidates[result.advice.best].features;
     assert!(!best.top, "{best:?}");
     let (earlier, top) =
         (scenario.earlier.as_ref().unwrap().accuracy, scenario.top.as_ref().unwrap().accuracy);

@@ -6,11 +6,13 @@ use crate::cli::compute::{BatchSize, ComputeArgs};
 use crate::cli::inputs::InputArgs;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Format;
-use crate::cli::training_args::{CopyArgs, SmallClassArgs};
+use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
+use crate::extract::ExtractSettings;
 use crate::head::{HeadKind, Tuning};
 use crate::images::DEFAULT_MAX_PIXELS;
+use crate::memory::Memory;
 use crate::network::Pooling;
-use crate::sweep::{GRID, POOLINGS, SearchSpace};
+use crate::sweep::{GRID, POOLINGS, SPREAD_LAYERS, SearchSpace, SweepSettings, Wanted};
 
 /// Folds unless others are asked for; what `fit-head` takes as well.
 pub(super) const FOLDS: u16 = 5;
@@ -66,7 +68,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) small_classes: SmallClassArgs,
     #[command(flatten)]
-    pub(super) copies: CopyArgs,
+    pub(super) duplicates: DuplicateArgs,
     /// Do not measure how long the network takes up to each layer
     #[arg(long)]
     pub(super) no_timing: bool,
@@ -120,13 +122,36 @@ pub(super) enum Which {
 }
 
 impl Args {
-    /// The heads to try.
-    pub(super) fn trying(&self) -> SearchSpace {
-        SearchSpace {
-            kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
-            tuning: Tuning::new(GRID.to_vec()),
-            folds: usize::from(self.folds),
-            seed: self.seed,
+    /// What is to be done.
+    pub(super) fn settings(&self) -> SweepSettings {
+        SweepSettings {
+            layers: match &self.layers[..] {
+                [] => Wanted::Spread(SPREAD_LAYERS),
+                [all] if all == "all" => Wanted::All,
+                names => Wanted::Named(names.to_vec()),
+            },
+            poolings: self.pool.clone(),
+            heads: SearchSpace {
+                kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
+                tuning: Tuning::new(GRID.to_vec()),
+                folds: usize::from(self.folds),
+                seed: self.seed,
+            },
+            duplicates: self.duplicates.settings(),
+            small_classes: self.small_classes.policy(),
+            ignore_orientation: self.ignore_orientation,
+            session: self.compute.settings(),
+            extract: ExtractSettings {
+                batch_size: self.batch_size.images(),
+                max_pixels: self.max_pixels,
+                threads: self.compute.threads(),
+                memory: Memory::default().bytes() as u64,
+                strict: false,
+                force: self.force,
+                rehash: false,
+            },
+            timing: !self.no_timing,
+            folder: PathBuf::from("features"),
         }
     }
 }
