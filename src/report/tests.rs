@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::*;
 use crate::dataset::{Duplicates, Likeness};
 use crate::evaluate::{Assessment, Difference, Evidence, Judged};
+use crate::explain::Method;
 use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
 
 /// Names that would be markup, end a script, or turn the text around.

@@ -69,6 +69,6 @@ pub enum SweepError {
         /// The network.
         model: String,
         /// Why.
-        source: HeadError,
+        source: Box<HeadError>,
     },
 }

@@ -215,7 +215,7 @@ fn try_all(
             let tried = try_heads(&data, features, &settings.heads).map_err(|source| SweepError::Head {
                 features: features.name.clone(),
                 model: network.model.name.clone(),
-                source,
+                source: Box::new(source),
             })?;
             trials.extend(tried);
             done += 1;

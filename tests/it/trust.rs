@@ -138,7 +138,7 @@ impl Photos {
             probabilities: fitted.out_of_fold.probabilities.view(),
             predicted: &fitted.out_of_fold.answers(),
             distances: &Novelty::held_out_distances(self.codes.view(), &self.copies.groups, 0),
-            copies: &self.copies,
+            duplicates: &self.copies,
         };
         let suspects = Suspects::rank(&evidence, self.labels.len() * 8 / 100);
         let found = flipped
