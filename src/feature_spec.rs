@@ -248,6 +248,14 @@ mod tests {
         ] {
             let difference = spec().difference(&other).unwrap().to_string();
             assert!(difference.starts_with(expected), "{difference}");
+            let mismatch =
+                other.check("the head a.head.h5", &spec(), Path::new("b.h5")).unwrap_err().to_string();
+            assert_eq!(
+                mismatch,
+                format!(
+                    "b.h5 and the head a.head.h5 do not match: {difference}; extract again with what the head a.head.h5 was made with"
+                )
+            );
         }
     }
 

@@ -66,8 +66,7 @@ impl<'s> TestSamples<'s> {
     }
 
     /// Number of images.
-    #[expect(clippy::len_without_is_empty, reason = "there is always an image")]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.samples.len()
     }
 

@@ -108,7 +108,7 @@ fn extract(
     let set = args.inputs.open(&args.input)?;
     let samples = TestSamples::of_classes(&set, head)?;
     let (spec, holder) = (&head.provenance.spec, apply::head_at(head_path));
-    let (compute, count) = (&args.compute, samples.len());
+    let (compute, count) = (&args.compute, samples.count());
     let mut extractor = apply::open_extractor(spec, &holder, models, compute, args.max_pixels, count)?;
     let bar = show::progress_bar("looking");
     bar.set_length(count as u64);

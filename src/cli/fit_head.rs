@@ -93,7 +93,7 @@ pub(super) fn train_and_save(
     Ok(trained)
 }
 
-/// The evaluation, the copies, and where the head is.
+/// The evaluation, the duplicates, and where the head is.
 pub(super) fn print(head: &Head, kind: &str, path: &Path, list_duplicates: bool) {
     let Head { evaluation, provenance, model, .. } = head;
     show::report(&evaluation.to_text());
@@ -115,7 +115,7 @@ pub(super) fn default_output(models: &ModelsFolder, features: &Path, kind: &str)
     models.path.join(format!("{stem}-{kind}.head.h5"))
 }
 
-/// How many images were taken for copies, and which where that was asked.
+/// How many images were taken for duplicates, and which where that was asked.
 fn print_duplicates(evaluation: &Evaluation, list: bool) {
     let sets = &evaluation.duplicates;
     if sets.is_empty() {

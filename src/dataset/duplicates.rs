@@ -291,6 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_groups_and_hashes_join_together() {
+        let sha256 = ["a", "", "b", "a", "", "c"].map(String::from);
+        let groups = [None, Some("g"), Some("g"), None, None, None].map(|group| group.map(str::to_owned));
+        let hashes = [Some([0; 32]), None, None, None, Some([0; 32]), None];
+        let found = |groups: &[Option<String>], likeness| Duplicates::find(&sha256, groups, likeness).groups;
+        assert_eq!(found(&[], Likeness::None), [0, 1, 2, 0, 3, 4]);
+        assert_eq!(found(&groups, Likeness::None), [0, 1, 1, 0, 2, 3]);
+        assert_eq!(found(&groups, Likeness::Hashes(&hashes, 31)), [0, 1, 1, 0, 0, 2]);
+    }
+
+    #[test]
     fn equal_keys_join_and_missing_ones_do_not() {
         let mut joining = UnionFind::new(5);
         joining.equal([Some("a"), None, Some("b"), Some("a"), None]);

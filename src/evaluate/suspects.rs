@@ -1,4 +1,4 @@
-//! Images that deserve a second look: probable label errors, copies with different labels, outliers.
+//! Images that deserve a second look: probable label errors, duplicates with different labels, outliers.
 
 use crate::messages::printable;
 use ndarray::ArrayView2;
@@ -73,7 +73,7 @@ pub struct Outlier {
     pub image: String,
     /// The class that it was given.
     pub class: String,
-    /// Its mean distance (1 - cosine of codes) from the three nearest images that are no copies of it.
+    /// Its mean distance (1 - cosine of codes) from the three nearest images that are no duplicates of it.
     pub distance: f64,
 }
 

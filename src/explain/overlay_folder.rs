@@ -82,3 +82,23 @@ impl OverlayFolder {
         path
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::Preset;
+
+    #[test]
+    fn overlays_of_one_name_are_numbered_and_names_suit_file_systems() {
+        let folder = tempfile::tempdir().unwrap();
+        let preprocess = Preprocess::preset(Preset::Torchvision).unwrap();
+        let mut overlays = OverlayFolder::create(folder.path().join("deep/er"), &preprocess, 100).unwrap();
+        let mut name = |image, class| {
+            let path = overlays.free_path(image, class);
+            path.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(name("./dogs/a b.jpg", "Hund/Köter"), "deep/er/dogs_a_b-Hund_Köter.png");
+        assert_eq!(name("dogs/a b.png", "Hund/Köter"), "deep/er/dogs_a_b-Hund_Köter-2.png");
+        assert_eq!(name("dogs/a b.png", "cat"), "deep/er/dogs_a_b-cat.png");
+    }
+}

@@ -34,7 +34,8 @@ use crate::feature_spec::NetworkError;
 use crate::features::{
     Done, FeatureFileError, FeatureWriter, Header, LayerSpec, PassedOver, Skipped, Start, WriteOptions,
 };
-use crate::images::{Layout, Preprocess};
+use crate::images::{DEFAULT_MAX_PIXELS, Layout, Preprocess};
+use crate::memory::Memory;
 use crate::network::execution_plan::threads_or_all;
 use crate::network::{
     Backbone, BackboneError, Device, ExecutionPlan, Layer, ModelFootprint, Pooling, SessionSettings,
@@ -131,6 +132,21 @@ pub struct ExtractSettings {
     pub force: bool,
     /// Read every image's file to see whether it changed, instead of going by its size, times and inode.
     pub rehash: bool,
+}
+
+impl Default for ExtractSettings {
+    /// Everything is chosen from the machine and the network, and what an earlier run left is reused.
+    fn default() -> Self {
+        Self {
+            batch_size: None,
+            max_pixels: DEFAULT_MAX_PIXELS,
+            threads: None,
+            memory: Memory::default().bytes() as u64,
+            strict: false,
+            force: false,
+            rehash: false,
+        }
+    }
 }
 
 /// How far an extraction is.

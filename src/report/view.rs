@@ -23,7 +23,7 @@ pub(super) use chosen::{doubtful, featured};
 const MOST_MISTAKES: usize = 24;
 /// Suspects of each kind that are shown.
 const MOST_SUSPECTS: usize = 12;
-/// Sets of copies that are shown.
+/// Sets of duplicates that are shown.
 const MOST_SETS: usize = 60;
 /// Sets that are shown before a click.
 const SETS_AT_ONCE: usize = 6;

@@ -24,7 +24,7 @@ pub const EQUAL_WITHIN: f64 = 0.02;
 /// What a sweep advises. Candidates are indices into [`SweepResult::candidates`](super::SweepResult::candidates).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
-    /// The candidate with the most right answers; of equals, the one of the cheapest layer, then of the fewest codes.
+    /// The candidate with the most right answers; of equals, the one of the cheapest layer, then of the fewest features.
     pub best: usize,
     /// The candidate of the cheapest layer whose accuracy is within one standard error of the best one's.
     pub cheapest: usize,
@@ -51,7 +51,7 @@ pub struct Selection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Similarity {
-    /// PreviousOutput layers gain nothing over the top, or so little that it does not matter ([`EQUAL_WITHIN`]).
+    /// Earlier layers gain nothing over the top, or so little that it does not matter ([`EQUAL_WITHIN`]).
     Similar,
     /// An earlier layer is better than the top.
     Different,
@@ -74,16 +74,16 @@ pub enum Size {
 pub struct Scenario {
     pub similarity: Similarity,
     pub size: Size,
-    /// Different images a class, on average: copies count once.
+    /// Different images a class, on average: duplicates count once.
     pub images_per_class: usize,
     /// The network that this is about, an index into [`SweepResult::networks`](super::SweepResult::networks): that of the
     /// best candidate.
     pub network: usize,
-    /// Choosing among the heads on the network's top codes alone.
+    /// Choosing among the heads on the network's top features alone.
     pub top: Option<Selection>,
     /// Choosing among the heads on its earlier layers alone.
     pub earlier: Option<Selection>,
-    /// Accuracy of the earlier layers less that of the top codes.
+    /// Accuracy of the earlier layers less that of the top features.
     pub difference: Option<Difference>,
     /// About how many images would tell, where they are too few: the interval's width taken to fall with the root of their
     /// number, the difference to stay.
@@ -127,7 +127,7 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
 }
 
 /// The candidate among `among` with the fewest mistakes; of equals, the cheapest layer's, then the one with the fewest
-/// codes, then the first.
+/// features, then the first.
 fn first(trials: &[Trial], among: &[usize], mistakes: impl Fn(usize) -> usize) -> usize {
     let order = |&at: &usize| {
         let features = &trials[at].candidate.features;

@@ -47,9 +47,9 @@ pub struct CandidateLayer {
     pub shape: Vec<usize>,
     /// Multiply-adds for one image up to and with the layer.
     pub multiply_adds: u64,
-    /// How its maps are pooled, each giving codes of their own; [`Pooling::None`] alone where it has no maps.
+    /// How its maps are pooled, each giving features of their own; [`Pooling::None`] alone where it has no maps.
     pub poolings: Vec<Pooling>,
-    /// Whether its codes are top codes: those of the deepest layer, or of the maps that this is the average of.
+    /// Whether its features are top features: those of the deepest layer, or of the maps that this is the average of.
     pub top: bool,
 }
 
@@ -69,7 +69,7 @@ impl CandidateLayers {
     /// the layer above holds the same numbers.
     ///
     /// # Errors
-    /// There is no layer of a given name, its activations cannot be codes, or the network cannot be run.
+    /// There is no layer of a given name, its activations cannot be features, or the network cannot be run.
     pub fn new(
         model: &str,
         graph: &Graph,

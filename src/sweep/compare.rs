@@ -26,6 +26,18 @@ pub struct SearchSpace {
     pub seed: u64,
 }
 
+impl Default for SearchSpace {
+    /// Every kind, C from [`GRID`], 5 folds, seed 0.
+    fn default() -> Self {
+        Self {
+            kinds: vec![HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge],
+            tuning: Tuning::new(GRID.to_vec()),
+            folds: 5,
+            seed: 0,
+        }
+    }
+}
+
 impl SearchSpace {
     /// How a head of `kind` is fitted.
     pub fn settings(&self, kind: HeadKind) -> FitSettings {

@@ -4,6 +4,20 @@
 //! earlier activations for others, and leave it to the reader to guess which case is theirs. [`Sweep::run`] measures it:
 //! [`CandidateLayers`] picks the layers, one forward pass computes their features, [`try_heads`] cross-validates heads on
 //! them, and [`advise`] says what follows. [`SweepResult`] is all of it as data. `docs/sweep.md` has the formulae.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use cnncodes::{dataset::Dataset, network::ModelsFolder, sweep::{Sweep, SweepSettings}};
+//!
+//! let models = ModelsFolder { path: "models".into() };
+//! let photos = Dataset::from_folder("data".as_ref())?;
+//! let sweep = Sweep::run(photos, vec![models.find(Some("vgg16"))?], &SweepSettings::default(), &mut |_| ())?;
+//! println!("{}", sweep.result.to_text());
+//!
+//! let best = &sweep.result.candidates[sweep.result.advice.best];
+//! sweep.fit(best)?.head.save("models/best.head.h5".as_ref())?;
+//! # Ok(()) }
+//! ```
 
 mod advise;
 mod candidate_layers;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::network_features::NetworkFeatures;
 use super::{
-    Candidate, CandidateFeatures, SearchSpace, SweepError, SweepResult, Trial, Wanted, advise, kind_name,
-    try_heads,
+    Candidate, CandidateFeatures, POOLINGS, SPREAD_LAYERS, SearchSpace, SweepError, SweepResult, Trial,
+    Wanted, advise, kind_name, try_heads,
 };
 use crate::dataset::{Dataset, Problem};
 use crate::evaluate::{Note, Severity};
@@ -41,6 +41,24 @@ pub struct SweepSettings {
     pub timing: bool,
     /// The folder for the features of each network, `MODEL-sweep.h5`; it is created if it does not exist.
     pub folder: PathBuf,
+}
+
+impl Default for SweepSettings {
+    /// Six layers, maps averaged, every kind of head, and features in `features/`.
+    fn default() -> Self {
+        Self {
+            layers: Wanted::Spread(SPREAD_LAYERS),
+            poolings: POOLINGS.to_vec(),
+            heads: SearchSpace::default(),
+            duplicates: DuplicateSettings::default(),
+            small_classes: SmallClassPolicy::default(),
+            ignore_orientation: false,
+            session: SessionSettings::default(),
+            extract: ExtractSettings::default(),
+            timing: true,
+            folder: PathBuf::from("features"),
+        }
+    }
 }
 
 /// What a sweep reports while it runs.

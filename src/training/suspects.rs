@@ -25,6 +25,20 @@ pub struct SuspectSettings {
     pub most: usize,
 }
 
+impl Default for SuspectSettings {
+    /// The file's first layer, 5 folds, seed 0, 20 suspects of each kind.
+    fn default() -> Self {
+        Self {
+            layer: None,
+            folds: 5,
+            seed: 0,
+            duplicates: DuplicateSettings::default(),
+            small_classes: SmallClassPolicy::default(),
+            most: 20,
+        }
+    }
+}
+
 /// The suspects of a features file.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -41,3 +41,36 @@ impl TrainingSet {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::super::labelled::tests::labelled;
+    use super::*;
+
+    #[test]
+    fn a_class_of_one_image_and_its_duplicates_is_left_out_with_its_rows() {
+        let mut images = labelled(Array2::zeros((9, 2)), vec![0, 2, 1, 2, 0, 2, 1, 1, 0]);
+        images.class_names.push("c".to_owned());
+        for row in [1, 3, 5] {
+            images.sha256[row] = "same".to_owned();
+        }
+        images.sha256[8] = images.sha256[0].clone();
+        let bytes_only = DuplicateSettings { cosine: Some(1.0), ..DuplicateSettings::default() };
+        let two = SmallClassPolicy { min_per_class: Some(2) };
+        let set = TrainingSet::new(images, &bytes_only, &two, 5).unwrap();
+        assert_eq!(
+            (&set.labelled.rows[..], &set.labelled.class_names.concat()[..]),
+            (&[0, 2, 4, 6, 7, 8][..], "ab")
+        );
+        assert_eq!(set.duplicates.groups, [0, 2, 3, 4, 5, 0]);
+        assert_eq!(set.duplicates.sets[0].images, [0, 5]);
+        assert_eq!(set.notes, []);
+        let left_out = set.left_out.unwrap().text;
+        assert_eq!(
+            left_out,
+            "--min-per-class 2 left out 1 image of 1 class with fewer: `c` (1); duplicates count once"
+        );
+    }
+}

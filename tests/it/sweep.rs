@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
+use cnncodes::dataset::Dataset;
 use cnncodes::demo;
 use cnncodes::features::FeatureFile;
-use cnncodes::sweep::{Similarity, Size, SweepResult};
+use cnncodes::head::HeadKind;
+use cnncodes::network::ModelsFolder;
+use cnncodes::sweep::{
+    SearchSpace, Similarity, Size, Sweep, SweepError, SweepEvent, SweepResult, SweepSettings, Wanted,
+};
 use ndarray::Array2;
 use predicates::str::contains;
 
@@ -63,7 +68,52 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
 }
 
 #[test]
-fn the_default_ladder_reaches_from_an_early_layer_to_the_top_and_fit_leaves_a_head() {
+fn the_library_sweeps_as_the_command_does() {
+    let folder = workspace(6);
+    let folder = folder.path();
+    let models = ModelsFolder { path: folder.join("models") };
+    let photos = || Dataset::from_folder(&folder.join("data")).unwrap();
+    let settings = SweepSettings {
+        layers: Wanted::Named(["pool3", "fc7"].map(str::to_owned).to_vec()),
+        heads: SearchSpace { kinds: vec![HeadKind::Svm], ..SearchSpace::default() },
+        timing: false,
+        folder: folder.join("by-the-library"),
+        ..SweepSettings::default()
+    };
+    let (mut extracted, mut fitted) = (0, Vec::new());
+    let swept = Sweep::run(photos(), vec![models.find(None).unwrap()], &settings, &mut |event| match event {
+        SweepEvent::Extracted(progress) => extracted = progress.done,
+        SweepEvent::Fitted(progress) => fitted.push((progress.done, progress.total)),
+        SweepEvent::Timed(_) | SweepEvent::Note(_) => panic!("{event:?}"),
+    })
+    .unwrap();
+    assert_eq!((extracted, fitted), (24, vec![(0, 2), (1, 2), (2, 2)]));
+    let mut expected = sweep(folder, &["--layers", "pool3,fc7", "--heads", "svm", "--no-timing"]);
+    // What depends on the door, and on the clock.
+    expected.next.clear();
+    expected.source.clone_from(&swept.result.source);
+    expected.networks.clone_from(&swept.result.networks);
+    for (expected, found) in expected.candidates.iter_mut().zip(&swept.result.candidates) {
+        expected.seconds = found.seconds;
+    }
+    assert_eq!(swept.result, expected);
+
+    let best = &swept.result.candidates[swept.result.advice.best];
+    let trained = swept.fit(best).unwrap();
+    assert_eq!(trained.head.evaluation.accuracy, best.accuracy);
+    assert_eq!(trained.head.provenance.spec.layer, best.features.layer);
+    let alone = folder.join("alone.h5");
+    swept.write_features(best, &alone).unwrap();
+    let alone = FeatureFile::open(&alone).unwrap();
+    assert_eq!(alone.read_layer(None).unwrap(), trained.labelled.codes);
+    assert_eq!(alone.spec(None).unwrap(), trained.head.provenance.spec);
+
+    let refused = Sweep::run(photos(), Vec::new(), &settings, &mut |_| ());
+    assert!(matches!(refused, Err(SweepError::NoModel)));
+}
+
+#[test]
+fn the_default_layers_reach_from_an_early_one_to_the_top_and_fit_leaves_a_head() {
     let folder = workspace(12);
     let folder = folder.path();
     let result = sweep(folder, &["--fit"]);

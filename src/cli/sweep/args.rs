@@ -8,11 +8,10 @@ use crate::cli::report::ReportArgs;
 use crate::cli::show::Format;
 use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
 use crate::extract::ExtractSettings;
-use crate::head::{HeadKind, Tuning};
+use crate::head::HeadKind;
 use crate::images::DEFAULT_MAX_PIXELS;
-use crate::memory::Memory;
 use crate::network::Pooling;
-use crate::sweep::{GRID, POOLINGS, SPREAD_LAYERS, SearchSpace, SweepSettings, Wanted};
+use crate::sweep::{POOLINGS, SPREAD_LAYERS, SearchSpace, SweepSettings, Wanted};
 
 /// Folds unless others are asked for; what `fit-head` takes as well.
 pub(super) const FOLDS: u16 = 5;
@@ -133,9 +132,9 @@ impl Args {
             poolings: self.pool.clone(),
             heads: SearchSpace {
                 kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
-                tuning: Tuning::new(GRID.to_vec()),
                 folds: usize::from(self.folds),
                 seed: self.seed,
+                ..SearchSpace::default()
             },
             duplicates: self.duplicates.settings(),
             small_classes: self.small_classes.policy(),
@@ -145,13 +144,11 @@ impl Args {
                 batch_size: self.batch_size.images(),
                 max_pixels: self.max_pixels,
                 threads: self.compute.threads(),
-                memory: Memory::default().bytes() as u64,
-                strict: false,
                 force: self.force,
-                rehash: false,
+                ..ExtractSettings::default()
             },
             timing: !self.no_timing,
-            folder: PathBuf::from("features"),
+            ..SweepSettings::default()
         }
     }
 }
