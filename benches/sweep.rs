@@ -1,4 +1,4 @@
-//! What tapping a ladder of layers costs over tapping the deepest alone, for `scripts/bench/sweep`:
+//! What tapping all candidate layers costs over tapping the deepest alone, for `scripts/bench/sweep`:
 //! `sweep NETWORK.onnx BATCH THREADS ROUNDS` times both in turn, in one process, and prints the layers, the
 //! milliseconds of each round and the ratio of the medians as JSON.
 
@@ -18,12 +18,12 @@ fn main() -> Result<()> {
     };
     let graph = Graph::open(Path::new(network))?;
     let catalogue = Catalogue::of(&graph, &Default::default());
-    let ladder =
+    let candidates =
         CandidateLayers::new(network, &graph, &catalogue, SIZE, &Wanted::Spread(SPREAD_LAYERS), &POOLINGS)?;
     let (mut layers, mut poolings): (Vec<Layer>, Vec<Pooling>) = (Vec::new(), Vec::new());
-    for rung in &ladder.rungs {
-        for &pooling in &rung.poolings {
-            layers.push(rung.layer.clone());
+    for candidate in &candidates.layers {
+        for &pooling in &candidate.poolings {
+            layers.push(candidate.layer.clone());
             poolings.push(pooling);
         }
     }
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let settings =
         SessionSettings { threads: Some(threads.parse()?), shared_cores: true, ..Default::default() };
     let mut sweep = Backbone::open_pooled(&graph, &layers, &poolings, SIZE, &settings)?;
-    let mut deepest = Backbone::open(&graph, &[ladder.top().layer.clone()], SIZE, &settings)?;
+    let mut deepest = Backbone::open(&graph, &[candidates.top().layer.clone()], SIZE, &settings)?;
     let images = vec![0.5_f32; batch.parse::<usize>()? * sweep.image_len()];
     let timed = |backbone: &mut Backbone| -> Result<f64> {
         let start = Instant::now();
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         sorted.sort_by(f64::total_cmp);
         sorted[sorted.len() / 2]
     };
-    let names: Vec<&str> = ladder.rungs.iter().map(|rung| rung.layer.name.as_str()).collect();
+    let names: Vec<&str> = candidates.layers.iter().map(|candidate| candidate.layer.name.as_str()).collect();
     println!(
         "{}",
         serde_json::json!({

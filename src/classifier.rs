@@ -1,11 +1,14 @@
-//! [`Classifier`]: an [`Extractor`] and a [`Head`]. An image in, an answer out.
+//! [`Classifier`]: an [`Extractor`] and a [`Head`]. An image in, an answer out. [`TestImages`] measure a head on images whose
+//! classes are known.
+
+mod test_images;
 
 use std::path::Path;
 
 use ndarray::ArrayView2;
 
-use crate::dataset::{Dataset, DatasetError, Problem, Sample};
-use crate::evaluate::{DUPLICATE_DISTANCE, UnionFind};
+pub use self::test_images::{Judgement, TestImages, TestImagesError, TestSamples};
+use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, Likeness, Problem, Sample};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
 use crate::head::{FitSettings, Head, HeadError, HeadProvenance, Novelty, TrainingData, fit_head};
 use crate::network::ModelsFolder;
@@ -87,6 +90,9 @@ impl Head {
             (Some(coverage), Some(conformal)) => Some((coverage, conformal)),
             (None, _) => None,
         };
+        if features.is_empty() {
+            return Ok(Vec::new());
+        }
         let ranked = self.ranked(features)?;
         let novelty = self.model.novelty.as_ref().filter(|_| options.unknown);
         let distances = novelty.map(|novelty| novelty.distances(features));
@@ -104,6 +110,19 @@ impl Head {
         };
         Ok(ranked.into_iter().enumerate().map(answer).collect())
     }
+}
+
+/// Hands the answers for a batch to `take`, in the order of the images, and then the images that could not be read.
+pub(crate) fn answer_batch<'s, E>(
+    samples: &[Sample<'s>],
+    batch: FeatureBatch,
+    answers: Vec<Answer>,
+    mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
+) -> Result<(), E> {
+    for (&index, answer) in batch.indices.iter().zip(answers) {
+        take(Ok((&samples[index], answer)))?;
+    }
+    batch.problems.into_iter().try_for_each(|problem| take(Err(problem)))
 }
 
 /// An error of a caller, which takes the extractor's errors as [`ClassifyError`]s.
@@ -157,10 +176,8 @@ impl Classifier {
         let batch = extractor.extract_all(labelled.iter().copied(), |_| ())?;
         let labels: Vec<usize> = batch.indices.iter().filter_map(|&index| labelled[index].label).collect();
         let hashes: Vec<_> = batch.perceptual_hashes.iter().copied().map(Some).collect();
-        let mut duplicates = UnionFind::new(labels.len());
-        duplicates.equal(batch.sha256.iter().map(Some));
-        duplicates.near(&hashes, DUPLICATE_DISTANCE);
-        let groups = duplicates.finish().groups;
+        let likeness = Likeness::Hashes(&hashes, DUPLICATE_DISTANCE);
+        let groups = Duplicates::find(&batch.sha256, &[], likeness).groups;
         let data = TrainingData {
             codes: batch.features.view(),
             labels: &labels,
@@ -207,19 +224,13 @@ impl Classifier {
         mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
     ) -> Result<(), E> {
         let head = &self.head;
-        let mut answer_batch = |samples: &[Sample<'s>], batch: FeatureBatch| -> Result<(), E> {
-            let answers = match batch.indices.is_empty() {
-                true => Vec::new(),
-                false => head.answers(batch.features.view(), options)?,
-            };
-            for (&index, answer) in batch.indices.iter().zip(answers) {
-                take(Ok((&samples[index], answer)))?;
-            }
-            batch.problems.into_iter().try_for_each(|problem| take(Err(problem)))
+        let mut answer = |samples: &[Sample<'s>], batch: FeatureBatch| -> Result<(), E> {
+            let answers = head.answers(batch.features.view(), options)?;
+            answer_batch(samples, batch, answers, &mut take)
         };
         let classified = self
             .extractor
-            .extract_each(samples, |samples, batch| answer_batch(samples, batch).map_err(ThroughClassify));
+            .extract_each(samples, |samples, batch| answer(samples, batch).map_err(ThroughClassify));
         classified.map_err(|ThroughClassify(error)| error)
     }
 

@@ -4,6 +4,7 @@
 //! difference is put into words, in one place: [`FeatureSpec::difference`].
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,20 @@ impl fmt::Display for SpecDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {} here and {} there", self.what, self.here, self.there)
     }
+}
+
+/// Features in a file cannot be compared with others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} and {holder} do not match: {difference}; extract again with what {holder} was made with", file.display()
+)]
+pub struct SpecMismatch {
+    /// The features file.
+    pub file: PathBuf,
+    /// What has the other features, such as `the head models/pets.head.h5`.
+    pub holder: String,
+    /// The first difference.
+    pub difference: SpecDifference,
 }
 
 /// Why the network of a spec cannot be opened.
@@ -146,6 +161,17 @@ impl FeatureSpec {
         None
     }
 
+    /// Makes sure that features of `found`, in the features file `file`, can be compared with features of this spec, which
+    /// `holder` has.
+    ///
+    /// # Errors
+    /// They differ in a property that decides values.
+    pub fn check(&self, holder: &str, found: &Self, file: &Path) -> Result<(), SpecMismatch> {
+        let mismatch =
+            |difference| SpecMismatch { file: file.to_owned(), holder: holder.to_owned(), difference };
+        found.difference(self).map_or(Ok(()), |difference| Err(mismatch(difference)))
+    }
+
     /// The network in the models folder, and its layer. Manifests are searched by the network's hash.
     ///
     /// # Errors
@@ -237,6 +263,14 @@ mod tests {
         ] {
             let difference = spec().difference(&other).unwrap().to_string();
             assert!(difference.starts_with(expected), "{difference}");
+            let mismatch =
+                other.check("the head a.head.h5", &spec(), Path::new("b.h5")).unwrap_err().to_string();
+            assert_eq!(
+                mismatch,
+                format!(
+                    "b.h5 and the head a.head.h5 do not match: {difference}; extract again with what the head a.head.h5 was made with"
+                )
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! Files that appear complete or not at all, and whether a file is still what it was.
+//! Files that appear complete or not at all, names that suit every file system, and whether a file is still what it was.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -25,6 +25,11 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// `text` as a part of a file's name, with `_` for every character that some file systems or shells dislike.
+pub(crate) fn safe_name(text: &str) -> String {
+    text.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()
 }
 
 /// An empty file beside `path`, with the permissions that a plainly created file would get.

@@ -29,11 +29,11 @@
 //!
 //! ```text
 //! dataset -> images: decode, preprocess -> network (truncated ONNX graph) -> features (HDF5)
-//! features (HDF5) -> training: labels, copies, folds -> head: solver -> head file
+//! features (HDF5) -> training: labels, duplicates, folds -> head: solver -> head file
 //! image -> network -> head -> ranked classes
 //! ```
 //!
-//! - [`dataset`]: which images there are, where their bytes lie, and their labels.
+//! - [`dataset`]: which images there are, where their bytes lie, their labels, and which are duplicates.
 //! - [`images`]: from the bytes of an image to the pixels that the network wants.
 //! - [`network`]: the frozen network: its manifest, its layers, its truncated graph, its session.
 //! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
@@ -43,12 +43,12 @@
 //! - [`extract`]: images in, features out, in memory or into a file.
 //! - [`features`]: the HDF5 file of features.
 //! - [`hdf5`]: reading HDF5 files that may come from anybody.
-//! - [`training`]: from a features file to a head: labels, duplicates, splits, small classes.
+//! - [`training`]: from a features file to a head: labels, duplicates, splits, small classes. Suspects of the file.
 //! - [`head`]: the classifier that is fitted to features, its cross-validation, and its file.
 //! - The crate `cnncodes-linear-heads` (crates/linear-heads): the solvers.
-//! - [`classifier`]: an extractor and a head: image in, answer out.
+//! - [`classifier`]: an extractor and a head: image in, answer out. Test images measure the head.
 //! - [`evaluate`]: folds, metrics and how they are reported.
-//! - [`explain`]: which parts of an image an answer rests on.
+//! - [`explain`]: which parts of an image an answer rests on, and which training images it resembles.
 //! - [`similarity`]: the nearest images by their features, exactly, in one pass over a file.
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.

@@ -62,19 +62,3 @@ pub fn session_settings(spec: &FeatureSpec, holder: &str, compute: &ComputeArgs)
     }
     settings
 }
-
-/// Makes sure that codes of `found`, in the file `there`, can be compared with codes of `wanted`, which `holder` has.
-pub fn check_same(
-    wanted: &FeatureSpec,
-    holder: &str,
-    found: &FeatureSpec,
-    there: &Path,
-) -> anyhow::Result<()> {
-    match found.difference(wanted) {
-        None => Ok(()),
-        Some(difference) => anyhow::bail!(
-            "{} and {holder} do not match: {difference}; extract again with what {holder} was made with",
-            there.display()
-        ),
-    }
-}

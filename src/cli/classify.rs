@@ -7,12 +7,13 @@ use anyhow::{Context, bail};
 
 use super::apply;
 use super::compute_args::ComputeArgs;
-use super::explain::{ClassExplanation, ExplainArgs, ImageExplanation, SimilarImage};
+use super::explain::{self, ExplainArgs};
 use super::show::Format;
 use super::{Status, show};
 use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
 use crate::dataset::Axes;
 use crate::dataset::Dataset;
+use crate::explain::{ClassExplanation, ImageExplanation, SimilarImage};
 use crate::images::DEFAULT_MAX_PIXELS;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
@@ -148,7 +149,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     } else if let Some(mut explainer) =
         args.explain.open(&head, &head_path, models, &args.compute, args.max_pixels)?
     {
-        explainer.classify_each(set.samples.iter(), options, |answer| match answer {
+        let mut progress = explain::progress();
+        explainer.classify_each(set.samples.iter(), options, &mut progress, |answer| match answer {
             Ok((sample, answer, explanation)) => {
                 printer.print(PrintedAnswer::new(sample.name, answer, explanation, &class_names))
             }

@@ -12,6 +12,7 @@ use super::Status;
 use super::compute_args::{BatchSize, ComputeArgs};
 use super::input_args::InputArgs;
 use crate::extract::{ExtractError, ExtractSettings, Request, WantedLayer, extract};
+use crate::files::safe_name;
 use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
 use crate::memory::Memory;
 use crate::network::{Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
@@ -127,7 +128,9 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     let graph = model.open()?;
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
     let layers = wanted_layers(args, &model, &catalogue)?;
-    let output = args.output.clone().unwrap_or_else(|| default_output(&model, &layers, args.pool));
+    let output = args.output.clone().unwrap_or_else(|| {
+        default_output(&model.name, layers.iter().map(|layer| layer.name.as_str()), args.pool)
+    });
     let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
         exif_orientation: args.ignore_orientation.then_some(false),
         dct_scaling: args.fast_decode.then_some(true),
@@ -222,12 +225,13 @@ fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::R
 
 /// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
 /// the pooling where there is one.
-pub(super) fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf {
-    let safe = |layer: &Layer| -> String {
-        let name = layer.name.trim_start_matches('/').chars();
-        name.map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()
-    };
-    let layers = layers.iter().map(safe).collect::<Vec<_>>().join("+");
+pub(super) fn default_output<'a>(
+    model: &str,
+    layers: impl IntoIterator<Item = &'a str>,
+    pooling: Pooling,
+) -> PathBuf {
+    let safe = |layer: &str| safe_name(layer.trim_start_matches('/'));
+    let layers = layers.into_iter().map(safe).collect::<Vec<_>>().join("+");
     let pooling = if pooling == Pooling::None { String::new() } else { format!("-{pooling}") };
-    Path::new("features").join(format!("{}-{layers}{pooling}.h5", model.name))
+    Path::new("features").join(format!("{model}-{layers}{pooling}.h5"))
 }

@@ -8,7 +8,7 @@ use anyhow::bail;
 
 pub use self::args::Args;
 use super::find_unique::{Kind, find_unique};
-use super::report::Fitting;
+use super::report::write as write_report;
 use super::show::Listing;
 use super::{Status, interrupt, show};
 use crate::evaluate::Evaluation;
@@ -16,6 +16,7 @@ use crate::features::FeatureFile;
 use crate::head::Head;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
+use crate::report::FittingReport;
 use crate::training::{Trained, TrainingSettings, TrainingStep, train};
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
@@ -49,8 +50,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     };
     let trained = train_and_save(&file, &settings, &output)?;
     if let Some(report) = report {
-        let fitting = Fitting { file: &file, trained: &trained, output: Some(&output), layers: None };
-        fitting.write(report, models)?;
+        let fitting = FittingReport { file: &file, trained: &trained, output: Some(&output), layers: None };
+        write_report(|command, progress| fitting.write(report, models, command, progress))?;
     }
     match args.format {
         Listing::Json => println!("{}", serde_json::to_string_pretty(&trained.head.evaluation)?),
@@ -82,7 +83,7 @@ pub(super) fn train_and_save(
         // The one before ends first.
         busy = None;
         busy = match step {
-            TrainingStep::FindingCopies => Some(show::busy("looking for duplicates")),
+            TrainingStep::FindingDuplicates => Some(show::busy("looking for duplicates")),
             TrainingStep::Fitting => Some(show::busy(format!("fitting: {folds} folds, then all images"))),
         };
     })?;
@@ -92,7 +93,7 @@ pub(super) fn train_and_save(
     Ok(trained)
 }
 
-/// The evaluation, the copies, and where the head is.
+/// The evaluation, the duplicates, and where the head is.
 pub(super) fn print(head: &Head, kind: &str, path: &Path, list_duplicates: bool) {
     let Head { evaluation, provenance, model, .. } = head;
     show::report(&evaluation.to_text());
@@ -114,7 +115,7 @@ pub(super) fn default_output(models: &ModelsFolder, features: &Path, kind: &str)
     models.path.join(format!("{stem}-{kind}.head.h5"))
 }
 
-/// How many images were taken for copies, and which where that was asked.
+/// How many images were taken for duplicates, and which where that was asked.
 fn print_duplicates(evaluation: &Evaluation, list: bool) {
     let sets = &evaluation.duplicates;
     if sets.is_empty() {

@@ -169,7 +169,7 @@ impl Queries {
     fn add_codes(&mut self, path: &Path, file: &FeatureFile, layer: &str) -> anyhow::Result<()> {
         let other = FeatureFile::open(path)?;
         let holder = file.path().display().to_string();
-        apply::check_same(file.spec(Some(layer))?, &holder, other.spec(Some(layer))?, path)?;
+        file.spec(Some(layer))?.check(&holder, other.spec(Some(layer))?, path)?;
         let same_file = path.canonicalize().ok() == file.path().canonicalize().ok();
         self.names.extend_from_slice(other.image_names());
         self.rows.extend((0..other.rows()).map(|row| same_file.then_some(row)));

@@ -1,16 +1,15 @@
-//! `cnncodes suspects`: images of a file of codes that deserve a second look.
+//! `cnncodes suspects`: images of a features file that deserve a second look.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::find_unique::{Kind, find_unique};
 use super::show::Format;
-use super::training_args::{CopyArgs, SmallClassArgs};
+use super::training_args::{DuplicateArgs, SmallClassArgs};
 use super::{Status, show};
-use crate::evaluate::{Evidence, Severity, Suspects};
+use crate::evaluate::Suspects;
 use crate::features::FeatureFile;
-use crate::head::{FitSettings, HeadKind, Novelty, fit_head};
-use crate::training::{LabelledFeatures, LeftOut};
+use crate::training::{SuspectSettings, TrainingStep, find_suspects};
 
 /// List probable label errors, duplicates with different labels, and outliers
 #[derive(Debug, clap::Args)]
@@ -42,7 +41,7 @@ pub struct Args {
     #[command(flatten)]
     small_classes: SmallClassArgs,
     #[command(flatten)]
-    copies: CopyArgs,
+    duplicates: DuplicateArgs,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -61,46 +60,31 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
             },
         )?,
     };
-    let file = FeatureFile::open(&features)?;
-    let small_classes = args.small_classes.policy();
-    let mut left_out = Vec::new();
-    let mut labelled = small_classes.apply(LabelledFeatures::without_codes(&file)?, &mut left_out)?;
-    labelled.read_codes(&file, args.layer.as_deref())?;
-    let (mut copies, notes) = labelled.copies(&args.copies.settings(), args.folds)?;
-    let all = 0..labelled.labels.len();
-    if let Some(LeftOut { keep, note }) = small_classes.left_out_of_copies(&labelled, &copies, all)? {
-        let (kept, rows) = labelled.keep_classes(&keep);
-        (labelled, copies) = (kept, copies.select(&rows));
-        left_out.push(note);
-    }
-    let data = labelled.training_data(&copies.groups);
-    let settings = FitSettings { folds: args.folds, seed: args.seed, ..FitSettings::new(HeadKind::Logistic) };
-    let busy = show::busy("judging every image with heads that have not seen it");
-    let fitted = fit_head(&data, &settings)?;
-    let evidence = Evidence {
-        class_names: &labelled.class_names,
-        names: &labelled.names,
-        labels: &labelled.labels,
-        probabilities: fitted.out_of_fold.probabilities.view(),
-        predicted: &fitted.out_of_fold.answers(),
-        distances: &Novelty::held_out_distances(labelled.codes.view(), &copies.groups, args.seed),
-        copies: &copies,
+    let settings = SuspectSettings {
+        layer: args.layer.clone(),
+        folds: args.folds,
+        seed: args.seed,
+        duplicates: args.duplicates.settings(),
+        small_classes: args.small_classes.policy(),
+        most: args.top,
     };
-    let suspects = Suspects::rank(&evidence, args.top);
+    let mut busy = None;
+    let found = find_suspects(&FeatureFile::open(&features)?, &settings, &mut |step| {
+        busy = (step == TrainingStep::Fitting)
+            .then(|| show::busy("judging every image with heads that have not seen it"));
+    })?;
     drop(busy);
+    let suspects = &found.suspects;
     match args.format {
         Format::Text => show::report(&suspects.to_text()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&suspects)?),
-        Format::Csv => print_csv(&suspects)?,
+        Format::Json => println!("{}", serde_json::to_string_pretty(suspects)?),
+        Format::Csv => print_csv(suspects)?,
     }
-    labelled.notes.iter().for_each(|note| show::warning(note));
-    left_out.iter().for_each(|note| show::warning(&note.text));
-    let warnings = fitted.evaluation.notes.iter().chain(&notes);
-    warnings.filter(|note| note.severity == Severity::Warning).for_each(|note| show::warning(&note.text));
+    found.notes.iter().for_each(|note| show::warning(note));
     Ok(Status::Done)
 }
 
-/// One line a suspect; copies take one line each, with the number of their set as rank.
+/// One line a suspect; duplicates take one line each, with the number of their set as rank.
 fn print_csv(suspects: &Suspects) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(io::stdout());
     out.write_record(["kind", "rank", "image", "label", "probability", "predicted", "distance"])?;

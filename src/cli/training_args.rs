@@ -1,4 +1,4 @@
-//! Arguments of the commands that make heads: copies and small classes.
+//! Arguments of the commands that make heads: duplicates and small classes.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::training::{DuplicateSettings, SmallClassPolicy};
 
 /// Which images belong together.
 #[derive(Debug, Default, clap::Args)]
-pub struct CopyArgs {
+pub struct DuplicateArgs {
     /// Largest number of bits, of 256, in which the perceptual hashes of two duplicates differ, 0 to 128 [default:
     /// 31]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=128))]
@@ -20,7 +20,7 @@ pub struct CopyArgs {
     pub groups: Option<PathBuf>,
 }
 
-impl CopyArgs {
+impl DuplicateArgs {
     pub fn settings(&self) -> DuplicateSettings {
         DuplicateSettings {
             distance: self.duplicate_distance,

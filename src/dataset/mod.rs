@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 mod array_axes;
 mod classes;
 mod csv_table;
+mod duplicates;
 mod image_array;
 mod labels;
 mod labels_csv;
@@ -32,6 +33,9 @@ pub use array_axes::{Axes, NoAxes};
 pub use classes::ClassesError;
 pub use csv_table::CsvError;
 pub(crate) use csv_table::{CsvTable, text_of};
+pub use duplicates::{
+    DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, Likeness, MOST_COMPARED,
+};
 pub use image_array::{ArrayError, ArrayLabels, ImageArray};
 use labels::notes_of_labels;
 pub(crate) use labels::{class_name_of, sort_class_names};

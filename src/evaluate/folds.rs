@@ -1,6 +1,6 @@
 //! Stratified cross-validation folds that keep groups together.
 //!
-//! A group is a set of rows that must not be split, such as copies of one photo: were one copy trained on and the other
+//! A group is a set of rows that must not be split, such as duplicates of one photo: were one trained on and the other
 //! tested, memory would pass for skill.
 
 use rand::{SeedableRng, seq::SliceRandom};
@@ -26,7 +26,7 @@ pub enum FoldError {
     /// Fewer than two folds were asked for.
     #[error("cross-validation needs at least 2 folds, not {0}")]
     TooFewFolds(usize),
-    /// All rows of every class are copies of one another.
+    /// All rows of every class are duplicates of one another.
     #[error(
         "every class consists of duplicates of a single image, so nothing can be held out for testing; add \
          different images of each class"

@@ -3,9 +3,7 @@
 mod assessment;
 mod calibration_error;
 mod difference;
-mod duplicates;
 mod folds;
-mod hamming;
 mod metrics;
 mod report;
 mod suspects;
@@ -15,9 +13,6 @@ mod uncertainty;
 pub use assessment::{Assessment, Judged, Mistake};
 pub use calibration_error::{CalibrationMetrics, ReliabilityBin};
 pub use difference::Difference;
-pub use duplicates::{
-    DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, DuplicateSet, Duplicates, MOST_COMPARED, UnionFind,
-};
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 pub use report::{Evaluation, Note, Severity};

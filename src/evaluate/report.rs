@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use unicode_width::UnicodeWidthStr;
 
 use super::calibration_error::CalibrationMetrics;
-use super::duplicates::DuplicateSet;
 use super::metrics::{ClassMetrics, Confusion, Proportion};
 use super::test_set::TestSet;
+use crate::dataset::DuplicateSet;
 
 /// Characters a line that a confusion matrix may have; were it wider, the commonest mistakes are listed instead, since a
 /// line that wraps makes a table unreadable.
@@ -56,7 +56,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// What cross-validation found about a head: every row was classified by a head that had not seen it or a copy of it.
+/// What cross-validation found about a head: every row was classified by a head that had not seen it or a duplicate of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Class names in order.
@@ -87,11 +87,11 @@ pub struct Evaluation {
     /// How far these probabilities can be trusted; absent from heads of earlier versions.
     #[serde(default)]
     pub calibration: Option<CalibrationMetrics>,
-    /// Accuracy when copies are allowed on both sides of a split, where there are copies: what is commonly reported, and
+    /// Accuracy when duplicates are allowed on both sides of a split, where there are duplicates: what is commonly reported, and
     /// too good.
     #[serde(default)]
     pub leaky_accuracy: Option<Proportion>,
-    /// Images that were taken for copies of one another.
+    /// Images that were taken for duplicates of one another.
     #[serde(default)]
     pub duplicates: Vec<DuplicateSet<String>>,
     /// Figures on images that were set apart for testing, where there are some.

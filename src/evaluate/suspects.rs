@@ -1,11 +1,11 @@
-//! Images that deserve a second look: probable label errors, copies with different labels, outliers.
+//! Images that deserve a second look: probable label errors, duplicates with different labels, outliers.
 
 use crate::messages::printable;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use super::duplicates::{DuplicateSet, Duplicates};
 use super::report::{percent, table};
+use crate::dataset::{DuplicateSet, Duplicates};
 
 /// What the ranking is made from. All slices have one element an image.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +22,8 @@ pub struct Evidence<'a> {
     pub predicted: &'a [usize],
     /// Distance of each image from the others.
     pub distances: &'a [f64],
-    /// Which images are copies of one another.
-    pub copies: &'a Duplicates,
+    /// Which images are duplicates of one another.
+    pub duplicates: &'a Duplicates,
 }
 
 /// The ranked suspects.
@@ -62,7 +62,7 @@ pub struct MixedCopies {
     pub images: Vec<String>,
     /// The class that each was given.
     pub classes: Vec<String>,
-    /// The lowest likeness that joined them, as in [`DuplicateSet`](super::DuplicateSet); 1 for identical files.
+    /// The lowest likeness that joined them, as in [`DuplicateSet`]; 1 for identical files.
     pub similarity: f64,
 }
 
@@ -73,14 +73,15 @@ pub struct Outlier {
     pub image: String,
     /// The class that it was given.
     pub class: String,
-    /// Its mean distance (1 - cosine of codes) from the three nearest images that are no copies of it.
+    /// Its mean distance (1 - cosine of codes) from the three nearest images that are no duplicates of it.
     pub distance: f64,
 }
 
 impl Suspects {
     /// Ranks the images, and keeps at most `most` of each kind.
     pub fn rank(evidence: &Evidence<'_>, most: usize) -> Self {
-        let Evidence { class_names, names, labels, probabilities, predicted, distances, copies } = *evidence;
+        let Evidence { class_names, names, labels, probabilities, predicted, distances, duplicates } =
+            *evidence;
         let class = |row: usize| class_names[labels[row]].clone();
         let mut by_label: Vec<usize> = (0..labels.len()).collect();
         by_label.sort_by(|&a, &b| {
@@ -100,7 +101,7 @@ impl Suspects {
         };
         let mixed =
             |set: &&DuplicateSet<usize>| set.images.iter().any(|&row| labels[row] != labels[set.images[0]]);
-        let mut sets: Vec<&DuplicateSet<usize>> = copies.sets.iter().filter(mixed).collect();
+        let mut sets: Vec<&DuplicateSet<usize>> = duplicates.sets.iter().filter(mixed).collect();
         sets.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         let named = |set: &DuplicateSet<usize>| MixedCopies {
             images: set.images.iter().map(|&row| names[row].clone()).collect(),
@@ -158,16 +159,14 @@ mod tests {
     use ndarray::array;
 
     use super::*;
-    use crate::evaluate::UnionFind;
+    use crate::dataset::Likeness;
 
     #[test]
     fn suspects_of_each_kind_are_ranked() {
         let class_names = ["cats", "dogs"].map(String::from);
         let names = ["a", "b", "c", "d"].map(String::from);
         let probabilities = array![[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9]];
-        let mut joining = UnionFind::new(4);
-        joining.equal([Some(1), Some(1), Some(2), Some(2)]);
-        let copies = joining.finish();
+        let duplicates = Duplicates::find(&["1", "1", "2", "2"].map(String::from), &[], Likeness::None);
         let evidence = Evidence {
             class_names: &class_names,
             names: &names,
@@ -175,7 +174,7 @@ mod tests {
             probabilities: probabilities.view(),
             predicted: &[0, 1, 1, 1],
             distances: &[0.1, 0.2, 0.9, 0.3],
-            copies: &copies,
+            duplicates: &duplicates,
         };
         let found = Suspects::rank(&evidence, 3);
         let order: Vec<&str> = found.labels.iter().map(|suspect| suspect.image.as_str()).collect();

@@ -1,4 +1,4 @@
-//! A head on images that were set apart for testing, with the copies of training images among them.
+//! A head on images that were set apart for testing, with the duplicates of training images among them.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::report::percent;
 pub struct TestSet {
     /// Share of the images that were classified rightly. The interval takes them as independent.
     pub accuracy: Proportion,
-    /// The images that are copies of training images: memory passes for skill with these.
+    /// The images that are duplicates of training images: memory passes for skill with these.
     pub straddling: Vec<String>,
     /// The share without those images, where there are some.
     pub clean_accuracy: Option<Proportion>,
@@ -21,7 +21,7 @@ pub struct TestSet {
 }
 
 impl TestSet {
-    /// Figures for images of the classes `labels` that were taken for `predicted`; `straddles` says which are copies of
+    /// Figures for images of the classes `labels` that were taken for `predicted`; `straddles` says which are duplicates of
     /// training images. The slices have one element an image.
     pub fn new(
         class_names: &[String],
@@ -44,7 +44,7 @@ impl TestSet {
         }
     }
 
-    /// One line, or two where copies stand on both sides.
+    /// One line, or two where duplicates stand on both sides.
     pub fn summary(&self) -> String {
         let mut text = format!("on the test images {}", with_interval(&self.accuracy));
         if let Some(clean) = &self.clean_accuracy {

@@ -36,7 +36,7 @@ pub struct Uncertainty {
 }
 
 impl Uncertainty {
-    /// For rows with these labels and groups of copies, both as long.
+    /// For rows with these labels and groups of duplicates, both as long.
     pub fn new(labels: &[usize], groups: &[usize], folds: usize) -> Self {
         let classes = labels.iter().collect::<HashSet<_>>().len();
         let images = labels.iter().zip(groups).collect::<HashSet<_>>().len();
@@ -59,7 +59,7 @@ impl Uncertainty {
 }
 
 /// How many independent rows are worth as much as rows of these `groups`, of which those of one group tell the same:
-/// `(Σ m)² / Σ m²` for groups of m rows (L. Kish: "Survey Sampling", Wiley 1965, effective sample size). Without copies it is the
+/// `(Σ m)² / Σ m²` for groups of m rows (L. Kish: "Survey Sampling", Wiley 1965, effective sample size). Without duplicates it is the
 /// number of rows.
 fn effective_rows(groups: &[usize]) -> f64 {
     let mut sizes: HashMap<usize, f64> = HashMap::new();

@@ -1,9 +1,10 @@
 //! Which parts of a picture a head's answer rests on, as a map over the picture.
 //!
-//! Where the codes are a map of activations, or were pooled from one, a linear head's score is a sum over the places of
-//! the map, and the terms of that sum are the explanation: exact, and free of any choice ([`ActivationMap`](Method)).
-//! Codes of dense layers have no place, and the score of a head with a kernel is no sum. Then patches of the picture are covered one after the other, and what the score
-//! falls by is the explanation ([`Occlusion`](Method)).
+//! If the features are a map of activations, or were pooled from one, a linear head's score is a sum over the places of the
+//! map, and the terms of that sum are the explanation: exact, and free of any choice ([`ActivationMap`](Method)). Features
+//! of dense layers have no place, and the score of a head with a kernel is no sum. Then patches of the picture are covered
+//! one after the other, and what the score falls by is the explanation ([`Occlusion`](Method)). [`ExplainingClassifier`]
+//! explains the answers for many photos, and writes the pictures.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,33 +21,25 @@
 //! ```
 
 mod cam;
+mod classifier;
+mod error;
 mod occlusion;
 mod overlay;
+mod overlay_folder;
 
 use ndarray::{Array2, ArrayView2};
 
+pub use self::classifier::{ClassExplanation, ExplainingClassifier, ImageExplanation, SimilarImage};
+pub use self::error::ExplainError;
 pub use self::occlusion::OcclusionSettings;
 pub use self::overlay::{overlay, write_png};
 use crate::head::{Head, HeadError, HeadModel, SolverError};
-use crate::images::{Preprocess, PreprocessError};
-use crate::network::{Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map};
+use crate::images::Preprocess;
+use crate::network::{Backbone, Graph, Layer, Pooling, SessionSettings, pooled_map};
 use cnncodes_linear_heads::highest;
 
 /// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
 const SAME_MEAN: f32 = 1e-3;
-
-/// Why there is no explanation.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the message of a variant says what its fields are")]
-#[non_exhaustive]
-pub enum ExplainError {
-    #[error(transparent)]
-    Backbone(#[from] BackboneError),
-    #[error(transparent)]
-    Head(#[from] HeadError),
-    #[error(transparent)]
-    Preprocess(#[from] PreprocessError),
-}
 
 /// Where an explanation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -6,7 +6,7 @@
 use ndarray::Array2;
 
 use super::ExtractError;
-use super::batch::{ImageReader, Readers};
+use super::batch::{ImageBatch, ImageReader, Readers};
 use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
@@ -52,6 +52,37 @@ pub struct FeatureBatch {
     pub features: Array2<f32>,
     /// The images that could not be read, and why.
     pub problems: Vec<Problem>,
+}
+
+/// The samples in batches, which are read together.
+pub(crate) fn batches<'s>(
+    samples: impl IntoIterator<Item = Sample<'s>>,
+) -> impl Iterator<Item = Vec<Sample<'s>>> {
+    let mut samples = samples.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<Sample<'s>> = samples.by_ref().take(BATCH).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+impl FeatureBatch {
+    /// What was `read`, with the features of a layer: `width` values a row.
+    pub(crate) fn new(
+        read: ImageBatch,
+        features: Vec<f32>,
+        width: usize,
+        layer: &str,
+    ) -> Result<Self, ExtractError> {
+        let indices = read.positions();
+        Ok(Self {
+            features: Array2::from_shape_vec((indices.len(), width), features)
+                .map_err(|_| ExtractError::Width { layer: layer.to_owned(), width })?,
+            indices,
+            sha256: read.sha256(),
+            perceptual_hashes: read.hashes(),
+            problems: read.into_problems(),
+        })
+    }
 }
 
 impl Extractor {
@@ -102,20 +133,11 @@ impl Extractor {
     /// The network fails. An image that cannot be read is a problem of the batch.
     pub fn extract_batch(&mut self, samples: &[Sample<'_>]) -> Result<FeatureBatch, ExtractError> {
         let read = self.reader.read_batch(samples, &mut self.images, Readers::Pool, false);
-        let mut batch = FeatureBatch {
-            indices: read.positions(),
-            sha256: read.sha256(),
-            perceptual_hashes: read.hashes(),
-            problems: read.into_problems(),
-            ..FeatureBatch::default()
-        };
         let mut features = Vec::new();
-        if !batch.indices.is_empty() {
+        if !self.images.is_empty() {
             self.backbone.run(&self.images)?.iter().for_each(|rows| features.extend_from_slice(rows));
         }
-        batch.features = Array2::from_shape_vec((batch.indices.len(), self.width()), features)
-            .map_err(|_| ExtractError::Width { layer: self.spec.layer.clone(), width: self.width() })?;
-        Ok(batch)
+        FeatureBatch::new(read, features, self.width(), &self.spec.layer)
     }
 
     /// Features of any number of `samples`, a batch at a time: `take` gets each batch's samples with their features.
@@ -127,15 +149,11 @@ impl Extractor {
         samples: impl IntoIterator<Item = Sample<'s>>,
         mut take: impl FnMut(&[Sample<'s>], FeatureBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut samples = samples.into_iter();
-        loop {
-            let batch: Vec<Sample<'s>> = samples.by_ref().take(BATCH).collect();
-            if batch.is_empty() {
-                return Ok(());
-            }
+        for batch in batches(samples) {
             let features = self.extract_batch(&batch)?;
             take(&batch, features)?;
         }
+        Ok(())
     }
 
     /// Features of all `samples` in memory; `progress` is told how many images are dealt with.

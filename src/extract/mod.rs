@@ -17,6 +17,7 @@ mod request;
 mod resume;
 
 pub(crate) use batch::{ImageReader, Readers};
+pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub use plan::{Plan, Tally};
 pub use request::{ExtractSettings, Request, WantedLayer, fallback_note};
@@ -172,6 +173,9 @@ fn run(
         true => Some(request.open(&arrangement, request.device(&plan))?),
         false => None,
     };
+    if let Some(note) = backbone.as_ref().and_then(fallback_note) {
+        tell(Event::Note(&note));
+    }
     if let Some(backbone) = backbone.as_mut().filter(|backbone| backbone.device() != Device::Cpu) {
         arrangement = request.rearranged(arrangement, backbone.device());
         if let Device::Cuda(_) = backbone.device() {

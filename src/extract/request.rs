@@ -8,7 +8,8 @@ use super::{ExtractError, ImageReader, pipeline};
 use crate::dataset::Dataset;
 use crate::feature_spec::FeatureSpec;
 use crate::features::{Header, StoredLayer};
-use crate::images::Preprocess;
+use crate::images::{DEFAULT_MAX_PIXELS, Preprocess};
+use crate::memory::Memory;
 use crate::messages::with_causes;
 use crate::network::execution_plan::threads_or_all;
 use crate::network::{
@@ -77,6 +78,21 @@ pub struct ExtractSettings {
     pub force: bool,
     /// Read every image's file to see whether it changed, instead of going by its size, times and inode.
     pub rehash: bool,
+}
+
+impl Default for ExtractSettings {
+    /// Everything is chosen from the machine and the network, and what an earlier run left is reused.
+    fn default() -> Self {
+        Self {
+            batch_size: None,
+            max_pixels: DEFAULT_MAX_PIXELS,
+            threads: None,
+            memory: Memory::default().bytes() as u64,
+            strict: false,
+            force: false,
+            rehash: false,
+        }
+    }
 }
 
 /// Why `auto` did not take the CUDA provider that is there, where it did not.

@@ -35,7 +35,7 @@ pub struct TrainingData<'a> {
     pub labels: &'a [usize],
     /// Names of the classes; each must have at least 2 rows.
     pub class_names: &'a [String],
-    /// Equal numbers for rows that are copies of one image: they never stand on both sides of a split. `None` when all
+    /// Equal numbers for rows that are duplicates of one image: they never stand on both sides of a split. `None` when all
     /// rows are known to be different.
     pub groups: Option<&'a [usize]>,
     /// Names of the images, for messages.

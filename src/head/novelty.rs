@@ -3,7 +3,7 @@
 //! A classifier must answer with one of its classes, and is often sure of it for pictures of something else. The distance
 //! of an image is 1 minus the cosine between its code and a training code, averaged over the three nearest training codes
 //! (Y. Sun, Y. Ming, X. Zhu, Y. Li: "Out-of-distribution detection with deep nearest neighbors", ICML 2022). Training
-//! images get theirs from images that are no copies of them; the distance that 97.5 % of them stay within is the
+//! images get theirs from images that are no duplicates of them; the distance that 97.5 % of them stay within is the
 //! threshold.
 //!
 //! Chosen by measurement on 808 photos of four classes, each class left out once and then to be told from the other
@@ -48,7 +48,7 @@ pub struct NoveltyLimits {
 }
 
 impl Novelty {
-    /// Learns from finite training `codes` (n x d); equal `groups` mark copies of one image. `None` without enough
+    /// Learns from finite training `codes` (n x d); equal `groups` mark duplicates of one image. `None` without enough
     /// different images to say what is usual: at least 20 groups.
     pub fn fit(codes: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Option<Self> {
         const FEWEST: usize = 20;
@@ -68,7 +68,7 @@ impl Novelty {
         Some(Self { codes, limits, directions })
     }
 
-    /// Distance of every training row from the others that are no copies of it.
+    /// Distance of every training row from the others that are no duplicates of it.
     pub fn held_out_distances(codes: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Vec<f64> {
         let everything: Vec<usize> = (0..codes.nrows()).collect();
         References::new(codes, groups, seed).held_out(codes, groups, &everything)

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::evaluate::Proportion;
+use crate::network::Pooling;
 use crate::sweep::{SweepResult, kind_name};
 
 /// How every kind of head does on every layer.
@@ -18,7 +19,7 @@ pub struct Layers {
     pub candidates: Vec<LayerAndHead>,
 }
 
-/// A kind of head on the codes of a layer.
+/// A kind of head on the features of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerAndHead {
     /// Layer and pooling; the network as well where there are several.
@@ -29,7 +30,7 @@ pub struct LayerAndHead {
     pub c: Option<f64>,
     /// Share of held-out images that were classified rightly.
     pub accuracy: Proportion,
-    /// Codes of an image.
+    /// Number of features of an image.
     pub codes: usize,
     /// Multiply-adds up to and with the layer, as a share of the whole network's.
     pub cost: f64,
@@ -42,22 +43,22 @@ pub struct LayerAndHead {
 impl From<&SweepResult> for Layers {
     fn from(result: &SweepResult) -> Self {
         let candidates = result.candidates.iter().enumerate().map(|(at, candidate)| {
-            let stored = &candidate.stored;
-            let mut layer = stored.layer.clone();
-            if stored.pooling != "none" {
-                layer.push_str(&format!(" ({})", stored.pooling));
+            let features = &candidate.features;
+            let mut layer = features.layer.clone();
+            if features.pooling != Pooling::None {
+                layer.push_str(&format!(" ({})", features.pooling));
             }
             if result.networks.len() > 1 {
-                layer.push_str(&format!(", {}", result.networks[stored.network].name));
+                layer.push_str(&format!(", {}", result.networks[features.network].name));
             }
             LayerAndHead {
                 layer,
                 head: kind_name(candidate.kind),
                 c: candidate.c,
                 accuracy: candidate.accuracy,
-                codes: stored.codes,
-                cost: stored.share,
-                milliseconds: stored.milliseconds,
+                codes: features.codes,
+                cost: features.share,
+                milliseconds: features.milliseconds,
                 best: at == result.advice.best,
             }
         });

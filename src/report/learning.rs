@@ -2,7 +2,7 @@
 //!
 //! The folds are those of the head's own cross-validation, so the curve ends in the accuracy that it reports. For each
 //! point every class keeps half as many different photos of each fold's training part as for the next one (the smaller
-//! set is part of the larger, copies stay together), a head is fitted to them, and all held-out photos are classified.
+//! set is part of the larger, duplicates stay together), a head is fitted to them, and all held-out photos are classified.
 
 use ndarray::Axis;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -31,7 +31,7 @@ pub struct LearningCurve {
 /// One size of the training set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LearningPoint {
-    /// Different photos (copies count once) a class that a head was fitted to, on average over classes and folds.
+    /// Different photos (duplicates count once) a class that a head was fitted to, on average over classes and folds.
     pub per_class: f64,
     /// Share of all photos that were classified rightly, each while it was held out.
     pub accuracy: Proportion,
@@ -108,7 +108,7 @@ impl LearningCurve {
 
 /// One fold: what may be trained on, class by class in random order, and what is tested.
 struct Part {
-    /// Of each class, the groups of copies that may be trained on.
+    /// Of each class, the groups of duplicates that may be trained on.
     groups: Vec<Vec<Vec<usize>>>,
     testing: Vec<usize>,
 }

@@ -1,21 +1,22 @@
 //! The report: one HTML file that shows how good a head is, on what it fails, and what to do about it.
 //!
-//! [`Report`] gathers what is known (figures, answers, [`LearningCurve`], suspects, copies, [`CodesMap`], provenance);
-//! [`Report::html`] makes the page of it. The page needs no network: thumbnails, styles, the plotting library and the
+//! [`FittingReport`] and [`AssessmentReport`] write it. [`Report`] gathers what is known (figures, answers,
+//! [`LearningCurve`], suspects, duplicates, [`CodesMap`], provenance); [`Report::html`] makes the page of it. The page needs no
+//! network: thumbnails, styles, the plotting library and the
 //! data stand in the file, and its content security policy forbids it to load anything.
 
 mod figures;
 mod layers;
 mod learning;
+mod overlays;
 mod page;
 mod photos;
 mod similarity_map;
 mod view;
+mod write;
 
 #[cfg(test)]
 mod tests;
-
-use std::collections::HashMap;
 
 use image::RgbImage;
 use ndarray::ArrayView2;
@@ -23,12 +24,14 @@ use ndarray::ArrayView2;
 pub use figures::{Fact, Figures};
 pub use layers::{LayerAndHead, Layers};
 pub use learning::{LearningCurve, LearningPoint};
+pub use overlays::Overlays;
 pub use page::ReportError;
 pub use photos::{Photos, Thumbnails};
 pub use similarity_map::{CodesMap, MOST_MAPPED};
+pub use write::{AssessmentReport, FittingReport, ReportStep};
 
-use crate::evaluate::{DuplicateSet, Suspects};
-use crate::explain::Method;
+use crate::dataset::DuplicateSet;
+use crate::evaluate::Suspects;
 
 /// What a report shows. All slices have one element an image.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ pub struct Report<'a> {
     pub predicted: &'a [usize],
     /// Where the images lie.
     pub photos: Photos,
-    /// What speaks for the answers of some rows, where that was looked for.
+    /// What supports the answers for some rows, if that was looked for.
     pub overlays: Option<Overlays>,
     /// How good the answers are.
     pub figures: Figures,
@@ -59,7 +62,7 @@ pub struct Report<'a> {
     pub learning: Option<LearningCurve>,
     /// Images that deserve a second look, where they were ranked.
     pub suspects: Option<Suspects>,
-    /// Images that are copies of one another, as rows.
+    /// Images that are duplicates of one another, as rows.
     pub duplicates: &'a [DuplicateSet<usize>],
     /// Where each image stands among the others.
     pub map: Option<CodesMap>,
@@ -67,19 +70,8 @@ pub struct Report<'a> {
     pub provenance: Vec<Fact>,
 }
 
-/// What speaks for the answers of some images.
-#[derive(Debug, Clone)]
-pub struct Overlays {
-    /// How it was found.
-    pub method: Method,
-    /// Laid over the image ([`crate::explain::overlay`]), by row.
-    pub pictures: HashMap<usize, RgbImage>,
-    /// Images for which it would have taken too long.
-    pub left_out: usize,
-}
-
 impl Report<'_> {
-    /// What speaks for the answers of some rows.
+    /// What supports the answers for some rows.
     fn pictures(&self) -> impl Iterator<Item = (usize, &RgbImage)> {
         self.overlays.iter().flat_map(|overlays| &overlays.pictures).map(|(&row, picture)| (row, picture))
     }

@@ -1,7 +1,8 @@
 //! The page as a file: which photos it holds, its data, and the template filled in.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use askama::Template;
 use base64::Engine;
@@ -12,7 +13,9 @@ use sha2::{Digest, Sha256};
 use super::photos::small_jpeg;
 use super::view::Page;
 use super::{Report, Thumbnails};
+use crate::explain::ExplainError;
 use crate::messages::Cause;
+use crate::network::BackboneError;
 
 /// Bytes, in Base64, that the thumbnails and overlays of a report may take: with the plotting library and the names of the photos the
 /// file stays below 5 MB.
@@ -35,6 +38,20 @@ pub enum ReportError {
     /// The data could not be written as JSON.
     #[error("the report's data could not be written as JSON; please report this as a bug of cnncodes")]
     Data(#[source] Cause),
+    /// The network of the head cannot be run.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// The answers cannot be explained.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
+    /// The file cannot be written.
+    #[error("cannot write the report {}", path.display())]
+    Write {
+        /// The report.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// The rows whose photos a report holds, most important first, and where each stands.

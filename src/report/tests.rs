@@ -2,7 +2,9 @@ use ndarray::{Array2, array};
 use serde_json::Value;
 
 use super::*;
-use crate::evaluate::{Assessment, Difference, Evidence, Judged, UnionFind};
+use crate::dataset::{Duplicates, Likeness};
+use crate::evaluate::{Assessment, Difference, Evidence, Judged};
+use crate::explain::Method;
 use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
 
 /// Names that would be markup, end a script, or turn the text around.
@@ -44,9 +46,7 @@ impl Hostile {
             covered: None,
             trained_on: &[false; 4],
         };
-        let mut joining = UnionFind::new(4);
-        joining.equal([Some(1), None, Some(1), None]);
-        let copies = joining.finish();
+        let duplicates = Duplicates::find(&["1", "", "1", ""].map(String::from), &[], Likeness::None);
         let evidence = Evidence {
             class_names: &self.class_names,
             names: &self.names,
@@ -54,7 +54,7 @@ impl Hostile {
             probabilities: self.probabilities.view(),
             predicted: &[0, 1, 1, 0],
             distances: &[0.1, 0.2, 0.3, 0.4],
-            copies: &copies,
+            duplicates: &duplicates,
         };
         let report = Report {
             title: "SVM head on <fc7>".to_owned(),
@@ -74,7 +74,7 @@ impl Hostile {
             figures: Figures::from(&Assessment::new(&judged, 10)),
             learning: None,
             suspects: Some(Suspects::rank(&evidence, 4)),
-            duplicates: &copies.sets,
+            duplicates: &duplicates.sets,
             map: CodesMap::draw(array![[0.0f32, 1.0], [1.0, 0.0], [2.0, 2.0], [0.0, 3.0]].view(), &labels, 2),
             provenance: vec![Fact::code("command", "cnncodes fit-head '<x>'")],
         };

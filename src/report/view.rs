@@ -9,7 +9,8 @@ use askama::Template;
 use super::figures::{Fact, percent};
 use super::page::Shown;
 use super::{Overlays, Report, Thumbnails};
-use crate::evaluate::{DuplicateSet, Proportion, ReliabilityBin, Severity};
+use crate::dataset::DuplicateSet;
+use crate::evaluate::{Proportion, ReliabilityBin, Severity};
 use crate::explain::Method;
 use chosen::{by_name, mistakes};
 use confusion_matrix::ConfusionView;
@@ -24,7 +25,7 @@ pub(super) use chosen::{doubtful, featured};
 const MOST_MISTAKES: usize = 24;
 /// Suspects of each kind that are shown.
 const MOST_SUSPECTS: usize = 12;
-/// Sets of copies that are shown.
+/// Sets of duplicates that are shown.
 const MOST_SETS: usize = 60;
 /// Sets that are shown before a click.
 const SETS_AT_ONCE: usize = 6;

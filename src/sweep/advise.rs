@@ -24,7 +24,7 @@ pub const EQUAL_WITHIN: f64 = 0.02;
 /// What a sweep advises. Candidates are indices into [`SweepResult::candidates`](super::SweepResult::candidates).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
-    /// The candidate with the most right answers; of equals, the one of the cheapest layer, then of the fewest codes.
+    /// The candidate with the most right answers; of equals, the one of the cheapest layer, then of the fewest features.
     pub best: usize,
     /// The candidate of the cheapest layer whose accuracy is within one standard error of the best one's.
     pub cheapest: usize,
@@ -51,7 +51,7 @@ pub struct Selection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Similarity {
-    /// PreviousOutput layers gain nothing over the top, or so little that it does not matter ([`EQUAL_WITHIN`]).
+    /// Earlier layers gain nothing over the top, or so little that it does not matter ([`EQUAL_WITHIN`]).
     Similar,
     /// An earlier layer is better than the top.
     Different,
@@ -76,16 +76,16 @@ pub struct Scenario {
     pub similarity: Similarity,
     /// How many images there are.
     pub size: Size,
-    /// Different images a class, on average: copies count once.
+    /// Different images a class, on average: duplicates count once.
     pub images_per_class: usize,
     /// The network that this is about, an index into [`SweepResult::networks`](super::SweepResult::networks): that of the
     /// best candidate.
     pub network: usize,
-    /// Choosing among the heads on the network's top codes alone.
+    /// Choosing among the heads on the network's top features alone.
     pub top: Option<Selection>,
     /// Choosing among the heads on its earlier layers alone.
     pub earlier: Option<Selection>,
-    /// Accuracy of the earlier layers less that of the top codes.
+    /// Accuracy of the earlier layers less that of the top features.
     pub difference: Option<Difference>,
     /// About how many images would tell, where they are too few: the interval's width taken to fall with the root of their
     /// number, the difference to stay.
@@ -108,12 +108,12 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
     let leader = &trials[best].candidate;
     let mut as_good: Vec<usize> =
         all.iter().copied().filter(|&at| within_one_standard_error(leader, &trials[at].candidate)).collect();
-    as_good.sort_by_key(|&at| (trials[at].candidate.stored.multiply_adds, wrong(at)));
-    let cheapest_layer = trials[as_good[0]].candidate.stored.multiply_adds;
+    as_good.sort_by_key(|&at| (trials[at].candidate.features.multiply_adds, wrong(at)));
+    let cheapest_layer = trials[as_good[0]].candidate.features.multiply_adds;
     let of_cheapest: Vec<usize> = as_good
         .iter()
         .copied()
-        .filter(|&at| trials[at].candidate.stored.multiply_adds == cheapest_layer)
+        .filter(|&at| trials[at].candidate.features.multiply_adds == cheapest_layer)
         .collect();
     as_good.sort_unstable();
     let (selection, _) = select(trials, &all);
@@ -123,17 +123,17 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
         cheapest: first(trials, &of_cheapest, wrong),
         as_good,
         learned,
-        scenario: scenario(trials, leader.stored.network, groups, classes, learned),
+        scenario: scenario(trials, leader.features.network, groups, classes, learned),
         selection,
     }
 }
 
 /// The candidate among `among` with the fewest mistakes; of equals, the cheapest layer's, then the one with the fewest
-/// codes, then the first.
+/// features, then the first.
 fn first(trials: &[Trial], among: &[usize], mistakes: impl Fn(usize) -> usize) -> usize {
     let order = |&at: &usize| {
-        let stored = &trials[at].candidate.stored;
-        (mistakes(at), stored.multiply_adds, stored.codes)
+        let features = &trials[at].candidate.features;
+        (mistakes(at), features.multiply_adds, features.codes)
     };
     among.iter().copied().min_by_key(order).expect("there is a candidate")
 }
@@ -169,8 +169,8 @@ fn within_one_standard_error(best: &Candidate, other: &Candidate) -> bool {
 fn scenario(trials: &[Trial], network: usize, groups: usize, classes: usize, learned: bool) -> Scenario {
     let part = |top: bool| -> Option<(Selection, Vec<bool>)> {
         let of_part = |&at: &usize| {
-            let stored = &trials[at].candidate.stored;
-            stored.network == network && stored.top == top
+            let features = &trials[at].candidate.features;
+            features.network == network && features.top == top
         };
         let among: Vec<usize> = (0..trials.len()).filter(of_part).collect();
         (!among.is_empty()).then(|| select(trials, &among))
@@ -220,10 +220,11 @@ fn images_to_tell(difference: &Difference, rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Stored;
+    use super::super::CandidateFeatures;
     use super::*;
     use crate::evaluate::Uncertainty;
     use crate::head::HeadKind;
+    use crate::network::Pooling;
 
     /// Five folds of 20 images.
     const FOLDS: usize = 5;
@@ -236,11 +237,11 @@ mod tests {
         let successes = right.iter().filter(|&&right| right).count();
         Trial {
             candidate: Candidate {
-                stored: Stored {
+                features: CandidateFeatures {
                     network: 0,
                     layer: format!("layer{multiply_adds}"),
                     tensor: String::new(),
-                    pooling: "none".to_owned(),
+                    pooling: Pooling::None,
                     name: String::new(),
                     shape: vec![8],
                     codes: 8,

@@ -1,4 +1,4 @@
-//! The ladder: which layers of a network are compared, from the early to the top.
+//! [`CandidateLayers`]: which layers of a network are compared, from an early one to the top.
 //!
 //! A layer is worth comparing where the whole network passes through it: everything that the layers above know, they
 //! know from its activations. Inside a residual block or a fire module there is no such place. Of a convolution, its
@@ -9,13 +9,13 @@ use std::collections::{HashMap, HashSet};
 use crate::network::profile::Profile;
 use crate::network::{BackboneError, Catalogue, Graph, Layer, NoSuchLayer, Pooling};
 
-/// Layers of a ladder unless others are named.
+/// Number of candidate layers unless others are named.
 pub const SPREAD_LAYERS: usize = 6;
 
 /// How maps are pooled unless something else is asked for.
 pub const POOLINGS: [Pooling; 1] = [Pooling::Average];
 
-/// Why there is no ladder.
+/// Why a network has no candidate layers.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of a variant says what its fields are")]
 #[non_exhaustive]
@@ -41,7 +41,7 @@ pub enum Wanted {
     Named(Vec<String>),
 }
 
-/// A layer of the ladder.
+/// A layer that is compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateLayer {
     /// The layer.
@@ -50,9 +50,9 @@ pub struct CandidateLayer {
     pub shape: Vec<usize>,
     /// Multiply-adds for one image up to and with the layer.
     pub multiply_adds: u64,
-    /// How its maps are pooled, each giving codes of their own; [`Pooling::None`] alone where it has no maps.
+    /// How its maps are pooled, each giving features of their own; [`Pooling::None`] alone where it has no maps.
     pub poolings: Vec<Pooling>,
-    /// Whether its codes are top codes: those of the deepest layer, or of the maps that this is the average of.
+    /// Whether its features are top features: those of the deepest layer, or of the maps that this is the average of.
     pub top: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct CandidateLayer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateLayers {
     /// The layers, from the image upwards.
-    pub rungs: Vec<CandidateLayer>,
+    pub layers: Vec<CandidateLayer>,
     /// Multiply-adds of the whole network for one image.
     pub total: u64,
 }
@@ -73,7 +73,7 @@ impl CandidateLayers {
     /// the layer above holds the same numbers.
     ///
     /// # Errors
-    /// There is no layer of a given name, its activations cannot be codes, or the network cannot be run.
+    /// There is no layer of a given name, its activations cannot be features, or the network cannot be run.
     pub fn new(
         model: &str,
         graph: &Graph,
@@ -94,13 +94,13 @@ impl CandidateLayers {
                 }
                 layers
             }
-            Wanted::Spread(_) | Wanted::All => candidates(graph, catalogue),
+            Wanted::Spread(_) | Wanted::All => dominator_layers(graph, catalogue),
         };
         let profile = Profile::measure(graph, &layers, size)?;
-        let mut rungs = Vec::with_capacity(layers.len());
+        let mut candidates = Vec::with_capacity(layers.len());
         for layer in layers {
             match profile.shape(&layer) {
-                Some(shape) => rungs.push(CandidateLayer {
+                Some(shape) => candidates.push(CandidateLayer {
                     shape: shape.to_vec(),
                     multiply_adds: profile.below(graph, &layer),
                     poolings: Vec::new(),
@@ -116,42 +116,42 @@ impl CandidateLayers {
                 None => {}
             }
         }
-        rungs.sort_by_key(|rung| rung.multiply_adds);
-        pool(graph, &mut rungs, poolings);
+        candidates.sort_by_key(|candidate| candidate.multiply_adds);
+        pool(graph, &mut candidates, poolings);
         if let Wanted::Spread(count) = wanted {
-            rungs = spread(rungs, *count);
+            candidates = spread(candidates, *count);
         }
-        if rungs.is_empty() {
+        if candidates.is_empty() {
             return Err(CandidateLayersError::NoLayers { model: model.to_owned() });
         }
-        Ok(CandidateLayers { rungs, total: profile.total() })
+        Ok(CandidateLayers { layers: candidates, total: profile.total() })
     }
 
     /// The deepest layer.
     pub fn top(&self) -> &CandidateLayer {
-        self.rungs.last().expect("a ladder has rungs")
+        self.layers.last().expect("there is a candidate layer")
     }
 }
 
-/// Gives each rung its poolings, and finds the top.
-fn pool(graph: &Graph, rungs: &mut Vec<CandidateLayer>, poolings: &[Pooling]) {
-    let averaged = |rung: &CandidateLayer| match rung.shape[..] {
-        [_] => source_of_average(graph, &rung.layer.tensor),
+/// Gives each candidate its poolings, and finds the top.
+fn pool(graph: &Graph, candidates: &mut Vec<CandidateLayer>, poolings: &[Pooling]) {
+    let averaged = |candidate: &CandidateLayer| match candidate.shape[..] {
+        [_] => source_of_average(graph, &candidate.layer.tensor),
         _ => None,
     };
-    let sources: HashSet<String> = rungs.iter().filter_map(averaged).collect();
-    let below_top = rungs.last().and_then(averaged);
-    let last = rungs.len().saturating_sub(1);
-    for (at, rung) in rungs.iter_mut().enumerate() {
+    let sources: HashSet<String> = candidates.iter().filter_map(averaged).collect();
+    let below_top = candidates.last().and_then(averaged);
+    let last = candidates.len().saturating_sub(1);
+    for (at, candidate) in candidates.iter_mut().enumerate() {
         let mut seen = HashSet::new();
-        let done = poolings.iter().map(|pooling| pooling.on(&rung.shape));
-        rung.poolings = done.filter(|pooling| seen.insert(pooling.to_string())).collect();
-        if sources.contains(&rung.layer.tensor) {
-            rung.poolings.retain(|pooling| *pooling != Pooling::Average);
+        let done = poolings.iter().map(|pooling| pooling.on(&candidate.shape));
+        candidate.poolings = done.filter(|pooling| seen.insert(pooling.to_string())).collect();
+        if sources.contains(&candidate.layer.tensor) {
+            candidate.poolings.retain(|pooling| *pooling != Pooling::Average);
         }
-        rung.top = at == last || below_top.as_ref() == Some(&rung.layer.tensor);
+        candidate.top = at == last || below_top.as_ref() == Some(&candidate.layer.tensor);
     }
-    rungs.retain(|rung| !rung.poolings.is_empty());
+    candidates.retain(|candidate| !candidate.poolings.is_empty());
 }
 
 /// The tensor whose maps `tensor` holds the averages of, where a global average makes it.
@@ -194,7 +194,7 @@ fn makes_activations(operation: &str) -> bool {
 }
 
 /// The layers that every path from the image to the top goes through, from the image upwards, the top last.
-fn candidates(graph: &Graph, catalogue: &Catalogue) -> Vec<Layer> {
+fn dominator_layers(graph: &Graph, catalogue: &Catalogue) -> Vec<Layer> {
     let Some(top) = catalogue.penultimate() else { return Vec::new() };
     let mut tensors = dominator_tensors(graph, &top.tensor);
     tensors.retain(|tensor| tensor != &top.tensor);
@@ -259,21 +259,23 @@ fn dominator_tensors(graph: &Graph, top: &str) -> Vec<String> {
     dominator_tensors
 }
 
-/// At most `count` of the rungs: the last of each resolution first, since between two resolutions most changes, then
-/// what fills the widest gap in cost. The last rung is always among them.
-fn spread(rungs: Vec<CandidateLayer>, count: usize) -> Vec<CandidateLayer> {
+/// At most `count` of the candidates: the last of each resolution first, since between two resolutions most changes, then
+/// what fills the widest gap in cost. The last one is always among them.
+fn spread(candidates: Vec<CandidateLayer>, count: usize) -> Vec<CandidateLayer> {
     let count = count.max(1);
-    let resolution = |rung: &CandidateLayer| match rung.shape[..] {
+    let resolution = |candidate: &CandidateLayer| match candidate.shape[..] {
         [_, height, width] => Some((height, width)),
         // Each vector is a stage of its own.
         _ => None,
     };
     let last_of_stage = |&at: &usize| {
-        let next = rungs.get(at + 1);
-        next.is_none_or(|next| resolution(&rungs[at]).is_none() || resolution(next) != resolution(&rungs[at]))
+        let next = candidates.get(at + 1);
+        next.is_none_or(|next| {
+            resolution(&candidates[at]).is_none() || resolution(next) != resolution(&candidates[at])
+        })
     };
-    let cost = |at: usize| rungs[at].multiply_adds;
-    let mut chosen: Vec<usize> = (0..rungs.len()).filter(last_of_stage).collect();
+    let cost = |at: usize| candidates[at].multiply_adds;
+    let mut chosen: Vec<usize> = (0..candidates.len()).filter(last_of_stage).collect();
     while chosen.len() > count {
         // Of two neighbours in cost the lower adds least; the top is never the lower.
         let gap = |&at: &usize| cost(chosen[at + 1]) - cost(chosen[at]);
@@ -286,7 +288,7 @@ fn spread(rungs: Vec<CandidateLayer>, count: usize) -> Vec<CandidateLayer> {
         // The candidate that is farthest in cost from its nearest chosen neighbour.
         let distance =
             |&at: &usize| chosen.iter().map(|&other| cost(other).abs_diff(cost(at))).min().unwrap_or(0);
-        let free = (0..rungs.len()).filter(|at| !chosen.contains(at)).filter(|at| distance(at) > 0);
+        let free = (0..candidates.len()).filter(|at| !chosen.contains(at)).filter(|at| distance(at) > 0);
         match free.max_by_key(distance) {
             Some(farthest) => {
                 chosen.push(farthest);
@@ -296,8 +298,8 @@ fn spread(rungs: Vec<CandidateLayer>, count: usize) -> Vec<CandidateLayer> {
         }
     }
     let mut kept = chosen.into_iter().peekable();
-    let keep = |(at, rung): (usize, CandidateLayer)| kept.next_if_eq(&at).map(|_| rung);
-    rungs.into_iter().enumerate().filter_map(keep).collect()
+    let keep = |(at, candidate): (usize, CandidateLayer)| kept.next_if_eq(&at).map(|_| candidate);
+    candidates.into_iter().enumerate().filter_map(keep).collect()
 }
 
 #[cfg(test)]
@@ -306,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    fn rung(name: &str, shape: &[usize], multiply_adds: u64) -> CandidateLayer {
+    fn candidate(name: &str, shape: &[usize], multiply_adds: u64) -> CandidateLayer {
         let layer = Layer {
             name: name.to_owned(),
             aliases: Vec::new(),
@@ -317,8 +319,8 @@ mod tests {
         CandidateLayer { layer, shape: shape.to_vec(), multiply_adds, poolings: Vec::new(), top: false }
     }
 
-    fn names(rungs: &[CandidateLayer]) -> Vec<&str> {
-        rungs.iter().map(|rung| rung.layer.name.as_str()).collect()
+    fn names(candidates: &[CandidateLayer]) -> Vec<&str> {
+        candidates.iter().map(|candidate| candidate.layer.name.as_str()).collect()
     }
 
     /// VGG16's layers with their true costs in millions.
@@ -338,8 +340,8 @@ mod tests {
             ("pool5", [512, 7, 7], 15_347),
         ]
         .iter()
-        .map(|(name, shape, cost)| rung(name, shape, *cost))
-        .chain([rung("fc6", &[4096], 15_450), rung("fc7", &[4096], 15_467)])
+        .map(|(name, shape, cost)| candidate(name, shape, *cost))
+        .chain([candidate("fc6", &[4096], 15_450), candidate("fc7", &[4096], 15_467)])
         .collect()
     }
 
@@ -354,20 +356,22 @@ mod tests {
 
     #[test]
     fn a_spread_fills_the_widest_gaps_where_there_are_few_resolutions() {
-        let rungs = [("a", 10), ("b", 40), ("c", 60), ("d", 62), ("e", 100)];
-        let rungs = |shape: &[usize]| rungs.iter().map(|(name, cost)| rung(name, shape, *cost)).collect();
-        assert_eq!(names(&spread(rungs(&[8, 4, 4]), 1)), ["e"]);
-        assert_eq!(names(&spread(rungs(&[8, 4, 4]), 2)), ["a", "e"]);
-        assert_eq!(names(&spread(rungs(&[8, 4, 4]), 3)), ["a", "c", "e"]);
-        assert_eq!(names(&spread(rungs(&[8, 4, 4]), 9)), ["a", "b", "c", "d", "e"]);
+        let candidates = [("a", 10), ("b", 40), ("c", 60), ("d", 62), ("e", 100)];
+        let candidates =
+            |shape: &[usize]| candidates.iter().map(|(name, cost)| candidate(name, shape, *cost)).collect();
+        assert_eq!(names(&spread(candidates(&[8, 4, 4]), 1)), ["e"]);
+        assert_eq!(names(&spread(candidates(&[8, 4, 4]), 2)), ["a", "e"]);
+        assert_eq!(names(&spread(candidates(&[8, 4, 4]), 3)), ["a", "c", "e"]);
+        assert_eq!(names(&spread(candidates(&[8, 4, 4]), 9)), ["a", "b", "c", "d", "e"]);
     }
 
     #[test]
-    fn the_demo_network_has_a_ladder_of_canonical_layers_up_to_its_penultimate() {
+    fn the_demo_network_has_canonical_layers_up_to_its_penultimate() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo-vgg.onnx");
         let graph = Graph::open(&path).unwrap();
         let catalogue = Catalogue::of(&graph, &Default::default());
-        let found: Vec<String> = candidates(&graph, &catalogue).into_iter().map(|layer| layer.name).collect();
+        let found: Vec<String> =
+            dominator_layers(&graph, &catalogue).into_iter().map(|layer| layer.name).collect();
         let stages = [2, 2, 3, 3, 3].iter().enumerate();
         let mut expected: Vec<String> = stages
             .flat_map(|(stage, &count)| {

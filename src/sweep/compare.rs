@@ -1,18 +1,18 @@
-//! Heads of every kind on the codes of one layer, cross-validated so that they can be compared, and chosen from, without
+//! Heads of every kind on the features of one layer, cross-validated so that they can be compared, and chosen from, without
 //! a held-out image having had a say.
 
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Candidate, Inner, Stored};
+use super::{Candidate, CandidateFeatures, Inner};
 use crate::evaluate::Uncertainty;
 use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, Subset, TrainingData, Tuning, fit_head};
 
 /// Values of C that heads are tried with: factors of 100, since accuracy depends little on C, and a sweep fits many heads.
 pub const GRID: [f64; 3] = [1e-4, 1e-2, 1.0];
 
-/// What is tried on the codes of each layer.
+/// What is tried on the features of each layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchSpace {
     /// Kinds of head.
@@ -24,6 +24,18 @@ pub struct SearchSpace {
     pub folds: usize,
     /// Seed of all folds.
     pub seed: u64,
+}
+
+impl Default for SearchSpace {
+    /// Every kind, C from [`GRID`], 5 folds, seed 0.
+    fn default() -> Self {
+        Self {
+            kinds: vec![HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge],
+            tuning: Tuning::new(GRID.to_vec()),
+            folds: 5,
+            seed: 0,
+        }
+    }
 }
 
 impl SearchSpace {
@@ -38,12 +50,12 @@ impl SearchSpace {
     }
 }
 
-/// A kind of head on the codes of a layer, and how it did on each image.
+/// A kind of head on the features of a layer, and how it did on each image.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// What was tried.
     pub candidate: Candidate,
-    /// Whether each image was classified rightly by a head that had seen neither it nor a copy of it.
+    /// Whether each image was classified rightly by a head that had seen neither it nor a duplicate of it.
     pub right: Vec<bool>,
     /// The fold that each image was held out in; the same for all trials on the same images, groups and seed.
     pub folds: Vec<usize>,
@@ -53,7 +65,7 @@ pub struct Trial {
     pub notes: Vec<crate::evaluate::Note>,
 }
 
-/// Tries every kind of head on the codes of the layer that `stored` describes.
+/// Tries every kind of head on the features of a layer, which `features` describes.
 ///
 /// For each fold and each kind, C is chosen by cross-validation among the fold's training images; how many mistakes the
 /// choice made there is kept in [`Candidate::inner`], so that layers and kinds can be chosen by it as well.
@@ -62,15 +74,15 @@ pub struct Trial {
 /// As [`fit_head`].
 pub fn try_heads(
     data: &TrainingData<'_>,
-    stored: &Stored,
+    features: &CandidateFeatures,
     trying: &SearchSpace,
 ) -> Result<Vec<Trial>, HeadError> {
-    trying.kinds.par_iter().map(|&kind| try_head(data, stored, kind, trying)).collect()
+    trying.kinds.par_iter().map(|&kind| try_head(data, features, kind, trying)).collect()
 }
 
 fn try_head(
     data: &TrainingData<'_>,
-    stored: &Stored,
+    features: &CandidateFeatures,
     kind: HeadKind,
     trying: &SearchSpace,
 ) -> Result<Trial, HeadError> {
@@ -87,7 +99,7 @@ fn try_head(
     let right = predicted.iter().zip(data.labels).map(|(predicted, label)| predicted == label).collect();
     Ok(Trial {
         candidate: Candidate {
-            stored: stored.clone(),
+            features: features.clone(),
             kind,
             c: model.settings.c,
             accuracy: evaluation.accuracy,
@@ -128,15 +140,16 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
+    use crate::network::Pooling;
 
     const ROWS: usize = 60;
 
-    fn stored() -> Stored {
-        Stored {
+    fn features() -> CandidateFeatures {
+        CandidateFeatures {
             network: 0,
             layer: "fc7".to_owned(),
             tensor: "fc7".to_owned(),
-            pooling: "none".to_owned(),
+            pooling: Pooling::None,
             name: "fc7".to_owned(),
             shape: vec![12],
             codes: 12,
@@ -175,7 +188,7 @@ mod tests {
             groups: None,
             row_names: None,
         };
-        try_heads(&data, &stored(), &trying()).unwrap()
+        try_heads(&data, &features(), &trying()).unwrap()
     }
 
     #[test]
@@ -231,7 +244,7 @@ mod tests {
             row_names: None,
         };
         let trying = SearchSpace { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
-        let trials = try_heads(&data, &stored(), &trying).unwrap();
+        let trials = try_heads(&data, &features(), &trying).unwrap();
         assert_eq!(trials[0].candidate.inner, [Inner { mistakes: 1, rows: 11 }; 2]);
     }
 }

@@ -1,13 +1,30 @@
 //! The sweep: which layer of which network, and which head, suits a set of images.
 //!
-//! cs231n's notes on transfer learning advise top codes for images like those that the network was trained on, and
-//! earlier activations for others, and leave it to the reader to guess which case is theirs. The sweep measures it:
-//! [`CandidateLayers`] picks the layers, one forward pass computes their codes, [`try_heads`] cross-validates heads on them, and
-//! [`advise`] says what follows. [`SweepResult`] is all of it as data. `docs/sweep.md` has the formulae.
+//! cs231n's notes on transfer learning advise top features for images like those that the network was trained on, and
+//! earlier activations for others, and leave it to the reader to guess which case is theirs. [`Sweep::run`] measures it:
+//! [`CandidateLayers`] picks the layers, one forward pass computes their features, [`try_heads`] cross-validates heads on
+//! them, and [`advise`] says what follows. [`SweepResult`] is all of it as data. `docs/sweep.md` has the formulae.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use cnncodes::{dataset::Dataset, network::ModelsFolder, sweep::{Sweep, SweepSettings}};
+//!
+//! let models = ModelsFolder { path: "models".into() };
+//! let photos = Dataset::from_folder("data".as_ref())?;
+//! let sweep = Sweep::run(photos, vec![models.find(Some("vgg16"))?], &SweepSettings::default(), &mut |_| ())?;
+//! println!("{}", sweep.result.to_text());
+//!
+//! let best = &sweep.result.candidates[sweep.result.advice.best];
+//! sweep.fit(best)?.head.save("models/best.head.h5".as_ref())?;
+//! # Ok(()) }
+//! ```
 
 mod advise;
 mod candidate_layers;
 mod compare;
+mod error;
+mod network_features;
+mod run;
 mod text;
 mod timing;
 
@@ -18,10 +35,14 @@ pub use candidate_layers::{
     CandidateLayer, CandidateLayers, CandidateLayersError, POOLINGS, SPREAD_LAYERS, Wanted,
 };
 pub use compare::{GRID, SearchSpace, Trial, try_heads};
+pub use error::SweepError;
+pub use run::{Sweep, SweepEvent, SweepSettings};
 pub use timing::milliseconds;
 
-use crate::evaluate::{DuplicateSet, Note, Proportion};
+use crate::dataset::DuplicateSet;
+use crate::evaluate::{Note, Proportion};
 use crate::head::HeadKind;
+use crate::network::Pooling;
 
 /// Everything that a sweep found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +55,7 @@ pub struct SweepResult {
     pub class_sizes: Vec<usize>,
     /// Number of images.
     pub rows: usize,
-    /// Number of groups of images that were kept together; equal to `rows` when no copies were found.
+    /// Number of groups of images that were kept together; equal to `rows` when no duplicates were found.
     pub groups: usize,
     /// Folds of the outer cross-validation.
     pub folds: usize,
@@ -43,14 +64,14 @@ pub struct SweepResult {
     /// Share of the largest class: what always guessing it would give.
     pub chance: f64,
     /// The networks, in the order in which they were named.
-    pub networks: Vec<Network>,
+    pub networks: Vec<NetworkSummary>,
     /// Every layer with every pooling and every kind of head: networks in order, the earliest layer first.
     pub candidates: Vec<Candidate>,
     /// What follows from it.
     pub advice: Advice,
     /// Commands that do what is advised, in order.
     pub next: Vec<NextStep>,
-    /// Images that were taken for copies of one another.
+    /// Images that were taken for duplicates of one another.
     pub duplicates: Vec<DuplicateSet<String>>,
     /// What else the reader should know.
     pub notes: Vec<Note>,
@@ -58,56 +79,56 @@ pub struct SweepResult {
 
 /// A network that took part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Network {
+pub struct NetworkSummary {
     /// The name of its manifest.
     pub name: String,
     /// SHA-256 of its graph, in lower-case hexadecimal.
     pub sha256: String,
     /// Multiply-adds of the whole network for one image.
     pub multiply_adds: u64,
-    /// The file that holds the codes of all its layers.
+    /// The file that holds the features of all its layers.
     pub codes_file: String,
     /// Number of layers that were compared.
     pub layers: usize,
     /// The deepest of them.
     pub top: String,
-    /// Seconds that reading the images and computing the codes of all layers took; 0 where they were there already.
+    /// Seconds that reading the images and computing the features of all layers took; 0 if they were there already.
     pub seconds: f64,
 }
 
-/// Codes of a layer under one pooling, as the sweep has stored them.
+/// Features that a sweep compares: of one layer, under one pooling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stored {
+pub struct CandidateFeatures {
     /// The network, an index into [`SweepResult::networks`].
     pub network: usize,
     /// The layer's name.
     pub layer: String,
     /// The ONNX tensor that was tapped.
     pub tensor: String,
-    /// How its maps were pooled; `none` where it has none.
-    pub pooling: String,
-    /// The name of the codes in the network's file of codes.
+    /// How its maps were pooled; [`Pooling::None`] if it has none.
+    pub pooling: Pooling,
+    /// The name of the features in the network's file.
     pub name: String,
-    /// Shape of one image's codes.
+    /// Shape of one image's features.
     pub shape: Vec<usize>,
-    /// Numbers in one image's codes.
+    /// Number of features of an image.
     pub codes: usize,
     /// Multiply-adds for one image up to and with the layer.
     pub multiply_adds: u64,
     /// The same as a share of the whole network's.
     pub share: f64,
-    /// Milliseconds that the network cut at this layer took for a single image, where that was measured.
+    /// Milliseconds that the network cut at this layer took for a single image, if that was measured.
     pub milliseconds: Option<f64>,
-    /// Whether these are top codes: of the network's deepest layer of those compared, or of the maps that this averages.
+    /// Whether these are top features: of the network's deepest layer of those compared, or of the maps that this averages.
     pub top: bool,
 }
 
-/// A kind of head on the codes of a layer, cross-validated.
+/// A kind of head on the features of a layer, cross-validated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// The codes.
+    /// The features.
     #[serde(flatten)]
-    pub stored: Stored,
+    pub features: CandidateFeatures,
     /// The kind of head.
     pub kind: HeadKind,
     /// C, as chosen by cross-validation among all images; for ridge regression, which chooses its penalty itself, none.

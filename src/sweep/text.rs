@@ -1,11 +1,12 @@
 //! A sweep's result as plain text: the table of layers, and the advice.
 
 use super::{
-    Candidate, EQUAL_WITHIN, LARGE_CLASS, Network, NextStep, Selection, Similarity, Size, SweepResult,
+    Candidate, EQUAL_WITHIN, LARGE_CLASS, NetworkSummary, NextStep, Selection, Similarity, Size, SweepResult,
     kind_name,
 };
 use crate::evaluate::{Difference, Proportion, percent, table};
 use crate::head::HeadKind;
+use crate::network::Pooling;
 
 /// Heads in the order of the table's columns.
 const KINDS: [HeadKind; 3] = [HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge];
@@ -49,14 +50,14 @@ impl SweepResult {
     }
 
     /// A line about the network, and a line for each layer and pooling.
-    fn layers_text(&self, at: usize, network: &Network, width: usize) -> String {
+    fn layers_text(&self, at: usize, network: &NetworkSummary, width: usize) -> String {
         let best = &self.candidates[self.advice.best];
         let cheapest = &self.candidates[self.advice.cheapest];
         let of_network: Vec<&Candidate> =
-            self.candidates.iter().filter(|candidate| candidate.stored.network == at).collect();
+            self.candidates.iter().filter(|candidate| candidate.features.network == at).collect();
         let kinds: Vec<HeadKind> =
             KINDS.into_iter().filter(|kind| of_network.iter().any(|found| found.kind == *kind)).collect();
-        let timed = of_network.iter().any(|candidate| candidate.stored.milliseconds.is_some());
+        let timed = of_network.iter().any(|candidate| candidate.features.milliseconds.is_some());
         let mut header =
             vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
         header.extend(timed.then(|| "ms".to_owned()));
@@ -64,36 +65,37 @@ impl SweepResult {
         header.extend([INTERVAL, ""].map(str::to_owned));
         let mut names: Vec<&str> = Vec::new();
         for candidate in &of_network {
-            if !names.contains(&candidate.stored.name.as_str()) {
-                names.push(&candidate.stored.name);
+            if !names.contains(&candidate.features.name.as_str()) {
+                names.push(&candidate.features.name);
             }
         }
         let rows: Vec<Vec<String>> = names
             .into_iter()
             .map(|name| {
                 let heads: Vec<&&Candidate> =
-                    of_network.iter().filter(|candidate| candidate.stored.name == name).collect();
+                    of_network.iter().filter(|candidate| candidate.features.name == name).collect();
                 let leader = heads
                     .iter()
                     .max_by_key(|candidate| candidate.accuracy.successes)
                     .expect("a name in the table is that of a candidate");
-                let stored = &leader.stored;
+                let features = &leader.features;
                 let mut row = vec![
-                    stored.layer.clone(),
-                    if stored.pooling == "none" { "-".to_owned() } else { stored.pooling.clone() },
-                    stored.codes.to_string(),
-                    percent(stored.share),
+                    features.layer.clone(),
+                    pooled(features.pooling).unwrap_or_else(|| "-".to_owned()),
+                    features.codes.to_string(),
+                    percent(features.share),
                 ];
                 row.extend(
-                    timed
-                        .then(|| stored.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))),
+                    timed.then(|| {
+                        features.milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))
+                    }),
                 );
                 row.extend(kinds.iter().map(|kind| {
                     let head = heads.iter().find(|candidate| candidate.kind == *kind);
                     head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
                 }));
                 row.push(interval(&leader.accuracy));
-                let is = |marked: &Candidate| marked.stored.name == name && marked.stored.network == at;
+                let is = |marked: &Candidate| marked.features.name == name && marked.features.network == at;
                 let mark = match (is(best), is(cheapest)) {
                     (true, _) => "<- best",
                     (_, true) => "<- cheapest",
@@ -128,7 +130,7 @@ impl SweepResult {
         ));
         if advice.cheapest == advice.best {
             text.push_str("  No cheaper layer comes within one standard error of it\n");
-        } else if cheapest.stored.multiply_adds == best.stored.multiply_adds {
+        } else if cheapest.features.multiply_adds == best.features.multiply_adds {
             text.push_str(&format!(
                 "  No cheaper layer comes within one standard error of it; of the same cost: {}, accuracy {}\n",
                 self.told(cheapest),
@@ -139,7 +141,7 @@ impl SweepResult {
                 "Cheapest as good (within one standard error): {}, accuracy {}, {} of the best one's multiply-adds\n",
                 self.told(cheapest),
                 percent(cheapest.accuracy.value),
-                percent(cheapest.stored.multiply_adds as f64 / best.stored.multiply_adds.max(1) as f64),
+                percent(cheapest.features.multiply_adds as f64 / best.features.multiply_adds.max(1) as f64),
             ));
         }
         text
@@ -207,13 +209,11 @@ impl SweepResult {
 
     /// `fc7 of vgg16 with a logistic head (C = 0.01)`, as far as it needs to be said.
     fn told(&self, candidate: &Candidate) -> String {
-        let stored = &candidate.stored;
-        let mut text = stored.layer.clone();
-        if stored.pooling != "none" {
-            text.push_str(&format!(" ({})", stored.pooling));
-        }
+        let features = &candidate.features;
+        let mut text = features.layer.clone();
+        text.extend(pooled(features.pooling).map(|pooling| format!(" ({pooling})")));
         if self.networks.len() > 1 {
-            text.push_str(&format!(" of {}", self.networks[stored.network].name));
+            text.push_str(&format!(" of {}", self.networks[features.network].name));
         }
         text.push_str(&format!(" with {}", kind_name(candidate.kind)));
         if let Some(c) = candidate.c {
@@ -221,6 +221,11 @@ impl SweepResult {
         }
         text
     }
+}
+
+/// The pooling, if there is one.
+fn pooled(pooling: Pooling) -> Option<String> {
+    (pooling != Pooling::None).then(|| pooling.to_string())
 }
 
 fn evidence(similarity: Similarity, top: &Selection, earlier: &Selection, difference: &Difference) -> String {

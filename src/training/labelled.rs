@@ -128,7 +128,7 @@ impl LabelledFeatures {
         }
     }
 
-    /// What a head is fitted to; rows of equal `groups` are copies of one image.
+    /// What a head is fitted to; rows of equal `groups` are duplicates of one image.
     pub fn training_data<'a>(&'a self, groups: &'a [usize]) -> TrainingData<'a> {
         TrainingData {
             codes: self.codes.view(),

@@ -1,25 +1,30 @@
-//! From a feature file to a head: which rows have a label, which of them are copies, what is set apart for testing, which
+//! From a feature file to a head: which rows have a label, which of them are duplicates, what is set apart for testing, which
 //! classes are too small, and the fit with its evaluation.
 //!
-//! [`train`] does it all; `fit-head`, `sweep` and `suspects` are its callers, or those of its parts.
+//! [`train`] does it all; [`TrainingSet`] is the part that `sweep` and `suspects` need as well.
 
 mod class_weighting;
-mod copies;
+mod duplicates;
 mod error;
 mod labelled;
 mod small_classes;
+mod suspects;
 mod test_split;
+mod training_set;
 
 use std::collections::HashSet;
 
 pub use self::class_weighting::ClassWeighting;
-pub use self::copies::DuplicateSettings;
+pub use self::duplicates::DuplicateSettings;
 pub use self::error::TrainingError;
 pub use self::labelled::LabelledFeatures;
 pub use self::small_classes::{LeftOut, SmallClassPolicy};
+pub use self::suspects::{FoundSuspects, SuspectSettings, find_suspects};
 pub use self::test_split::SplitSource;
 use self::test_split::{Divided, divide, warning_of_classes};
-use crate::evaluate::{Duplicates, Note, TestSet};
+pub use self::training_set::TrainingSet;
+use crate::dataset::Duplicates;
+use crate::evaluate::{Note, TestSet};
 use crate::features::FeatureFile;
 use crate::head::{
     ClassWeights, Engine, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance,
@@ -37,7 +42,7 @@ pub struct TrainingSettings {
     pub class_weighting: ClassWeighting,
     /// The layer; `None` is the file's first.
     pub layer: Option<String>,
-    /// Which images count as copies of one another.
+    /// Which images count as duplicates of one another.
     pub duplicates: DuplicateSettings,
     /// What happens to small classes.
     pub small_classes: SmallClassPolicy,
@@ -46,7 +51,7 @@ pub struct TrainingSettings {
     /// Memory for the features; where they take more they are streamed. `None` is half of the machine's, and features that
     /// cannot be streamed are then read all the same.
     pub max_memory: Option<Memory>,
-    /// Measure as well what the accuracy would be with copies on both sides of the folds.
+    /// Measure as well what the accuracy would be with duplicates on both sides of the folds.
     pub leaky_accuracy: bool,
 }
 
@@ -113,9 +118,9 @@ pub struct Trained {
     pub head: Head,
     /// The images that it was fitted to.
     pub labelled: LabelledFeatures,
-    /// Which of them are copies of one another.
-    pub copies: Duplicates,
-    /// Scores and probabilities of each image from heads that have seen neither it nor its copies.
+    /// Which of them are duplicates of one another.
+    pub duplicates: Duplicates,
+    /// Scores and probabilities of each image from heads that have seen neither it nor its duplicates.
     pub out_of_fold: OutOfFold,
 }
 
@@ -123,8 +128,8 @@ pub struct Trained {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrainingStep {
-    /// It looks for copies.
-    FindingCopies,
+    /// It looks for duplicates.
+    FindingDuplicates,
     /// It fits heads: one a fold, then one to all images.
     Fitting,
 }
@@ -153,18 +158,18 @@ pub fn train(
     if !streamed {
         read.read_codes(file, layer)?;
     }
-    on_step(TrainingStep::FindingCopies);
-    let Parts { labelled, copies, test } = Parts::of(read, settings, &mut notes)?;
+    on_step(TrainingStep::FindingDuplicates);
+    let Parts { labelled, duplicates, test } = Parts::of(read, settings, &mut notes)?;
     let class_weights = settings.class_weighting.of_classes(&labelled.class_names)?;
     let fit = Fit { file, labelled: &labelled, settings, class_weights, streamed };
     on_step(TrainingStep::Fitting);
-    let mut fitted = fit.with_groups(&copies.groups)?;
-    if !copies.sets.is_empty() {
+    let mut fitted = fit.with_groups(&duplicates.groups)?;
+    if !duplicates.sets.is_empty() {
         if settings.leaky_accuracy {
             let apart: Vec<usize> = (0..labelled.labels.len()).collect();
             fitted.evaluation.leaky_accuracy = Some(fit.with_groups(&apart)?.evaluation.accuracy);
         }
-        fitted.evaluation.duplicates = copies.named(&labelled.names);
+        fitted.evaluation.duplicates = duplicates.named(&labelled.names);
     }
     fitted.evaluation.notes.extend(notes);
     fitted.evaluation.test = test.map(|test| test.measure(&fitted.model)).transpose()?;
@@ -174,11 +179,11 @@ pub fn train(
             settings.memory()
         )));
     } else {
-        fitted.model.novelty = Novelty::fit(labelled.codes.view(), &copies.groups, settings.fit.seed);
+        fitted.model.novelty = Novelty::fit(labelled.codes.view(), &duplicates.groups, settings.fit.seed);
     }
     let out_of_fold = fitted.out_of_fold.clone();
     let head = head_of(file, layer, fitted, &labelled)?;
-    Ok(Trained { head, labelled, copies, out_of_fold })
+    Ok(Trained { head, labelled, duplicates, out_of_fold })
 }
 
 /// The fitted head with where its features come from.
@@ -239,11 +244,11 @@ impl Fit<'_> {
 /// What a head is fitted to, and what it is tested on.
 struct Parts {
     labelled: LabelledFeatures,
-    copies: Duplicates,
+    duplicates: Duplicates,
     test: Option<SetApart>,
 }
 
-/// Images for testing, and which of them are copies of training images.
+/// Images for testing, and which of them are duplicates of training images.
 struct SetApart {
     images: LabelledFeatures,
     straddles: Vec<bool>,
@@ -256,21 +261,13 @@ impl Parts {
         settings: &TrainingSettings,
         notes: &mut Vec<Note>,
     ) -> Result<Parts, TrainingError> {
-        let TrainingSettings { duplicates, small_classes, .. } = settings;
+        let TrainingSettings { duplicates: wanted, small_classes, .. } = settings;
         let folds = settings.fit.folds;
         let Some(source) = &settings.split else {
             labelled.notes.extend(warning_of_classes(&labelled.class_names));
-            let (copies, found) = labelled.copies(duplicates, folds)?;
-            notes.extend(found);
-            let all = 0..labelled.labels.len();
-            return Ok(match small_classes.left_out_of_copies(&labelled, &copies, all)? {
-                None => Parts { labelled, copies, test: None },
-                Some(LeftOut { keep, note }) => {
-                    notes.push(note);
-                    let (labelled, rows) = labelled.keep_classes(&keep);
-                    Parts { labelled, copies: copies.select(&rows), test: None }
-                }
-            });
+            let set = TrainingSet::new(labelled, wanted, small_classes, folds)?;
+            notes.extend(set.notes.into_iter().chain(set.left_out));
+            return Ok(Parts { labelled: set.labelled, duplicates: set.duplicates, test: None });
         };
         let mut divided = divide(labelled, source)?;
         let mut images = vec![0; divided.whole.class_names.len()];
@@ -279,22 +276,22 @@ impl Parts {
             notes.push(note);
             divided = divided.keep_classes(&keep).0;
         }
-        let (mut copies, found) = divided.whole.copies(duplicates, folds)?;
+        let (mut duplicates, found) = divided.whole.duplicates(wanted, folds)?;
         notes.extend(found);
         let training = divided.training.iter().copied();
         if let Some(LeftOut { keep, note }) =
-            small_classes.left_out_of_copies(&divided.whole, &copies, training)?
+            small_classes.left_out_of_duplicates(&divided.whole, &duplicates, training)?
         {
             notes.push(note);
             let (kept, rows) = divided.keep_classes(&keep);
-            (divided, copies) = (kept, copies.select(&rows));
+            (divided, duplicates) = (kept, duplicates.select(&rows));
         }
         let Divided { whole, training, test } = divided;
-        let trained: HashSet<usize> = training.iter().map(|&row| copies.groups[row]).collect();
-        let straddles = test.iter().map(|&row| trained.contains(&copies.groups[row])).collect();
+        let trained: HashSet<usize> = training.iter().map(|&row| duplicates.groups[row]).collect();
+        let straddles = test.iter().map(|&row| trained.contains(&duplicates.groups[row])).collect();
         let test = SetApart { images: whole.select(&test), straddles };
         let labelled = LabelledFeatures { notes: whole.notes.clone(), ..whole.select(&training) };
-        Ok(Parts { labelled, copies: copies.select(&training), test: Some(test) })
+        Ok(Parts { labelled, duplicates: duplicates.select(&training), test: Some(test) })
     }
 }
 

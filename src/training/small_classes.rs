@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use super::TrainingError;
 use super::labelled::LabelledFeatures;
-use crate::dataset::Dataset;
-
-use crate::evaluate::{Duplicates, Note};
+use crate::dataset::{Dataset, Duplicates};
+use crate::evaluate::Note;
 use crate::head::{HeadError, SmallClasses};
 use crate::messages::{count, count_of};
 
@@ -16,8 +15,8 @@ const LEAST: usize = 2;
 /// What to do about small classes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SmallClassPolicy {
-    /// Classes with fewer different images than this are left out; `None`: a class of one image is an error. Copies of an
-    /// image count once, as soon as they are known.
+    /// Classes with fewer different images than this are left out; `None`: a class of one image is an error. Duplicates of
+    /// an image count once, as soon as they are known.
     pub min_per_class: Option<usize>,
 }
 
@@ -101,15 +100,15 @@ impl SmallClassPolicy {
         })
     }
 
-    /// Which classes are too small, now that copies are known and count once. `rows` are those that a head will be fitted to.
-    /// Without `--min-per-class` none is: that all images of a class are copies of one is told with the folds.
+    /// Which classes are too small, now that duplicates are known and count once. `rows` are those that a head will be fitted to.
+    /// Without `--min-per-class` none is: that all images of a class are duplicates of one is told with the folds.
     ///
     /// # Errors
     /// As [`SmallClassPolicy::left_out`].
-    pub fn left_out_of_copies(
+    pub fn left_out_of_duplicates(
         &self,
         labelled: &LabelledFeatures,
-        copies: &Duplicates,
+        duplicates: &Duplicates,
         rows: impl Iterator<Item = usize>,
     ) -> Result<Option<LeftOut>, TrainingError> {
         if self.min_per_class.is_none() {
@@ -117,7 +116,7 @@ impl SmallClassPolicy {
         }
         let mut images = vec![HashSet::new(); labelled.class_names.len()];
         rows.for_each(|row| {
-            images[labelled.labels[row]].insert(copies.groups[row]);
+            images[labelled.labels[row]].insert(duplicates.groups[row]);
         });
         let images: Vec<usize> = images.iter().map(HashSet::len).collect();
         let mut left_out = self.left_out(&labelled.class_names, &images)?;

@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
+use cnncodes::dataset::Dataset;
 use cnncodes::demo;
 use cnncodes::features::FeatureFile;
-use cnncodes::sweep::{Similarity, Size, SweepResult};
+use cnncodes::head::HeadKind;
+use cnncodes::network::ModelsFolder;
+use cnncodes::sweep::{
+    SearchSpace, Similarity, Size, Sweep, SweepError, SweepEvent, SweepResult, SweepSettings, Wanted,
+};
 use ndarray::Array2;
 use predicates::str::contains;
 
@@ -35,7 +40,7 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
         folder,
         &["--layers", "pool3,fc7", "--pool", "avg,2x2", "--heads", "logistic,ridge", "--no-timing"],
     );
-    let names: Vec<&str> = result.candidates.iter().map(|found| found.stored.name.as_str()).collect();
+    let names: Vec<&str> = result.candidates.iter().map(|found| found.features.name.as_str()).collect();
     assert_eq!(names, ["pool3@avg", "pool3@avg", "pool3@2x2", "pool3@2x2", "fc7", "fc7"]);
     assert_eq!((result.rows, result.class_names.len(), result.folds), (48, 4, 5));
     let swept = "features/demo-vgg-sweep.h5";
@@ -63,17 +68,62 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
 }
 
 #[test]
-fn the_default_ladder_reaches_from_an_early_layer_to_the_top_and_fit_leaves_a_head() {
+fn the_library_sweeps_as_the_command_does() {
+    let folder = workspace(6);
+    let folder = folder.path();
+    let models = ModelsFolder { path: folder.join("models") };
+    let photos = || Dataset::from_folder(&folder.join("data")).unwrap();
+    let settings = SweepSettings {
+        layers: Wanted::Named(["pool3", "fc7"].map(str::to_owned).to_vec()),
+        heads: SearchSpace { kinds: vec![HeadKind::Svm], ..SearchSpace::default() },
+        timing: false,
+        folder: folder.join("by-the-library"),
+        ..SweepSettings::default()
+    };
+    let (mut extracted, mut fitted) = (0, Vec::new());
+    let swept = Sweep::run(photos(), vec![models.find(None).unwrap()], &settings, &mut |event| match event {
+        SweepEvent::Extracted(progress) => extracted = progress.done,
+        SweepEvent::Fitted(progress) => fitted.push((progress.done, progress.total)),
+        SweepEvent::Timed(_) | SweepEvent::Note(_) => panic!("{event:?}"),
+    })
+    .unwrap();
+    assert_eq!((extracted, fitted), (24, vec![(0, 2), (1, 2), (2, 2)]));
+    let mut expected = sweep(folder, &["--layers", "pool3,fc7", "--heads", "svm", "--no-timing"]);
+    // What depends on the door, and on the clock.
+    expected.next.clear();
+    expected.source.clone_from(&swept.result.source);
+    expected.networks.clone_from(&swept.result.networks);
+    for (expected, found) in expected.candidates.iter_mut().zip(&swept.result.candidates) {
+        expected.seconds = found.seconds;
+    }
+    assert_eq!(swept.result, expected);
+
+    let best = &swept.result.candidates[swept.result.advice.best];
+    let trained = swept.fit(best).unwrap();
+    assert_eq!(trained.head.evaluation.accuracy, best.accuracy);
+    assert_eq!(trained.head.provenance.spec.layer, best.features.layer);
+    let alone = folder.join("alone.h5");
+    swept.write_features(best, &alone).unwrap();
+    let alone = FeatureFile::open(&alone).unwrap();
+    assert_eq!(alone.read_layer(None).unwrap(), trained.labelled.codes);
+    assert_eq!(*alone.spec(None).unwrap(), trained.head.provenance.spec);
+
+    let refused = Sweep::run(photos(), Vec::new(), &settings, &mut |_| ());
+    assert!(matches!(refused, Err(SweepError::NoModel)));
+}
+
+#[test]
+fn the_default_layers_reach_from_an_early_one_to_the_top_and_fit_leaves_a_head() {
     let folder = workspace(12);
     let folder = folder.path();
     let result = sweep(folder, &["--fit"]);
     let layers: Vec<&str> =
-        result.candidates.iter().step_by(3).map(|found| found.stored.layer.as_str()).collect();
+        result.candidates.iter().step_by(3).map(|found| found.features.layer.as_str()).collect();
     assert_eq!(layers.len(), 6, "{layers:?}");
     assert_eq!(layers[5], "fc7");
-    let costs: Vec<u64> = result.candidates.iter().map(|found| found.stored.multiply_adds).collect();
+    let costs: Vec<u64> = result.candidates.iter().map(|found| found.features.multiply_adds).collect();
     assert!(costs.is_sorted(), "{costs:?}");
-    assert!(result.candidates.iter().all(|found| found.stored.milliseconds.is_some_and(|ms| ms > 0.0)));
+    assert!(result.candidates.iter().all(|found| found.features.milliseconds.is_some_and(|ms| ms > 0.0)));
     assert!(result.advice.selection.accuracy.value > 0.5, "{:?}", result.advice.selection);
     let classify = &result.next[0].arguments;
     assert_eq!(classify[0], "classify");
@@ -160,7 +210,7 @@ fn the_808_photos_are_small_and_similar() {
     assert_eq!((result.rows, result.groups), (808, 754));
     let scenario = &result.advice.scenario;
     assert_eq!((scenario.similarity, scenario.size), (Similarity::Similar, Size::Small), "{scenario:?}");
-    let best = &result.candidates[result.advice.best].stored;
+    let best = &result.candidates[result.advice.best].features;
     assert_eq!(best.layer, "global_average_pooling2d");
     assert!(result.advice.selection.accuracy.value >= 0.98, "{:?}", result.advice.selection);
 }
@@ -177,7 +227,7 @@ fn textures_are_small_and_different() {
     );
     let scenario = &result.advice.scenario;
     assert_eq!((scenario.similarity, scenario.size), (Similarity::Different, Size::Small), "{scenario:?}");
-    let best = &result.candidates[result.advice.best].stored;
+    let best = &result.candidates[result.advice.best].features;
     assert!(!best.top, "{best:?}");
     let (earlier, top) =
         (scenario.earlier.as_ref().unwrap().accuracy, scenario.top.as_ref().unwrap().accuracy);

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use cnncodes::evaluate::{DUPLICATE_DISTANCE, Duplicates, Evidence, Suspects, UnionFind};
+use cnncodes::dataset::{DUPLICATE_DISTANCE, Duplicates, Likeness};
+use cnncodes::evaluate::{Evidence, Suspects};
 use cnncodes::features::FeatureFile;
 use cnncodes::head::{FitSettings, Head, HeadKind, Novelty, TrainingData, fit_head};
 use ndarray::{Array2, Axis};
@@ -38,16 +39,14 @@ impl Photos {
     fn read(path: &Path) -> Self {
         let file = FeatureFile::open(path).unwrap();
         let codes = file.read_layer(None).unwrap();
-        let mut joining = UnionFind::new(file.rows());
-        joining.equal(file.sha256().iter().map(Some));
         let hashes: Vec<_> = (0..file.rows()).map(|row| file.perceptual_hash(row)).collect();
-        joining.near(&hashes, DUPLICATE_DISTANCE);
+        let copies = Duplicates::find(file.sha256(), &[], Likeness::Hashes(&hashes, DUPLICATE_DISTANCE));
         Self {
             codes,
             labels: file.labels().iter().map(|&label| usize::try_from(label).unwrap()).collect(),
             class_names: file.class_names().to_vec(),
             names: file.image_names().to_vec(),
-            copies: joining.finish(),
+            copies,
         }
     }
 
@@ -63,7 +62,7 @@ impl Photos {
             labels,
             class_names: ["a", "b", "c", "d"].map(String::from).to_vec(),
             names: (0..240).map(|row| format!("{row:03}.jpg")).collect(),
-            copies: UnionFind::new(240).finish(),
+            copies: Duplicates::find(&vec![String::new(); 240], &[], Likeness::None),
         }
     }
 
@@ -139,7 +138,7 @@ impl Photos {
             probabilities: fitted.out_of_fold.probabilities.view(),
             predicted: &fitted.out_of_fold.answers(),
             distances: &Novelty::held_out_distances(self.codes.view(), &self.copies.groups, 0),
-            copies: &self.copies,
+            duplicates: &self.copies,
         };
         let suspects = Suspects::rank(&evidence, self.labels.len() * 8 / 100);
         let found = flipped

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Listing;
-use crate::cli::training_args::{CopyArgs, SmallClassArgs};
+use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
 use crate::head::{CalibrationMethod, Engine, FitSettings, HeadKind, Kernel, Loss, Tuning};
 use crate::memory::Memory;
 use crate::training::{ClassWeighting, SplitSource, TrainingSettings};
@@ -84,7 +84,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) small_classes: SmallClassArgs,
     #[command(flatten)]
-    pub(super) copies: CopyArgs,
+    pub(super) duplicates: DuplicateArgs,
     /// List the duplicates (JSON always does)
     #[arg(long)]
     pub(super) list_duplicates: bool,
@@ -241,7 +241,7 @@ impl Args {
         Ok(TrainingSettings {
             layer: self.layer.clone(),
             class_weighting: self.class_weight.clone().unwrap_or_default(),
-            duplicates: self.copies.settings(),
+            duplicates: self.duplicates.settings(),
             small_classes: self.small_classes.policy(),
             split: self.split.clone(),
             max_memory: self.max_memory,

@@ -6,11 +6,12 @@ use crate::cli::compute_args::{BatchSize, ComputeArgs};
 use crate::cli::input_args::InputArgs;
 use crate::cli::report::ReportArgs;
 use crate::cli::show::Format;
-use crate::cli::training_args::{CopyArgs, SmallClassArgs};
-use crate::head::{HeadKind, Tuning};
+use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
+use crate::extract::ExtractSettings;
+use crate::head::HeadKind;
 use crate::images::DEFAULT_MAX_PIXELS;
 use crate::network::Pooling;
-use crate::sweep::{GRID, POOLINGS, SearchSpace};
+use crate::sweep::{POOLINGS, SPREAD_LAYERS, SearchSpace, SweepSettings, Wanted};
 
 /// Folds unless others are asked for; what `fit-head` takes as well.
 pub(super) const FOLDS: u16 = 5;
@@ -66,7 +67,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) small_classes: SmallClassArgs,
     #[command(flatten)]
-    pub(super) copies: CopyArgs,
+    pub(super) duplicates: DuplicateArgs,
     /// Do not measure how long the network takes up to each layer
     #[arg(long)]
     pub(super) no_timing: bool,
@@ -120,13 +121,34 @@ pub(super) enum Which {
 }
 
 impl Args {
-    /// The heads to try.
-    pub(super) fn trying(&self) -> SearchSpace {
-        SearchSpace {
-            kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
-            tuning: Tuning::new(GRID.to_vec()),
-            folds: usize::from(self.folds),
-            seed: self.seed,
+    /// What is to be done.
+    pub(super) fn settings(&self) -> SweepSettings {
+        SweepSettings {
+            layers: match &self.layers[..] {
+                [] => Wanted::Spread(SPREAD_LAYERS),
+                [all] if all == "all" => Wanted::All,
+                names => Wanted::Named(names.to_vec()),
+            },
+            poolings: self.pool.clone(),
+            heads: SearchSpace {
+                kinds: self.heads.iter().map(|&kind| kind.into()).collect(),
+                folds: usize::from(self.folds),
+                seed: self.seed,
+                ..SearchSpace::default()
+            },
+            duplicates: self.duplicates.settings(),
+            small_classes: self.small_classes.policy(),
+            ignore_orientation: self.ignore_orientation,
+            session: self.compute.settings(),
+            extract: ExtractSettings {
+                batch_size: self.batch_size.images(),
+                max_pixels: self.max_pixels,
+                threads: self.compute.threads(),
+                force: self.force,
+                ..ExtractSettings::default()
+            },
+            timing: !self.no_timing,
+            ..SweepSettings::default()
         }
     }
 }

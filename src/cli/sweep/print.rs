@@ -28,19 +28,19 @@ pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> 
                 "best",
                 "cheapest",
             ])?;
-            for (at, Candidate { stored, kind, c, accuracy, log_loss, .. }) in
+            for (at, Candidate { features, kind, c, accuracy, log_loss, .. }) in
                 result.candidates.iter().enumerate()
             {
                 let optional =
                     |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
                 writer.write_record([
-                    &result.networks[stored.network].name,
-                    &stored.layer,
-                    &stored.pooling,
-                    &stored.codes.to_string(),
-                    &stored.multiply_adds.to_string(),
-                    &stored.share.to_string(),
-                    &optional(stored.milliseconds),
+                    &result.networks[features.network].name,
+                    &features.layer,
+                    &features.pooling.to_string(),
+                    &features.codes.to_string(),
+                    &features.multiply_adds.to_string(),
+                    &features.share.to_string(),
+                    &optional(features.milliseconds),
                     kind_name(*kind),
                     &optional(*c),
                     &accuracy.successes.to_string(),

@@ -78,7 +78,7 @@ impl HeldOut {
         Ok(held_out)
     }
 
-    /// What the scores say about probabilities, with groups of copies counted once.
+    /// What the scores say about probabilities, with groups of duplicates counted once.
     pub fn calibrate(
         &self,
         asked: CalibrationMethod,

@@ -1,14 +1,14 @@
-use super::super::{Advice, Scenario, Stored};
+use super::super::{Advice, CandidateFeatures, Scenario};
 use super::*;
 use crate::evaluate::Note;
 
 fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, right: usize) -> Candidate {
     Candidate {
-        stored: Stored {
+        features: CandidateFeatures {
             network: 0,
             layer: layer.to_owned(),
             tensor: layer.to_owned(),
-            pooling: pooling.to_owned(),
+            pooling: pooling.parse().unwrap(),
             name: format!("{layer}@{pooling}"),
             shape: vec![16],
             codes: 16,
@@ -39,7 +39,7 @@ fn result(similarity: Similarity) -> SweepResult {
         folds: 5,
         seed: 0,
         chance: 0.5,
-        networks: vec![Network {
+        networks: vec![NetworkSummary {
             name: "vgg16".to_owned(),
             sha256: String::new(),
             multiply_adds: 100_000_000,
@@ -117,8 +117,8 @@ fn the_text_is_aligned_and_says_what_to_do() {
 fn a_table_keeps_within_the_terminals_width() {
     let mut result = result(Similarity::Similar);
     for candidate in &mut result.candidates {
-        if candidate.stored.layer == "fc7" {
-            candidate.stored.layer = "global_average_pooling2d".to_owned();
+        if candidate.features.layer == "fc7" {
+            candidate.features.layer = "global_average_pooling2d".to_owned();
         }
     }
     let table = |width: usize| -> Vec<String> {

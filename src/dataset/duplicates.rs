@@ -1,10 +1,12 @@
-//! Copies of one photo among the rows: byte-identical files, and near-identical ones by their perceptual hashes or by the cosine
-//! of their codes.
+//! The duplicate search: which images are byte-identical, or near-identical by their perceptual hashes or by the cosine of
+//! their features.
 //!
-//! A resized, recompressed or lighter copy has other bytes, nearly the same perceptual hash, and nearly the same code.
-//! Hashes are of the pixels, so that the same images are copies whatever the network and the layer. The cosine is taken of
-//! codes whose mean over all rows has been subtracted, since codes after a ReLU all point roughly the same way. Copies are
-//! joined transitively into groups (union-find).
+//! A resized, recompressed or lighter copy of a photo has other bytes, nearly the same perceptual hash, and nearly the same
+//! features. Hashes are of the pixels, so the same images are duplicates whatever the network and the layer. The cosine is
+//! taken of features whose mean over all rows has been subtracted, because features after a ReLU all point roughly the same
+//! way. Duplicates are joined transitively into groups (union-find).
+
+mod hamming;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -13,59 +15,70 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::hamming::near_pairs;
+use self::hamming::near_pairs;
 use crate::images::PerceptualHash;
 
-/// Bits of 256 in which the perceptual hashes of copies differ at most, as PDQ's authors recommend. On 808 photos copies
-/// differ in 8 and less, all other pairs in 52 and more.
+/// Bits of 256 in which the perceptual hashes of duplicates differ at most, as PDQ's authors recommend. On 808 photos
+/// duplicates differ in 8 and less, all other pairs in 52 and more.
 pub const DUPLICATE_DISTANCE: u32 = 31;
 
-/// Cosine of centred codes above which two images count as copies, where there are no hashes. On 808 photos with MobileNetV2's pooled codes this
-/// finds the same 765 groups as a cosine of 0.97 of the codes as they are, none of them across classes; pairs below it
+/// Cosine of centred features above which two images count as duplicates if there are no hashes. On 808 photos with
+/// MobileNetV2's pooled features this finds the same 765 groups as a cosine of 0.97 of the features as they are, none of them across classes; pairs below it
 /// are different photos of one animal or scene.
 pub const DUPLICATE_THRESHOLD: f64 = 0.95;
 
-/// Rows above which near-identical images are looked for only when asked: n rows of d codes take n² d / 2
+/// Rows above which near-identical images are looked for only when asked: n rows of d features take n² d / 2
 /// multiplications; 20,000 x 2048 took 23 s on two cores.
 pub const MOST_COMPARED: usize = 20_000;
 
 /// Rows that are compared with as many others at once.
 const BLOCK: usize = 256;
 
-/// Which rows are copies of one another.
+/// Which rows are duplicates of one another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Duplicates {
-    /// A number for each row, equal for copies.
+    /// A number for each row, equal for duplicates.
     pub groups: Vec<usize>,
     /// The groups of more than one row, in order of their first rows.
     pub sets: Vec<DuplicateSet<usize>>,
 }
 
-/// Images that are copies of one another; `I` is a row or a name.
+/// Images that are duplicates of one another; `I` is a row or a name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DuplicateSet<I> {
     /// The images, in order of their rows.
     pub images: Vec<I>,
     /// The lowest likeness that joined any of them: the share of equal bits of their perceptual hashes, or the cosine of their
-    /// codes; 1 for byte-identical files and images that were said to belong together.
+    /// features; 1 for byte-identical files and images that were said to belong together.
     pub similarity: f64,
 }
 
+/// What makes images of different bytes duplicates of one another.
+#[derive(Debug, Clone, Copy)]
+pub enum Likeness<'a> {
+    /// Nothing does.
+    None,
+    /// Perceptual hashes, one an image, that differ in at most so many of 256 bits. An image without one is like no other.
+    Hashes(&'a [Option<PerceptualHash>], u32),
+    /// Centred features (n x d, finite) with a cosine above this.
+    Features(ArrayView2<'a, f32>, f64),
+}
+
 /// Rows that are being joined.
-#[derive(Debug, Clone)]
-pub struct UnionFind {
+#[derive(Debug)]
+struct UnionFind {
     parents: Vec<usize>,
     links: Vec<(usize, f64)>,
 }
 
 impl UnionFind {
     /// Every row for itself.
-    pub fn new(rows: usize) -> Self {
+    fn new(rows: usize) -> Self {
         Self { parents: (0..rows).collect(), links: Vec::new() }
     }
 
     /// Joins rows with equal keys, such as the SHA-256 of their files; rows without a key stay alone.
-    pub fn equal<K: Hash + Eq>(&mut self, keys: impl IntoIterator<Item = Option<K>>) {
+    fn equal<K: Hash + Eq>(&mut self, keys: impl IntoIterator<Item = Option<K>>) {
         let mut first = HashMap::new();
         for (row, key) in keys.into_iter().enumerate() {
             let Some(key) = key else { continue };
@@ -75,7 +88,7 @@ impl UnionFind {
     }
 
     /// Joins rows whose `hashes` differ in at most `distance` of 256 bits; rows without a hash stay alone.
-    pub fn near(&mut self, hashes: &[Option<PerceptualHash>], distance: u32) {
+    fn near(&mut self, hashes: &[Option<PerceptualHash>], distance: u32) {
         self.equal(hashes.iter().copied());
         let mut seen = HashSet::with_capacity(hashes.len());
         let (rows, distinct): (Vec<usize>, Vec<PerceptualHash>) = hashes
@@ -91,21 +104,21 @@ impl UnionFind {
         });
     }
 
-    /// Joins rows whose centred `codes` (n x d, finite) have a cosine above `threshold`. Exact: n² d / 2
+    /// Joins rows whose centred `features` (n x d, finite) have a cosine above `threshold`. Exact: n² d / 2
     /// multiplications, in blocks that take little memory. A row that is the mean itself has no direction and is joined
     /// to none.
-    pub fn similar(&mut self, codes: ArrayView2<'_, f32>, threshold: f64) {
-        let mut mean = Array1::<f64>::zeros(codes.ncols());
-        codes.rows().into_iter().for_each(|row| mean.zip_mut_with(&row, |sum, &x| *sum += f64::from(x)));
-        mean /= codes.nrows().max(1) as f64;
-        let starts: Vec<usize> = (0..codes.nrows()).step_by(BLOCK).collect();
+    fn similar(&mut self, features: ArrayView2<'_, f32>, threshold: f64) {
+        let mut mean = Array1::<f64>::zeros(features.ncols());
+        features.rows().into_iter().for_each(|row| mean.zip_mut_with(&row, |sum, &x| *sum += f64::from(x)));
+        mean /= features.nrows().max(1) as f64;
+        let starts: Vec<usize> = (0..features.nrows()).step_by(BLOCK).collect();
         let pairs: Vec<(usize, usize, f64)> = starts
             .par_iter()
             .flat_map_iter(|&left| {
-                let a = directions(codes, &mean, left);
+                let a = directions(features, &mean, left);
                 let mut found = Vec::new();
                 for &right in starts.iter().filter(|&&right| right >= left) {
-                    let products = a.dot(&directions(codes, &mean, right).t());
+                    let products = a.dot(&directions(features, &mean, right).t());
                     for ((i, j), &cosine) in products.indexed_iter() {
                         if f64::from(cosine) > threshold && left + i < right + j {
                             found.push((left + i, right + j, f64::from(cosine).min(1.0)));
@@ -121,7 +134,7 @@ impl UnionFind {
     }
 
     /// The groups that have come about.
-    pub fn finish(mut self) -> Duplicates {
+    fn finish(mut self) -> Duplicates {
         let rows = self.parents.len();
         let mut numbers = HashMap::new();
         let mut members: Vec<Vec<usize>> = Vec::new();
@@ -169,6 +182,20 @@ impl UnionFind {
 }
 
 impl Duplicates {
+    /// Finds the duplicates among images: those of the same `sha256` (an empty one is unknown), those of the same one of
+    /// `groups` (which may be empty, or else has one element an image), and those that are alike.
+    pub fn find(sha256: &[String], groups: &[Option<String>], likeness: Likeness<'_>) -> Self {
+        let mut rows = UnionFind::new(sha256.len());
+        rows.equal(sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
+        rows.equal(groups.iter().map(Option::as_ref));
+        match likeness {
+            Likeness::None => {}
+            Likeness::Hashes(hashes, distance) => rows.near(hashes, distance),
+            Likeness::Features(features, threshold) => rows.similar(features, threshold),
+        }
+        rows.finish()
+    }
+
     /// How many images could be left out without losing a photo.
     pub fn surplus(&self) -> usize {
         self.sets.iter().map(|set| set.images.len() - 1).sum()
@@ -206,10 +233,10 @@ impl Duplicates {
 }
 
 /// The rows of a block, centred and brought to length 1.
-fn directions(codes: ArrayView2<'_, f32>, mean: &Array1<f64>, start: usize) -> Array2<f32> {
-    let end = (start + BLOCK).min(codes.nrows());
-    let mut block = Array2::zeros((end - start, codes.ncols()));
-    for (row, mut out) in codes.slice(s![start..end, ..]).rows().into_iter().zip(block.rows_mut()) {
+fn directions(features: ArrayView2<'_, f32>, mean: &Array1<f64>, start: usize) -> Array2<f32> {
+    let end = (start + BLOCK).min(features.nrows());
+    let mut block = Array2::zeros((end - start, features.ncols()));
+    for (row, mut out) in features.slice(s![start..end, ..]).rows().into_iter().zip(block.rows_mut()) {
         let square: f64 = row.iter().zip(mean).map(|(&x, m)| (f64::from(x) - m).powi(2)).sum();
         // A cosine that overflows float64 belongs to no code that could be learned from.
         let length = if square > 0.0 && square.is_finite() { square.sqrt() } else { continue };
@@ -261,6 +288,17 @@ mod tests {
         let mut joining = UnionFind::new(5);
         joining.similar(codes.view(), 0.9);
         assert!((joining.finish().sets[0].similarity - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn bytes_groups_and_hashes_join_together() {
+        let sha256 = ["a", "", "b", "a", "", "c"].map(String::from);
+        let groups = [None, Some("g"), Some("g"), None, None, None].map(|group| group.map(str::to_owned));
+        let hashes = [Some([0; 32]), None, None, None, Some([0; 32]), None];
+        let found = |groups: &[Option<String>], likeness| Duplicates::find(&sha256, groups, likeness).groups;
+        assert_eq!(found(&[], Likeness::None), [0, 1, 2, 0, 3, 4]);
+        assert_eq!(found(&groups, Likeness::None), [0, 1, 1, 0, 2, 3]);
+        assert_eq!(found(&groups, Likeness::Hashes(&hashes, 31)), [0, 1, 1, 0, 0, 2]);
     }
 
     #[test]

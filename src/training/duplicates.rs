@@ -1,36 +1,27 @@
-//! Which images are copies of one another: how they are found, and when likeness is not relied on.
+//! Which images of a training set count as duplicates: how they are searched for, and when likeness is not relied on.
+//! The search itself is [`crate::dataset::Duplicates::find`].
 
 use std::path::PathBuf;
 
 use super::TrainingError;
 use super::labelled::{LabelledFeatures, read_column};
-use crate::evaluate::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, MOST_COMPARED, Note, UnionFind};
+use crate::dataset::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, Likeness, MOST_COMPARED};
+use crate::evaluate::Note;
 use crate::messages::count;
 
 /// How a file gets the perceptual hashes that an earlier version left out.
 const REHASH: &str = "`cnncodes extract --rehash`, with the arguments of the first time, adds them without running the network";
 
-/// Which images count as copies of one another.
+/// Which images count as duplicates of one another.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DuplicateSettings {
-    /// Bits of 256 in which the perceptual hashes of two copies differ at most; `None` is [`DUPLICATE_DISTANCE`].
+    /// Bits of 256 in which the perceptual hashes of two duplicates differ at most; `None` is [`DUPLICATE_DISTANCE`].
     pub distance: Option<u32>,
-    /// Go by the features instead: the cosine of centred features above which two images count as copies; 1 for
+    /// Go by the features instead: the cosine of centred features above which two images count as duplicates; 1 for
     /// byte-identical files only.
     pub cosine: Option<f64>,
-    /// CSV file with the columns path,group: images of one group count as copies, whatever they look like.
+    /// CSV file with the columns path,group: images of one group count as duplicates, whatever they look like.
     pub groups: Option<PathBuf>,
-}
-
-/// How near-identical images are found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Criterion {
-    /// Not at all.
-    Identical,
-    /// Their perceptual hashes differ in so many bits at most.
-    Distance(u32),
-    /// The cosine of their features is above this.
-    Cosine(f64),
 }
 
 /// Images in sets of several classes that are put down to wrong labels, however few images there are.
@@ -40,13 +31,13 @@ const A_FEW_WRONG_LABELS: usize = 4;
 /// under two classes, and that happens often where photos are gathered by a search for each class.
 const MOST_ACROSS_BY_HASH: f64 = 0.5;
 
-/// The same where codes are alike.
-const MOST_ACROSS_BY_CODE: f64 = 0.1;
+/// The same where features are alike.
+const MOST_ACROSS_BY_FEATURE: f64 = 0.1;
 
 impl LabelledFeatures {
     /// How many images stand in sets of several classes, and two of them that differ in class, where these are so many
     /// that likeness cannot mean copying: more than `share` of the images in sets. A few may be wrong labels.
-    fn taken_for_copies_across_classes(&self, found: &Duplicates, share: f64) -> Option<(usize, [usize; 2])> {
+    fn alike_across_classes(&self, found: &Duplicates, share: f64) -> Option<(usize, [usize; 2])> {
         let (mut joined, mut crossed, mut example) = (0, 0, None);
         for set in &found.sets {
             joined += set.images.len();
@@ -62,29 +53,30 @@ impl LabelledFeatures {
     }
 
     /// How near-identical images are to be found, and what is to be said about it.
-    fn criterion(&self, settings: &DuplicateSettings) -> Result<(Criterion, Option<Note>), TrainingError> {
+    fn likeness(&self, settings: &DuplicateSettings) -> Result<(Likeness<'_>, Option<Note>), TrainingError> {
         let without = self.without_hash();
         if let Some(distance) = settings.distance {
             if without > 0 {
                 return Err(TrainingError::NoHashes { images: without, remedy: REHASH });
             }
-            return Ok((Criterion::Distance(distance), None));
+            return Ok((Likeness::Hashes(&self.hashes, distance), None));
         }
         let in_memory = self.codes.nrows() == self.names.len();
+        let by_features = |threshold| Likeness::Features(self.codes.view(), threshold);
         match settings.cosine {
-            Some(threshold) if threshold >= 1.0 => return Ok((Criterion::Identical, None)),
+            Some(threshold) if threshold >= 1.0 => return Ok((Likeness::None, None)),
             Some(_) if !in_memory => return Err(TrainingError::CosineOfStreamed),
-            Some(threshold) => return Ok((Criterion::Cosine(threshold), None)),
-            None if without == 0 => return Ok((Criterion::Distance(DUPLICATE_DISTANCE), None)),
+            Some(threshold) => return Ok((by_features(threshold), None)),
+            None if without == 0 => return Ok((Likeness::Hashes(&self.hashes, DUPLICATE_DISTANCE), None)),
             None => {}
         }
         let because = format!(
             "the file has no perceptual hash of {}, because an earlier version of cnncodes wrote it",
             count(without, "image")
         );
-        let (criterion, how) = if !in_memory {
+        let (likeness, how) = if !in_memory {
             (
-                Criterion::Identical,
+                Likeness::None,
                 "near-identical images were not searched for, because the features were streamed".to_owned(),
             )
         } else if self.names.len() > MOST_COMPARED {
@@ -93,53 +85,45 @@ impl LabelledFeatures {
                  --duplicate-threshold {DUPLICATE_THRESHOLD} does so by their features, in a time that \
                  grows with the square of their number"
             );
-            (Criterion::Identical, how)
+            (Likeness::None, how)
         } else {
             let how = format!(
                 "near-identical images were found by their features (cosine above {DUPLICATE_THRESHOLD}), \
                  which depends on the layer"
             );
-            (Criterion::Cosine(DUPLICATE_THRESHOLD), how)
+            (by_features(DUPLICATE_THRESHOLD), how)
         };
-        Ok((criterion, Some(Note::info(format!("{because}: {how}; {REHASH}")))))
+        Ok((likeness, Some(Note::info(format!("{because}: {how}; {REHASH}")))))
     }
 
-    /// Which rows are copies of one another, and what the reader of the results should know about it.
+    /// Which rows are duplicates of one another, and what the reader of the results should know about it.
     ///
-    /// Likeness is not relied on, unless it was asked for, where it can hardly mean copying: it would leave a class too few
+    /// Likeness is not relied on, unless it was asked for, where it can hardly mean duplicates: it would leave a class too few
     /// different images, or many images of different classes are alike.
     ///
     /// # Errors
     /// The CSV file of groups cannot be used, or the features lack what `settings` ask for.
-    pub fn copies(
+    pub fn duplicates(
         &self,
         settings: &DuplicateSettings,
         folds: usize,
     ) -> Result<(Duplicates, Vec<Note>), TrainingError> {
-        let mut certain = UnionFind::new(self.names.len());
-        certain.equal(self.sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
-        let mut notes = Vec::new();
+        let (mut groups, mut notes) = (Vec::new(), Vec::new());
         if let Some(csv) = &settings.groups {
-            let (groups, unknown) = read_column(csv, "group", &self.names)?;
-            certain.equal(groups);
+            let (column, unknown) = read_column(csv, "group", &self.names)?;
+            groups = column;
             if unknown > 0 {
                 let unknown = count(unknown, "path");
                 notes.push(Note::warning(format!("{unknown} of {} name no labelled image", csv.display())));
             }
         }
-        let (criterion, note) = self.criterion(settings)?;
+        let (likeness, note) = self.likeness(settings)?;
         notes.extend(note);
-        let mut joining = certain.clone();
-        match criterion {
-            Criterion::Identical => {}
-            Criterion::Distance(distance) => joining.near(&self.hashes, distance),
-            Criterion::Cosine(threshold) => joining.similar(self.codes.view(), threshold),
-        }
-        let found = joining.finish();
+        let found = Duplicates::find(&self.sha256, &groups, likeness);
         let was_asked_for = settings.distance.is_some() || settings.cosine.is_some();
-        if criterion != Criterion::Identical && !was_asked_for {
-            let certain = certain.finish();
-            if let Some(note) = self.distrust(criterion, &found, &certain, folds) {
+        if !was_asked_for {
+            let certain = Duplicates::find(&self.sha256, &groups, Likeness::None);
+            if let Some(note) = self.distrust(likeness, &found, &certain, folds) {
                 notes.push(note);
                 return Ok((certain, notes));
             }
@@ -162,26 +146,26 @@ impl LabelledFeatures {
     /// Why what was `found` by likeness is not relied on, but only what is `certain`.
     fn distrust(
         &self,
-        criterion: Criterion,
+        likeness: Likeness<'_>,
         found: &Duplicates,
         certain: &Duplicates,
         folds: usize,
     ) -> Option<Note> {
-        // Hashes are seldom alike by chance, and copies are better off in fewer folds than in several at once. Codes of an
+        // Hashes are seldom alike by chance, and duplicates are better off in fewer folds than in several at once. Features of an
         // early layer, or of few values, are often alike.
-        let (what, option, least, share) = match criterion {
-            Criterion::Identical => return None,
-            Criterion::Distance(distance) => (
+        let (what, option, least, share) = match likeness {
+            Likeness::None => return None,
+            Likeness::Hashes(_, distance) => (
                 format!("perceptual hashes (up to {distance} bits of 256 differ)"),
                 format!("--duplicate-distance {distance}"),
                 2,
                 MOST_ACROSS_BY_HASH,
             ),
-            Criterion::Cosine(threshold) => (
+            Likeness::Features(_, threshold) => (
                 format!("features (cosine above {threshold})"),
                 format!("--duplicate-threshold {threshold}"),
                 folds,
-                MOST_ACROSS_BY_CODE,
+                MOST_ACROSS_BY_FEATURE,
             ),
         };
         let fewest = found.fewest_of_a_class(&self.labels);
@@ -193,7 +177,7 @@ impl LabelledFeatures {
                  too high, and {option} keeps them together"
             )));
         }
-        let (crossed, set) = self.taken_for_copies_across_classes(found, share)?;
+        let (crossed, set) = self.alike_across_classes(found, share)?;
         Some(Note::info(format!(
             "{crossed} images of different classes have nearly the same {what}, such as {} and {}: this \
              does not distinguish duplicates from similar images here, so only byte-identical images were \
@@ -221,11 +205,11 @@ mod tests {
     fn likeness_within_a_class_is_not_mistaken_for_copies_unless_it_is_asked_for() {
         let code = |(row, column): (usize, usize)| ((row % 2 == column % 2) as u8 * 100 + row as u8) as f32;
         let alike = labelled(Array2::from_shape_fn((12, 8), code), (0..12).map(|row| row % 2).collect());
-        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("no perceptual hash of 12 images"), "{notes:?}");
         assert!(notes[1].text.contains("only 1 different"), "{notes:?}");
-        let (found, _) = alike.copies(&arguments(Some(0.95)), 5).unwrap();
+        let (found, _) = alike.duplicates(&arguments(Some(0.95)), 5).unwrap();
         assert_eq!(found.sets.len(), 2);
     }
 
@@ -235,7 +219,7 @@ mod tests {
         let first = codes.row(0).to_owned();
         codes.row_mut(1).assign(&first);
         let (found, notes) =
-            labelled(codes, (0..12).map(|row| row % 2).collect()).copies(&arguments(None), 3).unwrap();
+            labelled(codes, (0..12).map(|row| row % 2).collect()).duplicates(&arguments(None), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[1].text.contains("1 set of duplicates with different labels, such as 0.jpg and 1.jpg"));
     }
@@ -247,11 +231,11 @@ mod tests {
             Array2::from_shape_fn((20, 20), |(row, column)| f32::from(u8::from(row.max(5) == column.max(5)))),
             (0..20).map(|row| row % 2).collect(),
         );
-        let (found, notes) = alike.copies(&arguments(None), 3).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 3).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[1].text.starts_with("6 images of different classes"), "{notes:?}");
         assert!(notes[1].text.contains("0.jpg and 1.jpg"), "{notes:?}");
-        let (found, notes) = alike.copies(&arguments(Some(0.95)), 3).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(Some(0.95)), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[0].text.contains("duplicates with different labels"), "{notes:?}");
     }
@@ -260,7 +244,7 @@ mod tests {
     fn many_images_are_compared_only_when_asked() {
         let rows = MOST_COMPARED + 1;
         let many = labelled(Array2::zeros((rows, 1)), (0..rows).map(|row| row % 2).collect());
-        let (found, notes) = many.copies(&arguments(None), 5).unwrap();
+        let (found, notes) = many.duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("--duplicate-threshold 0.95 does so"), "{notes:?}");
     }
@@ -284,21 +268,21 @@ mod tests {
     #[test]
     fn hashes_tell_copies_whatever_the_codes_are() {
         let mut alike = hashed((0..12).map(|row| row % 2).collect(), &[&[0, 4, 8], &[1, 3]]);
-        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
         let sets = |found: &Duplicates| found.sets.iter().map(|set| set.images.clone()).collect::<Vec<_>>();
         assert_eq!(sets(&found), [vec![0, 4, 8], vec![1, 3]]);
         assert_eq!(found.sets[1].similarity, 1.0 - 3.0 / 256.0);
         assert_eq!(notes, []);
         // Codes that were left in their file are not missed.
         alike.codes = Array2::zeros((0, 0));
-        assert_eq!(alike.copies(&arguments(None), 5).unwrap(), (found, vec![]));
+        assert_eq!(alike.duplicates(&arguments(None), 5).unwrap(), (found, vec![]));
         let distance = DuplicateSettings { distance: Some(2), ..DuplicateSettings::default() };
-        assert_eq!(alike.copies(&distance, 5).unwrap().0.sets, []);
-        assert_eq!(alike.copies(&arguments(Some(1.0)), 5).unwrap().0.sets, []);
+        assert_eq!(alike.duplicates(&distance, 5).unwrap().0.sets, []);
+        assert_eq!(alike.duplicates(&arguments(Some(1.0)), 5).unwrap().0.sets, []);
         alike.hashes[7] = None;
-        let refused = alike.copies(&distance, 5).unwrap_err().to_string();
+        let refused = alike.duplicates(&distance, 5).unwrap_err().to_string();
         assert!(refused.contains("for 1 image") && refused.contains("extract --rehash"), "{refused}");
-        let (found, notes) = alike.copies(&arguments(None), 5).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("no perceptual hash of 1 image"), "{notes:?}");
     }
@@ -308,7 +292,7 @@ mod tests {
         // Three photos four times each, and twelve others.
         let labels = (0..24).map(|row| row / 12).collect();
         let few = hashed(labels, &[&[0, 1, 2, 3], &[4, 5, 6, 7], &[8, 9, 10, 11]]);
-        let (found, notes) = few.copies(&arguments(None), 5).unwrap();
+        let (found, notes) = few.duplicates(&arguments(None), 5).unwrap();
         assert_eq!((found.sets.len(), found.fewest_of_a_class(&few.labels)), (3, 3));
         assert_eq!(notes, []);
     }
@@ -317,12 +301,12 @@ mod tests {
     fn a_class_that_looks_the_same_all_over_is_not_taken_for_one_image() {
         let all: Vec<usize> = (0..12).collect();
         let same = hashed((0..24).map(|row| row / 12).collect(), &[&all]);
-        let (found, notes) = same.copies(&arguments(None), 5).unwrap();
+        let (found, notes) = same.duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("only 1 different image"), "{notes:?}");
         assert!(notes[0].text.contains("--duplicate-distance 31 keeps them together"), "{notes:?}");
         let asked = DuplicateSettings { distance: Some(31), ..DuplicateSettings::default() };
-        assert_eq!(same.copies(&asked, 5).unwrap().0.sets.len(), 1);
+        assert_eq!(same.duplicates(&asked, 5).unwrap().0.sets.len(), 1);
     }
 
     #[test]
@@ -330,10 +314,10 @@ mod tests {
         let labels: Vec<usize> = (0..40).map(|row| row % 2).collect();
         let pairs: Vec<[usize; 2]> = vec![[0, 1], [2, 3], [4, 5], [6, 8], [7, 9], [10, 12], [11, 13]];
         let sets: Vec<&[usize]> = pairs.iter().map(|pair| &pair[..]).collect();
-        let (found, notes) = hashed(labels.clone(), &sets).copies(&arguments(None), 5).unwrap();
+        let (found, notes) = hashed(labels.clone(), &sets).duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets.len(), 7);
         assert!(notes[0].text.starts_with("3 sets of duplicates with different labels"), "{notes:?}");
-        let (found, notes) = hashed(labels, &sets[..4]).copies(&arguments(None), 5).unwrap();
+        let (found, notes) = hashed(labels, &sets[..4]).duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");
     }

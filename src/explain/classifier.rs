@@ -1,0 +1,189 @@
+//! [`ExplainingClassifier`]: a classifier that draws what each of its answers rests on, and names the training images that
+//! are most similar.
+
+use std::path::{Path, PathBuf};
+
+use super::overlay_folder::OverlayFolder;
+use super::{ExplainError, Explainer, ForwardPass, Method};
+use crate::classifier::{Answer, AnswerOptions, answer_batch};
+use crate::dataset::{Problem, Sample};
+use crate::extract::{FeatureBatch, ImageReader, Readers, batches};
+use crate::features::FeatureFile;
+use crate::head::Head;
+use crate::messages::with_causes;
+use crate::similarity::{Metric, Neighbor, Search};
+
+/// Training images that are named for each photo.
+const NEAREST: usize = 3;
+
+/// Why an image gets its score for a class.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct ClassExplanation {
+    /// The class.
+    pub class: String,
+    /// The head's score, before it is made a probability.
+    pub score: f64,
+    /// How the explanation was found.
+    pub method: Method,
+    /// What of the score belongs to no place; absent for occlusion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias: Option<f64>,
+    /// The picture.
+    pub overlay: PathBuf,
+}
+
+/// A training image that is like the photo.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SimilarImage {
+    /// Its name.
+    pub image: String,
+    /// Its class, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// 1 - cosine of the features.
+    pub distance: f64,
+}
+
+/// What there is to say about one image beside its classes.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ImageExplanation {
+    /// One element a class that was to be explained.
+    pub classes: Vec<ClassExplanation>,
+    /// Nearest first; none if the features that the head was fitted to are not available.
+    pub nearest: Vec<SimilarImage>,
+}
+
+/// A head with its network: it classifies images and explains the answers.
+pub struct ExplainingClassifier<'h> {
+    head: &'h Head,
+    explainer: Explainer<'h>,
+    reader: ImageReader,
+    overlays: OverlayFolder,
+    classes: Vec<usize>,
+    /// The features that the head was fitted to, or why they are not available.
+    training: Result<FeatureFile, String>,
+}
+
+impl<'h> ExplainingClassifier<'h> {
+    /// Explains `classes` of `head`, as indices, or of each image the most probable one if there are none; the overlays go to
+    /// `folder`. `explainer` is that of the head. Images of more than `max_pixels` are refused.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn new(
+        head: &'h Head,
+        explainer: Explainer<'h>,
+        folder: PathBuf,
+        classes: Vec<usize>,
+        max_pixels: u64,
+    ) -> Result<Self, ExplainError> {
+        let preprocess = &head.provenance.spec.preprocess;
+        Ok(Self {
+            reader: ImageReader::new(preprocess, explainer.backbone().layout(), max_pixels),
+            overlays: OverlayFolder::create(folder, preprocess, max_pixels)?,
+            training: training_features(head),
+            head,
+            explainer,
+            classes,
+        })
+    }
+
+    /// Why the most similar training images are not named, if they are not.
+    pub fn why_no_similar_images(&self) -> Option<&str> {
+        self.training.as_ref().err().map(String::as_str)
+    }
+
+    /// Classifies images and explains the answers: `take` gets each image that could be read, in order, and each image that
+    /// could not with the reason. `progress` hears how many of how many covered pictures of an image have been run.
+    ///
+    /// # Errors
+    /// The network or the head fails, an overlay cannot be written, or `take` fails.
+    pub fn classify_each<'s, E: From<ExplainError>>(
+        &mut self,
+        samples: impl IntoIterator<Item = Sample<'s>>,
+        options: AnswerOptions,
+        progress: &mut dyn FnMut(usize, usize),
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer, ImageExplanation), Problem>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for samples in batches(samples) {
+            let (batch, passes) = self.extract_batch(&samples)?;
+            let answers = self.head.answers(batch.features.view(), options).map_err(ExplainError::from)?;
+            let mut explanations = self.explain(&samples, &batch, &passes, &answers, progress)?.into_iter();
+            answer_batch(&samples, batch, answers, |answer| {
+                take(answer.map(|(sample, answer)| (sample, answer, explanations.next().unwrap_or_default())))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The features of the samples that can be read, and the forward passes that gave them.
+    fn extract_batch(
+        &mut self,
+        samples: &[Sample<'_>],
+    ) -> Result<(FeatureBatch, Vec<ForwardPass>), ExplainError> {
+        let mut images = Vec::new();
+        let read = self.reader.read_batch(samples, &mut images, Readers::Pool, false);
+        let mut passes = Vec::new();
+        for image in images.chunks(self.reader.len()) {
+            passes.push(self.explainer.run(image.to_vec())?);
+        }
+        let features = passes.iter().flat_map(ForwardPass::codes).copied().collect();
+        let (layer, width) = (&self.head.provenance.spec.layer, self.head.model.columns());
+        Ok((FeatureBatch::new(read, features, width, layer)?, passes))
+    }
+
+    /// Explains the images of `batch`; one explanation a row.
+    fn explain(
+        &mut self,
+        samples: &[Sample<'_>],
+        batch: &FeatureBatch,
+        passes: &[ForwardPass],
+        answers: &[Answer],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<ImageExplanation>, ExplainError> {
+        let mut explained = Vec::with_capacity(passes.len());
+        for ((pass, answer), &index) in passes.iter().zip(answers).zip(&batch.indices) {
+            let classes = if self.classes.is_empty() { vec![answer.top()] } else { self.classes.clone() };
+            let explanations = self.explainer.explain(pass, &classes, progress)?;
+            let class_names = &self.head.model.class_names;
+            let classes = self.overlays.draw(&samples[index], &explanations, class_names)?;
+            explained.push(ImageExplanation { classes, nearest: Vec::new() });
+        }
+        for (explanation, nearest) in explained.iter_mut().zip(self.nearest(batch)?) {
+            explanation.nearest = nearest;
+        }
+        Ok(explained)
+    }
+
+    /// The training images whose features are nearest, for each row of `batch`; the photo itself is left out.
+    fn nearest(&self, batch: &FeatureBatch) -> Result<Vec<Vec<SimilarImage>>, ExplainError> {
+        let Some(file) = self.training.as_ref().ok().filter(|_| !batch.indices.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let itself = |query: usize, row: usize| file.sha256()[row] == batch.sha256[query];
+        let search =
+            Search { queries: batch.features.view(), k: NEAREST, metric: Metric::Cosine, left_out: &itself };
+        let found = search.run(file, Some(&self.head.provenance.spec.layer), |_| {})?;
+        let similar = |neighbor: &Neighbor| SimilarImage {
+            image: file.image_names()[neighbor.row].clone(),
+            class: usize::try_from(file.labels()[neighbor.row])
+                .ok()
+                .map(|label| file.class_names()[label].clone()),
+            distance: neighbor.distance,
+        };
+        Ok(found.iter().map(|near| near.iter().map(similar).collect()).collect())
+    }
+}
+
+/// The features file that the head was fitted to, if it is still there and still the same; otherwise why not.
+fn training_features(head: &Head) -> Result<FeatureFile, String> {
+    let made = &head.provenance;
+    let path = Path::new(&made.codes_file);
+    let file = FeatureFile::open(path).map_err(|error| with_causes(&error))?;
+    let same = file.rows() == made.codes_rows
+        && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
+    if same { Ok(file) } else { Err(format!("{} has changed since then", path.display())) }
+}
