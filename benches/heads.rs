@@ -1,4 +1,4 @@
-//! Fits one head to codes in a raw file, prints a line of JSON and writes the weights: called by `scripts/bench/heads`.
+//! Fits one head to features in a raw file, prints a line of JSON and writes the weights: called by `scripts/bench/heads`.
 
 use std::{env, error::Error, fs, io::Read, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What `scripts/bench/neighbors` runs: FOLDER, where the file of codes is made, then options.
+//! What `scripts/bench/neighbors` runs: FOLDER, where the features file is made, then options.
 
 mod common;
 
@@ -37,7 +37,7 @@ struct Args {
     cold: bool,
 }
 
-/// Codes as a ReLU and an average leave them: none negative, most small.
+/// Features as a ReLU and an average leave them: none negative, most small.
 fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()> {
     const BATCH: usize = 1000;
     let layer = StoredLayer { spec: spec("avg_pool"), shape: vec![width] };

@@ -1,4 +1,4 @@
-//! Writes a file of random codes of any size, with a seed: called by `scripts/bench/out-of-core`.
+//! Writes a file of random features of any size, with a seed: called by `scripts/bench/out-of-core`.
 
 mod common;
 

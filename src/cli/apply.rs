@@ -29,12 +29,12 @@ pub fn open_head(named: Option<&Path>, models: &ModelsFolder) -> anyhow::Result<
     Ok((Head::load(&path)?, path))
 }
 
-/// The head at `path`, or the file of codes, for messages.
+/// The head at `path`, or the features file, for messages.
 pub fn head_at(path: &Path) -> String {
     format!("the head {}", path.display())
 }
 
-/// Opens the network that makes codes of `spec`, for so many images. `holder` has the spec: a head or a file of codes.
+/// Opens the network that makes features of `spec`, for so many images. `holder` has the spec: a head or a features file.
 pub fn open_extractor(
     spec: &FeatureSpec,
     holder: &str,
@@ -51,7 +51,7 @@ pub fn open_extractor(
     Ok(extractor)
 }
 
-/// What a session is to be opened with for more codes of `spec`. The user is warned of another precision.
+/// What a session is to be opened with for more features of `spec`. The user is warned of another precision.
 pub fn session_settings(spec: &FeatureSpec, holder: &str, compute: &ComputeArgs) -> SessionSettings {
     let settings = compute.settings_in(spec.precision);
     if settings.precision != spec.precision {

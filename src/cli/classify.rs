@@ -92,7 +92,7 @@ struct PrintedAnswer {
     /// Whether the image is probably of none of the classes; absent where the head cannot tell, or was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<bool>,
-    /// 1 - cosine to the nearest training codes.
+    /// 1 - cosine to the nearest training features.
     #[serde(skip_serializing_if = "Option::is_none")]
     distance: Option<f64>,
     /// The classes of the prediction set, where one was asked for.

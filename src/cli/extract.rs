@@ -1,4 +1,4 @@
-//! `cnncodes extract`: codes of a folder of images.
+//! `cnncodes extract`: features of a folder of images.
 
 mod log;
 

@@ -1,4 +1,4 @@
-//! `cnncodes fit-head`: a classifier on a file of codes.
+//! `cnncodes fit-head`: a classifier on a features file.
 
 mod args;
 

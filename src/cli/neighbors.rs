@@ -1,4 +1,4 @@
-//! `cnncodes neighbors`: the nearest images of a file of codes.
+//! `cnncodes neighbors`: the nearest images of a features file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -165,7 +165,7 @@ impl Queries {
         Ok(())
     }
 
-    /// Every row of another file of codes; those of the searched file itself are rows of it.
+    /// Every row of another features file; those of the searched file itself are rows of it.
     fn add_codes(&mut self, path: &Path, file: &FeatureFile, layer: &str) -> anyhow::Result<()> {
         let other = FeatureFile::open(path)?;
         let holder = file.path().display().to_string();

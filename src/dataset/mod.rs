@@ -1,6 +1,6 @@
 //! The list of inputs: which image files there are, what each is called, and which class it belongs to.
 //!
-//! A name is what ties a row of codes to its photo for years, so it is made once, here: relative, '/'-separated,
+//! A name is what ties a row of features to its photo for years, so it is made once, here: relative, '/'-separated,
 //! UTF-8, unique, and the list is sorted by it. Whatever cannot become a sample (a dangling link, a directory
 //! that may not be read, a name that is not UTF-8) becomes a [`Problem`] and the walk goes on.
 

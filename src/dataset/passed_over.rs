@@ -19,7 +19,7 @@ pub enum PassedOverReason {
 impl PassedOverReason {
     const ALL: [Self; 4] = [Self::NotAnImage, Self::Hidden, Self::System, Self::Further];
 
-    /// As it stands in files of codes and in logs.
+    /// As it stands in features files and in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotAnImage => "not an image",

@@ -73,7 +73,7 @@ pub struct Outlier {
     pub image: String,
     /// The class that it was given.
     pub class: String,
-    /// Its mean distance (1 - cosine of codes) from the three nearest images that are no duplicates of it.
+    /// Its mean distance (1 - cosine of features) from the three nearest images that are no duplicates of it.
     pub distance: f64,
 }
 

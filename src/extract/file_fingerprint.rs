@@ -1,7 +1,7 @@
 //! What the image files were when they were last read, so that a run over an unchanged folder reads none of them.
 //!
-//! It stands beside the file of codes, as `.NAME.seen`, and can be removed at any time: the next run then reads the
-//! images to learn what they are. Nothing in it reaches the codes. As git's index does, it takes a file for unchanged
+//! It stands beside the features file, as `.NAME.seen`, and can be removed at any time: the next run then reads the
+//! images to learn what they are. Nothing in it reaches the features. As git's index does, it takes a file for unchanged
 //! whose size, times and inode are the same, unless these are so young that a later change might not show in them.
 
 use std::collections::HashMap;
@@ -35,13 +35,13 @@ pub(super) struct FileFingerprint {
 #[derive(Serialize, Deserialize)]
 struct Line(String, Stamp, String);
 
-/// Where it stands for the codes in `output`.
+/// Where it stands for the features in `output`.
 fn path_for(output: &Path) -> PathBuf {
     let name = output.file_name().unwrap_or_default().to_string_lossy();
     folder_of(output).join(format!(".{name}.seen"))
 }
 
-/// What was seen when the codes in `output` were written, by the images' names; nothing where the file is missing, damaged or of another version.
+/// What was seen when the features in `output` were written, by the images' names; nothing where the file is missing, damaged or of another version.
 pub(super) fn read(output: &Path) -> HashMap<String, FileFingerprint> {
     let read = || -> io::Result<HashMap<String, FileFingerprint>> {
         let mut lines = BufReader::new(File::open(path_for(output))?).lines();

@@ -1,9 +1,9 @@
-//! From a set of images to a file of codes: what has to be computed, and the pipeline that computes it.
+//! From a set of images to a features file: what has to be computed, and the pipeline that computes it.
 //!
-//! [`Plan`] finds out which images' codes the finished file already holds. The others are decoded and preprocessed
-//! straight into their slots of a batch, and run through the network in one of its sessions; codes wait in a bounded queue
+//! [`Plan`] finds out which images' features the finished file already holds. The others are decoded and preprocessed
+//! straight into their slots of a batch, and run through the network in one of its sessions; features wait in a bounded queue
 //! for the one writer, which puts known rows between them. Memory therefore does not grow with the size of the images or
-//! of the codes, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
+//! of the features, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
 //! be read is recorded and skipped.
 
 mod batch;
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::dataset::{Dataset, PassedOverFiles, PassedOverReason, Problem};
 use crate::feature_spec::NetworkError;
-use crate::features::{FeatureFileError, Header, PassedOver, Skipped, WriteOptions};
+use crate::features::{FeatureFileError, Header, PassedOverGroup, Skipped, WriteOptions};
 use crate::messages::Cause;
 use crate::network::{Backbone, BackboneError, Device, ExecutionPlan};
 use file_fingerprint::FileFingerprint;
@@ -114,7 +114,7 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
-/// Extracts the codes of the images into the output, which appears only when complete. Codes that the output holds
+/// Extracts the features of the images into the output, which appears only when complete. Features that the output holds
 /// already are taken over; a run that was interrupted is continued from what it left beside the output. The network is
 /// loaded only if there is something to compute. `stop` ends the run after the batches in flight.
 ///
@@ -179,7 +179,7 @@ fn run(
     if let Some(backbone) = backbone.as_mut().filter(|backbone| backbone.device() != Device::Cpu) {
         arrangement = request.rearranged(arrangement, backbone.device());
         if let Device::Cuda(_) = backbone.device() {
-            // An interrupted run has fewer images left than it began with, and is to go on with the same codes.
+            // An interrupted run has fewer images left than it began with, and is to go on with the same features.
             backbone.fix_batch(arrangement.batch);
         }
     }
@@ -291,14 +291,14 @@ fn run(
     Ok((summary, seen))
 }
 
-/// A problem as the file of codes records it.
+/// A problem as the features file records it.
 fn skipped(problem: &Problem) -> Skipped {
     Skipped { name: problem.name.clone(), reason: problem.reason.clone() }
 }
 
-/// What the listing passed over as the file of codes records it.
-fn passed_over(samples: &Dataset) -> Vec<PassedOver> {
-    let one = |(reason, group): (PassedOverReason, &PassedOverFiles)| PassedOver {
+/// What the listing passed over as the features file records it.
+fn passed_over(samples: &Dataset) -> Vec<PassedOverGroup> {
+    let one = |(reason, group): (PassedOverReason, &PassedOverFiles)| PassedOverGroup {
         reason: reason.as_str().to_owned(),
         files: group.files as u64,
         example: group.examples.first().cloned().unwrap_or_default(),
@@ -310,12 +310,12 @@ fn sort(problems: &mut [Problem]) {
     problems.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
-/// A label as the file of codes has it.
+/// A label as the features file has it.
 fn stored_label(label: Option<usize>) -> i64 {
     label.map_or(-1, |label| label as i64)
 }
 
-/// The inference library as the file of codes names it.
+/// The inference library as the features file names it.
 fn runtime_of(backbone: &Backbone) -> String {
     format!("ONNX Runtime {}", backbone.runtime_version())
 }

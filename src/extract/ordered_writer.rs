@@ -12,7 +12,7 @@ use crate::features::{FeatureFile, FeatureWriter, Row};
 /// Values that are copied at a time from the earlier file: 8 MiB.
 const BLOCK_VALUES: usize = 2 << 20;
 
-/// A file of codes that is being put together.
+/// A features file that is being put together.
 pub(super) struct OrderedWriter<'a> {
     writer: FeatureWriter,
     plan: Plan,

@@ -19,7 +19,7 @@ use crate::dataset::{Problem, Sample};
 use crate::images::PerceptualHash;
 use crate::network::{Backbone, Codes, ExecutionPlan, Runner, Tap};
 
-/// Batches of codes that may wait for the writer.
+/// Batches of features that may wait for the writer.
 const QUEUE: usize = 2;
 
 /// Workers of a single session: one waits for the network, and while the last images of another's batch are decoded, the
@@ -30,7 +30,7 @@ const WORKERS_OF_ONE: usize = 3;
 /// another decodes a photo that is much larger than the rest.
 const AHEAD: std::ops::RangeInclusive<usize> = 2..=32;
 
-/// Bytes of codes from which on fewer are ahead.
+/// Bytes of features from which on fewer are ahead.
 const AHEAD_BYTES: usize = 16 << 20;
 
 fn workers(sessions: usize) -> usize {
@@ -46,7 +46,7 @@ fn ahead(workers: usize, codes: usize) -> usize {
 /// Bytes that batches in flight take at most, of images of `image` values and codes of `codes` values in all.
 pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, codes: usize) -> usize {
     let (workers, codes) = (workers(arrangement.sessions), arrangement.batch * codes);
-    // Codes are computed or wait for their turn, wait in the queue, and are written.
+    // Features are computed or wait for their turn, wait in the queue, and are written.
     let values = workers * arrangement.batch * image + (ahead(workers, codes) + QUEUE + 1) * codes;
     values * size_of::<f32>()
 }
@@ -87,15 +87,15 @@ struct Batch {
     rows: Vec<(usize, FileFingerprint, PerceptualHash)>,
     /// Indices of the others.
     problems: Vec<(usize, Problem)>,
-    /// For each layer, the rows' codes one after another.
+    /// For each layer, the rows' features one after another.
     layers: Vec<Codes>,
 }
 
-/// A batch of codes on its way to the file.
+/// A batch of features on its way to the file.
 pub(super) struct Computed {
     /// Index, SHA-256 and perceptual hash of each sample that could be read.
     pub rows: Vec<(usize, String, PerceptualHash)>,
-    /// For each layer, the rows' codes one after another.
+    /// For each layer, the rows' features one after another.
     pub layers: Vec<Codes>,
     /// Index of each sample that could not be read.
     pub problems: Vec<(usize, Problem)>,
@@ -190,7 +190,7 @@ pub(super) fn run<'a>(
             advance(step);
             begin(1);
         }
-        // Without more batches the workers end, and without more codes the writer does.
+        // Without more batches the workers end, and without more features the writer does.
         drop((batches_in, outcomes_out, computed_in));
         let written = match writing.join() {
             Ok(written) => written,
@@ -257,9 +257,9 @@ mod tests {
     #[test]
     fn memory_is_that_of_images_and_codes_in_flight() {
         let arrangement = ExecutionPlan { sessions: 2, threads: 1, batch: 2 };
-        // Two batches of images; 64 batches of codes ahead, two queued, one being written.
+        // Two batches of images; 64 batches of features ahead, two queued, one being written.
         assert_eq!(memory(&arrangement, 1000, 10), 4 * (2 * 2 * 1000 + (64 + 2 + 1) * 2 * 10));
-        // Of codes of 8 MB a batch no more than four.
+        // Of features of 8 MB a batch no more than four.
         assert_eq!(memory(&arrangement, 0, 1_000_000), 4 * (4 + 2 + 1) * 2_000_000);
     }
 }

@@ -195,7 +195,7 @@ impl Request<'_> {
         }
     }
 
-    /// Bytes that the batches in flight take at most, beside the network, for codes of `layers`.
+    /// Bytes that the batches in flight take at most, beside the network, for features of `layers`.
     pub fn memory(&self, arrangement: &ExecutionPlan, layers: &[StoredLayer]) -> usize {
         let codes = layers.iter().filter_map(StoredLayer::width).sum();
         pipeline::memory(arrangement, self.spec().preprocess.tensor_len(), codes)
@@ -217,7 +217,7 @@ impl Request<'_> {
             .map_err(|error| ExtractError::Threads(error.into()))
     }
 
-    /// What the file says of where its codes come from.
+    /// What the file says of where its features come from.
     pub(super) fn header(&self, layers: Vec<StoredLayer>, runtime: String, device: String) -> Header {
         Header {
             source: self.samples.source.clone(),

@@ -1,4 +1,4 @@
-//! What can go wrong with a file of codes. Each variant names the file and, where there is one, the remedy.
+//! What can go wrong with a features file. Each variant names the file and, where there is one, the remedy.
 
 use std::error::Error;
 use std::io;
@@ -9,7 +9,7 @@ use crate::hdf5::Hdf5Error;
 /// The remedy for a file that cannot be used.
 const AGAIN: &str = "run `cnncodes extract` again";
 
-/// An error while writing or reading a file of codes.
+/// An error while writing or reading a features file.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of a variant says what its fields are")]
 #[non_exhaustive]

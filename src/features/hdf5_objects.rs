@@ -6,7 +6,7 @@ use hdf5_metno::{Attribute, Dataset, Extents, File, Group, H5Type};
 use hdf5_metno_sys::h5d::H5Dwrite_chunk;
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 
-use super::schema::{self, Header, PassedOver};
+use super::schema::{self, Header, PassedOverGroup};
 use super::strings::{Sha256Hex, to_hdf5};
 
 /// Size of a layer's chunk, if a row is not larger.
@@ -120,7 +120,7 @@ impl Objects {
     }
 
     /// Writes what was passed over, one row a reason.
-    pub(super) fn write_passed_over(&self, reasons: &[PassedOver]) -> hdf5_metno::Result<()> {
+    pub(super) fn write_passed_over(&self, reasons: &[PassedOverGroup]) -> hdf5_metno::Result<()> {
         let columns = [&self.passed_over_reasons, &self.passed_over_files, &self.passed_over_examples];
         columns.into_iter().try_for_each(|dataset| dataset.resize(reasons.len()))?;
         write_strings(&self.passed_over_reasons, reasons.iter().map(|passed| passed.reason.as_str()))?;

@@ -1,4 +1,4 @@
-//! The journal of an unfinished file of codes: image names, skipped images, and how many rows are safe.
+//! The journal of an unfinished features file: image names, skipped images, and how many rows are safe.
 //!
 //! HDF5 keeps variable-length strings in a heap that it rewrites in place; a kill in the middle of such a
 //! write can leave a file on which the library itself hangs or crashes. So strings wait in this append-only

@@ -1,4 +1,4 @@
-//! The lock that keeps two runs from writing one file of codes.
+//! The lock that keeps two runs from writing one features file.
 //!
 //! It is an advisory lock on a sibling file, not on the partial file itself: HDF5 locks that one in its own
 //! way. The operating system drops the lock with the process, however that ends, so that a lock file left

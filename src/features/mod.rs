@@ -1,4 +1,4 @@
-//! The HDF5 file of codes: what an image became in each tapped layer, under the image's own name.
+//! The HDF5 features file: what an image became in each tapped layer, under the image's own name.
 //!
 //! This room owns the file's layout ([`schema`]), its writing ([`FeatureWriter`]: one process, one sibling
 //! partial file, resumed after a crash) and its reading ([`FeatureFile`]: nothing in the file is trusted).
@@ -19,5 +19,5 @@ mod writer;
 
 pub use error::FeatureFileError;
 pub use reader::{FeatureFile, NonFinite};
-pub use schema::{Header, PassedOver, Row, Skipped, StoredLayer, escape_layer_name};
+pub use schema::{Header, PassedOverGroup, Row, Skipped, StoredLayer, escape_layer_name};
 pub use writer::{Done, FeatureWriter, NotResumed, Start, WriteOptions};

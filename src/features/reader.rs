@@ -1,4 +1,4 @@
-//! Reading a file of codes, trusting nothing in it: everything is checked once, when it is opened.
+//! Reading a features file, trusting nothing in it: everything is checked once, when it is opened.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 
 use super::schema::{
-    self, HASH_BYTES, Header, PassedOver, Skipped, StoredLayer, column_length, open_dataset, read_attributes,
-    read_number,
+    self, HASH_BYTES, Header, PassedOverGroup, Skipped, StoredLayer, column_length, open_dataset,
+    read_attributes, read_number,
 };
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
@@ -18,7 +18,7 @@ use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error};
 /// Values that are read at a time where a whole layer is only looked through: 4 MiB.
 const SCAN_VALUES: usize = 1 << 20;
 
-/// An open, complete file of codes. Codes are read on demand, all else when it is opened.
+/// An open, complete features file. Features are read on demand, all else when it is opened.
 pub struct FeatureFile {
     contents: Contents,
     path: PathBuf,
@@ -37,7 +37,7 @@ pub struct NonFinite {
     pub value: f32,
 }
 
-/// All of a file but the codes, checked.
+/// All of a file but the features, checked.
 struct Contents {
     header: Header,
     layers: Vec<Hdf5Dataset>,
@@ -47,11 +47,11 @@ struct Contents {
     /// Empty where the file has none.
     hashes: Vec<[u8; HASH_BYTES]>,
     skipped: Vec<Skipped>,
-    passed_over: Vec<PassedOver>,
+    passed_over: Vec<PassedOverGroup>,
 }
 
 impl FeatureFile {
-    /// Opens a complete file of codes and checks all of it but the codes' values.
+    /// Opens a complete features file and checks all of it but the features' values.
     ///
     /// # Errors
     /// A [`FeatureFileError`] of its own for each thing that can be wrong; see there.
@@ -118,7 +118,7 @@ impl FeatureFile {
     }
 
     /// Which files below the folder of images were no images, by reason; empty in files of versions that did not tell.
-    pub fn passed_over(&self) -> &[PassedOver] {
+    pub fn passed_over(&self) -> &[PassedOverGroup] {
         &self.contents.passed_over
     }
 
@@ -138,7 +138,7 @@ impl FeatureFile {
         Ok(&self.layer(layer)?.spec)
     }
 
-    /// All codes of a layer, as rows x width. `None` is the primary layer.
+    /// All features of a layer, as rows x width. `None` is the primary layer.
     ///
     /// # Errors
     /// [`FeatureFileError::NoSuchLayer`], or [`FeatureFileError::Damaged`] if they cannot be read.
@@ -154,7 +154,7 @@ impl FeatureFile {
         })
     }
 
-    /// Codes of the rows `range` of a layer, row after row, into `out`.
+    /// Features of the rows `range` of a layer, row after row, into `out`.
     ///
     /// # Errors
     /// [`FeatureFileError::BadRange`] if the rows do not exist or `out` is not exactly their size;
@@ -318,7 +318,7 @@ fn check_length(found: u64, expected: usize, path: &Path, object: &str) -> Resul
 }
 
 /// What was passed over; files of earlier versions do not say.
-fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, FeatureFileError> {
+fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOverGroup>, FeatureFileError> {
     let known = file.contains(schema::PASSED_OVER);
     if !known.map_err(FeatureFileError::damaged(path, format!("the group /{}", schema::PASSED_OVER)))? {
         return Ok(Vec::new());
@@ -338,7 +338,7 @@ fn read_passed_over(file: &Hdf5, path: &Path) -> Result<Vec<PassedOver>, Feature
     }
     let files = files.numbers::<i64>().map_err(FeatureFileError::damaged(path, schema::PASSED_OVER_FILES))?;
     let one = |((reason, example), files): ((String, String), i64)| match u64::try_from(files) {
-        Ok(files) => Ok(PassedOver { reason, files, example }),
+        Ok(files) => Ok(PassedOverGroup { reason, files, example }),
         Err(_) => Err(FeatureFileError::bad_value(path, schema::PASSED_OVER_FILES, files.to_string())),
     };
     reasons.into_iter().zip(examples).zip(files).map(one).collect()

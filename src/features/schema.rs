@@ -1,4 +1,4 @@
-//! The layout of a file of codes: names of its objects, its header, and how a layer's name becomes a
+//! The layout of a features file: names of its objects, its header, and how a layer's name becomes a
 //! dataset's name. `docs/codes-format.md` says the same to users of other programs; change both together.
 
 use std::collections::HashSet;
@@ -39,7 +39,7 @@ pub(super) const COMPLETE: &str = "complete";
 /// Bytes of a perceptual hash.
 pub(super) const HASH_BYTES: usize = 32;
 
-/// What a file of codes says about itself as a whole: where the codes come from and how they were computed.
+/// What a features file says about itself as a whole: where the features come from and how they were computed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// Version of cnncodes that wrote the file.
@@ -98,7 +98,7 @@ pub struct Skipped {
 
 /// The files below a folder of images that are no images for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct PassedOverGroup {
     /// Why they are none.
     pub reason: String,
     /// How many there are.
@@ -175,7 +175,7 @@ impl Header {
         &self.layers[0].spec
     }
 
-    /// The first thing in which codes under `other` would not be comparable with codes under `self`.
+    /// The first thing in which features under `other` would not be comparable with features under `self`.
     /// The program's version, the runtime and the device are provenance and may differ.
     pub(super) fn difference(&self, other: &Header) -> Option<&'static str> {
         if let Some(SpecDifference { what, .. }) = self.spec().network_difference(other.spec()) {

@@ -24,7 +24,7 @@ use ndarray17::{ArrayView2, s};
 use super::Skipped;
 use super::hdf5_objects::{Objects, forget_strings, write_strings};
 use super::journal::{Journal, Record};
-use super::schema::{HASH_BYTES, Header, PassedOver};
+use super::schema::{HASH_BYTES, Header, PassedOverGroup};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
@@ -194,7 +194,11 @@ impl Table {
 
     /// Commits, writes the strings from the journal, cuts the reserved space off and marks the file as
     /// complete; only [`Table::close`] may follow.
-    pub(super) fn finish(&mut self, paths: &Paths, passed_over: &[PassedOver]) -> Result<(), TableError> {
+    pub(super) fn finish(
+        &mut self,
+        paths: &Paths,
+        passed_over: &[PassedOverGroup],
+    ) -> Result<(), TableError> {
         self.commit()?;
         let record = Record::read(&paths.journal)?;
         let to = &self.objects;

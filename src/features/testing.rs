@@ -1,4 +1,4 @@
-//! Files of codes with known values, for this room's tests.
+//! Files of features with known values, for this room's tests.
 
 use super::{FeatureFile, FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
 use crate::feature_spec::FeatureSpec;

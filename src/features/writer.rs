@@ -1,4 +1,4 @@
-//! Writing a file of codes: a sibling partial file, committed batch by batch, resumed after a crash, and
+//! Writing a features file: a sibling partial file, committed batch by batch, resumed after a crash, and
 //! renamed onto the output when it is complete.
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use super::error::{self, FeatureFileError};
 use super::journal::Record;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
-use super::schema::{self, Header, PassedOver, Row, Skipped};
+use super::schema::{self, Header, PassedOverGroup, Row, Skipped};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{Batch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
@@ -63,7 +63,7 @@ pub enum Start {
 /// Why a partial file was not continued.
 #[derive(Debug, thiserror::Error)]
 pub enum NotResumed {
-    /// It holds codes under other settings; this names the first that differs.
+    /// It holds features under other settings; this names the first that differs.
     #[error("the interrupted run differs in {0}")]
     Differs(&'static str),
     /// It cannot be read.
@@ -71,7 +71,7 @@ pub enum NotResumed {
     Damaged(#[source] Box<FeatureFileError>),
 }
 
-/// Writes one file of codes.
+/// Writes one features file.
 ///
 /// Rows go to `<output>.partial`, with the images' names in `<output>.journal` until the end; the output itself
 /// appears, or is replaced, only in [`FeatureWriter::finish`].
@@ -108,7 +108,7 @@ pub struct FeatureWriter {
     widths: Vec<usize>,
     classes: usize,
     names: HashSet<String>,
-    passed_over: Vec<PassedOver>,
+    passed_over: Vec<PassedOverGroup>,
     committed_rows: usize,
     committed_at: Instant,
     // Last, so that the file is closed before another run may open it.
@@ -132,7 +132,7 @@ impl FeatureWriter {
     }
 
     /// Continues the partial file of an interrupted run where its header equals `header` in all that makes
-    /// codes comparable (model, preprocessing, layers, classes, source); else starts anew and says why.
+    /// features comparable (model, preprocessing, layers, classes, source); else starts anew and says why.
     ///
     /// # Errors
     /// As [`FeatureWriter::create`].
@@ -221,7 +221,7 @@ impl FeatureWriter {
     ///
     /// # Errors
     /// [`FeatureFileError::BadRow`] if a text holds a NUL.
-    pub fn pass_over(&mut self, files: &[PassedOver]) -> Result<(), FeatureFileError> {
+    pub fn pass_over(&mut self, files: &[PassedOverGroup]) -> Result<(), FeatureFileError> {
         if let Some(bad) =
             files.iter().find(|files| files.reason.contains('\0') || files.example.contains('\0'))
         {

@@ -1,4 +1,4 @@
-//! Reading HDF5 files that may come from anybody: files of codes, heads, arrays of images and their labels.
+//! Reading HDF5 files that may come from anybody: features files, heads, arrays of images and their labels.
 //!
 //! libhdf5 1.10.8 can crash or hang on a damaged file, so no file is opened with it for reading. What the file says about
 //! itself (groups, types, attributes, where its chunks lie) is read by the crate hdf5-reader, in Rust; values are read

@@ -2,7 +2,7 @@
 //!
 //! A class is left out of an image's set when its probability is lower than the true class's was for all but the wanted
 //! share of the training images, each judged by a head that had not seen it. Over many images the sets then hold the
-//! true class in about that share of cases, whatever the codes look like, as long as new images are like the training
+//! true class in about that share of cases, whatever the features look like, as long as new images are like the training
 //! ones. An empty set says that no class is as probable as the true one usually is.
 
 use ndarray::ArrayView2;

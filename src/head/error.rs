@@ -8,7 +8,7 @@ use super::SmallClasses;
 use crate::evaluate::FoldError;
 use crate::features::FeatureFileError;
 
-/// Why a head cannot be fitted to these codes, or applied to them.
+/// Why a head cannot be fitted to these features, or applied to them.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HeadError {
@@ -18,7 +18,7 @@ pub enum HeadError {
     /// A label that names no class.
     #[error("image {row} has label {label}, but there are only {classes} classes (labels count from 0)")]
     LabelOutOfRange {
-        /// Row of the codes, from 0.
+        /// Row of the features, from 0.
         row: usize,
         /// Its label.
         label: usize,
@@ -43,7 +43,7 @@ pub enum HeadError {
     /// A code that is NaN or infinite.
     #[error("the features of {} hold {value} in column {column}: extract this image again or leave it out", who(*row, name))]
     NotFinite {
-        /// Row of the codes, from 0.
+        /// Row of the features, from 0.
         row: usize,
         /// Name of the image, where known.
         name: Option<String>,
@@ -78,7 +78,7 @@ pub enum HeadError {
         asked: usize,
         /// Rows that are learned from.
         rows: usize,
-        /// Codes of a row.
+        /// Features of a row.
         columns: usize,
         /// How many there can be.
         most: usize,
@@ -91,7 +91,7 @@ pub enum HeadError {
     TooLargeForPca {
         /// Rows that are learned from.
         rows: usize,
-        /// Codes of a row.
+        /// Features of a row.
         columns: usize,
     },
     /// Ridge regression with a choice of C, which only the other heads have.
@@ -147,7 +147,7 @@ pub enum HeadError {
          (--solver own)"
     )]
     WithoutLinfa,
-    /// A setting for which all codes must be in memory.
+    /// A setting for which all features must be in memory.
     #[error(
         "{what} needs all features in memory, and they take more than the bound of {bound} MiB: raise it, or do without"
     )]
@@ -157,7 +157,7 @@ pub enum HeadError {
         /// The bound, in MiB.
         bound: usize,
     },
-    /// The file of codes cannot be read.
+    /// The features file cannot be read.
     #[error("the features cannot be read")]
     Codes(#[from] FeatureFileError),
     /// The images cannot be divided into folds.

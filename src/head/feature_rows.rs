@@ -1,4 +1,4 @@
-//! Rows of a file of codes, as the solvers stream them.
+//! Rows of a features file, as the solvers stream them.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use cnncodes_linear_heads::{BoxedError, RowSource};
 
 use crate::features::{FeatureFile, FeatureFileError};
 
-/// Some rows of a layer of a file of codes.
+/// Some rows of a layer of a features file.
 pub struct FileRows<'a> {
     file: &'a FeatureFile,
     layer: Option<&'a str>,

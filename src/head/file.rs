@@ -28,12 +28,12 @@ const VERSION: u32 = 3;
 /// How many times as large as the file the values of a part may be: somebody may have compressed it.
 const MAX_COMPRESSION: u64 = 16;
 
-/// A head together with where its codes came from and how good it was found to be: the content of a head file.
+/// A head together with where its features came from and how good it was found to be: the content of a head file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// What classifies.
     pub model: HeadModel,
-    /// What the codes must be made with.
+    /// What the features must be made with.
     pub provenance: HeadProvenance,
     /// What cross-validation found.
     pub evaluation: Evaluation,
@@ -47,15 +47,15 @@ pub fn fingerprint(sha256: &str) -> Option<u64> {
     sha256.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok())
 }
 
-/// How the codes that a head was fitted to were made. Codes made otherwise must not be classified with it.
+/// How the features that a head was fitted to were made. Features made otherwise must not be classified with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadProvenance {
-    /// What decides the codes' values.
+    /// What decides the features' values.
     #[serde(flatten)]
     pub spec: FeatureSpec,
     /// Shape of one row before it was flattened, such as `[512, 7, 7]`.
     pub row_shape: Vec<usize>,
-    /// The file that the codes were read from.
+    /// The file that the features were read from.
     pub codes_file: String,
     /// Number of rows of that file.
     pub codes_rows: usize,
@@ -86,7 +86,7 @@ pub enum HeadFileError {
         /// What is wrong with it.
         source: Hdf5Error,
     },
-    /// A file of codes where a head was expected.
+    /// A features file where a head was expected.
     #[error("{} holds features, not a head: fit a head to it with `cnncodes fit-head`", .0.display())]
     Codes(PathBuf),
     /// An HDF5 file of something else.
@@ -147,7 +147,7 @@ pub enum HeadFileError {
 }
 
 impl Head {
-    /// A fitted head with where its codes come from, and the SHA-256 (hexadecimal) of the images that it was fitted to.
+    /// A fitted head with where its features come from, and the SHA-256 (hexadecimal) of the images that it was fitted to.
     pub fn new(fitted: FittedHead, provenance: HeadProvenance, sha256: &[String]) -> Self {
         let mut trained_on: Vec<u64> = sha256.iter().filter_map(|hash| fingerprint(hash)).collect();
         trained_on.sort_unstable();

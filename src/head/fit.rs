@@ -1,4 +1,4 @@
-//! Fitting a head to codes: cross-validation, calibration and the final fit, in one call.
+//! Fitting a head to features: cross-validation, calibration and the final fit, in one call.
 //!
 //! Nothing about a held-out fold is learned from it: its preparation ([`Preparation`]) comes from the training rows, and
 //! its probabilities are calibrated on the other folds.
@@ -76,7 +76,7 @@ impl OutOfFold {
 /// Cross-validates and fits a head.
 ///
 /// # Errors
-/// When settings are out of range, sizes disagree, codes are not finite or do not vary, there is only one class, or a
+/// When settings are out of range, sizes disagree, features are not finite or do not vary, there is only one class, or a
 /// class has fewer than 2 rows. A solver that did not reach its stopping rule, or an accuracy that is not above chance,
 /// is no error, but a warning among the evaluation's notes.
 pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<FittedHead, HeadError> {

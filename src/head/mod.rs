@@ -1,7 +1,7 @@
-//! The head: the classifier that is trained on codes, its probabilities, and its file. It is linear in the codes, or in
+//! The head: the classifier that is trained on features, its probabilities, and its file. It is linear in the features, or in
 //! what a kernel makes of them ([`KernelMap`]).
 //!
-//! [`fit_head`] is the whole of it: prepare the codes ([`Preparation`]), cross-validate, fit, calibrate ([`Calibration`]).
+//! [`fit_head`] is the whole of it: prepare the features ([`Preparation`]), cross-validate, fit, calibrate ([`Calibration`]).
 //! The solvers are those of the crate [`cnncodes_linear_heads`]. [`Head`] is what is saved and what classifies.
 
 mod calibrate;

@@ -1,4 +1,4 @@
-//! A fitted head: everything that turns codes into class probabilities.
+//! A fitted head: everything that turns features into class probabilities.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
@@ -8,18 +8,18 @@ use super::{
     Calibration, Conformal, Convergence, FitSettings, HeadError, KernelMap, Novelty, Preparation, ranking,
 };
 
-/// A classifier that is linear in the codes or in a kernel's values, with the preparation of its codes and its calibration.
+/// A classifier that is linear in the features or in a kernel's values, with the preparation of its features and its calibration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadModel {
     /// Class names in the order of the columns of scores and probabilities.
     pub class_names: Vec<String>,
     /// What the head was fitted with.
     pub settings: FitSettings,
-    /// Applied to codes first.
+    /// Applied to features first.
     pub preparation: Preparation,
-    /// What is made of prepared codes, for an SVM with a kernel.
+    /// What is made of prepared features, for an SVM with a kernel.
     pub kernel: Option<KernelMap>,
-    /// Weights of the prepared codes (classes x [`Preparation::prepared_columns`]), or of the kernel's values (classes x
+    /// Weights of the prepared features (classes x [`Preparation::prepared_columns`]), or of the kernel's values (classes x
     /// support vectors).
     pub weights: Array2<f32>,
     /// One value a class.
@@ -35,7 +35,7 @@ pub struct HeadModel {
 }
 
 impl HeadModel {
-    /// Number of codes of an image.
+    /// Number of features of an image.
     pub fn columns(&self) -> usize {
         self.preparation.columns()
     }
@@ -43,7 +43,7 @@ impl HeadModel {
     /// Scores `prepared codes . weights' + bias` of `codes` (n x d): n x classes.
     ///
     /// # Errors
-    /// When the codes have another number of columns than the head, or hold NaN or infinite values, and when a score is no
+    /// When the features have another number of columns than the head, or hold NaN or infinite values, and when a score is no
     /// finite number.
     pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
         HeadError::check_equal("features of an image", self.columns(), codes.ncols())?;

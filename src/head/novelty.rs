@@ -1,13 +1,13 @@
-//! Images of none of the classes: codes that are farther from the training codes than those are from one another.
+//! Images of none of the classes: features that are farther from the training features than those are from one another.
 //!
 //! A classifier must answer with one of its classes, and is often sure of it for pictures of something else. The distance
-//! of an image is 1 minus the cosine between its code and a training code, averaged over the three nearest training codes
+//! of an image is 1 minus the cosine between its code and a training code, averaged over the three nearest training features
 //! (Y. Sun, Y. Ming, X. Zhu, Y. Li: "Out-of-distribution detection with deep nearest neighbors", ICML 2022). Training
 //! images get theirs from images that are no duplicates of them; the distance that 97.5 % of them stay within is the
 //! threshold.
 //!
 //! Chosen by measurement on 808 photos of four classes, each class left out once and then to be told from the other
-//! three, with MobileNetV2 and SqueezeNet: area under the ROC curve 0.955 and 0.935. Centred codes give 0.959 and 0.845,
+//! three, with MobileNetV2 and SqueezeNet: area under the ROC curve 0.955 and 0.935. Centred features give 0.959 and 0.845,
 //! standardised ones 0.945 and 0.780, and with SqueezeNet both take blank images and noise for known ones.
 
 use ndarray::{Array2, ArrayView2, Axis};
@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::similarity::{Neighbor, nearest_rows};
 
-/// Training codes over whose distances is averaged.
+/// Training features over whose distances is averaged.
 const NEIGHBOURS: usize = 3;
 /// Share of images of the classes that are to be known.
 const KNOWN: f64 = 0.975;
-/// One byte a code: what the stored training codes may take. Of more codes a random part is kept.
+/// One byte a code: what the stored training features may take. Of more features a random part is kept.
 const MOST_BYTES: usize = 8 << 20;
 /// Rows whose distances decide the threshold.
 const MOST_MEASURED: usize = 5000;
@@ -29,7 +29,7 @@ const MOST_MEASURED: usize = 5000;
 /// What tells images of the classes from others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Novelty {
-    /// Training codes, each divided by its largest magnitude and rounded to -127..=127 (m x d).
+    /// Training features, each divided by its largest magnitude and rounded to -127..=127 (m x d).
     codes: Array2<i8>,
     limits: NoveltyLimits,
     /// `codes` brought to length 1.
@@ -39,7 +39,7 @@ pub struct Novelty {
 /// Where the known ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NoveltyLimits {
-    /// Number of nearest training codes.
+    /// Number of nearest training features.
     pub neighbours: usize,
     /// Distance above which an image is unknown.
     pub threshold: f64,
@@ -84,7 +84,7 @@ impl Novelty {
         sound.then(|| Self { directions: directions(&codes), codes, limits })
     }
 
-    /// The stored training codes (m x d): each divided by its largest magnitude and rounded to -127..=127.
+    /// The stored training features (m x d): each divided by its largest magnitude and rounded to -127..=127.
     pub fn codes(&self) -> &Array2<i8> {
         &self.codes
     }
@@ -109,7 +109,7 @@ impl Novelty {
     }
 }
 
-/// The training codes that others are compared with.
+/// The training features that others are compared with.
 struct References {
     codes: Array2<i8>,
     directions: Array2<f32>,

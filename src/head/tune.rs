@@ -89,7 +89,7 @@ pub struct Choice {
 
 /// The rows that C is chosen by.
 pub(super) struct Problem<'a> {
-    /// All codes, standardised on `rows`.
+    /// All features, standardised on `rows`.
     pub codes: &'a Array2<f32>,
     pub labels: &'a [usize],
     pub groups: &'a [usize],

@@ -34,8 +34,8 @@ impl Photos {
         Self { root: root.into() }
     }
 
-    /// Photos of a file of codes: `source` is the folder, or the CSV file in a folder, that they were extracted from. A
-    /// relative one is looked for in the current folder and, if it is not there, in those above the file of codes.
+    /// Photos of a features file: `source` is the folder, or the CSV file in a folder, that they were extracted from. A
+    /// relative one is looked for in the current folder and, if it is not there, in those above the features file.
     pub fn of_codes(source: &str, codes: &Path) -> Self {
         let mut found = PathBuf::from(source);
         if found.is_relative() && !found.exists() {

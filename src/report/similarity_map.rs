@@ -1,4 +1,4 @@
-//! A map of the codes: images of similar codes stand side by side.
+//! A map of the features: images of similar features stand side by side.
 //!
 //! Two maps are drawn: the first two principal components, which keep the large distances, and t-SNE of the first fifty,
 //! which keeps neighbours together (L. van der Maaten, G. Hinton: "Visualizing data using t-SNE", JMLR 9, 2008;
@@ -40,7 +40,7 @@ pub struct CodesMap {
 
 impl CodesMap {
     /// Maps the finite `codes` (n x d), standardised column by column, or [`MOST_MAPPED`] random rows of them. The same
-    /// codes give the same map. `None` where there are fewer than three rows or the codes do not vary.
+    /// features give the same map. `None` where there are fewer than three rows or the features do not vary.
     pub fn draw(codes: ArrayView2<'_, f32>, labels: &[usize], classes: usize) -> Option<Self> {
         let mut rows: Vec<usize> = (0..codes.nrows()).collect();
         if rows.len() > MOST_MAPPED {

@@ -1,4 +1,4 @@
-//! The nearest images by code: exactly, for many queries at once, in one pass over a file of codes.
+//! The nearest images by code: exactly, for many queries at once, in one pass over a features file.
 //!
 //! Each thread reads a part of the file into a buffer that stays in its cache and compares it with all queries there,
 //! while the others read and compare theirs: memory holds a part a thread whatever the file's size, and a small batch of
@@ -21,7 +21,7 @@ use serde::Serialize;
 use self::scan::{Best, Queries};
 use crate::features::{FeatureFile, FeatureFileError};
 
-/// Bytes of codes that a thread reads and compares at a time: few enough for its share of the cache, and so many that
+/// Bytes of features that a thread reads and compares at a time: few enough for its share of the cache, and so many that
 /// laying out the queries anew for each product weighs little.
 const PART_BYTES: usize = 2 << 20;
 /// Bytes that a part may have where the file's chunks are larger than that.
@@ -29,7 +29,7 @@ const LARGEST_PART_BYTES: usize = 16 << 20;
 /// Queries that a thread takes at a time where all is in memory.
 const QUERIES_OF_BLOCK: usize = 256;
 
-/// How far two codes are apart.
+/// How far two features are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {

@@ -262,7 +262,7 @@ impl<'a> Queries<'a> {
         };
         match self.metric {
             Metric::Cosine => {
-                // The root of the product, not the product of the roots: equal codes are then at distance 0 exactly.
+                // The root of the product, not the product of the roots: equal features are then at distance 0 exactly.
                 let lengths = (dot(row, row) * self.squares[query]).sqrt();
                 if lengths > 0.0 { (1.0 - dot(row, own) / lengths).max(0.0) } else { 1.0 }
             }

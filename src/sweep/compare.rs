@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Three classes whose codes overlap.
+    /// Three classes whose features overlap.
     fn codes(seed: u64) -> Array2<f32> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Array2::from_shape_fn((ROWS, 12), |(row, column)| {

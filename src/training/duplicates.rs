@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(sets(&found), [vec![0, 4, 8], vec![1, 3]]);
         assert_eq!(found.sets[1].similarity, 1.0 - 3.0 / 256.0);
         assert_eq!(notes, []);
-        // Codes that were left in their file are not missed.
+        // Features that were left in their file are not missed.
         alike.codes = Array2::zeros((0, 0));
         assert_eq!(alike.duplicates(&arguments(None), 5).unwrap(), (found, vec![]));
         let distance = DuplicateSettings { distance: Some(2), ..DuplicateSettings::default() };

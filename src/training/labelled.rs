@@ -114,7 +114,7 @@ impl LabelledFeatures {
     /// The given rows alone, of the same classes and without notes.
     pub fn select(&self, rows: &[usize]) -> LabelledFeatures {
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
-        // Codes that have been left in the file stay there.
+        // Features that have been left in the file stay there.
         let in_memory = self.codes.nrows() == self.names.len();
         LabelledFeatures {
             codes: if in_memory { self.codes.select(Axis(0), rows) } else { Array2::zeros((0, 0)) },

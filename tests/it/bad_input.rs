@@ -65,7 +65,7 @@ fn damaged_images_among_good_ones_are_listed_recorded_and_skipped() {
     names.sort_unstable();
     assert_eq!(names.len(), 7, "{names:?}");
     assert_eq!(names[0], "fish/zz1-cut.jpg");
-    // 24 good ones and the PNG; the good ones' codes are what they were.
+    // 24 good ones and the PNG; the good ones' features are what they were.
     assert_eq!(file.rows(), 25);
     let now = file.read_layer(None).unwrap();
     let png = file.image_names().iter().position(|name| name == "fish/zz8-png.jpg").unwrap();
@@ -274,7 +274,7 @@ fn a_full_disk_keeps_what_was_computed_and_the_same_command_goes_on() {
     let folder = workspace(40);
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    // 160 images of 32 x 8 x 8 codes are 1.3 MB.
+    // 160 images of 32 x 8 x 8 features are 1.3 MB.
     let script = "
         mount -t tmpfs -o size=20m tmpfs disk || exit 77
         head -c $((20 * 1024 * 1024 - 700 * 1024)) /dev/zero >disk/filler

@@ -1,4 +1,4 @@
-//! A file of codes as users of other programs see it: read by h5py with no more knowledge than the docs give,
+//! A features file as users of other programs see it: read by h5py with no more knowledge than the docs give,
 //! and compared by HDF5's own `h5diff`.
 
 use std::path::Path;

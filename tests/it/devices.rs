@@ -59,7 +59,7 @@ fn a_gpu_gives_the_codes_of_the_processor_whatever_the_batch() {
     assert!(fp32 < 1e-5 && (1e-5..1e-2).contains(&tf32), "{fp32} in fp32, {tf32} in tf32");
     assert_eq!(layers("auto.h5"), layers("cuda.h5"));
 
-    // All but one in two batches, then the last by itself: the same codes as all at once.
+    // All but one in two batches, then the last by itself: the same features as all at once.
     let image = std::fs::read_dir(folder.path().join("data/fish")).unwrap().next().unwrap().unwrap().path();
     let aside = folder.path().join("aside.jpg");
     std::fs::rename(&image, &aside).unwrap();

@@ -39,7 +39,7 @@ fn explain_all(explainer: &mut Explainer<'_>, pass: &ForwardPass) -> Vec<cnncode
     explainer.explain(pass, &classes, &mut |_, _| {}).unwrap()
 }
 
-/// The places of every class's map add up, with the bias, to the score that the head gives to the same codes.
+/// The places of every class's map add up, with the bias, to the score that the head gives to the same features.
 fn assert_adds_up(explainer: &mut Explainer<'_>, head: &Head, pass: &ForwardPass) {
     let codes = ndarray::ArrayView2::from_shape((1, pass.codes().len()), pass.codes()).unwrap();
     let scores = head.scores(codes).unwrap();

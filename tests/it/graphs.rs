@@ -222,7 +222,7 @@ fn a_graph_with_a_fixed_batch_takes_any_number_of_images() {
     assert_ne!(rows[..width], rows[width..2 * width]);
 }
 
-/// Codes of `layers` of `images` under `poolings`, one vector a layer.
+/// Features of `layers` of `images` under `poolings`, one vector a layer.
 fn pooled(
     graph: &Graph,
     layers: &[Layer],

@@ -1,4 +1,4 @@
-//! What `fit-head` can be told about the codes, the classes and the split, as its users see it.
+//! What `fit-head` can be told about the features, the classes and the split, as its users see it.
 
 use std::fs;
 use std::path::Path;
@@ -165,7 +165,7 @@ fn a_split_is_kept_to_and_copies_that_straddle_it_are_told() {
         .success()
         .stderr(contains("the classes are named test, train, val").and(contains("--split")));
 
-    // The same split by a file, on codes of plain folders.
+    // The same split by a file, on features of plain folders.
     cnncodes(folder.path()).args(["extract", "--layer", "fc7", "-o", "plain.h5"]).assert().success();
     fs::write(folder.path().join("split.csv"), &manifest).unwrap();
     let by_file = json(folder.path(), &[&fit[..], &["plain.h5", "--split=split.csv"]].concat());

@@ -1,4 +1,4 @@
-//! The kinds of images that commands take: lists on standard input, tar shards and HDF5 arrays give the codes that the
+//! The kinds of images that commands take: lists on standard input, tar shards and HDF5 arrays give the features that the
 //! plain folder gives, bit for bit, and say what is wrong with them.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use predicates::str::contains;
 
 use crate::common::{cnncodes, python, workspace};
 
-/// (Class, codes) by the SHA-256 of the image's bytes.
+/// (Class, features) by the SHA-256 of the image's bytes.
 fn by_hash(path: &Path) -> BTreeMap<String, (Option<String>, Vec<u32>)> {
     let file = FeatureFile::open(path).unwrap();
     let codes = file.read_layer(None).unwrap();
@@ -32,7 +32,7 @@ fn names(path: &Path) -> Vec<String> {
     FeatureFile::open(path).unwrap().image_names().to_vec()
 }
 
-/// Two images a class in `data/`, and `plain.h5` with their codes.
+/// Two images a class in `data/`, and `plain.h5` with their features.
 fn plain() -> (tempfile::TempDir, PathBuf) {
     let folder = workspace(2);
     cnncodes(folder.path()).args(["extract", "-o", "plain.h5"]).assert().success();

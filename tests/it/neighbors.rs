@@ -14,7 +14,7 @@ use crate::common::{cnncodes, spec, workspace};
 
 const WIDTH: usize = 96;
 
-/// A file of `rows` codes as ReLU leaves them: half of them 0, the others of some size; row 7 is a copy of row 3.
+/// A file of `rows` features as ReLU leaves them: half of them 0, the others of some size; row 7 is a copy of row 3.
 fn write_codes(path: &Path, rows: usize, seed: u64) {
     let header = Header {
         program_version: "0.1.0".into(),

@@ -1,4 +1,4 @@
-//! `fit-head --max-memory` on codes that take more: the same head as in memory, from a file that is streamed.
+//! `fit-head --max-memory` on features that take more: the same head as in memory, from a file that is streamed.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::common::{cnncodes, spec};
 const ROWS: usize = 6000;
 const COLUMNS: usize = 512;
 
-/// Noisy codes of three classes; every 50th image has no label.
+/// Noisy features of three classes; every 50th image has no label.
 fn write_codes(output: &Path, count: usize) {
     let header = Header {
         program_version: "0.1.0".into(),
@@ -50,7 +50,7 @@ fn write_codes(output: &Path, count: usize) {
 #[test]
 fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
     let folder = tempfile::tempdir().unwrap();
-    // Ridge regression keeps a matrix of products for each fold, which take more than half of the fewer codes.
+    // Ridge regression keeps a matrix of products for each fold, which take more than half of the fewer features.
     for (kind, count, bound) in
         [("--svm", ROWS, "25MiB"), ("--logistic", ROWS, "25MiB"), ("--ridge", 2 * ROWS, "45MiB")]
     {

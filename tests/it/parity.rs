@@ -1,4 +1,4 @@
-//! Codes of real photos by real networks, against those of Python (`scripts/reference/compare_with_python.py`).
+//! Features of real photos by real networks, against those of Python (`scripts/reference/compare_with_python.py`).
 
 use std::path::Path;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::common::{assets, cnncodes};
 
-/// Adds a network of the assets, extracts the 808 photos, and gives the file of codes.
+/// Adds a network of the assets, extracts the 808 photos, and gives the features file.
 fn extract(folder: &Path, assets: &Path, network: &str, layer: &str, add: &[&str]) -> FeatureFile {
     cnncodes(folder)
         .args(["models", "add"])

@@ -1,4 +1,4 @@
-//! The report as `--report` writes it, and its map of the codes against scikit-learn.
+//! The report as `--report` writes it, and its map of the features against scikit-learn.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

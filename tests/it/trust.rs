@@ -26,7 +26,7 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(folder, arguments)).unwrap()
 }
 
-/// Codes with labels and which of them are copies.
+/// Features with labels and which of them are copies.
 struct Photos {
     codes: Array2<f32>,
     labels: Vec<usize>,
@@ -50,7 +50,7 @@ impl Photos {
         }
     }
 
-    /// Four classes of 60 codes each that overlap a little.
+    /// Four classes of 60 features each that overlap a little.
     fn drawn() -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
         let labels: Vec<usize> = (0..240).map(|row| row % 4).collect();

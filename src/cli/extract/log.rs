@@ -288,7 +288,7 @@ fn on(header: &Header) -> String {
     }
 }
 
-/// `4096 codes of fc7`, for every layer.
+/// `4096 features of fc7`, for every layer.
 fn describe(stored: &[StoredLayer]) -> String {
     let each = |stored: &StoredLayer| {
         let (width, spec) = (stored.width().unwrap_or(0), &stored.spec);

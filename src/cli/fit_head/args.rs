@@ -128,7 +128,7 @@ impl From<CalibrationChoice> for CalibrationMethod {
     }
 }
 
-/// What is done to the codes first, in this order.
+/// What is done to the features first, in this order.
 #[derive(Debug, clap::Args)]
 struct PreparationArgs {
     /// Divide each image's features by their Euclidean length first

@@ -52,7 +52,7 @@ fn files_of_versions_that_did_not_tell_what_was_passed_over_are_read() {
     let output = folder.path().join("codes.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(2)).unwrap();
     append(&mut writer, 0..2, &[]).unwrap();
-    let one = PassedOver { reason: "hidden".into(), files: 1, example: ".x".into() };
+    let one = PassedOverGroup { reason: "hidden".into(), files: 1, example: ".x".into() };
     writer.pass_over(std::slice::from_ref(&one)).unwrap();
     writer.finish().unwrap();
     assert_eq!(FeatureFile::open(&output).unwrap().passed_over(), [one]);

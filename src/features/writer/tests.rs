@@ -27,8 +27,10 @@ fn all_values_come_back_as_they_were_written() {
     append(&mut writer, 4..4, &[]).unwrap();
     append(&mut writer, 4..10, &[skipped(1), skipped(2)]).unwrap();
     assert_eq!(writer.rows(), 10);
-    let passed_over = [("not an image", 7, "notes ü.txt"), ("hidden", 2, ".x")]
-        .map(|(reason, files, example)| PassedOver { reason: reason.into(), files, example: example.into() });
+    let passed_over =
+        [("not an image", 7, "notes ü.txt"), ("hidden", 2, ".x")].map(|(reason, files, example)| {
+            PassedOverGroup { reason: reason.into(), files, example: example.into() }
+        });
     writer.pass_over(&passed_over).unwrap();
     writer.finish().unwrap();
 

@@ -1,4 +1,4 @@
-//! The parts of a head file that say how codes are prepared. Lengths and components are absent from files of version 1.
+//! The parts of a head file that say how features are prepared. Lengths and components are absent from files of version 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
-    /// How codes become the `prepared` values that the classifier takes.
+    /// How features become the `prepared` values that the classifier takes.
     pub(super) fn preparation(&self, prepared: usize) -> Result<Preparation, HeadFileError> {
         let written = if self.has_attribute(PREPARATION) {
             self.json(PREPARATION)?

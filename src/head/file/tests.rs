@@ -272,7 +272,7 @@ fn training_images_are_recognised_by_their_hash() {
     assert!(!loaded.was_trained_on("") && !loaded.was_trained_on("no hash, but long enough"));
 }
 
-/// A head whose codes are normalised and projected.
+/// A head whose features are normalised and projected.
 fn prepared() -> (TempDir, PathBuf, Head) {
     let (folder, path, _) = saved(HeadKind::Svm);
     let settings = FitSettings { l2_normalize: true, pca: Some(4), ..FitSettings::new(HeadKind::Logistic) };

@@ -31,7 +31,7 @@ pub enum Engine {
     /// That of the crate `cnncodes-linear-heads`.
     #[default]
     Own,
-    /// linfa-svm or linfa-logistic: no kernels, no class weights, no streaming; standardised codes for logistic regression, and
+    /// linfa-svm or linfa-logistic: no kernels, no class weights, no streaming; standardised features for logistic regression, and
     /// a bounded number of images for the SVM. Only where the program was built with the feature `linfa-engines`.
     Linfa,
 }
@@ -56,12 +56,12 @@ pub struct FitSettings {
     /// regression it is 1 / 2α, and `None` chooses α by leave-one-out among the training rows.
     pub c: Option<f64>,
     /// Whether each column is brought to mean 0 and deviation 1 first. Without it, C means something else for every
-    /// network, and codes of very small or large values may not be learned from at all.
+    /// network, and features of very small or large values may not be learned from at all.
     pub standardize: bool,
     /// Whether each row is brought to length 1 before that.
     #[serde(default)]
     pub l2_normalize: bool,
-    /// Number of principal components that the codes are projected on after that; `None` to take them as they are.
+    /// Number of principal components that the features are projected on after that; `None` to take them as they are.
     #[serde(default)]
     pub pca: Option<usize>,
     /// Whose solver fits it.
@@ -114,7 +114,7 @@ impl FitSettings {
         }
     }
 
-    /// C, or its default: 0.01 for the linear SVM, 1 for a kernel's and for logistic regression. On standardised codes of 512 to 4096 columns
+    /// C, or its default: 0.01 for the linear SVM, 1 for a kernel's and for logistic regression. On standardised features of 512 to 4096 columns
     /// accuracy hardly depends on C; smaller values regularise more.
     pub fn c(&self) -> f64 {
         self.c.unwrap_or(match self.kind {
@@ -132,7 +132,7 @@ impl FitSettings {
         })
     }
 
-    /// What is done to the codes first.
+    /// What is done to the features first.
     pub fn steps(&self) -> Steps {
         Steps { l2_normalize: self.l2_normalize, standardize: self.standardize, pca: self.pca }
     }

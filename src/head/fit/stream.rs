@@ -1,4 +1,4 @@
-//! Fitting a head to codes that are larger than the memory it may use: they are streamed, again and again, by
+//! Fitting a head to features that are larger than the memory it may use: they are streamed, again and again, by
 //! [`cnncodes_linear_heads::Streaming`], which fits the heads of all folds and the final one in shared passes.
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::head::{ClassWeights, Conformal, HeadError, HeadModel, Novelty, rankin
 /// Bytes that the command line keeps of each image: its name, hash and label.
 const KEPT_OF_ROW: usize = 300;
 
-/// Codes that a head is fitted to without having them in memory. Slices have one element a row.
+/// Features that a head is fitted to without having them in memory. Slices have one element a row.
 #[derive(Clone, Copy)]
 pub struct StreamedData<'a> {
     /// n x d.
@@ -36,10 +36,10 @@ pub struct StreamedData<'a> {
     pub max_memory: usize,
 }
 
-/// As [`super::fit_head`], but streaming the codes. The head also holds what tells unknown images, learned from a sample.
+/// As [`super::fit_head`], but streaming the features. The head also holds what tells unknown images, learned from a sample.
 ///
 /// # Errors
-/// As [`super::fit_head`]; when the codes cannot be read; [`HeadError::NotStreamed`] for kernels, class weights of
+/// As [`super::fit_head`]; when the features cannot be read; [`HeadError::NotStreamed`] for kernels, class weights of
 /// ridge regression and a choice of C; [`SolverError::TooLittleMemory`](cnncodes_linear_heads::SolverError).
 pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Result<FittedHead, HeadError> {
     let solver = settings.solver()?;

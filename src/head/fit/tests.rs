@@ -7,7 +7,7 @@ use super::*;
 use crate::evaluate::Severity;
 use crate::head::{ClassWeights, Kernel, Tuning};
 
-/// `rows` noisy codes of each class around centres that a linear head can tell apart.
+/// `rows` noisy features of each class around centres that a linear head can tell apart.
 struct Example {
     codes: Array2<f32>,
     labels: Vec<usize>,

@@ -56,7 +56,7 @@ fn codes(rows: usize, width: usize, seed: u64, scale: f32, offset: f32) -> Array
 
 #[test]
 fn the_nearest_are_those_of_a_comparison_with_every_row() {
-    // Codes that are nearly parallel, tiny and huge ones: the bound must never dismiss what float64 would keep.
+    // Features that are nearly parallel, tiny and huge ones: the bound must never dismiss what float64 would keep.
     for (scale, offset) in [(1.0, 0.0), (1.0, 1000.0), (1e-30, 0.0), (1e30, 0.0), (1e-38, 0.0)] {
         let (rows, queries) = (codes(200, 37, 1, scale, offset), codes(5, 37, 2, scale, offset));
         for metric in [Metric::Cosine, Metric::Euclidean] {

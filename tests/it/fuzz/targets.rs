@@ -77,7 +77,7 @@ pub fn network(data: &[u8]) -> bool {
     true
 }
 
-/// A file of codes: opened, and all of its codes read, at once and in parts.
+/// A features file: opened, and all of its features read, at once and in parts.
 pub fn features(data: &[u8]) -> bool {
     let file = on_disk(data);
     let Ok(features) = FeatureFile::open(file.path()) else { return false };
@@ -100,7 +100,7 @@ pub fn features(data: &[u8]) -> bool {
     true
 }
 
-/// A head: read, and asked what it makes of codes.
+/// A head: read, and asked what it makes of features.
 pub fn head(data: &[u8]) -> bool {
     let file = on_disk(data);
     let Ok(head) = Head::load(file.path()) else { return false };

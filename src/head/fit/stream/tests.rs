@@ -5,7 +5,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::*;
 use crate::head::{HeadKind, Kernel, SolverError, TrainingData, Tuning, fit_head};
 
-/// Noisy codes of three classes, with a constant column and one that is larger and far from 0.
+/// Noisy features of three classes, with a constant column and one that is larger and far from 0.
 fn example() -> (Array2<f32>, Vec<usize>, Vec<String>) {
     let labels: Vec<usize> = (0..900).map(|i| i * i % 7 % 3).collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
@@ -153,7 +153,7 @@ fn a_fold_that_holds_all_of_a_class_says_nothing_of_it() {
 
 #[test]
 fn heads_of_folds_forget_the_final_head_that_they_start_from() {
-    // Labels without a pattern, and as many codes as let the final head know nearly all of them by heart.
+    // Labels without a pattern, and as many features as let the final head know nearly all of them by heart.
     let labels: Vec<usize> = (0..300).map(|i| i % 2).collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(9);
     let codes = Array2::from_shape_fn((300, 150), |_| rng.random_range(-1f32..1.0));
