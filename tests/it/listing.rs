@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cnncodes::dataset::Dataset;
-use cnncodes::features::{FeatureFile, PassedOver};
+use cnncodes::features::{FeatureFile, PassedOverGroup};
 use cnncodes::images::sniff;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -74,7 +74,7 @@ fn what_is_passed_over_is_told_wherever_a_run_tells_of_itself() {
         .success()
         .stderr(contains(text))
         .stdout(contains("20 images of 4 classes").and(contains("0 skipped, 7 passed over")));
-    let group = |(reason, files, example): (&str, u64, &str)| PassedOver {
+    let group = |(reason, files, example): (&str, u64, &str)| PassedOverGroup {
         reason: reason.into(),
         files,
         example: example.into(),
