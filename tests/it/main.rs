@@ -26,6 +26,7 @@ mod network_inputs;
 mod out_of_core;
 mod parity;
 mod pixels;
+mod preprocessing;
 mod pull;
 mod real_photos;
 mod repaired;
