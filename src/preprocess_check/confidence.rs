@@ -10,13 +10,21 @@ const RESAMPLINGS: usize = 2000;
 /// seldom mislead.
 const OUTSIDE: usize = RESAMPLINGS / 200;
 
-/// How far the winning class of each image stands out: its score less the mean of the image's scores, in standard
-/// deviations of these. Of every class's scores its mean over the images is taken off first, so that a class that wins
-/// whatever is shown does not count. `scores` holds rows of `classes` numbers, before a softmax.
+/// How sure a network is of an image, in two measures of the image's standardised scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sureness {
+    /// How few classes hold the large scores: the logarithm of the mean of their exponentials. Normal numbers have 0.5.
+    pub confidence: f64,
+    /// The largest score: by how many standard deviations the winning class stands out.
+    pub standing_out: f64,
+}
+
+/// How sure a network is of each image. `scores` holds rows of `classes` numbers, before a softmax.
 ///
-/// Neither the scale of the scores nor a sum that is the same for all of them matters, unlike for probabilities, which grow
-/// with the contrast of the pixels. Scores that are not finite make a network sure of nothing.
-pub(super) fn standing_out(scores: &[f32], classes: usize) -> Vec<f64> {
+/// Of every class's scores its mean over the images is taken off, so that a class that wins whatever is shown does not count.
+/// Then the scores of each image get mean 0 and deviation 1, so that their scale does not count: it grows with the contrast of
+/// the pixels, and probabilities grow with it. Scores that are not finite make a network sure of nothing.
+pub(super) fn sureness(scores: &[f32], classes: usize) -> Vec<Sureness> {
     let rows: Vec<&[f32]> = scores.chunks_exact(classes.max(1)).collect();
     let mut means = vec![0.0_f64; classes];
     for row in &rows {
@@ -27,28 +35,32 @@ pub(super) fn standing_out(scores: &[f32], classes: usize) -> Vec<f64> {
             row.iter().zip(&means).map(|(&score, mean)| f64::from(score) - mean).collect();
         let n = centred.len() as f64;
         let mean = centred.iter().sum::<f64>() / n;
-        let variance = centred.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let largest = centred.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let out = (largest - mean) / variance.sqrt();
-        if out.is_finite() { out } else { 0.0 }
+        let deviation = (centred.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+        let standardised = || centred.iter().map(|score| (score - mean) / deviation);
+        let largest = standardised().fold(f64::NEG_INFINITY, f64::max);
+        // The largest is taken out of the exponentials, which could overflow.
+        let sum: f64 = standardised().map(|score| (score - largest).exp()).sum();
+        let confidence = largest + (sum / n).ln();
+        match confidence.is_finite() && largest.is_finite() {
+            true => Sureness { confidence, standing_out: largest },
+            false => Sureness { confidence: 0.0, standing_out: 0.0 },
+        }
     };
     rows.iter().map(one).collect()
 }
 
 /// What the largest of `n` normal numbers exceeds once in a thousand times, in standard deviations of all of them from their
 /// mean: the critical value of Grubbs' one-sided test (F. E. Grubbs: "Sample criteria for testing outlying observations",
-/// Annals of Mathematical Statistics 21, 1950). Infinite for fewer than four numbers, which always stand out alike.
-pub(super) fn chance_limit(n: usize) -> f64 {
-    critical_value(n, 1e-3)
+/// Annals of Mathematical Statistics 21, 1950). `None` for fewer than four numbers, of which the largest always stands out
+/// alike.
+pub(super) fn chance_limit(n: usize) -> Option<f64> {
+    (n >= 4).then(|| critical_value(n, 1e-3))
 }
 
 /// A deviation of `g` standard deviations is a correlation `r = g sqrt(n) / (n - 1)` with the direction of one number, whose
 /// density for normal numbers is proportional to `(1 - r²)^((n - 4) / 2)`. The sum of its tail for all `n` numbers is `level`.
 fn critical_value(n: usize, level: f64) -> f64 {
     const STEPS: usize = 200_000;
-    if n < 4 {
-        return f64::INFINITY;
-    }
     let count = n as f64;
     let density = |step: usize| {
         let r = (step as f64 + 0.5) / STEPS as f64;
@@ -101,22 +113,26 @@ mod tests {
         ] {
             assert_abs_diff_eq!(critical_value(n, level), expected, epsilon = 1e-3);
         }
-        assert_eq!(chance_limit(2), f64::INFINITY);
-        assert!(chance_limit(1000) > 4.5 && chance_limit(1000) < 5.0);
+        assert_eq!(chance_limit(3), None);
+        assert_abs_diff_eq!(critical_value(1000, 1e-3), 4.72, epsilon = 0.02);
     }
 
     #[test]
-    fn standing_out_ignores_scale_shift_and_the_class_that_always_wins() {
-        // Two images: class 0 always has 100 more; then class 1 of the first and class 2 of the second stand out.
+    fn sureness_ignores_scale_shift_and_the_class_that_always_wins() {
+        // Class 0 always has 100 more; then class 1 of the first image and class 2 of the second stand out.
         let scores = [100.0, 4.0, 0.0, 0.0, 0.0, 100.0, 0.0, 4.0, 0.0, 0.0];
-        let found = standing_out(&scores, 5);
-        // Centred, the first row is 0 2 -2 0 0: 2 of a deviation of sqrt(8 / 4).
-        assert_abs_diff_eq!(found[0], 2.0 / 2.0_f64.sqrt(), epsilon = 1e-12);
-        assert_abs_diff_eq!(found[1], found[0], epsilon = 1e-12);
+        let found = sureness(&scores, 5);
+        // Centred, the first row is 0 2 -2 0 0, of a deviation of sqrt(8 / 4).
+        let largest = 2.0_f64.sqrt();
+        assert_abs_diff_eq!(found[0].standing_out, largest, epsilon = 1e-12);
+        let confidence = ((largest.exp() + (-largest).exp() + 3.0) / 5.0).ln();
+        assert_abs_diff_eq!(found[0].confidence, confidence, epsilon = 1e-12);
+        assert_abs_diff_eq!(found[1].confidence, confidence, epsilon = 1e-12);
         let other: Vec<f32> = scores.iter().map(|score| 7.0 * score - 3.0).collect();
-        assert_abs_diff_eq!(standing_out(&other, 5)[0], found[0], epsilon = 1e-6);
-        assert_eq!(standing_out(&[f32::NAN, 1.0, 2.0, 3.0], 4), [0.0]);
-        assert_eq!(standing_out(&[1.0; 8], 4), [0.0, 0.0]);
+        assert_abs_diff_eq!(sureness(&other, 5)[0].confidence, confidence, epsilon = 1e-6);
+        let unsure = Sureness { confidence: 0.0, standing_out: 0.0 };
+        assert_eq!(sureness(&[f32::NAN, 1.0, 2.0, 3.0], 4), [unsure]);
+        assert_eq!(sureness(&[1.0; 8], 4), [unsure; 2]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Does a preprocessing fit its network? The network itself is asked, by how sure it is of some images.
 //!
 //! A network that still has its classifier is surest of pixels as it was trained with. So plausible recipes are tried on the
-//! same images and ranked by [`standing_out`](confidence::standing_out). The largest probability, the obvious measure, does not
-//! serve: with pixels that are far too large, networks are sure of one class whatever they see (docs/preprocessing.md has the
-//! figures).
+//! same images and ranked by [`sureness`]. The largest probability, the obvious measure, does not serve: with pixels that are
+//! far too large, networks are sure of one class whatever they see (docs/preprocessing.md has the figures).
 //!
 //! Colours come first: the order of the channels and their normalisation, all with one crop and filter. Then crops and
 //! filters are tried with the best colours.
@@ -21,7 +20,7 @@ use crate::dataset::{Dataset, Problem, Sample};
 use crate::extract::{ImageReader, Readers};
 use crate::images::{DEFAULT_MAX_PIXELS, Layout, Preprocess, PreprocessError, PreprocessOverrides};
 use crate::network::{Backbone, BackboneError, Graph, SessionSettings, class_scores};
-use confidence::{chance_limit, paired_interval, standing_out};
+use confidence::{Sureness, chance_limit, paired_interval, sureness};
 pub use text::options_of;
 
 /// Images that are run together.
@@ -31,7 +30,7 @@ const BATCH: usize = 8;
 const FEWEST_IMAGES: usize = 8;
 
 /// Images that are tried unless told otherwise.
-pub const DEFAULT_IMAGES: usize = 64;
+pub const DEFAULT_IMAGES: usize = 96;
 
 /// Which images are tried, and what the network runs on.
 #[derive(Debug, Clone)]
@@ -79,8 +78,10 @@ pub enum CheckError {
 pub struct RankedRecipe {
     /// The recipe.
     pub preprocess: Preprocess,
-    /// How far the winning class stands out, in standard deviations of the scores, on average over the images.
+    /// How few classes hold the large scores, on average over the images; 0.5 is chance.
     pub confidence: f64,
+    /// By how many standard deviations of the scores the winning class stands out, on average over the images.
+    pub standing_out: f64,
     /// The surest recipe's confidence less this one's.
     pub behind: f64,
     /// 99 % interval of that, by a bootstrap over the images.
@@ -121,8 +122,9 @@ pub struct PreprocessCheck {
     pub images: usize,
     /// Classes of the network; 0 where it has no classifier.
     pub classes: usize,
-    /// What the confidence of scores without meaning exceeds once in a thousand times.
-    pub chance_limit: f64,
+    /// What the winning class of scores without meaning stands out by once in a thousand times; `None` where every number
+    /// of standard deviations may be chance.
+    pub chance_limit: Option<f64>,
     /// The surest first; of those that are tied with it, the chosen one.
     pub ranking: Vec<RankedRecipe>,
     /// Images that could not be read.
@@ -134,6 +136,7 @@ pub struct PreprocessCheck {
 struct Trial {
     preprocess: Preprocess,
     confidence: Vec<f64>,
+    standing_out: f64,
 }
 
 impl Trial {
@@ -158,28 +161,23 @@ pub fn check_preprocessing(
         Start::Chosen(recipe) => (recipe, true),
         Start::Unchosen(recipe) => (recipe, false),
     };
-    let cannot_tell = |why: &str, classes: usize, problems: Vec<Problem>| PreprocessCheck {
+    let cannot_tell = |why: &str, classes: usize| PreprocessCheck {
         verdict: Verdict::CannotTell { why: why.to_owned() },
         images: 0,
         classes,
-        chance_limit: chance_limit(classes),
+        chance_limit: None,
         ranking: Vec::new(),
-        problems,
+        problems: Vec::new(),
     };
-    let Some(scores) = class_scores(graph) else {
-        return Ok(cannot_tell(
-            "the network has no classifier, so it is not sure of anything",
-            0,
-            Vec::new(),
-        ));
-    };
+    let no_classifier = "the network has no classifier, so it is not sure of anything";
+    let Some(scores) = class_scores(graph) else { return Ok(cannot_tell(no_classifier, 0)) };
     let backbone = Backbone::open(graph, &[scores], recipe.size(), &settings.session)?;
     let mut network = Network { backbone, images: chosen_images(dataset, settings), problems: Vec::new() };
-    let classes = network.classes();
-    if chance_limit(classes).is_infinite() {
+    let Some(classes) = network.classes() else { return Ok(cannot_tell(no_classifier, 0)) };
+    let Some(limit) = chance_limit(classes) else {
         let why = format!("scores of {classes} classes do not show how sure a network is");
-        return Ok(cannot_tell(&why, classes, Vec::new()));
-    }
+        return Ok(cannot_tell(&why, classes));
+    };
 
     let colours = recipes::colours(recipe, is_chosen)?;
     // The start's own crop and filter are among the geometries.
@@ -201,32 +199,30 @@ pub fn check_preprocessing(
     let best = surest(&trials);
     // Of colours that are as good, the chosen ones.
     let front = if is_chosen && !is_behind(&trials[0], &trials[best]) { 0 } else { best };
-    let colours_tried = trials.len();
     let images = pictures.len();
     drop(pictures);
-    for geometry in geometries.into_iter().skip(1) {
-        progress(trials.len(), total);
-        let preprocess = trials[front].preprocess.with(&geometry)?;
-        let pictures = network.read(&preprocess)?;
-        trials.push(network.try_recipe(preprocess, &pictures)?);
-    }
-
-    let limit = chance_limit(classes);
-    let verdict = if trials[best].mean() <= limit {
+    let verdict = if trials[best].standing_out <= limit {
         let why = format!(
-            "its surest class stands out by {:.1} standard deviations at best, as a class of {classes} does by chance; \
-             its last layers do not know such images",
-            trials[best].mean()
+            "its surest class stands out by no more than {:.1} standard deviations, as one of {classes} may by chance; its \
+             last layers do not know such images",
+            trials[best].standing_out
         );
         Verdict::CannotTell { why }
     } else {
-        verdict_on(&trials[..colours_tried], front, best, is_chosen)
+        let verdict = verdict_on(&trials, front, best, is_chosen);
+        for geometry in geometries.into_iter().skip(1) {
+            progress(trials.len(), total);
+            let preprocess = trials[front].preprocess.with(&geometry)?;
+            let pictures = network.read(&preprocess)?;
+            trials.push(network.try_recipe(preprocess, &pictures)?);
+        }
+        verdict
     };
     Ok(PreprocessCheck {
         verdict,
         images,
         classes,
-        chance_limit: limit,
+        chance_limit: Some(limit),
         ranking: rank(trials, front, is_chosen),
         problems: network.problems,
     })
@@ -263,6 +259,7 @@ fn rank(trials: Vec<Trial>, front: usize, is_chosen: bool) -> Vec<RankedRecipe> 
             let ranked = RankedRecipe {
                 preprocess: trial.preprocess.clone(),
                 confidence: trial.mean(),
+                standing_out: trial.standing_out,
                 behind: trials[best].mean() - trial.mean(),
                 interval,
                 tied,
@@ -303,8 +300,10 @@ struct Network<'a> {
 }
 
 impl Network<'_> {
-    fn classes(&self) -> usize {
-        self.backbone.taps().first().map_or(0, |tap| tap.width())
+    /// Scores of an image; `None` where there are several for each class, as of every patch.
+    fn classes(&self) -> Option<usize> {
+        let tap = self.backbone.taps().first()?;
+        tap.shape.iter().copied().max().filter(|&longest| longest == tap.width())
     }
 
     /// The images as `recipe` crops and scales them, in RGB.
@@ -331,7 +330,8 @@ impl Network<'_> {
     fn try_recipe(&mut self, preprocess: Preprocess, pictures: &[RgbImage]) -> Result<Trial, CheckError> {
         let as_they_are =
             preprocess.with(&PreprocessOverrides { stretch: Some(true), ..Default::default() })?;
-        let (layout, classes, len) = (self.backbone.layout(), self.classes(), as_they_are.tensor_len());
+        let (layout, len) = (self.backbone.layout(), as_they_are.tensor_len());
+        let classes = self.classes().unwrap_or(1);
         let mut scores: Vec<f32> = Vec::with_capacity(pictures.len() * classes);
         let mut values = vec![0.0; BATCH * len];
         for batch in pictures.chunks(BATCH) {
@@ -341,6 +341,72 @@ impl Network<'_> {
             }
             self.backbone.run(values)?.iter().for_each(|rows| scores.extend_from_slice(rows));
         }
-        Ok(Trial { preprocess, confidence: standing_out(&scores, classes) })
+        let sureness = sureness(&scores, classes);
+        let standing_out: f64 = sureness.iter().map(|image| image.standing_out).sum();
+        Ok(Trial {
+            preprocess,
+            standing_out: standing_out / sureness.len().max(1) as f64,
+            confidence: sureness.into_iter().map(|Sureness { confidence, .. }| confidence).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::Preset;
+
+    /// Forty images of which each is surer by the recipe's share, with some noise that all recipes have.
+    fn trial(preset: Preset, share: f64) -> Trial {
+        let image = |index: u32| f64::from(index * 7 % 40) / 10.0 + share * (1.0 + f64::from(index % 5));
+        let preprocess = Preprocess::preset(preset).unwrap();
+        Trial { preprocess, confidence: (0..40).map(image).collect(), standing_out: 6.0 }
+    }
+
+    /// Neither is surer than the other on more than half of the images.
+    fn undecided(preset: Preset) -> Trial {
+        let mut trial = trial(preset, 0.0);
+        trial
+            .confidence
+            .iter_mut()
+            .enumerate()
+            .for_each(|(index, x)| *x += if index % 2 == 0 { 0.1 } else { -0.1 });
+        trial
+    }
+
+    fn presets(ranking: &[RankedRecipe]) -> Vec<Preset> {
+        ranking.iter().map(|ranked| ranked.preprocess.preset_name()).collect()
+    }
+
+    #[test]
+    fn the_chosen_recipe_fits_unless_another_is_clearly_ahead() {
+        let trials = [trial(Preset::Tf, 0.1), trial(Preset::Torchvision, 0.0), undecided(Preset::KerasCaffe)];
+        assert_eq!(verdict_on(&trials, 0, surest(&trials), true), Verdict::Fits);
+        let trials = [trial(Preset::Torchvision, 0.0), trial(Preset::Tf, 0.1), undecided(Preset::KerasCaffe)];
+        assert_eq!(surest(&trials), 1);
+        assert_eq!(verdict_on(&trials, 1, 1, true), Verdict::Better);
+        let ranking = rank(trials.into(), 1, true);
+        assert_eq!(presets(&ranking), [Preset::Tf, Preset::Torchvision, Preset::KerasCaffe]);
+        assert!(ranking[0].tied && !ranking[1].tied && ranking[1].chosen);
+        assert!(ranking[1].interval[0] > 0.0 && ranking[1].interval[1] > ranking[1].behind);
+    }
+
+    #[test]
+    fn differences_within_the_noise_are_no_verdict_and_leave_the_chosen_one_first() {
+        let trials = [trial(Preset::Torchvision, 0.0), undecided(Preset::Tf)];
+        let verdict = verdict_on(&trials, 0, surest(&trials), true);
+        assert!(matches!(verdict, Verdict::CannotTell { ref why } if why.contains("--count")), "{verdict:?}");
+        assert_eq!(presets(&rank(trials.into(), 0, true)), [Preset::Torchvision, Preset::Tf]);
+    }
+
+    #[test]
+    fn without_a_chosen_recipe_it_says_whether_the_surest_is_clearly_ahead() {
+        let clear = [trial(Preset::Torchvision, 0.0), trial(Preset::Tf, 0.1)];
+        assert_eq!(verdict_on(&clear, 1, 1, false), Verdict::Surest { clearly: true });
+        let close = [trial(Preset::Torchvision, 0.0), undecided(Preset::Tf)];
+        assert_eq!(
+            verdict_on(&close, surest(&close), surest(&close), false),
+            Verdict::Surest { clearly: false }
+        );
     }
 }

@@ -39,19 +39,23 @@ impl PreprocessCheck {
         if self.ranking.is_empty() {
             return text;
         }
+        let surest = self.ranking.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence));
+        let standing_out = surest.map_or(0.0, |surest| surest.standing_out);
         // Writing to a String cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "\n\n{} images, {} classes; sure is how far the winning class stands out, in standard deviations (chance: up to \
-             {:.1})\n",
-            self.images, self.classes, self.chance_limit
+            "\n\n{} images; the winning one of {} classes stands out by {standing_out:.1} standard deviations of the scores \
+             (by chance: up to {:.1})",
+            self.images,
+            self.classes,
+            self.chance_limit.unwrap_or(f64::INFINITY)
         );
         let header = ["", "sure", "behind", "99 % interval", ""].map(str::to_owned).to_vec();
         let rows = self.ranking.iter().enumerate().map(|(index, ranked)| {
             let [low, high] = ranked.interval;
             let (behind, interval) = match ranked.behind == 0.0 {
                 true => (String::new(), String::new()),
-                false => (format!("{:.2}", ranked.behind), format!("{low:.2} to {high:.2}")),
+                false => (format!("{:.3}", ranked.behind), format!("{low:.3} to {high:.3}")),
             };
             let mark = match (ranked.chosen, ranked.tied) {
                 (true, _) => "* ",
@@ -60,7 +64,7 @@ impl PreprocessCheck {
             };
             vec![
                 (index + 1).to_string(),
-                format!("{:.2}", ranked.confidence),
+                format!("{:.3}", ranked.confidence),
                 behind,
                 interval,
                 format!("{mark}{}", short(&ranked.preprocess)),

@@ -27,6 +27,7 @@ mod network_inputs;
 mod out_of_core;
 mod parity;
 mod pixels;
+mod preprocessing;
 mod pretrained;
 mod pull;
 mod real_photos;

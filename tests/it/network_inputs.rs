@@ -87,3 +87,25 @@ fn the_layout_is_asked_for_only_if_nothing_in_the_graph_says_it() {
         .code(2)
         .stderr(contains("its first convolution reads 4 channels; a network for colour images reads 3"));
 }
+
+#[test]
+fn normalisation_at_the_beginning_of_a_graph_is_recognised() {
+    let inside = |name: &str| Graph::open(&path(name)).unwrap().input_normalisation();
+    let close = |found: [f64; 3], expected: [f64; 3]| {
+        let near = |(found, expected): (f64, f64)| (found - expected).abs() < 1e-6 * expected.abs();
+        assert!(found.into_iter().zip(expected).all(near), "{found:?} {expected:?}");
+    };
+    let tf = inside("channels_last").unwrap();
+    close(tf.scale, [1.0 / 127.5; 3]);
+    close(tf.offset, [-1.0; 3]);
+    assert!(tf.wants_levels());
+    assert_eq!(tf.describe(), "(x - 127.5) / 127.5");
+    let imagenet = inside("mean_and_deviation").unwrap();
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    close(imagenet.scale, std.map(|std| 1.0 / (255.0 * std)));
+    close(imagenet.offset, std::array::from_fn(|channel| -mean[channel] / std[channel]));
+    assert_eq!(imagenet.describe(), "(x - 123.675 116.28 103.53) / 58.395 57.12 57.375");
+    for name in ["pixel_values", "by_name"] {
+        assert_eq!(inside(name), None, "{name}");
+    }
+}

@@ -211,6 +211,9 @@ fn preprocess(args: &Args, graph: &Graph) -> anyhow::Result<Preprocess> {
     };
     match args.preprocess {
         Choice::Auto => found(args, changes, graph),
+        Choice::Preset(_) if args.images.is_some() => bail!(
+            "--images goes with --preprocess auto; whether a preset fits, `cnncodes models check NAME --images PATH` says"
+        ),
         Choice::Preset(preset) => {
             let preprocess = preprocessing_of(preset, changes, graph)?;
             if let Some(text) = normalised_twice(&preprocess, graph) {
