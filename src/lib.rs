@@ -52,8 +52,7 @@
 //! - [`similarity`]: the nearest images by their features, exactly, in one pass over a file.
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
-//! - [`download`]: downloading a file, completely or not at all, and what a hub of models holds.
-//! - [`pull`]: from a hub to the models folder.
+//! - [`download`]: downloading a file, completely or not at all; from a hub of models to the models folder.
 //! - [`demo`]: the embedded example.
 //! - `cli`: one file for each command; with the feature `cli`, which is on by default.
 
@@ -78,7 +77,6 @@ mod messages;
 pub mod network;
 mod panics;
 pub mod preprocess_check;
-pub mod pull;
 pub mod report;
 pub mod similarity;
 pub mod sweep;

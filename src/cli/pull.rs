@@ -8,12 +8,13 @@ use indicatif::DecimalBytes;
 
 use super::models::{report_found, say_manifest, write_manifest};
 use super::{Status, interrupt, models, show};
-use crate::download::{self, Download, FetchError, Fetched, Hub, HubReference, RetryPolicy};
+use crate::download::{
+    self, Download, FetchError, Fetched, Hub, HubPull, HubReference, PullEvent, RetryPolicy,
+};
 use crate::images::{PreprocessOverrides, Preset};
 use crate::network::register::preprocessing_of;
 use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, ON_HUB, OnHub, PUBLISHED, Published};
 use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
-use crate::pull::{HubPull, PullEvent};
 
 /// Download a published network and write its manifest; without a NAME, list the published networks
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::download::{
+use super::{
     Download, FetchError, Hub, HubError, HubFile, HubReference, HubRepository, RetryPolicy, download,
 };
 use crate::images::{PreprocessOverrides, Preset};
