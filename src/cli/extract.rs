@@ -66,9 +66,11 @@ pub struct Args {
     /// penultimate]
     #[arg(short, long = "layer", value_name = "LAYER", value_delimiter = ',')]
     layers: Vec<String>,
-    /// Pooling of maps: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2
-    #[arg(long, value_name = "POOLING", default_value_t = Pooling::None)]
-    pool: Pooling,
+    /// Pooling of maps: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2. Of a transformer's
+    /// tokens also cls (the class token), mean (of the patches) or cls+mean [default: none for maps, for tokens cls or
+    /// mean, whichever the network's own head reads]
+    #[arg(long, value_name = "POOLING")]
+    pool: Option<Pooling>,
     /// Output file [default: features/MODEL-LAYER.h5]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -146,7 +148,8 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         force: args.force,
         rehash: args.rehash,
     };
-    let poolings = vec![args.pool; layers.len()];
+    let poolings: Vec<Pooling> =
+        layers.iter().map(|layer| args.pool.unwrap_or_else(|| layer.default_pooling())).collect();
     let request = Request {
         samples: &samples,
         recipe: Recipe {
@@ -243,13 +246,14 @@ fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::R
 }
 
 /// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
-/// the pooling where there is one.
-pub(super) fn default_output(model: &Model, layers: &[Layer], pooling: Pooling) -> PathBuf {
+/// the pooling where it is another than the layers' own.
+pub(super) fn default_output(model: &Model, layers: &[Layer], pooling: Option<Pooling>) -> PathBuf {
+    let pooling = pooling.filter(|&pooling| layers.iter().any(|layer| layer.default_pooling() != pooling));
     let safe = |layer: &Layer| -> String {
         let name = layer.name.trim_start_matches('/').chars();
         name.map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()
     };
     let layers = layers.iter().map(safe).collect::<Vec<_>>().join("+");
-    let pooling = if pooling == Pooling::None { String::new() } else { format!("-{pooling}") };
+    let pooling = pooling.map_or_else(String::new, |pooling| format!("-{pooling}"));
     Path::new("features").join(format!("{}-{layers}{pooling}.h5", model.name))
 }

@@ -57,12 +57,17 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let entries: Vec<Entry> = layers
         .iter()
         .filter_map(|layer| {
-            let multiply_adds = profile.below(&graph, layer);
+            let multiply_adds = profile.below(layer);
             Some(Entry {
                 name: layer.name.clone(),
                 aliases: layer.aliases.clone(),
                 tensor: layer.tensor.clone(),
-                what: layer.what.clone(),
+                what: match layer.tokens {
+                    Some(_) => {
+                        format!("{}, {} of its tokens by default", layer.what, layer.default_pooling())
+                    }
+                    None => layer.what.clone(),
+                },
                 shape: profile.shape(layer)?.to_vec(),
                 multiply_adds,
                 share: multiply_adds as f64 / profile.total().max(1) as f64,

@@ -167,7 +167,7 @@ fn extract_ladder(args: &Args, model: Model, samples: &Dataset, network: usize) 
     let layers: Vec<Layer> = taps.iter().map(named).collect();
     let poolings: Vec<Pooling> = taps.iter().map(|&(_, pooling)| pooling).collect();
     let describe = |(&(rung, pooling), named): (&(&CandidateLayer, Pooling), &Layer)| {
-        let shape = pooling.shape(&rung.shape);
+        let shape = rung.activations.pooled_shape(pooling);
         Stored {
             network,
             layer: rung.layer.name.clone(),

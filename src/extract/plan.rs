@@ -300,10 +300,14 @@ fn open_earlier(request: &Request<'_>) -> Result<PreviousOutput, String> {
     Ok(PreviousOutput { layers, file })
 }
 
-/// Whether `stored` is what `layer` under `pooling` would be. Vectors are not pooled, whatever was asked for.
+/// Whether `stored` is what `layer` under `pooling` would be. Vectors are not pooled, whatever was asked for, and the mean over
+/// places has two names.
 fn is_stored(stored: &LayerSpec, layer: &Layer, pooling: Pooling) -> bool {
-    let unpooled = Pooling::None.to_string();
-    stored.tensor == layer.tensor
-        && stored.name == layer.name
-        && (stored.pooling == pooling.to_string() || stored.pooling == unpooled && stored.shape.len() != 3)
+    let is_mean = |pooling: &Pooling| matches!(pooling, Pooling::Average | Pooling::PatchMean);
+    let same = match stored.pooling.parse::<Pooling>() {
+        Ok(Pooling::None) if stored.shape.len() == 1 => true,
+        Ok(stored) => stored == pooling || is_mean(&stored) && is_mean(&pooling),
+        Err(_) => false,
+    };
+    stored.tensor == layer.tensor && stored.name == layer.name && same
 }

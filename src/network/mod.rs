@@ -2,12 +2,14 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
+mod activations;
 mod codes;
 mod constants;
 pub mod device;
 pub mod execution_plan;
 mod fusion;
 pub mod graph;
+mod inference;
 pub mod layer;
 pub mod layers;
 pub mod manifest;
@@ -21,15 +23,17 @@ pub mod runtime;
 pub mod session;
 mod tiles;
 mod topology;
+mod transformer;
 mod vgg;
 pub mod zoo;
 
+pub use activations::{Activations, PoolingMismatch, TokenRows};
 pub use codes::Codes;
 pub use device::{Device, DeviceError, Precision};
 pub use execution_plan::{ExecutionPlan, ModelFootprint};
 pub use graph::{Graph, GraphError};
-pub use layer::Layer;
-pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
+pub use layer::{Layer, Tokens};
+pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, activation_tensors, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
 pub use pool::Pooling;
 pub use register::ModelMetadata;

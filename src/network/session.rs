@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use super::activations::{Activations, PoolingMismatch};
 use super::codes::Codes;
 use super::device::{self, Device, DeviceError, Precision};
 use super::execution_plan::threads_or_all;
@@ -40,6 +41,10 @@ pub enum BackboneError {
     Run { network: String, images: usize, source: ort::Error },
     #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
     NotCodes { network: String, layer: String, reason: String },
+    #[error(
+        "{layer}: the pooling {pooling} does not suit this layer of {network}, whose shape is {shape}: {reason}"
+    )]
+    Pooling { network: String, layer: String, shape: String, pooling: Pooling, reason: PoolingMismatch },
 }
 
 /// How a session is to run.
@@ -65,9 +70,9 @@ pub struct SessionSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tap {
     pub layer: Layer,
-    /// The shape of one image's activations, channels first; without the batch.
-    pub activations: Vec<usize>,
-    /// How they become codes; none where they are no maps.
+    /// One image's activations, channels first.
+    pub activations: Activations,
+    /// How they become codes; none where they are a vector.
     pub pooling: Pooling,
     /// The shape of one image's codes.
     pub shape: Vec<usize>,
@@ -180,9 +185,15 @@ impl Backbone {
             None => backbone.learn_shapes()?,
         };
         for ((tap, shape), &pooling) in backbone.cut.taps.iter_mut().zip(shapes).zip(poolings) {
-            tap.pooling = pooling.on(&shape);
-            tap.shape = pooling.shape(&shape);
-            tap.activations = shape;
+            tap.activations = Activations::of(&tap.layer, shape, size);
+            tap.pooling = tap.activations.pooling(pooling).map_err(|reason| BackboneError::Pooling {
+                network: backbone.cut.network.clone(),
+                layer: tap.layer.name.clone(),
+                shape: show_shape(&tap.activations.shape),
+                pooling,
+                reason,
+            })?;
+            tap.shape = tap.activations.pooled_shape(tap.pooling);
         }
         Ok(backbone)
     }
@@ -199,6 +210,18 @@ impl Backbone {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
         let outputs = layers.iter().map(Output::whole).collect();
         Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?.learn_shapes()
+    }
+
+    /// As [`shapes`](Self::shapes), for layers that may turn out to be no features, which have none.
+    pub(super) fn shapes_of_all(
+        graph: &Graph,
+        layers: &[Layer],
+        size: (u32, u32),
+    ) -> Result<Vec<Option<Vec<usize>>>, BackboneError> {
+        let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
+        let outputs = layers.iter().map(Output::whole).collect();
+        let mut backbone = Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?;
+        backbone.cut.shapes_of_run(&mut backbone.session)
     }
 
     /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU. The shapes of the taps are not known
@@ -289,7 +312,7 @@ impl Backbone {
         let input = graph.input();
         let unknown = |layer: &Layer| Tap {
             layer: layer.clone(),
-            activations: Vec::new(),
+            activations: Activations::of_shape(Vec::new()),
             pooling: Pooling::None,
             shape: Vec::new(),
         };
@@ -388,6 +411,11 @@ impl Backbone {
     fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
         self.cut.learn_shapes(&mut self.session)
     }
+}
+
+/// A shape as people write it.
+fn show_shape(shape: &[usize]) -> String {
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
 }
 
 /// A builder with everything but the device; relative paths of external weights start from `weights_folder`.

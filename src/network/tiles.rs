@@ -52,7 +52,7 @@ impl Tiles {
         let ((tile_height, rows), (tile_width, columns)) = match pooling {
             Pooling::Average | Pooling::Max => (covering(height), covering(width)),
             Pooling::Grid(k) => (within_cells(height, k)?, within_cells(width, k)?),
-            Pooling::None | Pooling::Flatten | Pooling::Gem => return None,
+            _ => return None,
         };
         let tiles = Tiles { pooling, map, tile: [tile_height, tile_width], count: [rows, columns] };
         (opset >= LEAST_OPSET && tiles.tile != [1, 1]).then_some(tiles)

@@ -8,7 +8,7 @@ use crate::cli::extract::default_output;
 use crate::cli::fit_head;
 use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, LayerSpec, Row, WriteOptions};
 use crate::head::{Head, HeadKind};
-use crate::network::{ModelsFolder, Pooling};
+use crate::network::ModelsFolder;
 use crate::sweep::{Candidate, GRID, NextStep, kind_name};
 use crate::training::TrainingSettings;
 
@@ -29,7 +29,8 @@ impl<'a> Step<'a> {
     ) -> anyhow::Result<Step<'a>> {
         let stored = &candidate.stored;
         let swept = &swept[stored.network];
-        let codes = default_output(&swept.model, &[swept.layer(stored).clone()], stored.pooling.parse()?);
+        let codes =
+            default_output(&swept.model, &[swept.layer(stored).clone()], Some(stored.pooling.parse()?));
         let head = fit_head::default_output(models, &codes, kind_name(candidate.kind));
         Ok(Step { swept, candidate, codes, head })
     }
@@ -41,7 +42,7 @@ impl<'a> Step<'a> {
         arguments.extend(args.images.iter().map(|images| images.display().to_string()));
         arguments.extend(args.inputs.arguments());
         arguments.extend(["--model", &self.swept.model.name, "--layer", &stored.layer].map(str::to_owned));
-        if stored.pooling != Pooling::None.to_string() {
+        if stored.pooling != self.swept.layer(stored).default_pooling().to_string() {
             arguments.extend(["--pool".to_owned(), stored.pooling.clone()]);
         }
         if args.ignore_orientation {

@@ -8,6 +8,7 @@ use super::super::device::Device;
 use super::super::graph::proto::NodeProto;
 use super::super::layer::Layer;
 use super::super::pool::Pooling;
+use super::super::profile::of_one_image;
 use super::super::tiles::Tiles;
 use super::{BackboneError, Tap};
 use crate::images::Layout;
@@ -82,21 +83,16 @@ impl Cut {
         let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let mut all = Vec::with_capacity(self.taps.len());
         for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
-            let not_codes = |reason| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
-            let not_returned = || not_codes("the runtime did not return it".to_owned());
+            let not_returned = || self.not_codes(tap, "the runtime did not return it".to_owned());
             let value = outputs.get(&output.name).ok_or_else(not_returned)?;
             let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(failed)?;
             let width = match &output.tiles {
                 Some(tiles) => tiles.width(),
-                None => tap.activations.iter().product(),
+                None => tap.activations.shape.iter().product(),
             };
             if numbers.len() != count * width {
                 let reason = format!("{count} images gave the shape {shape:?}, not {count} rows of {width}");
-                return Err(not_codes(reason));
+                return Err(self.not_codes(tap, reason));
             }
             if let Some(tiles) = &output.tiles {
                 let mut pooled = Vec::new();
@@ -104,7 +100,7 @@ impl Cut {
                 all.push(pooled.into());
                 continue;
             }
-            let reordered = match (tap.layer.channels_last, &tap.activations[..]) {
+            let reordered = match (tap.layer.channels_last, &tap.activations.shape[..]) {
                 (true, &[channels, height, width]) => Some(channels_first(numbers, channels, height * width)),
                 _ => None,
             };
@@ -118,7 +114,7 @@ impl Cut {
                 }
                 (pooling, reordered) => {
                     let mut pooled = Vec::new();
-                    pooling.apply(reordered.as_deref().unwrap_or(numbers), &tap.activations, &mut pooled);
+                    tap.activations.pool(pooling, reordered.as_deref().unwrap_or(numbers), &mut pooled);
                     pooled.into()
                 }
             });
@@ -168,52 +164,54 @@ impl Cut {
         let count = self.fixed_batch.unwrap_or(1);
         let inferred: Option<Vec<Vec<usize>>> =
             self.taps.iter().map(|tap| inferred_shape(session, &tap.layer.tensor, count)).collect();
-        let mut shapes = match inferred {
+        let shapes = match inferred {
             Some(shapes) => shapes,
-            None => self.shapes_of_a_run(session, count)?,
+            None => self.dims_of_a_run(session, count)?.into_iter().collect::<Result<_, _>>()?,
         };
-        for (tap, dims) in self.taps.iter().zip(&mut shapes) {
-            if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
-                return Err(BackboneError::NotCodes {
-                    network: self.network.clone(),
-                    layer: tap.layer.name.clone(),
-                    reason: format!("its shape {dims:?} does not have one row an image"),
-                });
-            }
-            dims.remove(0);
-            if tap.layer.channels_last && dims.len() == 3 {
-                dims.rotate_right(1);
-            }
-            // Exporters differ in whether a global pool keeps its map of one pixel.
-            if dims.len() == 3 && dims[1..] == [1, 1] {
-                dims.truncate(1);
-            }
-        }
-        Ok(shapes)
+        let of_tap = |(tap, dims): (&Tap, Vec<usize>)| {
+            of_one_image(&dims, count, &tap.layer).ok_or_else(|| {
+                self.not_codes(tap, format!("its shape {dims:?} does not have one row an image"))
+            })
+        };
+        self.taps.iter().zip(shapes).map(of_tap).collect()
     }
 
-    /// The shapes that the taps have when `count` black images are run.
-    fn shapes_of_a_run(&self, session: &mut Session, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
+    /// As [`learn_shapes`](Self::learn_shapes), by a run. Taps that cannot be codes have none.
+    pub(super) fn shapes_of_run(
+        &self,
+        session: &mut Session,
+    ) -> Result<Vec<Option<Vec<usize>>>, BackboneError> {
+        let count = self.fixed_batch.unwrap_or(1);
+        let of_tap =
+            |(tap, dims): (&Tap, Result<Vec<usize>, _>)| of_one_image(&dims.ok()?, count, &tap.layer);
+        Ok(self.taps.iter().zip(self.dims_of_a_run(session, count)?).map(of_tap).collect())
+    }
+
+    fn not_codes(&self, tap: &Tap, reason: String) -> BackboneError {
+        BackboneError::NotCodes { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
+    }
+
+    /// The shapes that the taps have when `count` black images are run, each known or the reason why it is no codes.
+    fn dims_of_a_run(
+        &self,
+        session: &mut Session,
+        count: usize,
+    ) -> Result<Vec<Result<Vec<usize>, BackboneError>>, BackboneError> {
         let image = vec![0.0_f32; count * self.image_len()];
         let shape = self.input_shape(count);
         let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
         let outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let shape_of = |tap: &Tap| {
-            let not_codes = |reason: String| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
             let value = outputs
                 .get(&tap.layer.tensor)
-                .ok_or_else(|| not_codes("the runtime did not return it".to_owned()))?;
+                .ok_or_else(|| self.not_codes(tap, "the runtime did not return it".to_owned()))?;
             let (shape, _) = value
                 .try_extract_tensor::<f32>()
-                .map_err(|_| not_codes(format!("it holds {}, not 32-bit floats", value.dtype())))?;
+                .map_err(|_| self.not_codes(tap, format!("it holds {}, not 32-bit floats", value.dtype())))?;
             Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
         };
-        self.taps.iter().map(shape_of).collect()
+        Ok(self.taps.iter().map(shape_of).collect())
     }
 }
 
