@@ -232,8 +232,12 @@ fn stop_on_interrupt(log: &Log) -> anyhow::Result<Arc<AtomicBool>> {
 
 /// The layers that the user or else the manifest names, or else the penultimate; none twice.
 fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::Result<Vec<Layer>> {
-    let default = [model.manifest.layer.clone().unwrap_or_else(|| PENULTIMATE.to_owned())];
-    let names = if args.layers.is_empty() { &default[..] } else { &args.layers };
+    let own: Vec<String> = model.manifest.layer.iter().cloned().collect();
+    let names = if args.layers.is_empty() { &own[..] } else { &args.layers };
+    if names.is_empty() {
+        let penultimate = catalogue.penultimate().cloned();
+        return Ok(vec![penultimate.map_or_else(|| catalogue.find(&model.name, PENULTIMATE).cloned(), Ok)?]);
+    }
     let mut layers: Vec<Layer> = Vec::with_capacity(names.len());
     for name in names {
         let layer = catalogue.find(&model.name, name)?;

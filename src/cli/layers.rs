@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::show::Listing;
 use super::{Status, show};
 use crate::network::profile::Profile;
-use crate::network::{Catalogue, Layer, ModelsFolder};
+use crate::network::{Catalogue, Layer, ModelsFolder, PENULTIMATE};
 
 /// List the layers of a network whose features can be extracted
 #[derive(Debug, clap::Args)]
@@ -101,8 +101,9 @@ fn table(entries: &[Entry]) -> Table {
     table.set_header(["layer", "also", "shape", "cost", "what", "ONNX tensor"]);
     for entry in entries {
         let mut aliases = entry.aliases.clone();
-        if entry.penultimate {
-            aliases.push("penultimate".to_owned());
+        // The network may call another layer so.
+        if entry.penultimate && entries.iter().all(|entry| entry.name != PENULTIMATE) {
+            aliases.push(PENULTIMATE.to_owned());
         }
         let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
         table.add_row([

@@ -3,10 +3,13 @@
 //! It serves whoever needs features of some images in memory: a [`Classifier`](crate::classifier::Classifier), `evaluate`,
 //! `neighbors`. [`extract`](super::extract) writes the features of many images to a file, with resume.
 
+use std::collections::BTreeMap;
+
 use ndarray::Array2;
 
 use super::ExtractError;
 use super::batch::{ImageReader, Readers};
+use super::finite::finite_rows;
 use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
@@ -54,6 +57,24 @@ pub struct FeatureBatch {
     pub problems: Vec<Problem>,
 }
 
+impl FeatureBatch {
+    /// Makes problems of the rows whose features cannot be used, by their index.
+    fn leave_out(&mut self, samples: &[Sample<'_>], bad: &BTreeMap<usize, String>) {
+        for (&row, reason) in bad {
+            let name = samples[self.indices[row]].name.to_owned();
+            self.problems.push(Problem { name, reason: reason.clone() });
+        }
+        let keeps = || {
+            let mut row = 0..;
+            move || row.next().is_some_and(|row| !bad.contains_key(&row))
+        };
+        let (mut index, mut sha256, mut hash) = (keeps(), keeps(), keeps());
+        self.indices.retain(|_| index());
+        self.sha256.retain(|_| sha256());
+        self.perceptual_hashes.retain(|_| hash());
+    }
+}
+
 impl Extractor {
     /// Opens the network of `spec`, which is searched in the models folder by its hash.
     ///
@@ -99,7 +120,8 @@ impl Extractor {
     /// Features of `samples`, read by all threads and run together.
     ///
     /// # Errors
-    /// The network fails. An image that cannot be read is a problem of the batch.
+    /// The network fails. An image that cannot be read is a problem of the batch, and so is one whose features are NaN or
+    /// infinite.
     pub fn extract_batch(&mut self, samples: &[Sample<'_>]) -> Result<FeatureBatch, ExtractError> {
         let read = self.reader.read_batch(samples, &mut self.images, Readers::Pool, false);
         let mut batch = FeatureBatch {
@@ -111,7 +133,10 @@ impl Extractor {
         };
         let mut features = Vec::new();
         if !batch.indices.is_empty() {
-            self.backbone.run(&self.images)?.iter().for_each(|rows| features.extend_from_slice(rows));
+            let layers = self.backbone.run(&self.images)?;
+            let (layers, bad) = finite_rows(self.backbone.taps(), layers, batch.indices.len());
+            layers.iter().for_each(|rows| features.extend_from_slice(rows));
+            batch.leave_out(samples, &bad);
         }
         batch.features = Array2::from_shape_vec((batch.indices.len(), self.width()), features)
             .map_err(|_| ExtractError::Width { layer: self.spec.layer.clone(), width: self.width() })?;

@@ -71,11 +71,6 @@ impl Catalogue {
     /// # Errors
     /// There is none; the error offers the nearest names. `model` is for that message.
     pub fn find(&self, model: &str, wanted: &str) -> Result<&Layer, NoSuchLayer> {
-        if wanted == PENULTIMATE
-            && let Some(layer) = self.penultimate()
-        {
-            return Ok(layer);
-        }
         for layers in [&self.layers, &self.others] {
             if let Some(layer) = layers
                 .iter()
@@ -87,6 +82,12 @@ impl Catalogue {
                 // An ONNX name of a layer that has a canonical one finds that.
                 return Ok(self.layers.iter().find(|listed| listed.tensor == layer.tensor).unwrap_or(layer));
             }
+        }
+        // A layer that the network itself calls so was found above.
+        if wanted == PENULTIMATE
+            && let Some(layer) = self.penultimate()
+        {
+            return Ok(layer);
         }
         Err(NoSuchLayer { model: model.to_owned(), wanted: wanted.to_owned(), nearest: self.nearest(wanted) })
     }

@@ -15,6 +15,7 @@ use super::device::{self, Device, DeviceError, Precision};
 use super::execution_plan::threads_or_all;
 use super::graph::proto::NodeProto;
 use super::graph::{Graph, GraphError, TruncatedGraph};
+use super::inference::{Inference, fixed_batch};
 use super::layer::Layer;
 use super::operator;
 use super::pool::Pooling;
@@ -107,6 +108,11 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// The tapped layers, in the order they were asked for.
+    pub fn taps(&self) -> &[Tap] {
+        &self.cut.taps
+    }
+
     /// As [`Backbone::run`].
     ///
     /// # Errors
@@ -168,18 +174,19 @@ impl Backbone {
         settings: &SessionSettings,
     ) -> Result<Backbone, BackboneError> {
         assert_eq!(poolings.len(), layers.len(), "every layer has a pooling");
-        let mut outputs: Vec<Output> = layers.iter().map(Output::whole).collect();
+        let whole = whole_outputs(graph, layers, size);
+        let mut outputs = whole.clone();
         let mut shapes = None;
         if poolings.iter().any(Tiles::serve) && settings.device != Device::OpenVino {
             let known = Self::shapes(graph, layers, size)?;
             for (index, output) in outputs.iter_mut().enumerate() {
                 if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
-                    *output = Output::reduced(&layers[index], tiles, index);
+                    *output = output.clone().reduced(&layers[index], tiles, index);
                 }
             }
             shapes = Some(known);
         }
-        let mut backbone = Self::load(graph, layers, outputs, size, settings, Purpose::Runs)?;
+        let mut backbone = Self::load(graph, layers, [whole, outputs], size, settings, Purpose::Runs)?;
         let shapes = match shapes {
             Some(shapes) => shapes,
             None => backbone.learn_shapes()?,
@@ -208,8 +215,9 @@ impl Backbone {
         size: (u32, u32),
     ) -> Result<Vec<Vec<usize>>, BackboneError> {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
-        let outputs = layers.iter().map(Output::whole).collect();
-        Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?.learn_shapes()
+        let outputs = whole_outputs(graph, layers, size);
+        Self::load(graph, layers, [outputs.clone(), outputs], size, &settings, Purpose::Shapes)?
+            .learn_shapes()
     }
 
     /// As [`shapes`](Self::shapes), for layers that may turn out to be no features, which have none.
@@ -219,17 +227,18 @@ impl Backbone {
         size: (u32, u32),
     ) -> Result<Vec<Option<Vec<usize>>>, BackboneError> {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
-        let outputs = layers.iter().map(Output::whole).collect();
+        let outputs = whole_outputs(graph, layers, size);
+        let outputs = [outputs.clone(), outputs];
         let mut backbone = Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?;
         backbone.cut.shapes_of_run(&mut backbone.session)
     }
 
-    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU. The shapes of the taps are not known
-    /// yet.
+    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU, of which `whole` has whole maps. The shapes
+    /// of the taps are not known yet.
     fn load(
         graph: &Graph,
         layers: &[Layer],
-        outputs: Vec<Output>,
+        [whole, outputs]: [Vec<Output>; 2],
         (width, height): (u32, u32),
         settings: &SessionSettings,
         purpose: Purpose,
@@ -238,7 +247,7 @@ impl Backbone {
         let network = graph.path().display().to_string();
         let threads = threads_or_all(settings.threads);
         let outputs_on = |device: Device| -> Vec<Output> {
-            layers.iter().zip(&outputs).map(|(layer, output)| output.on(device, layer)).collect()
+            outputs.iter().zip(&whole).map(|(output, whole)| output.on(device, whole)).collect()
         };
         let cut_for = |device: Device| -> Result<Prepared, BackboneError> {
             let outputs = outputs_on(device);
@@ -321,7 +330,7 @@ impl Backbone {
             layout: input.layout,
             height: height as usize,
             width: width as usize,
-            fixed_batch: input.batch,
+            fixed_batch: fixed_batch(graph, layers, (width, height)),
             taps: layers.iter().map(unknown).collect(),
             outputs: outputs_on(device),
         };
@@ -411,6 +420,14 @@ impl Backbone {
     fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
         self.cut.learn_shapes(&mut self.session)
     }
+}
+
+/// What leaves a session whose maps stay whole.
+fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<Output> {
+    let inference = Inference::of(graph, size);
+    let output =
+        |(index, layer): (usize, &Layer)| Output::whole(layer, inference.element(&layer.tensor), index);
+    layers.iter().enumerate().map(output).collect()
 }
 
 /// A shape as people write it.

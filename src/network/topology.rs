@@ -6,10 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::graph::{
-    Graph,
-    proto::{AttributeProto, NodeProto},
-};
+use super::graph::proto::{AttributeProto, NodeProto};
+use super::graph::{Graph, names_read_by};
 use super::inference::Inference;
 use crate::images::Layout;
 
@@ -187,8 +185,10 @@ impl Builder {
             self.constant.extend(node.output.iter().cloned());
             return;
         }
-        let activations: Vec<&String> =
-            node.input.iter().filter(|name| self.by_tensor.contains_key(name.as_str())).collect();
+        let mut names = Vec::new();
+        names_read_by(node, &mut names);
+        let activations: Vec<&str> =
+            names.into_iter().filter(|name| self.by_tensor.contains_key(*name)).collect();
         let Some(&first) = activations.first() else { return };
         // Sizes, indices and truths are no activations, though they hang on the image's size or even on its pixels.
         if !inference.may_be_activations(output) {
@@ -228,7 +228,7 @@ impl Builder {
             return;
         }
         let (kind, channels_last) = classify(graph, node, activations.len(), layout_in, inference);
-        let inputs = activations.iter().map(|name| self.by_tensor[name.as_str()]).collect();
+        let inputs = activations.iter().map(|name| self.by_tensor[*name]).collect();
         let written = std::iter::once(node.name()).chain(node.input.iter().map(String::as_str));
         let written = written.map(str::to_owned).collect();
         let operator = op_type.to_owned();

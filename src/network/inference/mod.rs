@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use super::graph::Graph;
 use super::graph::proto::{GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
+use super::layer::Layer;
 use super::topology::{attribute, int};
 use crate::images::Layout;
 
@@ -65,7 +66,7 @@ impl Inference {
             Layout::Nchw => vec![batch, 3, height, width],
             Layout::Nhwc => vec![batch, height, width, 3],
         };
-        let mut facts = HashMap::from([(input.name.clone(), Fact::new(Some(DataType::Float), Some(dims)))]);
+        let mut facts = HashMap::from([(input.name.clone(), Fact::new(Some(input.element), Some(dims)))]);
         let constants = Constants { graph };
         for node in graph.nodes() {
             add(node, &mut facts, &constants, graph.opset());
@@ -111,6 +112,27 @@ impl Inference {
     pub(super) fn may_be_activations(&self, tensor: &str) -> bool {
         self.element(tensor).is_none_or(|element| is_float(element) || is_quantised(element))
     }
+}
+
+/// The number of images that every run up to `layers` must hold: what the input says; or one, where a reshape inside of the graph
+/// is written for one image whatever the input says, or where activations are quantised by their range in the whole batch, so
+/// that features would depend on the other images.
+pub(super) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Option<usize> {
+    graph.input().batch.or_else(|| {
+        let needed = graph.ancestors(layers.iter().map(|layer| layer.tensor.as_str()));
+        let mut nodes = graph.nodes().iter().zip(needed).filter_map(|(node, needed)| needed.then_some(node));
+        if nodes.any(|node| node.op_type() == "DynamicQuantizeLinear") {
+            return Some(1);
+        }
+        let rows = |batch: usize| {
+            let inference = Inference::of_batch(graph, size, batch);
+            let has = |layer: &Layer| {
+                inference.shape(&layer.tensor).is_some_and(|dims| dims.first() == Some(&batch))
+            };
+            layers.iter().all(has)
+        };
+        (!rows(OPEN_BATCH) && rows(1)).then_some(1)
+    })
 }
 
 /// Whether numbers of this type are activations as they stand.

@@ -1,15 +1,17 @@
 //! What the sessions of a cut network take and give, and one run of one of them.
 
+use half::f16;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::super::codes::Codes;
 use super::super::device::Device;
-use super::super::graph::proto::NodeProto;
+use super::super::graph::proto::{NodeProto, tensor_proto::DataType};
+use super::super::inference::is_float;
 use super::super::layer::Layer;
 use super::super::pool::Pooling;
 use super::super::profile::of_one_image;
-use super::super::tiles::Tiles;
+use super::super::tiles::{Tiles, cast};
 use super::{BackboneError, Tap};
 use crate::images::Layout;
 
@@ -31,27 +33,39 @@ pub(super) struct Cut {
 pub(super) struct Output {
     pub(super) name: String,
     pub(super) tiles: Option<Tiles>,
-    /// The nodes that do the latter.
+    /// Whether the tapped tensor holds 16-bit floats. The runtime computes in 32-bit floats what it has no 16-bit operation for,
+    /// and leaves out a rounding that is undone at once, as where the tensor is converted for the output.
+    is_half: bool,
+    /// The nodes that make of the tapped tensor what is given out.
     pub(super) nodes: Vec<NodeProto>,
 }
 
 impl Output {
-    pub(super) fn whole(layer: &Layer) -> Output {
-        Output { name: layer.tensor.clone(), tiles: None, nodes: Vec::new() }
+    /// The tapped tensor, as 32-bit floats. `index` tells the names of one tap from those of the others.
+    pub(super) fn whole(layer: &Layer, element: Option<DataType>, index: usize) -> Output {
+        let nodes = match element {
+            Some(element) if element != DataType::Float && is_float(element) => {
+                vec![cast(&layer.tensor, &format!("cnncodes/{index}/float"), DataType::Float)]
+            }
+            _ => Vec::new(),
+        };
+        let name = nodes.last().and_then(|node: &NodeProto| node.output.first()).unwrap_or(&layer.tensor);
+        Output { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
     }
 
-    /// `index` tells the names of one tap from those of the others.
-    pub(super) fn reduced(layer: &Layer, tiles: Tiles, index: usize) -> Output {
-        let nodes = tiles.nodes(&layer.tensor, layer.channels_last, &format!("cnncodes/{index}"));
+    /// What tiles make of the maps that `self` gives out.
+    pub(super) fn reduced(self, layer: &Layer, tiles: Tiles, index: usize) -> Output {
+        let Output { name: whole, is_half, mut nodes, .. } = self;
+        nodes.extend(tiles.nodes(&whole, layer.channels_last, &format!("cnncodes/{index}")));
         let name = nodes.last().and_then(|node| node.output.first());
-        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), nodes }
+        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
     }
 
     /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
     /// only.
-    pub(super) fn on(&self, device: Device, layer: &Layer) -> Output {
+    pub(super) fn on(&self, device: Device, whole: &Output) -> Output {
         match &self.tiles {
-            Some(tiles) if device != Device::Cpu && tiles.overhang() => Output::whole(layer),
+            Some(tiles) if device != Device::Cpu && tiles.overhang() => whole.clone(),
             _ => self.clone(),
         }
     }
@@ -100,6 +114,8 @@ impl Cut {
                 all.push(pooled.into());
                 continue;
             }
+            let rounded = output.is_half.then(|| rounded_to_half(numbers));
+            let numbers = rounded.as_deref().unwrap_or(numbers);
             let reordered = match (tap.layer.channels_last, &tap.activations.shape[..]) {
                 (true, &[channels, height, width]) => Some(channels_first(numbers, channels, height * width)),
                 _ => None,
@@ -107,7 +123,9 @@ impl Cut {
             let is_wanted_again = || self.outputs[index + 1..].iter().any(|other| other.name == output.name);
             all.push(match (tap.pooling, reordered) {
                 (Pooling::None | Pooling::Flatten, Some(reordered)) => reordered.into(),
-                (Pooling::None | Pooling::Flatten, None) if is_wanted_again() => numbers.to_vec().into(),
+                (Pooling::None | Pooling::Flatten, None) if output.is_half || is_wanted_again() => {
+                    numbers.to_vec().into()
+                }
                 (Pooling::None | Pooling::Flatten, None) => {
                     let value = outputs.remove(&output.name).ok_or_else(not_returned)?;
                     Codes::of_runtime(value.downcast().map_err(failed)?)
@@ -163,7 +181,7 @@ impl Cut {
     pub(super) fn learn_shapes(&self, session: &mut Session) -> Result<Vec<Vec<usize>>, BackboneError> {
         let count = self.fixed_batch.unwrap_or(1);
         let inferred: Option<Vec<Vec<usize>>> =
-            self.taps.iter().map(|tap| inferred_shape(session, &tap.layer.tensor, count)).collect();
+            self.outputs.iter().map(|output| inferred_shape(session, &output.name, count)).collect();
         let shapes = match inferred {
             Some(shapes) => shapes,
             None => self.dims_of_a_run(session, count)?.into_iter().collect::<Result<_, _>>()?,
@@ -202,16 +220,16 @@ impl Cut {
         let failed = |source| BackboneError::Run { network: self.network.clone(), images: count, source };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
         let outputs = session.run(ort::inputs![input]).map_err(failed)?;
-        let shape_of = |tap: &Tap| {
+        let shape_of = |(tap, output): (&Tap, &Output)| {
             let value = outputs
-                .get(&tap.layer.tensor)
+                .get(&output.name)
                 .ok_or_else(|| self.not_codes(tap, "the runtime did not return it".to_owned()))?;
             let (shape, _) = value
                 .try_extract_tensor::<f32>()
                 .map_err(|_| self.not_codes(tap, format!("it holds {}, not 32-bit floats", value.dtype())))?;
             Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
         };
-        Ok(self.taps.iter().map(shape_of).collect())
+        Ok(self.taps.iter().zip(&self.outputs).map(shape_of).collect())
     }
 }
 
@@ -232,6 +250,11 @@ fn inferred_shape(session: &Session, tensor: &str, count: usize) -> Option<Vec<u
         *first = i64::try_from(count).ok()?;
     }
     shape.into_iter().map(|dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect()
+}
+
+/// As 16-bit floats have them.
+fn rounded_to_half(numbers: &[f32]) -> Vec<f32> {
+    numbers.iter().map(|&number| f16::from_f32(number).to_f32()).collect()
 }
 
 /// Rewrites rows of (pixels, channels) as (channels, pixels).
