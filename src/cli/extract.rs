@@ -64,9 +64,11 @@ pub struct Args {
     /// penultimate]
     #[arg(short, long = "layer", value_name = "LAYER", value_delimiter = ',')]
     layers: Vec<String>,
-    /// Pooling of maps: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2
-    #[arg(long, value_name = "POOLING", default_value_t = Pooling::None)]
-    pool: Pooling,
+    /// Pooling of maps: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2. Of a transformer's
+    /// tokens also cls (the class token), mean (of the patches) or cls+mean [default: none for maps, for tokens cls or
+    /// mean, whichever the network's own head reads]
+    #[arg(long, value_name = "POOLING")]
+    pool: Option<Pooling>,
     /// Output file [default: features/MODEL-LAYER.h5]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -129,7 +131,9 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
     let layers = wanted_layers(args, &model, &catalogue)?;
     let output = args.output.clone().unwrap_or_else(|| {
-        default_output(&model.name, layers.iter().map(|layer| layer.name.as_str()), args.pool)
+        let pooling =
+            args.pool.filter(|&pooling| layers.iter().any(|layer| layer.default_pooling() != pooling));
+        default_output(&model.name, layers.iter().map(|layer| layer.name.as_str()), pooling)
     });
     let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
         exif_orientation: args.ignore_orientation.then_some(false),
@@ -146,7 +150,10 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         force: args.force,
         rehash: args.rehash,
     };
-    let wanted = |layer| WantedLayer::new(&model, layer, args.pool, &preprocess, session.precision);
+    let wanted = |layer: Layer| {
+        let pooling = args.pool.unwrap_or_else(|| layer.default_pooling());
+        WantedLayer::new(&model, layer, pooling, &preprocess, session.precision)
+    };
     let layers: Vec<WantedLayer> = layers.into_iter().map(wanted).collect();
     let request = Request {
         samples: &samples,
@@ -210,8 +217,12 @@ fn stop_on_interrupt(log: &Log) -> anyhow::Result<Arc<AtomicBool>> {
 
 /// The layers that the user or else the manifest names, or else the penultimate; none twice.
 fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::Result<Vec<Layer>> {
-    let default = [model.manifest.layer.clone().unwrap_or_else(|| PENULTIMATE.to_owned())];
-    let names = if args.layers.is_empty() { &default[..] } else { &args.layers };
+    let own: Vec<String> = model.manifest.layer.iter().cloned().collect();
+    let names = if args.layers.is_empty() { &own[..] } else { &args.layers };
+    if names.is_empty() {
+        let penultimate = catalogue.penultimate().cloned();
+        return Ok(vec![penultimate.map_or_else(|| catalogue.find(&model.name, PENULTIMATE).cloned(), Ok)?]);
+    }
     let mut layers: Vec<Layer> = Vec::with_capacity(names.len());
     for name in names {
         let layer = catalogue.find(&model.name, name)?;
@@ -224,14 +235,14 @@ fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::R
 }
 
 /// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
-/// the pooling where there is one.
+/// the pooling where it is another than the layers' own.
 pub(super) fn default_output<'a>(
     model: &str,
     layers: impl IntoIterator<Item = &'a str>,
-    pooling: Pooling,
+    pooling: Option<Pooling>,
 ) -> PathBuf {
     let safe = |layer: &str| safe_name(layer.trim_start_matches('/'));
     let layers = layers.into_iter().map(safe).collect::<Vec<_>>().join("+");
-    let pooling = if pooling == Pooling::None { String::new() } else { format!("-{pooling}") };
+    let pooling = pooling.map_or_else(String::new, |pooling| format!("-{pooling}"));
     Path::new("features").join(format!("{model}-{layers}{pooling}.h5"))
 }

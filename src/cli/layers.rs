@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::show::Listing;
 use super::{Status, show};
 use crate::network::profile::Profile;
-use crate::network::{Catalogue, Layer, ModelsFolder};
+use crate::network::{Catalogue, Layer, ModelsFolder, PENULTIMATE};
 
 /// List the layers of a network whose features can be extracted
 #[derive(Debug, clap::Args)]
@@ -57,12 +57,17 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let entries: Vec<Entry> = layers
         .iter()
         .filter_map(|layer| {
-            let multiply_adds = profile.below(&graph, layer);
+            let multiply_adds = profile.below(layer);
             Some(Entry {
                 name: layer.name.clone(),
                 aliases: layer.aliases.clone(),
                 tensor: layer.tensor.clone(),
-                what: layer.what.clone(),
+                what: match layer.tokens {
+                    Some(_) => {
+                        format!("{}, {} of its tokens by default", layer.what, layer.default_pooling())
+                    }
+                    None => layer.what.clone(),
+                },
                 shape: profile.shape(layer)?.to_vec(),
                 multiply_adds,
                 share: multiply_adds as f64 / profile.total().max(1) as f64,
@@ -96,8 +101,9 @@ fn table(entries: &[Entry]) -> Table {
     table.set_header(["layer", "also", "shape", "cost", "what", "ONNX tensor"]);
     for entry in entries {
         let mut aliases = entry.aliases.clone();
-        if entry.penultimate {
-            aliases.push("penultimate".to_owned());
+        // The network may call another layer so.
+        if entry.penultimate && entries.iter().all(|entry| entry.name != PENULTIMATE) {
+            aliases.push(PENULTIMATE.to_owned());
         }
         let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
         table.add_row([

@@ -7,11 +7,13 @@
 //! to the places that reach it, a grid's mean to its cell, a whole map's code to its own place. A generalised mean is
 //! homogeneous of degree 1, so by Euler's theorem it is the sum of its activations times its slopes, which are its parts.
 
+use std::ops::Range;
+
 use ndarray::Array2;
 
 use crate::head::HeadModel;
-use crate::network::Pooling;
 use crate::network::pool::{GEM_EXPONENT, GEM_LEAST, cell_range};
+use crate::network::{Activations, Pooling};
 
 /// One class of a linear head in terms of an image's own codes: `score = Σ weights (codes - means) + bias`.
 pub(super) struct LinearTerms {
@@ -39,8 +41,53 @@ impl LinearTerms {
     }
 }
 
+/// What each place of an image's activations adds to the score, rows x columns, and what belongs to no place: the bias, and of
+/// tokens those that are no patches. Together they are the score. None for activations that have no places, such as a class
+/// token's.
+pub(super) fn explained(
+    terms: &LinearTerms,
+    values: &[f32],
+    activations: &Activations,
+    pooling: Pooling,
+) -> Option<(Array2<f64>, f64)> {
+    let (tokens, width) = match (&activations.tokens, &activations.shape[..]) {
+        (None, &[channels, height, width]) => {
+            return Some((contributions(terms, values, [channels, height, width], pooling), terms.bias));
+        }
+        (Some(tokens), &[_, width]) => (tokens, width),
+        _ => return None,
+    };
+    let of_codes = |codes: Range<usize>| -> f64 {
+        codes.map(|code| terms.weights[code] * (f64::from(values[code]) - terms.means[code])).sum()
+    };
+    // The terms of the patches, in the order in which `contributions` has them, and how these are pooled.
+    let (order, on_map, elsewhere): (Vec<usize>, _, f64) = match pooling {
+        Pooling::ClassToken => return None,
+        Pooling::None | Pooling::Flatten => {
+            let places = tokens.grid[0] * tokens.grid[1];
+            let code = |at: usize| (tokens.prefix + at % places) * width + at / places;
+            ((0..places * width).map(code).collect(), Pooling::None, of_codes(0..tokens.prefix * width))
+        }
+        Pooling::ClassTokenAndMean => ((width..2 * width).collect(), Pooling::Average, of_codes(0..width)),
+        Pooling::PatchMean => ((0..width).collect(), Pooling::Average, 0.0),
+        pooling => ((0..terms.weights.len()).collect(), pooling, 0.0),
+    };
+    let of_patches = LinearTerms {
+        weights: order.iter().map(|&code| terms.weights[code]).collect(),
+        means: order.iter().map(|&code| terms.means[code]).collect(),
+        bias: terms.bias,
+    };
+    let map = contributions(&of_patches, &tokens.map(values, width), tokens.map_shape(width), on_map);
+    Some((map, terms.bias + elsewhere))
+}
+
+/// Whether activations under `pooling` have places, so that there is something that [`explained`] explains.
+pub(super) fn has_places(activations: &Activations, pooling: Pooling) -> bool {
+    activations.places().is_some() && pooling != Pooling::ClassToken
+}
+
 /// What each place of the map, C x H x W, adds to the score: H x W. With the bias, their sum is the score.
-pub(super) fn contributions(
+fn contributions(
     terms: &LinearTerms,
     map: &[f32],
     [channels, height, width]: [usize; 3],
@@ -51,13 +98,13 @@ pub(super) fn contributions(
     for channel in 0..channels {
         let map = &map[channel * places..][..places];
         match pooling {
-            Pooling::None | Pooling::Flatten => {
+            Pooling::None | Pooling::Flatten | Pooling::ClassToken | Pooling::ClassTokenAndMean => {
                 for (place, (total, &value)) in total.iter_mut().zip(map).enumerate() {
                     let (weight, mean) = terms.at(channel * places + place);
                     *total += weight * (f64::from(value) - mean);
                 }
             }
-            Pooling::Average => {
+            Pooling::Average | Pooling::PatchMean => {
                 let (weight, mean) = terms.at(channel);
                 let share = weight / places as f64;
                 total
@@ -108,6 +155,7 @@ impl LinearTerms {
 mod tests {
     use super::*;
     use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
+    use crate::network::TokenRows;
 
     #[test]
     fn the_terms_of_a_head_make_its_score_however_it_prepares_codes() {
@@ -162,6 +210,39 @@ mod tests {
                 found.sum()
             );
         }
+    }
+
+    #[test]
+    fn of_tokens_the_patches_and_what_has_no_place_add_up_to_the_score() {
+        let rows = TokenRows { prefix: 2, class_token: true, grid: [3, 4] };
+        let activations = Activations { shape: vec![14, 5], tokens: Some(rows) };
+        let tokens: Vec<f32> = wave(70, 0.7).into_iter().map(|x| x as f32 * 3.0).collect();
+        for pooling in ["none", "flatten", "mean", "cls+mean", "max", "gem", "2x2"] {
+            let pooling: Pooling = pooling.parse().unwrap();
+            let mut codes = Vec::new();
+            activations.pool(pooling, &tokens, &mut codes);
+            let terms =
+                LinearTerms { weights: wave(codes.len(), 1.3), means: wave(codes.len(), 2.1), bias: 0.25 };
+            let score: f64 = terms.bias
+                + (0..codes.len())
+                    .map(|j| terms.weights[j] * (f64::from(codes[j]) - terms.means[j]))
+                    .sum::<f64>();
+            let (map, elsewhere) = explained(&terms, &tokens, &activations, pooling).unwrap();
+            assert_eq!(map.dim(), (3, 4));
+            let found = map.sum() + elsewhere;
+            assert!((found - score).abs() < 1e-5 * (1.0 + score.abs()), "{pooling}: {found} {score}");
+        }
+        let terms = LinearTerms { weights: wave(5, 1.3), means: wave(5, 2.1), bias: 0.25 };
+        assert_eq!(explained(&terms, &tokens, &activations, Pooling::ClassToken), None);
+    }
+
+    #[test]
+    fn a_patch_adds_its_share_of_the_mean_at_its_place() {
+        let rows = TokenRows { prefix: 1, class_token: true, grid: [1, 2] };
+        let activations = Activations { shape: vec![3, 1], tokens: Some(rows) };
+        let terms = LinearTerms { weights: vec![2.0], means: vec![1.0], bias: 0.5 };
+        let found = explained(&terms, &[9.0, 1.0, 4.0], &activations, Pooling::PatchMean).unwrap();
+        assert_eq!(found, (ndarray::array![[0.0, 3.0]], 0.5));
     }
 
     #[test]

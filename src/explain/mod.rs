@@ -35,7 +35,9 @@ pub use self::occlusion::OcclusionSettings;
 pub use self::overlay::{overlay, write_png};
 use crate::head::{Head, HeadError, HeadModel, SolverError};
 use crate::images::Preprocess;
-use crate::network::{Backbone, Graph, Layer, Pooling, SessionSettings, pooled_map};
+use crate::network::{
+    Activations, Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map,
+};
 use cnncodes_linear_heads::highest;
 
 /// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
@@ -95,8 +97,8 @@ pub struct ForwardPass {
     codes: Vec<f32>,
     /// A score for each class.
     scores: Vec<f64>,
-    /// The activations that the codes are made of, C x H x W, and how they become codes.
-    map: Option<(Vec<f32>, [usize; 3], Pooling)>,
+    /// The activations that the codes are made of, their form, and how they become codes; none where they have no places.
+    map: Option<(Vec<f32>, Activations, Pooling)>,
 }
 
 impl ForwardPass {
@@ -129,8 +131,8 @@ pub struct Explainer<'h> {
     occlusion: OcclusionSettings,
     /// How the head's codes are pooled from the tapped layer.
     pooling: Pooling,
-    /// Shape of the map that the head's layer is the mean of, which is then the second tap.
-    pooled: Option<[usize; 3]>,
+    /// Form of the map or the tokens that the head's layer is the mean of, which are then the second tap.
+    pooled: Option<Activations>,
 }
 
 impl<'h> Explainer<'h> {
@@ -151,13 +153,21 @@ impl<'h> Explainer<'h> {
         layers.extend(pooled_map(graph, layer));
         let backbone = Backbone::open(graph, &layers, preprocess.size(), &settings.session)?;
         let codes = &backbone.taps()[0].activations;
-        let pooled = backbone.taps().get(1).and_then(|tap| match (&codes[..], &tap.activations[..]) {
-            (&[codes], &[channels, height, width]) if codes == channels => Some([channels, height, width]),
-            _ => None,
+        let pooled = backbone.taps().get(1).map(|tap| &tap.activations).filter(|source| {
+            source.places().is_some()
+                && source.pooling(Pooling::Average).is_ok_and(|mean| source.pooled_shape(mean) == codes.shape)
         });
+        let pooling = codes.pooling(pooling).map_err(|reason| BackboneError::Pooling {
+            network: graph.path().display().to_string(),
+            layer: layer.name.clone(),
+            shape: codes.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x "),
+            pooling,
+            reason,
+        })?;
+        let pooled = pooled.cloned();
         Ok(Explainer {
             head: &head.model,
-            pooling: pooling.on(codes),
+            pooling,
             pooled,
             backbone,
             preprocess: preprocess.clone(),
@@ -187,21 +197,21 @@ impl<'h> Explainer<'h> {
     pub fn run(&mut self, tensor: Vec<f32>) -> Result<ForwardPass, ExplainError> {
         let mut taps: Vec<Vec<f32>> =
             self.backbone.run(&tensor)?.iter().map(|values| values.to_vec()).collect();
-        let shape = &self.backbone.taps()[0].activations;
+        let activations = &self.backbone.taps()[0].activations;
         let mut codes = Vec::new();
-        self.pooling.apply(&taps[0], shape, &mut codes);
+        activations.pool(self.pooling, &taps[0], &mut codes);
         let scores = self.head.scores(row(&codes)?)?.row(0).to_vec();
-        let map = match (&shape[..], self.pooled) {
+        let map = match &self.pooled {
             // With a kernel the score is no sum over places.
             _ if self.head.kernel.is_some() => None,
-            (&[channels, height, width], _) => {
-                Some((taps.swap_remove(0), [channels, height, width], self.pooling))
+            _ if cam::has_places(activations, self.pooling) => {
+                Some((taps.swap_remove(0), activations.clone(), self.pooling))
             }
-            (_, Some(shape)) => {
+            Some(source) => {
                 let map = taps.swap_remove(1);
-                is_mean(&map, &shape, &codes).then_some((map, shape, Pooling::Average))
+                mean_of(&map, source, &codes).map(|mean| (map, source.clone(), mean))
             }
-            _ => None,
+            None => None,
         };
         Ok(ForwardPass { tensor, codes, scores, map })
     }
@@ -220,18 +230,22 @@ impl<'h> Explainer<'h> {
         classes: &[usize],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<Explanation>, ExplainError> {
-        if let Some((map, shape, pooling)) = &pass.map {
+        let by_places = pass.map.as_ref().and_then(|(map, activations, pooling)| {
             let explained = classes.iter().map(|&class| {
                 let terms = cam::LinearTerms::of(self.head, class, &pass.codes);
-                Explanation {
+                let (map, bias) = cam::explained(&terms, map, activations, *pooling)?;
+                Some(Explanation {
                     class,
                     score: pass.scores[class],
                     method: Method::ActivationMap,
-                    bias: Some(terms.bias),
-                    map: cam::contributions(&terms, map, *shape, *pooling),
-                }
+                    bias: Some(bias),
+                    map,
+                })
             });
-            return Ok(explained.collect());
+            explained.collect::<Option<Vec<_>>>()
+        });
+        if let Some(explained) = by_places {
+            return Ok(explained);
         }
         let (head, pooling, backbone) = (self.head, self.pooling, &mut self.backbone);
         let (width, height) = self.preprocess.size();
@@ -241,11 +255,11 @@ impl<'h> Explainer<'h> {
             size: (width as usize, height as usize),
             settings: self.occlusion,
         };
-        let shape = backbone.taps()[0].activations.clone();
+        let activations = backbone.taps()[0].activations.clone();
         let mut score = |pictures: &[f32], count: usize| -> Result<Array2<f64>, ExplainError> {
             let mut codes = Vec::new();
             if let Some(values) = backbone.run(pictures)?.first() {
-                pooling.apply(values, &shape, &mut codes);
+                activations.pool(pooling, values, &mut codes);
             }
             Ok(head.scores(rows(&codes, count)?)?)
         };
@@ -273,11 +287,13 @@ fn rows(codes: &[f32], count: usize) -> Result<ArrayView2<'_, f32>, HeadError> {
     })
 }
 
-/// Whether `codes` are the means of the maps of `shape`: the pooling that topology found may have covered a part only.
-fn is_mean(map: &[f32], shape: &[usize], codes: &[f32]) -> bool {
+/// How `codes` are the mean over the places of `source`, if they are: the pooling that topology found may have covered a part
+/// only.
+fn mean_of(values: &[f32], source: &Activations, codes: &[f32]) -> Option<Pooling> {
+    let pooling = source.pooling(Pooling::Average).ok()?;
     let mut means = Vec::new();
-    Pooling::Average.apply(map, shape, &mut means);
+    source.pool(pooling, values, &mut means);
     let largest = codes.iter().fold(0.0f32, |largest, code| largest.max(code.abs()));
-    means.len() == codes.len()
-        && means.iter().zip(codes).all(|(mean, code)| (mean - code).abs() <= SAME_MEAN * largest)
+    let close = |(mean, code): (&f32, &f32)| (mean - code).abs() <= SAME_MEAN * largest;
+    (means.len() == codes.len() && means.iter().zip(codes).all(close)).then_some(pooling)
 }

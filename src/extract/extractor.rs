@@ -3,10 +3,13 @@
 //! It serves whoever needs features of some images in memory: a [`Classifier`](crate::classifier::Classifier), `evaluate`,
 //! `neighbors`. [`extract`](super::extract) writes the features of many images to a file, with resume.
 
+use std::collections::BTreeMap;
+
 use ndarray::Array2;
 
 use super::ExtractError;
 use super::batch::{ImageBatch, ImageReader, Readers};
+use super::finite::finite_rows;
 use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
@@ -73,15 +76,40 @@ impl FeatureBatch {
         width: usize,
         layer: &str,
     ) -> Result<Self, ExtractError> {
-        let indices = read.positions();
-        Ok(Self {
-            features: Array2::from_shape_vec((indices.len(), width), features)
-                .map_err(|_| ExtractError::Width { layer: layer.to_owned(), width })?,
-            indices,
+        Self::of(read).with_features(features, width, layer)
+    }
+
+    /// What was `read`, without features yet.
+    fn of(read: ImageBatch) -> Self {
+        Self {
+            indices: read.positions(),
             sha256: read.sha256(),
             perceptual_hashes: read.hashes(),
             problems: read.into_problems(),
-        })
+            features: Array2::default((0, 0)),
+        }
+    }
+
+    fn with_features(mut self, features: Vec<f32>, width: usize, layer: &str) -> Result<Self, ExtractError> {
+        self.features = Array2::from_shape_vec((self.indices.len(), width), features)
+            .map_err(|_| ExtractError::Width { layer: layer.to_owned(), width })?;
+        Ok(self)
+    }
+
+    /// Makes problems of the rows whose features cannot be used, by their index.
+    fn leave_out(&mut self, samples: &[Sample<'_>], bad: &BTreeMap<usize, String>) {
+        for (&row, reason) in bad {
+            let name = samples[self.indices[row]].name.to_owned();
+            self.problems.push(Problem { name, reason: reason.clone() });
+        }
+        let keeps = || {
+            let mut row = 0..;
+            move || row.next().is_some_and(|row| !bad.contains_key(&row))
+        };
+        let (mut index, mut sha256, mut hash) = (keeps(), keeps(), keeps());
+        self.indices.retain(|_| index());
+        self.sha256.retain(|_| sha256());
+        self.perceptual_hashes.retain(|_| hash());
     }
 }
 
@@ -130,14 +158,19 @@ impl Extractor {
     /// Features of `samples`, read by all threads and run together.
     ///
     /// # Errors
-    /// The network fails. An image that cannot be read is a problem of the batch.
+    /// The network fails. An image that cannot be read is a problem of the batch, and so is one whose features are NaN or
+    /// infinite.
     pub fn extract_batch(&mut self, samples: &[Sample<'_>]) -> Result<FeatureBatch, ExtractError> {
         let read = self.reader.read_batch(samples, &mut self.images, Readers::Pool, false);
         let mut features = Vec::new();
-        if !self.images.is_empty() {
-            self.backbone.run(&self.images)?.iter().for_each(|rows| features.extend_from_slice(rows));
+        let mut batch = FeatureBatch::of(read);
+        if !batch.indices.is_empty() {
+            let layers = self.backbone.run(&self.images)?;
+            let (layers, bad) = finite_rows(self.backbone.taps(), layers, batch.indices.len());
+            layers.iter().for_each(|rows| features.extend_from_slice(rows));
+            batch.leave_out(samples, &bad);
         }
-        FeatureBatch::new(read, features, self.width(), &self.spec.layer)
+        batch.with_features(features, self.width(), &self.spec.layer)
     }
 
     /// Features of any number of `samples`, a batch at a time: `take` gets each batch's samples with their features.

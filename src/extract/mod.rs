@@ -10,6 +10,7 @@ mod batch;
 mod digest;
 mod extractor;
 mod file_fingerprint;
+mod finite;
 mod ordered_writer;
 mod pipeline;
 mod plan;

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::batch::{ImageReader, ImageRow, Readers};
 use super::file_fingerprint::FileFingerprint;
+use super::finite::finite_rows;
 use super::ordered_writer::OrderedWriter;
 use super::{ExtractError, Request};
 use crate::dataset::{Problem, Sample};
@@ -227,14 +228,26 @@ fn through(
         job.pool.install(|| reader.read_batch(&batch_samples, images, Readers::Pool, settings.strict))
     };
     let named = |row: ImageRow| (batch[row.position], row.fingerprint, row.hash.unwrap_or_default());
-    let rows: Vec<_> = read.rows.into_iter().map(named).collect();
-    let problems = read.problems.into_iter().map(|(position, problem)| (batch[position], problem)).collect();
+    let mut rows: Vec<_> = read.rows.into_iter().map(named).collect();
+    let mut problems: Vec<(usize, Problem)> =
+        read.problems.into_iter().map(|(position, problem)| (batch[position], problem)).collect();
     if rows.is_empty() {
         return Outcome::Done(Batch { rows, problems, layers: Vec::new() });
     }
     let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
     match session.run(images) {
-        Ok(layers) => Outcome::Done(Batch { rows, problems, layers }),
+        Ok(layers) => {
+            let (layers, bad) = finite_rows(session.taps(), layers, rows.len());
+            for (&row, reason) in &bad {
+                let index = rows[row].0;
+                let name = samples.samples.get(index).name.to_owned();
+                problems.push((index, Problem { name, reason: reason.clone() }));
+            }
+            let mut row = 0..;
+            rows.retain(|_| row.next().is_some_and(|row| !bad.contains_key(&row)));
+            problems.sort_by_key(|(index, _)| *index);
+            Outcome::Done(Batch { rows, problems, layers })
+        }
         Err(error) => Outcome::Failed(error.into()),
     }
 }

@@ -295,10 +295,14 @@ fn open_earlier(request: &Request<'_>) -> Result<PreviousOutput, String> {
     Ok(PreviousOutput { layers, file })
 }
 
-/// Whether `stored` is what `spec` asks for. Vectors are not pooled, whatever was asked for.
+/// Whether `stored` is what `spec` asks for. Vectors are not pooled, whatever was asked for, and the mean over places has two
+/// names.
 fn is_stored(stored: &StoredLayer, spec: &FeatureSpec) -> bool {
     let found = &stored.spec;
-    found.tensor == spec.tensor
-        && found.layer == spec.layer
-        && (found.pooling == spec.pooling || found.pooling == Pooling::None && stored.shape.len() != 3)
+    let is_mean = |pooling: Pooling| matches!(pooling, Pooling::Average | Pooling::PatchMean);
+    let same = match found.pooling {
+        Pooling::None if stored.shape.len() == 1 => true,
+        pooling => pooling == spec.pooling || is_mean(pooling) && is_mean(spec.pooling),
+    };
+    found.tensor == spec.tensor && found.layer == spec.layer && same
 }

@@ -389,6 +389,11 @@ impl Preprocess {
         self.dct_scaling
     }
 
+    /// Whether pixels stay whole numbers from 0 to 255, as networks want them that take bytes.
+    pub fn keeps_levels(&self) -> bool {
+        self.divisor == 1.0 && self.mean == [0.0; 3] && self.std == [1.0; 3]
+    }
+
     /// Number of values in the tensor of one image: 3 x height x width.
     pub fn tensor_len(&self) -> usize {
         3 * self.size.0 as usize * self.size.1 as usize

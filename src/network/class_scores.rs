@@ -32,13 +32,7 @@ pub fn class_scores(graph: &Graph) -> Option<Layer> {
         }
         let op = topology.op_of(tensor)?;
         let is_classifier = topology.is_dense(op) || is_mean_of_classes(&topology, op);
-        is_classifier.then(|| Layer {
-            name: tensor.to_owned(),
-            aliases: Vec::new(),
-            tensor: tensor.to_owned(),
-            what: "scores of the classes".to_owned(),
-            channels_last: false,
-        })
+        is_classifier.then(|| Layer::of_tensor(tensor, "scores of the classes", false))
     })
 }
 

@@ -61,7 +61,7 @@ impl Graph {
     }
 
     /// `len` bytes from the file beside the graph that `tensor` names.
-    fn external(&self, tensor: &TensorProto, len: usize) -> Option<Vec<u8>> {
+    pub(super) fn external(&self, tensor: &TensorProto, len: usize) -> Option<Vec<u8>> {
         let location = entry(&tensor.external_data, "location")?;
         let offset = entry(&tensor.external_data, "offset").map_or(Some(0), |offset| offset.parse().ok())?;
         let mut file = File::open(folder_of(self.path()).join(location)).ok()?;

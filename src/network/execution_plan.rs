@@ -7,6 +7,7 @@
 //! weights once for a batch that is large enough to hide it.
 
 use super::graph::Graph;
+use super::inference::fixed_batch;
 use super::layer::Layer;
 
 /// Bytes of weights from which on a session has several threads: they would not fit a processor's caches in any case, and
@@ -58,11 +59,12 @@ pub struct ModelFootprint {
 
 impl ModelFootprint {
     /// Of `graph` cut at `layers`, for images of `size` (width, height).
-    pub fn of(graph: &Graph, layers: &[Layer], (width, height): (u32, u32)) -> Self {
+    pub fn of(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Self {
+        let (width, height) = size;
         Self {
             weights: graph.weight_bytes(layers.iter().map(|layer| layer.tensor.as_str())),
             image: 3 * size_of::<f32>() as u64 * u64::from(width) * u64::from(height),
-            fixed_batch: graph.input().batch,
+            fixed_batch: fixed_batch(graph, layers, size),
         }
     }
 }

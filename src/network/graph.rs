@@ -3,8 +3,11 @@
 //! The file is memory-mapped and its protobuf decoded without copying the weights, and a cut graph refers to them
 //! where they lie ([`super::network_file`]).
 
+mod inline;
 mod input_layout;
+mod training;
 mod truncation;
+mod widen;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -23,6 +26,7 @@ use crate::messages::Cause;
 #[path = "onnx.rs"]
 pub mod proto;
 
+use proto::tensor_proto::DataType;
 use proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 pub use truncation::TruncatedGraph;
 
@@ -49,6 +53,18 @@ pub enum GraphError {
     NoTensor { path: PathBuf, tensor: String },
     #[error("the layers asked for do not depend on the image input of {}", path.display())]
     Detached { path: PathBuf },
+    #[error(
+        "{}: the layers asked for depend on the input {input:?} besides the image, and the graph has no value for it; export the \
+         network with that value as a constant, or choose a layer below it (`cnncodes layers` lists them)",
+        path.display()
+    )]
+    OtherInput { path: PathBuf, input: String },
+    #[error(
+        "{}: the node {node:?} ({operator}) is in training mode, so features would depend on {on}; export the network in \
+         evaluation mode (PyTorch: `model.eval()` before `torch.onnx.export`, without `training=`; Keras: `training=False`)",
+        path.display()
+    )]
+    Training { path: PathBuf, node: String, operator: String, on: &'static str },
 }
 
 /// The image input of a network.
@@ -56,6 +72,8 @@ pub enum GraphError {
 pub struct GraphInput {
     /// Name of the input tensor.
     pub name: String,
+    /// What it holds. Images are given as 32-bit floats and converted in the graph.
+    pub element: proto::tensor_proto::DataType,
     /// Where the channels stand.
     pub layout: Layout,
     /// The number of images a run must hold, where the graph fixes it.
@@ -84,7 +102,17 @@ impl std::fmt::Debug for Graph {
     }
 }
 
-const FLOAT32: i32 = 1;
+/// What an image input may hold: numbers that 32-bit floats can be converted to.
+const IMAGE_ELEMENTS: [DataType; 8] = [
+    DataType::Float,
+    DataType::Float16,
+    DataType::Bfloat16,
+    DataType::Double,
+    DataType::Uint8,
+    DataType::Uint16,
+    DataType::Int32,
+    DataType::Int64,
+];
 
 impl Graph {
     /// Reads and checks the graph in `path`.
@@ -111,10 +139,14 @@ impl Graph {
         }
         let mut hasher = Sha256::new();
         file.reader().and_then(|mut reader| std::io::copy(&mut reader, &mut hasher)).map_err(read_error)?;
-        let model = ModelProto::decode(bytes).map_err(|source| GraphError::NotOnnx {
+        let mut model = ModelProto::decode(bytes).map_err(|source| GraphError::NotOnnx {
             path: path.to_path_buf(),
             source: Some(source.into()),
         })?;
+        if let Some(graph) = &mut model.graph {
+            widen::bfloat16(graph);
+            inline::constant_branches(graph);
+        }
         let graph = match &model.graph {
             Some(graph) if !graph.node.is_empty() && !graph.input.is_empty() => graph,
             _ => return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None }),
@@ -320,7 +352,11 @@ fn image_input(
     let unsupported = |reason: String| GraphError::Unsupported { path: path.to_path_buf(), reason };
     let inputs: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|input| !initializers.contains_key(input.name())).collect();
-    let [input] = inputs[..] else {
+    let images: Vec<&ValueInfoProto> = match &inputs[..] {
+        [_] => inputs.clone(),
+        several => several.iter().copied().filter(|input| may_be_image(input)).collect(),
+    };
+    let [input] = images[..] else {
         let names: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
         return Err(unsupported(format!(
             "a network with one image input is wanted; this graph has {} inputs ({})",
@@ -329,15 +365,14 @@ fn image_input(
         )));
     };
     let name = input.name();
-    let tensor = match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
-        Some(proto::type_proto::Value::TensorType(tensor)) => tensor,
-        _ => return Err(unsupported(format!("the input {name:?} is not a tensor"))),
+    let Some(tensor) = tensor_type(input) else {
+        return Err(unsupported(format!("the input {name:?} is not a tensor")));
     };
-    if tensor.elem_type() != FLOAT32 {
-        let kind = proto::tensor_proto::DataType::try_from(tensor.elem_type())
-            .map_or("of an unknown type", |kind| kind.as_str_name());
+    let element = DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined);
+    if !IMAGE_ELEMENTS.contains(&element) {
         return Err(unsupported(format!(
-            "the input {name:?} is {kind}; export the network with a FLOAT (32-bit) input"
+            "the input {name:?} is {}; export the network with an input of floating-point numbers or of bytes (uint8)",
+            element.as_str_name()
         )));
     }
     let dims: Vec<Option<usize>> = match &tensor.shape {
@@ -390,7 +425,23 @@ fn image_input(
     if channels.is_some_and(|channels| channels != 3) {
         return Err(no_colours());
     }
-    Ok(GraphInput { name: name.to_owned(), layout, batch, height, width })
+    Ok(GraphInput { name: name.to_owned(), element, layout, batch, height, width })
+}
+
+fn tensor_type(input: &ValueInfoProto) -> Option<&proto::type_proto::Tensor> {
+    match input.r#type.as_ref()?.value.as_ref()? {
+        proto::type_proto::Value::TensorType(tensor) => Some(tensor),
+        _ => None,
+    }
+}
+
+/// Whether an input may be a batch of images: four dimensions, of which not three or more are one, as those of a constant are
+/// that is to be spread over an image.
+fn may_be_image(input: &ValueInfoProto) -> bool {
+    let shape = tensor_type(input).and_then(|tensor| tensor.shape.as_ref());
+    shape.is_some_and(|shape| {
+        shape.dim.len() == 4 && shape.dim.iter().filter(|dim| fixed_dim(dim) == Some(1)).count() < 3
+    })
 }
 
 fn fixed_dim(dim: &proto::tensor_shape_proto::Dimension) -> Option<usize> {

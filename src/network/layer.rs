@@ -1,5 +1,6 @@
 //! One layer, and how an architecture's layers get their names.
 
+use super::pool::Pooling;
 use super::topology::Topology;
 
 /// A place in the network whose activations can be taken as codes.
@@ -15,6 +16,43 @@ pub struct Layer {
     pub what: String,
     /// Whether the tensor has its channels last (codes are always written channels first).
     pub channels_last: bool,
+    /// What its rows are, if they are the tokens of a transformer.
+    pub tokens: Option<Tokens>,
+}
+
+/// The tokens of a layer: some that are no patches, then the patches of the image row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tokens {
+    /// Tokens before the patches: class, distillation and register tokens.
+    pub prefix: usize,
+    /// Whether the first of them is a class token.
+    pub class_token: bool,
+    /// Whether the network's own head reads the class token; otherwise the mean of the patches stands for the image.
+    pub reads_class_token: bool,
+}
+
+impl Layer {
+    /// A layer of one ONNX name and nothing else.
+    pub fn of_tensor(tensor: &str, what: &str, channels_last: bool) -> Layer {
+        Layer {
+            name: tensor.to_owned(),
+            aliases: Vec::new(),
+            tensor: tensor.to_owned(),
+            what: what.to_owned(),
+            channels_last,
+            tokens: None,
+        }
+    }
+
+    /// How its activations become features unless the user says otherwise: whole, but of tokens what the network's own head
+    /// reads.
+    pub fn default_pooling(&self) -> Pooling {
+        match self.tokens {
+            None => Pooling::None,
+            Some(Tokens { reads_class_token: true, .. }) => Pooling::ClassToken,
+            Some(_) => Pooling::PatchMean,
+        }
+    }
 }
 
 /// Collects named layers.
@@ -36,12 +74,7 @@ impl<'a> Namer<'a> {
         what: &str,
     ) {
         let op = &self.topology.ops[op];
-        self.layers.push(Layer {
-            name,
-            aliases: aliases.into_iter().collect(),
-            tensor: op.tensor.clone(),
-            what: what.to_owned(),
-            channels_last: op.channels_last,
-        });
+        let unnamed = Layer::of_tensor(&op.tensor, what, op.channels_last);
+        self.layers.push(Layer { name, aliases: aliases.into_iter().collect(), ..unnamed });
     }
 }

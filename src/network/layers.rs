@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::graph::Graph;
 use super::layer::Layer;
 use super::topology::{Kind, Topology};
-use super::{resnet, vgg};
+use super::{resnet, transformer, vgg};
 
 /// No layer of that name.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +47,16 @@ impl Catalogue {
     pub fn of(graph: &Graph, aliases: &BTreeMap<String, String>) -> Catalogue {
         let topology = Topology::of(graph);
         let known = vgg::recognise(graph, &topology).or_else(|| resnet::recognise(&topology));
-        let others = activations(graph, &topology);
-        let penultimate = penultimate(graph, &topology);
+        let transformer = known.is_none().then(|| transformer::recognise(graph, &topology)).flatten();
+        let mut others = activations(graph, &topology);
+        let mut penultimate = penultimate(graph, &topology);
+        if let Some(transformer) = &transformer {
+            penultimate = Some(transformer.top.clone());
+            others
+                .iter_mut()
+                .for_each(|layer| layer.tokens = transformer.tokens_in(&topology, &layer.tensor));
+        }
+        let known = known.or_else(|| transformer.map(|found| (found.architecture, found.layers)));
         let recognised = known.is_some();
         let (architecture, layers) = match known {
             Some((architecture, layers)) => (Some(architecture), layers),
@@ -65,11 +73,6 @@ impl Catalogue {
     /// # Errors
     /// There is none; the error offers the nearest names. `model` is for that message.
     pub fn find(&self, model: &str, wanted: &str) -> Result<&Layer, NoSuchLayer> {
-        if wanted == PENULTIMATE
-            && let Some(layer) = self.penultimate()
-        {
-            return Ok(layer);
-        }
         for layers in [&self.layers, &self.others] {
             if let Some(layer) = layers
                 .iter()
@@ -81,6 +84,12 @@ impl Catalogue {
                 // An ONNX name of a layer that has a canonical one finds that.
                 return Ok(self.layers.iter().find(|listed| listed.tensor == layer.tensor).unwrap_or(layer));
             }
+        }
+        // A layer that the network itself calls so was found above.
+        if wanted == PENULTIMATE
+            && let Some(layer) = self.penultimate()
+        {
+            return Ok(layer);
         }
         Err(NoSuchLayer { model: model.to_owned(), wanted: wanted.to_owned(), nearest: self.nearest(wanted) })
     }
@@ -158,13 +167,13 @@ pub fn pooled_map(graph: &Graph, layer: &Layer) -> Option<Layer> {
     let pool = &topology.ops[topology.op_of(&layer.tensor)?];
     let &[source] = &pool.inputs[..] else { return None };
     let map = &topology.ops[source];
-    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool).then(|| Layer {
-        name: map.tensor.clone(),
-        aliases: Vec::new(),
-        tensor: map.tensor.clone(),
-        what: "what is pooled".to_owned(),
-        channels_last: map.channels_last,
-    })
+    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool)
+        .then(|| Layer::of_tensor(&map.tensor, "what is pooled", map.channels_last))
+}
+
+/// The tensors that hold activations: what depends on the image's pixels, and not only on its size.
+pub fn activation_tensors(graph: &Graph) -> HashSet<String> {
+    Topology::of(graph).tensors().map(str::to_owned).collect()
 }
 
 /// Every activation that hangs on the image, under its ONNX name.
@@ -175,14 +184,9 @@ fn activations(graph: &Graph, topology: &Topology) -> Vec<Layer> {
         if topology.op_of(tensor).is_none() {
             continue;
         }
-        layers.push(Layer {
-            name: tensor.clone(),
-            aliases: Vec::new(),
-            tensor: tensor.clone(),
-            what: node.op_type().to_owned(),
-            // Where the channels stand in a tensor of another form cannot be told: it is taken as it stands.
-            channels_last: node.op_type() != "Reshape" && topology.is_channels_last(tensor),
-        });
+        // Where the channels stand in a tensor of another form cannot be told: it is taken as it stands.
+        let channels_last = node.op_type() != "Reshape" && topology.is_channels_last(tensor);
+        layers.push(Layer::of_tensor(tensor, node.op_type(), channels_last));
     }
     layers
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, GraphError};
+use super::inference::is_float;
 use super::layers::NoSuchLayer;
 use crate::files::write_atomically;
 use crate::images::preprocess_config::PreprocessConfigError;
@@ -225,6 +226,13 @@ pub fn check_input(manifest: &Manifest, graph: &Graph, path: &Path) -> Result<()
             layout_name(manifest.input.layout),
             input.name,
             layout_name(input.layout)
+        ));
+    }
+    if !is_float(input.element) && !manifest.preprocess.keeps_levels() {
+        return invalid(format!(
+            "the graph takes whole numbers ({}), and its preprocessing makes others of the pixels; leave them at 0 to 255 \
+             with --divisor 1 --mean 0,0,0 --std 1,1,1",
+            input.element.as_str_name()
         ));
     }
     let (width, height) = manifest.preprocess.size();

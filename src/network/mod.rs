@@ -2,12 +2,14 @@
 //!
 //! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
 
+mod activations;
 mod class_scores;
 mod constants;
 pub mod device;
 pub mod execution_plan;
 mod fusion;
 pub mod graph;
+mod inference;
 mod input_normalisation;
 pub mod layer;
 pub mod layers;
@@ -24,16 +26,18 @@ pub mod runtime;
 pub mod session;
 mod tiles;
 mod topology;
+mod transformer;
 mod vgg;
 pub mod zoo;
 
+pub use activations::{Activations, PoolingMismatch, TokenRows};
 pub use class_scores::class_scores;
 pub use device::{Device, DeviceError, Precision};
 pub use execution_plan::{ExecutionPlan, ModelFootprint};
 pub use graph::{Graph, GraphError};
 pub use input_normalisation::InputNormalisation;
-pub use layer::Layer;
-pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, pooled_map};
+pub use layer::{Layer, Tokens};
+pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, activation_tensors, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
 pub use output::Codes;
 pub use pool::Pooling;

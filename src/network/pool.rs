@@ -1,4 +1,5 @@
-//! Pooling of spatial maps: from a channel's H x W activations to one number, or to a small grid of numbers.
+//! Pooling of spatial maps: from a channel's H x W activations to one number, or to a small grid of numbers. Tokens are pooled
+//! by [`Activations`](super::Activations), which knows which of them are patches.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +18,7 @@ pub(crate) const GEM_LEAST: f32 = 1e-6;
 /// The largest grid that is taken for meant.
 const MAX_GRID: usize = 64;
 
-/// How maps of C x H x W become codes. Layers that are no maps are left as they are.
+/// How maps of C x H x W, or the tokens of a transformer, become features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Pooling {
@@ -36,6 +37,12 @@ pub enum Pooling {
     /// The mean of each cell of a k x k grid over the map: C x k x k codes. A cell goes from `floor(i H / k)` to
     /// `ceil((i + 1) H / k)`, as PyTorch's adaptive average pooling has it, so cells of an uneven map overlap.
     Grid(usize),
+    /// The class token, of a layer of tokens.
+    ClassToken,
+    /// The mean of the tokens that are patches.
+    PatchMean,
+    /// The class token, then the mean of the patches.
+    ClassTokenAndMean,
 }
 
 impl fmt::Display for Pooling {
@@ -47,6 +54,9 @@ impl fmt::Display for Pooling {
             Pooling::Max => f.write_str("max"),
             Pooling::Gem => f.write_str("gem"),
             Pooling::Grid(k) => write!(f, "{k}x{k}"),
+            Pooling::ClassToken => f.write_str("cls"),
+            Pooling::PatchMean => f.write_str("mean"),
+            Pooling::ClassTokenAndMean => f.write_str("cls+mean"),
         }
     }
 }
@@ -67,7 +77,9 @@ impl TryFrom<String> for Pooling {
 
 /// A word that is no pooling.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no pooling; choose none, flatten, avg, max, gem, or a square grid such as 2x2")]
+#[error(
+    "{0:?} is no pooling; choose none, flatten, avg, max, gem, a square grid such as 2x2, or for tokens cls, mean or cls+mean"
+)]
 pub struct UnknownPooling(String);
 
 impl FromStr for Pooling {
@@ -81,6 +93,9 @@ impl FromStr for Pooling {
             "avg" => Pooling::Average,
             "max" => Pooling::Max,
             "gem" => Pooling::Gem,
+            "cls" => Pooling::ClassToken,
+            "mean" => Pooling::PatchMean,
+            "cls+mean" => Pooling::ClassTokenAndMean,
             _ => {
                 let (rows, columns) = text.split_once('x').ok_or_else(unknown)?;
                 match rows.parse() {
@@ -120,8 +135,11 @@ impl Pooling {
         let maps = rows.chunks_exact(height * width);
         let mean = |map: &[f32]| sum(map, f64::from) / map.len() as f64;
         match pooling {
-            Pooling::None | Pooling::Flatten => out.extend_from_slice(rows),
-            Pooling::Average => out.extend(maps.map(|map| mean(map) as f32)),
+            // There are no tokens in a map.
+            Pooling::None | Pooling::Flatten | Pooling::ClassToken | Pooling::ClassTokenAndMean => {
+                out.extend_from_slice(rows);
+            }
+            Pooling::Average | Pooling::PatchMean => out.extend(maps.map(|map| mean(map) as f32)),
             Pooling::Max => out.extend(maps.map(|map| map.iter().copied().fold(f32::NEG_INFINITY, f32::max))),
             Pooling::Gem => out.extend(maps.map(|map| {
                 let power = |x: f32| {
@@ -180,10 +198,10 @@ mod tests {
 
     #[test]
     fn words_and_poolings_correspond() {
-        for text in ["none", "flatten", "avg", "max", "gem", "1x1", "3x3"] {
+        for text in ["none", "flatten", "avg", "max", "gem", "1x1", "3x3", "cls", "mean", "cls+mean"] {
             assert_eq!(text.parse::<Pooling>().unwrap().to_string(), text);
         }
-        for text in ["", "mean", "2x3", "0x0", "x", "2x", "+2x+2", "1000x1000"] {
+        for text in ["", "median", "2x3", "0x0", "x", "2x", "+2x+2", "1000x1000"] {
             let error = text.parse::<Pooling>().unwrap_err().to_string();
             assert!(error.contains("gem"), "{error}");
         }

@@ -1,8 +1,14 @@
 //! What each layer is and costs: the shape of its activations and the multiply-adds that lie below it.
+//!
+//! Both come from the graph alone ([`Inference`]), in milliseconds. The runtime is asked only for the shapes of layers behind an
+//! operation that is not known here.
 
 use std::collections::HashMap;
 
+use super::activations::Activations;
 use super::graph::Graph;
+use super::graph::proto::tensor_proto::DataType;
+use super::inference::{Inference, is_float};
 use super::layer::Layer;
 use super::session::{Backbone, BackboneError};
 use super::topology::int;
@@ -10,56 +16,69 @@ use super::topology::int;
 /// Shapes and costs of a network's layers.
 #[derive(Debug)]
 pub struct Profile {
-    /// Shape of one image's activations, channels first, by ONNX tensor.
-    shapes: HashMap<String, Vec<usize>>,
-    /// Multiply-adds of each node for one image, index as in [`Graph::nodes`].
-    costs: Vec<u64>,
+    /// One image's activations, by ONNX tensor.
+    activations: HashMap<String, Activations>,
+    /// Multiply-adds up to and with each node for one image, by the node's first output.
+    below: HashMap<String, u64>,
     total: u64,
 }
 
 impl Profile {
-    /// Learns the shapes in `graph` and counts; `layers` are those whose shape is wanted. Layers that
-    /// cannot be codes (no row an image, not 32-bit floats) are left out.
+    /// Learns the shapes in `graph` and counts; `layers` are those whose shape is wanted, for images of `size`, width and
+    /// height. Layers that cannot be features (no row for each image, no floating-point numbers) are left out.
     ///
     /// # Errors
-    /// The runtime is missing or cannot run the graph.
+    /// A shape cannot be worked out, and the runtime is missing or cannot run the graph.
     pub fn measure(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Result<Profile, BackboneError> {
-        let convolutions =
-            weighted_outputs(graph).filter(|tensor| layers.iter().all(|layer| layer.tensor != *tensor));
-        let mut wanted: Vec<Layer> = layers.to_vec();
-        wanted.extend(convolutions.map(|tensor| Layer {
-            name: tensor.to_owned(),
-            aliases: Vec::new(),
-            tensor: tensor.to_owned(),
-            what: String::new(),
-            channels_last: false,
-        }));
-        let mut shapes = HashMap::new();
-        while !wanted.is_empty() {
-            match Backbone::shapes(graph, &wanted, size) {
-                Ok(known) => {
-                    shapes.extend(wanted.iter().map(|layer| layer.tensor.clone()).zip(known));
-                    break;
+        let inference = Inference::of(graph, size);
+        let mut activations = HashMap::new();
+        let mut open: Vec<Layer> = Vec::new();
+        for layer in layers {
+            let element = inference.element(&layer.tensor);
+            match inference.shape(&layer.tensor) {
+                _ if element.is_some_and(|element| !is_float(element)) => {}
+                Some(dims) => {
+                    if let Some(shape) = of_one_image(dims, inference.batch(), layer) {
+                        activations.insert(layer.tensor.clone(), Activations::of(layer, shape, size));
+                    }
                 }
-                Err(BackboneError::NotCodes { layer, .. }) => {
-                    wanted.retain(|candidate| candidate.name != layer)
-                }
-                Err(error) => return Err(error),
+                None => open.push(layer.clone()),
             }
         }
-        let costs = costs(graph, &shapes);
-        let total = sum(&costs, &graph.ancestors(graph.outputs()));
-        Ok(Profile { shapes, costs, total })
+        // The costs of products behind an operation that is not known.
+        let mut products = HashMap::new();
+        if !open.is_empty() {
+            let unknown = weighted_outputs(graph).filter(|tensor| inference.shape(tensor).is_none());
+            let unknown: Vec<Layer> = unknown.map(|tensor| Layer::of_tensor(tensor, "", false)).collect();
+            let all: Vec<Layer> = open.iter().chain(&unknown).cloned().collect();
+            let shapes = Backbone::shapes_of_all(graph, &all, size)?;
+            for (at, (layer, shape)) in all.iter().zip(shapes).enumerate() {
+                let Some(shape) = shape else { continue };
+                if at < open.len() {
+                    activations.insert(layer.tensor.clone(), Activations::of(layer, shape.clone(), size));
+                }
+                products.insert(layer.tensor.clone(), shape);
+            }
+        }
+        let costs = costs(graph, &inference, &products);
+        let below = Below::of(graph, &costs);
+        let total = below.of_all(graph.outputs());
+        Ok(Profile { activations, below: below.by_tensor(graph), total })
+    }
+
+    /// One image's activations at `layer`, unless they cannot be features.
+    pub fn activations(&self, layer: &Layer) -> Option<&Activations> {
+        self.activations.get(&layer.tensor)
     }
 
     /// The shape of one image's activations at `layer`, unless it cannot be codes.
     pub fn shape(&self, layer: &Layer) -> Option<&[usize]> {
-        self.shapes.get(&layer.tensor).map(Vec::as_slice)
+        Some(&self.activations(layer)?.shape)
     }
 
     /// Multiply-adds for one image up to and with `layer`.
-    pub fn below(&self, graph: &Graph, layer: &Layer) -> u64 {
-        sum(&self.costs, &graph.ancestors([layer.tensor.as_str()]))
+    pub fn below(&self, layer: &Layer) -> u64 {
+        self.below.get(&layer.tensor).copied().unwrap_or(0)
     }
 
     /// Multiply-adds for one image of the whole network.
@@ -68,8 +87,21 @@ impl Profile {
     }
 }
 
-fn sum(costs: &[u64], keep: &[bool]) -> u64 {
-    costs.iter().zip(keep).filter_map(|(&cost, &keep)| keep.then_some(cost)).sum()
+/// The shape of one image's activations, channels first, in a tensor of `dims` for `batch` images; none where the tensor does not
+/// have one row for each image.
+pub(super) fn of_one_image(dims: &[usize], batch: usize, layer: &Layer) -> Option<Vec<usize>> {
+    if dims.len() < 2 || dims[0] != batch || dims.contains(&0) {
+        return None;
+    }
+    let mut shape = dims[1..].to_vec();
+    if layer.channels_last && shape.len() == 3 {
+        shape.rotate_right(1);
+    }
+    // Exporters differ in whether a global pool keeps its map of one pixel.
+    if shape.len() == 3 && shape[1..] == [1, 1] {
+        shape.truncate(1);
+    }
+    Some(shape)
 }
 
 /// The tensors that convolutions and matrix products make.
@@ -82,25 +114,88 @@ fn weighted_outputs(graph: &Graph) -> impl Iterator<Item = &str> {
         .filter_map(|node| node.output.first().map(String::as_str))
 }
 
-/// Multiply-adds a node: every output number of a convolution takes one for each weight of its filter, a matrix
-/// product one for each row of the constant matrix.
-fn costs(graph: &Graph, shapes: &HashMap<String, Vec<usize>>) -> Vec<u64> {
-    graph
-        .nodes()
-        .iter()
-        .map(|node| {
-            let weights = node.input.get(1).and_then(|name| graph.constant_shape(name));
-            let numbers =
-                node.output.first().and_then(|name| shapes.get(name)).map(|shape| shape.iter().product());
-            let (Some(weights), Some(numbers)) = (weights, numbers) else { return 0 };
-            let numbers: usize = numbers;
-            let each: usize = match node.op_type() {
-                "Conv" => weights.iter().skip(1).product(),
-                "Gemm" if int(node, "transB") == Some(1) => weights.get(1).copied().unwrap_or(0),
-                "Gemm" | "MatMul" => weights.first().copied().unwrap_or(0),
-                _ => 0,
-            };
-            (numbers as u64) * (each as u64)
-        })
-        .collect()
+/// Multiply-adds of each node for one image, index as in [`Graph::nodes`]: every output number of a convolution takes one for
+/// each weight of its filter, that of a matrix product one for each number of a row. `products` holds the shapes of one image's
+/// outputs that cannot be inferred.
+fn costs(graph: &Graph, inference: &Inference, products: &HashMap<String, Vec<usize>>) -> Vec<u64> {
+    let cost = |node: &super::graph::proto::NodeProto| -> Option<u64> {
+        let (weights, at) = match node.op_type() {
+            "QLinearConv" | "QLinearMatMul" => (node.input.get(3)?, 3),
+            _ => (node.input.get(1)?, 1),
+        };
+        let weights = match graph.constant_shape(weights) {
+            Some(shape) => shape,
+            None => inference.shape(&node.input[at])?.to_vec(),
+        };
+        let each: usize = match node.op_type() {
+            "Conv" | "ConvInteger" | "QLinearConv" => weights.iter().skip(1).product(),
+            "Gemm" if int(node, "transB") == Some(1) => weights.get(1).copied()?,
+            "Gemm" => weights.first().copied()?,
+            "MatMul" | "MatMulInteger" | "QLinearMatMul" => match weights.len() {
+                0 | 1 => weights.first().copied()?,
+                rank => weights[rank - 2],
+            },
+            _ => return None,
+        };
+        let output = node.output.first()?;
+        let numbers = match inference.shape(output) {
+            Some(dims) if inference.element(output) != Some(DataType::Int64) => {
+                dims.iter().product::<usize>() / inference.batch().max(1)
+            }
+            _ => products.get(output)?.iter().product(),
+        };
+        Some((numbers as u64).saturating_mul(each as u64))
+    };
+    graph.nodes().iter().map(|node| cost(node).unwrap_or(0)).collect()
+}
+
+/// Which of the nodes that cost something lie below each node.
+struct Below<'a> {
+    /// A bit for each of them, by the node's outputs.
+    sets: HashMap<&'a str, Vec<u64>>,
+    /// What each of them costs.
+    costs: Vec<u64>,
+}
+
+impl<'a> Below<'a> {
+    fn of(graph: &'a Graph, costs: &[u64]) -> Below<'a> {
+        let counted: Vec<u64> = costs.iter().copied().filter(|&cost| cost > 0).collect();
+        let words = counted.len().div_ceil(64);
+        let mut sets: HashMap<&str, Vec<u64>> = HashMap::new();
+        let mut bit = 0;
+        for (node, &cost) in graph.nodes().iter().zip(costs) {
+            let mut set = vec![0; words];
+            let mut names = Vec::new();
+            super::graph::names_read_by(node, &mut names);
+            for below in names.iter().filter_map(|name| sets.get(name)) {
+                set.iter_mut().zip(below).for_each(|(set, below)| *set |= below);
+            }
+            if cost > 0 {
+                set[bit / 64] |= 1 << (bit % 64);
+                bit += 1;
+            }
+            for output in node.output.iter().filter(|name| !name.is_empty()) {
+                sets.insert(output, set.clone());
+            }
+        }
+        Below { sets, costs: counted }
+    }
+
+    fn sum(&self, set: &[u64]) -> u64 {
+        let lies_in = |bit: usize| set.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1);
+        self.costs.iter().enumerate().filter(|(bit, _)| lies_in(*bit)).map(|(_, cost)| cost).sum()
+    }
+
+    fn of_all<'t>(&self, tensors: impl Iterator<Item = &'t str>) -> u64 {
+        let mut all = vec![0; self.costs.len().div_ceil(64)];
+        for set in tensors.filter_map(|tensor| self.sets.get(tensor)) {
+            all.iter_mut().zip(set).for_each(|(all, set)| *all |= set);
+        }
+        self.sum(&all)
+    }
+
+    fn by_tensor(&self, graph: &Graph) -> HashMap<String, u64> {
+        let outputs = graph.nodes().iter().filter_map(|node| node.output.first());
+        outputs.filter_map(|name| Some((name.clone(), self.sum(self.sets.get(name.as_str())?)))).collect()
+    }
 }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use super::activations::{Activations, PoolingMismatch};
 use super::device::{self, Device, DeviceError, Precision};
 use super::execution_plan::threads_or_all;
 use super::graph::proto::NodeProto;
 use super::graph::{Graph, GraphError, TruncatedGraph};
+use super::inference::{Inference, fixed_batch};
 use super::layer::Layer;
 use super::operator;
 use super::output::Codes;
@@ -43,6 +45,10 @@ pub enum BackboneError {
     Run { network: String, images: usize, source: Cause },
     #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
     NotCodes { network: String, layer: String, reason: String },
+    #[error(
+        "{layer}: the pooling {pooling} does not suit this layer of {network}, whose shape is {shape}: {reason}"
+    )]
+    Pooling { network: String, layer: String, shape: String, pooling: Pooling, reason: PoolingMismatch },
 }
 
 /// How a session is to run.
@@ -69,9 +75,9 @@ pub struct SessionSettings {
 pub struct Tap {
     /// The layer.
     pub layer: Layer,
-    /// The shape of one image's activations, channels first; without the batch.
-    pub activations: Vec<usize>,
-    /// How they become codes; none where they are no maps.
+    /// One image's activations, channels first.
+    pub activations: Activations,
+    /// How they become codes; none where they are a vector.
     pub pooling: Pooling,
     /// The shape of one image's codes.
     pub shape: Vec<usize>,
@@ -106,6 +112,11 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// The tapped layers, in the order they were asked for.
+    pub fn taps(&self) -> &[Tap] {
+        &self.cut.taps
+    }
+
     /// As [`Backbone::run`].
     ///
     /// # Errors
@@ -167,26 +178,33 @@ impl Backbone {
         settings: &SessionSettings,
     ) -> Result<Backbone, BackboneError> {
         assert_eq!(poolings.len(), layers.len(), "every layer has a pooling");
-        let mut outputs: Vec<Output> = layers.iter().map(Output::whole).collect();
+        let whole = whole_outputs(graph, layers, size);
+        let mut outputs = whole.clone();
         let mut shapes = None;
         if poolings.iter().any(Tiles::serve) && settings.device != Device::OpenVino {
             let known = Self::shapes(graph, layers, size)?;
             for (index, output) in outputs.iter_mut().enumerate() {
                 if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
-                    *output = Output::reduced(&layers[index], tiles, index);
+                    *output = output.clone().reduced(&layers[index], tiles, index);
                 }
             }
             shapes = Some(known);
         }
-        let mut backbone = Self::load(graph, layers, outputs, size, settings, Purpose::Runs)?;
+        let mut backbone = Self::load(graph, layers, [whole, outputs], size, settings, Purpose::Runs)?;
         let shapes = match shapes {
             Some(shapes) => shapes,
             None => backbone.learn_shapes()?,
         };
         for ((tap, shape), &pooling) in backbone.cut.taps.iter_mut().zip(shapes).zip(poolings) {
-            tap.pooling = pooling.on(&shape);
-            tap.shape = pooling.shape(&shape);
-            tap.activations = shape;
+            tap.activations = Activations::of(&tap.layer, shape, size);
+            tap.pooling = tap.activations.pooling(pooling).map_err(|reason| BackboneError::Pooling {
+                network: backbone.cut.network.clone(),
+                layer: tap.layer.name.clone(),
+                shape: show_shape(&tap.activations.shape),
+                pooling,
+                reason,
+            })?;
+            tap.shape = tap.activations.pooled_shape(tap.pooling);
         }
         Ok(backbone)
     }
@@ -201,16 +219,30 @@ impl Backbone {
         size: (u32, u32),
     ) -> Result<Vec<Vec<usize>>, BackboneError> {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
-        let outputs = layers.iter().map(Output::whole).collect();
-        Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?.learn_shapes()
+        let outputs = whole_outputs(graph, layers, size);
+        Self::load(graph, layers, [outputs.clone(), outputs], size, &settings, Purpose::Shapes)?
+            .learn_shapes()
     }
 
-    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU. The shapes of the taps are not known
-    /// yet.
+    /// As [`shapes`](Self::shapes), for layers that may turn out to be no features, which have none.
+    pub(super) fn shapes_of_all(
+        graph: &Graph,
+        layers: &[Layer],
+        size: (u32, u32),
+    ) -> Result<Vec<Option<Vec<usize>>>, BackboneError> {
+        let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
+        let outputs = whole_outputs(graph, layers, size);
+        let outputs = [outputs.clone(), outputs];
+        let mut backbone = Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?;
+        backbone.cut.shapes_of_run(&mut backbone.session)
+    }
+
+    /// Loads `graph` cut at `layers`. `outputs` is what leaves the session on a CPU, of which `whole` has whole maps. The shapes
+    /// of the taps are not known yet.
     fn load(
         graph: &Graph,
         layers: &[Layer],
-        outputs: Vec<Output>,
+        [whole, outputs]: [Vec<Output>; 2],
         (width, height): (u32, u32),
         settings: &SessionSettings,
         purpose: Purpose,
@@ -219,7 +251,7 @@ impl Backbone {
         let network = graph.path().display().to_string();
         let threads = threads_or_all(settings.threads);
         let outputs_on = |device: Device| -> Vec<Output> {
-            layers.iter().zip(&outputs).map(|(layer, output)| output.on(device, layer)).collect()
+            outputs.iter().zip(&whole).map(|(output, whole)| output.on(device, whole)).collect()
         };
         let cut_for = |device: Device| -> Result<Prepared, BackboneError> {
             let outputs = outputs_on(device);
@@ -293,7 +325,7 @@ impl Backbone {
         let input = graph.input();
         let unknown = |layer: &Layer| Tap {
             layer: layer.clone(),
-            activations: Vec::new(),
+            activations: Activations::of_shape(Vec::new()),
             pooling: Pooling::None,
             shape: Vec::new(),
         };
@@ -302,7 +334,7 @@ impl Backbone {
             layout: input.layout,
             height: height as usize,
             width: width as usize,
-            fixed_batch: input.batch,
+            fixed_batch: fixed_batch(graph, layers, (width, height)),
             taps: layers.iter().map(unknown).collect(),
             outputs: outputs_on(device),
         };
@@ -392,6 +424,19 @@ impl Backbone {
     fn learn_shapes(&mut self) -> Result<Vec<Vec<usize>>, BackboneError> {
         self.cut.learn_shapes(&mut self.session)
     }
+}
+
+/// What leaves a session whose maps stay whole.
+fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<Output> {
+    let inference = Inference::of(graph, size);
+    let output =
+        |(index, layer): (usize, &Layer)| Output::whole(layer, inference.element(&layer.tensor), index);
+    layers.iter().enumerate().map(output).collect()
+}
+
+/// A shape as people write it.
+fn show_shape(shape: &[usize]) -> String {
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
 }
 
 /// A builder with everything but the device; relative paths of external weights start from `weights_folder`.

@@ -6,7 +6,7 @@
 //! float64. Tiles are small, so that float32 sums within one lose nothing that counts.
 
 use super::graph::proto::attribute_proto::AttributeType;
-use super::graph::proto::{AttributeProto, NodeProto};
+use super::graph::proto::{AttributeProto, NodeProto, tensor_proto::DataType};
 use super::pool::Pooling;
 
 /// The longest side of a tile. A sum of 16 x 16 float32 values is off by a few units in the last place.
@@ -52,7 +52,7 @@ impl Tiles {
         let ((tile_height, rows), (tile_width, columns)) = match pooling {
             Pooling::Average | Pooling::Max => (covering(height), covering(width)),
             Pooling::Grid(k) => (within_cells(height, k)?, within_cells(width, k)?),
-            Pooling::None | Pooling::Flatten | Pooling::Gem => return None,
+            _ => return None,
         };
         let tiles = Tiles { pooling, map, tile: [tile_height, tile_width], count: [rows, columns] };
         (opset >= LEAST_OPSET && tiles.tile != [1, 1]).then_some(tiles)
@@ -133,6 +133,12 @@ pub(super) fn node(
         attribute,
         ..Default::default()
     }
+}
+
+/// A node that converts the numbers of `input`.
+pub(super) fn cast(input: &str, output: &str, to: DataType) -> NodeProto {
+    let to = int("to", i64::from(i32::from(to)));
+    node("Cast", vec![input.to_owned()], output.to_owned(), vec![to])
 }
 
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {

@@ -6,10 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::graph::{
-    Graph,
-    proto::{AttributeProto, NodeProto},
-};
+use super::graph::proto::{AttributeProto, NodeProto};
+use super::graph::{Graph, names_read_by};
+use super::inference::Inference;
 use crate::images::Layout;
 
 /// What an operation does, as far as recognising an architecture needs it.
@@ -35,6 +34,8 @@ pub enum Kind {
     /// Addition of two activations.
     Sum,
     Softmax,
+    /// Attention that is one operation.
+    Attention,
     Other,
 }
 
@@ -42,6 +43,8 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Op {
     pub kind: Kind,
+    /// The ONNX operator that it is, or begins with.
+    pub operator: String,
     /// Indices of the operations whose results it reads.
     pub inputs: Vec<usize>,
     /// The ONNX tensor that holds its result.
@@ -57,21 +60,35 @@ pub struct Op {
 #[derive(Debug)]
 pub struct Topology {
     pub ops: Vec<Op>,
+    /// Shapes and types, for images of the graph's own size.
+    pub(super) inference: Inference,
     by_tensor: HashMap<String, usize>,
     channels_last: HashSet<String>,
     consumers: Vec<Vec<usize>>,
 }
 
 /// Operations that pass their first input on, changed in form at most.
-const TRANSPARENT: [&str; 9] =
-    ["Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Pad"];
+const TRANSPARENT: [&str; 11] = [
+    "Identity",
+    "Dropout",
+    "Transpose",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Cast",
+    "Pad",
+    "QuantizeLinear",
+    "DequantizeLinear",
+];
 
 impl Topology {
     /// Simplifies `graph`.
     pub fn of(graph: &Graph) -> Topology {
         let mut builder = Builder::new(graph);
+        let inference = Inference::at_own_size(graph);
         for node in graph.nodes() {
-            builder.add(graph, node);
+            builder.add(graph, node, &inference);
         }
         let mut consumers = vec![Vec::new(); builder.ops.len()];
         for (index, op) in builder.ops.iter().enumerate() {
@@ -81,6 +98,7 @@ impl Topology {
         }
         Topology {
             ops: builder.ops,
+            inference,
             by_tensor: builder.by_tensor,
             channels_last: builder.channels_last,
             consumers,
@@ -90,6 +108,11 @@ impl Topology {
     /// The operation whose result the tensor `name` holds, possibly in another form.
     pub fn op_of(&self, name: &str) -> Option<usize> {
         self.by_tensor.get(name).copied()
+    }
+
+    /// The tensors that depend on the image's pixels.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        self.by_tensor.keys().map(String::as_str)
     }
 
     /// Whether the tensor `name` has its channels last.
@@ -134,6 +157,7 @@ impl Builder {
         let mut builder = Builder {
             ops: vec![Op {
                 kind: Kind::Input,
+                operator: String::new(),
                 inputs: Vec::new(),
                 tensor: input.name.clone(),
                 channels_last,
@@ -149,7 +173,7 @@ impl Builder {
         builder
     }
 
-    fn add(&mut self, graph: &Graph, node: &NodeProto) {
+    fn add(&mut self, graph: &Graph, node: &NodeProto, inference: &Inference) {
         let Some(output) = node.output.first() else { return };
         let is_constant = |builder: &Builder, name: &str| {
             graph.initializer(name).is_some() || builder.constant.contains(name)
@@ -161,9 +185,15 @@ impl Builder {
             self.constant.extend(node.output.iter().cloned());
             return;
         }
-        let activations: Vec<&String> =
-            node.input.iter().filter(|name| self.by_tensor.contains_key(name.as_str())).collect();
+        let mut names = Vec::new();
+        names_read_by(node, &mut names);
+        let activations: Vec<&str> =
+            names.into_iter().filter(|name| self.by_tensor.contains_key(*name)).collect();
         let Some(&first) = activations.first() else { return };
+        // Sizes, indices and truths are no activations, though they hang on the image's size or even on its pixels.
+        if !inference.may_be_activations(output) {
+            return;
+        }
         let source = self.by_tensor[first];
         let layout_in = self.channels_last.contains(first);
         let op_type = node.op_type();
@@ -197,11 +227,12 @@ impl Builder {
             self.set(output, source, layout_in);
             return;
         }
-        let (kind, channels_last) = classify(graph, node, activations.len(), layout_in);
-        let inputs = activations.iter().map(|name| self.by_tensor[name.as_str()]).collect();
+        let (kind, channels_last) = classify(graph, node, activations.len(), layout_in, inference);
+        let inputs = activations.iter().map(|name| self.by_tensor[*name]).collect();
         let written = std::iter::once(node.name()).chain(node.input.iter().map(String::as_str));
         let written = written.map(str::to_owned).collect();
-        self.ops.push(Op { kind, inputs, tensor: output.clone(), channels_last, written });
+        let operator = op_type.to_owned();
+        self.ops.push(Op { kind, operator, inputs, tensor: output.clone(), channels_last, written });
         self.set(output, self.ops.len() - 1, channels_last);
         for extra in &node.output[1..] {
             self.set(extra, self.ops.len() - 1, channels_last);
@@ -217,11 +248,20 @@ impl Builder {
 }
 
 /// The kind of `node`, and whether its result has its channels last.
-fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool) -> (Kind, bool) {
+fn classify(
+    graph: &Graph,
+    node: &NodeProto,
+    activations: usize,
+    layout_in: bool,
+    inference: &Inference,
+) -> (Kind, bool) {
     match node.op_type() {
         "Conv" => {
-            let shape =
-                node.input.get(1).and_then(|weights| graph.constant_shape(weights)).unwrap_or_default();
+            let weights = node.input.get(1);
+            let inferred = |weights: &String| inference.shape(weights).map(<[usize]>::to_vec);
+            let shape = weights
+                .and_then(|weights| graph.constant_shape(weights).or_else(|| inferred(weights)))
+                .unwrap_or_default();
             let kernel = match shape.get(2..) {
                 Some(kernel) if !kernel.is_empty() => kernel.to_vec(),
                 _ => ints(node, "kernel_shape")
@@ -234,7 +274,12 @@ fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool
             let groups = int(node, "group").unwrap_or(1).max(1) as usize;
             (Kind::Conv { channels, kernel, stride, groups, normalised: false }, false)
         }
-        "Gemm" | "MatMul" if activations == 1 => (Kind::Dense, false),
+        "Gemm" | "MatMul" if activations == 1 => {
+            // On a map it is a 1x1 convolution of channels that stand last.
+            let is_map =
+                node.output.first().and_then(|output| inference.shape(output)).is_some_and(|d| d.len() == 4);
+            (Kind::Dense, layout_in && is_map)
+        }
         "Relu" => (Kind::Relu, layout_in),
         "MaxPool" => (Kind::MaxPool, false),
         "AveragePool" => (Kind::AveragePool, false),
@@ -242,6 +287,7 @@ fn classify(graph: &Graph, node: &NodeProto, activations: usize, layout_in: bool
         "ReduceMean" => (Kind::GlobalPool, layout_in),
         "Add" | "Sum" if activations == 2 => (Kind::Sum, layout_in),
         "Softmax" => (Kind::Softmax, layout_in),
+        "Attention" | "MultiHeadAttention" => (Kind::Attention, layout_in),
         _ => (Kind::Other, layout_in),
     }
 }

@@ -68,7 +68,7 @@ impl Overlays {
                     None => {
                         let profile =
                             Profile::measure(&graph, std::slice::from_ref(&layer), preprocess.size())?;
-                        let a_photo = profile.below(&graph, &layer) * occlusion.runs(input) as u64;
+                        let a_photo = profile.below(&layer) * occlusion.runs(input) as u64;
                         *affordable
                             .insert(FEWEST_OCCLUDED.max((MOST_MULTIPLY_ADDS / a_photo.max(1)) as usize))
                     }

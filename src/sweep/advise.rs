@@ -242,6 +242,7 @@ mod tests {
                     layer: format!("layer{multiply_adds}"),
                     tensor: String::new(),
                     pooling: Pooling::None,
+                    default_pooling: Pooling::None,
                     name: String::new(),
                     shape: vec![8],
                     codes: 8,

@@ -7,7 +7,10 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::network::profile::Profile;
-use crate::network::{BackboneError, Catalogue, Graph, Layer, NoSuchLayer, Pooling};
+use crate::network::{
+    Activations, BackboneError, Catalogue, Graph, Layer, NoSuchLayer, Pooling, PoolingMismatch,
+    activation_tensors,
+};
 
 /// Number of candidate layers unless others are named.
 pub const SPREAD_LAYERS: usize = 6;
@@ -26,6 +29,8 @@ pub enum CandidateLayersError {
     Backbone(#[from] BackboneError),
     #[error("the layer {layer:?} of {model} has no features: it has no row of 32-bit floats for each image")]
     NotCodes { model: String, layer: String },
+    #[error("{layer}: the pooling {pooling} does not suit this layer of {model}: {reason}")]
+    Pooling { model: String, layer: String, pooling: Pooling, reason: PoolingMismatch },
     #[error("{model} has no layers to compare; name some with --layers")]
     NoLayers { model: String },
 }
@@ -46,8 +51,8 @@ pub enum Wanted {
 pub struct CandidateLayer {
     /// The layer.
     pub layer: Layer,
-    /// Shape of one image's activations, channels first.
-    pub shape: Vec<usize>,
+    /// One image's activations, channels first.
+    pub activations: Activations,
     /// Multiply-adds for one image up to and with the layer.
     pub multiply_adds: u64,
     /// How its maps are pooled, each giving features of their own; [`Pooling::None`] alone where it has no maps.
@@ -99,10 +104,10 @@ impl CandidateLayers {
         let profile = Profile::measure(graph, &layers, size)?;
         let mut candidates = Vec::with_capacity(layers.len());
         for layer in layers {
-            match profile.shape(&layer) {
-                Some(shape) => candidates.push(CandidateLayer {
-                    shape: shape.to_vec(),
-                    multiply_adds: profile.below(graph, &layer),
+            match profile.activations(&layer) {
+                Some(activations) => candidates.push(CandidateLayer {
+                    activations: activations.clone(),
+                    multiply_adds: profile.below(&layer),
                     poolings: Vec::new(),
                     top: false,
                     layer,
@@ -117,6 +122,9 @@ impl CandidateLayers {
             }
         }
         candidates.sort_by_key(|candidate| candidate.multiply_adds);
+        if let Wanted::Named(_) = wanted {
+            refuse_unsuited(model, &candidates, poolings)?;
+        }
         pool(graph, &mut candidates, poolings);
         if let Wanted::Spread(count) = wanted {
             candidates = spread(candidates, *count);
@@ -135,7 +143,7 @@ impl CandidateLayers {
 
 /// Gives each candidate its poolings, and finds the top.
 fn pool(graph: &Graph, candidates: &mut Vec<CandidateLayer>, poolings: &[Pooling]) {
-    let averaged = |candidate: &CandidateLayer| match candidate.shape[..] {
+    let averaged = |candidate: &CandidateLayer| match candidate.activations.shape[..] {
         [_] => source_of_average(graph, &candidate.layer.tensor),
         _ => None,
     };
@@ -144,14 +152,42 @@ fn pool(graph: &Graph, candidates: &mut Vec<CandidateLayer>, poolings: &[Pooling
     let last = candidates.len().saturating_sub(1);
     for (at, candidate) in candidates.iter_mut().enumerate() {
         let mut seen = HashSet::new();
-        let done = poolings.iter().map(|pooling| pooling.on(&candidate.shape));
+        let done = poolings.iter().filter_map(|&pooling| pooling_of(candidate, pooling).ok());
         candidate.poolings = done.filter(|pooling| seen.insert(pooling.to_string())).collect();
         if sources.contains(&candidate.layer.tensor) {
-            candidate.poolings.retain(|pooling| *pooling != Pooling::Average);
+            candidate.poolings.retain(|pooling| !matches!(pooling, Pooling::Average | Pooling::PatchMean));
         }
         candidate.top = at == last || below_top.as_ref() == Some(&candidate.layer.tensor);
     }
     candidates.retain(|candidate| !candidate.poolings.is_empty());
+}
+
+/// The pooling that `pooling` comes to at a rung: none at a vector, whatever was asked for, since the same poolings are asked of
+/// all layers.
+fn pooling_of(rung: &CandidateLayer, pooling: Pooling) -> Result<Pooling, PoolingMismatch> {
+    match rung.activations.shape[..] {
+        [_] => Ok(Pooling::None),
+        _ => rung.activations.pooling(pooling),
+    }
+}
+
+/// Refuses poolings that a layer that was named cannot have.
+fn refuse_unsuited(
+    model: &str,
+    rungs: &[CandidateLayer],
+    poolings: &[Pooling],
+) -> Result<(), CandidateLayersError> {
+    for rung in rungs {
+        for &pooling in poolings {
+            pooling_of(rung, pooling).map_err(|reason| CandidateLayersError::Pooling {
+                model: model.to_owned(),
+                layer: rung.layer.name.clone(),
+                pooling,
+                reason,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// The tensor whose maps `tensor` holds the averages of, where a global average makes it.
@@ -211,6 +247,7 @@ fn dominator_layers(graph: &Graph, catalogue: &Catalogue) -> Vec<Layer> {
 /// the image is still needed. Of several with no new activations between them, the last.
 fn dominator_tensors(graph: &Graph, top: &str) -> Vec<String> {
     let needed = graph.ancestors([top]);
+    let activations = activation_tensors(graph);
     let nodes = || graph.nodes().iter().zip(&needed).filter_map(|(node, &needed)| needed.then_some(node));
     // How many nodes still read each tensor that depends on the image.
     let mut readers: HashMap<&str, usize> = HashMap::from([(graph.input().name.as_str(), 0), (top, 1)]);
@@ -219,7 +256,9 @@ fn dominator_tensors(graph: &Graph, top: &str) -> Vec<String> {
         let inputs: HashSet<&str> =
             node.input.iter().map(String::as_str).filter(|name| dependent.contains(name)).collect();
         if !inputs.is_empty() {
-            dependent.extend(node.output.iter().map(String::as_str));
+            // Sizes that are computed from the image's are no activations.
+            let outputs = node.output.iter().map(String::as_str);
+            dependent.extend(outputs.filter(|output| activations.contains(*output)));
         }
         inputs.into_iter().for_each(|name| *readers.entry(name).or_default() += 1);
     }
@@ -241,7 +280,7 @@ fn dominator_tensors(graph: &Graph, top: &str) -> Vec<String> {
                 }
             }
         }
-        let outputs = node.output.iter().map(String::as_str);
+        let outputs = node.output.iter().map(String::as_str).filter(|output| dependent.contains(output));
         alive.extend(outputs.filter(|name| readers.get(name).is_some_and(|&count| count > 0)));
         if makes_activations(node.op_type()) {
             made = true;
@@ -263,7 +302,7 @@ fn dominator_tensors(graph: &Graph, top: &str) -> Vec<String> {
 /// what fills the widest gap in cost. The last one is always among them.
 fn spread(candidates: Vec<CandidateLayer>, count: usize) -> Vec<CandidateLayer> {
     let count = count.max(1);
-    let resolution = |candidate: &CandidateLayer| match candidate.shape[..] {
+    let resolution = |candidate: &CandidateLayer| match candidate.activations.shape[..] {
         [_, height, width] => Some((height, width)),
         // Each vector is a stage of its own.
         _ => None,
@@ -309,14 +348,9 @@ mod tests {
     use super::*;
 
     fn candidate(name: &str, shape: &[usize], multiply_adds: u64) -> CandidateLayer {
-        let layer = Layer {
-            name: name.to_owned(),
-            aliases: Vec::new(),
-            tensor: name.to_owned(),
-            what: String::new(),
-            channels_last: false,
-        };
-        CandidateLayer { layer, shape: shape.to_vec(), multiply_adds, poolings: Vec::new(), top: false }
+        let layer = Layer::of_tensor(name, "", false);
+        let activations = Activations::of_shape(shape.to_vec());
+        CandidateLayer { layer, activations, multiply_adds, poolings: Vec::new(), top: false }
     }
 
     fn names(candidates: &[CandidateLayer]) -> Vec<&str> {

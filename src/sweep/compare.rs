@@ -150,6 +150,7 @@ mod tests {
             layer: "fc7".to_owned(),
             tensor: "fc7".to_owned(),
             pooling: Pooling::None,
+            default_pooling: Pooling::None,
             name: "fc7".to_owned(),
             shape: vec![12],
             codes: 12,

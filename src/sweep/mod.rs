@@ -107,6 +107,9 @@ pub struct CandidateFeatures {
     pub tensor: String,
     /// How its maps were pooled; [`Pooling::None`] if it has none.
     pub pooling: Pooling,
+    /// What `extract` takes of the layer unless it is told otherwise.
+    #[serde(skip)]
+    pub default_pooling: Pooling,
     /// The name of the features in the network's file.
     pub name: String,
     /// Shape of one image's features.

@@ -60,12 +60,13 @@ impl NetworkFeatures {
         };
         let tapped: Vec<Layer> = taps.iter().map(named).collect();
         let describe = |(&(layer, pooling), named): (&(&CandidateLayer, Pooling), &Layer)| {
-            let shape = pooling.shape(&layer.shape);
+            let shape = layer.activations.pooled_shape(pooling);
             CandidateFeatures {
                 network,
                 layer: layer.layer.name.clone(),
                 tensor: layer.layer.tensor.clone(),
                 pooling,
+                default_pooling: layer.layer.default_pooling(),
                 name: named.name.clone(),
                 codes: shape.iter().product(),
                 shape,

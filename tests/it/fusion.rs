@@ -41,13 +41,7 @@ fn text(name: &str, value: &str) -> AttributeProto {
 
 /// The layer whose activations are `tensor`.
 fn layer(tensor: &str) -> Layer {
-    Layer {
-        name: tensor.to_owned(),
-        aliases: Vec::new(),
-        tensor: tensor.to_owned(),
-        what: String::new(),
-        channels_last: false,
-    }
+    Layer::of_tensor(tensor, "", false)
 }
 
 impl Net {

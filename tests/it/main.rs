@@ -38,4 +38,6 @@ mod shards;
 mod small_classes;
 mod sweep;
 mod terminal;
+mod transformers;
 mod trust;
+mod types;

@@ -16,6 +16,12 @@ pub(super) struct NextCommands<'a> {
     pub(super) sweep: &'a SweepResult,
 }
 
+/// The pooling of the features, where it is another than the layer's own.
+fn own_pooling(candidate: &Candidate) -> Option<Pooling> {
+    let features = &candidate.features;
+    Some(features.pooling).filter(|&pooling| pooling != features.default_pooling)
+}
+
 impl NextCommands<'_> {
     fn model_name(&self, candidate: &Candidate) -> &str {
         &self.sweep.networks[candidate.features.network].name
@@ -24,7 +30,7 @@ impl NextCommands<'_> {
     /// `features/MODEL-LAYER-POOLING.h5`.
     pub(super) fn features(&self, candidate: &Candidate) -> PathBuf {
         let features = &candidate.features;
-        default_output(self.model_name(candidate), [features.layer.as_str()], features.pooling)
+        default_output(self.model_name(candidate), [features.layer.as_str()], own_pooling(candidate))
     }
 
     /// The head's file.
@@ -40,9 +46,9 @@ impl NextCommands<'_> {
         arguments.extend(args.inputs.arguments());
         arguments
             .extend(["--model", self.model_name(candidate), "--layer", &features.layer].map(str::to_owned));
-        if features.pooling != Pooling::None {
-            arguments.extend(["--pool".to_owned(), features.pooling.to_string()]);
-        }
+        arguments.extend(
+            own_pooling(candidate).iter().flat_map(|pooling| ["--pool".to_owned(), pooling.to_string()]),
+        );
         if args.ignore_orientation {
             arguments.push("--ignore-orientation".to_owned());
         }

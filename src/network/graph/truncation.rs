@@ -12,7 +12,9 @@ use prost::Message;
 
 use super::super::fusion::fuse;
 use super::super::operator;
-use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
+use super::super::tiles::cast;
+use super::proto::tensor_proto::DataType;
+use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, type_proto};
 use super::{Graph, GraphError, names_read_by};
 use crate::files::folder_of;
 use cnncodes_convolution::{LayerOp, SimdIsa};
@@ -75,6 +77,7 @@ impl Graph {
             }
         }
         let needed = self.ancestors(taps.iter().map(|(tap, _)| *tap));
+        self.refuse_training(&needed)?;
         let mut outputs: Vec<&str> = Vec::new();
         for (tap, appended) in taps {
             let last = appended.last().and_then(|last| last.output.first());
@@ -102,6 +105,9 @@ impl Graph {
         if !used.contains(self.input.name.as_str()) {
             return Err(GraphError::Detached { path: self.path.clone() });
         }
+        self.refuse_other_inputs(&used)?;
+        let input = source.input.iter().find(|input| input.name() == self.input.name).cloned();
+        let input = input.map(|input| self.take_floats(input, &mut node));
         let by_reference = self.weights_by_reference();
         let graph = GraphProto {
             name: source.name.clone(),
@@ -120,7 +126,7 @@ impl Graph {
                 .collect(),
             // Weights that also stand as inputs (IR version 3) could be overridden at run time, which keeps the
             // runtime from folding them: only the image stays an input.
-            input: source.input.iter().filter(|input| input.name() == self.input.name).cloned().collect(),
+            input: input.into_iter().collect(),
             // The runtime infers the type of an output; a name is all it needs.
             output: outputs
                 .into_iter()
@@ -143,5 +149,32 @@ impl Graph {
             _ => folder_of(&self.path).to_path_buf(),
         };
         Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, ops })
+    }
+    /// Refuses a cut graph that reads an input besides the image.
+    fn refuse_other_inputs(&self, used: &HashSet<String>) -> Result<(), GraphError> {
+        let others = self.graph().input.iter().map(ValueInfoProto::name);
+        let open = |name: &&str| {
+            *name != self.input.name && used.contains(*name) && self.initializer(name).is_none()
+        };
+        match others.into_iter().find(open) {
+            Some(input) => Err(GraphError::OtherInput { path: self.path.clone(), input: input.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The image input as 32-bit floats. Where the graph wants other numbers, a first node converts them to the tensor that the
+    /// graph reads.
+    fn take_floats(&self, mut input: ValueInfoProto, nodes: &mut Vec<NodeProto>) -> ValueInfoProto {
+        if self.input.element == DataType::Float {
+            return input;
+        }
+        let name = format!("cnncodes/{}", self.input.name);
+        nodes.insert(0, cast(&name, &self.input.name, self.input.element));
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            input.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+        {
+            tensor.elem_type = Some(DataType::Float.into());
+        }
+        ValueInfoProto { name: Some(name), ..input }
     }
 }

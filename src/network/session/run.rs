@@ -1,14 +1,17 @@
 //! What the sessions of a cut network take and give, and one run of one of them.
 
+use half::f16;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::super::device::Device;
-use super::super::graph::proto::NodeProto;
+use super::super::graph::proto::{NodeProto, tensor_proto::DataType};
+use super::super::inference::is_float;
 use super::super::layer::Layer;
 use super::super::output::Codes;
 use super::super::pool::Pooling;
-use super::super::tiles::Tiles;
+use super::super::profile::of_one_image;
+use super::super::tiles::{Tiles, cast};
 use super::{BackboneError, Tap};
 use crate::images::Layout;
 
@@ -30,27 +33,39 @@ pub(super) struct Cut {
 pub(super) struct Output {
     pub(super) name: String,
     pub(super) tiles: Option<Tiles>,
-    /// The nodes that do the latter.
+    /// Whether the tapped tensor holds 16-bit floats. The runtime computes in 32-bit floats what it has no 16-bit operation for,
+    /// and leaves out a rounding that is undone at once, as where the tensor is converted for the output.
+    is_half: bool,
+    /// The nodes that make of the tapped tensor what is given out.
     pub(super) nodes: Vec<NodeProto>,
 }
 
 impl Output {
-    pub(super) fn whole(layer: &Layer) -> Output {
-        Output { name: layer.tensor.clone(), tiles: None, nodes: Vec::new() }
+    /// The tapped tensor, as 32-bit floats. `index` tells the names of one tap from those of the others.
+    pub(super) fn whole(layer: &Layer, element: Option<DataType>, index: usize) -> Output {
+        let nodes = match element {
+            Some(element) if element != DataType::Float && is_float(element) => {
+                vec![cast(&layer.tensor, &format!("cnncodes/{index}/float"), DataType::Float)]
+            }
+            _ => Vec::new(),
+        };
+        let name = nodes.last().and_then(|node: &NodeProto| node.output.first()).unwrap_or(&layer.tensor);
+        Output { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
     }
 
-    /// `index` tells the names of one tap from those of the others.
-    pub(super) fn reduced(layer: &Layer, tiles: Tiles, index: usize) -> Output {
-        let nodes = tiles.nodes(&layer.tensor, layer.channels_last, &format!("cnncodes/{index}"));
+    /// What tiles make of the maps that `self` gives out.
+    pub(super) fn reduced(self, layer: &Layer, tiles: Tiles, index: usize) -> Output {
+        let Output { name: whole, is_half, mut nodes, .. } = self;
+        nodes.extend(tiles.nodes(&whole, layer.channels_last, &format!("cnncodes/{index}")));
         let name = nodes.last().and_then(|node| node.output.first());
-        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), nodes }
+        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
     }
 
     /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
     /// only.
-    pub(super) fn on(&self, device: Device, layer: &Layer) -> Output {
+    pub(super) fn on(&self, device: Device, whole: &Output) -> Output {
         match &self.tiles {
-            Some(tiles) if device != Device::Cpu && tiles.overhang() => Output::whole(layer),
+            Some(tiles) if device != Device::Cpu && tiles.overhang() => whole.clone(),
             _ => self.clone(),
         }
     }
@@ -86,21 +101,16 @@ impl Cut {
         let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let mut all = Vec::with_capacity(self.taps.len());
         for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
-            let not_codes = |reason| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
-            let not_returned = || not_codes("the runtime did not return it".to_owned());
+            let not_returned = || self.not_codes(tap, "the runtime did not return it".to_owned());
             let value = outputs.get(&output.name).ok_or_else(not_returned)?;
             let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(failed)?;
             let width = match &output.tiles {
                 Some(tiles) => tiles.width(),
-                None => tap.activations.iter().product(),
+                None => tap.activations.shape.iter().product(),
             };
             if numbers.len() != count * width {
                 let reason = format!("{count} images gave the shape {shape:?}, not {count} rows of {width}");
-                return Err(not_codes(reason));
+                return Err(self.not_codes(tap, reason));
             }
             if let Some(tiles) = &output.tiles {
                 let mut pooled = Vec::new();
@@ -108,21 +118,25 @@ impl Cut {
                 all.push(pooled.into());
                 continue;
             }
-            let reordered = match (tap.layer.channels_last, &tap.activations[..]) {
+            let rounded = output.is_half.then(|| rounded_to_half(numbers));
+            let numbers = rounded.as_deref().unwrap_or(numbers);
+            let reordered = match (tap.layer.channels_last, &tap.activations.shape[..]) {
                 (true, &[channels, height, width]) => Some(channels_first(numbers, channels, height * width)),
                 _ => None,
             };
             let is_wanted_again = || self.outputs[index + 1..].iter().any(|other| other.name == output.name);
             all.push(match (tap.pooling, reordered) {
                 (Pooling::None | Pooling::Flatten, Some(reordered)) => reordered.into(),
-                (Pooling::None | Pooling::Flatten, None) if is_wanted_again() => numbers.to_vec().into(),
+                (Pooling::None | Pooling::Flatten, None) if output.is_half || is_wanted_again() => {
+                    numbers.to_vec().into()
+                }
                 (Pooling::None | Pooling::Flatten, None) => {
                     let value = outputs.remove(&output.name).ok_or_else(not_returned)?;
                     Codes::of_runtime(value.downcast().map_err(failed)?)
                 }
                 (pooling, reordered) => {
                     let mut pooled = Vec::new();
-                    pooling.apply(reordered.as_deref().unwrap_or(numbers), &tap.activations, &mut pooled);
+                    tap.activations.pool(pooling, reordered.as_deref().unwrap_or(numbers), &mut pooled);
                     pooled.into()
                 }
             });
@@ -171,33 +185,40 @@ impl Cut {
     pub(super) fn learn_shapes(&self, session: &mut Session) -> Result<Vec<Vec<usize>>, BackboneError> {
         let count = self.fixed_batch.unwrap_or(1);
         let inferred: Option<Vec<Vec<usize>>> =
-            self.taps.iter().map(|tap| inferred_shape(session, &tap.layer.tensor, count)).collect();
-        let mut shapes = match inferred {
+            self.outputs.iter().map(|output| inferred_shape(session, &output.name, count)).collect();
+        let shapes = match inferred {
             Some(shapes) => shapes,
-            None => self.shapes_of_a_run(session, count)?,
+            None => self.dims_of_a_run(session, count)?.into_iter().collect::<Result<_, _>>()?,
         };
-        for (tap, dims) in self.taps.iter().zip(&mut shapes) {
-            if dims.len() < 2 || dims[0] != count || dims.contains(&0) {
-                return Err(BackboneError::NotCodes {
-                    network: self.network.clone(),
-                    layer: tap.layer.name.clone(),
-                    reason: format!("its shape {dims:?} does not have one row an image"),
-                });
-            }
-            dims.remove(0);
-            if tap.layer.channels_last && dims.len() == 3 {
-                dims.rotate_right(1);
-            }
-            // Exporters differ in whether a global pool keeps its map of one pixel.
-            if dims.len() == 3 && dims[1..] == [1, 1] {
-                dims.truncate(1);
-            }
-        }
-        Ok(shapes)
+        let of_tap = |(tap, dims): (&Tap, Vec<usize>)| {
+            of_one_image(&dims, count, &tap.layer).ok_or_else(|| {
+                self.not_codes(tap, format!("its shape {dims:?} does not have one row an image"))
+            })
+        };
+        self.taps.iter().zip(shapes).map(of_tap).collect()
     }
 
-    /// The shapes that the taps have when `count` black images are run.
-    fn shapes_of_a_run(&self, session: &mut Session, count: usize) -> Result<Vec<Vec<usize>>, BackboneError> {
+    /// As [`learn_shapes`](Self::learn_shapes), by a run. Taps that cannot be codes have none.
+    pub(super) fn shapes_of_run(
+        &self,
+        session: &mut Session,
+    ) -> Result<Vec<Option<Vec<usize>>>, BackboneError> {
+        let count = self.fixed_batch.unwrap_or(1);
+        let of_tap =
+            |(tap, dims): (&Tap, Result<Vec<usize>, _>)| of_one_image(&dims.ok()?, count, &tap.layer);
+        Ok(self.taps.iter().zip(self.dims_of_a_run(session, count)?).map(of_tap).collect())
+    }
+
+    fn not_codes(&self, tap: &Tap, reason: String) -> BackboneError {
+        BackboneError::NotCodes { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
+    }
+
+    /// The shapes that the taps have when `count` black images are run, each known or the reason why it is no codes.
+    fn dims_of_a_run(
+        &self,
+        session: &mut Session,
+        count: usize,
+    ) -> Result<Vec<Result<Vec<usize>, BackboneError>>, BackboneError> {
         let image = vec![0.0_f32; count * self.image_len()];
         let shape = self.input_shape(count);
         let failed = |source: ort::Error| BackboneError::Run {
@@ -207,21 +228,16 @@ impl Cut {
         };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
         let outputs = session.run(ort::inputs![input]).map_err(failed)?;
-        let shape_of = |tap: &Tap| {
-            let not_codes = |reason: String| BackboneError::NotCodes {
-                network: self.network.clone(),
-                layer: tap.layer.name.clone(),
-                reason,
-            };
+        let shape_of = |(tap, output): (&Tap, &Output)| {
             let value = outputs
-                .get(&tap.layer.tensor)
-                .ok_or_else(|| not_codes("the runtime did not return it".to_owned()))?;
+                .get(&output.name)
+                .ok_or_else(|| self.not_codes(tap, "the runtime did not return it".to_owned()))?;
             let (shape, _) = value
                 .try_extract_tensor::<f32>()
-                .map_err(|_| not_codes(format!("it holds {}, not 32-bit floats", value.dtype())))?;
+                .map_err(|_| self.not_codes(tap, format!("it holds {}, not 32-bit floats", value.dtype())))?;
             Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
         };
-        self.taps.iter().map(shape_of).collect()
+        Ok(self.taps.iter().zip(&self.outputs).map(shape_of).collect())
     }
 }
 
@@ -242,6 +258,11 @@ fn inferred_shape(session: &Session, tensor: &str, count: usize) -> Option<Vec<u
         *first = i64::try_from(count).ok()?;
     }
     shape.into_iter().map(|dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect()
+}
+
+/// As 16-bit floats have them.
+fn rounded_to_half(numbers: &[f32]) -> Vec<f32> {
+    numbers.iter().map(|&number| f16::from_f32(number).to_f32()).collect()
 }
 
 /// Rewrites rows of (pixels, channels) as (channels, pixels).

@@ -9,6 +9,7 @@ fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, rig
             layer: layer.to_owned(),
             tensor: layer.to_owned(),
             pooling: pooling.parse().unwrap(),
+            default_pooling: crate::network::Pooling::None,
             name: format!("{layer}@{pooling}"),
             shape: vec![16],
             codes: 16,

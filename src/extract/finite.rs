@@ -1,0 +1,49 @@
+//! Features that are NaN or infinite: the image is skipped with the reason, before anything is stored or classified.
+//!
+//! Such numbers arise where a network of 16-bit floats overflows, where its weights are damaged, or where it is shown pixels on
+//! another scale than it was trained with. A head cannot be fitted to them.
+
+use std::collections::BTreeMap;
+
+use crate::network::{Codes, Tap};
+
+/// The rows of `layers` that hold finite numbers alone; the others by their index, each with the reason. `rows` is their number.
+pub(super) fn finite_rows(
+    taps: &[Tap],
+    layers: Vec<Codes>,
+    rows: usize,
+) -> (Vec<Codes>, BTreeMap<usize, String>) {
+    let mut bad = BTreeMap::new();
+    for (tap, values) in taps.iter().zip(&layers) {
+        let width = tap.width().max(1);
+        if values.iter().all(|value| value.is_finite()) {
+            continue;
+        }
+        for (row, values) in values.chunks(width).enumerate().take(rows) {
+            let count = values.iter().filter(|value| !value.is_finite()).count();
+            if count > 0 {
+                bad.entry(row).or_insert_with(|| reason(&tap.layer.name, count, values));
+            }
+        }
+    }
+    if bad.is_empty() {
+        return (layers, bad);
+    }
+    let kept = |(tap, values): (&Tap, Codes)| {
+        let rows = values.chunks(tap.width().max(1)).enumerate();
+        let kept: Vec<f32> =
+            rows.filter(|(row, _)| !bad.contains_key(row)).flat_map(|(_, row)| row).copied().collect();
+        Codes::from(kept)
+    };
+    let layers = taps.iter().zip(layers).map(kept).collect();
+    (layers, bad)
+}
+
+fn reason(layer: &str, count: usize, values: &[f32]) -> String {
+    let what = if values.iter().any(|value| value.is_nan()) { "NaN" } else { "infinite" };
+    format!(
+        "{count} of its {} features of {layer} are {what}; if all images are skipped for this, check the preprocessing and the \
+         network's file, and whether its numbers are 16-bit floats",
+        values.len()
+    )
+}
