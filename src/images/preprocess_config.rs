@@ -160,21 +160,13 @@ impl Keys {
     }
 }
 
-/// The recipe with these fields; one of the presets where it has all of its values.
+/// The recipe with these fields, which leave nothing to a preset; one of the presets where it has all of its values.
 fn recipe(path: &Path, fields: PreprocessOverrides) -> Result<Preprocess, PreprocessConfigError> {
-    let error = |source| PreprocessConfigError::Recipe { path: path.to_path_buf(), source };
-    let mut custom = None;
-    for preset in [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf] {
-        // Every preset but "custom" has a recipe.
-        let Some(base) = Preprocess::preset(preset) else { continue };
-        let changed = base.with(&fields).map_err(error)?;
-        if changed.preset_name() == preset {
-            return Ok(changed);
-        }
-        custom = custom.or(Some(changed));
-    }
-    custom.ok_or_else(|| PreprocessConfigError::Unknown {
-        path: path.to_path_buf(),
-        problem: "it says nothing".to_owned(),
-    })
+    let presets = [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf];
+    let recipes: Result<Vec<Preprocess>, PreprocessError> =
+        presets.into_iter().filter_map(Preprocess::preset).map(|preset| preset.with(&fields)).collect();
+    let recipes =
+        recipes.map_err(|source| PreprocessConfigError::Recipe { path: path.to_path_buf(), source })?;
+    let named = recipes.into_iter().min_by_key(|recipe| recipe.preset_name() == Preset::Custom);
+    Ok(named.expect("the three presets have recipes"))
 }
