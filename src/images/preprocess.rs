@@ -334,6 +334,16 @@ impl Preprocess {
         Ok(self)
     }
 
+    /// The same recipe under the name of the preset that has all of its values, if there is one.
+    pub fn named(self) -> Self {
+        let is_same = |preset: &Self| {
+            let (exif_orientation, dct_scaling) = (preset.exif_orientation, preset.dct_scaling);
+            Self { preset: preset.preset, exif_orientation, dct_scaling, ..self.clone() } == *preset
+        };
+        let preset = Preset::ALL.iter().copied().filter_map(Self::preset).find(is_same);
+        Self { preset: preset.map_or(self.preset, |preset| preset.preset), ..self }
+    }
+
     /// Which framework's recipe this is.
     pub fn preset_name(&self) -> Preset {
         self.preset

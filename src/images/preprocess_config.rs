@@ -160,13 +160,11 @@ impl Keys {
     }
 }
 
-/// The recipe with these fields, which leave nothing to a preset; one of the presets where it has all of its values.
+/// The recipe with these fields, which leave nothing to the preset that they change.
 fn recipe(path: &Path, fields: PreprocessOverrides) -> Result<Preprocess, PreprocessConfigError> {
-    let presets = [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf];
-    let recipes: Result<Vec<Preprocess>, PreprocessError> =
-        presets.into_iter().filter_map(Preprocess::preset).map(|preset| preset.with(&fields)).collect();
-    let recipes =
-        recipes.map_err(|source| PreprocessConfigError::Recipe { path: path.to_path_buf(), source })?;
-    let named = recipes.into_iter().min_by_key(|recipe| recipe.preset_name() == Preset::Custom);
-    Ok(named.expect("the three presets have recipes"))
+    let base = Preprocess::preset(Preset::Torchvision).expect("only \"custom\" has no recipe of its own");
+    match base.with(&fields) {
+        Ok(recipe) => Ok(recipe.named()),
+        Err(source) => Err(PreprocessConfigError::Recipe { path: path.to_path_buf(), source }),
+    }
 }
