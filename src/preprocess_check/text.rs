@@ -21,12 +21,28 @@ impl PreprocessCheck {
                 "{name}: the preprocessing seems wrong; the network is clearly surer with another one\n  {first}"
             ),
             Verdict::Surest { clearly: true } => {
-                format!("{name}: the network is clearly surest with\n  {first}")
+                let mut text = format!("{name}: the network is clearly surest with\n  {first}");
+                if let Some(next) = self.ranking.get(1) {
+                    let [low, high] = next.interval;
+                    let _ = write!(
+                        text,
+                        "\n  ahead by {:.3} (99 % interval {low:.3} to {high:.3}) of\n  {}",
+                        next.behind,
+                        short(&next.preprocess)
+                    );
+                }
+                text
             }
-            Verdict::Surest { clearly: false } => format!(
-                "{name}: the network is surest with this preprocessing, but others are as good within the noise; check \
-                 it against the network's source\n  {first}"
-            ),
+            Verdict::Surest { clearly: false } => {
+                let mut text = format!(
+                    "{name}: the network is surest with the first of these, but they are as good within the noise; check the \
+                     choice against the network's source\n  {first}"
+                );
+                for other in self.ranking.iter().skip(1).filter(|ranked| ranked.tied) {
+                    let _ = write!(text, "\n  {}", short(&other.preprocess));
+                }
+                text
+            }
             Verdict::CannotTell { why } => {
                 format!("{name}: the network cannot tell which preprocessing is right: {why}")
             }
