@@ -94,7 +94,8 @@ def processor(name, fast=False, pixels=False):
         if "include_top" in config:
             config["include_top"] = False
     made = kind.from_dict(config)
-    return lambda image: np.asarray(made(image, return_tensors="np")["pixel_values"][0])
+    kind_of_array = "pt" if fast else "np"
+    return lambda image: np.asarray(made(image, return_tensors=kind_of_array)["pixel_values"][0])
 
 
 def files(name):

@@ -35,12 +35,14 @@ use super::jpeg::Reduction;
 use super::resample::{MAX_SIDE, Resampler, Source, upright, window};
 
 mod choices;
+mod error;
 mod fields;
 mod tensor;
 #[cfg(test)]
 mod tests;
 
 pub use choices::{ChannelOrder, CropOffset, Interpolation, Layout, Preset, UnknownChoice};
+pub use error::PreprocessError;
 
 /// Longest side of an input tensor that is taken for meant.
 const MAX_INPUT_SIDE: u32 = 8192;
@@ -120,85 +122,6 @@ pub struct PreprocessOverrides {
     pub exif_orientation: Option<bool>,
     /// Whether large JPEGs are reduced while they are decoded.
     pub dct_scaling: Option<bool>,
-}
-
-/// Why a recipe is refused or cannot be applied.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PreprocessError {
-    /// A side of the input tensor is 0 or absurdly long.
-    #[error("input size {width} x {height}: each side must be between 1 and {MAX_INPUT_SIDE} pixels")]
-    Size {
-        /// Width asked for.
-        width: u32,
-        /// Height asked for.
-        height: u32,
-    },
-    /// The crop would not fit into the resized image.
-    #[error(
-        "shorter side {shorter_side} is out of range for a crop of {width} x {height}; it must be between the crop's longer side and {MAX_INPUT_SIDE}"
-    )]
-    ShorterSide {
-        /// Shorter side asked for.
-        shorter_side: u32,
-        /// Width of the crop.
-        width: u32,
-        /// Height of the crop.
-        height: u32,
-    },
-    /// The crop would not fit into the stretched image.
-    #[error(
-        "an image stretched to {} x {} is out of range for a crop of {width} x {height}; each side must be between \
-         the crop's and {MAX_INPUT_SIDE}",
-        stretched.0, stretched.1
-    )]
-    Stretched {
-        /// Width and height asked for.
-        stretched: (u32, u32),
-        /// Width of the crop.
-        width: u32,
-        /// Height of the crop.
-        height: u32,
-    },
-    /// Stretching has no shorter side.
-    #[error("a shorter side and stretching exclude each other; give one of them")]
-    StretchWithShorterSide,
-    /// A number that normalisation cannot use.
-    #[error("{field} {value}: must be a finite number{}", if *.nonzero { " other than 0" } else { "" })]
-    Number {
-        /// Which field.
-        field: &'static str,
-        /// Its value.
-        value: f64,
-        /// Whether 0 is refused, too.
-        nonzero: bool,
-    },
-    /// A custom recipe must say everything.
-    #[error(
-        "preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf"
-    )]
-    MissingField {
-        /// The field that is missing.
-        field: &'static str,
-    },
-    /// The output slice has the wrong length.
-    #[error("the tensor of this preprocessing has {expected} values, the buffer {found}")]
-    BufferLength {
-        /// 3 x height x width.
-        expected: usize,
-        /// The slice's length.
-        found: usize,
-    },
-    /// An image that cannot be resized.
-    #[error(
-        "an image of {width} x {height} pixels cannot be resized; each side must be between 1 and {MAX_SIDE}"
-    )]
-    ImageSize {
-        /// The image's width.
-        width: u32,
-        /// The image's height.
-        height: u32,
-    },
 }
 
 impl Preprocess {
@@ -333,6 +256,16 @@ impl Preprocess {
             self.preset = Preset::Custom;
         }
         Ok(self)
+    }
+
+    /// The same recipe under the name of the preset that has all of its values, if there is one.
+    pub fn named(self) -> Self {
+        let is_same = |preset: &Self| {
+            let (exif_orientation, dct_scaling) = (preset.exif_orientation, preset.dct_scaling);
+            Self { preset: preset.preset, exif_orientation, dct_scaling, ..self.clone() } == *preset
+        };
+        let preset = Preset::ALL.iter().copied().filter_map(Self::preset).find(is_same);
+        Self { preset: preset.map_or(self.preset, |preset| preset.preset), ..self }
     }
 
     /// Which framework's recipe this is.

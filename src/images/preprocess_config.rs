@@ -164,21 +164,11 @@ impl Keys {
     }
 }
 
-/// The recipe with these fields; one of the presets where it has all of its values.
+/// The recipe with these fields, which leave nothing to the preset that they change.
 fn recipe(path: &Path, fields: PreprocessOverrides) -> Result<Preprocess, PreprocessConfigError> {
-    let error = |source| PreprocessConfigError::Recipe { path: path.to_path_buf(), source };
-    let mut custom = None;
-    for preset in [Preset::Torchvision, Preset::KerasCaffe, Preset::Tf] {
-        // Every preset but "custom" has a recipe.
-        let Some(base) = Preprocess::preset(preset) else { continue };
-        let changed = base.with(&fields).map_err(error)?;
-        if changed.preset_name() == preset {
-            return Ok(changed);
-        }
-        custom = custom.or(Some(changed));
+    let base = Preprocess::preset(Preset::Torchvision).expect("only \"custom\" has no recipe of its own");
+    match base.with(&fields) {
+        Ok(recipe) => Ok(recipe.named()),
+        Err(source) => Err(PreprocessConfigError::Recipe { path: path.to_path_buf(), source }),
     }
-    custom.ok_or_else(|| PreprocessConfigError::Unknown {
-        path: path.to_path_buf(),
-        problem: "it says nothing".to_owned(),
-    })
 }

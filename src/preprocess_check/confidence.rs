@@ -102,19 +102,18 @@ mod tests {
 
     #[test]
     fn critical_values_are_grubbs() {
-        // One-sided, 5 % and 1 %: ISO 16269-4:2010, table of critical values for the Grubbs' test.
+        // With scipy's quantiles t of Student's distribution: (n - 1) / sqrt(n) * sqrt(t² / (n - 2 + t²)).
         for (n, level, expected) in [
-            (5, 0.05, 1.672),
-            (10, 0.05, 2.176),
-            (20, 0.05, 2.557),
-            (10, 0.01, 2.410),
-            (30, 0.01, 3.103),
-            (100, 0.05, 3.207),
+            (5, 0.05, 1.671_386),
+            (10, 0.01, 2.409_725),
+            (20, 0.05, 2.556_581),
+            (36, 0.001, 3.615_289),
+            (100, 0.05, 3.209_520),
+            (1000, 0.001, 4.727_817),
         ] {
-            assert_abs_diff_eq!(critical_value(n, level), expected, epsilon = 1e-3);
+            assert_abs_diff_eq!(critical_value(n, level), expected, epsilon = 3e-4);
         }
         assert_eq!(chance_limit(3), None);
-        assert_abs_diff_eq!(critical_value(1000, 1e-3), 4.72, epsilon = 0.02);
     }
 
     #[test]

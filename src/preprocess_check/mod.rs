@@ -4,8 +4,9 @@
 //! same images and ranked by [`sureness`]. The largest probability, the obvious measure, does not serve: with pixels that are
 //! far too large, networks are sure of one class whatever they see (docs/preprocessing.md has the figures).
 //!
-//! Colours come first: the order of the channels and their normalisation, all with one crop and filter. Then crops and
-//! filters are tried with the best colours.
+//! The ranking is of colours: the order of the channels and their normalisation, all with one crop and filter. Crops and
+//! filters are tried with the best colours and listed apart, because a network is often surer of another crop than it was
+//! trained with: of one that shows it more of the picture, or a sharper one.
 
 mod confidence;
 mod recipes;
@@ -125,14 +126,17 @@ pub struct PreprocessCheck {
     /// What the winning class of scores without meaning stands out by once in a thousand times; `None` where every number
     /// of standard deviations may be chance.
     pub chance_limit: Option<f64>,
-    /// The surest first; of those that are tied with it, the chosen one.
+    /// Orders and normalisations of the colours, the surest first; of those that are tied with it, the chosen one.
     pub ranking: Vec<RankedRecipe>,
+    /// Crops and filters with the colours of the first of the ranking, which is among them; the surest first.
+    pub crops: Vec<RankedRecipe>,
     /// Images that could not be read.
     #[serde(skip)]
     pub problems: Vec<Problem>,
 }
 
 /// A recipe that was tried: how sure the network was of each image.
+#[derive(Clone)]
 struct Trial {
     preprocess: Preprocess,
     confidence: Vec<f64>,
@@ -167,6 +171,7 @@ pub fn check_preprocessing(
         classes,
         chance_limit: None,
         ranking: Vec::new(),
+        crops: Vec::new(),
         problems: Vec::new(),
     };
     let no_classifier = "the network has no classifier, so it is not sure of anything";
@@ -201,6 +206,7 @@ pub fn check_preprocessing(
     let front = if is_chosen && !is_behind(&trials[0], &trials[best]) { 0 } else { best };
     let images = pictures.len();
     drop(pictures);
+    let mut crops = Vec::new();
     let verdict = if trials[best].standing_out <= limit {
         let why = format!(
             "its surest class stands out by no more than {:.1} standard deviations, as one of {classes} may by chance; its \
@@ -209,21 +215,22 @@ pub fn check_preprocessing(
         );
         Verdict::CannotTell { why }
     } else {
-        let verdict = verdict_on(&trials, front, best, is_chosen);
-        for geometry in geometries.into_iter().skip(1) {
-            progress(trials.len(), total);
-            let preprocess = trials[front].preprocess.with(&geometry)?;
+        crops.push(trials[front].clone());
+        for (index, geometry) in geometries.iter().enumerate().skip(1) {
+            progress(trials.len() + index - 1, total);
+            let preprocess = trials[front].preprocess.with(geometry)?.named();
             let pictures = network.read(&preprocess)?;
-            trials.push(network.try_recipe(preprocess, &pictures)?);
+            crops.push(network.try_recipe(preprocess, &pictures)?);
         }
-        verdict
+        verdict_on(&trials, front, best, is_chosen)
     };
     Ok(PreprocessCheck {
         verdict,
         images,
         classes,
         chance_limit: Some(limit),
-        ranking: rank(trials, front, is_chosen),
+        ranking: rank(&trials, front, is_chosen),
+        crops: rank(&crops, 0, is_chosen && front == 0),
         problems: network.problems,
     })
 }
@@ -247,20 +254,21 @@ fn verdict_on(colours: &[Trial], front: usize, best: usize, is_chosen: bool) -> 
     Verdict::CannotTell { why: why.to_owned() }
 }
 
-/// The trials in their order; `front` is the one that comes first if it is tied with the surest.
-fn rank(trials: Vec<Trial>, front: usize, is_chosen: bool) -> Vec<RankedRecipe> {
-    let best = surest(&trials);
+/// The trials in their order; `front` is the one that comes first if it is tied with the surest. The first trial may be the
+/// chosen one.
+fn rank(trials: &[Trial], front: usize, is_chosen: bool) -> Vec<RankedRecipe> {
+    let Some(best) = trials.get(surest(trials)) else { return Vec::new() };
     let mut ranking: Vec<(bool, RankedRecipe)> = trials
         .iter()
         .enumerate()
         .map(|(index, trial)| {
-            let interval = paired_interval(&trials[best].confidence, &trial.confidence);
-            let tied = index == best || interval[0] <= 0.0;
+            let interval = paired_interval(&best.confidence, &trial.confidence);
+            let tied = interval[0] <= 0.0;
             let ranked = RankedRecipe {
                 preprocess: trial.preprocess.clone(),
                 confidence: trial.mean(),
                 standing_out: trial.standing_out,
-                behind: trials[best].mean() - trial.mean(),
+                behind: best.mean() - trial.mean(),
                 interval,
                 tied,
                 chosen: is_chosen && index == 0,
@@ -385,10 +393,12 @@ mod tests {
         let trials = [trial(Preset::Torchvision, 0.0), trial(Preset::Tf, 0.1), undecided(Preset::KerasCaffe)];
         assert_eq!(surest(&trials), 1);
         assert_eq!(verdict_on(&trials, 1, 1, true), Verdict::Better);
-        let ranking = rank(trials.into(), 1, true);
-        assert_eq!(presets(&ranking), [Preset::Tf, Preset::Torchvision, Preset::KerasCaffe]);
-        assert!(ranking[0].tied && !ranking[1].tied && ranking[1].chosen);
-        assert!(ranking[1].interval[0] > 0.0 && ranking[1].interval[1] > ranking[1].behind);
+        let ranking = rank(&trials, 1, true);
+        assert_eq!(ranking[0].preprocess.preset_name(), Preset::Tf);
+        assert_eq!(ranking.iter().map(|ranked| ranked.tied).collect::<Vec<_>>(), [true, false, false]);
+        let chosen = ranking.iter().find(|ranked| ranked.chosen).unwrap();
+        assert_eq!(chosen.preprocess.preset_name(), Preset::Torchvision);
+        assert!(chosen.interval[0] > 0.0 && chosen.interval[1] > chosen.behind);
     }
 
     #[test]
@@ -396,7 +406,7 @@ mod tests {
         let trials = [trial(Preset::Torchvision, 0.0), undecided(Preset::Tf)];
         let verdict = verdict_on(&trials, 0, surest(&trials), true);
         assert!(matches!(verdict, Verdict::CannotTell { ref why } if why.contains("--count")), "{verdict:?}");
-        assert_eq!(presets(&rank(trials.into(), 0, true)), [Preset::Torchvision, Preset::Tf]);
+        assert_eq!(presets(&rank(&trials, 0, true)), [Preset::Torchvision, Preset::Tf]);
     }
 
     #[test]

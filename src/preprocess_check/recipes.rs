@@ -56,6 +56,7 @@ pub(super) fn colours(start: &Preprocess, is_chosen: bool) -> Result<Vec<Preproc
                 std: turned(std),
                 ..PreprocessOverrides::default()
             })?;
+            let recipe = recipe.named();
             if recipes.iter().all(|known| !is_alike(known, &recipe)) {
                 recipes.push(recipe);
             }

@@ -21,12 +21,28 @@ impl PreprocessCheck {
                 "{name}: the preprocessing seems wrong; the network is clearly surer with another one\n  {first}"
             ),
             Verdict::Surest { clearly: true } => {
-                format!("{name}: the network is clearly surest with\n  {first}")
+                let mut text = format!("{name}: the network is clearly surest with\n  {first}");
+                if let Some(next) = self.ranking.get(1) {
+                    let [low, high] = next.interval;
+                    let _ = write!(
+                        text,
+                        "\n  ahead by {:.3} (99 % interval {low:.3} to {high:.3}) of\n  {}",
+                        next.behind,
+                        short(&next.preprocess)
+                    );
+                }
+                text
             }
-            Verdict::Surest { clearly: false } => format!(
-                "{name}: the network is surest with this preprocessing, but others are as good within the noise; check \
-                 it against the network's source\n  {first}"
-            ),
+            Verdict::Surest { clearly: false } => {
+                let mut text = format!(
+                    "{name}: the network is surest with the first of these, but they are as good within the noise; check the \
+                     choice against the network's source\n  {first}"
+                );
+                for other in self.ranking.iter().skip(1).filter(|ranked| ranked.tied) {
+                    let _ = write!(text, "\n  {}", short(&other.preprocess));
+                }
+                text
+            }
             Verdict::CannotTell { why } => {
                 format!("{name}: the network cannot tell which preprocessing is right: {why}")
             }
@@ -50,42 +66,37 @@ impl PreprocessCheck {
             self.classes,
             self.chance_limit.unwrap_or(f64::INFINITY)
         );
-        let header = ["", "sure", "behind", "99 % interval", ""].map(str::to_owned).to_vec();
-        let rows = self.ranking.iter().enumerate().map(|(index, ranked)| {
-            let [low, high] = ranked.interval;
-            let (behind, interval) = match ranked.behind == 0.0 {
-                true => (String::new(), String::new()),
-                false => (format!("{:.3}", ranked.behind), format!("{low:.3} to {high:.3}")),
-            };
-            let mark = match (ranked.chosen, ranked.tied) {
-                (true, _) => "* ",
-                (false, true) => "= ",
-                (false, false) => "  ",
-            };
-            vec![
-                (index + 1).to_string(),
-                format!("{:.3}", ranked.confidence),
-                behind,
-                interval,
-                format!("{mark}{}", short(&ranked.preprocess)),
-            ]
-        });
-        text.push_str(&table(header, rows));
-        text.push_str("\n* the model's own, = not to be told from the surest");
-        if let Some(hint) = self.hint() {
-            let _ = write!(text, "\n\n{hint}");
+        text.push_str(&rows(&self.ranking));
+        text.push_str("\n* the model's own, = within the noise of the surest");
+        if !self.crops.is_empty() {
+            text.push_str("\n\nOther crops and filters with the first one's colours:\n");
+            text.push_str(&rows(&self.crops));
+            text.push_str(
+                "\nThe surest crop and filter need not be those of the training: a network is often surer if it sees more of \
+                 the picture, or a sharper one.",
+            );
         }
         text
     }
+}
 
-    /// What a crop or a filter that makes the network surer means.
-    fn hint(&self) -> Option<&'static str> {
-        let chosen = self.ranking.iter().find(|ranked| ranked.chosen)?;
-        (self.verdict == Verdict::Fits && !chosen.tied).then_some(
-            "Another crop or filter makes the network surer. That need not be the one that it was trained with: a network is \
-             often surer of a picture that it sees whole. Take the one that its source names.",
-        )
-    }
+fn rows(ranking: &[RankedRecipe]) -> String {
+    let header = ["", "sure", "behind", "99 % interval", ""].map(str::to_owned).to_vec();
+    let row = |(index, ranked): (usize, &RankedRecipe)| {
+        let [low, high] = ranked.interval;
+        let (behind, interval) = match ranked.behind == 0.0 {
+            true => (String::new(), String::new()),
+            false => (format!("{:.3}", ranked.behind), format!("{low:.3} to {high:.3}")),
+        };
+        let mark = match (ranked.chosen, ranked.tied) {
+            (true, _) => "* ",
+            (false, true) => "= ",
+            (false, false) => "  ",
+        };
+        let recipe = format!("{mark}{}", short(&ranked.preprocess));
+        vec![(index + 1).to_string(), format!("{:.3}", ranked.confidence), behind, interval, recipe]
+    };
+    table(header, ranking.iter().enumerate().map(row))
 }
 
 /// The recipe without what all of them share.

@@ -67,12 +67,12 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             {
                 match options_of(&first.preprocess) {
                     Some(options) => println!(
-                        "to use the first one: cnncodes models add {} --force --name {} {options}",
+                        "\nto use the first one: cnncodes models add {} --force --name {} {options}",
                         model.network_path().display(),
                         model.name
                     ),
                     None => println!(
-                        "to use the first one, write this into [preprocess] of {}:\n{}",
+                        "\nto use the first one, write this into [preprocess] of {}:\n{}",
                         model.manifest_path.display(),
                         toml::to_string(&first.preprocess)?
                     ),

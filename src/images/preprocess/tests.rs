@@ -234,6 +234,20 @@ fn a_preset_with_changes_is_custom_and_comes_back_as_such() {
 }
 
 #[test]
+fn a_changed_preset_may_be_another_one_by_name() {
+    let changed = overridden(Preset::Torchvision, |o| {
+        (o.divisor, o.mean, o.std) = (Some(127.5), Some([1.0; 3]), Some([1.0; 3]));
+        o.exif_orientation = Some(false);
+    });
+    let changed = changed.unwrap();
+    assert_eq!(changed.preset_name(), Preset::Custom);
+    let named = changed.named();
+    assert_eq!((named.preset_name(), named.exif_orientation()), (Preset::Tf, false));
+    let other = overridden(Preset::Tf, |o| o.divisor = Some(127.0)).unwrap().named();
+    assert_eq!(other.preset_name(), Preset::Custom);
+}
+
+#[test]
 fn overrides_change_what_they_name() {
     let crop = overridden(Preset::KerasCaffe, |o| o.stretch = Some(false)).unwrap();
     assert_eq!(crop.resize(), Resize::ShorterSide(256));

@@ -94,9 +94,11 @@ pub(super) fn read(mut keys: Keys) -> Result<PreprocessConfig, PreprocessConfigE
     };
     let preprocess = recipe(&path, fields)?;
     let note = if class.resizes_floats {
-        Some("this processor resizes numbers, not 8-bit pixels: its values differ by rounding")
+        Some(
+            "this processor resizes numbers instead of 8-bit pixels; its values differ by up to one level of 255",
+        )
     } else {
-        fast.then_some("a Fast processor resizes with torchvision, whose pixels differ from these in the last bit here and there")
+        fast.then_some("a Fast processor resizes with torchvision; on photos some of its pixels differ from Pillow's, which are used here")
     };
     let origin = format!("{name} of transformers");
     Ok(PreprocessConfig { path, origin, preprocess, note: note.map(str::to_owned) })
