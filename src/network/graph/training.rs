@@ -1,5 +1,7 @@
 //! Operations that make features depend on chance or on the other images of a batch.
 
+use std::collections::HashSet;
+
 use super::super::topology::int;
 use super::proto::{NodeProto, tensor_proto::DataType};
 use super::{Graph, GraphError};
@@ -39,6 +41,13 @@ impl Graph {
     fn uses_statistics_of_batch(&self, node: &NodeProto) -> bool {
         int(node, "training_mode") == Some(1)
             || self.opset() < 14 && node.output[1..].iter().any(|output| !output.is_empty())
+    }
+
+    /// Whether what is normalised depends on the images. Networks with standardised weights normalise these in the same way.
+    fn normalises_images(&self, node: &NodeProto) -> bool {
+        let image = &self.input().name;
+        let names = HashSet::from([image.clone()]);
+        node.input.first().is_some_and(|input| input == image || self.reads(input, &names))
     }
 
     fn drops(&self, node: &NodeProto) -> bool {
