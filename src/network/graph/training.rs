@@ -19,7 +19,9 @@ impl Graph {
         let kept = self.nodes().iter().zip(needed).filter_map(|(node, &needed)| needed.then_some(node));
         for node in kept {
             let on = match node.op_type() {
-                "BatchNormalization" if self.uses_statistics_of_batch(node) => {
+                "BatchNormalization"
+                    if self.uses_statistics_of_batch(node) && self.normalises_images(node) =>
+                {
                     "the other images of the batch"
                 }
                 "Dropout" if self.drops(node) => "chance",
