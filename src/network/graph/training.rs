@@ -42,7 +42,7 @@ impl Graph {
     /// Up to opset 13, batch normalisation in training mode is known by its other outputs, the new statistics.
     fn uses_statistics_of_batch(&self, node: &NodeProto) -> bool {
         int(node, "training_mode") == Some(1)
-            || self.opset() < 14 && node.output[1..].iter().any(|output| !output.is_empty())
+            || self.opset() < 14 && node.output.iter().skip(1).any(|output| !output.is_empty())
     }
 
     /// Whether what is normalised depends on the images. Networks with standardised weights normalise these in the same way.
