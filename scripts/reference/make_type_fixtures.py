@@ -197,6 +197,30 @@ def training_norm():
     return model
 
 
+def standardised_weights():
+    """Weights that a batch normalisation in training mode standardises, as PyTorch networks with StdConv2d have them."""
+    model = base()
+    for name, values in {
+        "flat": np.array([1, 8, 27], np.int64),
+        "whole": np.array([8, 3, 3, 3], np.int64),
+        "gain": np.full(8, 0.004, np.float32),
+        "shift": np.zeros(8, np.float32),
+        "mean": np.zeros(8, np.float32),
+        "var": np.ones(8, np.float32),
+    }.items():
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    norm = ["w1_flat", "gain", "shift", "mean", "var"]
+    insert(
+        model,
+        "conv1",
+        helper.make_node("Reshape", ["w1", "flat"], ["w1_flat"], name="flatten_weights"),
+        helper.make_node("BatchNormalization", norm, ["w1_norm", "m1", "v1"], name="standardise", training_mode=1),
+        helper.make_node("Reshape", ["w1_norm", "whole"], ["w1_standard"], name="unflatten_weights"),
+    )
+    find(model, "conv1").input[1] = "w1_standard"
+    return model
+
+
 def training_dropout():
     model = base()
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "ratio"))
@@ -238,6 +262,7 @@ CASES = {
     "other_input_default": (other_input(True), ["r2", "m2", "f"], None),
     "other_input": (other_input(False), ["r1"], None),
     "for_one_image": (for_one_image(), ["r2", "f"], None),
+    "standardised_weights": (standardised_weights(), ["r1", "f"], None),
     "own_penultimate": (own_penultimate(), ["penultimate", "f"], None),
 }
 LYING = {"training_norm": training_norm(), "training_dropout": training_dropout(), "overflowing": overflowing()}

@@ -4,9 +4,9 @@
 
 Each network is built with seeded weights, whose batch normalisation gets the statistics of a batch of noise so that
 activations stay of order one, and exported by one of PyTorch's two exporters. The images have the network's own size, so
-that both sides start from the same input. Forward hooks give the framework's activations: of the inner modules that
-`layers` names, at a quarter, a half and three quarters of the network; where it names none, of modules at these places, with
-the layer of the same shape that is nearest. The default layer is compared with the input of the last dense layer, with the
+that both sides start from the same input. Forward hooks give the framework's activations: of the blocks that
+`layers` names, at a quarter, a half and three quarters of the network; where it names none, of containers of modules at these
+places, with the layer of the same shape that is nearest. The default layer is compared with the input of the last dense layer, with the
 pooled output, or with the class token or the mean of the patches.
 """
 
@@ -34,7 +34,7 @@ from PIL import Image
 TOLERANCE = 1e-4
 IMAGES = 2
 # Layers of one shape that are compared with a module that has no name in the graph.
-CANDIDATES = 40
+CANDIDATES = 60
 
 NETWORKS = [
     ("torchvision", "vit_b_16", "dynamo"),
@@ -233,8 +233,10 @@ def compare(program, work, package, name, exporter):
         theirs, outputs = hooked(model, [module for _, module in chosen], x)
         rows = [(layer, relative(ours[layer], theirs[module])) for layer, module in chosen]
     else:
-        every, outputs = hooked(model, [key for key in modules if key], x)
-        places = [key for key, value in every.items() if value.ndim in (3, 4) and value.shape[0] == IMAGES]
+        # Containers that give maps: what is inside of one may not exist in the graph.
+        inner = [key for key, module in modules.items() if key and len(list(module.children())) > 1]
+        every, outputs = hooked(model, inner, x)
+        places = [key for key, value in every.items() if value.ndim == 4 and len(value) == IMAGES and value[0, 0].size > 1]
         for quarter in (1, 2, 3):
             module = places[len(places) * quarter // 4]
             wanted = every[module]

@@ -37,8 +37,9 @@ folder, hidden files and system files (@eaDir, $RECYCLE.BIN …) are passed over
 The rows of the output are sorted by the images' names, so all names are listed before the first image is read. In \
 memory an image takes 40 bytes and its name.
 
-An image that cannot be read is listed, recorded in the file and skipped (exit status 1). An interrupted run \
-(Ctrl-C, status 130; a second Ctrl-C stops at once) resumes when you run the same command again. If the output \
+An image that cannot be read, or whose features are NaN or infinite, is listed, recorded in the file and skipped (exit \
+status 1). An interrupted run (Ctrl-C, status 130; a second Ctrl-C stops at once) resumes when you run the same command \
+again. If the output \
 exists already, only images that are new or have changed are computed; moved images are found by their content, and \
 removed ones vanish from the output.
 
@@ -47,6 +48,7 @@ Examples:
   cnncodes extract --layer fc7
   cnncodes extract photos/ --model vgg16 --layer pool5 -o features/photos-pool5.h5
   cnncodes extract --layer pool3,pool4,fc7 --pool avg
+  cnncodes extract --model dinov2 --layer block9 --pool cls+mean
   cnncodes extract photos.csv --layer fc6
   find photos -name '*.jpg' -print0 | cnncodes extract -0 -
   cnncodes extract 'shards/train-{000..010}.tar'

@@ -64,9 +64,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
                 tensor: layer.tensor.clone(),
                 what: match layer.tokens {
                     Some(_) => {
-                        format!("{}, {} of its tokens by default", layer.what, layer.default_pooling())
+                        format!("{} ({} by default)", layer.what, layer.default_pooling())
                     }
-                    None => layer.what.clone(),
+                    _ => layer.what.clone(),
                 },
                 shape: profile.shape(layer)?.to_vec(),
                 multiply_adds,

@@ -46,11 +46,14 @@ pub enum PoolingMismatch {
 impl Activations {
     /// Of a layer whose activations have this shape, for images of `size`, width and height.
     pub(super) fn of(layer: &Layer, shape: Vec<usize>, size: (u32, u32)) -> Activations {
-        let tokens = match (&layer.tokens, &shape[..]) {
+        let rows = match (&layer.tokens, &shape[..]) {
             (Some(tokens), &[rows, _]) => token_rows(tokens, rows, size),
             _ => None,
         };
-        Activations { shape, tokens }
+        match rows {
+            Some(rows) if layer.gives_channels_last() => Self::of_shape(rows.map_shape(shape[1]).to_vec()),
+            tokens => Activations { shape, tokens },
+        }
     }
 
     /// Of a layer of no tokens.

@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::inference::Fact;
 use super::network_file::NetworkFile;
 use crate::files::folder_of;
 use crate::images::Layout;
@@ -202,6 +203,20 @@ impl Graph {
         &self.input
     }
 
+    /// The inputs besides the image that have no value of their own, with what is declared of them.
+    pub(super) fn other_inputs(&self) -> impl Iterator<Item = (String, Fact)> {
+        let inputs = self.graph().input.iter();
+        inputs
+            .filter(|input| input.name() != self.input.name && self.initializer(input.name()).is_none())
+            .map(|input| {
+                let tensor = tensor_type(input);
+                let element = tensor.and_then(|tensor| DataType::try_from(tensor.elem_type()).ok());
+                let dims =
+                    tensor.and_then(|tensor| tensor.shape.as_ref()?.dim.iter().map(fixed_dim).collect());
+                (input.name().to_owned(), Fact { element, dims, values: None })
+            })
+    }
+
     /// The nodes, in the order of the file (which ONNX wants to be topological).
     pub fn nodes(&self) -> &[NodeProto] {
         &self.graph().node
@@ -264,6 +279,11 @@ impl Graph {
             stack.extend(names.into_iter().filter_map(|name| self.producer_index(name)));
         }
         needed
+    }
+
+    /// Whether `tensor` depends on one of the tensors of these names.
+    pub(super) fn reads(&self, tensor: &str, names: &HashSet<String>) -> bool {
+        self.names_used(&self.ancestors([tensor])).into_iter().any(|name| names.contains(name))
     }
 
     /// Bytes of the constant tensors that `tensors` depend on, as far as they are initializers.

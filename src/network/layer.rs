@@ -29,6 +29,9 @@ pub struct Tokens {
     pub class_token: bool,
     /// Whether the network's own head reads the class token; otherwise the mean of the patches stands for the image.
     pub reads_class_token: bool,
+    /// Whether they are a map, whose places stand one after another. Transformers in stages have such ones between maps, and
+    /// exporters and frameworks differ in where.
+    pub is_map: bool,
 }
 
 impl Layer {
@@ -44,11 +47,16 @@ impl Layer {
         }
     }
 
+    /// Whether a map of it has its channels last when it leaves the network.
+    pub(super) fn gives_channels_last(&self) -> bool {
+        self.channels_last || self.tokens.is_some_and(|tokens| tokens.is_map)
+    }
+
     /// How its activations become features unless the user says otherwise: whole, but of tokens what the network's own head
     /// reads.
     pub fn default_pooling(&self) -> Pooling {
         match self.tokens {
-            None => Pooling::None,
+            None | Some(Tokens { is_map: true, .. }) => Pooling::None,
             Some(Tokens { reads_class_token: true, .. }) => Pooling::ClassToken,
             Some(_) => Pooling::PatchMean,
         }

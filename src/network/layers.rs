@@ -167,8 +167,11 @@ pub fn pooled_map(graph: &Graph, layer: &Layer) -> Option<Layer> {
     let pool = &topology.ops[topology.op_of(&layer.tensor)?];
     let &[source] = &pool.inputs[..] else { return None };
     let map = &topology.ops[source];
-    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool)
-        .then(|| Layer::of_tensor(&map.tensor, "what is pooled", map.channels_last))
+    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool).then(|| {
+        let transformer = transformer::recognise(graph, &topology);
+        let tokens = transformer.and_then(|found| found.tokens_in(&topology, &map.tensor));
+        Layer { tokens, ..Layer::of_tensor(&map.tensor, "what is pooled", map.channels_last) }
+    })
 }
 
 /// The tensors that hold activations: what depends on the image's pixels, and not only on its size.

@@ -3,7 +3,7 @@
 //! Both come from the graph alone ([`Inference`]), in milliseconds. The runtime is asked only for the shapes of layers behind an
 //! operation that is not known here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::activations::Activations;
 use super::graph::Graph;
@@ -45,10 +45,14 @@ impl Profile {
                 None => open.push(layer.clone()),
             }
         }
+        // What needs an input besides the image cannot be run.
+        let others: HashSet<String> = graph.other_inputs().map(|(name, _)| name).collect();
+        open.retain(|layer| others.is_empty() || !graph.reads(&layer.tensor, &others));
         // The costs of products behind an operation that is not known.
         let mut products = HashMap::new();
         if !open.is_empty() {
             let unknown = weighted_outputs(graph).filter(|tensor| inference.shape(tensor).is_none());
+            let unknown = unknown.filter(|tensor| others.is_empty() || !graph.reads(tensor, &others));
             let unknown: Vec<Layer> = unknown.map(|tensor| Layer::of_tensor(tensor, "", false)).collect();
             let all: Vec<Layer> = open.iter().chain(&unknown).cloned().collect();
             let shapes = Backbone::shapes_of_all(graph, &all, size)?;

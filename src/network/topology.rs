@@ -191,7 +191,8 @@ impl Builder {
             names.into_iter().filter(|name| self.by_tensor.contains_key(*name)).collect();
         let Some(&first) = activations.first() else { return };
         // Sizes, indices and truths are no activations, though they hang on the image's size or even on its pixels.
-        if !inference.may_be_activations(output) {
+        let sums = matches!(node.op_type(), "ConvInteger" | "MatMulInteger");
+        if !sums && !inference.may_be_activations(output) {
             return;
         }
         let source = self.by_tensor[first];

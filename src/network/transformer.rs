@@ -6,11 +6,15 @@
 //! before the patches. Convolutions may come first, as in hybrids. Networks that alternate convolutions with attention (MaxViT,
 //! MobileViT) are not recognised.
 
+mod prefix;
+mod residuals;
+
 use super::activations::grid_of;
 use super::graph::Graph;
-use super::graph::proto::NodeProto;
 use super::layer::{Layer, Tokens};
-use super::topology::{Kind, Topology, int, ints};
+use super::topology::{Kind, Topology};
+use prefix::{reading, tokens_of};
+use residuals::{Block, Residual, blocks, residuals};
 
 /// A transformer's architecture and named layers.
 pub(super) struct Transformer {
@@ -30,9 +34,6 @@ impl Transformer {
         (dims.len() == 3 && dims[0] == topology.inference.batch() && dims[1] == count).then_some(tokens)
     }
 }
-
-/// Tokens that are put before the patches at once: a class token; with it a distillation token; with it four registers.
-const WITH_CLASS_TOKEN: [usize; 3] = [1, 2, 5];
 
 /// The architecture and its named layers, where the network is a transformer.
 pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<Transformer> {
@@ -76,126 +77,6 @@ pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<Transforme
         layers.push(Layer { name: "head".to_owned(), ..Layer::of_tensor(tensor, what, false) });
     }
     Some(Transformer { architecture: form.architecture(), layers, top, sequence: form.sequence })
-}
-
-/// A sum of something with what was made of it.
-struct Residual {
-    /// The addition.
-    sum: usize,
-    /// The operation whose result goes around.
-    skip: usize,
-    branch: Branch,
-}
-
-/// What a residual branch is made of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Branch {
-    Attention,
-    /// Dense layers, or convolutions of 1x1.
-    Dense,
-    /// Other convolutions.
-    Convolutions,
-    /// Depthwise convolutions and nothing else: position encodings.
-    Depthwise,
-}
-
-/// Every residual sum of a weighted branch, in order, without those around others.
-fn residuals(topology: &Topology) -> Vec<Residual> {
-    let mut residuals: Vec<Residual> = Vec::new();
-    for (sum, op) in topology.ops.iter().enumerate().filter(|(_, op)| op.kind == Kind::Sum) {
-        let &[a, b] = &op.inputs[..] else { continue };
-        let (skip, made) = (a.min(b), a.max(b));
-        let Some(between) = between(topology, skip, made).or_else(|| beside(topology, &residuals, [a, b]))
-        else {
-            continue;
-        };
-        let around = residuals.iter().any(|inner| between.contains(&inner.sum));
-        if let Some(branch) = branch(topology, &between).filter(|_| !around) {
-            residuals.push(Residual { sum, skip, branch });
-        }
-    }
-    residuals
-}
-
-/// The operations that lead from `skip` to `made`, which among them; none where `made` does not depend on `skip`.
-fn between(topology: &Topology, skip: usize, made: usize) -> Option<Vec<usize>> {
-    let (mut found, mut stack, mut reached) = (Vec::new(), vec![made], false);
-    let mut seen = vec![false; (made + 1).saturating_sub(skip)];
-    while let Some(op) = stack.pop() {
-        reached |= op == skip;
-        if op > skip && !std::mem::replace(&mut seen[op - skip], true) {
-            found.push(op);
-            stack.extend(&topology.ops[op].inputs);
-        }
-    }
-    (reached && skip != made).then_some(found)
-}
-
-/// The operations of a branch of attention whose other branch is no plain skip, as where a stage makes a map smaller: all since
-/// the last residual sum.
-fn beside(topology: &Topology, residuals: &[Residual], inputs: [usize; 2]) -> Option<Vec<usize>> {
-    let last = residuals.last()?.sum;
-    let branches = inputs.map(|input| between(topology, last, input));
-    let is_attention = |ops: &Vec<usize>| branch(topology, ops) == Some(Branch::Attention);
-    match branches {
-        [Some(a), Some(b)] if is_attention(&a) != is_attention(&b) => {
-            Some(if is_attention(&a) { a } else { b })
-        }
-        _ => None,
-    }
-}
-
-fn branch(topology: &Topology, ops: &[usize]) -> Option<Branch> {
-    let kinds = || ops.iter().map(|&op| &topology.ops[op].kind);
-    let has = |wanted: &dyn Fn(&Kind) -> bool| kinds().any(wanted);
-    let spatial =
-        |kind: &Kind| matches!(kind, Kind::Conv { kernel, groups: 1, .. } if kernel.iter().any(|&k| k > 1));
-    let pointwise = |kind: &Kind| matches!(kind, Kind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1));
-    if has(&|kind| matches!(kind, Kind::Softmax | Kind::Attention)) {
-        return Some(Branch::Attention);
-    }
-    if has(&spatial) {
-        return Some(Branch::Convolutions);
-    }
-    if has(&|kind| *kind == Kind::Dense) || has(&pointwise) {
-        return Some(Branch::Dense);
-    }
-    has(&|kind| matches!(kind, Kind::Conv { .. })).then_some(Branch::Depthwise)
-}
-
-/// A block: the residual sum of its attention, as an index of the residuals, and the operation that it ends with.
-struct Block {
-    attention: usize,
-    end: usize,
-}
-
-/// The blocks of a transformer; none where there are fewer than two, or convolutional blocks between them.
-fn blocks(residuals: &[Residual]) -> Option<Vec<Block>> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut complete = false;
-    for (at, residual) in residuals.iter().enumerate() {
-        match (residual.branch, blocks.last_mut()) {
-            (Branch::Attention, _) => {
-                blocks.push(Block { attention: at, end: residual.sum });
-                complete = false;
-            }
-            (Branch::Dense, Some(block)) if !complete && residual.skip >= residuals[block.attention].sum => {
-                block.end = residual.sum;
-                complete = true;
-            }
-            (Branch::Depthwise, _) | (_, None) => {}
-            // A pooling with attention of its own ends in such a branch, but nothing follows it.
-            (Branch::Dense | Branch::Convolutions, Some(_)) => {
-                let goes_on = residuals[at..].iter().any(|later| later.branch == Branch::Attention);
-                if goes_on || residual.branch == Branch::Convolutions {
-                    return None;
-                }
-            }
-        }
-    }
-    // Attention alone is put into the blocks of ResNets as well.
-    let dense = blocks.iter().filter(|block| block.end != residuals[block.attention].sum).count();
-    (blocks.len() >= 2 && 2 * dense > blocks.len()).then_some(blocks)
 }
 
 /// What the blocks give.
@@ -267,6 +148,7 @@ impl Form {
                         prefix: 0,
                         class_token: false,
                         reads_class_token: false,
+                        is_map: true,
                     }),
                     Some(_) => None,
                 };
@@ -339,77 +221,6 @@ fn size(graph: &Graph, topology: &Topology) -> Option<(u32, u32)> {
         crate::images::Layout::Nhwc => (a, b),
     };
     Some((u32::try_from(width).ok()?, u32::try_from(height).ok()?))
-}
-
-/// The tokens before the patches, as they are put there below `tensor`, which holds `count` tokens: their number, and whether the
-/// first of them is a class token. None where the rest is no grid.
-fn tokens_of(
-    graph: &Graph,
-    topology: &Topology,
-    tensor: &str,
-    count: usize,
-    size: (u32, u32),
-) -> Option<(usize, bool)> {
-    let mut parts: Vec<usize> = Vec::new();
-    let below = graph.ancestors([tensor]);
-    for node in graph.nodes().iter().zip(below).filter_map(|(node, below)| below.then_some(node)) {
-        let shape = |name: &str| match topology.inference.shape(name) {
-            Some(dims) => Some(dims.to_vec()),
-            None => graph.constant_shape(name),
-        };
-        let rank = node.output.first().and_then(|output| shape(output)).map(|dims| dims.len());
-        if node.op_type() != "Concat" || rank != Some(3) || !matches!(int(node, "axis"), Some(1 | -2)) {
-            continue;
-        }
-        let (of_image, learned): (Vec<&String>, Vec<&String>) =
-            node.input.iter().partition(|name| topology.op_of(name).is_some());
-        if !of_image.is_empty() {
-            parts.extend(learned.iter().filter_map(|name| shape(name)?.get(1).copied()));
-        }
-    }
-    let prefix: usize = parts.iter().sum();
-    grid_of(count.checked_sub(prefix)?, size)?;
-    Some((prefix, parts.first().is_some_and(|first| WITH_CLASS_TOKEN.contains(first))))
-}
-
-/// How the network itself reads the tokens above the blocks.
-fn reading(
-    graph: &Graph,
-    topology: &Topology,
-    blocks: &[Block],
-    (prefix, has_class): (usize, bool),
-) -> Tokens {
-    let end = blocks.last().map_or(0, |block| block.end);
-    let above: Vec<usize> = above(topology, end);
-    let takes_first = |node: &NodeProto| {
-        let number = |at: usize| topology.inference.values(node.input.get(at)?)?.first().copied();
-        match node.op_type() {
-            "Gather" => int(node, "axis") == Some(1) && number(1) == Some(0.0),
-            "Slice" => {
-                let ends = |name: &str| {
-                    ints(node, name).and_then(|values| values.first().map(|&value| value as f64))
-                };
-                let axis = ends("axes").or_else(|| number(3));
-                (ends("starts").or_else(|| number(1)), ends("ends").or_else(|| number(2)), axis)
-                    == (Some(0.0), Some(1.0), Some(1.0))
-            }
-            _ => false,
-        }
-    };
-    let first = above.iter().find_map(|&op| {
-        if topology.ops[op].kind == Kind::GlobalPool {
-            let source = &topology.ops[*topology.ops[op].inputs.first()?].tensor;
-            let result = topology.inference.shape(&topology.ops[op].tensor)?;
-            // The mean that a normalisation subtracts keeps a number for each token.
-            let of_tokens = topology.inference.shape(source)?.len() == 3
-                && result.iter().product::<usize>()
-                    == topology.inference.batch() * topology.inference.shape(source)?[2];
-            return of_tokens.then_some(false);
-        }
-        graph.producer(&topology.ops[op].tensor).filter(|node| takes_first(node)).map(|_| true)
-    });
-    let class_token = prefix > 0 && (has_class || first == Some(true));
-    Tokens { prefix, class_token, reads_class_token: class_token && first.unwrap_or(true) }
 }
 
 /// The operations that depend on `op`, in order.

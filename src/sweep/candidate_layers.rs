@@ -304,6 +304,8 @@ fn spread(candidates: Vec<CandidateLayer>, count: usize) -> Vec<CandidateLayer> 
     let count = count.max(1);
     let resolution = |candidate: &CandidateLayer| match candidate.activations.shape[..] {
         [_, height, width] => Some((height, width)),
+        // As many tokens as the layer below has.
+        [tokens, width] => Some((tokens, width)),
         // Each vector is a stage of its own.
         _ => None,
     };
@@ -386,6 +388,14 @@ mod tests {
             ["conv1_2", "conv2_2", "conv3_3", "conv4_3", "pool5", "fc7"]
         );
         assert_eq!(names(&spread(vgg16(), 1)), ["fc7"]);
+    }
+
+    #[test]
+    fn a_spread_over_the_blocks_of_a_transformer_goes_through_its_whole_depth() {
+        let blocks = (0..12).map(|at| candidate(&format!("block{at}"), &[197, 768], at + 1));
+        let rungs: Vec<CandidateLayer> = blocks.chain([candidate("pooled", &[768], 12)]).collect();
+        let expected = ["block0", "block3", "block6", "block9", "block11", "pooled"];
+        assert_eq!(names(&spread(rungs, SPREAD_LAYERS)), expected);
     }
 
     #[test]

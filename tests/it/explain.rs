@@ -70,6 +70,39 @@ fn maps_of_heads_on_pooled_and_whole_maps_add_up_to_the_score() {
 }
 
 #[test]
+fn with_any_pooling_of_tokens_the_patches_and_the_rest_add_up_to_the_score() {
+    let folder = workspace(6);
+    for (network_name, poolings) in [
+        ("dinov2_reg4", &["mean", "cls+mean", "max", "gem", "2x2", "none", "cls"][..]),
+        ("vit_mean", &["mean"]),
+        // Its head reads the mean of its last map, which is the default layer.
+        ("swin", &[""]),
+    ] {
+        cnncodes(folder.path())
+            .args(["models", "add", "--preprocess", "tf", "--name", "vit", "--force"])
+            .arg(fixture(&format!("fixtures/graphs/transformers/{network_name}.onnx")))
+            .assert()
+            .success();
+        for pooling in poolings {
+            let named = ["--layer", "block1", "--pool", pooling];
+            let path = fit(folder.path(), "vit", if pooling.is_empty() { &[] } else { &named }, "--logistic");
+            let head = Head::load(&path).unwrap();
+            let (graph, layer, preprocess) = network(folder.path(), &head);
+            let mut explainer =
+                Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default()).unwrap();
+            let pass = explainer.run_on(&draw(DemoClass::Fish, 4711)).unwrap();
+            if *pooling == "cls" {
+                assert_eq!(pass.method(), Method::Occlusion, "a class token has no place");
+                continue;
+            }
+            assert_eq!(pass.method(), Method::ActivationMap, "{network_name} {pooling}");
+            assert_adds_up(&mut explainer, &head, &pass);
+            assert_eq!(explain_all(&mut explainer, &pass)[0].map.dim(), (4, 4), "{network_name} {pooling}");
+        }
+    }
+}
+
+#[test]
 fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
     let Some(python) = std::env::var_os("CNNCODES_PYTHON") else {
         eprintln!(

@@ -49,7 +49,8 @@ pub struct Args {
     /// the depth and including the top]
     #[arg(short, long, value_name = "LAYERS", value_delimiter = ',')]
     pub(super) layers: Vec<String>,
-    /// Poolings of maps to try: avg, max, gem, a grid such as 2x2, flatten
+    /// Poolings to try: avg, max, gem, a grid such as 2x2, flatten; for tokens of a transformer also cls and cls+mean. avg
+    /// is the mean of their patches
     #[arg(long, value_name = "POOLINGS", value_delimiter = ',', default_values_t = POOLINGS)]
     pub(super) pool: Vec<Pooling>,
     /// Kinds of head to try

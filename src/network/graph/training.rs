@@ -1,5 +1,7 @@
 //! Operations that make features depend on chance or on the other images of a batch.
 
+use std::collections::HashSet;
+
 use super::super::topology::int;
 use super::proto::{NodeProto, tensor_proto::DataType};
 use super::{Graph, GraphError};
@@ -17,7 +19,9 @@ impl Graph {
         let kept = self.nodes().iter().zip(needed).filter_map(|(node, &needed)| needed.then_some(node));
         for node in kept {
             let on = match node.op_type() {
-                "BatchNormalization" if self.uses_statistics_of_batch(node) => {
+                "BatchNormalization"
+                    if self.uses_statistics_of_batch(node) && self.normalises_images(node) =>
+                {
                     "the other images of the batch"
                 }
                 "Dropout" if self.drops(node) => "chance",
@@ -38,7 +42,14 @@ impl Graph {
     /// Up to opset 13, batch normalisation in training mode is known by its other outputs, the new statistics.
     fn uses_statistics_of_batch(&self, node: &NodeProto) -> bool {
         int(node, "training_mode") == Some(1)
-            || self.opset() < 14 && node.output[1..].iter().any(|output| !output.is_empty())
+            || self.opset() < 14 && node.output.iter().skip(1).any(|output| !output.is_empty())
+    }
+
+    /// Whether what is normalised depends on the images. Networks with standardised weights normalise these in the same way.
+    fn normalises_images(&self, node: &NodeProto) -> bool {
+        let image = &self.input().name;
+        let names = HashSet::from([image.clone()]);
+        node.input.first().is_some_and(|input| input == image || self.reads(input, &names))
     }
 
     fn drops(&self, node: &NodeProto) -> bool {

@@ -26,9 +26,9 @@ const LARGEST: usize = 1 << 40;
 /// number of its position embeddings.
 const USUAL_SIDES: [u32; 10] = [224, 256, 384, 336, 518, 288, 448, 512, 240, 299];
 
-/// Images in a batch where the graph leaves their number open: two, so that what has one row for each image differs from what
-/// has one row.
-const OPEN_BATCH: usize = 2;
+/// Images in a batch where the graph leaves their number open: a number that no other dimension is likely to have, so that what
+/// has one row for each image differs from the rest.
+const OPEN_BATCH: usize = 13;
 
 /// What is known of a tensor.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,7 +53,7 @@ pub(super) struct Inference {
 }
 
 impl Inference {
-    /// For images of `size`, width and height, and as many of them in a batch as the graph fixes, or else two.
+    /// For images of `size`, width and height, and as many of them in a batch as the graph fixes, or else [`OPEN_BATCH`].
     pub(super) fn of(graph: &Graph, size: (u32, u32)) -> Inference {
         Self::of_batch(graph, size, graph.input().batch.unwrap_or(OPEN_BATCH))
     }
@@ -66,7 +66,8 @@ impl Inference {
             Layout::Nchw => vec![batch, 3, height, width],
             Layout::Nhwc => vec![batch, height, width, 3],
         };
-        let mut facts = HashMap::from([(input.name.clone(), Fact::new(Some(input.element), Some(dims)))]);
+        let mut facts: HashMap<String, Fact> = graph.other_inputs().collect();
+        facts.insert(input.name.clone(), Fact::new(Some(input.element), Some(dims)));
         let constants = Constants { graph };
         for node in graph.nodes() {
             add(node, &mut facts, &constants, graph.opset());

@@ -120,7 +120,7 @@ impl Cut {
             }
             let rounded = output.is_half.then(|| rounded_to_half(numbers));
             let numbers = rounded.as_deref().unwrap_or(numbers);
-            let reordered = match (tap.layer.channels_last, &tap.activations.shape[..]) {
+            let reordered = match (tap.layer.gives_channels_last(), &tap.activations.shape[..]) {
                 (true, &[channels, height, width]) => Some(channels_first(numbers, channels, height * width)),
                 _ => None,
             };
