@@ -14,7 +14,7 @@ impl PreprocessCheck {
         match &self.verdict {
             Verdict::Fits => {
                 format!(
-                    "{name}: the preprocessing fits; no other order or normalisation of the colours makes the network surer"
+                    "{name}: the preprocessing fits; no other order or normalisation of the colours makes the network clearly surer"
                 )
             }
             Verdict::Better => format!(
@@ -130,4 +130,90 @@ pub fn options_of(recipe: &Preprocess) -> Option<String> {
         listed(mean),
         listed(std)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::PreprocessOverrides;
+
+    fn preset(preset: Preset) -> Preprocess {
+        Preprocess::preset(preset).unwrap()
+    }
+
+    fn found(verdict: Verdict) -> PreprocessCheck {
+        let ranked = |of: Preset, behind: f64, chosen: bool| RankedRecipe {
+            preprocess: preset(of),
+            confidence: 1.25 - behind,
+            standing_out: 6.5,
+            behind,
+            interval: [behind - 0.1, behind + 0.1],
+            tied: behind < 0.1,
+            chosen,
+        };
+        let ranking = vec![
+            ranked(Preset::Tf, 0.0, false),
+            ranked(Preset::KerasCaffe, 0.05, false),
+            ranked(Preset::Torchvision, 0.5, true),
+        ];
+        PreprocessCheck {
+            verdict,
+            images: 96,
+            classes: 1000,
+            chance_limit: Some(4.73),
+            ranking,
+            crops: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_ranking_marks_the_chosen_recipe_and_what_is_within_the_noise() {
+        let text = found(Verdict::Better).to_text("net");
+        assert!(text.starts_with(
+            "net: the preprocessing seems wrong; the network is clearly surer with another one\n  tf: "
+        ));
+        assert!(
+            text.contains("the winning one of 1000 classes stands out by 6.5 standard deviations"),
+            "{text}"
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines.iter().any(|line| line.starts_with(" 1   1.250 ") && line.contains("= tf: ")),
+            "{text}"
+        );
+        assert!(lines.iter().any(|line| line.contains("0.050  -0.050 to 0.150  = keras-caffe")), "{text}");
+        assert!(lines.iter().any(|line| line.contains("0.500   0.400 to 0.600  * torchvision")), "{text}");
+        assert!(!text.contains("EXIF orientation applied\n 2"), "{text}");
+    }
+
+    #[test]
+    fn a_choice_says_how_sure_it_is() {
+        let clearly = found(Verdict::Surest { clearly: true }).summary("net");
+        assert!(clearly.contains("clearly surest with\n  tf: "), "{clearly}");
+        assert!(
+            clearly.contains("ahead by 0.050 (99 % interval -0.050 to 0.150) of\n  keras-caffe: "),
+            "{clearly}"
+        );
+        let tied = found(Verdict::Surest { clearly: false }).summary("net");
+        assert!(tied.contains("within the noise") && tied.contains("\n  keras-caffe: "), "{tied}");
+        assert!(!tied.contains("torchvision: "), "{tied}");
+    }
+
+    #[test]
+    fn options_give_the_recipe_or_there_are_none() {
+        assert_eq!(options_of(&preset(Preset::Tf)).unwrap(), "--preprocess tf");
+        let with = |change: PreprocessOverrides| preset(Preset::Torchvision).with(&change).unwrap();
+        let custom = with(PreprocessOverrides { divisor: Some(1.0), ..Default::default() });
+        assert_eq!(
+            options_of(&custom).unwrap(),
+            "--preprocess torchvision --size 224x224 --shorter-side 256 --interpolation bilinear --channel-order rgb \
+             --divisor 1 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+        );
+        let floored =
+            with(PreprocessOverrides { crop_offset: Some(CropOffset::Floor), ..Default::default() });
+        assert_eq!(options_of(&floored), None);
+        let cropped = with(PreprocessOverrides { stretched: Some((256, 256)), ..Default::default() });
+        assert_eq!(options_of(&cropped), None);
+    }
 }

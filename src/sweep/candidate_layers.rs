@@ -393,9 +393,9 @@ mod tests {
     #[test]
     fn a_spread_over_the_blocks_of_a_transformer_goes_through_its_whole_depth() {
         let blocks = (0..12).map(|at| candidate(&format!("block{at}"), &[197, 768], at + 1));
-        let rungs: Vec<CandidateLayer> = blocks.chain([candidate("pooled", &[768], 12)]).collect();
+        let all: Vec<CandidateLayer> = blocks.chain([candidate("pooled", &[768], 12)]).collect();
         let expected = ["block0", "block3", "block6", "block9", "block11", "pooled"];
-        assert_eq!(names(&spread(rungs, SPREAD_LAYERS)), expected);
+        assert_eq!(names(&spread(all, SPREAD_LAYERS)), expected);
     }
 
     #[test]

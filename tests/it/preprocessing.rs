@@ -213,6 +213,13 @@ fn the_right_recipe_of_real_networks_ranks_first() {
         assert_eq!(found["ranking"][0]["preprocess"]["channel_order"], "rgb", "{name}");
         assert_ne!(found["ranking"][0]["preprocess"]["mean"][0], 0.485, "{name}");
     }
+    // Without a file beside it, the network's confidence chooses.
+    let network = assets.join("models/efficientnet-lite0.onnx");
+    add_auto(folder.path(), network.to_str().unwrap(), &["--images", photos.to_str().unwrap()]).success().stdout(
+        contains("preprocessing: the network is clearly surest with\n  tf: shorter side to 256 (bilinear), centre crop 224 x 224")
+            .and(contains("ahead by 0.08"))
+            .and(contains("input N x 3 x H x W, tf: ")),
+    );
     // The dense layers of this VGG16 are another task's.
     for (name, why) in [("squeezenet", "no classifier"), ("vgg", "may by chance")] {
         let found = check(name, "16");
