@@ -179,7 +179,7 @@ mod tests {
         );
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            lines.iter().any(|line| line.starts_with(" 1   1.250 ") && line.contains("= tf: ")),
+            lines.iter().any(|line| line.starts_with(" 1  1.250 ") && line.contains("= tf: ")),
             "{text}"
         );
         assert!(lines.iter().any(|line| line.contains("0.050  -0.050 to 0.150  = keras-caffe")), "{text}");
