@@ -178,10 +178,7 @@ mod tests {
             "{text}"
         );
         let lines: Vec<&str> = text.lines().collect();
-        assert!(
-            lines.iter().any(|line| line.starts_with(" 1   1.250 ") && line.contains("= tf: ")),
-            "{text}"
-        );
+        assert!(lines.iter().any(|line| line.starts_with(" 1  1.250 ") && line.contains("= tf: ")), "{text}");
         assert!(lines.iter().any(|line| line.contains("0.050  -0.050 to 0.150  = keras-caffe")), "{text}");
         assert!(lines.iter().any(|line| line.contains("0.500   0.400 to 0.600  * torchvision")), "{text}");
         assert!(!text.contains("EXIF orientation applied\n 2"), "{text}");

@@ -197,3 +197,51 @@ fn keys_that_are_not_known_or_cannot_be_done_are_refused_by_name() {
     let unset = json!({ "image_processor_type": "ViTImageProcessorFast", "size": 8, "do_center_crop": null, "novelty": null });
     assert_eq!(processor(unset).unwrap().size(), (8, 8));
 }
+
+#[test]
+fn files_with_any_value_under_any_key_are_read_or_refused() {
+    let text = fs::read_to_string(tests_folder().join("reference/preprocess_configs.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1e300),
+        json!(u64::MAX),
+        json!("x"),
+        json!([]),
+        json!([0, 1e-300, -1e300]),
+        json!({ "height": 0, "width": u32::MAX }),
+        json!({ "shortest_edge": u32::MAX }),
+    ];
+    let (mut read, mut refused) = (0, 0);
+    for case in cases {
+        for (name, text) in
+            case.files.iter().filter(|(name, _)| case.files.len() == 1 || *name != "config.json")
+        {
+            let whole: Value = serde_json::from_str(text).unwrap();
+            let inner = whole.get("pretrained_cfg").unwrap_or(&whole);
+            for key in inner.as_object().unwrap().keys() {
+                for value in &odd {
+                    let mut changed = whole.clone();
+                    match changed.get_mut("pretrained_cfg") {
+                        Some(inner) => inner[key] = value.clone(),
+                        None => changed[key] = value.clone(),
+                    }
+                    let path = folder.path().join(name);
+                    fs::write(&path, changed.to_string()).unwrap();
+                    match super::read(&path) {
+                        Ok(_) => read += 1,
+                        Err(error) => {
+                            refused += 1;
+                            assert!(error.to_string().contains(name), "{error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(read > 100 && refused > 300, "{read} {refused}");
+}

@@ -10,7 +10,7 @@ use cnncodes::features::FeatureFile;
 use cnncodes::hdf5::Hdf5;
 use cnncodes::head::Head;
 use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, sniff};
-use cnncodes::network::{Catalogue, Graph};
+use cnncodes::network::{Catalogue, Graph, class_scores};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
 pub fn image(data: &[u8]) -> bool {
@@ -59,6 +59,12 @@ pub fn network(data: &[u8]) -> bool {
     let Ok(graph) = Graph::open(file.path()) else { return false };
     let catalogue = Catalogue::of(&graph, &Default::default());
     let tensors: Vec<&String> = catalogue.layers.iter().map(|layer| &layer.tensor).collect();
+    if let Some(inside) = graph.input_normalisation() {
+        assert!(inside.scale.iter().all(|scale| *scale != 0.0), "a division by zero");
+    }
+    if let Some(scores) = class_scores(&graph) {
+        assert!(graph.producer(&scores.tensor).is_some(), "scores that no node makes");
+    }
     let penultimate = catalogue.penultimate().map(|layer| &layer.tensor);
     for tensor in tensors.iter().rev().take(3).chain(tensors.first()).chain(&penultimate) {
         if let Ok(cut) = graph.truncate(&[tensor]) {
