@@ -311,7 +311,10 @@ def main():
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     work.mkdir(parents=True, exist_ok=True)
-    results, failed = [], False
+    # What was compared is kept, so that networks can be compared one by one.
+    kept = work / "results.json"
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    failed = good = False
     for package, name, exporter in NETWORKS:
         if wanted and name not in wanted:
             continue
@@ -321,10 +324,12 @@ def main():
             print(f"{name}: {type(error).__name__}: {str(error)[:300]}", flush=True)
             failed = True
             continue
-        results.append(result)
+        results[f"{package} {name}"] = result
         rows = "; ".join(f"{layer} {difference:.1e}" for layer, difference in result["rows"])
         print(f"{name} ({exporter}), layers in {result['seconds']:.2f} s: {rows}", flush=True)
-    good = report(results, target)
+        kept.write_text(json.dumps(results))
+        order = [f"{package} {name}" for package, name, _ in NETWORKS]
+        good = report([results[key] for key in order if key in results], target)
     sys.exit(0 if good and not failed else 1)
 
 

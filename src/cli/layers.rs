@@ -63,7 +63,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
                 aliases: layer.aliases.clone(),
                 tensor: layer.tensor.clone(),
                 what: match layer.tokens {
-                    Some(_) => {
+                    Some(tokens) if !tokens.is_map => {
                         format!("{} ({} by default)", layer.what, layer.default_pooling())
                     }
                     _ => layer.what.clone(),

@@ -280,6 +280,11 @@ impl Backbone {
             // run that it was made in had taken.
             builder =
                 builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
+            if prepared.truncated.pads_maxima {
+                // ONNX Runtime 1.24 takes padding with zeros for the padding of the maximum itself, which is never the maximum.
+                builder =
+                    builder.with_disabled_optimizers("Pad_Fusion").map_err(|error| failed(error.into()))?;
+            }
             if !prepared.ops.is_empty() {
                 let domain = operator::domain(prepared.ops.clone(), threads).map_err(failed)?;
                 builder = builder.with_operators(domain).map_err(|error| failed(error.into()))?;

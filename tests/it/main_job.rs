@@ -115,6 +115,11 @@ fn several_layers_are_written_in_one_pass_and_maps_can_be_pooled() {
         .code(2)
         .stderr(contains("fc7 is named twice"));
     cnncodes(folder.path()).args(["extract", "--pool", "median"]).assert().code(2).stderr(contains("gem"));
+    let of_no_token =
+        cnncodes(folder.path()).args(["extract", "--layer", "pool4", "--pool", "cls"]).assert().code(2);
+    of_no_token.stderr(
+        contains("pool4: the pooling cls does not suit this layer").and(contains("it has no tokens")),
+    );
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct TruncatedGraph {
     pub weights_folder: PathBuf,
     /// How many nodes it has.
     pub nodes: usize,
+    /// Whether it takes maxima of padded maps.
+    pub pads_maxima: bool,
     /// What the nodes do that are layers of [`cnncodes_convolution`].
     pub ops: Vec<LayerOp>,
 }
@@ -136,6 +138,7 @@ impl Graph {
             ..Default::default()
         };
         let nodes = graph.node.len();
+        let pads_maxima = pads_maxima(&graph.node);
         let model = ModelProto {
             ir_version: Some(self.model.ir_version().max(4)),
             opset_import,
@@ -148,7 +151,7 @@ impl Graph {
             Some(folder) if by_reference => folder.to_path_buf(),
             _ => folder_of(&self.path).to_path_buf(),
         };
-        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, ops })
+        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, pads_maxima, ops })
     }
     /// Refuses a cut graph that reads an input besides the image.
     fn refuse_other_inputs(&self, used: &HashSet<String>) -> Result<(), GraphError> {
@@ -177,4 +180,14 @@ impl Graph {
         }
         ValueInfoProto { name: Some(name), ..input }
     }
+}
+
+/// Whether a maximum is taken of what a node of its own has padded.
+fn pads_maxima(nodes: &[NodeProto]) -> bool {
+    let is = |node: &NodeProto, operator: &str| node.op_type() == operator;
+    let padded: HashSet<&String> =
+        nodes.iter().filter(|node| is(node, "Pad")).flat_map(|node| &node.output).collect();
+    nodes
+        .iter()
+        .any(|node| is(node, "MaxPool") && node.input.first().is_some_and(|input| padded.contains(input)))
 }
