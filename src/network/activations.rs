@@ -40,7 +40,7 @@ pub enum PoolingMismatch {
     )]
     NoPlaces,
     #[error("a grid of {k} x {k} is finer than its {rows} x {columns} places")]
-    Finer { k: usize, rows: usize, columns: usize },
+    Finer { k: u32, rows: u32, columns: u32 },
 }
 
 impl Activations {
@@ -82,7 +82,9 @@ impl Activations {
             (Some(_), _) if pooling == Pooling::Average => Ok(Pooling::PatchMean),
             (Some(TokenRows { grid: [rows, columns], .. }), _) => match pooling {
                 Pooling::Grid(k) if k > *rows || k > *columns => {
-                    Err(PoolingMismatch::Finer { k, rows: *rows, columns: *columns })
+                    // None is larger than a side of an image.
+                    let [k, rows, columns] = [k, *rows, *columns].map(|number| number as u32);
+                    Err(PoolingMismatch::Finer { k, rows, columns })
                 }
                 pooling => Ok(pooling),
             },
