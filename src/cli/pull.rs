@@ -103,7 +103,7 @@ fn table() -> Table {
 fn hub_table() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["name", "network", "about", "licence", "good for"]);
+    table.set_header(["name", "network", "size", "licence", "good for"]);
     for known in ON_HUB {
         let size = format!("{} MB", known.megabytes);
         table.add_row([known.name, known.network, &size, known.licence, known.good_for]);

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use ureq::http::header;
 
 use super::{FetchError, RetryPolicy, agent};
+use crate::messages::Cause;
 
 /// The hub that is asked unless another is named.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -97,6 +98,11 @@ pub enum HubError {
         "the hub does not accept the token of HF_TOKEN; make a new one, or unset HF_TOKEN for public networks"
     )]
     Token,
+    #[error(
+        "cannot reach the hub {endpoint}; check the network and the proxy (HTTPS_PROXY), name a mirror of the hub with \
+         HF_ENDPOINT, or bring the files yourself: `cnncodes models add DIR --preprocess auto`"
+    )]
+    Unreachable { endpoint: String, source: Cause },
     #[error("the answer of {url} about the repository cannot be read; check HF_ENDPOINT")]
     Answer { url: String },
     #[error("{repository} holds no ONNX file; export the network to ONNX, for example with optimum")]
@@ -216,12 +222,7 @@ impl Hub {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let unreachable = |source: ureq::Error| FetchError::Unreachable {
-            url: url.clone(),
-            attempts: 1,
-            source: source.into(),
-        };
-        let mut response = request.call().map_err(unreachable)?;
+        let mut response = request.call().map_err(|source| self.unreachable(source.into()))?;
         let said = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
         let (gated, status) = (said == Some("GatedRepo"), response.status().as_u16());
         match status {
@@ -256,8 +257,13 @@ impl Hub {
     pub fn explain(&self, repository: &HubRepository, error: FetchError) -> HubError {
         match error {
             FetchError::Status { status: 401 | 403, .. } => self.gated(&repository.name),
+            FetchError::Unreachable { source, .. } => self.unreachable(source),
             error => error.into(),
         }
+    }
+
+    fn unreachable(&self, source: Cause) -> HubError {
+        HubError::Unreachable { endpoint: self.endpoint.clone(), source }
     }
 
     fn gated(&self, repository: &str) -> HubError {

@@ -150,6 +150,11 @@ fn gated_missing_and_unclear_repositories_are_told_apart() {
     pull(folder.path(), &server, &["hf:owner/net:onnx/model_fp16.onnx"]).assert().code(2).stderr(contains(
         "owner/net has no file onnx/model_fp16.onnx; its ONNX files are onnx/model.onnx, onnx/model_quantized.onnx",
     ));
+    let mut nobody = pull(folder.path(), &server, &["hf:owner/net"]);
+    nobody.env("HF_ENDPOINT", "http://127.0.0.1:9").assert().code(2).stderr(
+        contains("cannot reach the hub http://127.0.0.1:9")
+            .and(contains("name a mirror of the hub with HF_ENDPOINT")),
+    );
     pull(folder.path(), &server, &["hf:owner"])
         .assert()
         .code(2)
