@@ -1,4 +1,4 @@
-//! Class activation maps: the score of a linear head as a sum over the places of the map that its codes come from.
+//! Class activation maps: the score of a linear head as a sum over the places of the map that its features come from.
 //!
 //! B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: "Learning Deep Features for Discriminative Localization"
 //! (CVPR 2016), for the global average: a code is the mean of its channel, so the score `Σ v (mean A - m) + b` is the
@@ -15,7 +15,7 @@ use crate::head::HeadModel;
 use crate::network::pool::{GEM_EXPONENT, GEM_LEAST, cell_range};
 use crate::network::{Activations, Pooling};
 
-/// One class of a linear head in terms of an image's own codes: `score = Σ weights (codes - means) + bias`.
+/// One class of a linear head in terms of an image's own features: `score = Σ weights (features - means) + bias`.
 pub(super) struct LinearTerms {
     weights: Vec<f64>,
     means: Vec<f64>,
@@ -23,7 +23,7 @@ pub(super) struct LinearTerms {
 }
 
 impl LinearTerms {
-    /// Of an image with these codes: only its length depends on them, for a head that brings rows to length 1.
+    /// Of an image with these features: only its length depends on them, for a head that brings rows to length 1.
     pub(super) fn of(head: &HeadModel, class: usize, codes: &[f32]) -> LinearTerms {
         let scaler = head.preparation.standardizer();
         let factor = head.preparation.row_factor(codes);

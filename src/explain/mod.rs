@@ -67,7 +67,7 @@ impl std::fmt::Display for Method {
 pub struct ExplainSettings {
     /// What the network runs on.
     pub session: SessionSettings,
-    /// Patches, where the codes have no place.
+    /// Patches, where the features have no place.
     pub occlusion: OcclusionSettings,
 }
 
@@ -97,12 +97,12 @@ pub struct ForwardPass {
     codes: Vec<f32>,
     /// A score for each class.
     scores: Vec<f64>,
-    /// The activations that the codes are made of, their form, and how they become codes; none where they have no places.
+    /// The activations that the features are made of, their form, and how they become features; none where they have no places.
     map: Option<(Vec<f32>, Activations, Pooling)>,
 }
 
 impl ForwardPass {
-    /// The codes of the picture, as the head takes them.
+    /// The features of the picture, as the head takes them.
     pub fn codes(&self) -> &[f32] {
         &self.codes
     }
@@ -129,7 +129,7 @@ pub struct Explainer<'h> {
     backbone: Backbone,
     preprocess: Preprocess,
     occlusion: OcclusionSettings,
-    /// How the head's codes are pooled from the tapped layer.
+    /// How the head's features are pooled from the tapped layer.
     pooling: Pooling,
     /// Form of the map or the tokens that the head's layer is the mean of, which are then the second tap.
     pooled: Option<Activations>,
@@ -193,7 +193,7 @@ impl<'h> Explainer<'h> {
     /// Runs the network on a preprocessed picture, one input of the network.
     ///
     /// # Errors
-    /// The network fails, or the head does not fit its codes.
+    /// The network fails, or the head does not fit its features.
     pub fn run(&mut self, tensor: Vec<f32>) -> Result<ForwardPass, ExplainError> {
         let mut taps: Vec<Vec<f32>> =
             self.backbone.run(&tensor)?.iter().map(|values| values.to_vec()).collect();

@@ -1,6 +1,6 @@
-//! What has to be computed, and what a finished file of codes already holds.
+//! What has to be computed, and what a finished features file already holds.
 //!
-//! Codes belong to the image's bytes (SHA-256), the network's hash, the preprocessing, the tensor, its pooling and the
+//! Features belong to the image's bytes (SHA-256), the network's hash, the preprocessing, the tensor, its pooling and the
 //! precision. Where all of these are those of a row of the file that is to be replaced, the row is taken over,
 //! whatever the image is called now.
 
@@ -45,7 +45,7 @@ pub struct Tally {
     pub removed: usize,
 }
 
-/// The finished file that an extraction replaces, where its codes are of use.
+/// The finished file that an extraction replaces, where its features are of use.
 pub(super) struct PreviousOutput {
     pub file: FeatureFile,
     /// For each layer that is wanted, its name in that file.
@@ -276,7 +276,7 @@ fn is_next<'a>(errors: &mut impl Iterator<Item = &'a crate::features::Skipped>, 
     errors.next().is_some_and(|error| error.name == problem.name && error.reason == problem.reason)
 }
 
-/// Opens the file that is to be replaced, if its codes are what is wanted; else why they are not.
+/// Opens the file that is to be replaced, if its features are what is wanted; else why they are not.
 fn open_earlier(request: &Request<'_>) -> Result<PreviousOutput, String> {
     let file = FeatureFile::open(request.output).map_err(|error| with_causes(&error))?;
     let header = file.header();

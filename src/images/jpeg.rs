@@ -2,7 +2,7 @@
 //! smooth chroma upsampling.
 //!
 //! libjpeg repairs what it can: it fills the missing half of a photo with grey and only counts a warning. Here a
-//! warning about the picture's data is an error, because codes of half a photo are wrong and look right. Forgiven is only
+//! warning about the picture's data is an error, because features of half a photo are wrong and look right. Forgiven is only
 //! what leaves all pixels as they were: bytes between or behind the data, and a scan that comes twice.
 
 use std::any::Any;

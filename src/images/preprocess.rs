@@ -1,7 +1,7 @@
 //! The recipe from RGB pixels to a network's input tensor.
 //!
 //! A network is only as good as the agreement between how it was trained to see and how it is shown its input, so
-//! the recipe is data: it stands in the model's manifest, travels with the codes and the head, and gives the same
+//! the recipe is data: it stands in the model's manifest, travels with the features and the head, and gives the same
 //! numbers as the framework that the network comes from.
 //!
 //! ```toml

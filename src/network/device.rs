@@ -35,7 +35,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// What [`Device::Auto`] comes to where codes are to be computed in `precision`; other devices stay what they are.
+    /// What [`Device::Auto`] comes to where features are to be computed in `precision`; other devices stay what they are.
     #[must_use]
     pub fn in_precision(self, precision: Precision) -> Device {
         match (self, precision) {
@@ -89,7 +89,7 @@ impl FromStr for Device {
     }
 }
 
-/// The precision that a network computes in. Codes of different precisions are not the same codes.
+/// The precision that a network computes in. Features of different precisions are not the same features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

@@ -3,7 +3,7 @@
 use super::pool::Pooling;
 use super::topology::Topology;
 
-/// A place in the network whose activations can be taken as codes.
+/// A place in the network whose activations can be taken as features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     /// The one name that files and reports use.
@@ -14,7 +14,7 @@ pub struct Layer {
     pub tensor: String,
     /// What the activation is, in a few words.
     pub what: String,
-    /// Whether the tensor has its channels last (codes are always written channels first).
+    /// Whether the tensor has its channels last (features are always written channels first).
     pub channels_last: bool,
     /// What its rows are, if they are the tokens of a transformer.
     pub tokens: Option<Tokens>,

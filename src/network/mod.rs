@@ -1,6 +1,6 @@
 //! The frozen network: its manifest, its graph and layers, the ONNX Runtime library and a session on it.
 //!
-//! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives codes.
+//! `ort` types stay inside this room. [`Backbone`] takes batches of preprocessed images and gives features.
 
 mod activations;
 mod class_scores;

@@ -27,14 +27,14 @@ pub enum Pooling {
     None,
     /// The whole map as one vector, in the order C, H, W.
     Flatten,
-    /// The mean of each channel: C codes.
+    /// The mean of each channel: C features.
     Average,
-    /// The maximum of each channel: C codes.
+    /// The maximum of each channel: C features.
     Max,
     /// The generalised mean `(mean x^p)^(1/p)` of each channel with p = 3 and x at least 1e-6 (Radenović, Tolias &
-    /// Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018): C codes.
+    /// Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018): C features.
     Gem,
-    /// The mean of each cell of a k x k grid over the map: C x k x k codes. A cell goes from `floor(i H / k)` to
+    /// The mean of each cell of a k x k grid over the map: C x k x k features. A cell goes from `floor(i H / k)` to
     /// `ceil((i + 1) H / k)`, as PyTorch's adaptive average pooling has it, so cells of an uneven map overlap.
     Grid(usize),
     /// The class token, of a layer of tokens.
@@ -114,7 +114,7 @@ impl Pooling {
         if shape.len() == 3 { self } else { Pooling::None }
     }
 
-    /// The shape of one image's codes, given that of its activations.
+    /// The shape of one image's features, given that of its activations.
     pub fn shape(self, shape: &[usize]) -> Vec<usize> {
         match (self.on(shape), shape) {
             (Pooling::None, _) => shape.to_vec(),

@@ -75,7 +75,7 @@ impl Profile {
         self.activations.get(&layer.tensor)
     }
 
-    /// The shape of one image's activations at `layer`, unless it cannot be codes.
+    /// The shape of one image's activations at `layer`, unless it cannot be features.
     pub fn shape(&self, layer: &Layer) -> Option<&[usize]> {
         Some(&self.activations(layer)?.shape)
     }

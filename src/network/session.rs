@@ -1,4 +1,4 @@
-//! A truncated graph, loaded and ready to run: batches of preprocessed images in, codes out.
+//! A truncated graph, loaded and ready to run: batches of preprocessed images in, features out.
 
 mod run;
 
@@ -77,14 +77,14 @@ pub struct Tap {
     pub layer: Layer,
     /// One image's activations, channels first.
     pub activations: Activations,
-    /// How they become codes; none where they are a vector.
+    /// How they become features; none where they are a vector.
     pub pooling: Pooling,
-    /// The shape of one image's codes.
+    /// The shape of one image's features.
     pub shape: Vec<usize>,
 }
 
 impl Tap {
-    /// Numbers in one image's codes.
+    /// Numbers in one image's features.
     pub fn width(&self) -> usize {
         self.shape.iter().product()
     }
@@ -148,7 +148,7 @@ impl Backbone {
     /// Cuts `graph` at `layers` and loads what is left; images will be `width` x `height`. Maps stay whole.
     ///
     /// # Errors
-    /// The runtime library is missing, does not take the graph, or a layer's activations are no codes: not 32-bit
+    /// The runtime library is missing, does not take the graph, or a layer's activations are no features: not 32-bit
     /// floats, or without one row an image.
     pub fn open(
         graph: &Graph,

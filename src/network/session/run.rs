@@ -198,7 +198,7 @@ impl Cut {
         self.taps.iter().zip(shapes).map(of_tap).collect()
     }
 
-    /// As [`learn_shapes`](Self::learn_shapes), by a run. Taps that cannot be codes have none.
+    /// As [`learn_shapes`](Self::learn_shapes), by a run. Taps that cannot be features have none.
     pub(super) fn shapes_of_run(
         &self,
         session: &mut Session,
@@ -213,7 +213,7 @@ impl Cut {
         BackboneError::NotCodes { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
     }
 
-    /// The shapes that the taps have when `count` black images are run, each known or the reason why it is no codes.
+    /// The shapes that the taps have when `count` black images are run, each known or the reason why it is no features.
     fn dims_of_a_run(
         &self,
         session: &mut Session,
