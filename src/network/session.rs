@@ -43,7 +43,7 @@ pub enum BackboneError {
         "{network} failed while it ran on {images} images at once; if memory was short, give extract a smaller --batch-size"
     )]
     Run { network: String, images: usize, source: Cause },
-    #[error("the layer {layer:?} of {network} cannot be codes: {reason}")]
+    #[error("the layer {layer:?} of {network} cannot be features: {reason}")]
     NotCodes { network: String, layer: String, reason: String },
     #[error(
         "{layer}: the pooling {pooling} does not suit this layer of {network}, whose shape is {shape}: {reason}"
