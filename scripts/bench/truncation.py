@@ -1,6 +1,10 @@
-"""What cutting a network at a layer saves, against Python's ONNX Runtime on the graph that onnx.utils cuts.
+"""How long a network cut at a layer takes, against Python's ONNX Runtime on the graph that onnx.utils cuts.
 
     scripts/bench/truncation VGG16.onnx RESNET50.onnx [--write docs/bench-truncation.md]
+    scripts/bench/networks NETWORK.onnx... [--write docs/bench-networks.md]
+
+Of VGG16 and ResNet50 several layers are taken, of any other network the penultimate. A network that lies in a folder of its
+own is called as that folder is.
 
 Each round times our forward run and Python's in turn, each in a process of its own, batch 1 and 2 threads; the table
 gives medians over the rounds, the ratio round by round, and peak memory. Needs onnx and onnxruntime.
@@ -49,8 +53,11 @@ def tensor_of(program, network, layer, work):
         [program, "models", "add", network.resolve(), "--preprocess", "torchvision", "--name", network.stem, "--force"],
         cwd=work, check=True, capture_output=True,
     )
-    listed = run(["env", "-C", str(work), program, "layers", network.stem, "--format", "json"])
-    return next(entry["tensor"] for entry in listed if entry["name"] == layer)
+    listed = run(["env", "-C", str(work), program, "layers", network.stem, "--all", "--format", "json"])
+    return next(
+        entry["tensor"] for entry in listed
+        if entry["name"] == layer or layer == "penultimate" and entry["penultimate"]
+    )
 
 
 def main():
@@ -63,6 +70,7 @@ def main():
     parser.add_argument("--forward", type=pathlib.Path, required=True, help="the program of benches/forward.rs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--title", default="Cutting a network at a layer", help="of the page that is written")
     parser.add_argument("--write", type=pathlib.Path)
     args = parser.parse_args()
     program, forward = str(args.program.resolve()), str(args.forward.resolve())
@@ -74,7 +82,8 @@ def main():
         work = pathlib.Path(work)
         for network in args.networks:
             inputs = [value.name for value in onnx.load(network, load_external_data=False).graph.input]
-            for layer in LAYERS[network.stem]:
+            name = network.parent.resolve().name if network.stem == "model" else network.stem
+            for layer in LAYERS.get(network.stem, ["penultimate"]):
                 cut = work / "cut.onnx"
                 onnx.utils.extract_model(str(network), str(cut), inputs[:1], [tensor_of(program, network, layer, work)], check_model=False)
                 ours, theirs = [], []
@@ -86,7 +95,7 @@ def main():
                 ratio = statistics.median(time(a) / time(b) for a, b in zip(ours, theirs))
                 pick = lambda key: lambda result: result[key]
                 lines.append(
-                    f"| {network.stem}, {layer} | {median(ours, time):.1f} | {median(theirs, time):.1f} | {ratio:.2f} "
+                    f"| {name}, {layer} | {median(ours, time):.1f} | {median(theirs, time):.1f} | {ratio:.2f} "
                     f"| {median(ours, pick('ready')):.2f} | {median(theirs, pick('ready')):.2f} "
                     f"| {median(ours, pick('peak_mb')):.0f} | {median(theirs, pick('peak_mb')):.0f} |"
                 )
@@ -96,8 +105,8 @@ def main():
         import onnxruntime
 
         args.write.write_text(
-            "# Cutting a network at a layer\n\n"
-            f"Measured on {datetime.date.today()} by `scripts/bench/truncation` on {re.search(r'model name.*: (.*)', cpuinfo)[1]}, "
+            f"# {args.title}\n\n"
+            f"Measured on {datetime.date.today()} by `scripts/bench/{pathlib.Path(args.write).stem.removeprefix('bench-')}` on {re.search(r'model name.*: (.*)', cpuinfo)[1]}, "
             f"2 threads, batch 1, Python's onnxruntime {onnxruntime.__version__}, {platform.system()}: medians of "
             f"{args.rounds} rounds of {args.runs} forward runs. Ours reads the uncut network; Python reads the graph that "
             "`onnx.utils.extract_model` has cut at the same tensor. Ready is the time from the file to a loaded session; "
