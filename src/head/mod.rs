@@ -27,7 +27,6 @@ pub use conformal::Conformal;
 pub use error::HeadError;
 pub use feature_rows::FileRows;
 pub use file::{Head, HeadFileError, HeadProvenance, fingerprint};
-#[cfg(feature = "cli")]
 pub(crate) use fit::NOT_ABOVE_CHANCE;
 pub(crate) use fit::Subset;
 pub use fit::{
