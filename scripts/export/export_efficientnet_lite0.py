@@ -31,16 +31,12 @@ STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
           (1, 3, 1, 6, 320)]
 EPSILON = 1e-3
 PREPROCESS = {
+    **model_manifest.TORCHVISION,
     "preset": "custom",
-    "size": [224, 224],
-    "resize": "shorter-side",
-    "shorter_side": 256,
     "interpolation": "bicubic",
-    "channel_order": "rgb",
     "divisor": 1.0,
     "mean": [127.0, 127.0, 127.0],
     "std": [128.0, 128.0, 128.0],
-    "exif_orientation": True,
 }
 TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 

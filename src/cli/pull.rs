@@ -142,10 +142,7 @@ fn pull_from_hub(args: &Args, reference: &str, models: &ModelsFolder) -> anyhow:
         }
         PullEvent::Progress(file, here, total) => {
             bar.set_message(file.name().to_owned());
-            if let Some(total) = total {
-                bar.set_length(total);
-            }
-            bar.set_position(here);
+            show::bytes(&bar, here, total);
         }
         PullEvent::Preprocessing(found) => {
             // Its folder is not where it stays.
@@ -236,12 +233,7 @@ fn fetch_from_any<'a>(
         let url = left.next().map(String::as_str).unwrap_or_default();
         let bar = show::download_bar(url);
         let wanted = Download { url, target, size, sha256, retry: RetryPolicy::default(), token: None };
-        let fetched = download::download(&wanted, &mut |here, total| {
-            if let Some(total) = total {
-                bar.set_length(total);
-            }
-            bar.set_position(here);
-        });
+        let fetched = download::download(&wanted, &mut |here, total| show::bytes(&bar, here, total));
         bar.finish_and_clear();
         match fetched {
             Ok(fetched) => return Ok((url, fetched)),

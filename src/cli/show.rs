@@ -173,6 +173,14 @@ pub fn download_bar(from: &str) -> ProgressBar {
     bar
 }
 
+/// Shows on a [`download_bar`] that so many bytes are here, of so many where that is known.
+pub fn bytes(bar: &ProgressBar, here: u64, total: Option<u64>) {
+    if let Some(total) = total {
+        bar.set_length(total);
+    }
+    bar.set_position(here);
+}
+
 /// A duration as people say it.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();

@@ -35,9 +35,7 @@ pub use self::occlusion::OcclusionSettings;
 pub use self::overlay::{overlay, write_png};
 use crate::head::{Head, HeadError, HeadModel, SolverError};
 use crate::images::Preprocess;
-use crate::network::{
-    Activations, Backbone, BackboneError, Graph, Layer, Pooling, SessionSettings, pooled_map,
-};
+use crate::network::{Activations, Backbone, Graph, Layer, Pooling, SessionSettings, pooled_map};
 use cnncodes_linear_heads::highest;
 
 /// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
@@ -157,13 +155,7 @@ impl<'h> Explainer<'h> {
             source.places().is_some()
                 && source.pooling(Pooling::Average).is_ok_and(|mean| source.pooled_shape(mean) == codes.shape)
         });
-        let pooling = codes.pooling(pooling).map_err(|reason| BackboneError::Pooling {
-            network: graph.path().display().to_string(),
-            layer: layer.name.clone(),
-            shape: codes.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x "),
-            pooling,
-            reason,
-        })?;
+        let pooling = backbone.taps()[0].suited_pooling(pooling, &graph.path().display().to_string())?;
         let pooled = pooled.cloned();
         Ok(Explainer {
             head: &head.model,

@@ -84,6 +84,20 @@ pub struct Tap {
 }
 
 impl Tap {
+    /// The pooling that is done when `pooling` is asked for; see [`Activations::pooling`]. `network` is for the error.
+    ///
+    /// # Errors
+    /// It does not suit the layer.
+    pub(crate) fn suited_pooling(&self, pooling: Pooling, network: &str) -> Result<Pooling, BackboneError> {
+        self.activations.pooling(pooling).map_err(|reason| BackboneError::Pooling {
+            network: network.to_owned(),
+            layer: self.layer.name.clone(),
+            shape: show_shape(&self.activations.shape),
+            pooling,
+            reason,
+        })
+    }
+
     /// Numbers in one image's features.
     pub fn width(&self) -> usize {
         self.shape.iter().product()
@@ -197,13 +211,7 @@ impl Backbone {
         };
         for ((tap, shape), &pooling) in backbone.cut.taps.iter_mut().zip(shapes).zip(poolings) {
             tap.activations = Activations::of(&tap.layer, shape, size);
-            tap.pooling = tap.activations.pooling(pooling).map_err(|reason| BackboneError::Pooling {
-                network: backbone.cut.network.clone(),
-                layer: tap.layer.name.clone(),
-                shape: show_shape(&tap.activations.shape),
-                pooling,
-                reason,
-            })?;
+            tap.pooling = tap.suited_pooling(pooling, &backbone.cut.network)?;
             tap.shape = tap.activations.pooled_shape(tap.pooling);
         }
         Ok(backbone)
