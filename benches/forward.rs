@@ -22,8 +22,10 @@ fn main() -> Result<()> {
     let graph = Graph::open(Path::new(network))?;
     let layer = Catalogue::of(&graph, &Default::default()).find(network, layer)?.clone();
     let settings = SessionSettings { threads: Some(threads.parse()?), ..Default::default() };
+    let side = |fixed: Option<usize>| u32::try_from(fixed.unwrap_or(224));
+    let size = (side(graph.input().width)?, side(graph.input().height)?);
     let mut backbones = (0..sessions)
-        .map(|_| Ok(Backbone::open(&graph, std::slice::from_ref(&layer), (224, 224), &settings)?))
+        .map(|_| Ok(Backbone::open(&graph, std::slice::from_ref(&layer), size, &settings)?))
         .collect::<Result<Vec<_>>>()?;
     let ready = start.elapsed().as_secs_f64();
     let image_len = backbones.first().context("no session was asked for")?.image_len();

@@ -32,7 +32,8 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = int(sys.argv[2])
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 ready = time.perf_counter() - start
-x = {session.get_inputs()[0].name: np.full((1, 3, 224, 224), 0.5, np.float32)}
+sides = [side if isinstance(side, int) else 224 for side in session.get_inputs()[0].shape[2:]]
+x = {session.get_inputs()[0].name: np.full((1, 3, *sides), 0.5, np.float32)}
 times = []
 for _ in range(int(sys.argv[3])):
     start = time.perf_counter()
