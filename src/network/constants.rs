@@ -51,15 +51,6 @@ impl Graph {
         (floats.len() == count).then_some(floats)
     }
 
-    /// The whole numbers of the constant tensor `name`; none where it is no constant or holds other than 64-bit integers.
-    pub(super) fn integers(&self, name: &str) -> Option<Vec<i64>> {
-        let tensor = self.constant(name).filter(|tensor| tensor.data_type() == i32::from(DataType::Int64))?;
-        Some(match &tensor.raw_data {
-            Some(bytes) => bytes.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect(),
-            None => tensor.int64_data.clone(),
-        })
-    }
-
     /// `len` bytes from the file beside the graph that `tensor` names.
     pub(super) fn external(&self, tensor: &TensorProto, len: usize) -> Option<Vec<u8>> {
         let location = entry(&tensor.external_data, "location")?;

@@ -29,14 +29,14 @@ pub(super) struct FusedGraph {
 }
 
 /// Puts layers in the place of `nodes`, which are in topological order, where that makes them faster. `outputs` are the tensors
-/// that leave the graph; images are `size`, height and width.
+/// that leave the graph; images are `size`, width and height.
 ///
 /// None where nothing would be gained.
 pub(super) fn fuse(
     graph: &Graph,
     nodes: &[NodeProto],
     outputs: &[&str],
-    size: [usize; 2],
+    size: (u32, u32),
     isa: SimdIsa,
 ) -> Option<FusedGraph> {
     let mut planner = Planner::new(graph, nodes, outputs, size);

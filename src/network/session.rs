@@ -267,8 +267,7 @@ impl Backbone {
                 layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
             let own = device == Device::Cpu && purpose == Purpose::Runs && !settings.runtime_only;
             let isa = SimdIsa::detect().filter(|_| own);
-            let size = [height as usize, width as usize];
-            let mut truncated = graph.truncate_and_append(&taps, isa.map(|isa| (size, isa)))?;
+            let mut truncated = graph.truncate_and_append(&taps, isa.map(|isa| ((width, height), isa)))?;
             let ops = std::mem::take(&mut truncated.ops).into();
             Ok(Prepared { truncated, ops })
         };

@@ -53,17 +53,16 @@ impl Graph {
     pub fn truncate_for_processor(
         &self,
         taps: &[&str],
-        (width, height): (u32, u32),
+        size: (u32, u32),
     ) -> Result<TruncatedGraph, GraphError> {
         let taps: Vec<(&str, &[NodeProto])> = taps.iter().map(|&tap| (tap, &[][..])).collect();
-        let size = [height as usize, width as usize];
         self.truncate_and_append(&taps, SimdIsa::detect().map(|isa| (size, isa)))
     }
 
     /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the
     /// tapped tensor, and the output of the last becomes an output of the graph in its place.
     ///
-    /// For images of a `size`, height and width, and a processor's registers, layers of [`cnncodes_convolution`] take the place of
+    /// For images of a `size`, width and height, and a processor's registers, layers of [`cnncodes_convolution`] take the place of
     /// nodes where that is faster.
     ///
     /// # Errors
@@ -71,7 +70,7 @@ impl Graph {
     pub(in super::super) fn truncate_and_append(
         &self,
         taps: &[(&str, &[NodeProto])],
-        layers: Option<([usize; 2], SimdIsa)>,
+        layers: Option<((u32, u32), SimdIsa)>,
     ) -> Result<TruncatedGraph, GraphError> {
         for (tap, _) in taps {
             if !self.producer.contains_key(*tap) {
