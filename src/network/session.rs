@@ -13,6 +13,7 @@ use super::activations::{Activations, PoolingMismatch};
 use super::device::{self, Device, DeviceError, Precision};
 use super::execution_plan::threads_or_all;
 use super::graph::proto::NodeProto;
+use super::graph::proto::tensor_proto::DataType;
 use super::graph::{Graph, GraphError, TruncatedGraph};
 use super::inference::{Inference, fixed_batch};
 use super::layer::Layer;
@@ -347,6 +348,7 @@ impl Backbone {
             height: height as usize,
             width: width as usize,
             fixed_batch: fixed_batch(graph, layers, (width, height)),
+            takes_half: input.element == DataType::Float16,
             taps: layers.iter().map(unknown).collect(),
             outputs: outputs_on(device),
         };

@@ -70,6 +70,20 @@ fn features_of_every_type_are_those_of_the_whole_graph_image_by_image() {
 }
 
 #[test]
+fn images_are_rounded_to_the_16_bits_that_a_graph_reads() {
+    let graph = graph("float16");
+    let images: Vec<f32> = images(Layout::Nchw).iter().map(|level| level / 127.5 - 1.0).collect();
+    let rounded: Vec<f32> = images.iter().map(|&value| half::f16::from_f32(value).to_f32()).collect();
+    assert_ne!(images, rounded);
+    for tensor in ["r1", "f"] {
+        let mut backbone = open(&graph, &[layer(&graph, tensor)]).unwrap();
+        let [found, expected] =
+            [&images, &rounded].map(|images| backbone.run(images).unwrap().remove(0).to_vec());
+        assert_eq!(found, expected, "{tensor}");
+    }
+}
+
+#[test]
 fn every_graph_has_layers_and_none_of_them_holds_integers() {
     for name in references().keys() {
         let graph = graph(name);

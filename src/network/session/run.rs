@@ -23,6 +23,8 @@ pub(super) struct Cut {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) fixed_batch: Option<usize>,
+    /// Whether the graph reads 16-bit floats. The runtime would leave out the rounding of the images as well.
+    pub(super) takes_half: bool,
     pub(super) taps: Vec<Tap>,
     /// What a session gives out for each tap.
     pub(super) outputs: Vec<Output>,
@@ -97,6 +99,8 @@ impl Cut {
             images: count,
             source: source.into(),
         };
+        let rounded = self.takes_half.then(|| rounded_to_half(images));
+        let images = rounded.as_deref().unwrap_or(images);
         let input = TensorRef::from_array_view((shape, images)).map_err(failed)?;
         let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let mut all = Vec::with_capacity(self.taps.len());

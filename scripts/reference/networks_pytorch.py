@@ -1,6 +1,6 @@
-"""Compares layers of many networks with the frameworks' own activations. Run it through scripts/reference/networks.
+"""Compares layers of many networks with PyTorch's own activations. Run it through scripts/reference/networks.
 
-    python scripts/reference/networks.py PROGRAM WORK docs/networks.md [NAME...]
+    python scripts/reference/networks_pytorch.py PROGRAM WORK docs/networks.md [NAME...]
 
 Each network is built with seeded weights, whose batch normalisation gets the statistics of a batch of noise so that
 activations stay of order one, and exported by one of PyTorch's two exporters. The images have the network's own size, so
@@ -11,30 +11,17 @@ pooled output, or with the class token or the mean of the patches.
 """
 
 import contextlib
-import datetime
 import io
-import json
 import logging
-import pathlib
-import platform
-import subprocess
-import sys
-import time
-import urllib.parse
 import warnings
 
-import h5py
+import network_table
 import numpy as np
 import timm
 import torch
 import torchvision
 import transformers
-from PIL import Image
-
-TOLERANCE = 1e-4
-IMAGES = 2
-# Layers of one shape that are compared at once with a module that has no name in the graph.
-CANDIDATES = 60
+from network_table import IMAGES, images_of, listed, nearest_layer, relative
 
 NETWORKS = [
     ("torchvision", "vit_b_16", "dynamo"),
@@ -157,54 +144,6 @@ def hooked(model, names, x):
     return found, outputs
 
 
-def relative(ours, theirs):
-    """The largest difference over the largest value, with maps channels first or last."""
-    if ours.size != theirs.size:
-        return np.inf
-    best = np.inf
-    forms = [theirs.reshape(IMAGES, -1)]
-    if theirs.ndim == 4:
-        forms.append(theirs.transpose(0, 3, 1, 2).reshape(IMAGES, -1))
-    for form in forms:
-        best = min(best, float(np.abs(ours.reshape(IMAGES, -1) - form).max() / np.abs(form).max()))
-    return best
-
-
-class Program:
-    def __init__(self, program, work):
-        self.program, self.work = program, work
-
-    def run(self, *arguments):
-        command = [self.program, *arguments, "--models", self.work / "models"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(map(str, arguments))}: {done.stderr.strip()[-300:]}")
-        return done.stdout
-
-    def features(self, images, layers, *more):
-        """The activations of each layer: its name in the file, and an array."""
-        output = self.work / "features.h5"
-        output.unlink(missing_ok=True)
-        named = [f"--layer={layer}" for layer in layers]
-        self.run("extract", images, "--model", "net", *named, *more, "--force", "-o", output)
-        with h5py.File(output) as file:
-            found = {}
-            for name, data in file["layers"].items():
-                found[urllib.parse.unquote(name)] = data[()].reshape(IMAGES, *data.attrs["shape"])
-            return found
-
-
-def images_of(side, folder):
-    """Smooth pictures with noise, of a network's own size, as PNG files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(IMAGES):
-        random = np.random.default_rng(index)
-        coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
-        noise = random.integers(-20, 21, (side, side, 3))
-        Image.fromarray(np.clip(np.asarray(coarse, int) + noise, 0, 255).astype(np.uint8)).save(folder / f"{index}.png")
-    return [np.asarray(Image.open(folder / f"{index}.png")) for index in range(IMAGES)]
-
-
 def compare(program, work, package, name, exporter):
     model, side = build(package, name)
     path = work / "net.onnx"
@@ -215,10 +154,7 @@ def compare(program, work, package, name, exporter):
     images = work / f"images{side}"
     size = ["--size", str(side), "--shorter-side", str(side)]
     program.run("models", "add", path, "--name", "net", "--preprocess", "tf", "--force", *size)
-    start = time.perf_counter()
-    layers = json.loads(program.run("layers", "net", "--format", "json"))
-    seconds = time.perf_counter() - start
-    listing = program.run("layers", "net").splitlines()[0]
+    layers, seconds, form = listed(program)
     modules = dict(model.named_modules())
     named = []
     for layer in layers:
@@ -243,21 +179,10 @@ def compare(program, work, package, name, exporter):
         for quarter in (1, 2, 3):
             module = places[len(places) * quarter // 4]
             wanted = every[module]
-            shapes = [list(wanted.shape[1:]), [wanted.shape[-1], *wanted.shape[1:-1]]]
-            same = [layer for layer in layers if layer["shape"] in shapes]
-            middle = len(same) * quarter // 4
-            nearest = sorted(range(len(same)), key=lambda at: abs(at - middle))
-            best = np.inf
-            for start in range(0, len(nearest), CANDIDATES):
-                names = [same[at]["name"] for at in nearest[start : start + CANDIDATES]]
-                ours = program.features(images, names, "--pool", "none")
-                best = min([best, *(relative(found, wanted) for found in ours.values())])
-                if best <= TOLERANCE:
-                    break
-            rows.append((module, best))
+            rows.append((module, nearest_layer(program, images, layers, wanted, quarter)))
     ((default, ours),) = program.features(images, []).items()
     rows.append((f"default: {default}", default_difference(model, ours, x, outputs)))
-    return {"network": name, "package": package, "exporter": exporter, "seconds": seconds, "form": listing, "rows": rows}
+    return seconds, form, rows
 
 
 def default_difference(model, ours, x, outputs):
@@ -284,62 +209,11 @@ def default_difference(model, ours, x, outputs):
     return min((relative(ours, values) for values in candidates if values.size == ours.size), default=np.inf)
 
 
-def report(results, target):
-    versions = {
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "transformers": transformers.__version__,
-    }
-    good = all(difference <= TOLERANCE for result in results for _, difference in result["rows"])
-    lines = [
-        "# Networks of other kinds",
-        "",
-        "Written by `scripts/reference/networks`, which describes the method. The networks have seeded weights. Three inner layers and",
-        f"the default one are compared with PyTorch's own activations. Tolerance: {TOLERANCE:g} of a layer's largest value.",
-        "",
-        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "",
-        "| network | exporter | `layers` takes | what it is recognised as | layers: largest difference over the largest value |",
-        "|---|---|---|---|---|",
-    ]
-    for result in results:
-        rows = "; ".join(f"{name} {difference:.1e}" for name, difference in result["rows"])
-        form = result["form"].split(": ", 1)[1].rsplit(", ", 1)[0]
-        lines.append(
-            f"| {result['package']} {result['network']} | {result['exporter']} | {result['seconds']:.2f} s | {form} | {rows} |"
-        )
-    target.write_text("\n".join(lines) + "\n")
-    return good
-
-
 def main():
-    program, work, target = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-    wanted = sys.argv[4:]
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    work.mkdir(parents=True, exist_ok=True)
-    # What was compared is kept, so that networks can be compared one by one.
-    kept = work / "results.json"
-    results = json.loads(kept.read_text()) if kept.exists() else {}
-    failed = good = False
-    for package, name, exporter in NETWORKS:
-        if wanted and name not in wanted:
-            continue
-        try:
-            result = compare(Program(program, work), work, package, name, exporter)
-        except Exception as error:  # noqa: BLE001
-            print(f"{name}: {type(error).__name__}: {str(error)[:300]}", flush=True)
-            failed = True
-            continue
-        results[f"{package} {name}"] = result
-        rows = "; ".join(f"{layer} {difference:.1e}" for layer, difference in result["rows"])
-        print(f"{name} ({exporter}), layers in {result['seconds']:.2f} s: {rows}", flush=True)
-        kept.write_text(json.dumps(results))
-        order = [f"{package} {name}" for package, name, _ in NETWORKS]
-        good = report([results[key] for key in order if key in results], target)
-    sys.exit(0 if good and not failed else 1)
+    versions = {module.__name__: module.__version__ for module in (torch, torchvision, timm, transformers)}
+    network_table.run(NETWORKS, versions, compare)
 
 
 if __name__ == "__main__":
