@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image
 
 TOLERANCE = 1e-4
+# 16-bit floats have 11 bits, and ONNX Runtime leaves out another rounding in a whole graph than in a cut one.
+TOLERANCE_OF_FLOAT16 = 2e-3
 IMAGES = 2
 # Layers of one shape that are compared at once with an activation that has no name in the graph.
 CANDIDATES = 60
@@ -32,7 +34,9 @@ def relative(ours, theirs):
     if theirs.ndim == 4:
         forms.append(theirs.transpose(0, 3, 1, 2).reshape(IMAGES, -1))
     for form in forms:
-        best = min(best, float(np.abs(ours.reshape(IMAGES, -1) - form).max() / np.abs(form).max()))
+        # A layer that is zero everywhere has to be just that.
+        largest = np.abs(form).max() or 1.0
+        best = min(best, float(np.abs(ours.reshape(IMAGES, -1) - form).max() / largest))
     return best
 
 
@@ -102,9 +106,8 @@ def report(results, target):
     lines = [
         "# Networks of other kinds",
         "",
-        "Written by `scripts/reference/networks`, which describes the method. The networks have seeded weights, unless they are said to be",
-        "trained. Three inner layers and the default one are compared with the framework's own activations. Tolerance: "
-        f"{TOLERANCE:g} of a layer's largest value.",
+        "Written by `scripts/reference/networks`, which describes the method. The networks have seeded weights. Three inner layers and",
+        f"the default one are compared with the framework's own activations. Tolerance: {TOLERANCE:g} of a layer's largest value.",
         "",
         f"{datetime.date.today()}, {platform.system()} {platform.machine()}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -126,14 +129,16 @@ def report(results, target):
             "",
             "The same layers of a network in float16, in bfloat16 and quantised to 8 bits, compared with Python's onnxruntime on the whole",
             "graph of that type, image by image. ONNX Runtime does not run bfloat16 on a processor: there the reference is the same graph",
-            "in float32 with weights that were rounded to bfloat16.",
+            "in float32 with weights that were rounded to bfloat16. A float16 has 11 bits (4.9e-4), and ONNX Runtime leaves out another",
+            f"rounding in a whole graph than in a cut one: there the tolerance is {TOLERANCE_OF_FLOAT16:g}.",
             "",
             "| network | type | layers: largest difference over the largest value |",
             "|---|---|---|",
         ]
         lines += [f"| {result['network']} | {result['exporter']} | {rows(result)} |" for result in typed]
     target.write_text("\n".join(lines) + "\n")
-    return all(difference <= TOLERANCE for result in results for _, difference in result["rows"])
+    allowed = lambda result: TOLERANCE_OF_FLOAT16 if result["exporter"] == "float16" else TOLERANCE  # noqa: E731
+    return all(difference <= allowed(result) for result in results for _, difference in result["rows"])
 
 
 def run(networks, versions, compare):
