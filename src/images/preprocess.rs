@@ -11,7 +11,7 @@
 //! resize = "shorter-side"      # then crop the centre; or "stretch"
 //! shorter_side = 256
 //! interpolation = "bilinear"   # or "nearest", "bicubic", "lanczos"
-//! channel_order = "rgb"        # of the tensor; or "bgr"
+//! channel_order = "rgb"        # of the tensor; or "bgr", or "grey" in every channel
 //! divisor = 255.0
 //! mean = [0.485, 0.456, 0.406] # in the tensor's channel order
 //! std = [0.229, 0.224, 0.225]
@@ -169,8 +169,10 @@ impl Preprocess {
         recipe.interpolation = overrides.interpolation.unwrap_or(self.interpolation);
         if let Some(order) = overrides.channel_order.filter(|&order| order != self.channel_order) {
             recipe.channel_order = order;
-            recipe.mean.reverse();
-            recipe.std.reverse();
+            if (self.channel_order == ChannelOrder::Bgr) != (order == ChannelOrder::Bgr) {
+                recipe.mean.reverse();
+                recipe.std.reverse();
+            }
         }
         recipe.divisor = overrides.divisor.unwrap_or(self.divisor);
         recipe.mean = overrides.mean.unwrap_or(recipe.mean);
@@ -242,6 +244,10 @@ impl Preprocess {
         check("divisor", self.divisor, true)?;
         self.mean.into_iter().try_for_each(|mean| check("mean", mean, false))?;
         self.std.into_iter().try_for_each(|std| check("std", std, true))?;
+        let differ = |[a, b, c]: [f64; 3]| a != b || b != c;
+        if self.channel_order == ChannelOrder::Grey && (differ(self.mean) || differ(self.std)) {
+            return Err(PreprocessError::GreyOfSeveral { mean: self.mean, std: self.std });
+        }
 
         let original = Self::preset(self.preset);
         let same = original.is_some_and(|preset| {

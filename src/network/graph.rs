@@ -83,6 +83,8 @@ pub struct GraphInput {
     pub height: Option<usize>,
     /// Pixels in a row, where the graph fixes it.
     pub width: Option<usize>,
+    /// Channels that the graph reads, 1 or 3. Images always have three; of one channel the first is taken.
+    pub channels: usize,
 }
 
 /// An ONNX graph that was read from a file and is not loaded into a runtime.
@@ -407,24 +409,30 @@ fn image_input(
     };
     let no_colours = || {
         unsupported(format!(
-            "the input {name:?} has no dimension of 3 colour channels (its shape is {})",
+            "the input {name:?} has no dimension of 3 colour channels or of one grey channel (its shape is {})",
             show_dims(&dims)
         ))
     };
+    let convolved = input_layout::by_first_convolution(graph, name);
+    let convolved_channels = convolved.and_then(|convolved| convolved.channels);
     let layout = match (a == Some(3), c == Some(3)) {
         (true, false) => Layout::Nchw,
         (false, true) => Layout::Nhwc,
         (both, _) => {
-            let convolved = input_layout::by_first_convolution(graph, name);
-            let channels = convolved.and_then(|convolved| convolved.channels);
-            if let Some(channels) = channels.filter(|&channels| channels != 3) {
+            if let Some(channels) = convolved_channels.filter(|&channels| channels != 3 && channels != 1) {
                 return Err(unsupported(format!(
-                    "its first convolution reads {channels} channels; a network for colour images reads 3"
+                    "its first convolution reads {channels} channels; a network for colour images reads 3, one for grey \
+                     images 1"
                 )));
             }
             let by_name = NCHW_NAMES.contains(&name).then_some(Layout::Nchw);
             let known = convolved.map(|convolved| convolved.layout).or(by_name).or(stated);
-            match known.or(both.then_some(Layout::Nchw)) {
+            let by_one = match (a == Some(1), c == Some(1)) {
+                (true, false) => Some(Layout::Nchw),
+                (false, true) => Some(Layout::Nhwc),
+                _ => None,
+            };
+            match known.or(both.then_some(Layout::Nchw)).or(by_one) {
                 Some(layout) => layout,
                 None if a.is_some() && c.is_some() => return Err(no_colours()),
                 None => {
@@ -442,10 +450,12 @@ fn image_input(
         Layout::Nchw => (a, b, c),
         Layout::Nhwc => (c, a, b),
     };
-    if channels.is_some_and(|channels| channels != 3) {
-        return Err(no_colours());
-    }
-    Ok(GraphInput { name: name.to_owned(), element, layout, batch, height, width })
+    let channels = match channels.or(convolved_channels) {
+        None | Some(3) => 3,
+        Some(1) => 1,
+        Some(_) => return Err(no_colours()),
+    };
+    Ok(GraphInput { name: name.to_owned(), element, layout, batch, height, width, channels })
 }
 
 fn tensor_type(input: &ValueInfoProto) -> Option<&proto::type_proto::Tensor> {

@@ -13,6 +13,7 @@ use super::graph::{Graph, GraphError};
 use super::inference::is_float;
 use super::layers::NoSuchLayer;
 use crate::files::write_atomically;
+use crate::images::ChannelOrder;
 use crate::images::preprocess_config::PreprocessConfigError;
 use crate::images::{Layout, Preprocess, PreprocessError, Preset};
 use crate::messages::Cause;
@@ -234,6 +235,12 @@ pub fn check_input(manifest: &Manifest, graph: &Graph, path: &Path) -> Result<()
              with --divisor 1 --mean 0,0,0 --std 1,1,1",
             input.element.as_str_name()
         ));
+    }
+    if input.channels == 1 && manifest.preprocess.channel_order() != ChannelOrder::Grey {
+        return invalid(
+            "the graph reads one channel, and its preprocessing makes colours; set --channel-order grey"
+                .to_owned(),
+        );
     }
     let (width, height) = manifest.preprocess.size();
     for (what, made, wanted) in [("height", height, input.height), ("width", width, input.width)] {

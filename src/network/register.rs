@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::manifest::{FORMAT, InputManifest, check_input};
 use super::{Catalogue, Graph, InputNormalisation, Manifest, Model, ModelError, ModelsFolder};
 use crate::images::preprocess_config::{self, PreprocessConfig};
-use crate::images::{Preprocess, PreprocessOverrides, Preset};
+use crate::images::{ChannelOrder, Preprocess, PreprocessOverrides, Preset};
 
 /// What a graph does not say about itself.
 #[derive(Debug, Clone)]
@@ -108,7 +108,9 @@ pub fn preprocessing_of(
 ) -> Result<Preprocess, ModelError> {
     let recipe = Preprocess::preset(preset).ok_or(ModelError::NoRecipe { preset })?;
     let size = changes.size.or(own_size(graph)).filter(|&size| size != recipe.size());
-    Ok(recipe.with(&PreprocessOverrides { size, ..changes })?)
+    let grey = (graph.input().channels == 1).then_some(ChannelOrder::Grey);
+    let channel_order = changes.channel_order.or(grey);
+    Ok(recipe.with(&PreprocessOverrides { size, channel_order, ..changes })?)
 }
 
 /// Width and height that the graph fixes, if it fixes both.

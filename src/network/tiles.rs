@@ -6,7 +6,7 @@
 //! float64. Tiles are small, so that float32 sums within one lose nothing that counts.
 
 use super::graph::proto::attribute_proto::AttributeType;
-use super::graph::proto::{AttributeProto, NodeProto, tensor_proto::DataType};
+use super::graph::proto::{AttributeProto, NodeProto, TensorProto, tensor_proto::DataType};
 use super::pool::Pooling;
 
 /// The longest side of a tile. A sum of 16 x 16 float32 values is off by a few units in the last place.
@@ -139,6 +139,25 @@ pub(super) fn node(
 pub(super) fn cast(input: &str, output: &str, to: DataType) -> NodeProto {
     let to = int("to", i64::from(i32::from(to)));
     node("Cast", vec![input.to_owned()], output.to_owned(), vec![to])
+}
+
+/// Nodes that take the first of the places along `axis` of `input`, and keep the axis.
+pub(super) fn first_of_axis(input: &str, output: &str, axis: i64) -> [NodeProto; 2] {
+    let index = format!("{output}/index");
+    let zero = TensorProto {
+        dims: vec![1],
+        data_type: Some(DataType::Int64.into()),
+        int64_data: vec![0],
+        ..Default::default()
+    };
+    let value = AttributeProto {
+        name: Some("value".to_owned()),
+        r#type: Some(AttributeType::Tensor.into()),
+        t: Some(zero),
+        ..Default::default()
+    };
+    let constant = node("Constant", Vec::new(), index.clone(), vec![value]);
+    [constant, node("Gather", vec![input.to_owned(), index], output.to_owned(), vec![int("axis", axis)])]
 }
 
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {

@@ -41,8 +41,16 @@ const ALIKE: f64 = 0.02;
 /// is left out then.
 pub(super) fn colours(start: &Preprocess, is_chosen: bool) -> Result<Vec<Preprocess>, PreprocessError> {
     let mut recipes: Vec<Preprocess> = is_chosen.then(|| start.clone()).into_iter().collect();
-    for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
+    let orders: &[ChannelOrder] = match start.channel_order() {
+        ChannelOrder::Grey => &[ChannelOrder::Grey],
+        ChannelOrder::Rgb | ChannelOrder::Bgr => &[ChannelOrder::Rgb, ChannelOrder::Bgr],
+    };
+    let is_of_one = |[a, b, c]: [f64; 3]| a == b && b == c;
+    for &order in orders {
         for (divisor, mean, std) in NORMALISATIONS {
+            if order == ChannelOrder::Grey && !(is_of_one(mean) && is_of_one(std)) {
+                continue;
+            }
             let turned = |mut values: [f64; 3]| {
                 if order == ChannelOrder::Bgr {
                     values.reverse();

@@ -9,7 +9,7 @@ use cnncodes::network::{Backbone, Catalogue, Graph, SessionSettings};
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::common::{cnncodes, fixture};
+use crate::common::{cnncodes, fixture, python};
 
 const SIDE: usize = 32;
 
@@ -83,9 +83,9 @@ fn the_layout_is_asked_for_only_if_nothing_in_the_graph_says_it() {
     add(&path("channels_last"), &["--layout", "nchw"])
         .code(2)
         .stderr(contains("the graph says that its input is N x H x W x 3; leave out --layout"));
-    add(&path("four_channels"), &[])
-        .code(2)
-        .stderr(contains("its first convolution reads 4 channels; a network for colour images reads 3"));
+    add(&path("four_channels"), &[]).code(2).stderr(contains(
+        "its first convolution reads 4 channels; a network for colour images reads 3, one for grey images 1",
+    ));
 }
 
 #[test]
@@ -108,4 +108,81 @@ fn normalisation_at_the_beginning_of_a_graph_is_recognised() {
     for name in ["pixel_values", "by_name"] {
         assert_eq!(inside(name), None, "{name}");
     }
+}
+
+/// Networks of one channel whose first layer gives back what it reads, in three forms, and two photos.
+const GREY_NETWORKS: &str = r#"
+import numpy as np, os
+from PIL import Image
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+one = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "one")
+def save(name, kind, shape, nodes):
+    image = helper.make_tensor_value_info("image", kind, shape)
+    result = helper.make_tensor_value_info("seen", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "grey", [image], [result], [one])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), name + ".onnx")
+conv = lambda source: helper.make_node("Conv", [source, "one"], ["seen"], name="conv")
+save("planes", TensorProto.FLOAT, ["n", 1, 24, 32], [conv("image")])
+save("last", TensorProto.FLOAT, ["n", None, None, 1], [helper.make_node("Transpose", ["image"], ["first"], perm=[0, 3, 1, 2]), conv("first")])
+save("bytes", TensorProto.UINT8, ["n", None, None, None], [helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT), conv("wide")])
+os.mkdir("photos")
+for index in range(2):
+    random = np.random.default_rng(index)
+    Image.fromarray(random.integers(0, 256, (50 + index, 70, 3), np.uint8)).save(f"photos/{index}.png")
+"#;
+
+/// What they see is Pillow's, to the bit.
+const GREY_IS_PILLOWS: &str = r#"
+import h5py, numpy as np
+from PIL import Image
+levels = [Image.open(f"photos/{index}.png").resize((32, 24), Image.Resampling.BILINEAR).convert("L") for index in range(2)]
+levels = np.stack([np.asarray(level, np.float32) for level in levels])
+for name, expected in {"planes": levels / np.float32(127.5) - 1, "last": levels / np.float32(127.5) - 1, "bytes": levels}.items():
+    with h5py.File(f"{name}.h5") as file:
+        (found,) = [data[()] for data in file["layers"].values()] if "layers" in file else [file["codes"][()]]
+    np.testing.assert_array_equal(found.reshape(expected.shape), expected, name)
+"#;
+
+#[test]
+fn a_network_of_one_channel_sees_the_grey_levels_of_pillow() {
+    let folder = tempfile::tempdir().unwrap();
+    if !python("a_network_of_one_channel", folder.path(), GREY_NETWORKS) {
+        return;
+    }
+    let levels = ["--divisor", "1", "--mean", "0"];
+    for (name, normalisation) in [("planes", &[][..]), ("last", &[]), ("bytes", &levels)] {
+        let network = format!("{name}.onnx");
+        let mut add = cnncodes(folder.path());
+        add.args(["models", "add", &network, "--preprocess", "tf", "--stretch", "--size", "32x24"]);
+        add.args(normalisation).assert().success().stdout(contains("GREY"));
+        let output = format!("{name}.h5");
+        let mut extract = cnncodes(folder.path());
+        extract
+            .args(["extract", "photos", "--model", name, "--layer", "seen", "--pool", "none", "-o", &output]);
+        extract.assert().success();
+    }
+    assert!(python("a_network_of_one_channel", folder.path(), GREY_IS_PILLOWS));
+    // Colours are no input of it, and grey has one mean.
+    let mut several = cnncodes(folder.path());
+    several.args([
+        "models",
+        "add",
+        "planes.onnx",
+        "--preprocess",
+        "torchvision",
+        "--size",
+        "32x24",
+        "--force",
+    ]);
+    several.assert().code(2).stderr(contains("grey images have one mean and one deviation"));
+    let manifest = folder.path().join("models/planes.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("channel_order = \"grey\"", "channel_order = \"rgb\"")).unwrap();
+    let mut colours = cnncodes(folder.path());
+    colours.args(["extract", "photos", "--model", "planes", "--layer", "seen", "--force"]);
+    colours
+        .assert()
+        .code(2)
+        .stderr(contains("the graph reads one channel").and(contains("--channel-order grey")));
 }

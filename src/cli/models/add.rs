@@ -79,24 +79,24 @@ pub struct Args {
     /// Interpolation: nearest, bilinear, bicubic or lanczos
     #[arg(long, value_name = "FILTER", value_parser = |text: &str| text.parse::<Interpolation>())]
     interpolation: Option<Interpolation>,
-    /// Order of the channels: rgb or bgr
+    /// What the channels hold: rgb, bgr, or grey in all of them [default: grey for a network of one channel]
     #[arg(long, value_name = "ORDER", value_parser = |text: &str| text.parse::<ChannelOrder>())]
     channel_order: Option<ChannelOrder>,
     /// Divisor of the pixel values (0 to 255), before the mean is subtracted
     #[arg(long, value_name = "X")]
     divisor: Option<f64>,
-    /// Mean that is subtracted from each channel, in the network's channel order
-    #[arg(long, value_name = "A,B,C", value_parser = triple)]
+    /// Mean that is subtracted from each channel, in the network's channel order; one number stands for all
+    #[arg(long, value_name = "A[,B,C]", value_parser = triple)]
     mean: Option<Triple>,
-    /// Deviation by which each channel is divided at the end, in the network's channel order
-    #[arg(long, value_name = "A,B,C", value_parser = triple)]
+    /// Deviation by which each channel is divided at the end, in the network's channel order; one number stands for all
+    #[arg(long, value_name = "A[,B,C]", value_parser = triple)]
     std: Option<Triple>,
     /// Note for people, such as the network's origin and licence
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
 }
 
-/// Three numbers, one a channel.
+/// Three numbers, one a channel; one number stands for all three.
 #[derive(Debug, Clone, Copy)]
 struct Triple([f64; 3]);
 
@@ -137,7 +137,8 @@ fn triple(text: &str) -> Result<Triple, String> {
     let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse::<f64>()).collect();
     match numbers.as_deref() {
         Ok(&[a, b, c]) => Ok(Triple([a, b, c])),
-        _ => Err("expected three numbers separated by commas, such as 0.485,0.456,0.406".to_owned()),
+        Ok(&[all]) => Ok(Triple([all; 3])),
+        _ => Err("expected one number, or three separated by commas, such as 0.485,0.456,0.406".to_owned()),
     }
 }
 
@@ -329,8 +330,9 @@ mod tests {
     }
 
     #[test]
-    fn three_numbers_make_a_triple() {
+    fn one_number_or_three_make_a_triple() {
         assert_eq!(triple("0.5, 1,-2").map(|triple| triple.0), Ok([0.5, 1.0, -2.0]));
+        assert_eq!(triple("0.5").map(|triple| triple.0), Ok([0.5; 3]));
         assert!(triple("1,2").is_err());
         assert!(triple("a,b,c").is_err());
     }

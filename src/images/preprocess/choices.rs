@@ -90,12 +90,15 @@ choices! {
 }
 
 choices! {
-    /// The order of the tensor's channels.
+    /// What the tensor's channels hold, in order.
     ChannelOrder, "channel order":
     /// Red first.
     Rgb = "rgb",
     /// Blue first, as Caffe and OpenCV.
     Bgr = "bgr",
+    /// The grey level in every channel: `(19595 R + 38470 G + 7471 B + 32768) >> 16` of the resized pixel, as Pillow's
+    /// `convert("L")` has it (ITU-R BT.601). A network with one channel reads the first.
+    Grey = "grey",
 }
 
 choices! {

@@ -54,6 +54,17 @@ pub enum PreprocessError {
         /// Whether 0 is refused, too.
         nonzero: bool,
     },
+    /// Grey is one channel, however often it is repeated.
+    #[error(
+        "grey images have one mean and one deviation, and these differ by channel (mean {mean:?}, deviation {std:?}); give \
+         those of the network's training, such as --mean 0.5 --std 0.5"
+    )]
+    GreyOfSeveral {
+        /// Mean of each channel.
+        mean: [f64; 3],
+        /// Deviation of each channel.
+        std: [f64; 3],
+    },
     /// A custom recipe must say everything.
     #[error(
         "preset \"custom\" needs {field}; give it, or start from one of the presets torchvision, keras-caffe, tf"

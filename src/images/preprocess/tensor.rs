@@ -10,6 +10,8 @@ pub(in crate::images) struct Tensor<'a> {
     width: usize,
     /// The channel of an RGB pixel that becomes each of the tensor's.
     source_channel: [usize; 3],
+    /// Whether pixels become grey first.
+    is_grey: bool,
     /// What each of the 256 levels becomes, for each channel of the tensor.
     levels: [[f32; 256]; 3],
 }
@@ -23,9 +25,10 @@ impl<'a> Tensor<'a> {
             layout,
             width: recipe.size.0 as usize,
             source_channel: match recipe.channel_order {
-                ChannelOrder::Rgb => [0, 1, 2],
+                ChannelOrder::Rgb | ChannelOrder::Grey => [0, 1, 2],
                 ChannelOrder::Bgr => [2, 1, 0],
             },
+            is_grey: recipe.channel_order == ChannelOrder::Grey,
             levels: std::array::from_fn(|channel| {
                 let (mean, std) = (recipe.mean[channel] as f32, recipe.std[channel] as f32);
                 std::array::from_fn(|level| (level as f32 / divisor - mean) / std)
@@ -36,6 +39,13 @@ impl<'a> Tensor<'a> {
     /// Normalises a row, or a column, into its place.
     pub(in crate::images) fn put(&mut self, line: &Line<'_>) {
         let (pixels, _) = line.pixels.as_chunks::<3>();
+        let grey: Vec<[u8; 3]>;
+        let pixels = if self.is_grey {
+            grey = pixels.iter().map(|&pixel| [grey_level(pixel); 3]).collect();
+            &grey
+        } else {
+            pixels
+        };
         let (first, step) =
             if line.is_column { (line.index, self.width) } else { (line.index * self.width, 1) };
         match self.layout {
@@ -66,4 +76,11 @@ impl<'a> Tensor<'a> {
             }
         }
     }
+}
+
+/// As Pillow's `convert("L")`: ITU-R BT.601 in 16-bit fixed point, rounded.
+fn grey_level([red, green, blue]: [u8; 3]) -> u8 {
+    let weighted = 19595 * u32::from(red) + 38470 * u32::from(green) + 7471 * u32::from(blue);
+    // The weights add up to 2^16.
+    ((weighted + 0x8000) >> 16) as u8
 }

@@ -12,11 +12,14 @@ use prost::Message;
 
 use super::super::fusion::fuse;
 use super::super::operator;
-use super::super::tiles::cast;
+use super::super::tiles::{cast, first_of_axis};
 use super::proto::tensor_proto::DataType;
-use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, type_proto};
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
 use super::{Graph, GraphError, names_read_by};
 use crate::files::folder_of;
+use crate::images::Layout;
 use cnncodes_convolution::{LayerOp, SimdIsa};
 
 /// A graph cut at some tensors, ready to be loaded.
@@ -108,7 +111,7 @@ impl Graph {
         }
         self.refuse_other_inputs(&used)?;
         let input = source.input.iter().find(|input| input.name() == self.input.name).cloned();
-        let input = input.map(|input| self.take_floats(input, &mut node));
+        let input = input.map(|input| self.take_images(input, &mut node));
         let by_reference = self.weights_by_reference();
         let graph = GraphProto {
             name: source.name.clone(),
@@ -164,18 +167,38 @@ impl Graph {
         }
     }
 
-    /// The image input as 32-bit floats. Where the graph wants other numbers, a first node converts them to the tensor that the
-    /// graph reads.
-    fn take_floats(&self, mut input: ValueInfoProto, nodes: &mut Vec<NodeProto>) -> ValueInfoProto {
-        if self.input.element == DataType::Float {
+    /// The image input as three channels of 32-bit floats. Where the graph wants other numbers or one channel, first nodes make
+    /// the tensor that the graph reads.
+    fn take_images(&self, mut input: ValueInfoProto, nodes: &mut Vec<NodeProto>) -> ValueInfoProto {
+        let is_grey = self.input.channels == 1;
+        if self.input.element == DataType::Float && !is_grey {
             return input;
         }
         let name = format!("cnncodes/{}", self.input.name);
-        nodes.insert(0, cast(&name, &self.input.name, self.input.element));
+        let mut first = vec![];
+        let mut tensor = name.clone();
+        if is_grey {
+            let grey = if self.input.element == DataType::Float {
+                self.input.name.clone()
+            } else {
+                format!("{name}/grey")
+            };
+            let axis = if self.input.layout == Layout::Nchw { 1 } else { 3 };
+            first.extend(first_of_axis(&tensor, &grey, axis));
+            tensor = grey;
+        }
+        if self.input.element != DataType::Float {
+            first.push(cast(&tensor, &self.input.name, self.input.element));
+        }
+        nodes.splice(0..0, first);
         if let Some(type_proto::Value::TensorType(tensor)) =
             input.r#type.as_mut().and_then(|kind| kind.value.as_mut())
         {
             tensor.elem_type = Some(DataType::Float.into());
+            if let (true, Some(shape)) = (is_grey, tensor.shape.as_mut()) {
+                let channels = if self.input.layout == Layout::Nchw { 1 } else { 3 };
+                shape.dim[channels].value = Some(tensor_shape_proto::dimension::Value::DimValue(3));
+            }
         }
         ValueInfoProto { name: Some(name), ..input }
     }

@@ -63,8 +63,8 @@ impl Inference {
         let input = graph.input();
         let (height, width) = (height as usize, width as usize);
         let dims = match input.layout {
-            Layout::Nchw => vec![batch, 3, height, width],
-            Layout::Nhwc => vec![batch, height, width, 3],
+            Layout::Nchw => vec![batch, input.channels, height, width],
+            Layout::Nhwc => vec![batch, height, width, input.channels],
         };
         let mut facts: HashMap<String, Fact> = graph.other_inputs().collect();
         facts.insert(input.name.clone(), Fact::new(Some(input.element), Some(dims)));
