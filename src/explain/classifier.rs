@@ -119,7 +119,7 @@ impl<'h> ExplainingClassifier<'h> {
         Ok(())
     }
 
-    /// The features of the samples that can be read, and the forward passes that gave them.
+    /// The features of the samples that can be read and have finite features, and the forward passes that gave them.
     fn extract_batch(
         &mut self,
         samples: &[Sample<'_>],
@@ -131,8 +131,11 @@ impl<'h> ExplainingClassifier<'h> {
             passes.push(self.explainer.run(image.to_vec())?);
         }
         let features = passes.iter().flat_map(ForwardPass::codes).copied().collect();
-        let (layer, width) = (&self.head.provenance.spec.layer, self.head.model.columns());
-        Ok((FeatureBatch::new(read, features, width, layer)?, passes))
+        let layer = (&*self.head.provenance.spec.layer, self.head.model.columns());
+        let mut keeps = Vec::with_capacity(passes.len());
+        let batch = FeatureBatch::new(samples, read, features, layer, |keep| keeps.push(keep))?;
+        let kept = passes.into_iter().zip(keeps).filter_map(|(pass, keep)| keep.then_some(pass));
+        Ok((batch, kept.collect()))
     }
 
     /// Explains the images of `batch`; one explanation a row.

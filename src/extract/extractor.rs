@@ -9,7 +9,7 @@ use ndarray::Array2;
 
 use super::ExtractError;
 use super::batch::{ImageBatch, ImageReader, Readers};
-use super::finite::finite_rows;
+use super::finite::{finite_rows, rows_not_finite};
 use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
@@ -69,14 +69,24 @@ pub(crate) fn batches<'s>(
 }
 
 impl FeatureBatch {
-    /// What was `read`, with the features of a layer: `width` values a row.
+    /// What was `read` of `samples`, with the features of a layer: `width` values a row. Images whose features are NaN or infinite
+    /// become problems; `keep` is told of each row whether it stays.
     pub(crate) fn new(
+        samples: &[Sample<'_>],
         read: ImageBatch,
-        features: Vec<f32>,
-        width: usize,
-        layer: &str,
+        mut features: Vec<f32>,
+        (layer, width): (&str, usize),
+        mut keep: impl FnMut(bool),
     ) -> Result<Self, ExtractError> {
-        Self::of(read).with_features(features, width, layer)
+        let mut batch = Self::of(read);
+        let bad = rows_not_finite(layer, width, &features);
+        (0..batch.indices.len()).for_each(|row| keep(!bad.contains_key(&row)));
+        if !bad.is_empty() {
+            let rows = features.chunks(width.max(1)).enumerate().filter(|(row, _)| !bad.contains_key(row));
+            features = rows.flat_map(|(_, row)| row).copied().collect();
+            batch.leave_out(samples, &bad);
+        }
+        batch.with_features(features, width, layer)
     }
 
     /// What was `read`, without features yet.
@@ -214,5 +224,44 @@ impl Extractor {
         all.features = Array2::from_shape_vec((all.indices.len(), width), values)
             .map_err(|_| ExtractError::Width { layer: self.spec.layer.clone(), width })?;
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+
+    use super::*;
+    use crate::dataset::Dataset;
+    use crate::images::{Layout, Preprocess, Preset};
+
+    #[test]
+    fn images_without_finite_features_become_problems_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.png", "b.png", "c.png"] {
+            RgbImage::new(4, 4).save(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("aa.png"), "no picture").unwrap();
+        let set = Dataset::from_folder(folder.path()).unwrap();
+        let samples: Vec<_> = set.samples.iter().collect();
+        let recipe = Preprocess::preset(Preset::Tf).unwrap();
+        let mut images = Vec::new();
+        let read = ImageReader::new(&recipe, Layout::Nchw, DEFAULT_MAX_PIXELS).read_batch(
+            &samples,
+            &mut images,
+            Readers::One,
+            false,
+        );
+        let mut kept = Vec::new();
+        let features = vec![1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0];
+        let batch = FeatureBatch::new(&samples, read, features, ("fc7", 2), |keep| kept.push(keep)).unwrap();
+        assert_eq!(kept, [true, false, true]);
+        // a, aa (not read), b (NaN), c.
+        assert_eq!(batch.indices, [0, 3]);
+        assert_eq!(batch.features.as_slice().unwrap(), [1.0, 2.0, 5.0, 6.0]);
+        assert_eq!(batch.sha256.len(), 2);
+        let problems: Vec<(&str, bool)> =
+            batch.problems.iter().map(|problem| (&*problem.name, problem.reason.contains("NaN"))).collect();
+        assert_eq!(problems, [("aa.png", false), ("b.png", true)]);
     }
 }

@@ -15,14 +15,9 @@ pub(super) fn finite_rows(
 ) -> (Vec<Codes>, BTreeMap<usize, String>) {
     let mut bad = BTreeMap::new();
     for (tap, values) in taps.iter().zip(&layers) {
-        let width = tap.width().max(1);
-        if values.iter().all(|value| value.is_finite()) {
-            continue;
-        }
-        for (row, values) in values.chunks(width).enumerate().take(rows) {
-            let count = values.iter().filter(|value| !value.is_finite()).count();
-            if count > 0 {
-                bad.entry(row).or_insert_with(|| reason(&tap.layer.name, count, values));
+        for (row, reason) in rows_not_finite(&tap.layer.name, tap.width(), values) {
+            if row < rows {
+                bad.entry(row).or_insert(reason);
             }
         }
     }
@@ -37,6 +32,18 @@ pub(super) fn finite_rows(
     };
     let layers = taps.iter().zip(layers).map(kept).collect();
     (layers, bad)
+}
+
+/// The rows of `values`, each of `width` features of `layer`, that hold NaN or infinite numbers, by their index with the reason.
+pub(super) fn rows_not_finite(layer: &str, width: usize, values: &[f32]) -> BTreeMap<usize, String> {
+    if values.iter().all(|value| value.is_finite()) {
+        return BTreeMap::new();
+    }
+    let count = |row: &[f32]| row.iter().filter(|value| !value.is_finite()).count();
+    let rows = values.chunks(width.max(1)).enumerate().map(|(row, values)| (row, values, count(values)));
+    rows.filter(|&(.., count)| count > 0)
+        .map(|(row, values, count)| (row, reason(layer, count, values)))
+        .collect()
 }
 
 fn reason(layer: &str, count: usize, values: &[f32]) -> String {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cnncodes::images::Layout;
 use cnncodes::network::{Backbone, BackboneError, Catalogue, Graph, GraphError, Layer, SessionSettings};
 use image::{Rgb, RgbImage};
+use predicates::prelude::*;
 use serde_json::Value;
 
 use crate::common::{cnncodes, fixture};
@@ -125,7 +126,15 @@ fn a_layer_in_training_mode_is_refused_and_layers_below_it_are_not() {
         assert_eq!((found.as_str(), *depends), (node, on));
         assert!(error.to_string().contains("model.eval()"), "{error}");
         assert!(open(&graph, &[layer(&graph, "r1")]).is_ok(), "{name}");
+        let models = tempfile::tempdir().unwrap();
+        let network = fixture("fixtures/graphs/types").join(format!("{name}.onnx"));
+        let mut add = cnncodes(models.path());
+        add.args(["models", "add", "--preprocess", "tf"]).arg(network).assert().success().stderr(
+            predicates::str::contains("warning: layers above it are refused")
+                .and(predicates::str::contains(node)),
+        );
     }
+    assert!(graph("float16").training_mode().is_none());
 }
 
 #[test]

@@ -163,6 +163,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut model = Model::describe(&graph, file.clone(), manifest_path, metadata)?;
     model.manifest.file = place(args, &file, &graph, models, &model.name)?;
     write_manifest(&model)?;
+    if let Some(error) = graph.training_mode() {
+        show::warning(&format!("layers above it are refused: {error}"));
+    }
     Ok(Status::Done)
 }
 

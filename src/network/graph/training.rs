@@ -11,6 +11,11 @@ const RANDOM: [&str; 6] =
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
 
 impl Graph {
+    /// Why layers above some node are refused: it is in training mode. `None` for a network in evaluation mode.
+    pub fn training_mode(&self) -> Option<GraphError> {
+        self.refuse_training(&vec![true; self.nodes().len()]).err()
+    }
+
     /// Makes sure that none of the `needed` nodes, index as in [`nodes`](Self::nodes), is in training mode.
     ///
     /// # Errors
