@@ -201,9 +201,10 @@ fn prefers_reduced(rows: usize, columns: usize) -> bool {
     rows * 4 <= columns
 }
 
-/// Whether a d x d preconditioner is worth its memory, which is then at most half of that of the features.
+/// Whether a d x d preconditioner is worth its memory, which is less than that of the features. At 2600 to 4000 rows of 2048
+/// features the fit takes half to nine tenths of the time with it.
 fn prefers_matrix(rows: usize, columns: usize) -> bool {
-    rows >= 2 * columns && columns <= 8192
+    4 * rows >= 5 * columns && columns <= 8192
 }
 
 /// Weights and biases of a model.
