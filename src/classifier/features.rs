@@ -3,11 +3,24 @@
 use ndarray::ArrayView2;
 
 use super::{Answer, AnswerOptions, ClassifyError};
-use crate::features::FeatureFile;
+use crate::feature_spec::{FeatureSpec, SpecMismatch};
+use crate::features::{FeatureFile, FeatureFileError};
 use crate::head::Head;
 
 /// Values that are read at a time: 4 MiB.
 const BLOCK_VALUES: usize = 1 << 20;
+
+/// Makes sure that the features in `file` are of the kind that `wanted` says, which `holder` has.
+pub(super) fn check_kind<E: From<SpecMismatch> + From<FeatureFileError>>(
+    file: &FeatureFile,
+    wanted: &FeatureSpec,
+    holder: &str,
+) -> Result<(), E> {
+    let any = file.header().spec();
+    // A layer of another program has no name that a file of a network could have.
+    let found = if any.is_foreign() == wanted.is_foreign() { file.spec(Some(&wanted.layer))? } else { any };
+    Ok(wanted.check(holder, found, file.path())?)
+}
 
 impl Head {
     /// Hands the answer for each row of `file` to `take`, with the image's name and in the order of the file, which is read in
@@ -24,8 +37,7 @@ impl Head {
     ) -> Result<(), E> {
         let wanted = &self.provenance.spec;
         let layer = Some(wanted.layer.as_str());
-        let found = file.spec(layer).map_err(ClassifyError::from)?;
-        wanted.check(holder, found, file.path()).map_err(ClassifyError::from)?;
+        check_kind::<ClassifyError>(file, wanted, holder)?;
         let width = file.layer(layer).map_err(ClassifyError::from)?.width().unwrap_or(0);
         let step = (BLOCK_VALUES / width.max(1)).max(1);
         let mut values = vec![0.0; step.min(file.rows()) * width];

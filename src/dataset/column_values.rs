@@ -1,5 +1,6 @@
 //! A column of a CSV file about images that are named already: labels, groups, splits.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -17,8 +18,8 @@ pub(crate) fn column_values(
     column: &str,
     names: &[String],
 ) -> Result<(Vec<Option<String>>, usize), Cause> {
-    let positions: HashMap<&str, usize> =
-        names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
+    let positions: HashMap<Cow<'_, str>, usize> =
+        names.iter().enumerate().map(|(row, name)| (plain(name), row)).collect();
     // The value of each image, and the line that it stands on.
     let mut values: Vec<Option<(Option<String>, u64)>> = vec![None; names.len()];
     let mut unknown = 0;
@@ -37,7 +38,7 @@ pub(crate) fn column_values(
         let value = row.fields[value_at].on_one_line(column)?;
         let value =
             class_name_of(value).map_err(|reason| format!("the {column} on line {}: {reason}", row.line))?;
-        let Some(&at) = positions.get(path.replace('\\', "/").trim_start_matches("./")) else {
+        let Some(&at) = positions.get(&plain(path)) else {
             unknown += 1;
             continue;
         };
@@ -65,4 +66,14 @@ pub(crate) fn column_values(
         .into());
     }
     Ok((values, unknown))
+}
+
+/// A path as it is compared: `.\cats\1.jpg` is `cats/1.jpg`.
+fn plain(path: &str) -> Cow<'_, str> {
+    let path = path.trim_start_matches("./");
+    if path.contains('\\') {
+        Cow::Owned(path.replace('\\', "/").trim_start_matches("./").to_owned())
+    } else {
+        Cow::Borrowed(path)
+    }
 }

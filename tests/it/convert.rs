@@ -318,5 +318,6 @@ fn a_head_on_features_of_another_program_predicts_features_and_says_that_it_cann
     );
     let (status, _, stderr) = classify(&["--features", "features/a.h5"]);
     assert_eq!(status, Some(2));
-    assert!(stderr.contains("features") && stderr.contains("another program"), "{stderr}");
+    let expected = "the source of the features is demo-vgg here and another program there";
+    assert!(stderr.contains("features/a.h5") && stderr.contains(expected), "{stderr}");
 }

@@ -1,5 +1,6 @@
 //! Features as Arrow files (Feather version 2). A record batch is read as a whole, so memory grows with the file's batches.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -101,10 +102,13 @@ impl Blocks for ArrowRows {
 
 /// Writes a table, uncompressed, so that readers can map it into memory.
 pub(super) fn write(table: &mut FeatureTable<'_>, path: &Path) -> Result<(), ConvertError> {
-    let metadata: std::collections::HashMap<_, _> = [(HEADER_KEY.to_owned(), table.header_json())].into_iter().collect();
+    let metadata = HashMap::from([(HEADER_KEY.to_owned(), table.header_json())]);
     let schema = Arc::new(schema_of(table, path)?.with_metadata(metadata));
     let failed = || ConvertError::write::<ArrowError>(path);
-    let file = BufWriter::with_capacity(1 << 18, File::create(path).map_err(ConvertError::write::<std::io::Error>(path))?);
+    let file = BufWriter::with_capacity(
+        1 << 18,
+        File::create(path).map_err(ConvertError::write::<std::io::Error>(path))?,
+    );
     let mut writer = FileWriter::try_new(file, &schema).map_err(failed())?;
     table.each_block(&mut |block| {
         let batch = batch_of(block, &schema).map_err(failed())?;

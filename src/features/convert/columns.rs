@@ -40,7 +40,8 @@ const VECTORS: [&str; 11] = [
 ];
 
 /// Names of columns of numbers that are no features.
-const OTHERS: [&str; 9] = ["", "id", "index", "row", "rownumber", "fold", "split", "group", "level0"];
+const OTHERS: [&str; 11] =
+    ["", "id", "index", "row", "rownumber", "fold", "split", "group", "level0", "sha256", "perceptualhash"];
 
 /// Whether a column of numbers may be a feature, by its name alone; pandas and others number rows.
 pub(super) fn may_be_feature(column: &str) -> bool {
@@ -66,7 +67,7 @@ pub(super) struct RowColumns {
     pub(super) label: Option<usize>,
     pub(super) sha256: Option<usize>,
     pub(super) perceptual_hash: Option<usize>,
-    /// The class in words, beside a label that is its number.
+    /// The class in words beside a label that is its number, or the other way round.
     pub(super) class: Option<usize>,
 }
 
@@ -103,7 +104,10 @@ impl RowColumns {
             label,
             sha256: ours(SHA256),
             perceptual_hash: ours(PERCEPTUAL_HASH),
-            class: class.filter(|_| has_header || exact(LABEL).is_some()),
+            class: match label {
+                Some(_) if label == class => exact(LABEL),
+                _ => class.filter(|_| has_header || exact(LABEL).is_some()),
+            },
         })
     }
 

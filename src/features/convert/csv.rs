@@ -1,7 +1,7 @@
 //! Features as CSV: a row an image, a column a feature. What the columns cannot hold stands in `FILE.csv.json`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord, Writer};
@@ -60,9 +60,7 @@ impl Dialect {
     pub(super) fn of(path: &Path) -> Result<Self, ConvertError> {
         let file = File::open(path).map_err(ConvertError::read(path))?;
         let mut line = Vec::new();
-        std::io::Read::take(BufReader::new(file), MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(ConvertError::read(path))?;
+        BufReader::new(file).take(MAX_LINE).read_until(b'\n', &mut line).map_err(ConvertError::read(path))?;
         let count = |separator: u8| line.iter().filter(|&&byte| byte == separator).count();
         // Of several that occur, the first that is the most frequent.
         let separator =
@@ -177,6 +175,9 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         let what = "columns of numbers that could be features".to_owned();
         return Err(ConvertError::Missing { path: path.to_owned(), what, present: dialect.columns });
     }
+    if header.is_some() && !ends_with_line(path)? {
+        return Err(ConvertError::damaged(path, "its last line has no end"));
+    }
     let texts = dialect.texts(&columns)?;
     if let Some(header) = header.as_ref().filter(|header| header.rows != texts.rows) {
         let json = beside(path, ".json");
@@ -203,6 +204,16 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
     };
     texts.put_into(&mut found, wanted)?;
     Ok(found)
+}
+
+/// Whether the file ends with a whole line, as this program writes them: a number that is cut short is a number as well.
+fn ends_with_line(path: &Path) -> Result<bool, ConvertError> {
+    let mut last = [0];
+    let mut file = File::open(path).map_err(ConvertError::read(path))?;
+    file.seek(SeekFrom::End(-1))
+        .and_then(|_| file.read_exact(&mut last))
+        .map_err(ConvertError::read(path))?;
+    Ok(last == *b"\n")
 }
 
 /// The numbers of a CSV file.

@@ -25,8 +25,7 @@ pub enum ConvertError {
     Folder { path: PathBuf },
     /// The program was built without a format.
     #[error(
-        "{}: this program was built without the cargo feature `parquet`; build it with the default features, or convert to \
-         .npz", path.display()
+        "{}: this program was built without the cargo feature `parquet`; build it with `--features parquet`, or use .npz", path.display()
     )]
     NotBuilt { path: PathBuf },
     /// The file cannot be opened or read.

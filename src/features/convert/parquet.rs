@@ -1,5 +1,6 @@
 //! Features as Parquet: the row groups are read one after the other, so memory does not grow with the file.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -146,7 +147,10 @@ impl Blocks for ParquetRows {
 
 /// Writes a table.
 pub(super) fn write(table: &mut FeatureTable<'_>, path: &Path) -> Result<(), ConvertError> {
-    let schema = Arc::new(schema_of(table, path)?);
+    // pyarrow shows the metadata of the Arrow schema that it finds, and not those of the file.
+    let header = table.header_json();
+    let metadata = HashMap::from([(HEADER_KEY.to_owned(), header.clone())]);
+    let schema = Arc::new(schema_of(table, path)?.with_metadata(metadata));
     // Activations compress by a tenth, and dictionaries of them are larger than they are.
     let vectors = ColumnPath::new([FEATURES, "list", "element"].map(str::to_owned).to_vec());
     let properties = WriterProperties::builder()
@@ -155,7 +159,7 @@ pub(super) fn write(table: &mut FeatureTable<'_>, path: &Path) -> Result<(), Con
         .set_column_dictionary_enabled(vectors.clone(), false)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
         .set_max_row_group_row_count(Some((GROUP_VALUES / table.width()).max(1)))
-        .set_key_value_metadata(Some(vec![KeyValue::new(HEADER_KEY.to_owned(), table.header_json())]))
+        .set_key_value_metadata(Some(vec![KeyValue::new(HEADER_KEY.to_owned(), header)]))
         .build();
     let failed = || ConvertError::write::<ParquetError>(path);
     let file =
