@@ -121,7 +121,7 @@ def read(folder):
             ("pandas feather", pandas.read_feather(folder / "codes.arrow")),
         ]:
             truth.check(what, np.stack(frame["features"]), frame["name"], frame["label"])
-        frame = pandas.read_csv(folder / "codes.csv", float_precision="round_trip", keep_default_na=False)
+        frame = pandas.read_csv(folder / "codes.csv", keep_default_na=False)
         columns = [f"feature_{i}" for i in range(width)]
         truth.check("pandas csv", frame[columns].to_numpy(np.float32), frame["name"].astype(str), frame["label"])
     if polars:

@@ -89,8 +89,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     };
     let rows = show::count(converted.rows, "row");
     println!("{}: {rows} of {} features, {classes}", args.to.display(), converted.width);
-    for file in &converted.files[1..] {
-        println!("{}: belongs to it", file.display());
+    let beside: Vec<String> = converted.files[1..].iter().map(|file| file.display().to_string()).collect();
+    if !beside.is_empty() {
+        println!("{}: what {} cannot hold; keep them together", beside.join(", "), args.to.display());
     }
     Ok(Status::Done)
 }

@@ -299,14 +299,9 @@ pub(super) fn write(table: &mut FeatureTable<'_>, path: &Path) -> Result<(), Con
     std::fs::write(&json, table.header_json()).map_err(ConvertError::write(&json))
 }
 
-/// The shortest decimal number that is read as this one.
+/// The shortest decimal number that is read as this one, with a point or an exponent: pandas takes `-0` for the integer 0.
 fn shortest(value: f32) -> String {
-    let magnitude = value.abs();
-    if magnitude != 0.0 && !(1e-5..1e16).contains(&magnitude) {
-        format!("{value:e}")
-    } else {
-        value.to_string()
-    }
+    format!("{value:?}")
 }
 
 #[cfg(test)]
@@ -321,7 +316,7 @@ mod tests {
             let value = f32::from_bits(bits);
             assert_eq!(shortest(value).parse::<f32>().unwrap().to_bits(), bits, "{value}");
         }
-        assert_eq!([0.1, -0.0, 1e-40, 3e38].map(shortest).join(" "), "0.1 -0 1e-40 3e38");
+        assert_eq!([0.1, -0.0, 1e-40, 3e38].map(shortest).join(" "), "0.1 -0.0 1e-40 3e38");
     }
 
     #[test]

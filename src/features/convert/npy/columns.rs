@@ -82,11 +82,11 @@ fn each_value(
 /// Writes texts as an array of as many Unicode characters as the longest has.
 pub(in crate::features::convert) fn write_texts<'t>(
     out: &mut dyn Write,
-    texts: impl Iterator<Item = &'t str> + Clone,
+    mut texts: impl Iterator<Item = &'t str> + Clone,
 ) -> io::Result<()> {
     let longest = texts.clone().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
     NpyHeader::write(out, DType::text(longest), &[texts.clone().count()])?;
-    texts.map(|text| write_text(out, text, longest)).collect()
+    texts.try_for_each(|text| write_text(out, text, longest))
 }
 
 /// Writes one text as an array of no dimension.
