@@ -1,6 +1,6 @@
 """Reads what `cnncodes convert` wrote, and writes files for it to read.
 
-    check_converted.py read FOLDER     compares FOLDER/codes.* with FOLDER/codes.h5, bit by bit
+    check_converted.py read FOLDER     compares FOLDER/codes.* with FOLDER/codes.h5, bit by bit; Parquet and Arrow if they are there
     check_converted.py write FOLDER    writes features of 12 rows x 4 values as other programs do
 
 NumPy, pyarrow and safetensors are needed. pandas, polars and DuckDB take part if they are installed. Prints the libraries.
@@ -96,6 +96,11 @@ def read(folder):
     truth.check("csv", np.array(values), [row["name"] for row in rows], [int(row["label"]) for row in rows])
     header_of((folder / "codes.csv.json").read_text("utf-8"), "csv")
 
+    if pandas:
+        frame = pandas.read_csv(folder / "codes.csv", keep_default_na=False)
+        columns = [f"feature_{i}" for i in range(width)]
+        truth.check("pandas csv", frame[columns].to_numpy(np.float32), frame["name"].astype(str), frame["label"])
+
     tensors = safetensors.numpy.load_file(folder / "codes.safetensors")
     with safetensors.safe_open(folder / "codes.safetensors", "numpy") as file:
         texts = file.metadata()
@@ -103,6 +108,8 @@ def read(folder):
     assert [bytes(row).hex() for row in tensors["sha256"]] == truth.sha256
     header_of(texts["cnncodes"], "safetensors")
 
+    if not (folder / "codes.parquet").exists():
+        return
     for what, table in [
         ("parquet", pa.parquet.read_table(folder / "codes.parquet")),
         ("arrow", pa.feather.read_table(folder / "codes.arrow")),
@@ -121,9 +128,6 @@ def read(folder):
             ("pandas feather", pandas.read_feather(folder / "codes.arrow")),
         ]:
             truth.check(what, np.stack(frame["features"]), frame["name"], frame["label"])
-        frame = pandas.read_csv(folder / "codes.csv", keep_default_na=False)
-        columns = [f"feature_{i}" for i in range(width)]
-        truth.check("pandas csv", frame[columns].to_numpy(np.float32), frame["name"].astype(str), frame["label"])
     if polars:
         for what, frame in [
             ("polars parquet", polars.read_parquet(folder / "codes.parquet")),

@@ -62,13 +62,18 @@ fn write_example(output: &Path) {
     writer.finish().unwrap();
 }
 
-#[cfg(feature = "parquet")]
+/// The endings of all formats but the features file's own.
+fn endings() -> Vec<&'static str> {
+    let tables: &[&str] = if cfg!(feature = "parquet") { &["parquet", "arrow"] } else { &[] };
+    [&["npz", "npy", "csv", "safetensors"], tables].concat()
+}
+
 #[test]
 fn numpy_pyarrow_and_safetensors_read_the_same_bits_names_and_labels() {
     let folder = tempfile::tempdir().unwrap();
     let from = folder.path().join("codes.h5");
     write_example(&from);
-    for ending in ["npz", "npy", "parquet", "arrow", "csv", "safetensors"] {
+    for ending in endings() {
         let to = folder.path().join(format!("codes.{ending}"));
         assert_eq!(converted(&from, &to, &ConvertSettings::default()).unwrap(), [""; 0]);
     }
@@ -102,6 +107,7 @@ fn overwriting(mut settings: ConvertSettings) -> ConvertSettings {
     settings
 }
 
+#[cfg(feature = "parquet")]
 fn named(name: &str, label: &str) -> ConvertSettings {
     let mut settings = ConvertSettings::default();
     settings.columns.name = Some(name.to_owned());
@@ -223,11 +229,7 @@ fn a_head_on_features_that_were_converted_to_and_fro_is_the_head_of_before() {
     let folder = workspace(8);
     let from = extract(folder.path());
     let before = fit(folder.path(), "features/a.h5");
-    let mut endings = vec!["npz", "npy", "csv", "safetensors"];
-    if cfg!(feature = "parquet") {
-        endings.extend(["parquet", "arrow"]);
-    }
-    for ending in endings {
+    for ending in endings() {
         let other = format!("a.{ending}");
         let back = format!("features/{ending}.h5");
         cnncodes(folder.path()).args(["convert", "features/a.h5", &other]).assert().success();
