@@ -9,7 +9,7 @@ use crate::features::{ColumnNames, ConvertSettings, convert};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The endings of the names say what the files are: .h5 (the features file of this program), .npz and .npy (NumPy), .parquet \
-and .arrow (pandas, polars, DuckDB, R), .csv, and .safetensors. Names, labels, classes and what is known about the features \
+and .arrow (pandas, polars, DuckDB), .csv, and .safetensors. Names, labels, classes and what is known about the features \
 travel along, and every float32 stays as it is. Beside FILE.npy and FILE.csv stands what they cannot hold, in \
 FILE.npy.csv, FILE.npy.json and FILE.csv.json.
 

@@ -323,3 +323,36 @@ fn a_head_on_features_of_another_program_predicts_features_and_says_that_it_cann
     let expected = "the source of the features is demo-vgg here and another program there";
     assert!(stderr.contains("features/a.h5") && stderr.contains(expected), "{stderr}");
 }
+
+#[test]
+fn a_conversion_that_is_interrupted_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rows, width) = (100_000, 64);
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend((0..rows * width).flat_map(|value| (value as f32 * 0.37).to_le_bytes()));
+    std::fs::write(folder.path().join("large.npy"), bytes).unwrap();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("cnncodes"))
+        .current_dir(folder.path())
+        .args(["convert", "large.npy", "large.csv"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = || -> Vec<String> {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    while files().len() == 1 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY: kill has no memory of ours to touch, and the process is a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("interrupted: nothing was written"), "{stderr}");
+    assert_eq!(files(), ["large.npy"]);
+}

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::ConvertError;
 use super::csv::beside;
-use crate::files::{folder_of, sync_folder};
+use crate::files::{TemporaryFolder, folder_of, sync_folder};
 
 /// A file that is being written, with those that stand beside it.
 pub(super) struct Output {
-    /// Removed with all that is left in it.
-    folder: tempfile::TempDir,
+    folder: TemporaryFolder,
     name: OsString,
     to: PathBuf,
     endings: &'static [&'static str],
@@ -33,8 +32,8 @@ impl Output {
         let name = name.ok_or_else(|| ConvertError::Ending { path: to.to_owned() })?.to_owned();
         let parent = folder_of(to);
         fs::create_dir_all(parent).map_err(ConvertError::write(to))?;
-        let folder = tempfile::Builder::new().prefix(".cnncodes-").suffix(".partial").tempdir_in(parent);
-        Ok(Self { folder: folder.map_err(ConvertError::write(to))?, name, to: to.to_owned(), endings })
+        let folder = TemporaryFolder::beside(to).map_err(ConvertError::write(to))?;
+        Ok(Self { folder, name, to: to.to_owned(), endings })
     }
 
     /// Where to write the file.
