@@ -324,6 +324,7 @@ fn a_head_on_features_of_another_program_predicts_features_and_says_that_it_cann
     assert!(stderr.contains("features/a.h5") && stderr.contains(expected), "{stderr}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_conversion_that_is_interrupted_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();

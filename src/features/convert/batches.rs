@@ -152,6 +152,7 @@ impl ArrowColumns {
             labels: labels?,
             sha256: sha256?,
             hashes: hashes?,
+            described: None,
         });
         Ok(())
     }

@@ -60,6 +60,19 @@ pub struct ColumnNames {
     pub features: Option<String>,
 }
 
+impl ColumnNames {
+    /// Makes sure that the user named no columns where there are none.
+    pub(super) fn refuse(&self, path: &Path, why: &str) -> Result<(), ConvertError> {
+        let options = [("name", &self.name), ("label", &self.label), ("features", &self.features)];
+        match options.into_iter().find(|(_, column)| column.is_some()) {
+            Some((what, _)) => {
+                Err(ConvertError::unusable(path, format!("--{what}-column does not apply: {why}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Where the columns are that are no features.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RowColumns {
@@ -166,27 +179,24 @@ pub(super) fn vector_of(
 /// What the user should know about the columns of another program's table.
 pub(super) fn describe(columns: &[String], rows: &RowColumns, features: &[usize]) -> String {
     let named = |at: usize| columns[at].as_str();
-    let features_are = match features {
-        [only] => named(*only).to_owned(),
+    let mut said = match features {
+        [only] => vec![format!("features: {}", named(*only))],
         [first, .., last] => {
-            format!("{} columns, {} to {}", features.len(), named(*first), named(*last))
+            vec![format!("features: {} columns, {} to {}", features.len(), named(*first), named(*last))]
         }
-        [] => "none".to_owned(),
+        [] => Vec::new(),
     };
-    let mut said = format!("features: {features_are}");
     for (what, at) in [("names", rows.name), ("labels", rows.label)] {
-        if let Some(at) = at {
-            said += &format!("; {what}: {}", named(at));
-        }
+        said.extend(at.map(|at| format!("{what}: {}", named(at))));
     }
     let ignored: Vec<&str> =
         (0..columns.len()).filter(|&at| !rows.contain(at) && !features.contains(&at)).map(named).collect();
     match &ignored[..] {
         [] => {}
-        few if few.len() <= 8 => said += &format!("; ignored: {}", few.join(", ")),
-        many => said += &format!("; ignored: {} and {} more", many[..8].join(", "), many.len() - 8),
+        few if few.len() <= 8 => said.push(format!("ignored: {}", few.join(", "))),
+        many => said.push(format!("ignored: {} and {} more", many[..8].join(", "), many.len() - 8)),
     }
-    said
+    said.join("; ")
 }
 
 #[cfg(test)]

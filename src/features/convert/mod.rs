@@ -120,11 +120,16 @@ pub fn convert(
 
 fn read(from: &Path, settings: &ConvertSettings) -> Result<FoundTable, ConvertError> {
     let (wanted, named) = (&settings.columns, settings.names.is_some());
-    if from.is_dir() {
-        return npy_files::read_folder(from, wanted, named);
+    let format = if from.is_dir() { None } else { Some(Format::of(from)?) };
+    if settings.layer.is_some() && format != Some(Format::Hdf5) {
+        return Err(ConvertError::unusable(from, "--layer is for features files (.h5)"));
     }
-    match Format::of(from)? {
-        Format::Hdf5 => hdf5::read(from, settings.layer.as_deref()),
+    let Some(format) = format else { return npy_files::read_folder(from, wanted, named) };
+    match format {
+        Format::Hdf5 => {
+            wanted.refuse(from, "a features file (.h5) names its own")?;
+            hdf5::read(from, settings.layer.as_deref())
+        }
         Format::Npy => npy_files::read(from, wanted, named),
         Format::Npz => npz::read(from, wanted),
         Format::Csv => csv::read(from, wanted),

@@ -21,6 +21,8 @@ const FEATURES: &str = "features";
 const IMAGES: &str = "img_emb";
 const TEXTS: &str = "text_emb";
 const METADATA: &str = "metadata";
+/// Why no column can be named.
+const NO_COLUMNS: &str = "an array has no named columns; --names FILE and --labels CSV give names and labels";
 
 /// Arrays of one table, one after the other.
 struct Parts(Vec<NpyRows>);
@@ -71,7 +73,10 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames, named: bool) -> Result<Fou
         let texts = read_rows(&csv, wanted, table.header.is_some())?;
         check_length(&csv, texts.rows, &table)?;
         texts.put_into(&mut table, wanted)?;
-    } else if !named {
+        return Ok(table);
+    }
+    wanted.refuse(path, NO_COLUMNS)?;
+    if !named {
         name_as_listed(&mut table, crate::files::folder_of(path))?;
     }
     Ok(table)
@@ -128,6 +133,7 @@ pub(super) fn read_folder(
         if parts.is_empty() {
             return Err(ConvertError::Folder { path: folder.to_owned() });
         }
+        wanted.refuse(folder, NO_COLUMNS)?;
         let mut table = found(folder, &parts)?;
         if !named {
             name_as_listed(&mut table, folder)?;
@@ -138,6 +144,7 @@ pub(super) fn read_folder(
     let mut table = found(folder, &paths)?;
     let metadata = root.join(METADATA);
     if named || !metadata.is_dir() {
+        wanted.refuse(folder, NO_COLUMNS)?;
         return Ok(table);
     }
     let mut texts = RowTexts::default();
@@ -156,6 +163,7 @@ pub(super) fn read_folder(
         }
         texts.append(read);
     }
+    table.notes.extend(texts.described.take());
     texts.put_into(&mut table, wanted)?;
     Ok(table)
 }

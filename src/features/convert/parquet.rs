@@ -79,7 +79,7 @@ fn rows_of(builder: &Builder, path: &Path) -> Result<usize, ConvertError> {
 pub(super) fn read_rows(path: &Path, wanted: &ColumnNames) -> Result<RowTexts, ConvertError> {
     let builder = open(path)?;
     let columns = ArrowColumns::without_features(builder.schema(), wanted, path)?;
-    texts_of(builder, &columns, path)
+    Ok(RowTexts { described: Some(columns.describe()), ..texts_of(builder, &columns, path)? })
 }
 
 /// Finds the features and what belongs to their rows.

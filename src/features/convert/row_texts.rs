@@ -19,6 +19,8 @@ pub(super) struct RowTexts {
     pub(super) labels: TextColumn,
     pub(super) sha256: TextColumn,
     pub(super) hashes: TextColumn,
+    /// Which columns they are, for the user.
+    pub(super) described: Option<String>,
 }
 
 impl RowTexts {
@@ -34,6 +36,7 @@ impl RowTexts {
         join(&mut self.sha256, other.sha256);
         join(&mut self.hashes, other.hashes);
         self.rows += other.rows;
+        self.described = self.described.take().or(other.described);
     }
 
     /// Puts the columns into the table that they belong to.

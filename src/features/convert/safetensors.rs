@@ -23,6 +23,8 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// Finds the features and what belongs to their rows.
 pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, ConvertError> {
+    let names_only = ColumnNames { name: wanted.name.clone(), ..ColumnNames::default() };
+    names_only.refuse(path, "a safetensors file holds no texts; --names FILE names the rows")?;
     let mut file = File::open(path).map_err(ConvertError::read(path))?;
     let stored = file.metadata().map_err(ConvertError::read(path))?.len();
     let mut length = [0; 8];

@@ -390,6 +390,27 @@ fn thingsvisions_array_takes_its_names_from_the_list_and_labels_from_their_folde
 }
 
 #[test]
+fn columns_and_layers_are_refused_where_there_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("a.h5");
+    example(&from, 3);
+    let array = folder.path().join("x.npy");
+    fs::write(&array, npy("<f4", "(2, 1)", &[0; 8])).unwrap();
+    let mut settings = ConvertSettings::default();
+    settings.columns.label = Some("species".into());
+    for (from, expected) in [
+        (&from, "a.h5: --label-column does not apply: a features file"),
+        (&array, "x.npy: --label-column does not apply: an array has no named columns; --names FILE"),
+    ] {
+        let error = quietly(from, &folder.path().join("out.npz"), &settings).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let layer = ConvertSettings { layer: Some("fc7".into()), ..ConvertSettings::default() };
+    let error = quietly(&array, &folder.path().join("out.npz"), &layer).unwrap_err().to_string();
+    assert!(error.contains("--layer is for features files"), "{error}");
+}
+
+#[test]
 fn a_file_of_this_program_that_lost_its_description_counts_as_another_programs() {
     let folder = tempfile::tempdir().unwrap();
     let from = folder.path().join("a.h5");
