@@ -131,7 +131,7 @@ def read(folder):
     if polars:
         for what, frame in [
             ("polars parquet", polars.read_parquet(folder / "codes.parquet")),
-            ("polars ipc", polars.read_ipc(folder / "codes.arrow", memory_map=False)),
+            ("polars ipc", polars.read_ipc(folder / "codes.arrow")),
         ]:
             truth.check(what, np.stack(frame["features"].to_numpy()), frame["name"], frame["label"], frame["class"])
     if duckdb:
