@@ -1,6 +1,7 @@
 //! [`Classifier`]: an [`Extractor`] and a [`Head`]. An image in, an answer out. [`TestImages`] measure a head on images whose
 //! classes are known.
 
+mod features;
 mod test_images;
 
 use std::path::Path;
@@ -10,6 +11,8 @@ use ndarray::ArrayView2;
 pub use self::test_images::{Judgement, TestImages, TestImagesError, TestSamples};
 use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, Likeness, Problem, Sample};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
+use crate::feature_spec::SpecMismatch;
+use crate::features::FeatureFileError;
 use crate::head::{FitSettings, Head, HeadError, HeadProvenance, Novelty, TrainingData, fit_head};
 use crate::network::ModelsFolder;
 
@@ -23,6 +26,12 @@ pub enum ClassifyError {
     /// The head does not fit the features.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// The features are not of the head's kind.
+    #[error(transparent)]
+    Spec(#[from] SpecMismatch),
+    /// The features file cannot be read.
+    #[error(transparent)]
+    Features(#[from] FeatureFileError),
     /// The image cannot be listed.
     #[error(transparent)]
     Samples(#[from] DatasetError),

@@ -13,12 +13,15 @@ use crate::network::{
     Catalogue, Graph, Layer, Model, ModelError, ModelsFolder, NoSuchLayer, Pooling, Precision,
 };
 
+/// What the layer of features of another program is called.
+const FOREIGN_LAYER: &str = "features";
+
 /// Everything that decides the value of a feature beside the image itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureSpec {
     /// Name of the network's manifest. It decides no value and is not compared.
     pub model_name: String,
-    /// SHA-256 of the network's file, in hexadecimal.
+    /// SHA-256 of the network's file, in hexadecimal; empty if [another program](FeatureSpec::is_foreign) computed the features.
     pub model_sha256: String,
     /// Canonical name of the tapped layer.
     pub layer: String,
@@ -96,6 +99,12 @@ pub enum NetworkError {
         /// The models folder.
         folder: String,
     },
+    /// Another program computed the features.
+    #[error(
+        "its features come from another program (cnncodes convert), so no network is known that could read images; convert \
+         the images' features from the same program and use `cnncodes classify --features FILE`"
+    )]
+    Foreign,
     /// The models folder or the network cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -129,6 +138,30 @@ impl FeatureSpec {
         }
     }
 
+    /// The spec of features that another program computed: no network, layer or preprocessing is known. All such features
+    /// count as comparable; only the user knows.
+    pub fn foreign() -> Self {
+        Self {
+            model_name: String::new(),
+            model_sha256: String::new(),
+            layer: FOREIGN_LAYER.to_owned(),
+            tensor: String::new(),
+            pooling: Pooling::None,
+            preprocess: Preprocess::torchvision(),
+            precision: Precision::Fp32,
+        }
+    }
+
+    /// Whether another program computed the features. Name, preprocessing and precision then mean nothing.
+    pub fn is_foreign(&self) -> bool {
+        self.model_sha256.is_empty()
+    }
+
+    /// The network's name, or that another program computed the features.
+    pub fn network_name(&self) -> &str {
+        if self.is_foreign() { "another program" } else { &self.model_name }
+    }
+
     /// The first difference that keeps features of `self` from being compared with features of `other`; `None` where they
     /// are features of one kind.
     pub fn difference(&self, other: &Self) -> Option<SpecDifference> {
@@ -149,6 +182,10 @@ impl FeatureSpec {
     /// the precision.
     pub fn network_difference(&self, other: &Self) -> Option<SpecDifference> {
         let differs = |what, here: String, there: String| Some(SpecDifference { what, here, there });
+        if self.is_foreign() != other.is_foreign() {
+            let (here, there) = (self.network_name().to_owned(), other.network_name().to_owned());
+            return differs("the source of the features", here, there);
+        }
         if !self.model_sha256.eq_ignore_ascii_case(&other.model_sha256) {
             return differs("the network's SHA-256", self.model_sha256.clone(), other.model_sha256.clone());
         }
@@ -177,6 +214,9 @@ impl FeatureSpec {
     /// # Errors
     /// The folder lacks the network, the file is not the one that its manifest describes, or it lacks the layer.
     pub fn network(&self, models: &ModelsFolder) -> Result<(Graph, Layer), NetworkError> {
+        if self.is_foreign() {
+            return Err(NetworkError::Foreign);
+        }
         let mut readable: Vec<Model> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
         // Of several manifests for one network, the one of the recorded name first.
         readable.sort_by_key(|model| model.name != self.model_name);
@@ -272,6 +312,23 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn features_of_another_program_have_no_network_and_differ_from_those_of_one() {
+        let foreign = FeatureSpec::foreign();
+        assert!(foreign.is_foreign() && !spec().is_foreign());
+        assert_eq!(foreign.difference(&FeatureSpec::foreign()), None);
+        let difference = foreign.difference(&spec()).unwrap().to_string();
+        assert_eq!(difference, "the source of the features is another program here and vgg16 there");
+        let models = ModelsFolder { path: PathBuf::from("nowhere") };
+        let error = foreign.network(&models).unwrap_err();
+        assert!(
+            matches!(error, NetworkError::Foreign) && error.to_string().contains("classify --features"),
+            "{error}"
+        );
+        let text = serde_json::to_string(&foreign).unwrap();
+        assert_eq!(serde_json::from_str::<FeatureSpec>(&text).unwrap(), foreign);
     }
 
     #[test]

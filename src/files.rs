@@ -2,7 +2,8 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,47 @@ pub(crate) fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFil
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder.prefix(".cnncodes-").suffix(".partial").tempfile_in(folder_of(path))
+}
+
+/// The folders that [`TemporaryFolder`]s stand for.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A folder for outputs that are not finished. It is removed with all that is left in it when this is dropped, or by
+/// [`remove_unfinished`].
+#[derive(Debug)]
+pub(crate) struct TemporaryFolder(tempfile::TempDir);
+
+impl TemporaryFolder {
+    /// An empty folder beside `path`.
+    pub(crate) fn beside(path: &Path) -> io::Result<Self> {
+        let folder =
+            tempfile::Builder::new().prefix(".cnncodes-").suffix(".partial").tempdir_in(folder_of(path))?;
+        unfinished().push(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        unfinished().retain(|folder| folder != self.0.path());
+    }
+}
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the folders of outputs that are not finished, for a program that ends at once.
+#[cfg(feature = "cli")]
+pub(crate) fn remove_unfinished() {
+    for folder in unfinished().drain(..) {
+        // Nothing can be done about one that stays.
+        let _ = std::fs::remove_dir_all(folder);
+    }
 }
 
 /// Makes a rename in the folder durable.

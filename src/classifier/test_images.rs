@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, Axis};
 
+use super::features::check_kind;
 use crate::dataset::{Dataset, Problem, Sample};
 use crate::evaluate::{Assessment, Judged, Note};
 use crate::extract::{ExtractError, Extractor};
@@ -122,7 +123,7 @@ impl TestImages {
     /// The features are not of the head's kind, or no image is of its classes.
     pub fn from_features(file: &FeatureFile, head: &Head, holder: &str) -> Result<Self, TestImagesError> {
         let wanted = &head.provenance.spec;
-        wanted.check(holder, file.spec(Some(&wanted.layer))?, file.path())?;
+        check_kind::<TestImagesError>(file, wanted, holder)?;
         let labels: Vec<Option<usize>> =
             file.labels().iter().map(|&label| usize::try_from(label).ok()).collect();
         let source = file.path().display().to_string();

@@ -1,7 +1,7 @@
 //! `cnncodes classify`: what is in an image, by a head.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -14,6 +14,8 @@ use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
 use crate::dataset::Axes;
 use crate::dataset::Dataset;
 use crate::explain::{ClassExplanation, ImageExplanation, SimilarImage};
+use crate::features::FeatureFile;
+use crate::head::Head;
 use crate::images::DEFAULT_MAX_PIXELS;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
@@ -40,12 +42,16 @@ Examples:
   cnncodes classify photos/ --coverage 0.95
   find photos -newer last-run -name '*.jpg' | cnncodes classify -
   cnncodes classify image.jpg --explain why      why/image-CLASS.png shows which parts support the class
-  cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json")]
+  cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json
+  cnncodes classify --features features/new.h5   features instead of images")]
 pub struct Args {
     /// Images, folders of images, tar shards, HDF5 arrays (FILE.h5:/DATASET), or - for a list of images on standard
     /// input
-    #[arg(value_name = "IMAGE", required = true)]
+    #[arg(value_name = "IMAGE", required_unless_present = "features")]
     images: Vec<PathBuf>,
+    /// Classify the rows of a features file instead of images, such as those of another program (`cnncodes convert`)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "null", "axes", "explain"])]
+    features: Option<PathBuf>,
     /// Paths on standard input end with a NUL, as `find -print0` writes them, and not with a line end
     #[arg(short = '0', long)]
     null: bool,
@@ -135,6 +141,10 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     if args.coverage.is_some() && head.model.conformal.is_none() {
         return Err(ClassifyError::NoPredictionSets).with_context(|| apply::head_at(&head_path));
     }
+    let options = AnswerOptions { coverage: args.coverage, unknown: !args.no_unknown };
+    if let Some(features) = &args.features {
+        return classify_features(args, &head, &head_path, features, options);
+    }
     let set = Dataset::from_paths(&args.images, args.null, args.axes.as_ref())?;
     show::passed_over(&set.passed_over);
     if set.samples.is_empty() && set.problems.is_empty() {
@@ -142,7 +152,6 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     let mut problems = set.problems.clone();
     let mut printer = Printer::new(args);
-    let options = AnswerOptions { coverage: args.coverage, unknown: !args.no_unknown };
     let class_names = head.model.class_names.clone();
     if set.samples.is_empty() {
         // All that is left is to report them.
@@ -187,6 +196,24 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         (_, 0) => Status::Done,
         _ => Status::Skipped,
     })
+}
+
+/// Classifies the rows of a features file.
+fn classify_features(
+    args: &Args,
+    head: &Head,
+    head_path: &Path,
+    features: &Path,
+    options: AnswerOptions,
+) -> anyhow::Result<Status> {
+    let file = FeatureFile::open(features)?;
+    let mut printer = Printer::new(args);
+    head.answer_features(&file, &apply::head_at(head_path), options, |name, answer| {
+        let explanation = ImageExplanation::default();
+        printer.print(PrintedAnswer::new(name, answer, explanation, &head.model.class_names))
+    })?;
+    printer.finish()?;
+    Ok(Status::Done)
 }
 
 /// Prints answers as they come.

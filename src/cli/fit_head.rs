@@ -105,8 +105,11 @@ pub(super) fn print(head: &Head, kind: &str, path: &Path, list_duplicates: bool)
         show::count_of(model.class_names.len(), "class", "classes"),
         model.columns(),
         provenance.spec.layer,
-        provenance.spec.model_name,
+        provenance.spec.network_name(),
     );
+    if provenance.spec.is_foreign() {
+        println!("it predicts features, not images: cnncodes classify --features FILE");
+    }
 }
 
 /// `models/FEATURES-KIND.head.h5`.

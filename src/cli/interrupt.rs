@@ -32,6 +32,7 @@ pub fn end_with_the_reader() {
 pub fn watch() {
     let watching = ctrlc::set_handler(|| {
         let kept = *KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        crate::files::remove_unfinished();
         // Nobody to tell where standard error is gone.
         let _ = writeln!(anstream::stderr(), "\ninterrupted: {kept}");
         process::exit(INTERRUPTED);

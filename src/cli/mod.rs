@@ -7,6 +7,7 @@ mod apply;
 mod classify;
 mod completions;
 mod compute_args;
+mod convert;
 mod demo;
 mod evaluate;
 mod explain;
@@ -73,6 +74,7 @@ enum Command {
     Sweep(sweep::Args),
     Layers(layers::Args),
     Models(models::Args),
+    Convert(convert::Args),
     Demo(demo::Args),
     Completions(completions::Args),
 }
@@ -139,6 +141,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Sweep(args) => sweep::run(args, &models),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
+        Command::Convert(args) => convert::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
     }

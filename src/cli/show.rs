@@ -51,6 +51,11 @@ pub fn warning(text: &str) {
     anstream::eprintln!("{YELLOW}warning{YELLOW:#}: {}", printable_lines(text));
 }
 
+/// Prints what the user may want to know.
+pub fn note(text: &str) {
+    anstream::eprintln!("{BOLD}note{BOLD:#}: {}", printable_lines(text));
+}
+
 /// Lists inputs that were skipped, with their reasons; the first `limit` of them.
 pub fn problems(problems: &[Problem], limit: usize) {
     for problem in problems.iter().take(limit) {

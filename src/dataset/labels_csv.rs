@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names of the column with the paths, as [`plain`] has them; where one is called `path`, it is that one.
-const PATH_COLUMNS: [&str; 12] = [
+pub(crate) const PATH_COLUMNS: [&str; 12] = [
     "path",
     "file",
     "filename",
@@ -31,7 +31,7 @@ const PATH_COLUMNS: [&str; 12] = [
 ];
 
 /// Names of the column with the labels; where one is called `label`, it is that one.
-const LABEL_COLUMNS: [&str; 8] =
+pub(crate) const LABEL_COLUMNS: [&str; 8] =
     ["label", "labelname", "class", "classname", "classlabel", "category", "categoryname", "target"];
 
 /// Why a CSV manifest cannot be used.
@@ -325,7 +325,7 @@ fn plain(column: &str) -> String {
 }
 
 /// The columns that have one of the `names`; the first of these settles it where one column has it.
-fn named_as(columns: &[String], names: &[&str]) -> Vec<usize> {
+pub(crate) fn named_as(columns: &[String], names: &[&str]) -> Vec<usize> {
     let with = |wanted: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..columns.len()).filter(|&at| wanted(&plain(&columns[at]))).collect()
     };

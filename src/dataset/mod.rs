@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 mod array_axes;
 mod classes;
+mod column_values;
 mod csv_table;
 mod duplicates;
 mod image_array;
@@ -31,6 +32,7 @@ mod walk;
 use crate::messages::{Cause, with_causes};
 pub use array_axes::{Axes, NoAxes};
 pub use classes::ClassesError;
+pub(crate) use column_values::column_values;
 pub use csv_table::CsvError;
 pub(crate) use csv_table::{CsvTable, text_of};
 pub use duplicates::{
@@ -40,6 +42,7 @@ pub use image_array::{ArrayError, ArrayLabels, ImageArray};
 use labels::notes_of_labels;
 pub(crate) use labels::{class_name_of, sort_class_names};
 pub use labels_csv::ManifestError;
+pub(crate) use labels_csv::{LABEL_COLUMNS, PATH_COLUMNS, named_as};
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
 pub use sample_list::{Content, Sample, Samples};
 #[doc(hidden)]

@@ -21,7 +21,10 @@ pub enum FeatureFileError {
     #[error("the path {} is not valid UTF-8, which HDF5 needs; rename the folder or file", path.display())]
     PathNotUtf8 { path: PathBuf },
     /// The bytes are not those of an HDF5 file.
-    #[error("{} is not an HDF5 file; name a features file, or {AGAIN}", path.display())]
+    #[error(
+        "{} is not an HDF5 file; name a features file, convert features of another format (`cnncodes convert`), or {AGAIN}",
+        path.display()
+    )]
     NotHdf5 { path: PathBuf },
     /// The file ends before the size that its own header states.
     #[error("{} is cut short (an interrupted copy?); copy it again, or {AGAIN}", path.display())]

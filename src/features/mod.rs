@@ -1,10 +1,12 @@
 //! The HDF5 features file: what an image became in each tapped layer, under the image's own name.
 //!
 //! This room owns the file's layout ([`schema`]), its writing ([`FeatureWriter`]: one process, one sibling
-//! partial file, resumed after a crash) and its reading ([`FeatureFile`]: nothing in the file is trusted).
+//! partial file, resumed after a crash), its reading ([`FeatureFile`]: nothing in the file is trusted), and
+//! its conversion to and from the files of other programs ([`convert()`]).
 //! Types of libhdf5 and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
 //! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
 
+mod convert;
 mod error;
 mod hdf5_objects;
 mod journal;
@@ -17,6 +19,7 @@ mod table;
 mod testing;
 mod writer;
 
+pub use convert::{ColumnNames, ConvertError, ConvertSettings, Converted, convert};
 pub use error::FeatureFileError;
 pub use reader::{FeatureFile, NonFinite};
 pub use schema::{Header, PassedOverGroup, Row, Skipped, StoredLayer, escape_layer_name};

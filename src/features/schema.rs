@@ -6,6 +6,7 @@ use std::path::Path;
 
 use hdf5_metno::types::VarLenUnicode;
 use hdf5_metno::{File, Location};
+use serde::{Deserialize, Serialize};
 
 use super::FeatureFileError;
 use super::strings::{read_strings, text_error, to_hdf5};
@@ -88,7 +89,7 @@ pub struct Row<'a> {
 }
 
 /// An image that has no row, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// The image's name, as a row would have it.
     pub name: String,
@@ -97,7 +98,7 @@ pub struct Skipped {
 }
 
 /// The files below a folder of images that are no images for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassedOverGroup {
     /// Why they are none.
     pub reason: String,

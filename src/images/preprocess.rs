@@ -125,10 +125,10 @@ pub struct PreprocessOverrides {
 }
 
 impl Preprocess {
-    /// The recipe of a framework; `None` for [`Preset::Custom`], which has none of its own.
-    pub fn preset(preset: Preset) -> Option<Self> {
-        let torchvision = Self {
-            preset,
+    /// The recipe of torchvision.
+    pub fn torchvision() -> Self {
+        Self {
+            preset: Preset::Torchvision,
             size: (224, 224),
             resize: Resize::ShorterSide(256),
             crop_offset: CropOffset::HalfEven,
@@ -139,7 +139,12 @@ impl Preprocess {
             std: [0.229, 0.224, 0.225],
             exif_orientation: true,
             dct_scaling: false,
-        };
+        }
+    }
+
+    /// The recipe of a framework; `None` for [`Preset::Custom`], which has none of its own.
+    pub fn preset(preset: Preset) -> Option<Self> {
+        let torchvision = Self { preset, ..Self::torchvision() };
         match preset {
             Preset::Torchvision => Some(torchvision),
             Preset::KerasCaffe => Some(Self {

@@ -72,7 +72,7 @@ impl FittingReport<'_> {
         let spec = &head.provenance.spec;
         let source = &file.header().source;
         let mut report = Report {
-            title: format!("{} head on {} of {}", kind(head), spec.layer, spec.model_name),
+            title: format!("{} head on {} of {}", kind(head), spec.layer, spec.network_name()),
             subtitle: subtitle(labelled.names.len(), &labelled.class_names, source),
             class_names: &labelled.class_names,
             names: &labelled.names,
@@ -191,7 +191,7 @@ fn provenance(measured: Fact, head: &Head, head_path: Option<&Path>, command: &s
     facts.extend(head_path.map(|path| Fact::code("head", path.display().to_string())));
     facts.extend((settings.kind != HeadKind::Ridge).then(|| Fact::new("C", settings.c().to_string())));
     facts.extend([
-        Fact::new("network", &spec.model_name),
+        Fact::new("network", spec.network_name()),
         Fact::code("SHA-256 of the network", &spec.model_sha256),
         Fact::new("layer", format!("{} (tensor {})", spec.layer, spec.tensor)),
         Fact::new("pooling", spec.pooling.to_string()),

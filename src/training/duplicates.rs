@@ -12,6 +12,9 @@ use crate::messages::count;
 /// How a file gets the perceptual hashes that an earlier version left out.
 const REHASH: &str = "`cnncodes extract --rehash`, with the arguments of the first time, adds them without running the network";
 
+/// How duplicates are told apart where the images are not known.
+const GROUPS: &str = "--groups names duplicates that you know of";
+
 /// Which images count as duplicates of one another.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DuplicateSettings {
@@ -57,7 +60,8 @@ impl LabelledFeatures {
         let without = self.without_hash();
         if let Some(distance) = settings.distance {
             if without > 0 {
-                return Err(TrainingError::NoHashes { images: without, remedy: REHASH });
+                let (why, remedy) = self.why_without_hash();
+                return Err(TrainingError::NoHashes { images: without, why, remedy });
             }
             return Ok((Likeness::Hashes(&self.hashes, distance), None));
         }
@@ -70,10 +74,9 @@ impl LabelledFeatures {
             None if without == 0 => return Ok((Likeness::Hashes(&self.hashes, DUPLICATE_DISTANCE), None)),
             None => {}
         }
-        let because = format!(
-            "the file has no perceptual hash of {}, because an earlier version of cnncodes wrote it",
-            count(without, "image")
-        );
+        let (why, remedy) = self.why_without_hash();
+        let because =
+            format!("the file has no perceptual hash of {}, because {why}", count(without, "image"));
         let (likeness, how) = if !in_memory {
             (
                 Likeness::None,
@@ -93,7 +96,16 @@ impl LabelledFeatures {
             );
             (by_features(DUPLICATE_THRESHOLD), how)
         };
-        Ok((likeness, Some(Note::info(format!("{because}: {how}; {REHASH}")))))
+        Ok((likeness, Some(Note::info(format!("{because}: {how}; {remedy}")))))
+    }
+
+    /// Why images have no perceptual hash, and how to do without.
+    fn why_without_hash(&self) -> (&'static str, &'static str) {
+        if self.foreign {
+            ("another program computed the features", GROUPS)
+        } else {
+            ("an earlier version of cnncodes wrote it", REHASH)
+        }
     }
 
     /// Which rows are duplicates of one another, and what the reader of the results should know about it.

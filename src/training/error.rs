@@ -20,7 +20,8 @@ pub enum TrainingError {
     Head(#[from] HeadError),
     /// Nobody said which classes the images are of.
     #[error(
-        "no image in {} has a label; extract a folder with one folder for each class, or a CSV file with the columns path,label",
+        "no image in {} has a label; extract a folder with one folder for each class, or a CSV file with the columns path,label (or \
+         convert features of another program with --labels)",
         path.display()
     )]
     NoLabels { path: PathBuf },
@@ -31,9 +32,9 @@ pub enum TrainingError {
     Column { path: PathBuf, column: &'static str, source: Box<dyn Error + Send + Sync> },
     /// Perceptual hashes were asked for, and the file has none.
     #[error(
-        "--duplicate-distance compares perceptual hashes, which the file lacks for {}: an earlier version of cnncodes wrote it; {remedy}", count(*images, "image")
+        "--duplicate-distance compares perceptual hashes, which the file lacks for {}: {why}; {remedy}", count(*images, "image")
     )]
-    NoHashes { images: usize, remedy: &'static str },
+    NoHashes { images: usize, why: &'static str, remedy: &'static str },
     /// Likeness of features was asked for, and they are not in memory.
     #[error(
         "--duplicate-threshold compares the features in memory, and they take more than the limit; raise --max-memory, or leave out --duplicate-threshold"

@@ -1,13 +1,11 @@
 //! [`LabelledFeatures`]: the rows of a feature file whose class is known, and columns of CSV files about them.
 
-use std::collections::HashMap;
-use std::error::Error;
 use std::path::Path;
 
 use ndarray::{Array2, Axis};
 
 use super::TrainingError;
-use crate::dataset::{CsvTable, class_name_of, text_of};
+use crate::dataset::column_values;
 use crate::features::FeatureFile;
 use crate::head::TrainingData;
 use crate::images::PerceptualHash;
@@ -31,6 +29,8 @@ pub struct LabelledFeatures {
     pub sha256: Vec<String>,
     /// Perceptual hash of each image; `None` where the file does not tell it.
     pub hashes: Vec<Option<PerceptualHash>>,
+    /// Whether another program computed the features, so that the images are not known.
+    pub foreign: bool,
     /// What the reader of results should know.
     pub notes: Vec<String>,
 }
@@ -93,6 +93,7 @@ impl LabelledFeatures {
             names: text(file.image_names()),
             sha256: text(file.sha256()),
             hashes: rows.iter().map(|&row| file.perceptual_hash(row)).collect(),
+            foreign: file.header().spec().is_foreign(),
             notes,
             rows,
         })
@@ -123,6 +124,7 @@ impl LabelledFeatures {
             names: text(&self.names),
             sha256: text(&self.sha256),
             hashes: rows.iter().map(|&row| self.hashes[row]).collect(),
+            foreign: self.foreign,
             rows: rows.iter().map(|&row| self.rows[row]).collect(),
             notes: Vec::new(),
         }
@@ -159,63 +161,6 @@ pub(super) fn read_column(
     })
 }
 
-type ColumnError = Box<dyn Error + Send + Sync>;
-
-fn column_values(
-    csv: &Path,
-    column: &str,
-    names: &[String],
-) -> Result<(Vec<Option<String>>, usize), ColumnError> {
-    let positions: HashMap<&str, usize> =
-        names.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect();
-    // The value of each image, and the line that it stands on.
-    let mut values: Vec<Option<(Option<String>, u64)>> = vec![None; names.len()];
-    let mut unknown = 0;
-    let bytes = std::fs::read(csv)?;
-    let text = text_of(&bytes)?;
-    let wanted = |header: &[String]| header.iter().any(|name| name.eq_ignore_ascii_case("path"));
-    let mut table = CsvTable::new(&text, wanted)?;
-    let position = |wanted: &str| -> Result<usize, ColumnError> {
-        let position = table.column(wanted)?;
-        let seen = || format!("it has no column {wanted} (columns seen: {})", table.header.join(", "));
-        Ok(position.ok_or_else(seen)?)
-    };
-    let (path_at, value_at) = (position("path")?, position(column)?);
-    while let Some(row) = table.next_row()? {
-        let path = row.fields[path_at].on_one_line("path")?;
-        let value = row.fields[value_at].on_one_line(column)?;
-        let value =
-            class_name_of(value).map_err(|reason| format!("the {column} on line {}: {reason}", row.line))?;
-        let Some(&at) = positions.get(path.replace('\\', "/").trim_start_matches("./")) else {
-            unknown += 1;
-            continue;
-        };
-        match &values[at] {
-            Some((other, line)) if *other != value => {
-                return Err(format!(
-                    "lines {line} and {} of {} give {} different {column}s; remove one of them",
-                    row.line,
-                    csv.display(),
-                    names[at]
-                )
-                .into());
-            }
-            _ => values[at] = Some((value, row.line)),
-        }
-    }
-    let values: Vec<Option<String>> =
-        values.into_iter().map(|value| value.and_then(|(value, _)| value)).collect();
-    if values.iter().all(Option::is_none) {
-        return Err(format!(
-            "no line of {} gives a {column} to a labelled image; its paths must be the images' names, such as {}",
-            csv.display(),
-            names.first().map_or("cats/1.jpg", String::as_str)
-        )
-        .into());
-    }
-    Ok((values, unknown))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -230,6 +175,7 @@ pub(super) mod tests {
             names: (0..rows).map(|row| format!("{row}.jpg")).collect(),
             sha256: (0..rows).map(|row| row.to_string()).collect(),
             hashes: vec![None; rows],
+            foreign: false,
             notes: Vec::new(),
         }
     }

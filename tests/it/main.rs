@@ -6,6 +6,7 @@ mod arrays;
 mod bad_input;
 mod codes_h5py;
 mod common;
+mod convert;
 mod devices;
 mod duplicates;
 mod explain;
