@@ -9,6 +9,7 @@ mod common;
 mod devices;
 mod duplicates;
 mod explain;
+mod export;
 mod exporters;
 mod extract_again;
 mod fetch;
