@@ -67,10 +67,10 @@ def main() -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = arguments.threads
     options.log_severity_level = 2
-    if any(weights.data_location == onnx.TensorProto.EXTERNAL for weights in onnx.load(arguments.graph, load_external_data=False).graph.initializer):
-        session = onnxruntime.InferenceSession(arguments.graph, options, providers=["CPUExecutionProvider"])
-    else:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    # The file itself, wherever its weights are, and then with the tensor as an output.
+    onnxruntime.InferenceSession(arguments.graph, options, providers=providers)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     found = {
         "images": 0,
         "class": 0,

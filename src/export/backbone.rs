@@ -47,6 +47,7 @@ impl NetworkPart {
         names.insert(input, INPUT.to_owned());
         rename(&mut part, &names);
         share_equal_weights(&mut part);
+        keep_padding(&mut part);
         if half_weights {
             halve(&mut part);
         }
@@ -131,6 +132,31 @@ fn share_equal_weights(graph: &mut GraphProto) {
     }
 }
 
+/// Puts a node that changes nothing between every padding and the maximum that is taken of it: ONNX Runtime 1.24 takes padding with
+/// zeros for the padding of the maximum itself, which is never the maximum. [`Graph::open_part`] takes it out again.
+fn keep_padding(graph: &mut GraphProto) {
+    let is = |node: &NodeProto, operator: &str| node.op_type() == operator;
+    let padded: HashSet<String> =
+        graph.node.iter().filter(|node| is(node, "Pad")).flat_map(|node| node.output.clone()).collect();
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for mut node in std::mem::take(&mut graph.node) {
+        let read = node.input.first_mut().filter(|input| padded.contains(*input));
+        if let Some(input) = read.filter(|_| node.op_type.as_deref() == Some("MaxPool")) {
+            let kept = format!("{input}/kept_from_fusion/{}", nodes.len());
+            nodes.push(NodeProto {
+                op_type: Some("Max".to_owned()),
+                name: Some(kept.clone()),
+                input: vec![input.clone(), input.clone()],
+                output: vec![kept.clone()],
+                ..Default::default()
+            });
+            *input = kept;
+        }
+        nodes.push(node);
+    }
+    graph.node = nodes;
+}
+
 /// Stores weights of float32 as float16, with nodes that widen them when the graph is loaded.
 fn halve(graph: &mut GraphProto) {
     let mut widened: Vec<NodeProto> = Vec::new();
@@ -159,4 +185,79 @@ fn halves_of(weights: &TensorProto) -> Option<Vec<u8>> {
     let values: Vec<f32> = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
     let fits = values.len() >= FEWEST_HALVES && values.iter().all(|value| value.abs() <= LARGEST_HALF);
     fits.then(|| values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::builder::{le_floats, value_info};
+
+    fn weights(name: &str, values: &[f32]) -> TensorProto {
+        tensor(name, DataType::Float, &[values.len()], le_floats(values).into())
+    }
+
+    fn add(inputs: [&str; 2], output: &str) -> NodeProto {
+        NodeProto {
+            op_type: Some("Add".to_owned()),
+            input: inputs.map(str::to_owned).to_vec(),
+            output: vec![output.to_owned()],
+            ..Default::default()
+        }
+    }
+
+    fn names(graph: &GraphProto) -> Vec<String> {
+        graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn names_of_the_sealed_graph_are_free_and_others_stay() {
+        let mut graph = GraphProto {
+            node: vec![add(["image", "head/weights"], "label"), add(["label", "headed/by"], "features.0")],
+            initializer: vec![weights("head/weights", &[1.0]), weights("headed/by", &[2.0])],
+            input: vec![value_info("image", DataType::Float, &[])],
+            ..Default::default()
+        };
+        let taken = taken_names(&graph);
+        rename(&mut graph, &taken);
+        assert_eq!(graph.node[0].input, ["network/image", "network/head/weights"]);
+        assert_eq!(graph.node[1].input, ["network/label", "headed/by"]);
+        assert_eq!(graph.node[1].output, ["features.0"]);
+        assert_eq!(names(&graph), ["network/head/weights", "headed/by"]);
+        assert_eq!(graph.input[0].name(), "network/image");
+    }
+
+    #[test]
+    fn equal_weights_are_stored_once_and_equal_numbers_of_another_shape_are_not() {
+        let mut other = weights("c", &[1.0, 2.0]);
+        other.dims = vec![2, 1];
+        let mut graph = GraphProto {
+            node: vec![add(["a", "b"], "x"), add(["c", "b"], "y")],
+            initializer: vec![weights("a", &[1.0, 2.0]), weights("b", &[1.0, 2.0]), other],
+            ..Default::default()
+        };
+        share_equal_weights(&mut graph);
+        assert_eq!(names(&graph), ["a", "c"]);
+        assert_eq!(
+            (&graph.node[0].input, &graph.node[1].input),
+            (&vec!["a".into(); 2], &vec!["c".into(), "a".into()])
+        );
+    }
+
+    #[test]
+    fn many_weights_that_fit_are_halved_and_widened_first() {
+        let many: Vec<f32> = (0..FEWEST_HALVES).map(|at| at as f32 / 3.0).collect();
+        let mut too_large = many.clone();
+        too_large[7] = 7e4;
+        let mut graph = GraphProto {
+            node: vec![add(["many", "few"], "x")],
+            initializer: vec![weights("many", &many), weights("few", &[0.1]), weights("large", &too_large)],
+            ..Default::default()
+        };
+        halve(&mut graph);
+        assert_eq!(names(&graph), ["many/float16", "few", "large"]);
+        assert_eq!((graph.node[0].op_type(), graph.node[0].output[0].as_str()), ("Cast", "many"));
+        let stored = graph.initializer[0].raw_data.as_ref().unwrap();
+        assert_eq!(stored.len(), 2 * FEWEST_HALVES);
+        assert_eq!(f16::from_le_bytes([stored[2], stored[3]]), f16::from_f32(1.0 / 3.0));
+    }
 }

@@ -145,7 +145,7 @@ pub fn export(
     graph.input = vec![input];
     graph.name = Some("cnncodes classifier".to_owned());
     graph.value_info.clear();
-    let entry = NetworkEntry { batch: source.batch, channels_last: layout == Layout::Nhwc, layer };
+    let entry = NetworkEntry { batch: source.network_batch, channels_last: layout == Layout::Nhwc, layer };
     Ok(ExportedModel {
         model: ModelProto {
             producer_name: Some("cnncodes".to_owned()),
@@ -193,8 +193,10 @@ struct Source {
     element: Option<DataType>,
     activations: Activations,
     pooling: Pooling,
-    /// Images that a run must hold; none where there may be any number.
+    /// Images that a run of the graph holds; none where there may be any number.
     batch: Option<usize>,
+    /// Images that a run of the network by itself must hold.
+    network_batch: Option<usize>,
     remarks: Vec<String>,
 }
 
@@ -219,8 +221,8 @@ impl Source {
         if expected != found {
             return Err(ExportError::Width { network, layer: name, head: expected, found });
         }
-        let batch = fixed_batch(graph, std::slice::from_ref(layer), size);
-        let batch = match (settings.input, batch) {
+        let network_batch = fixed_batch(graph, std::slice::from_ref(layer), size);
+        let batch = match (settings.input, network_batch) {
             (ExportInput::Pixels, Some(batch)) if batch > 1 => {
                 return Err(ExportError::FixedBatch { network, batch });
             }
@@ -235,7 +237,14 @@ impl Source {
                 spec.precision
             ));
         }
-        Ok(Self { element: element_of(graph, layer, size), activations, pooling, batch, remarks })
+        Ok(Self {
+            element: element_of(graph, layer, size),
+            activations,
+            pooling,
+            batch,
+            network_batch,
+            remarks,
+        })
     }
 
     /// The number of images, as a dimension.

@@ -372,8 +372,20 @@ fn read_message(path: &Path) -> Result<(NetworkFile, ModelProto), GraphError> {
     Ok((file, model))
 }
 
-/// Leaves the nodes that `output` depends on and that do not make `input`, and the weights that these read.
+/// Leaves the nodes that `output` depends on and that do not make `input`, and the weights that these read. Maxima of a tensor and
+/// itself, which [`export`](crate::export) puts behind paddings, go as well.
 fn keep_between(graph: &mut GraphProto, input: &str, output: &str) {
+    let is_idle = |node: &NodeProto| {
+        node.op_type() == "Max" && node.output.len() == 1 && matches!(&node.input[..], [a, b] if a == b)
+    };
+    let idle = graph.node.iter().filter(|node| is_idle(node) && node.output[0] != output);
+    let sources: HashMap<String, String> =
+        idle.map(|node| (node.output[0].clone(), node.input[0].clone())).collect();
+    for name in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if let Some(source) = sources.get(name) {
+            name.clone_from(source);
+        }
+    }
     let mut producer: HashMap<&str, usize> = HashMap::new();
     for (index, node) in graph.node.iter().enumerate() {
         producer.extend(node.output.iter().map(|name| (name.as_str(), index)));
