@@ -55,9 +55,10 @@ impl GraphBuilder {
         self.scope = scope;
     }
 
-    fn next_name(&mut self, operator: &str) -> String {
+    /// Short: some hundred nodes name their inputs and outputs.
+    fn next_name(&mut self) -> String {
         self.made += 1;
-        format!("{}/{operator}_{}", self.scope, self.made)
+        format!("{}/{}", self.scope, self.made)
     }
 
     /// Adds a node of one output, and gives the output's name.
@@ -72,7 +73,7 @@ impl GraphBuilder {
         inputs: &[&str],
         attributes: Vec<AttributeProto>,
     ) -> String {
-        let output = self.next_name(operator);
+        let output = self.next_name();
         self.push(operator, inputs, &[&output], attributes);
         output
     }
@@ -208,7 +209,7 @@ impl GraphBuilder {
     }
 
     pub(super) fn texts(&mut self, values: &[String]) -> String {
-        let name = self.next_name("texts");
+        let name = self.next_name();
         self.initializers.push(TensorProto {
             name: Some(name.clone()),
             dims: vec![values.len() as i64],
@@ -231,8 +232,7 @@ impl GraphBuilder {
         if let Some(name) = self.constants.get(&key) {
             return name.clone();
         }
-        self.made += 1;
-        let name = format!("{}/constant_{}", self.scope, self.made);
+        let name = self.next_name();
         self.initializers.push(tensor(&name, element, dims, key.2.clone()));
         self.constants.insert(key, name.clone());
         name
