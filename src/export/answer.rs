@@ -10,6 +10,9 @@ use crate::network::graph::proto::tensor_proto::DataType;
 /// The constant of training features, by which [`sealed`](super::sealed) reads them back.
 pub(super) const CODES: &str = "novelty/features";
 
+/// Training features beside the nearest whose distances are computed in float64.
+const MORE_CANDIDATES: usize = 13;
+
 /// Probabilities, images x classes, as [`Calibration::probabilities`] computes them.
 pub(super) fn probabilities(
     b: &mut GraphBuilder,
@@ -118,8 +121,8 @@ pub(super) fn class(
     b.op_with("ArgMax", &[&ranked], vec![int("axis", 1), int("keepdims", 0)])
 }
 
-/// The distance of each image from the training images, as [`Novelty::distances`] computes it, but for the products: these are in
-/// float32, of vectors of length 1, which is off by some 1e-7 and needs half the memory and a third of the time.
+/// The distance of each image from the training images, as [`Novelty::distances`] computes it: products in float32 find the
+/// candidates, and of these alone the distances are computed in float64. Graphs of float32 alone leave it at the products.
 pub(super) fn distance(
     b: &mut GraphBuilder,
     novelty: &Novelty,
@@ -130,40 +133,82 @@ pub(super) fn distance(
     let (rows, columns) = codes.dim();
     let bytes: Vec<u8> = codes.t().iter().map(|&code| code as u8).collect();
     let stored = b.named(CODES, DataType::Int8, &[columns, rows], bytes);
-    let codes_as_floats = b.cast(&stored, DataType::Float);
-    // What has no direction is at distance 1 from everything.
-    let inverse_lengths: Vec<f32> = codes
+    let lengths: Vec<f32> = codes
         .rows()
         .into_iter()
-        .map(|row| row.iter().map(|&code| f64::from(code).powi(2)).sum::<f64>().sqrt())
-        .map(|length| if length > 0.0 { (1.0 / length) as f32 } else { 0.0 })
+        .map(|row| row.iter().map(|&code| f64::from(code).powi(2)).sum::<f64>().sqrt() as f32)
+        // A row of zeros has no direction, whatever it is divided by.
+        .map(|length| if length > 0.0 { length } else { 1.0 })
         .collect();
-    let inverse_lengths = b.floats(&[rows], &inverse_lengths);
+    let lengths = b.floats(&[rows], &lengths);
     let values = arithmetic.of(b, features);
-    let length = row_length(b, &values);
+    let direction = direction(b, &values, arithmetic);
+    let codes = b.cast(&stored, DataType::Float);
+    let products = b.op("MatMul", &[&direction, &codes]);
+    let cosines = b.op("Div", &[&products, &lengths]);
+    let neighbours = novelty.limits().neighbours.min(rows);
+    let cosines = match arithmetic {
+        Arithmetic::Single => cosines,
+        Arithmetic::Double => {
+            let count = rows.min(neighbours + MORE_CANDIDATES);
+            let (_, places) = top(b, &cosines, count, ["novelty/candidates", "novelty/places"]);
+            cosines_of(b, [&stored, &lengths, places, &values], count)
+        }
+    };
+    let (nearest, _) = top(b, &cosines, neighbours, ["novelty/nearest", "novelty/nearest_places"]);
+    let (zero, one) = (arithmetic.number(b, 0.0), arithmetic.number(b, 1.0));
+    let distances = b.op("Sub", &[&one, nearest]);
+    let distances = b.op("Max", &[&distances, &zero]);
+    let sum = b.sum(&distances, &[1], false);
+    let count = arithmetic.number(b, neighbours as f64);
+    b.op("Div", &[&sum, &count])
+}
+
+/// Each row divided by its length, in float32.
+fn direction(b: &mut GraphBuilder, rows: &str, arithmetic: Arithmetic) -> String {
+    let length = row_length(b, rows);
     let (zero, one) = (arithmetic.number(b, 0.0), arithmetic.number(b, 1.0));
     let has_direction = b.op("Greater", &[&length, &zero]);
     let length = b.op("Where", &[&has_direction, &length, &one]);
-    let direction = b.op("Div", &[&values, &length]);
-    let direction = arithmetic.to_float(b, &direction);
-    let products = b.op("MatMul", &[&direction, &codes_as_floats]);
-    let cosines = b.op("Mul", &[&products, &inverse_lengths]);
-    let (zero, one) = (b.float(0.0), b.float(1.0));
-    let distances = b.op("Sub", &[&one, &cosines]);
-    let distances = b.op("Max", &[&distances, &zero]);
-    let neighbours = novelty.limits().neighbours.min(rows);
-    let count = b.longs(&[neighbours as i64]);
-    let (nearest, places) = ("novelty/nearest", "novelty/places");
-    b.push(
-        "TopK",
-        &[&distances, &count],
-        &[nearest, places],
-        vec![int("axis", 1), int("largest", 0), int("sorted", 1)],
-    );
-    let nearest = arithmetic.of(b, nearest);
-    let sum = b.sum(&nearest, &[1], false);
-    let count = arithmetic.number(b, neighbours as f64);
-    b.op("Div", &[&sum, &count])
+    let direction = b.op("Div", &[rows, &length]);
+    arithmetic.to_float(b, &direction)
+}
+
+/// The cosines, images x `count` in float64, between the rows of `values` and the training features at `places`.
+fn cosines_of(b: &mut GraphBuilder, [codes, lengths, places, values]: [&str; 4], count: usize) -> String {
+    let chosen = b.gather(codes, places, 1);
+    let chosen = b.cast(&chosen, DataType::Float);
+    let lengths = b.gather(lengths, places, 0);
+    let directions = b.op("Div", &[&chosen, &lengths]);
+    let directions = b.cast(&directions, DataType::Double);
+    let directions = b.transpose(&directions, &[1, 2, 0]);
+    let column = b.unsqueeze(values, &[2]);
+    let products = b.op("MatMul", &[&directions, &column]);
+    let products = b.reshape(&products, &[-1, count as i64]);
+    let squares = b.op("Mul", &[&directions, &directions]);
+    let squares = b.sum(&squares, &[2], false);
+    let own = b.op("Mul", &[values, values]);
+    let own = b.sum(&own, &[1], true);
+    let both = b.op("Mul", &[&squares, &own]);
+    let both = b.op("Sqrt", &[&both]);
+    // What has no direction is at distance 1 from everything.
+    let (zero, one) = (b.double(0.0), b.double(1.0));
+    let have_direction = b.op("Greater", &[&both, &zero]);
+    let both = b.op("Where", &[&have_direction, &both, &one]);
+    let cosines = b.op("Div", &[&products, &both]);
+    b.op("Where", &[&have_direction, &cosines, &zero])
+}
+
+/// The largest values of each row, and where they are.
+fn top(
+    b: &mut GraphBuilder,
+    values: &str,
+    count: usize,
+    [found, places]: [&'static str; 2],
+) -> (&'static str, &'static str) {
+    let count = b.longs(&[count as i64]);
+    b.push("TopK", &[values, &count], &[found, places], vec![int("axis", 1)]);
+    (found, places)
 }
 
 /// Whether each class is in the prediction set: 1 - p, rounded as the head's scores are, is at most `threshold`.
