@@ -152,7 +152,7 @@ pub(super) fn distance(
         Arithmetic::Double => {
             let count = rows.min(neighbours + MORE_CANDIDATES);
             let (_, places) = top(b, &cosines, count, ["novelty/candidates", "novelty/places"]);
-            cosines_of(b, [&stored, &lengths, places, &values], count)
+            cosines_of(b, [&stored, &lengths, places, &values])
         }
     };
     let (nearest, _) = top(b, &cosines, neighbours, ["novelty/nearest", "novelty/nearest_places"]);
@@ -174,19 +174,21 @@ fn direction(b: &mut GraphBuilder, rows: &str, arithmetic: Arithmetic) -> String
     arithmetic.to_float(b, &direction)
 }
 
-/// The cosines, images x `count` in float64, between the rows of `values` and the training features at `places`.
-fn cosines_of(b: &mut GraphBuilder, [codes, lengths, places, values]: [&str; 4], count: usize) -> String {
+/// The cosines, images x candidates in float64, between the rows of `values` and the training features at `places`.
+fn cosines_of(b: &mut GraphBuilder, [codes, lengths, places, values]: [&str; 4]) -> String {
     let chosen = b.gather(codes, places, 1);
     let chosen = b.cast(&chosen, DataType::Float);
     let lengths = b.gather(lengths, places, 0);
     let directions = b.op("Div", &[&chosen, &lengths]);
     let directions = b.cast(&directions, DataType::Double);
-    let directions = b.transpose(&directions, &[1, 2, 0]);
-    let column = b.unsqueeze(values, &[2]);
-    let products = b.op("MatMul", &[&directions, &column]);
-    let products = b.reshape(&products, &[-1, count as i64]);
+    // Values x images x candidates. ONNX Runtime 1.24 makes of a transposition and a product of float64 matrices what it has no
+    // kernel for, so this is a sum of products.
+    let columns = b.transpose(values, &[1, 0]);
+    let columns = b.unsqueeze(&columns, &[2]);
+    let products = b.op("Mul", &[&directions, &columns]);
+    let products = b.sum(&products, &[0], false);
     let squares = b.op("Mul", &[&directions, &directions]);
-    let squares = b.sum(&squares, &[2], false);
+    let squares = b.sum(&squares, &[0], false);
     let own = b.op("Mul", &[values, values]);
     let own = b.sum(&own, &[1], true);
     let both = b.op("Mul", &[&squares, &own]);

@@ -3,6 +3,22 @@
 //!
 //! [`export`] makes the graph and [`SealedClassifier`] reads it back. The parts of the graph, in the order in which an image
 //! passes them: `pixels`, `backbone`, `pooling`, `head`, `answer`.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use cnncodes::export::{ExportSettings, NetworkOfHead, export};
+//! use cnncodes::head::Head;
+//! use cnncodes::network::ModelsFolder;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let head = Head::load(Path::new("models/pets.head.h5"))?;
+//! let (graph, layer) = head.provenance.spec.network(&ModelsFolder { path: "models".into() })?;
+//! let network = NetworkOfHead { graph: &graph, layer: &layer, licence: None };
+//! export(&head, network, &ExportSettings::default())?.save(Path::new("pets.onnx"), false)?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod answer;
 mod backbone;
