@@ -133,18 +133,17 @@ pub(super) fn distance(
     let (rows, columns) = codes.dim();
     let bytes: Vec<u8> = codes.t().iter().map(|&code| code as u8).collect();
     let stored = b.named(CODES, DataType::Int8, &[columns, rows], bytes);
-    let lengths: Vec<f32> = codes
-        .rows()
-        .into_iter()
-        .map(|row| row.iter().map(|&code| f64::from(code).powi(2)).sum::<f64>().sqrt() as f32)
-        // A row of zeros has no direction, whatever it is divided by.
-        .map(|length| if length > 0.0 { length } else { 1.0 })
-        .collect();
-    let lengths = b.floats(&[rows], &lengths);
+    let floats = b.cast(&stored, DataType::Float);
+    let squares = b.op("Mul", &[&floats, &floats]);
+    let squares = b.sum(&squares, &[0], false);
+    let lengths = b.op("Sqrt", &[&squares]);
+    // A row of zeros has no direction, whatever it is divided by.
+    let (zero, one) = (b.float(0.0), b.float(1.0));
+    let has_direction = b.op("Greater", &[&lengths, &zero]);
+    let lengths = b.op("Where", &[&has_direction, &lengths, &one]);
     let values = arithmetic.of(b, features);
     let direction = direction(b, &values, arithmetic);
-    let codes = b.cast(&stored, DataType::Float);
-    let products = b.op("MatMul", &[&direction, &codes]);
+    let products = b.op("MatMul", &[&direction, &floats]);
     let cosines = b.op("Div", &[&products, &lengths]);
     let neighbours = novelty.limits().neighbours.min(rows);
     let cosines = match arithmetic {

@@ -109,7 +109,10 @@ fn rewrite_node(
                 node.input.push(b.longs(&parts.ints));
             }
         }
-        "Softmax" | "LogSoftmax" | "Hardmax" if opset < 13 => return Ok(flattened(node, b)),
+        "Softmax" | "LogSoftmax" | "Hardmax" if opset < 13 => {
+            flattened(node, b);
+            return Ok(());
+        }
         "Scatter" => node.op_type = Some("ScatterElements".to_owned()),
         "Resize" if opset < 11 => return Err(unknown(network, &operator, opset)),
         "Upsample" | "Scan" | "Affine" | "Crop" | "ImageScaler" | "ParametricSoftplus" | "ScaledTanh" => {
