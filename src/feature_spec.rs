@@ -214,25 +214,33 @@ impl FeatureSpec {
     /// # Errors
     /// The folder lacks the network, the file is not the one that its manifest describes, or it lacks the layer.
     pub fn network(&self, models: &ModelsFolder) -> Result<(Graph, Layer), NetworkError> {
+        let model = self.model(models)?;
+        let graph = model.open()?;
+        let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &self.tensor)?.clone();
+        Ok((graph, layer))
+    }
+
+    /// The manifest of the network in the models folder, which is searched by the network's hash.
+    ///
+    /// # Errors
+    /// The folder lacks the network, or no network is known.
+    pub fn model(&self, models: &ModelsFolder) -> Result<Model, NetworkError> {
         if self.is_foreign() {
             return Err(NetworkError::Foreign);
         }
         let mut readable: Vec<Model> = models.manifests()?.into_iter().filter_map(Result::ok).collect();
         // Of several manifests for one network, the one of the recorded name first.
         readable.sort_by_key(|model| model.name != self.model_name);
-        let found =
-            readable.iter().find(|model| model.manifest.sha256.eq_ignore_ascii_case(&self.model_sha256));
-        let Some(model) = found else {
-            let (name, sha256) = (self.model_name.clone(), self.model_sha256.clone());
-            let folder = models.path.display().to_string();
-            return Err(match readable.into_iter().find(|model| model.name == self.model_name) {
-                Some(model) => NetworkError::Differs { name, sha256, folder, found: model.manifest.sha256 },
-                None => NetworkError::Missing { name, sha256, folder },
-            });
-        };
-        let graph = model.open()?;
-        let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &self.tensor)?.clone();
-        Ok((graph, layer))
+        let is_this = |model: &&Model| model.manifest.sha256.eq_ignore_ascii_case(&self.model_sha256);
+        if let Some(model) = readable.iter().find(is_this) {
+            return Ok(model.clone());
+        }
+        let (name, sha256) = (self.model_name.clone(), self.model_sha256.clone());
+        let folder = models.path.display().to_string();
+        Err(match readable.into_iter().find(|model| model.name == self.model_name) {
+            Some(model) => NetworkError::Differs { name, sha256, folder, found: model.manifest.sha256 },
+            None => NetworkError::Missing { name, sha256, folder },
+        })
     }
 }
 

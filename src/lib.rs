@@ -49,6 +49,7 @@
 //! - [`classifier`]: an extractor and a head: image in, answer out. Test images measure the head.
 //! - [`evaluate`]: folds, metrics and how they are reported.
 //! - [`explain`]: which parts of an image an answer rests on, and which training images it resembles.
+//! - [`export`]: a head with its network as one ONNX graph, for whatever runs ONNX.
 //! - [`similarity`]: the nearest images by their features, exactly, in one pass over a file.
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
@@ -65,6 +66,7 @@ pub mod demo;
 pub mod download;
 pub mod evaluate;
 pub mod explain;
+pub mod export;
 pub mod extract;
 pub mod feature_spec;
 pub mod features;

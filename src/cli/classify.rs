@@ -43,7 +43,8 @@ Examples:
   find photos -newer last-run -name '*.jpg' | cnncodes classify -
   cnncodes classify image.jpg --explain why      why/image-CLASS.png shows which parts support the class
   cnncodes classify a.jpg b.png --head models/vgg16-fc7-svm.head.h5 --format json
-  cnncodes classify --features features/new.h5   features instead of images")]
+  cnncodes classify --features features/new.h5   features instead of images
+  cnncodes classify a.jpg --head classifier.onnx   with an exported classifier, which has its network inside")]
 pub struct Args {
     /// Images, folders of images, tar shards, HDF5 arrays (FILE.h5:/DATASET), or - for a list of images on standard
     /// input
@@ -59,7 +60,7 @@ pub struct Args {
     /// width, C colours
     #[arg(long)]
     axes: Option<Axes>,
-    /// The head [default: the only one in the models folder]
+    /// The head, or what `cnncodes export` made of it [default: the only head in the models folder]
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
     /// Number of classes to show, most probable first
@@ -137,7 +138,7 @@ impl PrintedAnswer {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
+    let (head, head_path, network) = apply::open_head_with_network(args.head.as_deref(), models)?;
     if args.coverage.is_some() && head.model.conformal.is_none() {
         return Err(ClassifyError::NoPredictionSets).with_context(|| apply::head_at(&head_path));
     }
@@ -155,9 +156,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let class_names = head.model.class_names.clone();
     if set.samples.is_empty() {
         // All that is left is to report them.
-    } else if let Some(mut explainer) =
-        args.explain.open(&head, &head_path, models, &args.compute, args.max_pixels)?
-    {
+    } else if args.explain.is_wanted() {
+        let mut explainer = args.explain.open(&head, &head_path, network, &args.compute, args.max_pixels)?;
         let mut progress = explain::progress();
         explainer.classify_each(set.samples.iter(), options, &mut progress, |answer| match answer {
             Ok((sample, answer, explanation)) => {
@@ -171,7 +171,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     } else {
         let spec = &head.provenance.spec;
         let (holder, images) = (apply::head_at(&head_path), set.samples.len());
-        let extractor = apply::open_extractor(spec, &holder, models, &args.compute, args.max_pixels, images)?;
+        let extractor =
+            apply::open_extractor(spec, &holder, network, &args.compute, args.max_pixels, images)?;
         Classifier::new(head, extractor).classify_each(
             set.samples.iter(),
             options,

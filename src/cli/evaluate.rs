@@ -39,7 +39,7 @@ pub struct Args {
     input: Vec<PathBuf>,
     #[command(flatten)]
     inputs: InputArgs,
-    /// The head [default: the only one in the models folder]
+    /// The head, or what `cnncodes export` made of it [default: the only head in the models folder]
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
     /// Number of most confident mistakes to list
@@ -62,14 +62,14 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let report = args.report.file()?;
-    let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
+    let (head, head_path, network) = apply::open_head_with_network(args.head.as_deref(), models)?;
     let (images, photos) = match &args.input[..] {
         [path] if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) => {
             let file = FeatureFile::open(path)?;
             let photos = Photos::of_codes(&file.header().source, path);
             (TestImages::from_features(&file, &head, &apply::head_at(&head_path))?, photos)
         }
-        _ => extract(args, &head, &head_path, models)?,
+        _ => extract(args, &head, &head_path, network)?,
     };
     let judgement = images.judge(&head, args.coverage)?;
     let (judged, assessment) = (judgement.judged(), judgement.assess(args.mistakes));
@@ -103,13 +103,13 @@ fn extract(
     args: &Args,
     head: &Head,
     head_path: &Path,
-    models: &ModelsFolder,
+    network: apply::HeadNetwork<'_>,
 ) -> anyhow::Result<(TestImages, Photos)> {
     let set = args.inputs.open(&args.input)?;
     let samples = TestSamples::of_classes(&set, head)?;
     let (spec, holder) = (&head.provenance.spec, apply::head_at(head_path));
     let (compute, count) = (&args.compute, samples.count());
-    let mut extractor = apply::open_extractor(spec, &holder, models, compute, args.max_pixels, count)?;
+    let mut extractor = apply::open_extractor(spec, &holder, network, compute, args.max_pixels, count)?;
     let bar = show::progress_bar("looking");
     bar.set_length(count as u64);
     let extracted = samples.extract(&mut extractor, |done| bar.set_position(done as u64));

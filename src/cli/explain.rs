@@ -10,7 +10,6 @@ use super::compute_args::{ComputeArgs, warn_of_fallback};
 use super::show;
 use crate::explain::{ExplainSettings, Explainer, ExplainingClassifier, OcclusionSettings};
 use crate::head::Head;
-use crate::network::ModelsFolder;
 
 /// What is to be explained, and how.
 #[derive(Debug, clap::Args)]
@@ -36,16 +35,16 @@ impl ExplainArgs {
         self.explain.is_some()
     }
 
-    /// Opens the network for explaining, where that was asked for.
+    /// Opens the network for explaining, which must be wanted.
     pub fn open<'h>(
         &self,
         head: &'h Head,
         head_path: &Path,
-        models: &ModelsFolder,
+        network: apply::HeadNetwork<'_>,
         compute: &ComputeArgs,
         max_pixels: u64,
-    ) -> anyhow::Result<Option<ExplainingClassifier<'h>>> {
-        let Some(folder) = &self.explain else { return Ok(None) };
+    ) -> anyhow::Result<ExplainingClassifier<'h>> {
+        let folder = self.explain.as_ref().context("no folder for explanations was named")?;
         let known = &head.model.class_names;
         let position = |name: &String| {
             known.iter().position(|class| class == name).with_context(|| {
@@ -57,7 +56,7 @@ impl ExplainArgs {
             bail!("{} is not a folder; name a folder for the pictures: --explain DIR", folder.display());
         }
         let (spec, holder) = (&head.provenance.spec, apply::head_at(head_path));
-        let (graph, layer) = spec.network(models).with_context(|| holder.clone())?;
+        let (graph, layer) = network.open(spec, &holder)?;
         let settings = ExplainSettings {
             session: apply::session_settings(spec, &holder, compute),
             occlusion: OcclusionSettings {
@@ -74,7 +73,7 @@ impl ExplainArgs {
                  are not available: {why_not}"
             ));
         }
-        Ok(Some(explaining))
+        Ok(explaining)
     }
 }
 

@@ -11,6 +11,7 @@ mod convert;
 mod demo;
 mod evaluate;
 mod explain;
+mod export;
 mod extract;
 mod find_unique;
 mod fit_head;
@@ -69,6 +70,7 @@ enum Command {
     FitHead(fit_head::Args),
     Classify(classify::Args),
     Evaluate(evaluate::Args),
+    Export(export::Args),
     Suspects(suspects::Args),
     Neighbors(neighbors::Args),
     Sweep(sweep::Args),
@@ -136,6 +138,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::FitHead(args) => fit_head::run(args, &models),
         Command::Classify(args) => classify::run(args, &models),
         Command::Evaluate(args) => evaluate::run(args, &models),
+        Command::Export(args) => export::run(args, &models),
         Command::Suspects(args) => suspects::run(args),
         Command::Neighbors(args) => neighbors::run(args, &models),
         Command::Sweep(args) => sweep::run(args, &models),

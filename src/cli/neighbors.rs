@@ -190,7 +190,8 @@ impl Queries {
         self.problems.extend(set.problems);
         let (spec, holder) = (file.spec(Some(layer))?.clone(), file.path().display().to_string());
         let (compute, images) = (&args.compute, set.samples.len());
-        let mut extractor = apply::open_extractor(&spec, &holder, models, compute, args.max_pixels, images)?;
+        let network = apply::HeadNetwork::Models(models);
+        let mut extractor = apply::open_extractor(&spec, &holder, network, compute, args.max_pixels, images)?;
         let width = file.layer(Some(layer))?.width().unwrap_or(0);
         ensure!(
             extractor.width() == width,

@@ -13,7 +13,7 @@ use super::finite::{finite_rows, rows_not_finite};
 use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
-use crate::network::{Backbone, ModelsFolder, SessionSettings};
+use crate::network::{Backbone, Graph, Layer, ModelsFolder, SessionSettings};
 
 /// Images that are read and run together.
 const BATCH: usize = 8;
@@ -134,8 +134,21 @@ impl Extractor {
         settings: &ExtractorSettings,
     ) -> Result<Self, ExtractError> {
         let (graph, layer) = spec.network(models)?;
+        Self::of_network(spec, &graph, layer, settings)
+    }
+
+    /// As [`open`](Self::open), with the network of `spec` and its layer, wherever they come from.
+    ///
+    /// # Errors
+    /// The network cannot be run.
+    pub fn of_network(
+        spec: FeatureSpec,
+        graph: &Graph,
+        layer: Layer,
+        settings: &ExtractorSettings,
+    ) -> Result<Self, ExtractError> {
         let size = spec.preprocess.size();
-        let backbone = Backbone::open_pooled(&graph, &[layer], &[spec.pooling], size, &settings.session)?;
+        let backbone = Backbone::open_pooled(graph, &[layer], &[spec.pooling], size, &settings.session)?;
         let reader = ImageReader::new(&spec.preprocess, backbone.layout(), settings.max_pixels);
         Ok(Self { spec, backbone, reader, images: Vec::new() })
     }

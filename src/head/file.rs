@@ -276,7 +276,7 @@ impl Head {
     }
 
     /// What contradicts itself, once all parts have been read.
-    fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         let model = &self.model;
         let (classes, inputs) = model.weights.dim();
         let columns = model.columns();

@@ -51,6 +51,18 @@ impl Graph {
         (floats.len() == count).then_some(floats)
     }
 
+    /// The bytes of `tensor` in the file beside the graph; none where they are not there.
+    pub(super) fn external_values(&self, tensor: &TensorProto) -> Option<Vec<u8>> {
+        let len = match entry(&tensor.external_data, "length") {
+            Some(len) => len.parse().ok()?,
+            None => {
+                let count = shape(tensor)?.into_iter().try_fold(1_usize, usize::checked_mul)?;
+                count.checked_mul(bytes_of(DataType::try_from(tensor.data_type()).ok()?)?)?
+            }
+        };
+        self.external(tensor, len)
+    }
+
     /// `len` bytes from the file beside the graph that `tensor` names.
     pub(super) fn external(&self, tensor: &TensorProto, len: usize) -> Option<Vec<u8>> {
         let location = entry(&tensor.external_data, "location")?;
@@ -66,6 +78,17 @@ impl Graph {
         file.read_exact(&mut bytes).ok()?;
         Some(bytes)
     }
+}
+
+/// Bytes of a number of the types that weights are of.
+fn bytes_of(element: DataType) -> Option<usize> {
+    Some(match element {
+        DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
+        DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
+        DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
+        DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
+        _ => return None,
+    })
 }
 
 /// The shape of a constant tensor.

@@ -134,19 +134,40 @@ impl Graph {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn open_as(path: &Path, layout: Option<Layout>) -> Result<Graph, GraphError> {
-        let read_error = |source| GraphError::Read { path: path.to_path_buf(), source };
-        let file = NetworkFile::open(path).map_err(read_error)?;
-        let bytes = file.bytes();
-        if bytes.is_empty() {
-            return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None });
-        }
+        Self::read(path, layout, |_| ())
+    }
+
+    /// The part of a larger graph that leads from the tensor of `input`, a batch of images in `layout`, to the tensor `output`:
+    /// the network inside of a graph that also preprocesses and classifies.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) fn open_part(
+        path: &Path,
+        input: ValueInfoProto,
+        layout: Layout,
+        output: &str,
+    ) -> Result<Graph, GraphError> {
+        Self::read(path, Some(layout), |graph| {
+            keep_between(graph, input.name(), output);
+            graph.output = vec![ValueInfoProto { name: Some(output.to_owned()), ..Default::default() }];
+            graph.input = vec![input];
+        })
+    }
+
+    /// Reads the graph in `path`, which `edit` may change before it is looked at.
+    fn read(
+        path: &Path,
+        layout: Option<Layout>,
+        edit: impl FnOnce(&mut GraphProto),
+    ) -> Result<Graph, GraphError> {
+        let (file, mut model) = read_message(path)?;
         let mut hasher = Sha256::new();
-        file.reader().and_then(|mut reader| std::io::copy(&mut reader, &mut hasher)).map_err(read_error)?;
-        let mut model = ModelProto::decode(bytes).map_err(|source| GraphError::NotOnnx {
-            path: path.to_path_buf(),
-            source: Some(source.into()),
-        })?;
+        file.reader()
+            .and_then(|mut reader| std::io::copy(&mut reader, &mut hasher))
+            .map_err(|source| GraphError::Read { path: path.to_path_buf(), source })?;
         if let Some(graph) = &mut model.graph {
+            edit(graph);
             widen::bfloat16(graph);
             inline::constant_branches(graph);
         }
@@ -331,6 +352,62 @@ impl Graph {
         // `open` refuses a model without a graph.
         self.model.graph.as_ref().expect("a Graph holds a model with a graph")
     }
+}
+
+/// The ONNX message in the file at `path`, as it is. Its weights are not copied.
+///
+/// # Errors
+/// The file cannot be read, or is no ONNX model.
+pub(crate) fn read_model(path: &Path) -> Result<ModelProto, GraphError> {
+    Ok(read_message(path)?.1)
+}
+
+fn read_message(path: &Path) -> Result<(NetworkFile, ModelProto), GraphError> {
+    let read_error = |source| GraphError::Read { path: path.to_path_buf(), source };
+    let file = NetworkFile::open(path).map_err(read_error)?;
+    let bytes = file.bytes();
+    if bytes.is_empty() {
+        return Err(GraphError::NotOnnx { path: path.to_path_buf(), source: None });
+    }
+    let model = ModelProto::decode(bytes)
+        .map_err(|source| GraphError::NotOnnx { path: path.to_path_buf(), source: Some(source.into()) })?;
+    Ok((file, model))
+}
+
+/// Leaves the nodes that `output` depends on and that do not make `input`, and the weights that these read. Maxima of a tensor and
+/// itself, which [`export`](crate::export) puts behind paddings, go as well.
+fn keep_between(graph: &mut GraphProto, input: &str, output: &str) {
+    let is_idle = |node: &NodeProto| {
+        node.op_type() == "Max" && node.output.len() == 1 && matches!(&node.input[..], [a, b] if a == b)
+    };
+    let idle = graph.node.iter().filter(|node| is_idle(node) && node.output[0] != output);
+    let sources: HashMap<String, String> =
+        idle.map(|node| (node.output[0].clone(), node.input[0].clone())).collect();
+    for name in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if let Some(source) = sources.get(name) {
+            name.clone_from(source);
+        }
+    }
+    let mut producer: HashMap<&str, usize> = HashMap::new();
+    for (index, node) in graph.node.iter().enumerate() {
+        producer.extend(node.output.iter().map(|name| (name.as_str(), index)));
+    }
+    let mut needed = vec![false; graph.node.len()];
+    let mut used: HashSet<String> = HashSet::new();
+    let mut stack = vec![output];
+    while let Some(name) = stack.pop() {
+        if name == input || !used.insert(name.to_owned()) {
+            continue;
+        }
+        if let Some(&index) = producer.get(name)
+            && !std::mem::replace(&mut needed[index], true)
+        {
+            names_read_by(&graph.node[index], &mut stack);
+        }
+    }
+    let mut keep = needed.into_iter();
+    graph.node.retain(|_| keep.next().unwrap_or(false));
+    graph.initializer.retain(|tensor| used.contains(tensor.name()));
 }
 
 /// The names that `node` reads: its inputs, and what its subgraphs read from outside.

@@ -1,10 +1,12 @@
 //! One layer, and how an architecture's layers get their names.
 
+use serde::{Deserialize, Serialize};
+
 use super::pool::Pooling;
 use super::topology::Topology;
 
 /// A place in the network whose activations can be taken as features.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
     /// The one name that files and reports use.
     pub name: String,
@@ -21,7 +23,7 @@ pub struct Layer {
 }
 
 /// The tokens of a layer: some that are no patches, then the patches of the image row by row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// Tokens before the patches: class, distillation and register tokens.
     pub prefix: usize,
@@ -48,7 +50,7 @@ impl Layer {
     }
 
     /// Whether a map of it has its channels last when it leaves the network.
-    pub(super) fn gives_channels_last(&self) -> bool {
+    pub(crate) fn gives_channels_last(&self) -> bool {
         self.channels_last || self.tokens.is_some_and(|tokens| tokens.is_map)
     }
 

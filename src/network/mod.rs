@@ -24,6 +24,8 @@ pub mod register;
 mod resnet;
 pub mod runtime;
 pub mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tiles;
 mod topology;
 mod transformer;
@@ -35,6 +37,7 @@ pub use class_scores::class_scores;
 pub use device::{Device, DeviceError, Precision};
 pub use execution_plan::{ExecutionPlan, ModelFootprint};
 pub use graph::{Graph, GraphError};
+pub(crate) use inference::{element_of, fixed_batch};
 pub use input_normalisation::InputNormalisation;
 pub use layer::{Layer, Tokens};
 pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, activation_tensors, pooled_map};

@@ -10,6 +10,7 @@ mod convert;
 mod devices;
 mod duplicates;
 mod explain;
+mod export;
 mod exporters;
 mod extract_again;
 mod fetch;

@@ -13,11 +13,11 @@ use prost::Message;
 use super::super::fusion::fuse;
 use super::super::operator;
 use super::super::tiles::{cast, first_of_axis};
-use super::proto::tensor_proto::DataType;
+use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
-use super::{Graph, GraphError, names_read_by};
+use super::{Graph, GraphError, entry, names_read_by};
 use crate::files::folder_of;
 use crate::images::Layout;
 use cnncodes_convolution::{LayerOp, SimdIsa};
@@ -75,6 +75,45 @@ impl Graph {
         taps: &[(&str, &[NodeProto])],
         layers: Option<((u32, u32), SimdIsa)>,
     ) -> Result<TruncatedGraph, GraphError> {
+        let by_reference = self.weights_by_reference();
+        let (model, ops) = self.cut(taps, layers, by_reference)?;
+        let kept = model.graph.as_ref().map_or(&[][..], |graph| &graph.node);
+        let (nodes, pads_maxima) = (kept.len(), pads_maxima(kept));
+        let weights_folder = match self.file.folder() {
+            Some(folder) if by_reference => folder.to_path_buf(),
+            _ => folder_of(&self.path).to_path_buf(),
+        };
+        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, pads_maxima, ops })
+    }
+
+    /// The graph cut at `tap` as a message that holds its weights itself, for whoever puts it into a larger graph. They are not
+    /// copied where they lie in the graph's own file. The input takes 32-bit floats, whatever the graph makes of them.
+    ///
+    /// # Errors
+    /// As for [`truncate`](Self::truncate), and if weights beside the graph cannot be read.
+    pub(crate) fn truncated_model(&self, tap: &str) -> Result<ModelProto, GraphError> {
+        let (mut model, _) = self.cut(&[(tap, &[])], None, false)?;
+        let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        for tensor in tensors.filter(|tensor| tensor.data_location() == DataLocation::External) {
+            let values = self.external_values(tensor).ok_or_else(|| GraphError::ExternalWeights {
+                path: self.path.clone(),
+                weights: entry(&tensor.external_data, "location").unwrap_or_default().into(),
+                source: std::io::Error::other(format!("it does not hold the weights {:?}", tensor.name())),
+            })?;
+            tensor.raw_data = Some(values.into());
+            tensor.external_data.clear();
+            tensor.data_location = None;
+        }
+        Ok(model)
+    }
+
+    /// The graph cut at `taps`, with what its nodes do that are layers of [`cnncodes_convolution`].
+    fn cut(
+        &self,
+        taps: &[(&str, &[NodeProto])],
+        layers: Option<([usize; 2], SimdIsa)>,
+        by_reference: bool,
+    ) -> Result<(ModelProto, Vec<LayerOp>), GraphError> {
         for (tap, _) in taps {
             if !self.producer.contains_key(*tap) {
                 return Err(GraphError::NoTensor { path: self.path.clone(), tensor: (*tap).to_owned() });
@@ -112,7 +151,6 @@ impl Graph {
         self.refuse_other_inputs(&used)?;
         let input = source.input.iter().find(|input| input.name() == self.input.name).cloned();
         let input = input.map(|input| self.take_images(input, &mut node));
-        let by_reference = self.weights_by_reference();
         let graph = GraphProto {
             name: source.name.clone(),
             node,
@@ -139,8 +177,6 @@ impl Graph {
             quantization_annotation: source.quantization_annotation.clone(),
             ..Default::default()
         };
-        let nodes = graph.node.len();
-        let pads_maxima = pads_maxima(&graph.node);
         let model = ModelProto {
             ir_version: Some(self.model.ir_version().max(4)),
             opset_import,
@@ -149,12 +185,9 @@ impl Graph {
             graph: Some(graph),
             ..Default::default()
         };
-        let weights_folder = match self.file.folder() {
-            Some(folder) if by_reference => folder.to_path_buf(),
-            _ => folder_of(&self.path).to_path_buf(),
-        };
-        Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, pads_maxima, ops })
+        Ok((model, ops))
     }
+
     /// Refuses a cut graph that reads an input besides the image.
     fn refuse_other_inputs(&self, used: &HashSet<String>) -> Result<(), GraphError> {
         let others = self.graph().input.iter().map(ValueInfoProto::name);

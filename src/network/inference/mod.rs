@@ -118,7 +118,7 @@ impl Inference {
 /// The number of images that every run up to `layers` must hold: what the input says; or one, where a reshape inside of the graph
 /// is written for one image whatever the input says, or where activations are quantised by their range in the whole batch, so
 /// that features would depend on the other images.
-pub(super) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Option<usize> {
+pub(crate) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Option<usize> {
     graph.input().batch.or_else(|| {
         let needed = graph.ancestors(layers.iter().map(|layer| layer.tensor.as_str()));
         let mut nodes = graph.nodes().iter().zip(needed).filter_map(|(node, needed)| needed.then_some(node));
@@ -134,6 +134,11 @@ pub(super) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> 
         };
         (!rows(OPEN_BATCH) && rows(1)).then_some(1)
     })
+}
+
+/// What the activations of `layer` are made of, for images of `size`, width and height.
+pub(crate) fn element_of(graph: &Graph, layer: &Layer, size: (u32, u32)) -> Option<DataType> {
+    Inference::of(graph, size).element(&layer.tensor)
 }
 
 /// Whether numbers of this type are activations as they stand.
