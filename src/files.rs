@@ -56,9 +56,11 @@ pub(crate) struct TemporaryFolder(tempfile::TempDir);
 impl TemporaryFolder {
     /// An empty folder beside `path`.
     pub(crate) fn beside(path: &Path) -> io::Result<Self> {
+        // No folder is there that an interruption does not know of.
+        let mut unfinished = unfinished();
         let folder =
             tempfile::Builder::new().prefix(".cnncodes-").suffix(".partial").tempdir_in(folder_of(path))?;
-        unfinished().push(folder.path().to_owned());
+        unfinished.push(folder.path().to_owned());
         Ok(Self(folder))
     }
 
@@ -77,12 +79,19 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How often an interruption tries to remove a folder.
+#[cfg(feature = "cli")]
+const REMOVALS: usize = 100;
+
 /// Removes the folders of outputs that are not finished, for a program that ends at once.
 #[cfg(feature = "cli")]
 pub(crate) fn remove_unfinished() {
     for folder in unfinished().drain(..) {
-        // Nothing can be done about one that stays.
-        let _ = std::fs::remove_dir_all(folder);
+        // The thread that writes may make a file meanwhile. Nothing can be done about a folder that stays.
+        let _ = (0..REMOVALS).find(|_| match std::fs::remove_dir_all(&folder) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        });
     }
 }
 

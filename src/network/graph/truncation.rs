@@ -111,7 +111,7 @@ impl Graph {
     fn cut(
         &self,
         taps: &[(&str, &[NodeProto])],
-        layers: Option<([usize; 2], SimdIsa)>,
+        layers: Option<((u32, u32), SimdIsa)>,
         by_reference: bool,
     ) -> Result<(ModelProto, Vec<LayerOp>), GraphError> {
         for (tap, _) in taps {
