@@ -11,6 +11,7 @@ use super::error::ExportError;
 use super::opset::{TARGET, upgrade};
 use super::{INPUT, OUTPUTS, PIXELS, SCOPES};
 use crate::network::Graph;
+use crate::network::graph::ROUNDED;
 use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::graph::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -48,6 +49,9 @@ impl NetworkPart {
         rename(&mut part, &names);
         share_equal_weights(&mut part);
         keep_padding(&mut part);
+        if graph.input().element == DataType::Float16 {
+            keep_rounding(&mut part);
+        }
         if half_weights {
             halve(&mut part);
         }
@@ -155,6 +159,30 @@ fn keep_padding(graph: &mut GraphProto) {
         nodes.push(node);
     }
     graph.node = nodes;
+}
+
+/// Puts a node that changes nothing behind the conversion of the images to float16: ONNX Runtime widens them again at once, and leaves
+/// out both conversions, with the rounding that this program does.
+fn keep_rounding(graph: &mut GraphProto) {
+    let to = |node: &NodeProto| {
+        node.attribute.iter().find(|attribute| attribute.name() == "to").and_then(|to| to.i)
+    };
+    let half = i64::from(i32::from(DataType::Float16));
+    let is_rounding =
+        |node: &NodeProto| node.op_type() == "Cast" && to(node) == Some(half) && !node.input.is_empty();
+    // The cut graph begins with it, or with the choice of the one channel of grey images.
+    let Some(index) = graph.node.iter().take(3).position(is_rounding) else { return };
+    let Some(rounded) = graph.node[index].output.first_mut() else { return };
+    let kept = rounded.clone();
+    *rounded = format!("{kept}{ROUNDED}");
+    let node = NodeProto {
+        op_type: Some("Max".to_owned()),
+        name: Some(kept.clone()),
+        input: vec![rounded.clone(), rounded.clone()],
+        output: vec![kept],
+        ..Default::default()
+    };
+    graph.node.insert(index + 1, node);
 }
 
 /// Stores weights of float32 as float16, with nodes that widen them when the graph is loaded.

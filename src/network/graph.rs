@@ -68,6 +68,9 @@ pub enum GraphError {
     Training { path: PathBuf, node: String, operator: String, on: &'static str },
 }
 
+/// What the name of images that were rounded to float16 ends with in an exported graph, where a maximum keeps the rounding.
+pub(crate) const ROUNDED: &str = "/rounded_to_float16";
+
 /// The image input of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphInput {
@@ -378,7 +381,8 @@ fn read_message(path: &Path) -> Result<(NetworkFile, ModelProto), GraphError> {
 /// itself, which [`export`](crate::export) puts behind paddings, go as well.
 fn keep_between(graph: &mut GraphProto, input: &str, output: &str) {
     let is_idle = |node: &NodeProto| {
-        node.op_type() == "Max" && node.output.len() == 1 && matches!(&node.input[..], [a, b] if a == b)
+        let is_of_one = matches!(&node.input[..], [a, b] if a == b && !a.ends_with(ROUNDED));
+        node.op_type() == "Max" && node.output.len() == 1 && is_of_one
     };
     let idle = graph.node.iter().filter(|node| is_idle(node) && node.output[0] != output);
     let sources: HashMap<String, String> =

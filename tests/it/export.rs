@@ -217,6 +217,7 @@ fn networks_of_every_kind_keep_their_answers() {
     let folder = folder.path();
     for (network, size, layer, options) in [
         ("types/float16", "16", "penultimate", &["tf"][..]),
+        ("types/float16_inside", "16", "penultimate", &["tf"]),
         ("types/bfloat16", "16", "penultimate", &["tf"]),
         ("types/bytes_last", "16", "penultimate", &["tf", "--divisor", "1", "--mean", "0,0,0"]),
         ("types/dynamic", "16", "penultimate", &["tf"]),
