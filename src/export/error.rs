@@ -61,6 +61,11 @@ pub enum ExportError {
     Functions { network: String, opset: i64 },
     #[error("the head's description cannot be written as JSON")]
     Json { source: Cause },
+    #[error(
+        "{} exists and is no classifier that `cnncodes export` made, so it is not replaced; name another output, or remove it",
+        path.display()
+    )]
+    OtherFile { path: PathBuf },
     #[error("the graph cannot be written to {}: check that its folder exists, is writable and has space left", path.display())]
     Write { path: PathBuf, source: std::io::Error },
 }

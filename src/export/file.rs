@@ -8,9 +8,11 @@ use prost::Message;
 
 use super::ExportedModel;
 use super::error::ExportError;
+use super::metadata;
 use crate::files::{temporary_beside, write_atomically};
 use crate::network::graph::proto::tensor_proto::DataLocation;
 use crate::network::graph::proto::{ModelProto, StringStringEntryProto, ValueInfoProto};
+use crate::network::graph::read_model;
 
 /// Bytes of the largest file whose weights lie inside of it: protobuf's limit, less what its reader may add.
 const LARGEST: usize = (2 << 30) - (1 << 20);
@@ -21,18 +23,25 @@ const ALIGNMENT: usize = 4096;
 
 impl ExportedModel {
     /// Writes the graph to `path`, complete or not at all, and its weights to `path` with `.data` appended if they are `outside`
-    /// or too large for one file. Gives the sizes of the files.
+    /// or too large for one file. Gives the sizes of the files. An earlier export is replaced, no other file.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// A file cannot be written, or another one has its name.
     pub fn save(self, path: &Path, outside: bool) -> Result<Vec<(PathBuf, u64)>, ExportError> {
         let failed = |path: &Path, source| ExportError::Write { path: path.to_owned(), source };
         let mut model = self.model;
         let mut written = Vec::new();
+        let replaces = is_export(path);
+        let is_free = |path: &Path| match path.exists() && !replaces {
+            true => Err(ExportError::OtherFile { path: path.to_owned() }),
+            false => Ok(()),
+        };
+        is_free(path)?;
         if outside || model.encoded_len() > LARGEST {
             let mut beside = OsString::from(path);
             beside.push(".data");
             let beside = PathBuf::from(beside);
+            is_free(&beside)?;
             let bytes = move_weights(&mut model, &beside).map_err(|source| failed(&beside, source))?;
             written.push((beside, bytes));
         }
@@ -63,6 +72,12 @@ impl ExportedModel {
         let domains = self.model.opset_import.iter().map(|opset| opset.domain());
         domains.filter(|domain| !matches!(*domain, "" | "ai.onnx"))
     }
+}
+
+/// Whether the file at `path` is an exported classifier, whole or not.
+fn is_export(path: &Path) -> bool {
+    read_model(path)
+        .is_ok_and(|model| model.metadata_props.iter().any(|entry| entry.key() == metadata::VERSION))
 }
 
 /// Writes the large weights of `model` to `path`, and makes it refer to them. Gives the bytes written.

@@ -359,6 +359,21 @@ fn what_cannot_be_exported_or_read_is_refused_by_name() {
     assert!(!folder.join("x.onnx").exists());
 
     run(folder, &["export", "a.head.h5", "-o", "a.onnx"]);
+    // An earlier export is replaced, and nothing else: least of all the network.
+    run(folder, &["export", "a.head.h5", "-o", "a.onnx", "--external-data"]);
+    run(folder, &["export", "a.head.h5", "-o", "a.onnx"]);
+    let network = fs::read(folder.join("models/demo-vgg.onnx")).unwrap();
+    fs::write(folder.join("b.onnx.data"), "mine").unwrap();
+    refused(
+        &["export", "a.head.h5", "-o", "models/demo-vgg.onnx"],
+        &[
+            "models/demo-vgg.onnx exists and is no classifier that `cnncodes export` made",
+            "name another output",
+        ],
+    );
+    refused(&["export", "a.head.h5", "-o", "b.onnx", "--external-data"], &["b.onnx.data exists"]);
+    assert!(fs::read(folder.join("models/demo-vgg.onnx")).unwrap() == network);
+    assert_eq!(fs::read_to_string(folder.join("b.onnx.data")).unwrap(), "mine");
     refused(
         &["classify", "image.jpg", "--head", "none.onnx"],
         &["there is no file none.onnx", "cnncodes export"],
