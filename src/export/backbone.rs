@@ -170,8 +170,8 @@ fn keep_rounding(graph: &mut GraphProto) {
     let half = i64::from(i32::from(DataType::Float16));
     let is_rounding =
         |node: &NodeProto| node.op_type() == "Cast" && to(node) == Some(half) && !node.input.is_empty();
-    // The cut graph begins with it, or with the choice of the one channel of grey images.
-    let Some(index) = graph.node.iter().take(3).position(is_rounding) else { return };
+    // The cut graph begins with it, or with what makes one channel or four.
+    let Some(index) = graph.node.iter().take(10).position(is_rounding) else { return };
     let Some(rounded) = graph.node[index].output.first_mut() else { return };
     let kept = rounded.clone();
     *rounded = format!("{kept}{ROUNDED}");

@@ -322,6 +322,18 @@ impl Preprocess {
         })
     }
 
+    /// What a channel of opaque alpha holds, of level 255: normalised as the colours are if all three have one mean and one deviation,
+    /// otherwise only divided.
+    pub fn opaque_alpha(&self) -> f32 {
+        let is_one = |[a, b, c]: [f64; 3]| a == b && b == c;
+        let divided = 255.0 / self.divisor as f32;
+        if is_one(self.mean) && is_one(self.std) {
+            (divided - self.mean[0] as f32) / self.std[0] as f32
+        } else {
+            divided
+        }
+    }
+
     /// Whether images are to be turned as their EXIF orientation says, before [`Preprocess::apply`].
     pub fn exif_orientation(&self) -> bool {
         self.exif_orientation

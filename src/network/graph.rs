@@ -86,7 +86,8 @@ pub struct GraphInput {
     pub height: Option<usize>,
     /// Pixels in a row, where the graph fixes it.
     pub width: Option<usize>,
-    /// Channels that the graph reads, 1 or 3. Images always have three; of one channel the first is taken.
+    /// Channels that the graph reads: 1, 3 or 4. Images always have three; a graph of one channel reads the first, and one of four
+    /// reads an opaque alpha channel besides.
     pub channels: usize,
 }
 
@@ -100,6 +101,8 @@ pub struct Graph {
     producer: HashMap<String, usize>,
     initializers: HashMap<String, usize>,
     input: GraphInput,
+    /// What a fourth channel holds.
+    alpha: f32,
 }
 
 impl std::fmt::Debug for Graph {
@@ -121,6 +124,12 @@ const IMAGE_ELEMENTS: [DataType; 8] = [
 ];
 
 impl Graph {
+    /// The same graph with a value for the fourth channel, where it reads four: that of an opaque pixel, 1 if nothing is said.
+    #[must_use]
+    pub fn with_alpha(self, alpha: f32) -> Graph {
+        Graph { alpha, ..self }
+    }
+
     /// Reads and checks the graph in `path`.
     ///
     /// # Errors
@@ -211,7 +220,7 @@ impl Graph {
         }
         let input = image_input(graph, &initializers, path, layout)?;
         let sha256 = format!("{:x}", hasher.finalize());
-        Ok(Graph { path: path.to_path_buf(), file, sha256, producer, initializers, input, model })
+        Ok(Graph { path: path.to_path_buf(), file, sha256, producer, initializers, input, model, alpha: 1.0 })
     }
 
     /// The file that the graph was read from.
@@ -490,7 +499,7 @@ fn image_input(
     };
     let no_colours = || {
         unsupported(format!(
-            "the input {name:?} has no dimension of 3 colour channels or of one grey channel (its shape is {})",
+            "the input {name:?} has no dimension of 3 colour channels, 4 with alpha or one grey channel (its shape is {})",
             show_dims(&dims)
         ))
     };
@@ -500,20 +509,21 @@ fn image_input(
         (true, false) => Layout::Nchw,
         (false, true) => Layout::Nhwc,
         (both, _) => {
-            if let Some(channels) = convolved_channels.filter(|&channels| channels != 3 && channels != 1) {
+            if let Some(channels) = convolved_channels.filter(|channels| ![1, 3, 4].contains(channels)) {
                 return Err(unsupported(format!(
                     "its first convolution reads {channels} channels; a network for colour images reads 3, one for grey \
-                     images 1"
+                     images 1, one for images with an alpha channel 4"
                 )));
             }
             let by_name = NCHW_NAMES.contains(&name).then_some(Layout::Nchw);
             let known = convolved.map(|convolved| convolved.layout).or(by_name).or(stated);
-            let by_one = match (a == Some(1), c == Some(1)) {
+            let is_count = |dim: Option<usize>| dim == Some(1) || dim == Some(4);
+            let by_count = match (is_count(a), is_count(c)) {
                 (true, false) => Some(Layout::Nchw),
                 (false, true) => Some(Layout::Nhwc),
                 _ => None,
             };
-            match known.or(both.then_some(Layout::Nchw)).or(by_one) {
+            match known.or(both.then_some(Layout::Nchw)).or(by_count) {
                 Some(layout) => layout,
                 None if a.is_some() && c.is_some() => return Err(no_colours()),
                 None => {
@@ -533,7 +543,7 @@ fn image_input(
     };
     let channels = match channels.or(convolved_channels) {
         None | Some(3) => 3,
-        Some(1) => 1,
+        Some(channels @ (1 | 4)) => channels,
         Some(_) => return Err(no_colours()),
     };
     Ok(GraphInput { name: name.to_owned(), element, layout, batch, height, width, channels })

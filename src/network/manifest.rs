@@ -190,7 +190,7 @@ impl Model {
             });
         }
         check_input(&self.manifest, &graph, &self.manifest_path)?;
-        Ok(graph)
+        Ok(graph.with_alpha(self.manifest.preprocess.opaque_alpha()))
     }
 
     /// Writes the manifest, complete or not at all.

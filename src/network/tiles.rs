@@ -144,20 +144,42 @@ pub(super) fn cast(input: &str, output: &str, to: DataType) -> NodeProto {
 /// Nodes that take the first of the places along `axis` of `input`, and keep the axis.
 pub(super) fn first_of_axis(input: &str, output: &str, axis: i64) -> [NodeProto; 2] {
     let index = format!("{output}/index");
-    let zero = TensorProto {
-        dims: vec![1],
-        data_type: Some(DataType::Int64.into()),
-        int64_data: vec![0],
+    let zero =
+        TensorProto { data_type: Some(DataType::Int64.into()), int64_data: vec![0], ..Default::default() };
+    [
+        constant(&index, zero),
+        node("Gather", vec![input.to_owned(), index], output.to_owned(), vec![int("axis", axis)]),
+    ]
+}
+
+/// Nodes that append a place that is `value` everywhere along `axis` of `input`.
+pub(super) fn one_more_on_axis(input: &str, output: &str, axis: i64, value: f32) -> Vec<NodeProto> {
+    let name = |part: &str| format!("{output}/{part}");
+    let number = |value| TensorProto {
+        data_type: Some(DataType::Float.into()),
+        float_data: vec![value],
         ..Default::default()
     };
+    let mut nodes = first_of_axis(input, &name("first"), axis).to_vec();
+    nodes.extend([
+        constant(&name("zero"), number(0.0)),
+        constant(&name("value"), number(value)),
+        node("Mul", vec![name("first"), name("zero")], name("nothing"), Vec::new()),
+        node("Add", vec![name("nothing"), name("value")], name("added"), Vec::new()),
+        node("Concat", vec![input.to_owned(), name("added")], output.to_owned(), vec![int("axis", axis)]),
+    ]);
+    nodes
+}
+
+/// A node that gives one number, in a tensor of one dimension.
+fn constant(output: &str, number: TensorProto) -> NodeProto {
     let value = AttributeProto {
         name: Some("value".to_owned()),
         r#type: Some(AttributeType::Tensor.into()),
-        t: Some(zero),
+        t: Some(TensorProto { dims: vec![1], ..number }),
         ..Default::default()
     };
-    let constant = node("Constant", Vec::new(), index.clone(), vec![value]);
-    [constant, node("Gather", vec![input.to_owned(), index], output.to_owned(), vec![int("axis", axis)])]
+    node("Constant", Vec::new(), output.to_owned(), vec![value])
 }
 
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cnncodes::images::Layout;
+use cnncodes::images::{Layout, Preprocess, Preset};
 use cnncodes::network::{Backbone, Catalogue, Graph, SessionSettings};
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -83,9 +83,7 @@ fn the_layout_is_asked_for_only_if_nothing_in_the_graph_says_it() {
     add(&path("channels_last"), &["--layout", "nchw"])
         .code(2)
         .stderr(contains("the graph says that its input is N x H x W x 3; leave out --layout"));
-    add(&path("four_channels"), &[]).code(2).stderr(contains(
-        "its first convolution reads 4 channels; a network for colour images reads 3, one for grey images 1",
-    ));
+    add(&path("four_channels"), &[]).success();
 }
 
 #[test]
@@ -110,22 +108,25 @@ fn normalisation_at_the_beginning_of_a_graph_is_recognised() {
     }
 }
 
-/// Networks of one channel whose first layer gives back what it reads, in three forms, and two photos.
+/// Networks of one, four and five channels whose first layer gives back what it reads, in three forms, and two photos.
 const GREY_NETWORKS: &str = r#"
 import numpy as np, os
 from PIL import Image
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 one = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "one")
+several = [numpy_helper.from_array(np.eye(count, dtype=np.float32).reshape(count, count, 1, 1), f"of{count}") for count in (4, 5)]
 def save(name, kind, shape, nodes):
     image = helper.make_tensor_value_info("image", kind, shape)
     result = helper.make_tensor_value_info("seen", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "grey", [image], [result], [one])
+    graph = helper.make_graph(nodes, "grey", [image], [result], [one, *several])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), name + ".onnx")
-conv = lambda source: helper.make_node("Conv", [source, "one"], ["seen"], name="conv")
+conv = lambda source, weights="one": helper.make_node("Conv", [source, weights], ["seen"], name="conv")
 save("planes", TensorProto.FLOAT, ["n", 1, 24, 32], [conv("image")])
 save("last", TensorProto.FLOAT, ["n", None, None, 1], [helper.make_node("Transpose", ["image"], ["first"], perm=[0, 3, 1, 2]), conv("first")])
 save("bytes", TensorProto.UINT8, ["n", None, None, None], [helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT), conv("wide")])
+save("alpha", TensorProto.FLOAT, ["n", None, 24, 32], [conv("image", "of4")])
+save("five", TensorProto.FLOAT, ["n", None, 24, 32], [conv("image", "of5")])
 os.mkdir("photos")
 for index in range(2):
     random = np.random.default_rng(index)
@@ -138,24 +139,29 @@ import h5py, numpy as np
 from PIL import Image
 levels = [Image.open(f"photos/{index}.png").resize((32, 24), Image.Resampling.BILINEAR).convert("L") for index in range(2)]
 levels = np.stack([np.asarray(level, np.float32) for level in levels])
-for name, expected in {"planes": levels / np.float32(127.5) - 1, "last": levels / np.float32(127.5) - 1, "bytes": levels}.items():
+photos = [Image.open(f"photos/{index}.png").resize((32, 24), Image.Resampling.BILINEAR) for index in range(2)]
+photos = np.stack([np.asarray(photo, np.float32).transpose(2, 0, 1) for photo in photos])
+opaque = np.full((2, 1, 24, 32), 255, np.float32)
+alpha = np.concatenate([photos, opaque], 1) / np.float32(127.5) - 1
+for name, expected in {"alpha": alpha, "planes": levels / np.float32(127.5) - 1, "last": levels / np.float32(127.5) - 1, "bytes": levels}.items():
     with h5py.File(f"{name}.h5") as file:
         (found,) = [data[()] for data in file["layers"].values()] if "layers" in file else [file["codes"][()]]
     np.testing.assert_array_equal(found.reshape(expected.shape), expected, name)
 "#;
 
 #[test]
-fn a_network_of_one_channel_sees_the_grey_levels_of_pillow() {
+fn networks_of_one_channel_see_pillows_grey_levels_and_those_of_four_an_opaque_alpha() {
     let folder = tempfile::tempdir().unwrap();
     if !python("a_network_of_one_channel", folder.path(), GREY_NETWORKS) {
         return;
     }
     let levels = ["--divisor", "1", "--mean", "0"];
-    for (name, normalisation) in [("planes", &[][..]), ("last", &[]), ("bytes", &levels)] {
+    for (name, normalisation) in [("planes", &[][..]), ("last", &[]), ("bytes", &levels), ("alpha", &[])] {
         let network = format!("{name}.onnx");
         let mut add = cnncodes(folder.path());
         add.args(["models", "add", &network, "--preprocess", "tf", "--stretch", "--size", "32x24"]);
-        add.args(normalisation).assert().success().stdout(contains("GREY"));
+        let order = if name == "alpha" { "RGB" } else { "GREY" };
+        add.args(normalisation).assert().success().stdout(contains(order));
         let output = format!("{name}.h5");
         let mut extract = cnncodes(folder.path());
         extract
@@ -163,7 +169,12 @@ fn a_network_of_one_channel_sees_the_grey_levels_of_pillow() {
         extract.assert().success();
     }
     assert!(python("a_network_of_one_channel", folder.path(), GREY_IS_PILLOWS));
-    // Colours are no input of it, and grey has one mean.
+    let mut five = cnncodes(folder.path());
+    five.args(["models", "add", "five.onnx", "--preprocess", "tf"]);
+    five.assert().code(2).stderr(contains("its first convolution reads 5 channels"));
+    // Where the colours have several means, alpha has none.
+    assert_eq!(Preprocess::preset(Preset::Torchvision).unwrap().opaque_alpha(), 1.0);
+    // Colours are no input of a grey network, and grey has one mean.
     let mut several = cnncodes(folder.path());
     several.args([
         "models",

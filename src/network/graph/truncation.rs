@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::super::fusion::fuse;
 use super::super::operator;
-use super::super::tiles::{cast, first_of_axis};
+use super::super::tiles::{cast, first_of_axis, one_more_on_axis};
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, tensor_shape_proto, type_proto,
@@ -200,25 +200,27 @@ impl Graph {
         }
     }
 
-    /// The image input as three channels of 32-bit floats. Where the graph wants other numbers or one channel, first nodes make
+    /// The image input as three channels of 32-bit floats. Where the graph wants other numbers, one channel or four, first nodes make
     /// the tensor that the graph reads.
     fn take_images(&self, mut input: ValueInfoProto, nodes: &mut Vec<NodeProto>) -> ValueInfoProto {
-        let is_grey = self.input.channels == 1;
-        if self.input.element == DataType::Float && !is_grey {
+        let has_three = self.input.channels == 3;
+        if self.input.element == DataType::Float && has_three {
             return input;
         }
         let name = format!("cnncodes/{}", self.input.name);
         let mut first = vec![];
         let mut tensor = name.clone();
-        if is_grey {
-            let grey = if self.input.element == DataType::Float {
-                self.input.name.clone()
-            } else {
-                format!("{name}/grey")
+        if !has_three {
+            let made = match self.input.element {
+                DataType::Float => self.input.name.clone(),
+                _ => format!("{name}/channels"),
             };
             let axis = if self.input.layout == Layout::Nchw { 1 } else { 3 };
-            first.extend(first_of_axis(&tensor, &grey, axis));
-            tensor = grey;
+            match self.input.channels {
+                1 => first.extend(first_of_axis(&tensor, &made, axis)),
+                _ => first.extend(one_more_on_axis(&tensor, &made, axis, self.alpha)),
+            }
+            tensor = made;
         }
         if self.input.element != DataType::Float {
             first.push(cast(&tensor, &self.input.name, self.input.element));
@@ -228,7 +230,7 @@ impl Graph {
             input.r#type.as_mut().and_then(|kind| kind.value.as_mut())
         {
             tensor.elem_type = Some(DataType::Float.into());
-            if let (true, Some(shape)) = (is_grey, tensor.shape.as_mut()) {
+            if let (false, Some(shape)) = (has_three, tensor.shape.as_mut()) {
                 let channels = if self.input.layout == Layout::Nchw { 1 } else { 3 };
                 shape.dim[channels].value = Some(tensor_shape_proto::dimension::Value::DimValue(3));
             }
