@@ -131,11 +131,12 @@ pub(super) fn distance(
 ) -> String {
     let codes = novelty.codes();
     let (rows, columns) = codes.dim();
-    let bytes: Vec<u8> = codes.t().iter().map(|&code| code as u8).collect();
-    let stored = b.named(CODES, DataType::Int8, &[columns, rows], bytes);
+    // A row an image, so that what is gathered lies together.
+    let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
+    let stored = b.named(CODES, DataType::Int8, &[rows, columns], bytes);
     let floats = b.cast(&stored, DataType::Float);
     let squares = b.op("Mul", &[&floats, &floats]);
-    let squares = b.sum(&squares, &[0], false);
+    let squares = b.sum(&squares, &[1], false);
     let lengths = b.op("Sqrt", &[&squares]);
     // A row of zeros has no direction, whatever it is divided by.
     let (zero, one) = (b.float(0.0), b.float(1.0));
@@ -143,7 +144,8 @@ pub(super) fn distance(
     let lengths = b.op("Where", &[&has_direction, &lengths, &one]);
     let values = arithmetic.of(b, features);
     let direction = direction(b, &values, arithmetic);
-    let products = b.op("MatMul", &[&direction, &floats]);
+    let turned = b.transpose(&floats, &[1, 0]);
+    let products = b.op("MatMul", &[&direction, &turned]);
     let cosines = b.op("Div", &[&products, &lengths]);
     let neighbours = novelty.limits().neighbours.min(rows);
     let cosines = match arithmetic {
@@ -175,19 +177,20 @@ fn direction(b: &mut GraphBuilder, rows: &str, arithmetic: Arithmetic) -> String
 
 /// The cosines, images x candidates in float64, between the rows of `values` and the training features at `places`.
 fn cosines_of(b: &mut GraphBuilder, [codes, lengths, places, values]: [&str; 4]) -> String {
-    let chosen = b.gather(codes, places, 1);
+    // Images x candidates x values.
+    let chosen = b.gather(codes, places, 0);
     let chosen = b.cast(&chosen, DataType::Float);
     let lengths = b.gather(lengths, places, 0);
+    let lengths = b.unsqueeze(&lengths, &[2]);
     let directions = b.op("Div", &[&chosen, &lengths]);
     let directions = b.cast(&directions, DataType::Double);
-    // Values x images x candidates. ONNX Runtime 1.24 makes of a transposition and a product of float64 matrices what it has no
-    // kernel for, so this is a sum of products.
-    let columns = b.transpose(values, &[1, 0]);
-    let columns = b.unsqueeze(&columns, &[2]);
-    let products = b.op("Mul", &[&directions, &columns]);
-    let products = b.sum(&products, &[0], false);
+    // ONNX Runtime 1.24 makes of a transposition and a product of float64 matrices what it has no kernel for, so this is a sum of
+    // products.
+    let own_values = b.unsqueeze(values, &[1]);
+    let products = b.op("Mul", &[&directions, &own_values]);
+    let products = b.sum(&products, &[2], false);
     let squares = b.op("Mul", &[&directions, &directions]);
-    let squares = b.sum(&squares, &[0], false);
+    let squares = b.sum(&squares, &[2], false);
     let own = b.op("Mul", &[values, values]);
     let own = b.sum(&own, &[1], true);
     let both = b.op("Mul", &[&squares, &own]);

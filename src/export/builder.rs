@@ -50,7 +50,7 @@ impl GraphBuilder {
         }
     }
 
-    /// From now on the names of nodes begin with `scope` and a slash.
+    /// From now on the names of tensors begin with `scope` and a slash.
     pub(super) fn enter(&mut self, scope: &'static str) {
         self.scope = scope;
     }
@@ -87,9 +87,9 @@ impl GraphBuilder {
         attribute: Vec<AttributeProto>,
     ) {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        // Nodes are known by their outputs: names of their own would be a quarter of what the graph adds to the network.
         self.nodes.push(NodeProto {
             op_type: Some(operator.to_owned()),
-            name: Some(outputs.first().copied().unwrap_or_default().to_owned()),
             input: names(inputs),
             output: names(outputs),
             attribute,

@@ -138,7 +138,7 @@ impl Reader<'_> {
         let novelty = match &about.novelty {
             None => None,
             Some(limits) => {
-                let codes = self.turned(CODES, i8::from_le_bytes)?;
+                let codes = self.matrix(CODES, i8::from_le_bytes)?;
                 if codes.ncols() != preparation.columns() {
                     return Err(self.unsound("its training features and weights have different widths"));
                 }
@@ -225,14 +225,22 @@ impl Reader<'_> {
         name: &str,
         number: fn([u8; N]) -> T,
     ) -> Result<Array2<T>, SealedError> {
+        Ok(self.matrix(name, number)?.t().as_standard_layout().into_owned())
+    }
+
+    /// A matrix as it is stored.
+    fn matrix<const N: usize, T: Clone>(
+        &self,
+        name: &str,
+        number: fn([u8; N]) -> T,
+    ) -> Result<Array2<T>, SealedError> {
         let missing = || self.unsound(&format!("it lacks the constant {name:?}"));
         let tensor = self.find(name).ok_or_else(missing)?;
         let element = if N == 1 { DataType::Int8 } else { DataType::Float };
         let values = self.values(tensor, element, number)?;
-        let [columns, rows] = tensor.dims[..] else { return Err(missing()) };
-        let shape = (usize::try_from(columns).unwrap_or(0), usize::try_from(rows).unwrap_or(0));
-        let stored = Array2::from_shape_vec(shape, values).map_err(|_| missing())?;
-        Ok(stored.t().as_standard_layout().into_owned())
+        let [rows, columns] = tensor.dims[..] else { return Err(missing()) };
+        let shape = (usize::try_from(rows).unwrap_or(0), usize::try_from(columns).unwrap_or(0));
+        Array2::from_shape_vec(shape, values).map_err(|_| missing())
     }
 
     fn values<const N: usize, T>(
