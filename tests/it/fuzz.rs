@@ -104,7 +104,7 @@ fn shards_of_any_bytes_are_listed_or_refused() {
 fn networks_of_any_bytes_are_read_and_cut_or_refused() {
     let mut seeds = files(&fixture("fixtures/graphs"), &[".onnx"], 16 << 10);
     seeds.extend(own_seeds("network"));
-    run(targets::network, &seeds, 13, 2_000);
+    run(targets::network, &seeds, 14, 2_000);
 }
 
 #[test]
