@@ -214,7 +214,14 @@ impl FeatureSpec {
     /// # Errors
     /// The folder lacks the network, the file is not the one that its manifest describes, or it lacks the layer.
     pub fn network(&self, models: &ModelsFolder) -> Result<(Graph, Layer), NetworkError> {
-        let model = self.model(models)?;
+        self.network_of(&self.model(models)?)
+    }
+
+    /// The network that a manifest describes, and the layer.
+    ///
+    /// # Errors
+    /// The file is not the one that the manifest describes, or it lacks the layer.
+    pub fn network_of(&self, model: &Model) -> Result<(Graph, Layer), NetworkError> {
         let graph = model.open()?;
         let layer = Catalogue::of(&graph, &model.manifest.aliases).find(&model.name, &self.tensor)?.clone();
         Ok((graph, layer))

@@ -104,9 +104,9 @@ impl Args {
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (head, head_path) = apply::open_head(args.head.as_deref(), models)?;
     let (spec, holder) = (&head.provenance.spec, apply::head_at(&head_path));
-    let manifest = spec.model(models).with_context(|| holder.clone())?.manifest;
-    let (graph, layer) = spec.network(models).with_context(|| holder.clone())?;
-    let network = NetworkOfHead { graph: &graph, layer: &layer, licence: manifest.note.as_deref() };
+    let model = spec.model(models).with_context(|| holder.clone())?;
+    let (graph, layer) = spec.network_of(&model).with_context(|| holder.clone())?;
+    let network = NetworkOfHead { graph: &graph, layer: &layer, licence: model.manifest.note.as_deref() };
     let exported = export(&head, network, &args.settings()).with_context(|| holder.clone())?;
     exported.remarks.iter().for_each(|remark| show::warning(remark));
     let domains: Vec<&str> = exported.other_domains().collect();

@@ -2,10 +2,11 @@
 //! is too far, and the prediction set.
 
 use super::Arithmetic;
-use super::builder::{GraphBuilder, int};
+use super::builder::GraphBuilder;
 use super::head::row_length;
 use crate::head::{Calibration, Isotonic, Novelty, Sigmoid};
 use crate::network::graph::proto::tensor_proto::DataType;
+use crate::network::nodes::int;
 
 /// The constant of training features, by which [`sealed`](super::sealed) reads them back.
 pub(super) const CODES: &str = "novelty/features";

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use half::f16;
 
-use super::builder::{int, tensor};
+use super::builder::tensor;
 use super::error::ExportError;
 use super::opset::{TARGET, upgrade};
 use super::{INPUT, OUTPUTS, PIXELS, SCOPES};
@@ -14,6 +14,7 @@ use crate::network::Graph;
 use crate::network::graph::ROUNDED;
 use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::graph::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::network::nodes::{cast, node};
 
 /// The version of ONNX's file format that the operator sets here belong to.
 const IR_VERSION: i64 = 8;
@@ -143,20 +144,14 @@ fn keep_padding(graph: &mut GraphProto) {
     let padded: HashSet<String> =
         graph.node.iter().filter(|node| is(node, "Pad")).flat_map(|node| node.output.clone()).collect();
     let mut nodes = Vec::with_capacity(graph.node.len());
-    for mut node in std::mem::take(&mut graph.node) {
-        let read = node.input.first_mut().filter(|input| padded.contains(*input));
-        if let Some(input) = read.filter(|_| node.op_type.as_deref() == Some("MaxPool")) {
+    for mut reader in std::mem::take(&mut graph.node) {
+        let read = reader.input.first_mut().filter(|input| padded.contains(*input));
+        if let Some(input) = read.filter(|_| reader.op_type.as_deref() == Some("MaxPool")) {
             let kept = format!("{input}/kept_from_fusion/{}", nodes.len());
-            nodes.push(NodeProto {
-                op_type: Some("Max".to_owned()),
-                name: Some(kept.clone()),
-                input: vec![input.clone(), input.clone()],
-                output: vec![kept.clone()],
-                ..Default::default()
-            });
+            nodes.push(node("Max", vec![input.clone(), input.clone()], kept.clone(), Vec::new()));
             *input = kept;
         }
-        nodes.push(node);
+        nodes.push(reader);
     }
     graph.node = nodes;
 }
@@ -175,14 +170,8 @@ fn keep_rounding(graph: &mut GraphProto) {
     let Some(rounded) = graph.node[index].output.first_mut() else { return };
     let kept = rounded.clone();
     *rounded = format!("{kept}{ROUNDED}");
-    let node = NodeProto {
-        op_type: Some("Max".to_owned()),
-        name: Some(kept.clone()),
-        input: vec![rounded.clone(), rounded.clone()],
-        output: vec![kept],
-        ..Default::default()
-    };
-    graph.node.insert(index + 1, node);
+    let keeping = node("Max", vec![rounded.clone(), rounded.clone()], kept, Vec::new());
+    graph.node.insert(index + 1, keeping);
 }
 
 /// Stores weights of float32 as float16, with nodes that widen them when the graph is loaded.
@@ -194,14 +183,7 @@ fn halve(graph: &mut GraphProto) {
         let stored = format!("{name}/float16");
         let dims: Vec<usize> = weights.dims.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
         *weights = tensor(&stored, DataType::Float16, &dims, halves.into());
-        widened.push(NodeProto {
-            op_type: Some("Cast".to_owned()),
-            name: Some(name.clone()),
-            input: vec![stored],
-            output: vec![name],
-            attribute: vec![int("to", i64::from(i32::from(DataType::Float)))],
-            ..Default::default()
-        });
+        widened.push(cast(&stored, &name, DataType::Float));
     }
     graph.node.splice(0..0, widened);
 }

@@ -13,6 +13,7 @@ use crate::network::graph::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     type_proto,
 };
+use crate::network::nodes::{int, ints};
 
 /// From this operator set on, the axes of every reduction are an input; before, only those of a sum are.
 const AXES_AS_INPUT: i64 = 18;
@@ -274,24 +275,6 @@ pub(super) fn value_info(name: &str, element: DataType, dims: &[Dim]) -> ValueIn
     ValueInfoProto {
         name: Some(name.to_owned()),
         r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
-        ..Default::default()
-    }
-}
-
-pub(super) fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(AttributeType::Int.into()),
-        i: Some(value),
-        ..Default::default()
-    }
-}
-
-pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(AttributeType::Ints.into()),
-        ints: values.to_vec(),
         ..Default::default()
     }
 }

@@ -4,9 +4,10 @@
 //! From one operator set to the next an operator may move an attribute to an input, or change what its attributes mean if they are
 //! absent. The operators that did so since operator set 7 are listed here; the others mean the same.
 
-use super::builder::{GraphBuilder, int};
+use super::builder::GraphBuilder;
 use super::error::ExportError;
 use crate::network::graph::proto::{AttributeProto, GraphProto, NodeProto};
+use crate::network::nodes::int;
 
 /// The operator set that graphs are brought to.
 pub(super) const TARGET: i64 = 17;

@@ -15,9 +15,11 @@
 
 use std::f64::consts::PI;
 
-use super::builder::{Dim, GraphBuilder, graph, int};
+use super::builder::{Dim, GraphBuilder, graph};
+use crate::images::GREY_WEIGHTS;
 use crate::images::{ChannelOrder, CropOffset, Interpolation, Layout, Preprocess, Resize};
 use crate::network::graph::proto::tensor_proto::DataType;
+use crate::network::nodes::int;
 
 /// Fractional bits of a weight.
 const PRECISION_BITS: u32 = 22;
@@ -392,8 +394,8 @@ fn normalised(b: &mut GraphBuilder, levels: &str, preprocess: &Preprocess, layou
 fn grey(b: &mut GraphBuilder, levels: &str, axis: i64) -> String {
     let levels = b.cast(levels, DataType::Double);
     let mut weighted = b.double(32768.0);
-    for (channel, weight) in [19595.0, 38470.0, 7471.0].into_iter().enumerate() {
-        let (index, weight) = (b.longs(&[channel as i64]), b.double(weight));
+    for (channel, weight) in GREY_WEIGHTS.into_iter().enumerate() {
+        let (index, weight) = (b.longs(&[channel as i64]), b.double(weight.into()));
         let one = b.op_with("Gather", &[&levels, &index], vec![int("axis", axis)]);
         let product = b.op("Mul", &[&one, &weight]);
         weighted = b.op("Add", &[&weighted, &product]);

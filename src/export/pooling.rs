@@ -1,8 +1,9 @@
 //! From a layer's activations to the features, as [`Backbone`](crate::network::Backbone) pools them: one row for each image.
 
 use super::Arithmetic;
-use super::builder::{GraphBuilder, int};
+use super::builder::GraphBuilder;
 use crate::network::graph::proto::tensor_proto::DataType;
+use crate::network::nodes::int;
 use crate::network::pool::{GEM_EXPONENT, GEM_LEAST, cell_range};
 use crate::network::{Activations, Layer, Pooling};
 

@@ -9,7 +9,7 @@ use ndarray::Array2;
 
 use super::ExtractError;
 use super::batch::{ImageBatch, ImageReader, Readers};
-use super::finite::{finite_rows, rows_not_finite};
+use super::finite::{rows_not_finite, without_rows};
 use crate::dataset::{Problem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
@@ -82,8 +82,7 @@ impl FeatureBatch {
         let bad = rows_not_finite(layer, width, &features);
         (0..batch.indices.len()).for_each(|row| keep(!bad.contains_key(&row)));
         if !bad.is_empty() {
-            let rows = features.chunks(width.max(1)).enumerate().filter(|(row, _)| !bad.contains_key(row));
-            features = rows.flat_map(|(_, row)| row).copied().collect();
+            features = without_rows(&features, width, &bad);
             batch.leave_out(samples, &bad);
         }
         batch.with_features(features, width, layer)
@@ -185,15 +184,12 @@ impl Extractor {
     /// infinite.
     pub fn extract_batch(&mut self, samples: &[Sample<'_>]) -> Result<FeatureBatch, ExtractError> {
         let read = self.reader.read_batch(samples, &mut self.images, Readers::Pool, false);
-        let mut features = Vec::new();
-        let mut batch = FeatureBatch::of(read);
-        if !batch.indices.is_empty() {
-            let layers = self.backbone.run(&self.images)?;
-            let (layers, bad) = finite_rows(self.backbone.taps(), layers, batch.indices.len());
-            layers.iter().for_each(|rows| features.extend_from_slice(rows));
-            batch.leave_out(samples, &bad);
-        }
-        batch.with_features(features, self.width(), &self.spec.layer)
+        let layers = match read.rows.is_empty() {
+            true => Vec::new(),
+            false => self.backbone.run(&self.images)?,
+        };
+        let features = layers.first().map_or_else(Vec::new, |rows| rows.to_vec());
+        FeatureBatch::new(samples, read, features, (&self.spec.layer, self.width()), |_| {})
     }
 
     /// Features of any number of `samples`, a batch at a time: `take` gets each batch's samples with their features.

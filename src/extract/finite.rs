@@ -24,14 +24,15 @@ pub(super) fn finite_rows(
     if bad.is_empty() {
         return (layers, bad);
     }
-    let kept = |(tap, values): (&Tap, Codes)| {
-        let rows = values.chunks(tap.width().max(1)).enumerate();
-        let kept: Vec<f32> =
-            rows.filter(|(row, _)| !bad.contains_key(row)).flat_map(|(_, row)| row).copied().collect();
-        Codes::from(kept)
-    };
+    let kept = |(tap, values): (&Tap, Codes)| Codes::from(without_rows(&values, tap.width(), &bad));
     let layers = taps.iter().zip(layers).map(kept).collect();
     (layers, bad)
+}
+
+/// The rows of `values`, each of `width` features, but those that are `bad`.
+pub(super) fn without_rows(values: &[f32], width: usize, bad: &BTreeMap<usize, String>) -> Vec<f32> {
+    let rows = values.chunks(width.max(1)).enumerate();
+    rows.filter(|(row, _)| !bad.contains_key(row)).flat_map(|(_, row)| row).copied().collect()
 }
 
 /// The rows of `values`, each of `width` features of `layer`, that hold NaN or infinite numbers, by their index with the reason.

@@ -32,4 +32,5 @@ pub use preprocess::{
     ChannelOrder, CropOffset, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides,
     Preset, Resize,
 };
+pub(crate) use preprocess::{GREY_WEIGHTS, all_alike};
 pub use sniff::{HEAD, ImageFormat, sniff};

@@ -43,6 +43,7 @@ mod tests;
 
 pub use choices::{ChannelOrder, CropOffset, Interpolation, Layout, Preset, UnknownChoice};
 pub use error::PreprocessError;
+pub(crate) use tensor::GREY_WEIGHTS;
 
 /// Longest side of an input tensor that is taken for meant.
 const MAX_INPUT_SIDE: u32 = 8192;
@@ -52,6 +53,11 @@ const SHORTER_SIDE_OF_CROP: f64 = 256.0 / 224.0;
 
 /// How many pixels of a reduced JPEG there must be to a pixel of the tensor, along a side.
 const LEAST_SHRINK_AFTER_DCT: f64 = 2.0;
+
+/// Whether all channels have one value.
+pub(crate) fn all_alike([a, b, c]: [f64; 3]) -> bool {
+    a == b && b == c
+}
 
 /// How an image of any shape becomes one of the network's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,8 +255,7 @@ impl Preprocess {
         check("divisor", self.divisor, true)?;
         self.mean.into_iter().try_for_each(|mean| check("mean", mean, false))?;
         self.std.into_iter().try_for_each(|std| check("std", std, true))?;
-        let differ = |[a, b, c]: [f64; 3]| a != b || b != c;
-        if self.channel_order == ChannelOrder::Grey && (differ(self.mean) || differ(self.std)) {
+        if self.channel_order == ChannelOrder::Grey && !(all_alike(self.mean) && all_alike(self.std)) {
             return Err(PreprocessError::GreyOfSeveral { mean: self.mean, std: self.std });
         }
 
@@ -325,9 +330,8 @@ impl Preprocess {
     /// What a channel of opaque alpha holds, of level 255: normalised as the colours are if all three have one mean and one deviation,
     /// otherwise only divided.
     pub fn opaque_alpha(&self) -> f32 {
-        let is_one = |[a, b, c]: [f64; 3]| a == b && b == c;
         let divided = 255.0 / self.divisor as f32;
-        if is_one(self.mean) && is_one(self.std) {
+        if all_alike(self.mean) && all_alike(self.std) {
             (divided - self.mean[0] as f32) / self.std[0] as f32
         } else {
             divided

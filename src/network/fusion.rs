@@ -16,8 +16,8 @@ mod planner;
 
 use super::graph::Graph;
 use super::graph::proto::NodeProto;
+use super::nodes::{int, node};
 use super::operator;
-use super::tiles::{int, node};
 use cnncodes_convolution::{LayerOp, SimdIsa};
 use planner::{Planned, PlannedLayer, Planner};
 

@@ -16,6 +16,7 @@ pub mod layers;
 pub mod manifest;
 mod network_file;
 pub mod network_folder;
+pub(crate) mod nodes;
 mod operator;
 mod output;
 pub mod pool;

@@ -1,6 +1,8 @@
 //! The recipes that networks are trained with.
 
-use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessError, PreprocessOverrides};
+use crate::images::{
+    ChannelOrder, Interpolation, Preprocess, PreprocessError, PreprocessOverrides, all_alike,
+};
 
 /// Levels as they are.
 pub(super) const LEVELS: PreprocessOverrides = PreprocessOverrides {
@@ -45,10 +47,9 @@ pub(super) fn colours(start: &Preprocess, is_chosen: bool) -> Result<Vec<Preproc
         ChannelOrder::Grey => &[ChannelOrder::Grey],
         ChannelOrder::Rgb | ChannelOrder::Bgr => &[ChannelOrder::Rgb, ChannelOrder::Bgr],
     };
-    let is_of_one = |[a, b, c]: [f64; 3]| a == b && b == c;
     for &order in orders {
         for (divisor, mean, std) in NORMALISATIONS {
-            if order == ChannelOrder::Grey && !(is_of_one(mean) && is_of_one(std)) {
+            if order == ChannelOrder::Grey && !(all_alike(mean) && all_alike(std)) {
                 continue;
             }
             let turned = |mut values: [f64; 3]| {

@@ -14,7 +14,6 @@ use super::ConvertError;
 use super::batches::{ArrowColumns, batch_of, guard, header_in, schema_of, unreadable};
 use super::columns::ColumnNames;
 use super::feature_table::{Blocks, FeatureTable, FoundTable, HEADER_KEY, Take};
-use super::labels::Labels;
 use super::row_texts::RowTexts;
 
 /// Opens a file for some of its columns; `None` is all.
@@ -61,24 +60,9 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         })?;
     }
     let width = width.unwrap_or(0);
-    let mut notes: Vec<String> = columns.note.clone().into_iter().collect();
-    if header.is_none() {
-        notes.push(columns.describe());
-    }
-    let mut found = FoundTable {
-        path: path.to_owned(),
-        header,
-        rows: texts.rows,
-        shape: vec![width],
-        names: None,
-        labels: Labels::Unsaid,
-        sha256: None,
-        hashes: None,
-        notes,
-        values: Box::new(ArrowRows { path: path.to_owned(), columns, width }),
-    };
-    texts.put_into(&mut found, wanted)?;
-    Ok(found)
+    let values =
+        |columns| -> Box<dyn Blocks> { Box::new(ArrowRows { path: path.to_owned(), columns, width }) };
+    columns.into_table(path, header, (texts, wanted), width, values)
 }
 
 /// The features of an Arrow file.

@@ -17,8 +17,11 @@ use super::columns::{
     CLASS, ColumnNames, FEATURES, LABEL, NAME, PERCEPTUAL_HASH, RowColumns, SHA256, describe, may_be_feature,
     vector_of,
 };
-use super::feature_table::{FeatureTable, HEADER_KEY, RowsOfBlock, TableHeader, rows_of_block};
+use super::feature_table::{
+    Blocks, FeatureTable, FoundTable, HEADER_KEY, RowsOfBlock, TableHeader, rows_of_block,
+};
 use super::hashes::to_hex;
+use super::labels::Labels;
 use super::row_texts::RowTexts;
 use crate::panics;
 
@@ -62,6 +65,35 @@ pub(super) struct ArrowColumns {
 }
 
 impl ArrowColumns {
+    /// The table of a file in `path`, of `width` features a row, which `values` reads by these columns.
+    pub(super) fn into_table(
+        self,
+        path: &Path,
+        header: Option<TableHeader>,
+        (texts, wanted): (RowTexts, &ColumnNames),
+        width: usize,
+        values: impl FnOnce(Self) -> Box<dyn Blocks>,
+    ) -> Result<FoundTable, ConvertError> {
+        let mut notes: Vec<String> = self.note.clone().into_iter().collect();
+        if header.is_none() {
+            notes.push(self.describe());
+        }
+        let mut found = FoundTable {
+            path: path.to_owned(),
+            header,
+            rows: texts.rows,
+            shape: vec![width],
+            names: None,
+            labels: Labels::Unsaid,
+            sha256: None,
+            hashes: None,
+            notes,
+            values: values(self),
+        };
+        texts.put_into(&mut found, wanted)?;
+        Ok(found)
+    }
+
     pub(super) fn find(
         schema: &Schema,
         wanted: &ColumnNames,

@@ -19,7 +19,6 @@ use super::ConvertError;
 use super::batches::{ArrowColumns, batch_of, guard, header_in, schema_of, unreadable};
 use super::columns::{ColumnNames, FEATURES};
 use super::feature_table::{Blocks, FeatureTable, FoundTable, HEADER_KEY, Take, rows_of_block};
-use super::labels::Labels;
 use super::row_texts::RowTexts;
 
 /// Features in a row group, which is as much as a writer keeps in memory: 64 MiB.
@@ -106,24 +105,9 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
     if texts.rows != rows {
         return Err(ConvertError::damaged(path, format!("it holds {} of its {rows} rows", texts.rows)));
     }
-    let mut notes: Vec<String> = columns.note.clone().into_iter().collect();
-    if header.is_none() {
-        notes.push(columns.describe());
-    }
-    let mut found = FoundTable {
-        path: path.to_owned(),
-        header,
-        rows,
-        shape: vec![width],
-        names: None,
-        labels: Labels::Unsaid,
-        sha256: None,
-        hashes: None,
-        notes,
-        values: Box::new(ParquetRows { path: path.to_owned(), columns, width }),
-    };
-    texts.put_into(&mut found, wanted)?;
-    Ok(found)
+    let values =
+        |columns| -> Box<dyn Blocks> { Box::new(ParquetRows { path: path.to_owned(), columns, width }) };
+    columns.into_table(path, header, (texts, wanted), width, values)
 }
 
 /// The features of a Parquet file.

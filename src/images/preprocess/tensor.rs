@@ -78,9 +78,13 @@ impl<'a> Tensor<'a> {
     }
 }
 
+/// What red, green and blue weigh in a grey level, of 2^16.
+pub(crate) const GREY_WEIGHTS: [u32; 3] = [19595, 38470, 7471];
+
 /// As Pillow's `convert("L")`: ITU-R BT.601 in 16-bit fixed point, rounded.
 fn grey_level([red, green, blue]: [u8; 3]) -> u8 {
-    let weighted = 19595 * u32::from(red) + 38470 * u32::from(green) + 7471 * u32::from(blue);
+    let [of_red, of_green, of_blue] = GREY_WEIGHTS;
+    let weighted = of_red * u32::from(red) + of_green * u32::from(green) + of_blue * u32::from(blue);
     // The weights add up to 2^16.
     ((weighted + 0x8000) >> 16) as u8
 }

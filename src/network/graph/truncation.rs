@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use prost::Message;
 
 use super::super::fusion::fuse;
+use super::super::nodes::{cast, first_of_axis, one_more_on_axis};
 use super::super::operator;
-use super::super::tiles::{cast, first_of_axis, one_more_on_axis};
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, tensor_shape_proto, type_proto,

@@ -3,7 +3,7 @@
 //! The weights stay as they are in the file; a node behind each of them widens it when the graph is loaded. Activations are not
 //! rounded to bfloat16 between operations, so they are nearer to those of a network in float32 than a GPU's are.
 
-use super::super::tiles::cast;
+use super::super::nodes::cast;
 use super::proto::tensor_proto::DataType;
 use super::proto::{GraphProto, NodeProto, type_proto};
 

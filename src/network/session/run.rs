@@ -8,10 +8,11 @@ use super::super::device::Device;
 use super::super::graph::proto::{NodeProto, tensor_proto::DataType};
 use super::super::inference::is_float;
 use super::super::layer::Layer;
+use super::super::nodes::cast;
 use super::super::output::Codes;
 use super::super::pool::Pooling;
 use super::super::profile::of_one_image;
-use super::super::tiles::{Tiles, cast};
+use super::super::tiles::Tiles;
 use super::{BackboneError, Tap};
 use crate::images::Layout;
 
