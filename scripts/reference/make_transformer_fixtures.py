@@ -19,21 +19,12 @@ import numpy as np
 import timm.models as timm
 import torch
 import transformers
+from image_tower import ImageTower
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GRAPHS = ROOT / "tests" / "fixtures" / "graphs" / "transformers"
 REFERENCE = ROOT / "tests" / "reference" / "transformers.json"
 SIDE = 32
-
-
-class Tower(torch.nn.Module):
-    def __init__(self, model, outputs):
-        super().__init__()
-        self.model, self.outputs = model, outputs
-
-    def forward(self, pixel_values):
-        found = self.model(pixel_values=pixel_values)
-        return tuple(found[name] for name in self.outputs)
 
 
 def vit(**options):
@@ -60,12 +51,12 @@ def small(**more):
 
 def clip():
     config = transformers.CLIPVisionConfig(**small(projection_dim=8))
-    return Tower(transformers.CLIPVisionModelWithProjection(config), ["image_embeds", "last_hidden_state"])
+    return ImageTower(transformers.CLIPVisionModelWithProjection(config), ["image_embeds", "last_hidden_state"])
 
 
 def siglip():
     config = transformers.SiglipVisionConfig(**small())
-    return Tower(transformers.SiglipVisionModel(config), ["last_hidden_state", "pooler_output"])
+    return ImageTower(transformers.SiglipVisionModel(config), ["last_hidden_state", "pooler_output"])
 
 
 # Name: the network, the exporter, its opset, tokens before the patches, whether there is a class token, what the head reads.

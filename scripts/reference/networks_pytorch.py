@@ -21,6 +21,7 @@ import timm
 import torch
 import torchvision
 import transformers
+from image_tower import ImageTower
 from network_table import IMAGES, images_of, listed, nearest_layer, relative
 
 NETWORKS = [
@@ -52,18 +53,6 @@ NETWORKS = [
     ("transformers", "CLIP", "legacy"),
     ("transformers", "SigLIP", "dynamo"),
 ]
-
-
-class ImageTower(torch.nn.Module):
-    """A network of transformers with plain tensors as outputs, as optimum exports it."""
-
-    def __init__(self, model, outputs):
-        super().__init__()
-        self.model, self.outputs = model, outputs
-
-    def forward(self, pixel_values):
-        found = self.model(pixel_values=pixel_values)
-        return tuple(found[name] for name in self.outputs)
 
 
 def of_transformers(name):
