@@ -1,16 +1,13 @@
-//! The `cnncodes` program: parses the command line, runs the command, reports, and sets the exit status.
+//! The `cnncodes` program.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use cnncodes::cli::{self, Cli};
+use cnncodes::cli::{self, Invocation};
 
 fn main() -> ExitCode {
-    match cli::run(&Cli::parse()) {
-        Ok(status) => status.into(),
-        Err(error) => {
-            cli::report_error(&error);
-            cli::Status::Failed.into()
-        }
-    }
+    let mut words = std::env::args_os();
+    let name = words.next();
+    // Where the program's own file cannot be found, its name serves.
+    let program = std::env::current_exe().map(Into::into).ok().or(name);
+    cli::main(Invocation { arguments: words.collect(), program: program.into_iter().collect() }).into()
 }

@@ -1,12 +1,11 @@
 //! `cnncodes demo`: the main job on something that the program carries.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anstyle::Style;
 use anyhow::{Context, bail};
 
-use super::Status;
+use super::{Invocation, Status, invocation};
 use crate::demo::{CLASSES, MODEL, UNSEEN, write_folder};
 
 /// Run the whole job on an embedded network and drawn pictures
@@ -81,12 +80,10 @@ fn prepare(args: &Args) -> anyhow::Result<()> {
 /// Shows a command and runs it in `folder`, as the user would.
 fn step(folder: &Path, arguments: &[&str]) -> anyhow::Result<Status> {
     anstream::println!("\n{COMMAND}$ cnncodes {}{COMMAND:#}", arguments.join(" "));
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let ended = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .status()
-        .context("cannot run this program again")?;
+    let mut program =
+        invocation().and_then(Invocation::again).context("cannot find this program's own file")?;
+    let ended =
+        program.args(arguments).current_dir(folder).status().context("cannot run this program again")?;
     match ended.code() {
         Some(0) => Ok(Status::Done),
         Some(1) => Ok(Status::Skipped),

@@ -27,8 +27,10 @@ mod suspects;
 mod sweep;
 mod training_args;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command as Process, ExitCode};
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
@@ -55,10 +57,10 @@ Exit status: 0 all well, 1 some inputs were skipped, 2 failed, 130 interrupted."
     after_help = AFTER_HELP,
     after_long_help = format!("{AFTER_HELP}\n\n{}", runtime::SEARCH_ORDER)
 )]
-pub struct Cli {
+struct Cli {
     /// Folder of networks, manifests and heads
     #[arg(long, global = true, value_name = "DIR", default_value = "models")]
-    pub models: PathBuf,
+    models: PathBuf,
 
     #[command(subcommand)]
     command: Command,
@@ -111,21 +113,73 @@ pub enum Status {
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> ExitCode {
-        ExitCode::from(match status {
+        ExitCode::from(status.code())
+    }
+}
+
+impl Status {
+    /// The exit status of the process.
+    pub fn code(self) -> u8 {
+        match self {
             Status::Done => 0,
             Status::Skipped => 1,
             Status::Failed => 2,
             // 128 and the number of SIGINT, as shells have it.
             Status::Interrupted => 130,
-        })
+        }
     }
+}
+
+/// How this process was started.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// The command line without the program.
+    pub arguments: Vec<OsString>,
+    /// What starts the program once more, such as `["/usr/bin/cnncodes"]` or `["python3", "-m", "cnncodes"]`.
+    pub program: Vec<OsString>,
+}
+
+static INVOCATION: OnceLock<Invocation> = OnceLock::new();
+
+impl Invocation {
+    /// The command line as a person types it.
+    fn text(&self) -> String {
+        let arguments = self.arguments.iter().map(|word| word.to_string_lossy().into_owned());
+        shell_words::join(std::iter::once("cnncodes".to_owned()).chain(arguments))
+    }
+
+    /// The program, to be run once more; none where nothing is known of it.
+    fn again(&self) -> Option<Process> {
+        let (program, first) = self.program.split_first()?;
+        let mut process = Process::new(program);
+        process.args(first);
+        Some(process)
+    }
+}
+
+/// How this process was started, by [`main`].
+fn invocation() -> Option<&'static Invocation> {
+    INVOCATION.get()
+}
+
+/// The program: parses the command line, runs the command and prints errors. A command line that is wrong, and one that asks for
+/// help, end the process.
+pub fn main(invocation: Invocation) -> Status {
+    let words = std::iter::once(OsString::from("cnncodes")).chain(invocation.arguments.iter().cloned());
+    let cli = Cli::parse_from(words);
+    // There is one program in a process; a second call keeps the first one's.
+    let _ = INVOCATION.set(invocation);
+    run(&cli).unwrap_or_else(|error| {
+        show::error(&error);
+        Status::Failed
+    })
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// Whatever keeps the command from doing its work, with its causes.
-pub fn run(cli: &Cli) -> anyhow::Result<Status> {
+fn run(cli: &Cli) -> anyhow::Result<Status> {
     crate::panics::print_only_unhandled();
     interrupt::end_with_the_reader();
     if let Some(kept) = cli.command.kept_when_interrupted() {
@@ -148,11 +202,6 @@ pub fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
     }
-}
-
-/// Prints an error and its causes to standard error.
-pub fn report_error(error: &anyhow::Error) {
-    show::error(error);
 }
 
 #[cfg(test)]

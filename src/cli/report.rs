@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
-use super::show;
+use super::{Invocation, invocation, show};
 use crate::files;
 use crate::report::{ReportError, ReportStep};
 
@@ -37,9 +37,8 @@ pub fn write(
     write: impl FnOnce(&str, &mut dyn FnMut(ReportStep, usize, usize)) -> Result<(), ReportError>,
 ) -> Result<(), ReportError> {
     let bar = show::steps("report");
-    let words = std::iter::once("cnncodes".to_owned())
-        .chain(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
-    let written = write(&shell_words::join(words), &mut |step, done, total| {
+    let command = invocation().map_or_else(String::new, Invocation::text);
+    let written = write(&command, &mut |step, done, total| {
         bar.set_message(match step {
             ReportStep::LearningCurve => "report: learning curve",
             ReportStep::Map => "report: map of the features",

@@ -20,18 +20,21 @@ use thiserror::Error;
 
 pub use library::LibraryError;
 use library::{Library, OLDEST_MINOR};
+pub use search::Host;
 use search::{Surroundings, VARIABLES, library_in, shared_by_all};
 
 /// The order of the search, as the program's help tells it.
 pub const SEARCH_ORDER: &str = "\
 ONNX Runtime (version 1.24 or a later 1.x) is loaded when it is first needed, from the first of these:
   1. the file or folder that the variable CNNCODES_ONNXRUNTIME names, else ORT_DYLIB_PATH
-  2. beside the program: its own folder, lib/ in it, ../lib
-  3. the project's folder: .cnncodes/onnxruntime/lib in the current folder or one above it,
+  2. the Python package onnxruntime, if this program was installed with pip
+  3. beside the program: its own folder, lib/ in it, ../lib
+  4. the project's folder: .cnncodes/onnxruntime/lib in the current folder or one above it,
      then in the program's folder or one above it
-  4. the user's data folder: cnncodes/onnxruntime/lib in it (Linux: ~/.local/share)
-  5. the system's libraries
-`scripts/setup` fetches it into the project's folder.";
+  5. the user's data folder: cnncodes/onnxruntime/lib in it (Linux: ~/.local/share)
+  6. the system's libraries
+`pip install onnxruntime` brings it for a program that was installed with pip; `scripts/setup` fetches it into the
+project's folder.";
 
 /// ONNX Runtime, loaded and started.
 #[derive(Debug)]
@@ -62,11 +65,13 @@ pub enum RuntimeError {
     },
     /// Nothing was found, or nothing usable.
     #[error(
-        "no usable ONNX Runtime was found; run `scripts/setup` in the project's folder, which fetches one, or set \
-         {} to a library of version 1.{OLDEST_MINOR} or a later 1.x\nlooked at:\n{searched}",
+        "no usable ONNX Runtime was found; {remedy}, or set {} to a library of version 1.{OLDEST_MINOR} or a later 1.x\n\
+         looked at:\n{searched}",
         VARIABLES[0]
     )]
     NotFound {
+        /// What the user can do.
+        remedy: String,
         /// Every place, with what was wrong there.
         searched: Searched,
     },
@@ -115,13 +120,26 @@ impl fmt::Display for Searched {
     }
 }
 
+/// What [`load`] is told by the program that this library is part of.
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// Lets [`load`] look where `host` says before it looks elsewhere. The first call counts, and it has to come before the first
+/// [`load`].
+pub fn set_host(host: Host) {
+    // Whoever comes first knows as much as whoever comes later.
+    let _ = HOST.set(host);
+}
+
 /// Finds, checks and starts ONNX Runtime; every later call returns the first one's outcome.
 ///
 /// # Errors
 /// [`RuntimeError`] says where it was looked for, what is wrong there, and what to run.
 pub fn load() -> Result<&'static Runtime, RuntimeError> {
     static RUNTIME: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
-    RUNTIME.get_or_init(|| start(find(&Surroundings::of_this_process())?)).as_ref().map_err(Clone::clone)
+    RUNTIME
+        .get_or_init(|| start(find(&Surroundings::of_this_process(HOST.get().cloned()))?))
+        .as_ref()
+        .map_err(Clone::clone)
 }
 
 /// The first usable library of the search that starts from `surroundings`.
@@ -155,7 +173,11 @@ fn find(surroundings: &Surroundings) -> Result<Library, RuntimeError> {
         }
     }
     searched.places.push(("the system's libraries".to_owned(), refused));
-    Err(RuntimeError::NotFound { searched })
+    let remedy = match &surroundings.host {
+        Some(host) => host.remedy.clone(),
+        None => "run `scripts/setup` in the project's folder, which fetches one".to_owned(),
+    };
+    Err(RuntimeError::NotFound { remedy, searched })
 }
 
 /// What an environment variable names: the library itself, or a folder that holds it.

@@ -36,11 +36,24 @@ pub(super) struct Place {
     pub only_private: bool,
 }
 
+/// What the program that this library is part of knows of ONNX Runtime.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// What the folders are called in a message, such as `the Python package onnxruntime`.
+    pub description: String,
+    /// Where to look before every other place that no variable names, the preferred folder first.
+    pub folders: Vec<PathBuf>,
+    /// What the user can do if there is no usable library, such as `run pip install onnxruntime`.
+    pub remedy: String,
+}
+
 /// What the search starts from.
 #[derive(Default)]
 pub(super) struct Surroundings {
     /// The variable that is set, and its value.
     pub named: Option<(&'static str, PathBuf)>,
+    /// What the program that this library is part of knows.
+    pub host: Option<Host>,
     /// The running program, links resolved.
     pub executable: Option<PathBuf>,
     /// The current folder.
@@ -53,13 +66,14 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     /// Those of the running process.
-    pub fn of_this_process() -> Self {
+    pub fn of_this_process(host: Option<Host>) -> Self {
         let named = VARIABLES.into_iter().find_map(|variable| {
             let value = env::var_os(variable).filter(|value| !value.is_empty())?;
             Some((variable, PathBuf::from(value)))
         });
         Self {
             named,
+            host,
             executable: env::current_exe().and_then(fs::canonicalize).ok(),
             current: env::current_dir().ok(),
             user_data: dirs::data_dir(),
@@ -71,6 +85,9 @@ impl Surroundings {
     pub fn places(&self) -> Vec<Place> {
         let program_folder = self.executable.as_deref().and_then(Path::parent);
         let mut places = Vec::new();
+        if let Some(Host { description, folders, .. }) = self.host.clone() {
+            places.push(Place { description, folders, only_private: false });
+        }
         if let Some(folder) = program_folder {
             let folders = [
                 Some(folder.to_path_buf()),

@@ -22,6 +22,7 @@ impl Machine {
         fs::create_dir_all(root.join("project/photos")).unwrap();
         let surroundings = Surroundings {
             named: None,
+            host: None,
             executable: Some(root.join("prefix/bin/cnncodes")),
             current: Some(root.join("project/photos")),
             user_data: Some(root.join("share")),
@@ -331,4 +332,30 @@ fn the_help_names_every_variable_and_the_oldest_version() {
         assert!(SEARCH_ORDER.contains(variable));
     }
     assert!(SEARCH_ORDER.contains(&format!("1.{OLDEST_MINOR} ")));
+}
+
+#[test]
+fn what_the_host_knows_comes_before_the_program_and_its_remedy_is_told() {
+    let mut machine = Machine::new()
+        .with_library("wheel/libonnxruntime.so.1.24.4", "1.24.4", 24)
+        .with_library(&format!("prefix/lib/{LIBRARY}"), "1.30.0", 30);
+    let host = |folder: PathBuf| Host {
+        description: "the Python package onnxruntime".to_owned(),
+        folders: vec![folder],
+        remedy: "run `pip install onnxruntime`".to_owned(),
+    };
+    machine.surroundings.host = Some(host(machine.path("wheel")));
+    #[cfg(target_os = "linux")]
+    assert_eq!(machine.find().unwrap().version, "1.24.4");
+    machine.surroundings.host = Some(host(machine.path("nowhere")));
+    assert_eq!(machine.find().unwrap().version, "1.30.0");
+    fs::remove_dir_all(machine.path("prefix")).unwrap();
+    let error = machine.find().err().unwrap().to_string();
+    assert!(
+        error.starts_with(
+            "no usable ONNX Runtime was found; run `pip install onnxruntime`, or set CNNCODES_ONNXRUNTIME"
+        ),
+        "{error}"
+    );
+    assert!(error.contains("\n  the Python package onnxruntime: nothing there\n"), "{error}");
 }

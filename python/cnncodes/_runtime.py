@@ -1,0 +1,27 @@
+"""Where ONNX Runtime lies: in the Python package of it that the user installed, which is found without being imported."""
+
+from importlib import metadata, util
+from pathlib import Path
+
+from . import _cnncodes
+
+# The distributions that bring the package `onnxruntime`.
+_DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime")
+
+_REMEDY = "run `pip install onnxruntime` (or onnxruntime-gpu, onnxruntime-openvino)"
+
+
+def announce() -> None:
+    """Tells the extension module where to look for ONNX Runtime first, and what to advise if it is nowhere."""
+    spec = util.find_spec("onnxruntime")
+    folders = [str(Path(place) / "capi") for place in (spec.submodule_search_locations or ())] if spec else []
+    _cnncodes.set_runtime(f"the Python package onnxruntime{_version()}", folders, _REMEDY)
+
+
+def _version() -> str:
+    for name in _DISTRIBUTIONS:
+        try:
+            return f" ({name} {metadata.version(name)})"
+        except metadata.PackageNotFoundError:
+            continue
+    return ", which is not installed"

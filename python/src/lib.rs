@@ -1,0 +1,30 @@
+//! The extension module `cnncodes._cnncodes`: what Python needs of the library, and the program's own `main`.
+//!
+//! The package around it (python/cnncodes) is what users see; it has the docstrings, scikit-learn's protocols and the checks
+//! of arguments. This module takes and gives plain values: text, numbers, bytes, arrays.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use cnncodes::cli::{self, Invocation};
+use cnncodes::network::runtime;
+use pyo3::prelude::*;
+
+/// Runs the program and returns its exit status. `program` is what starts it once more.
+#[pyfunction]
+fn main(py: Python<'_>, arguments: Vec<OsString>, program: Vec<OsString>) -> u8 {
+    py.detach(|| cli::main(Invocation { arguments, program }).code())
+}
+
+/// Says where ONNX Runtime lies, and what the user can do where it does not.
+#[pyfunction]
+fn set_runtime(description: String, folders: Vec<PathBuf>, remedy: String) {
+    runtime::set_host(runtime::Host { description, folders, remedy });
+}
+
+#[pymodule]
+fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(main, module)?)?;
+    module.add_function(wrap_pyfunction!(set_runtime, module)?)
+}
