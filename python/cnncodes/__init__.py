@@ -1,7 +1,34 @@
-"""Features of images from frozen networks, and classifiers on them."""
+"""Features of images from frozen networks, and classifiers on them.
+
+`Extractor` turns images into features, `LinearSVM`, `LogisticRegression` and `RidgeClassifier` are scikit-learn estimators for them,
+`fit_head` fits and measures a head as the command `cnncodes fit-head` does, and `Classifier` classifies images with it.
+"""
+
+from importlib import import_module
+from typing import Any
 
 from . import _cnncodes, _runtime
+from ._cnncodes import Error, ImageError
 
 __version__ = _cnncodes.__version__
 
 _runtime.announce()
+
+# Where each public name lives. The modules are imported on first use, so that the program starts without scikit-learn.
+_MODULES = {
+    "Extractor": "_extractor",
+}
+
+__all__ = ["Error", "ImageError", "__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

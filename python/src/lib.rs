@@ -3,6 +3,8 @@
 //! The package around it (python/cnncodes) is what users see; it has the docstrings, scikit-learn's protocols and the checks
 //! of arguments. This module takes and gives plain values: text, numbers, bytes, arrays.
 
+mod errors;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -26,5 +28,6 @@ fn set_runtime(description: String, folders: Vec<PathBuf>, remedy: String) {
 fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
-    module.add_function(wrap_pyfunction!(set_runtime, module)?)
+    module.add_function(wrap_pyfunction!(set_runtime, module)?)?;
+    errors::register(module)
 }
