@@ -2,12 +2,14 @@
 //! classes are known.
 
 mod features;
+mod head_network;
 mod test_images;
 
 use std::path::Path;
 
 use ndarray::ArrayView2;
 
+pub use self::head_network::{HeadNetwork, OpenHeadError};
 pub use self::test_images::{Judgement, TestImages, TestImagesError, TestSamples};
 use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, Likeness, Problem, Sample};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};

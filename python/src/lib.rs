@@ -4,6 +4,11 @@
 //! of arguments. This module takes and gives plain values: text, numbers, bytes, arrays.
 
 mod errors;
+mod explain;
+mod extractor;
+mod images;
+mod process;
+mod sweep;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,5 +34,8 @@ fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(set_runtime, module)?)?;
-    errors::register(module)
+    errors::register(module)?;
+    explain::register(module)?;
+    extractor::register(module)?;
+    sweep::register(module)
 }

@@ -9,7 +9,7 @@ use super::input_args::InputArgs;
 use super::report::{ReportArgs, write as write_report};
 use super::show::Format;
 use super::{Status, show};
-use crate::classifier::{TestImages, TestImagesError, TestSamples};
+use crate::classifier::{HeadNetwork, TestImages, TestImagesError, TestSamples};
 use crate::evaluate::Judged;
 use crate::features::FeatureFile;
 use crate::head::Head;
@@ -103,7 +103,7 @@ fn extract(
     args: &Args,
     head: &Head,
     head_path: &Path,
-    network: apply::HeadNetwork<'_>,
+    network: HeadNetwork,
 ) -> anyhow::Result<(TestImages, Photos)> {
     let set = args.inputs.open(&args.input)?;
     let samples = TestSamples::of_classes(&set, head)?;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use super::apply::{self, HeadNetwork};
+use super::apply;
 use super::compute_args::ComputeArgs;
 use super::{Status, show};
-use crate::classifier::{AnswerOptions, Classifier};
+use crate::classifier::{AnswerOptions, Classifier, HeadNetwork};
 use crate::dataset::Dataset;
 use crate::export::{ExportInput, ExportLabel, ExportSettings, NetworkOfHead, SealedClassifier, export};
 use crate::head::Head;
@@ -141,7 +141,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 fn answers(
     args: &Args,
     head: Head,
-    network: HeadNetwork<'_>,
+    network: HeadNetwork,
     holder: &str,
     set: &Dataset,
 ) -> anyhow::Result<(Vec<Vec<f64>>, usize)> {
@@ -165,7 +165,7 @@ fn answers(
 }
 
 /// Compares the answers of the file with those of the head.
-fn check(args: &Args, head: Head, network: HeadNetwork<'_>, holder: &str) -> anyhow::Result<Status> {
+fn check(args: &Args, head: Head, network: HeadNetwork, holder: &str) -> anyhow::Result<Status> {
     let set = Dataset::from_paths(&args.check, false, None)?;
     if set.samples.is_empty() {
         bail!("there is no image to check in the given files and folders");

@@ -10,6 +10,7 @@ use super::apply;
 use super::compute_args::ComputeArgs;
 use super::show::Format;
 use super::{Status, show};
+use crate::classifier::HeadNetwork;
 use crate::dataset::{Dataset, Problem};
 use crate::features::FeatureFile;
 use crate::images::DEFAULT_MAX_PIXELS;
@@ -190,7 +191,7 @@ impl Queries {
         self.problems.extend(set.problems);
         let (spec, holder) = (file.spec(Some(layer))?.clone(), file.path().display().to_string());
         let (compute, images) = (&args.compute, set.samples.len());
-        let network = apply::HeadNetwork::Models(models);
+        let network = HeadNetwork::Models(models.clone());
         let mut extractor = apply::open_extractor(&spec, &holder, network, compute, args.max_pixels, images)?;
         let width = file.layer(Some(layer))?.width().unwrap_or(0);
         ensure!(

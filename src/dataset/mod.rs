@@ -44,7 +44,7 @@ pub(crate) use labels::{class_name_of, sort_class_names};
 pub use labels_csv::ManifestError;
 pub(crate) use labels_csv::{LABEL_COLUMNS, PATH_COLUMNS, named_as};
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
-pub use sample_list::{Content, Sample, Samples};
+pub use sample_list::{Content, MemoryImage, Sample, Samples};
 #[doc(hidden)]
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
@@ -298,6 +298,22 @@ impl Dataset {
         }
         notes.extend(note_of_empty_folders(&folders, &classes));
         Ok(Self { samples, class_names, problems, source: root.display().to_string(), notes, passed_over })
+    }
+
+    /// Images one by one, in this order and without labels: each under its name a file (`None`) or an image in memory. The name of
+    /// a file is its path.
+    pub fn from_images(images: impl IntoIterator<Item = (String, Option<MemoryImage>)>) -> Self {
+        let mut samples = Samples::below(Path::new("."));
+        for (name, image) in images {
+            match image {
+                Some(image) => samples.push_memory(&name, image),
+                None => samples.push_file(&name, &name, None),
+            }
+        }
+        samples.shrink();
+        let source = "images one by one".to_owned();
+        let (class_names, problems, notes) = Default::default();
+        Self { samples, class_names, problems, source, notes, passed_over: PassedOver::default() }
     }
 
     /// The classes that have samples, and none that is not among `problems`: all of their images are unreadable.

@@ -1,5 +1,6 @@
 //! The samples of a set, held so that a million of them fit: all names in one text, and a small record each.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -22,6 +23,16 @@ pub struct Samples {
     entries: Vec<Entry>,
     shards: Vec<Shard>,
     arrays: Vec<Arc<ImageArray>>,
+    memory: Vec<Arc<MemoryImage>>,
+}
+
+/// An image that lies in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemoryImage {
+    /// The bytes of an image file.
+    Encoded(Vec<u8>),
+    /// Decoded pixels.
+    Pixels(RgbImage),
 }
 
 /// One image.
@@ -70,23 +81,25 @@ enum Place {
     Member { shard: u32, offset: u64, size: u32 },
     /// A row of an array.
     Row { array: u32, row: u64 },
+    /// One of the images in memory.
+    Memory(u32),
 }
 
 /// What a sample holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum Content<'a> {
     /// The bytes of an image file.
-    Encoded(Vec<u8>),
-    /// A row of an array.
+    Encoded(Cow<'a, [u8]>),
+    /// A row of an array, or pixels in memory.
     Pixels {
-        /// The row's bytes as they are stored.
-        stored: Vec<u8>,
+        /// The bytes as they are stored.
+        stored: Cow<'a, [u8]>,
         /// The same as 8-bit RGB.
-        image: RgbImage,
+        image: Cow<'a, RgbImage>,
     },
 }
 
-impl Content {
+impl Content<'_> {
     /// The bytes whose SHA-256 stands for the image.
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -105,6 +118,7 @@ impl Samples {
             entries: Vec::new(),
             shards: Vec::new(),
             arrays: Vec::new(),
+            memory: Vec::new(),
         }
     }
 
@@ -209,6 +223,13 @@ impl Samples {
         }
     }
 
+    /// Adds an image that lies in memory.
+    pub(super) fn push_memory(&mut self, name: &str, image: MemoryImage) {
+        self.memory.push(Arc::new(image));
+        let (name, image) = (self.add_text(name), stored(Some(self.memory.len() - 1)));
+        self.push(name, None, Place::Memory(image));
+    }
+
     /// Sorts the samples from `start` on by name, bytewise; those of one name by their place.
     pub(super) fn sort_from(&mut self, start: usize) {
         let text = &self.text;
@@ -292,11 +313,12 @@ fn stored(label: Option<usize>) -> u32 {
     label.and_then(|label| u32::try_from(label).ok()).unwrap_or(NO_LABEL)
 }
 
-impl Sample<'_> {
-    /// The file that holds the image: an image file, a tar shard or an HDF5 file.
+impl<'a> Sample<'a> {
+    /// The file that holds the image: an image file, a tar shard or an HDF5 file; of one in memory a file that would have its
+    /// name.
     pub fn file(&self) -> PathBuf {
         let path = match self.place {
-            Place::Named => self.name,
+            Place::Named | Place::Memory(_) => self.name,
             Place::At(path) => self.list.text(path),
             Place::Member { shard, .. } => return self.list.shards[shard as usize].path().to_owned(),
             Place::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
@@ -311,7 +333,7 @@ impl Sample<'_> {
     pub fn stamp(&self) -> io::Result<Option<Stamp>> {
         match self.place {
             Place::Named | Place::At(_) => Ok(Some(Stamp::of(&fs::metadata(self.file())?))),
-            Place::Member { .. } | Place::Row { .. } => Ok(None),
+            Place::Member { .. } | Place::Row { .. } | Place::Memory(_) => Ok(None),
         }
     }
 
@@ -319,18 +341,25 @@ impl Sample<'_> {
     ///
     /// # Errors
     /// The file cannot be read, or a shard is not what it was when it was listed.
-    pub fn read(&self) -> io::Result<Content> {
+    pub fn read(&self) -> io::Result<Content<'a>> {
         match self.place {
-            Place::Named | Place::At(_) => fs::read(self.file()).map(Content::Encoded),
+            Place::Named | Place::At(_) => fs::read(self.file()).map(|bytes| Content::Encoded(bytes.into())),
             Place::Member { shard, offset, size } => {
-                self.list.shards[shard as usize].read(offset, size).map(Content::Encoded)
+                let bytes = self.list.shards[shard as usize].read(offset, size)?;
+                Ok(Content::Encoded(bytes.into()))
             }
             Place::Row { array, row } => {
                 // A row's number is below the array's length, which is a usize.
                 let (stored, image) =
                     self.list.arrays[array as usize].read(row as usize).map_err(io::Error::other)?;
-                Ok(Content::Pixels { stored, image })
+                Ok(Content::Pixels { stored: stored.into(), image: Cow::Owned(image) })
             }
+            Place::Memory(image) => Ok(match &*self.list.memory[image as usize] {
+                MemoryImage::Encoded(bytes) => Content::Encoded(Cow::Borrowed(bytes)),
+                MemoryImage::Pixels(image) => {
+                    Content::Pixels { stored: Cow::Borrowed(image.as_raw()), image: Cow::Borrowed(image) }
+                }
+            }),
         }
     }
 }

@@ -42,7 +42,7 @@ impl OverlayFolder {
     ) -> Result<Vec<ClassExplanation>, ExplainError> {
         let name = || sample.name.to_owned();
         let photo = match sample.read().map_err(|source| ExplainError::Read { image: name(), source })? {
-            Content::Pixels { image, .. } => image,
+            Content::Pixels { image, .. } => image.into_owned(),
             Content::Encoded(bytes) => decode(&bytes, &self.decode)
                 .map_err(|source| ExplainError::Decode { image: name(), source })?,
         };

@@ -25,6 +25,8 @@ pub(crate) struct ImageReader {
     len: usize,
     /// Whether a perceptual hash of each image is wanted.
     hashes: bool,
+    /// Whether the SHA-256 of each image is wanted.
+    digests: bool,
 }
 
 /// Who reads the images of a batch.
@@ -42,6 +44,8 @@ pub(crate) struct ImageBatch {
     pub(super) rows: Vec<ImageRow>,
     /// Positions in the batch of those that could not be read, and why.
     pub(super) problems: Vec<(usize, Problem)>,
+    /// Whether the rows have digests.
+    digests: bool,
 }
 
 /// An image of a batch.
@@ -60,14 +64,19 @@ impl ImageBatch {
         self.rows.iter().map(|row| row.position).collect()
     }
 
-    /// SHA-256 of each image that could be read, of its bytes as they are stored.
+    /// SHA-256 of each image that could be read, of its bytes as they are stored, where they were asked for.
     pub(crate) fn sha256(&self) -> Vec<String> {
-        self.rows.iter().map(|row| row.fingerprint.digest.to_string()).collect()
+        self.rows.iter().filter(|_| self.digests).map(|row| row.fingerprint.digest.to_string()).collect()
     }
 
     /// Perceptual hashes, where they were asked for.
     pub(crate) fn hashes(&self) -> Vec<PerceptualHash> {
         self.rows.iter().filter_map(|row| row.hash).collect()
+    }
+
+    /// Positions in the batch of the other images.
+    pub(super) fn failed(&self) -> Vec<usize> {
+        self.problems.iter().map(|&(position, _)| position).collect()
     }
 
     /// Why the other images could not be read.
@@ -85,12 +94,28 @@ impl ImageReader {
             layout,
             len: preprocess.tensor_len(),
             hashes: false,
+            digests: true,
         }
+    }
+
+    /// Leaves out the SHA-256 of each image.
+    pub(crate) fn without_digests(self) -> Self {
+        Self { digests: false, ..self }
     }
 
     /// Also computes what each image looks like.
     pub(crate) fn with_hashes(self) -> Self {
         Self { hashes: true, ..self }
+    }
+
+    /// Whether the perceptual hash of each image is computed.
+    pub(super) fn hashes(&self) -> bool {
+        self.hashes
+    }
+
+    /// Whether the SHA-256 of each image is computed.
+    pub(super) fn digests(&self) -> bool {
+        self.digests
     }
 
     /// Values of an image.
@@ -112,7 +137,7 @@ impl ImageReader {
             Readers::One => images.chunks_mut(self.len).zip(samples).map(read).collect(),
             Readers::Pool => images.par_chunks_mut(self.len).zip(samples).map(read).collect(),
         };
-        let mut batch = ImageBatch::default();
+        let mut batch = ImageBatch { digests: self.digests, ..ImageBatch::default() };
         for (position, outcome) in read.into_iter().enumerate() {
             match outcome {
                 Ok((fingerprint, hash)) => {
@@ -140,7 +165,7 @@ impl ImageReader {
         sample: &Sample<'_>,
         slot: &mut [f32],
     ) -> Result<(FileFingerprint, Option<PerceptualHash>), Problem> {
-        let Self { preprocess, decode, layout, hashes, .. } = self;
+        let Self { preprocess, decode, layout, hashes, digests, .. } = self;
         let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
         let (content, stamp) = read_unchanged(sample)?;
         let hash = match &content {
@@ -157,7 +182,8 @@ impl ImageReader {
                 None
             }
         };
-        Ok((FileFingerprint { digest: Digest::of(content.bytes()), stamp }, hash))
+        let digest = if *digests { Digest::of(content.bytes()) } else { Digest::none() };
+        Ok((FileFingerprint { digest, stamp }, hash))
     }
 
     /// What an image looks like, without preprocessing it; `None` where it cannot be read.
@@ -170,7 +196,7 @@ impl ImageReader {
 }
 
 /// Reads a sample, and makes sure that its file is not written to meanwhile.
-pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Stamp>), Problem> {
+pub(super) fn read_unchanged<'a>(sample: &Sample<'a>) -> Result<(Content<'a>, Option<Stamp>), Problem> {
     let problem = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => {
             Problem { name: sample.name.to_owned(), reason: "the file vanished during the run".to_owned() }
@@ -206,7 +232,7 @@ mod tests {
         fs::write(&path, &whole).unwrap();
         let set = Dataset::from_folder(folder.path()).unwrap();
         let sample = set.samples.get(0);
-        assert_eq!(read_unchanged(&sample).unwrap().0, Content::Encoded(whole));
+        assert_eq!(read_unchanged(&sample).unwrap().0, Content::Encoded(whole.into()));
         let enough = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -11,6 +11,7 @@ mod digest;
 mod extractor;
 mod file_fingerprint;
 mod finite;
+mod in_memory;
 mod ordered_writer;
 mod pipeline;
 mod plan;
@@ -21,6 +22,7 @@ pub(crate) use batch::{ImageReader, Readers};
 pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub use plan::{Plan, Tally};
+use request::thread_pool;
 pub use request::{ExtractSettings, Request, WantedLayer, fallback_note};
 
 use std::collections::HashSet;
@@ -62,6 +64,8 @@ pub enum ExtractError {
     },
     #[error("cannot start the threads that decode images")]
     Threads(#[source] Cause),
+    #[error("the extraction was stopped")]
+    Stopped,
     #[error("interrupted; {done} of {total} images are done, and the same command resumes")]
     Interrupted { done: usize, total: usize },
 }
@@ -241,7 +245,15 @@ fn run(
     let mut assembly = OrderedWriter::new(writer, plan, samples, widths, known);
     if let Some(backbone) = backbone.as_mut().filter(|_| !pending.is_empty()) {
         tell(Event::Arranged(&arrangement));
-        let job = pipeline::Job { request, pending: &pending, batch: arrangement.batch, pool: &pool, stop };
+        let job = pipeline::Job {
+            sample: &|index| samples.samples.get(index),
+            reader: &request.reader().with_hashes(),
+            strict: request.settings.strict,
+            pending: &pending,
+            batch: arrangement.batch,
+            pool: &pool,
+            stop,
+        };
         let before = total - pending.len();
         tell(Event::Progress(Progress { done: before, total }));
         let mut advance = |step: pipeline::Step| {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::pipeline::Computed;
+use super::pipeline::{Collector, Computed};
 use super::plan::{Plan, PreviousOutput, RowAction};
 use super::{ExtractError, skipped, stored_label};
 use crate::dataset::{Dataset, Problem};
@@ -55,51 +55,6 @@ impl<'a> OrderedWriter<'a> {
     /// The writer, and what was put into it.
     pub(super) fn into_parts(self) -> (FeatureWriter, Written) {
         (self.writer, self.written)
-    }
-
-    /// Writes a batch, and what stands before each of its samples.
-    pub(super) fn append(&mut self, batch: Computed) -> Result<(), ExtractError> {
-        let mut computed = batch.rows.iter().enumerate().peekable();
-        let mut failed = batch.problems.into_iter().peekable();
-        loop {
-            // Rows that follow one another go into the file together.
-            let start = match (computed.peek(), failed.peek()) {
-                (Some((_, (index, ..))), Some((broken, _))) => *index.min(broken),
-                (Some((_, (index, ..))), None) => *index,
-                (None, Some((broken, _))) => *broken,
-                (None, None) => return Ok(()),
-            };
-            self.advance(start)?;
-            let mut rows = Vec::new();
-            while let Some((slot, (index, sha256, hash))) =
-                computed.next_if(|(_, (index, ..))| *index == self.position)
-            {
-                rows.push((slot, *index, sha256.as_str(), *hash));
-                self.position = index + 1;
-            }
-            let codes: Vec<Vec<&[f32]>> = rows
-                .iter()
-                .map(|(slot, ..)| {
-                    let layers = batch.layers.iter().zip(&self.widths);
-                    layers.map(|(layer, &width)| &layer[slot * width..][..width]).collect()
-                })
-                .collect();
-            let samples = &self.samples.samples;
-            let rows: Vec<Row<'_>> = rows
-                .iter()
-                .zip(&codes)
-                .map(|(&(_, index, sha256, hash), codes)| {
-                    let sample = samples.get(index);
-                    let (name, label) = (sample.name, stored_label(sample.label));
-                    Row { name, label, sha256, perceptual_hash: Some(hash), codes }
-                })
-                .collect();
-            self.writer.append(&rows, &[])?;
-            self.written.computed += rows.len();
-            while let Some((_, problem)) = failed.next_if(|(index, _)| *index == self.position) {
-                self.fail(problem)?;
-            }
-        }
     }
 
     /// Writes what is known of the samples before `end`.
@@ -163,6 +118,53 @@ impl<'a> OrderedWriter<'a> {
         self.written.problems.push(problem);
         self.position += 1;
         Ok(())
+    }
+}
+
+impl Collector for OrderedWriter<'_> {
+    /// Writes a batch, and what stands before each of its samples.
+    fn append(&mut self, batch: Computed) -> Result<(), ExtractError> {
+        let mut computed = batch.rows.iter().enumerate().peekable();
+        let mut failed = batch.problems.into_iter().peekable();
+        loop {
+            // Rows that follow one another go into the file together.
+            let start = match (computed.peek(), failed.peek()) {
+                (Some((_, (index, ..))), Some((broken, _))) => *index.min(broken),
+                (Some((_, (index, ..))), None) => *index,
+                (None, Some((broken, _))) => *broken,
+                (None, None) => return Ok(()),
+            };
+            self.advance(start)?;
+            let mut rows = Vec::new();
+            while let Some((slot, (index, sha256, hash))) =
+                computed.next_if(|(_, (index, ..))| *index == self.position)
+            {
+                rows.push((slot, *index, sha256.as_str(), *hash));
+                self.position = index + 1;
+            }
+            let codes: Vec<Vec<&[f32]>> = rows
+                .iter()
+                .map(|(slot, ..)| {
+                    let layers = batch.layers.iter().zip(&self.widths);
+                    layers.map(|(layer, &width)| &layer[slot * width..][..width]).collect()
+                })
+                .collect();
+            let samples = &self.samples.samples;
+            let rows: Vec<Row<'_>> = rows
+                .iter()
+                .zip(&codes)
+                .map(|(&(_, index, sha256, hash), codes)| {
+                    let sample = samples.get(index);
+                    let (name, label) = (sample.name, stored_label(sample.label));
+                    Row { name, label, sha256, perceptual_hash: Some(hash), codes }
+                })
+                .collect();
+            self.writer.append(&rows, &[])?;
+            self.written.computed += rows.len();
+            while let Some((_, problem)) = failed.next_if(|(index, _)| *index == self.position) {
+                self.fail(problem)?;
+            }
+        }
     }
 }
 

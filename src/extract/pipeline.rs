@@ -1,8 +1,8 @@
-//! The workers, and the queues between them and the writer.
+//! The workers, and the queues between them and what collects the features: a file's writer, or rows in memory.
 //!
 //! Where every thread has a session of its own, a worker decodes a batch and runs it without waiting for anybody. Where
 //! all threads share one, two batches are decoded, by all threads, while another is in the network. The main thread puts
-//! the batches into their order and hands them to the one writer.
+//! the batches into their order and hands them to the one collector.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,11 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
+use super::ExtractError;
 use super::batch::{ImageReader, ImageRow, Readers};
 use super::file_fingerprint::FileFingerprint;
 use super::finite::finite_rows;
-use super::ordered_writer::OrderedWriter;
-use super::{ExtractError, Request};
 use crate::dataset::{Problem, Sample};
 use crate::images::PerceptualHash;
 use crate::network::{Backbone, Codes, ExecutionPlan, Runner, Tap};
@@ -54,7 +53,12 @@ pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, codes: usize) ->
 
 /// What is to be extracted, and how.
 pub(super) struct Job<'a> {
-    pub request: &'a Request<'a>,
+    /// The sample at an index.
+    pub sample: &'a (dyn Fn(usize) -> Sample<'a> + Sync),
+    /// What reads a sample as the network wants it.
+    pub reader: &'a ImageReader,
+    /// Whether the first image that cannot be read ends the run.
+    pub strict: bool,
     /// Which of the samples, in this order.
     pub pending: &'a [usize],
     /// Images a run.
@@ -92,7 +96,13 @@ struct Batch {
     layers: Vec<Codes>,
 }
 
-/// A batch of features on its way to the file.
+/// Where the features go, batch after batch in the order of the samples.
+pub(super) trait Collector: Send {
+    /// Takes a batch.
+    fn append(&mut self, batch: Computed) -> Result<(), ExtractError>;
+}
+
+/// A batch of features on its way to its [`Collector`].
 pub(super) struct Computed {
     /// Index, SHA-256 and perceptual hash of each sample that could be read.
     pub rows: Vec<(usize, String, PerceptualHash)>,
@@ -102,18 +112,17 @@ pub(super) struct Computed {
     pub problems: Vec<(usize, Problem)>,
 }
 
-/// Runs every pending sample of `job` through `backbone` into `assembly`.
-pub(super) fn run<'a>(
+/// Runs every pending sample of `job` through `backbone` into `collector`, which comes back. A run that is told to stop ends after
+/// the batches in flight, without an error.
+pub(super) fn run<C: Collector>(
     job: &Job<'_>,
     backbone: &mut Backbone,
-    assembly: OrderedWriter<'a>,
+    collector: C,
     advance: &mut dyn FnMut(Step),
-) -> Result<OrderedWriter<'a>, ExtractError> {
-    let reader = &job.request.reader().with_hashes();
+) -> Result<C, ExtractError> {
     let codes: usize = backbone.taps().iter().map(Tap::width).sum();
     let sessions: Vec<Mutex<Runner<'_>>> = backbone.runners().map(Mutex::new).collect();
     let workers = workers(sessions.len());
-    let strict = job.request.settings.strict;
     std::thread::scope(|scope| {
         let (computed_in, computed_out) = bounded::<Computed>(QUEUE);
         let (batches_in, batches_out) = unbounded::<(usize, &[usize])>();
@@ -125,7 +134,7 @@ pub(super) fn run<'a>(
             scope.spawn(move || {
                 let mut images = Vec::new();
                 for (number, batch) in batches {
-                    let work = || through(job, batch, reader, &mut images, session, has_own);
+                    let work = || through(job, batch, &mut images, session, has_own);
                     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Outcome::Panicked);
                     if outcomes.send((number, outcome)).is_err() {
                         return;
@@ -134,7 +143,7 @@ pub(super) fn run<'a>(
             });
         }
         drop((batches_out, outcomes_in));
-        let writing = scope.spawn(move || write_all(assembly, &computed_out));
+        let collecting = scope.spawn(move || collect(collector, &computed_out));
 
         let mut rest = job.pending.chunks(job.batch.max(1)).enumerate();
         let mut begin = |count: usize| {
@@ -172,7 +181,9 @@ pub(super) fn run<'a>(
                     break;
                 }
             };
-            if strict && let Some((_, Problem { name, reason })) = problems.pop() {
+            if job.strict
+                && let Some((_, Problem { name, reason })) = problems.pop()
+            {
                 // The image is not recorded as skipped: once it is mended or removed, the run goes on from here.
                 failure = Some(ExtractError::Strict { name, reason });
             }
@@ -191,10 +202,10 @@ pub(super) fn run<'a>(
             advance(step);
             begin(1);
         }
-        // Without more batches the workers end, and without more features the writer does.
+        // Without more batches the workers end, and without more features the collector does.
         drop((batches_in, outcomes_out, computed_in));
-        let written = match writing.join() {
-            Ok(written) => written,
+        let collected = match collecting.join() {
+            Ok(collected) => collected,
             Err(panic) => resume_unwind(panic),
         };
         if let Some(panic) = panic {
@@ -202,7 +213,7 @@ pub(super) fn run<'a>(
         }
         match failure {
             Some(failure) => Err(failure),
-            None => written,
+            None => collected,
         }
     })
 }
@@ -212,7 +223,6 @@ pub(super) fn run<'a>(
 fn through(
     job: &Job<'_>,
     batch: &[usize],
-    reader: &ImageReader,
     images: &mut Vec<f32>,
     session: &Mutex<Runner<'_>>,
     has_own: bool,
@@ -220,12 +230,11 @@ fn through(
     if job.stop.load(Ordering::Relaxed) {
         return Outcome::Stopped;
     }
-    let Request { samples, settings, .. } = job.request;
-    let batch_samples: Vec<Sample<'_>> = batch.iter().map(|&index| samples.samples.get(index)).collect();
+    let samples: Vec<Sample<'_>> = batch.iter().map(|&index| (job.sample)(index)).collect();
     let read = if has_own {
-        reader.read_batch(&batch_samples, images, Readers::One, settings.strict)
+        job.reader.read_batch(&samples, images, Readers::One, job.strict)
     } else {
-        job.pool.install(|| reader.read_batch(&batch_samples, images, Readers::Pool, settings.strict))
+        job.pool.install(|| job.reader.read_batch(&samples, images, Readers::Pool, job.strict))
     };
     let named = |row: ImageRow| (batch[row.position], row.fingerprint, row.hash.unwrap_or_default());
     let mut rows: Vec<_> = read.rows.into_iter().map(named).collect();
@@ -240,7 +249,7 @@ fn through(
             let (layers, bad) = finite_rows(session.taps(), layers, rows.len());
             for (&row, reason) in &bad {
                 let index = rows[row].0;
-                let name = samples.samples.get(index).name.to_owned();
+                let name = (job.sample)(index).name.to_owned();
                 problems.push((index, Problem { name, reason: reason.clone() }));
             }
             let mut row = 0..;
@@ -252,15 +261,12 @@ fn through(
     }
 }
 
-/// Writes what comes, in the order in which it comes.
-fn write_all<'a>(
-    mut assembly: OrderedWriter<'a>,
-    queue: &Receiver<Computed>,
-) -> Result<OrderedWriter<'a>, ExtractError> {
+/// Collects what comes, in the order in which it comes.
+fn collect<C: Collector>(mut collector: C, queue: &Receiver<Computed>) -> Result<C, ExtractError> {
     for batch in queue {
-        assembly.append(batch)?;
+        collector.append(batch)?;
     }
-    Ok(assembly)
+    Ok(collector)
 }
 
 #[cfg(test)]

@@ -210,11 +210,7 @@ impl Request<'_> {
     }
 
     pub(super) fn pool(&self) -> Result<rayon::ThreadPool, ExtractError> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(self.settings.threads.unwrap_or(0))
-            .thread_name(|index| format!("decode-{index}"))
-            .build()
-            .map_err(|error| ExtractError::Threads(error.into()))
+        thread_pool(self.settings.threads)
     }
 
     /// What the file says of where its features come from.
@@ -228,4 +224,13 @@ impl Request<'_> {
             device,
         }
     }
+}
+
+/// Threads that decode: as many as are said, or one for every core.
+pub(super) fn thread_pool(threads: Option<usize>) -> Result<rayon::ThreadPool, ExtractError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .thread_name(|index| format!("decode-{index}"))
+        .build()
+        .map_err(|error| ExtractError::Threads(error.into()))
 }

@@ -100,7 +100,8 @@ pub struct Preprocess {
 }
 
 /// What to change in a recipe; `None` leaves it as it is.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PreprocessOverrides {
     /// Width and height of the input tensor.
     ///

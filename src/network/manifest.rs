@@ -69,6 +69,12 @@ pub enum ModelError {
     NormalisedInside { config: PathBuf, wanted: String, done: String },
     #[error(transparent)]
     Config(#[from] PreprocessConfigError),
+    #[error(
+        "no file beside {} says how the network wants its images (preprocessor_config.json or config.json); name the \
+         preprocessing that it was trained with: torchvision, keras-caffe or tf",
+        path.display()
+    )]
+    NoPreprocessing { path: PathBuf },
     #[error("the preset {preset} has no preprocessing of its own")]
     NoRecipe { preset: Preset },
     #[error(transparent)]

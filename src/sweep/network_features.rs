@@ -1,7 +1,6 @@
 //! The features of all candidate layers of a network: one pass over the images, and one features file.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{
@@ -91,7 +90,7 @@ impl NetworkFeatures {
             output: &output,
             settings: &settings.extract,
         };
-        let summary = extract(&request, &AtomicBool::new(false), &mut |event| match event {
+        let summary = extract(&request, &settings.stop, &mut |event| match event {
             Event::Progress(progress) => tell(SweepEvent::Extracted(progress)),
             Event::Note(note) => tell(SweepEvent::Note(note)),
             Event::Planned(_) | Event::Arranged(_) | Event::Problem(_) => {}

@@ -1,6 +1,8 @@
 //! The sweep itself: features of every candidate layer, heads on each of them, and the advice.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::network_features::NetworkFeatures;
 use super::{
@@ -41,6 +43,8 @@ pub struct SweepSettings {
     pub timing: bool,
     /// The folder for the features of each network, `MODEL-sweep.h5`; it is created if it does not exist.
     pub folder: PathBuf,
+    /// Set to end the sweep after what is in flight. Finished features are kept.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for SweepSettings {
@@ -57,6 +61,7 @@ impl Default for SweepSettings {
             extract: ExtractSettings::default(),
             timing: true,
             folder: PathBuf::from("features"),
+            stop: Arc::default(),
         }
     }
 }
@@ -228,6 +233,9 @@ fn try_all(
     for network in networks {
         // The earliest layer first, as the table has it.
         for features in network.candidates.iter().rev() {
+            if settings.stop.load(Ordering::Relaxed) {
+                return Err(SweepError::Stopped);
+            }
             let labelled = read(images, &network.file, features)?;
             let data = labelled.training_data(&images.duplicates.groups);
             let tried = try_heads(&data, features, &settings.heads).map_err(|source| SweepError::Head {
