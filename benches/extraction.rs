@@ -91,18 +91,18 @@ fn writing(criterion: &mut Criterion) {
         device: "cpu".to_owned(),
     };
     let names: Vec<String> = (0..ROWS).map(|row| format!("{row:05}.jpg")).collect();
-    let (codes, sha256) = (vec![0.5_f32; 2048], "0".repeat(64));
-    let codes: &[&[f32]] = &[&codes];
+    let (features, sha256) = (vec![0.5_f32; 2048], "0".repeat(64));
+    let features: &[&[f32]] = &[&features];
     let rows: Vec<Row<'_>> = names
         .iter()
-        .map(|name| Row { name, label: -1, sha256: &sha256, perceptual_hash: None, codes })
+        .map(|name| Row { name, label: -1, sha256: &sha256, perceptual_hash: None, features })
         .collect();
     for batch in [2, 8, 32] {
         group.bench_function(BenchmarkId::new("batches of", batch), |bencher| {
             bencher.iter_batched(
                 || tempfile::tempdir().expect("there is a place for temporary files"),
                 |folder| {
-                    let output = folder.path().join("codes.h5");
+                    let output = folder.path().join("features.h5");
                     let options = WriteOptions { overwrite: true, expected_rows: ROWS };
                     let mut writer =
                         FeatureWriter::create(&output, &header, options).expect("the header is valid");

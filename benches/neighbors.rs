@@ -54,14 +54,20 @@ fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     for start in (0..rows).step_by(BATCH) {
         let count = BATCH.min(rows - start);
-        let codes: Vec<f32> = (0..count * width).map(|_| rng.random_range(0.0f32..1.0).powi(3)).collect();
+        let features: Vec<f32> = (0..count * width).map(|_| rng.random_range(0.0f32..1.0).powi(3)).collect();
         let names: Vec<(String, String)> =
             (start..start + count).map(|row| (format!("{row:08}.jpg"), format!("{row:064x}"))).collect();
-        let slices: Vec<[&[f32]; 1]> = codes.chunks(width).map(|row| [row]).collect();
+        let slices: Vec<[&[f32]; 1]> = features.chunks(width).map(|row| [row]).collect();
         let rows: Vec<Row<'_>> = names
             .iter()
             .zip(&slices)
-            .map(|((name, sha256), codes)| Row { name, label: -1, sha256, perceptual_hash: None, codes })
+            .map(|((name, sha256), features)| Row {
+                name,
+                label: -1,
+                sha256,
+                perceptual_hash: None,
+                features,
+            })
             .collect();
         writer.append(&rows, &[])?;
     }
@@ -141,7 +147,7 @@ fn main() -> anyhow::Result<()> {
     }
     let cache = if args.cold { "cold" } else { "warm" };
     println!(
-        "{} rows x {} codes, {} queries, k = {}, {}, page cache {cache}, {} turns, medians",
+        "{} rows x {} features, {} queries, k = {}, {}, page cache {cache}, {} turns, medians",
         args.rows, args.width, args.queries, args.k, args.metric, args.turns
     );
     let read = median(&mut times[1]);

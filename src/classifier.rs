@@ -188,7 +188,7 @@ impl Classifier {
         let likeness = Likeness::Hashes(&hashes, DUPLICATE_DISTANCE);
         let groups = Duplicates::find(&batch.sha256, &[], likeness).groups;
         let data = TrainingData {
-            codes: batch.features.view(),
+            features: batch.features.view(),
             labels: &labels,
             class_names: &photos.class_names,
             groups: Some(&groups),
@@ -199,8 +199,8 @@ impl Classifier {
         let provenance = HeadProvenance {
             spec: extractor.spec().clone(),
             row_shape: extractor.shape().to_vec(),
-            codes_file: String::new(),
-            codes_rows: labels.len(),
+            features_file: String::new(),
+            features_rows: labels.len(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         Ok(Self::new(Head::new(fitted, provenance, &batch.sha256), extractor))

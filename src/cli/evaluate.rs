@@ -66,7 +66,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (images, photos) = match &args.input[..] {
         [path] if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) => {
             let file = FeatureFile::open(path)?;
-            let photos = Photos::of_codes(&file.header().source, path);
+            let photos = Photos::of_features(&file.header().source, path);
             (TestImages::from_features(&file, &head, &apply::head_at(&head_path))?, photos)
         }
         _ => extract(args, &head, &head_path, network)?,

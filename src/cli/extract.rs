@@ -18,7 +18,7 @@ use crate::memory::Memory;
 use crate::network::{Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
 use log::{Log, LogFormat};
 
-/// Write the features (a layer's activations, "CNN codes") of every image of a folder to an HDF5 file
+/// Write the features (a layer's activations, "CNN features") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 IMAGES is one of these:

@@ -64,7 +64,7 @@ struct Queries {
     names: Vec<String>,
     /// The row of the searched file that a query is itself.
     rows: Vec<Option<usize>>,
-    codes: Vec<Array2<f32>>,
+    features: Vec<Array2<f32>>,
     problems: Vec<Problem>,
 }
 
@@ -93,12 +93,12 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         show::problems(&queries.problems, usize::MAX);
         return Ok(Status::Failed);
     }
-    let views: Vec<ArrayView2<'_, f32>> = queries.codes.iter().map(Array2::view).collect();
-    let codes = concatenate(Axis(0), &views).context("the queries have different numbers of features")?;
+    let views: Vec<ArrayView2<'_, f32>> = queries.features.iter().map(Array2::view).collect();
+    let features = concatenate(Axis(0), &views).context("the queries have different numbers of features")?;
     let bar = show::progress_of("comparing", "images");
     bar.set_length(file.rows() as u64);
     let search = Search {
-        queries: codes.view(),
+        queries: features.view(),
         k: args.k as usize,
         metric: args.metric,
         left_out: &|query, row| queries.rows[query] == Some(row),
@@ -136,11 +136,11 @@ impl Queries {
             let named = query.to_str().map(|name| name.replace('\\', "/"));
             let row = named.and_then(|name| file.image_names().iter().position(|image| *image == name));
             if let Some(row) = row {
-                let mut codes = vec![0.0; file.layer(Some(layer))?.width().unwrap_or(0)];
-                file.read_rows(Some(layer), row..row + 1, &mut codes)?;
-                queries.add(file.image_names()[row].clone(), Some(row), codes)?;
+                let mut features = vec![0.0; file.layer(Some(layer))?.width().unwrap_or(0)];
+                file.read_rows(Some(layer), row..row + 1, &mut features)?;
+                queries.add(file.image_names()[row].clone(), Some(row), features)?;
             } else if query.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) {
-                queries.add_codes(query, file, layer)?;
+                queries.add_features(query, file, layer)?;
             } else if query.exists() {
                 images.push(query.clone());
             } else {
@@ -158,22 +158,22 @@ impl Queries {
         Ok(queries)
     }
 
-    fn add(&mut self, name: String, row: Option<usize>, codes: Vec<f32>) -> anyhow::Result<()> {
+    fn add(&mut self, name: String, row: Option<usize>, features: Vec<f32>) -> anyhow::Result<()> {
         self.names.push(name);
         self.rows.push(row);
-        self.codes.push(Array2::from_shape_vec((1, codes.len()), codes)?);
+        self.features.push(Array2::from_shape_vec((1, features.len()), features)?);
         Ok(())
     }
 
     /// Every row of another features file; those of the searched file itself are rows of it.
-    fn add_codes(&mut self, path: &Path, file: &FeatureFile, layer: &str) -> anyhow::Result<()> {
+    fn add_features(&mut self, path: &Path, file: &FeatureFile, layer: &str) -> anyhow::Result<()> {
         let other = FeatureFile::open(path)?;
         let holder = file.path().display().to_string();
         file.spec(Some(layer))?.check(&holder, other.spec(Some(layer))?, path)?;
         let same_file = path.canonicalize().ok() == file.path().canonicalize().ok();
         self.names.extend_from_slice(other.image_names());
         self.rows.extend((0..other.rows()).map(|row| same_file.then_some(row)));
-        self.codes.push(other.read_layer(Some(layer))?);
+        self.features.push(other.read_layer(Some(layer))?);
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Queries {
         self.rows.extend(batch.indices.iter().map(|_| None));
         self.problems.extend(batch.problems);
         if !batch.indices.is_empty() {
-            self.codes.push(batch.features);
+            self.features.push(batch.features);
         }
         bar.finish_and_clear();
         Ok(())

@@ -130,7 +130,7 @@ impl<'h> ExplainingClassifier<'h> {
         for image in images.chunks(self.reader.len()) {
             passes.push(self.explainer.run(image.to_vec())?);
         }
-        let features = passes.iter().flat_map(ForwardPass::codes).copied().collect();
+        let features = passes.iter().flat_map(ForwardPass::features).copied().collect();
         let layer = (&*self.head.provenance.spec.layer, self.head.model.columns());
         let mut keeps = Vec::with_capacity(passes.len());
         let batch = FeatureBatch::new(samples, read, features, layer, |keep| keeps.push(keep))?;
@@ -184,9 +184,9 @@ impl<'h> ExplainingClassifier<'h> {
 /// The features file that the head was fitted to, if it is still there and still the same; otherwise why not.
 fn training_features(head: &Head) -> Result<FeatureFile, String> {
     let made = &head.provenance;
-    let path = Path::new(&made.codes_file);
+    let path = Path::new(&made.features_file);
     let file = FeatureFile::open(path).map_err(|error| with_causes(&error))?;
-    let same = file.rows() == made.codes_rows
+    let same = file.rows() == made.features_rows
         && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
     if same { Ok(file) } else { Err(format!("{} has changed since then", path.display())) }
 }

@@ -12,7 +12,7 @@ use ndarray::{Array1, Array2};
 use serde::de::DeserializeOwned;
 
 use super::INPUT;
-use super::answer::CODES;
+use super::answer::NOVELTY_FEATURES;
 use super::builder::{Dim, value_info};
 use super::error::SealedError;
 use super::head::{BIAS, COMPONENTS, MEAN, MEAN_REST, SCALE, SUPPORT_VECTORS, VARIES, WEIGHTS};
@@ -138,11 +138,11 @@ impl Reader<'_> {
         let novelty = match &about.novelty {
             None => None,
             Some(limits) => {
-                let codes = self.matrix(CODES, i8::from_le_bytes)?;
-                if codes.ncols() != preparation.columns() {
+                let features = self.matrix(NOVELTY_FEATURES, i8::from_le_bytes)?;
+                if features.ncols() != preparation.columns() {
                     return Err(self.unsound("its training features and weights have different widths"));
                 }
-                let novelty = Novelty::from_parts(codes, limits.clone());
+                let novelty = Novelty::from_parts(features, limits.clone());
                 Some(
                     novelty
                         .ok_or_else(|| self.unsound("its training features hold values that cannot be"))?,

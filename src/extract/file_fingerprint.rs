@@ -111,8 +111,8 @@ mod tests {
     fn what_was_seen_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let (samples, seen) = example(folder.path());
-        let output = folder.path().join("codes.h5");
-        assert_eq!(path_for(&output), folder.path().join(".codes.h5.seen"));
+        let output = folder.path().join("features.h5");
+        assert_eq!(path_for(&output), folder.path().join(".features.h5.seen"));
         assert!(read(&output).is_empty());
         write(&output, &samples, &seen, SystemTime::now() + Duration::from_secs(60));
         let back = read(&output);
@@ -126,7 +126,7 @@ mod tests {
     fn files_that_are_too_young_are_not_relied_on() {
         let folder = tempfile::tempdir().unwrap();
         let (samples, seen) = example(folder.path());
-        let output = folder.path().join("codes.h5");
+        let output = folder.path().join("features.h5");
         write(&output, &samples, &seen, SystemTime::now());
         assert_eq!(read(&output), HashMap::new());
     }
@@ -135,7 +135,7 @@ mod tests {
     fn a_damaged_file_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (samples, seen) = example(folder.path());
-        let output = folder.path().join("codes.h5");
+        let output = folder.path().join("features.h5");
         write(&output, &samples, &seen, SystemTime::now() + Duration::from_secs(60));
         let path = path_for(&output);
         let text = std::fs::read_to_string(&path).unwrap();

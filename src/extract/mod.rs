@@ -50,7 +50,7 @@ pub enum ExtractError {
     #[error("the network does not give {width} features of {layer} for each image; extract them again")]
     Width { layer: String, width: usize },
     #[error(transparent)]
-    Codes(#[from] FeatureFileError),
+    Features(#[from] FeatureFileError),
     #[error("none of the {count} images in {source_name} could be read; the first: {name}: {reason}")]
     NothingReadable { count: usize, source_name: String, name: String, reason: String },
     #[error("{name}: {reason} (--strict stops at the first image that cannot be read)")]

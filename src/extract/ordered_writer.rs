@@ -77,7 +77,7 @@ impl<'a> OrderedWriter<'a> {
                 rows.push((slot, *index, sha256.as_str(), *hash));
                 self.position = index + 1;
             }
-            let codes: Vec<Vec<&[f32]>> = rows
+            let features: Vec<Vec<&[f32]>> = rows
                 .iter()
                 .map(|(slot, ..)| {
                     let layers = batch.layers.iter().zip(&self.widths);
@@ -87,11 +87,11 @@ impl<'a> OrderedWriter<'a> {
             let samples = &self.samples.samples;
             let rows: Vec<Row<'_>> = rows
                 .iter()
-                .zip(&codes)
-                .map(|(&(_, index, sha256, hash), codes)| {
+                .zip(&features)
+                .map(|(&(_, index, sha256, hash), features)| {
                     let sample = samples.get(index);
                     let (name, label) = (sample.name, stored_label(sample.label));
-                    Row { name, label, sha256, perceptual_hash: Some(hash), codes }
+                    Row { name, label, sha256, perceptual_hash: Some(hash), features }
                 })
                 .collect();
             self.writer.append(&rows, &[])?;
@@ -131,7 +131,7 @@ impl<'a> OrderedWriter<'a> {
         let Some(PreviousOutput { file, layers }) = &self.plan.earlier else { return Ok(()) };
         let read = |(layer, &width): (&String, &usize)| read_rows(file, layer, rows.clone(), width);
         let values: Vec<Vec<f32>> = layers.iter().zip(&self.widths).map(read).collect::<Result<_, _>>()?;
-        let codes: Vec<Vec<&[f32]>> = (0..rows.len())
+        let features: Vec<Vec<&[f32]>> = (0..rows.len())
             .map(|row| {
                 let layers = values.iter().zip(&self.widths);
                 layers.map(|(layer, &width)| &layer[row * width..][..width]).collect()
@@ -140,15 +140,15 @@ impl<'a> OrderedWriter<'a> {
         let samples = &self.samples.samples;
         let rows: Vec<Row<'_>> = rows
             .zip(self.position..)
-            .zip(&codes)
-            .map(|((row, index), codes)| {
+            .zip(&features)
+            .map(|((row, index), features)| {
                 let sample = samples.get(index);
                 Row {
                     name: sample.name,
                     label: stored_label(sample.label),
                     sha256: &file.sha256()[row],
                     perceptual_hash: file.perceptual_hash(row).or(self.plan.hashes.get(&row).copied()),
-                    codes,
+                    features,
                 }
             })
             .collect();

@@ -18,7 +18,7 @@ use super::ordered_writer::OrderedWriter;
 use super::{ExtractError, Request};
 use crate::dataset::{Problem, Sample};
 use crate::images::PerceptualHash;
-use crate::network::{Backbone, Codes, ExecutionPlan, Runner, Tap};
+use crate::network::{Backbone, ExecutionPlan, Runner, Tap, TapOutput};
 
 /// Batches of features that may wait for the writer.
 const QUEUE: usize = 2;
@@ -38,17 +38,17 @@ fn workers(sessions: usize) -> usize {
     if sessions > 1 { sessions } else { WORKERS_OF_ONE }
 }
 
-/// Batches that may be ahead, each with `codes` numbers.
-fn ahead(workers: usize, codes: usize) -> usize {
-    let batches = AHEAD_BYTES / (codes * size_of::<f32>()).max(1);
+/// Batches that may be ahead, each with `features` numbers.
+fn ahead(workers: usize, features: usize) -> usize {
+    let batches = AHEAD_BYTES / (features * size_of::<f32>()).max(1);
     batches.clamp(workers * AHEAD.start(), workers * AHEAD.end())
 }
 
-/// Bytes that batches in flight take at most, of images of `image` values and codes of `codes` values in all.
-pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, codes: usize) -> usize {
-    let (workers, codes) = (workers(arrangement.sessions), arrangement.batch * codes);
+/// Bytes that batches in flight take at most, of images of `image` values and features of `features` values in all.
+pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, features: usize) -> usize {
+    let (workers, features) = (workers(arrangement.sessions), arrangement.batch * features);
     // Features are computed or wait for their turn, wait in the queue, and are written.
-    let values = workers * arrangement.batch * image + (ahead(workers, codes) + QUEUE + 1) * codes;
+    let values = workers * arrangement.batch * image + (ahead(workers, features) + QUEUE + 1) * features;
     values * size_of::<f32>()
 }
 
@@ -89,7 +89,7 @@ struct Batch {
     /// Indices of the others.
     problems: Vec<(usize, Problem)>,
     /// For each layer, the rows' features one after another.
-    layers: Vec<Codes>,
+    layers: Vec<TapOutput>,
 }
 
 /// A batch of features on its way to the file.
@@ -97,7 +97,7 @@ pub(super) struct Computed {
     /// Index, SHA-256 and perceptual hash of each sample that could be read.
     pub rows: Vec<(usize, String, PerceptualHash)>,
     /// For each layer, the rows' features one after another.
-    pub layers: Vec<Codes>,
+    pub layers: Vec<TapOutput>,
     /// Index of each sample that could not be read.
     pub problems: Vec<(usize, Problem)>,
 }
@@ -110,7 +110,7 @@ pub(super) fn run<'a>(
     advance: &mut dyn FnMut(Step),
 ) -> Result<OrderedWriter<'a>, ExtractError> {
     let reader = &job.request.reader().with_hashes();
-    let codes: usize = backbone.taps().iter().map(Tap::width).sum();
+    let features: usize = backbone.taps().iter().map(Tap::width).sum();
     let sessions: Vec<Mutex<Runner<'_>>> = backbone.runners().map(Mutex::new).collect();
     let workers = workers(sessions.len());
     let strict = job.request.settings.strict;
@@ -143,7 +143,7 @@ pub(super) fn run<'a>(
                 let _ = batches_in.send(batch);
             }
         };
-        begin(ahead(workers, job.batch.max(1) * codes));
+        begin(ahead(workers, job.batch.max(1) * features));
         let mut waiting = BTreeMap::new();
         let (mut turn, mut done) = (0, 0);
         let mut failure = None;
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_that_of_images_and_codes_in_flight() {
+    fn memory_is_that_of_images_and_features_in_flight() {
         let arrangement = ExecutionPlan { sessions: 2, threads: 1, batch: 2 };
         // Two batches of images; 64 batches of features ahead, two queued, one being written.
         assert_eq!(memory(&arrangement, 1000, 10), 4 * (2 * 2 * 1000 + (64 + 2 + 1) * 2 * 10));

@@ -197,8 +197,8 @@ impl Request<'_> {
 
     /// Bytes that the batches in flight take at most, beside the network, for features of `layers`.
     pub fn memory(&self, arrangement: &ExecutionPlan, layers: &[StoredLayer]) -> usize {
-        let codes = layers.iter().filter_map(StoredLayer::width).sum();
-        pipeline::memory(arrangement, self.spec().preprocess.tensor_len(), codes)
+        let features = layers.iter().filter_map(StoredLayer::width).sum();
+        pipeline::memory(arrangement, self.spec().preprocess.tensor_len(), features)
     }
 
     /// Finds out what [`extract`](super::extract) would do. Writes nothing.

@@ -4,7 +4,7 @@
 //! partial file, resumed after a crash), its reading ([`FeatureFile`]: nothing in the file is trusted), and
 //! its conversion to and from the files of other programs ([`convert()`]).
 //! Types of libhdf5 and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
-//! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
+//! The layout for users of h5py, MATLAB and R is in `docs/features-format.md`.
 
 mod convert;
 mod error;

@@ -1,5 +1,5 @@
 //! The layout of a features file: names of its objects, its header, and how a layer's name becomes a
-//! dataset's name. `docs/codes-format.md` says the same to users of other programs; change both together.
+//! dataset's name. `docs/features-format.md` says the same to users of other programs; change both together.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -85,7 +85,7 @@ pub struct Row<'a> {
     /// Perceptual hash of its pixels ([`crate::images::perceptual_hash`]), where it is known.
     pub perceptual_hash: Option<[u8; 32]>,
     /// One slice a layer, in the header's order, each as wide as that layer.
-    pub codes: &'a [&'a [f32]],
+    pub features: &'a [&'a [f32]],
 }
 
 /// An image that has no row, and why.
@@ -250,7 +250,7 @@ pub(super) fn read_attributes(file: &Hdf5, path: &Path) -> Result<Vec<Attribute>
 pub(super) fn check_format(attributes: &[Attribute], path: &Path) -> Result<(), FeatureFileError> {
     let format = read_text(attributes, "format", path);
     if !format.is_ok_and(|format| format == FORMAT) {
-        return Err(FeatureFileError::NotCodes { path: path.to_owned() });
+        return Err(FeatureFileError::NotFeatures { path: path.to_owned() });
     }
     match read_number::<i64>(attributes, "format_version", path)? {
         1..=FORMAT_VERSION => Ok(()),

@@ -43,7 +43,7 @@ pub(super) struct Batch<'a> {
     /// One after another; zeros where there is none.
     pub(super) hashes: Vec<u8>,
     /// One matrix a layer, row by row.
-    pub(super) codes: Vec<Vec<f32>>,
+    pub(super) features: Vec<Vec<f32>>,
     pub(super) skipped: &'a [Skipped],
 }
 
@@ -165,10 +165,10 @@ impl Table {
         let end = self.rows + batch.names.len();
         let (to, rows) = (&self.objects, self.rows..end);
         if !rows.is_empty() {
-            for (dataset, codes) in to.layers.iter().zip(&batch.codes) {
-                let codes = ArrayView2::from_shape((rows.len(), codes.len() / rows.len()), codes)
+            for (dataset, features) in to.layers.iter().zip(&batch.features) {
+                let features = ArrayView2::from_shape((rows.len(), features.len() / rows.len()), features)
                     .map_err(hdf5_metno::Error::from)?;
-                dataset.write_slice(codes, s![rows.clone(), ..])?;
+                dataset.write_slice(features, s![rows.clone(), ..])?;
             }
             to.labels.write_slice(&batch.labels, rows.clone())?;
             to.sha256.write_slice(&batch.sha256, rows.clone())?;

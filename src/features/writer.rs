@@ -93,10 +93,10 @@ pub enum NotResumed {
 /// # let header = Header { program_version: text(), source: text(), runtime: text(), device: text(),
 /// #     class_names: vec!["cat".into()], layers: vec![StoredLayer { spec, shape: vec![3] }] };
 /// let mut writer = FeatureWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
-/// let codes: &[f32] = &[0.5, 0.0, 2.0];
-/// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), perceptual_hash: None, codes: &[codes] }], &[])?;
+/// let features: &[f32] = &[0.5, 0.0, 2.0];
+/// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), perceptual_hash: None, features: &[features] }], &[])?;
 /// writer.finish()?;
-/// assert_eq!(FeatureFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(codes));
+/// assert_eq!(FeatureFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(features));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct FeatureWriter {
@@ -326,7 +326,7 @@ impl Fit<'_> {
     fn batch<'a>(&self, rows: &[Row<'a>], skipped: &'a [Skipped]) -> Result<Batch<'a>, FeatureFileError> {
         let mut sha256 = Vec::with_capacity(rows.len());
         let mut hashes = Vec::with_capacity(rows.len() * schema::HASH_BYTES);
-        let mut codes: Vec<_> =
+        let mut features: Vec<_> =
             self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect();
         for row in rows {
             let known = -1..self.classes as i64;
@@ -334,7 +334,7 @@ impl Fit<'_> {
                 let why = format!("its label is {}, but there are {} classes", row.label, self.classes);
                 return Err(self.bad(row.name, why));
             }
-            let widths = row.codes.iter().map(|codes| codes.len());
+            let widths = row.features.iter().map(|features| features.len());
             if !widths.clone().eq(self.widths.iter().copied()) {
                 let found: Vec<_> = widths.collect();
                 let why =
@@ -344,7 +344,7 @@ impl Fit<'_> {
             let hash = to_sha256(row.sha256);
             hashes.extend_from_slice(&row.perceptual_hash.unwrap_or_default());
             sha256.push(hash.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
-            for (column, values) in codes.iter_mut().zip(row.codes) {
+            for (column, values) in features.iter_mut().zip(row.features) {
                 column.extend_from_slice(values);
             }
         }
@@ -357,7 +357,7 @@ impl Fit<'_> {
         }
         let names = rows.iter().map(|row| row.name).collect();
         let labels = rows.iter().map(|row| row.label).collect();
-        Ok(Batch { names, labels, sha256, hashes, codes, skipped })
+        Ok(Batch { names, labels, sha256, hashes, features, skipped })
     }
 }
 

@@ -26,11 +26,11 @@ use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Un
 /// How the warning begins that a head may have learned nothing.
 pub(crate) const NOT_ABOVE_CHANCE: &str = "the accuracy is not shown to be above chance";
 
-/// What a head is fitted to. All slices have one element a row of `codes`.
+/// What a head is fitted to. All slices have one element a row of `features`.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingData<'a> {
     /// n x d.
-    pub codes: ArrayView2<'a, f32>,
+    pub features: ArrayView2<'a, f32>,
     /// Class of each row, an index into `class_names`.
     pub labels: &'a [usize],
     /// Names of the classes; each must have at least 2 rows.
@@ -103,11 +103,11 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let folds = Folds::stratified(data.labels, groups, data.class_names, settings.folds, settings.seed)?;
     let everything: Vec<usize> = (0..data.labels.len()).collect();
     let constant =
-        Standardizer::fit(data.codes, &everything).constant().iter().filter(|&&constant| constant).count();
-    if constant == data.codes.ncols() {
+        Standardizer::fit(data.features, &everything).constant().iter().filter(|&&constant| constant).count();
+    if constant == data.features.ncols() {
         return Err(HeadError::AllConstant);
     }
-    let preparation = Preparation::fit(data.codes, &everything, settings.steps())?;
+    let preparation = Preparation::fit(data.features, &everything, settings.steps())?;
 
     // One buffer serves all folds and the final fit.
     let mut prepared = Array2::zeros((everything.len(), preparation.prepared_columns()));
@@ -116,7 +116,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let Calibrated { calibration, probabilities, answers, note } =
         held_out.calibrate(settings.calibration(), labelled, groups, &folds);
 
-    preparation.transform_into(data.codes, &mut prepared);
+    preparation.transform_into(data.features, &mut prepared);
     let problem = problem(data, groups, settings, &prepared, &everything);
     let (solver, chosen) = settings.tuned(&problem, &solver)?;
     let fitted = solver.fit(&settings.training_rows(&problem, &everything), None)?;
@@ -129,7 +129,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     evaluation.notes.extend(chosen.map(|chosen| note_of_choices(chosen, &held_out.chosen)));
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
     if constant > 0 {
-        let columns = data.codes.ncols();
+        let columns = data.features.ncols();
         evaluation
             .notes
             .push(Note::info(format!("{constant} of {columns} columns are the same for all images")));
@@ -171,7 +171,7 @@ impl TrainingData<'_> {
     }
 
     fn check(&self) -> Result<(), HeadError> {
-        let rows = self.codes.nrows();
+        let rows = self.features.nrows();
         if rows == 0 {
             return Err(HeadError::NoRows);
         }
@@ -179,7 +179,7 @@ impl TrainingData<'_> {
         HeadError::check_equal("groups", rows, self.groups.map_or(rows, <[_]>::len))?;
         HeadError::check_equal("names of images", rows, self.row_names.map_or(rows, <[_]>::len))?;
         check_labels(self.labels, self.class_names)?;
-        HeadError::check_finite(self.codes, self.row_names)
+        HeadError::check_finite(self.features, self.row_names)
     }
 }
 

@@ -58,7 +58,7 @@ impl Tuning {
         for fold in 0..folds.count() {
             let training: Vec<usize> = folds.training(fold).iter().map(|&i| problem.rows[i]).collect();
             let testing: Vec<usize> = folds.testing(fold).iter().map(|&i| problem.rows[i]).collect();
-            let held_out = problem.codes.select(Axis(0), &testing);
+            let held_out = problem.features.select(Axis(0), &testing);
             for (mistakes, model) in mistakes.iter_mut().zip(fit(&training, &path)?) {
                 let scores = model.scores(held_out.view());
                 let wrong = |(scores, &row): (ndarray::ArrayView1<'_, f64>, &usize)| {
@@ -90,7 +90,7 @@ pub struct Choice {
 /// The rows that C is chosen by.
 pub(super) struct Problem<'a> {
     /// All features, standardised on `rows`.
-    pub codes: &'a Array2<f32>,
+    pub features: &'a Array2<f32>,
     pub labels: &'a [usize],
     pub groups: &'a [usize],
     pub class_names: &'a [String],

@@ -18,9 +18,9 @@ use super::graph::{Graph, GraphError, TruncatedGraph};
 use super::inference::{Inference, fixed_batch};
 use super::layer::Layer;
 use super::operator;
-use super::output::Codes;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
+use super::tap_output::TapOutput;
 use super::tiles::Tiles;
 use crate::images::Layout;
 use crate::messages::Cause;
@@ -45,7 +45,7 @@ pub enum BackboneError {
     )]
     Run { network: String, images: usize, source: Cause },
     #[error("the layer {layer:?} of {network} cannot be features: {reason}")]
-    NotCodes { network: String, layer: String, reason: String },
+    NotFeatures { network: String, layer: String, reason: String },
     #[error(
         "{layer}: the pooling {pooling} does not suit this layer of {network}, whose shape is {shape}: {reason}"
     )]
@@ -139,7 +139,7 @@ impl Runner<'_> {
     ///
     /// # Panics
     /// `images` does not hold a whole number of images.
-    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<TapOutput>, BackboneError> {
         self.cut.run(self.session, images)
     }
 }
@@ -431,7 +431,7 @@ impl Backbone {
     ///
     /// # Panics
     /// `images` does not hold a whole number of images.
-    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<TapOutput>, BackboneError> {
         self.cut.run(&mut self.session, images)
     }
 

@@ -154,7 +154,7 @@ impl Part {
         // A class that a head cannot be fitted to is left out, and its photos count as mistakes.
         let subset = Subset::of(data, &rows)?;
         let head = fit_head(&subset.data(), settings).ok()?.model;
-        let answers = head.predict(data.codes.select(Axis(0), &self.testing).view()).ok()?;
+        let answers = head.predict(data.features.select(Axis(0), &self.testing).view()).ok()?;
         for (&row, answer) in self.testing.iter().zip(answers) {
             right[row] = subset.classes[answer] == data.labels[row];
         }

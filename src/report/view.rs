@@ -383,7 +383,7 @@ impl<'a> Page<'a> {
                         head: candidate.head,
                         c: candidate.c.map(|c| c.to_string()).unwrap_or_default(),
                         accuracy: Share::from(&candidate.accuracy),
-                        codes: candidate.codes,
+                        width: candidate.width,
                         cost: percent(candidate.cost),
                         milliseconds: candidate.milliseconds.map(|ms| format!("{ms:.1}")).unwrap_or_default(),
                     })

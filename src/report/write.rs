@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::ArrayView2;
 
-use super::{CodesMap, Fact, Figures, Layers, LearningCurve, Overlays, Photos, Report, ReportError};
+use super::{Fact, Figures, Layers, LearningCurve, Overlays, Photos, Report, ReportError, SimilarityMap};
 use crate::evaluate::{Assessment, CalibrationMetrics, Judged};
 use crate::features::FeatureFile;
 use crate::files;
@@ -64,7 +64,7 @@ impl FittingReport<'_> {
             progress(ReportStep::LearningCurve, done, total);
         });
         progress(ReportStep::Map, 0, 1);
-        let map = CodesMap::draw(labelled.codes.view(), &labelled.labels, labelled.class_names.len());
+        let map = SimilarityMap::draw(labelled.features.view(), &labelled.labels, labelled.class_names.len());
         let calibration = match &head.evaluation.calibration {
             Some(calibration) => calibration.clone(),
             None => CalibrationMetrics::new(probabilities, &predicted, &labelled.labels),
@@ -79,7 +79,7 @@ impl FittingReport<'_> {
             labels: &labelled.labels,
             probabilities,
             predicted: &predicted,
-            photos: Photos::of_codes(source, file.path()),
+            photos: Photos::of_features(source, file.path()),
             overlays: None,
             layers,
             figures: Figures::of_evaluation(&head.evaluation, calibration),
@@ -146,7 +146,7 @@ impl AssessmentReport<'_> {
             learning: None,
             suspects: None,
             duplicates: &[],
-            map: CodesMap::draw(self.features, judged.labels, judged.class_names.len()),
+            map: SimilarityMap::draw(self.features, judged.labels, judged.class_names.len()),
             provenance: provenance(Fact::code("assessed on", source), head, Some(self.head_path), command),
         };
         report.overlays = Overlays::draw(&report, head, models, progress)?;

@@ -1,4 +1,4 @@
-//! The nearest images by code: exactly, for many queries at once, in one pass over a features file.
+//! The nearest images by their features: exactly, for many queries at once, in one pass over a features file.
 //!
 //! Each thread reads a part of the file into a buffer that stays in its cache and compares it with all queries there,
 //! while the others read and compare theirs: memory holds a part a thread whatever the file's size, and a small batch of
@@ -33,7 +33,7 @@ const QUERIES_OF_BLOCK: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
-    /// 1 - cosine of the angle between them: 0 to 2. A code of nothing but zeros has no direction and is at distance 1
+    /// 1 - cosine of the angle between them: 0 to 2. Features that are all zero have no direction and are at distance 1
     /// from all others, as scikit-learn has it.
     #[default]
     Cosine,
@@ -82,7 +82,7 @@ pub struct Neighbor {
 #[non_exhaustive]
 pub enum NeighborsError {
     #[error(transparent)]
-    Codes(#[from] FeatureFileError),
+    TapOutput(#[from] FeatureFileError),
     #[error(
         "a query has {found} features, and the rows of {file} have {expected}; use features of the same \
          layer"
@@ -114,7 +114,7 @@ impl Search<'_> {
     /// `progress` is told how many rows have been compared, by several threads.
     ///
     /// # Errors
-    /// The file has no such layer or cannot be read, the queries have another width, or a code is not finite.
+    /// The file has no such layer or cannot be read, the queries have another width, or a feature is not finite.
     pub fn run(
         &self,
         file: &FeatureFile,

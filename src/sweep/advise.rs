@@ -133,7 +133,7 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
 fn first(trials: &[Trial], among: &[usize], mistakes: impl Fn(usize) -> usize) -> usize {
     let order = |&at: &usize| {
         let features = &trials[at].candidate.features;
-        (mistakes(at), features.multiply_adds, features.codes)
+        (mistakes(at), features.multiply_adds, features.width)
     };
     among.iter().copied().min_by_key(order).expect("there is a candidate")
 }
@@ -245,7 +245,7 @@ mod tests {
                     default_pooling: Pooling::None,
                     name: String::new(),
                     shape: vec![8],
-                    codes: 8,
+                    width: 8,
                     multiply_adds,
                     share: 0.0,
                     milliseconds: None,

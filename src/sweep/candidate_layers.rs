@@ -28,7 +28,7 @@ pub enum CandidateLayersError {
     #[error(transparent)]
     Backbone(#[from] BackboneError),
     #[error("the layer {layer:?} of {model} has no features: it has no row of 32-bit floats for each image")]
-    NotCodes { model: String, layer: String },
+    NotFeatures { model: String, layer: String },
     #[error("{layer}: the pooling {pooling} does not suit this layer of {model}: {reason}")]
     Pooling { model: String, layer: String, pooling: Pooling, reason: PoolingMismatch },
     #[error("{model} has no layers to compare; name some with --layers")]
@@ -113,7 +113,7 @@ impl CandidateLayers {
                     layer,
                 }),
                 None if matches!(wanted, Wanted::Named(_)) => {
-                    return Err(CandidateLayersError::NotCodes {
+                    return Err(CandidateLayersError::NotFeatures {
                         model: model.to_owned(),
                         layer: layer.name,
                     });

@@ -144,7 +144,7 @@ mod tests {
 
     const ROWS: usize = 60;
 
-    fn features() -> CandidateFeatures {
+    fn candidate_features() -> CandidateFeatures {
         CandidateFeatures {
             network: 0,
             layer: "fc7".to_owned(),
@@ -153,7 +153,7 @@ mod tests {
             default_pooling: Pooling::None,
             name: "fc7".to_owned(),
             shape: vec![12],
-            codes: 12,
+            width: 12,
             multiply_adds: 1,
             share: 1.0,
             milliseconds: None,
@@ -171,7 +171,7 @@ mod tests {
     }
 
     /// Three classes whose features overlap.
-    fn codes(seed: u64) -> Array2<f32> {
+    fn drawn(seed: u64) -> Array2<f32> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Array2::from_shape_fn((ROWS, 12), |(row, column)| {
             let own = f32::from(u8::from(column % 3 == row % 3));
@@ -179,23 +179,23 @@ mod tests {
         })
     }
 
-    fn tried(codes: &Array2<f32>) -> Vec<Trial> {
+    fn tried(features: &Array2<f32>) -> Vec<Trial> {
         let labels: Vec<usize> = (0..ROWS).map(|row| row % 3).collect();
         let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
         let data = TrainingData {
-            codes: codes.view(),
+            features: features.view(),
             labels: &labels,
             class_names: &class_names,
             groups: None,
             row_names: None,
         };
-        try_heads(&data, &features(), &trying()).unwrap()
+        try_heads(&data, &candidate_features(), &trying()).unwrap()
     }
 
     #[test]
     fn every_kind_is_tried_on_the_same_folds_and_reported_as_fit_head_would() {
-        let codes = codes(1);
-        let trials = tried(&codes);
+        let first = drawn(1);
+        let trials = tried(&first);
         assert_eq!(trials.iter().map(|trial| trial.candidate.kind).collect::<Vec<_>>(), trying().kinds);
         for trial in &trials {
             assert_eq!(trial.folds, trials[0].folds);
@@ -216,9 +216,9 @@ mod tests {
 
     #[test]
     fn held_out_images_have_no_say_in_what_is_known_inside_their_fold() {
-        let before = tried(&codes(1));
-        let mut changed = codes(1);
-        let other = codes(2);
+        let before = tried(&drawn(1));
+        let mut changed = drawn(1);
+        let other = drawn(2);
         for row in (0..ROWS).filter(|&row| before[0].folds[row] == 1) {
             changed.row_mut(row).assign(&(&other.row(row) * 100.0));
         }
@@ -234,18 +234,18 @@ mod tests {
         // The third class has two images, one in each of two folds: within them only one is left.
         let labels: Vec<usize> = (0..22).map(|row| if row < 20 { row % 2 } else { 2 }).collect();
         let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
-        let codes = Array2::from_shape_fn((22, 4), |(row, column)| {
+        let features = Array2::from_shape_fn((22, 4), |(row, column)| {
             f32::from(u8::from(labels[row] == column)) + 0.01 * (row * 7 % 5) as f32
         });
         let data = TrainingData {
-            codes: codes.view(),
+            features: features.view(),
             labels: &labels,
             class_names: &class_names,
             groups: None,
             row_names: None,
         };
         let trying = SearchSpace { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
-        let trials = try_heads(&data, &features(), &trying).unwrap();
+        let trials = try_heads(&data, &candidate_features(), &trying).unwrap();
         assert_eq!(trials[0].candidate.inner, [Inner { mistakes: 1, rows: 11 }; 2]);
     }
 }

@@ -87,7 +87,8 @@ pub struct NetworkSummary {
     /// Multiply-adds of the whole network for one image.
     pub multiply_adds: u64,
     /// The file that holds the features of all its layers.
-    pub codes_file: String,
+    #[serde(rename = "codes_file")]
+    pub features_file: String,
     /// Number of layers that were compared.
     pub layers: usize,
     /// The deepest of them.
@@ -115,7 +116,8 @@ pub struct CandidateFeatures {
     /// Shape of one image's features.
     pub shape: Vec<usize>,
     /// Number of features of an image.
-    pub codes: usize,
+    #[serde(rename = "codes")]
+    pub width: usize,
     /// Multiply-adds for one image up to and with the layer.
     pub multiply_adds: u64,
     /// The same as a share of the whole network's.

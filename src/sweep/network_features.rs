@@ -68,7 +68,7 @@ impl NetworkFeatures {
                 pooling,
                 default_pooling: layer.layer.default_pooling(),
                 name: named.name.clone(),
-                codes: shape.iter().product(),
+                width: shape.iter().product(),
                 shape,
                 multiply_adds: layer.multiply_adds,
                 share: layer.multiply_adds as f64 / layers.total.max(1) as f64,
@@ -116,7 +116,7 @@ impl NetworkFeatures {
             name: self.model.name.clone(),
             sha256: self.model.manifest.sha256.clone(),
             multiply_adds: self.layers.total,
-            codes_file: self.file.path().display().to_string(),
+            features_file: self.file.path().display().to_string(),
             layers: self.layers.layers.len(),
             top: self.layers.top().layer.name.clone(),
             seconds: self.seconds,
@@ -144,12 +144,12 @@ impl NetworkFeatures {
         let rows: Vec<Row<'_>> = values
             .iter()
             .enumerate()
-            .map(|(at, codes)| Row {
+            .map(|(at, features)| Row {
                 name: &file.image_names()[at],
                 label: file.labels()[at],
                 sha256: &file.sha256()[at],
                 perceptual_hash: file.perceptual_hash(at),
-                codes,
+                features,
             })
             .collect();
         writer.append(&rows, file.errors())?;

@@ -174,20 +174,20 @@ fn training_set(
 ) -> Result<(TrainingSet, Vec<Note>), SweepError> {
     let SweepSettings { duplicates, small_classes, heads, .. } = settings;
     let first = &networks[0];
-    let mut labelled = LabelledFeatures::without_codes(&first.file)?;
+    let mut labelled = LabelledFeatures::without_features(&first.file)?;
     // Hashes are of the images, so any network's file will do for those that an earlier version left out.
     for NetworkFeatures { file, .. } in &networks[1..] {
         if labelled.without_hash() == 0 {
             break;
         }
-        let other = LabelledFeatures::without_codes(file)?;
+        let other = LabelledFeatures::without_features(file)?;
         if (&other.names, &other.sha256) == (&labelled.names, &labelled.sha256) && other.without_hash() == 0 {
             labelled.hashes = other.hashes;
         }
     }
     let mut left_out = Vec::new();
     labelled = small_classes.apply(labelled, &mut left_out)?;
-    labelled.read_codes(&first.file, Some(&first.candidates[0].name))?;
+    labelled.read_features(&first.file, Some(&first.candidates[0].name))?;
     let set = TrainingSet::new(labelled, duplicates, small_classes, heads.folds)?;
     let mut notes = set.notes.clone();
     notes.extend(set.labelled.notes.iter().map(Note::info));
@@ -201,7 +201,7 @@ fn read(
     file: &FeatureFile,
     features: &CandidateFeatures,
 ) -> Result<LabelledFeatures, SweepError> {
-    let mut labelled = LabelledFeatures::without_codes(file)?;
+    let mut labelled = LabelledFeatures::without_features(file)?;
     let keep: Vec<bool> =
         labelled.class_names.iter().map(|name| set.labelled.class_names.contains(name)).collect();
     if keep.contains(&false) {
@@ -210,7 +210,7 @@ fn read(
     if labelled.names != set.labelled.names {
         return Err(SweepError::OtherImages { path: file.path().to_owned() });
     }
-    labelled.read_codes(file, Some(&features.name))?;
+    labelled.read_features(file, Some(&features.name))?;
     Ok(labelled)
 }
 

@@ -82,7 +82,7 @@ impl SweepResult {
                 let mut row = vec![
                     features.layer.clone(),
                     pooled(features.pooling).unwrap_or_else(|| "-".to_owned()),
-                    features.codes.to_string(),
+                    features.width.to_string(),
                     percent(features.share),
                 ];
                 row.extend(

@@ -150,13 +150,13 @@ pub fn train(
     if streamed && settings.split.is_some() {
         return Err(TrainingError::SplitOfStreamed { limit: settings.memory().to_string() });
     }
-    let mut read = LabelledFeatures::without_codes(file)?;
+    let mut read = LabelledFeatures::without_features(file)?;
     let mut notes = Vec::new();
     if settings.split.is_none() {
         read = settings.small_classes.apply(read, &mut notes)?;
     }
     if !streamed {
-        read.read_codes(file, layer)?;
+        read.read_features(file, layer)?;
     }
     on_step(TrainingStep::FindingDuplicates);
     let Parts { labelled, duplicates, test } = Parts::of(read, settings, &mut notes)?;
@@ -179,7 +179,7 @@ pub fn train(
             settings.memory()
         )));
     } else {
-        fitted.model.novelty = Novelty::fit(labelled.codes.view(), &duplicates.groups, settings.fit.seed);
+        fitted.model.novelty = Novelty::fit(labelled.features.view(), &duplicates.groups, settings.fit.seed);
     }
     let out_of_fold = fitted.out_of_fold.clone();
     let head = head_of(file, layer, fitted, &labelled)?;
@@ -199,8 +199,8 @@ pub fn head_of(
     let provenance = HeadProvenance {
         spec: file.spec(layer)?.clone(),
         row_shape: file.layer(layer)?.shape.clone(),
-        codes_file: file.path().display().to_string(),
-        codes_rows: file.rows(),
+        features_file: file.path().display().to_string(),
+        features_rows: file.rows(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Ok(Head::new(fitted, provenance, &labelled.sha256))
@@ -297,7 +297,7 @@ impl Parts {
 
 impl SetApart {
     fn measure(&self, model: &HeadModel) -> Result<TestSet, TrainingError> {
-        let LabelledFeatures { codes, labels, class_names, names, .. } = &self.images;
-        Ok(TestSet::new(class_names, names, labels, &model.predict(codes.view())?, &self.straddles))
+        let LabelledFeatures { features, labels, class_names, names, .. } = &self.images;
+        Ok(TestSet::new(class_names, names, labels, &model.predict(features.view())?, &self.straddles))
     }
 }

@@ -63,8 +63,8 @@ pub fn find_suspects(
 ) -> Result<FoundSuspects, TrainingError> {
     let SuspectSettings { folds, seed, duplicates, small_classes, .. } = settings;
     let mut left_out = Vec::new();
-    let mut labelled = small_classes.apply(LabelledFeatures::without_codes(file)?, &mut left_out)?;
-    labelled.read_codes(file, settings.layer.as_deref())?;
+    let mut labelled = small_classes.apply(LabelledFeatures::without_features(file)?, &mut left_out)?;
+    labelled.read_features(file, settings.layer.as_deref())?;
     on_step(TrainingStep::FindingDuplicates);
     let set = TrainingSet::new(labelled, duplicates, small_classes, *folds)?;
     left_out.extend(set.left_out);
@@ -101,7 +101,7 @@ fn rank(
         labels: &labelled.labels,
         probabilities: out_of_fold.probabilities.view(),
         predicted: &out_of_fold.answers(),
-        distances: &Novelty::held_out_distances(labelled.codes.view(), &duplicates.groups, seed),
+        distances: &Novelty::held_out_distances(labelled.features.view(), &duplicates.groups, seed),
         duplicates,
     };
     Suspects::rank(&evidence, most)

@@ -55,7 +55,7 @@ fn write_example(output: &Path) {
             label: i64::from(row % 3) - 1,
             sha256: &sha256,
             perceptual_hash: (row % 2 == 1).then_some([row as u8; 32]),
-            codes: &[&values],
+            features: &[&values],
         };
         writer.append(&[row], &[]).unwrap();
     }
@@ -71,10 +71,10 @@ fn endings() -> Vec<&'static str> {
 #[test]
 fn numpy_pyarrow_and_safetensors_read_the_same_bits_names_and_labels() {
     let folder = tempfile::tempdir().unwrap();
-    let from = folder.path().join("codes.h5");
+    let from = folder.path().join("features.h5");
     write_example(&from);
     for ending in endings() {
-        let to = folder.path().join(format!("codes.{ending}"));
+        let to = folder.path().join(format!("features.{ending}"));
         assert_eq!(converted(&from, &to, &ConvertSettings::default()).unwrap(), [""; 0]);
     }
     if let Some(libraries) = python("numpy_pyarrow_and_safetensors_read", "read", folder.path()) {

@@ -19,8 +19,15 @@ use crate::common::{assets, cnncodes, fixture, workspace};
 
 /// Extracts and fits in `folder`; gives the head's path.
 fn fit(folder: &Path, model: &str, extract: &[&str], kind: &str) -> std::path::PathBuf {
-    cnncodes(folder).args(["extract", "--model", model, "-o", "codes.h5"]).args(extract).assert().success();
-    cnncodes(folder).args(["fit-head", kind, "codes.h5", "-o", "models/fitted.head.h5"]).assert().success();
+    cnncodes(folder)
+        .args(["extract", "--model", model, "-o", "features.h5"])
+        .args(extract)
+        .assert()
+        .success();
+    cnncodes(folder)
+        .args(["fit-head", kind, "features.h5", "-o", "models/fitted.head.h5"])
+        .assert()
+        .success();
     folder.join("models/fitted.head.h5")
 }
 
@@ -41,8 +48,8 @@ fn explain_all(explainer: &mut Explainer<'_>, pass: &ForwardPass) -> Vec<cnncode
 
 /// The places of every class's map add up, with the bias, to the score that the head gives to the same features.
 fn assert_adds_up(explainer: &mut Explainer<'_>, head: &Head, pass: &ForwardPass) {
-    let codes = ndarray::ArrayView2::from_shape((1, pass.codes().len()), pass.codes()).unwrap();
-    let scores = head.scores(codes).unwrap();
+    let features = ndarray::ArrayView2::from_shape((1, pass.features().len()), pass.features()).unwrap();
+    let scores = head.scores(features).unwrap();
     for explanation in explain_all(explainer, pass) {
         assert_eq!(explanation.method, Method::ActivationMap);
         let score = scores[[0, explanation.class]];
@@ -292,10 +299,10 @@ fn what_cannot_be_explained_as_asked_is_told() {
         .stderr(contains("no class \"cow\"; it knows fish, flower, house, sailboat"));
     classify(&["--explain", "image.jpg"]).code(2).stderr(contains("image.jpg is not a folder"));
     classify(&["--occlusion-size", "8"]).code(2).stderr(contains("--explain"));
-    fs::rename(folder.path().join("codes.h5"), folder.path().join("moved.h5")).unwrap();
+    fs::rename(folder.path().join("features.h5"), folder.path().join("moved.h5")).unwrap();
     classify(&["--explain", "why", "--occlusion-size", "16", "--occlusion-stride", "8"])
         .success()
         .stdout(contains("(occlusion)").and(contains("most similar").not()))
-        .stderr(contains("the most similar training images are not listed").and(contains("codes.h5")));
+        .stderr(contains("the most similar training images are not listed").and(contains("features.h5")));
     assert!(fs::read_dir(folder.path().join("why")).unwrap().count() == 1);
 }

@@ -60,8 +60,8 @@ fn every_layer_has_the_frameworks_own_activations_channels_first() {
         let layers = catalogue(&graph).layers;
         let settings = SessionSettings { threads: Some(1), ..SessionSettings::default() };
         let mut backbone = Backbone::open(&graph, &layers, (SIDE as u32, SIDE as u32), &settings).unwrap();
-        let codes = backbone.run(&image(graph.input().layout)).unwrap();
-        for (layer, row) in layers.iter().zip(&codes) {
+        let features = backbone.run(&image(graph.input().layout)).unwrap();
+        for (layer, row) in layers.iter().zip(&features) {
             let reference = &expected["layers"][&layer.name];
             assert_eq!(row.len() as u64, reference["width"].as_u64().unwrap(), "{name} {}", layer.name);
             let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();

@@ -190,9 +190,9 @@ impl Net {
             let mut backbone = Backbone::open(&graph, &layers, size, &settings).unwrap();
             assert_eq!(backbone.own_layers() == 0, runtime_only, "{what}");
             let shapes: Vec<Vec<usize>> = backbone.taps().iter().map(|tap| tap.shape.clone()).collect();
-            let codes: Vec<Vec<f32>> =
-                backbone.run(&images).unwrap().iter().map(|codes| codes.to_vec()).collect();
-            (shapes, codes)
+            let features: Vec<Vec<f32>> =
+                backbone.run(&images).unwrap().iter().map(|features| features.to_vec()).collect();
+            (shapes, features)
         };
         let (shapes, expected) = run(1, true);
         for threads in [1, 2] {

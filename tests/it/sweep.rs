@@ -28,12 +28,12 @@ fn sweep(folder: &Path, arguments: &[&str]) -> SweepResult {
     serde_json::from_slice(&output).unwrap()
 }
 
-fn codes(folder: &Path, file: &str, name: Option<&str>) -> Array2<f32> {
+fn features(folder: &Path, file: &str, name: Option<&str>) -> Array2<f32> {
     FeatureFile::open(&folder.join(file)).unwrap().read_layer(name).unwrap()
 }
 
 #[test]
-fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gives() {
+fn one_pass_gives_the_features_that_extract_gives_and_the_accuracy_that_fit_head_gives() {
     let folder = workspace(12);
     let folder = folder.path();
     let result = sweep(
@@ -47,15 +47,15 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
     for pooling in ["avg", "2x2"] {
         cnncodes(folder).args(["extract", "--layer", "pool3", "--pool", pooling]).assert().success();
         assert_eq!(
-            codes(folder, swept, Some(&format!("pool3@{pooling}"))),
-            codes(folder, &format!("features/demo-vgg-pool3-{pooling}.h5"), None),
+            features(folder, swept, Some(&format!("pool3@{pooling}"))),
+            features(folder, &format!("features/demo-vgg-pool3-{pooling}.h5"), None),
             "{pooling}"
         );
     }
     cnncodes(folder).args(["extract", "--layer", "fc7"]).assert().success();
     assert_eq!(
-        codes(folder, swept, None),
-        codes(folder, "features/demo-vgg-fc7.h5", None),
+        features(folder, swept, None),
+        features(folder, "features/demo-vgg-fc7.h5", None),
         "the top comes first"
     );
 
@@ -105,7 +105,7 @@ fn the_library_sweeps_as_the_command_does() {
     let alone = folder.join("alone.h5");
     swept.write_features(best, &alone).unwrap();
     let alone = FeatureFile::open(&alone).unwrap();
-    assert_eq!(alone.read_layer(None).unwrap(), trained.labelled.codes);
+    assert_eq!(alone.read_layer(None).unwrap(), trained.labelled.features);
     assert_eq!(*alone.spec(None).unwrap(), trained.head.provenance.spec);
 
     let refused = Sweep::run(photos(), Vec::new(), &settings, &mut |_| ());

@@ -9,7 +9,7 @@
 //! dual    D(α) = Σ α - ½ w·w - Σ α² / 4C  with α ≥ 0,  w = Σ α y x
 //! ```
 //!
-//! Every row has a constant code 1 appended, whose weight is the bias: the bias is regularised like any weight, as
+//! Every row has a constant feature 1 appended, whose weight is the bias: the bias is regularised like any weight, as
 //! LIBLINEAR (`-B 1`) and scikit-learn's `LinearSVC` (`intercept_scaling=1`) have it. P(w) - D(α) bounds the distance
 //! to the optimum, so that is what the stopping rule looks at.
 

@@ -353,11 +353,11 @@ mod tests {
 
     fn example() -> (Vec<f32>, Vec<usize>) {
         let labels: Vec<usize> = (0..80).map(|i| i * i % 7 % 3).collect();
-        let code = |i: usize| {
+        let value = |i: usize| {
             let (row, j) = (i / COLUMNS, i % COLUMNS);
             ((row * 31 + j * 17) as f32 * 0.61).sin() + (labels[row] * (j % 3)) as f32 * 0.2
         };
-        ((0..80 * COLUMNS).map(code).collect(), labels.clone())
+        ((0..80 * COLUMNS).map(value).collect(), labels.clone())
     }
 
     /// Changes of the gradient along `step`, and the Hessian's products with it, of problems with a view of their own.

@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn components_beyond_the_rank_are_zero() {
-        let code = |(i, j): (usize, usize)| ((i % 3 * 5 + j) as f32).sin();
-        let few = Array2::from_shape_fn((9, 20), code);
+        let value = |(i, j): (usize, usize)| ((i % 3 * 5 + j) as f32).sin();
+        let few = Array2::from_shape_fn((9, 20), value);
         let all: Vec<usize> = (0..9).collect();
         let steps = Steps { standardize: true, pca: Some(5), ..PLAIN };
         let preparation = Preparation::fit(few.view(), &all, steps).unwrap();

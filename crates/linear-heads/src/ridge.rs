@@ -291,10 +291,10 @@ mod tests {
 
     fn example(rows: usize, columns: usize) -> (Array2<f32>, Vec<usize>) {
         let labels: Vec<usize> = (0..rows).map(|i| i * i % 7 % 3).collect();
-        let code = |(i, j): (usize, usize)| {
+        let value = |(i, j): (usize, usize)| {
             ((i * 31 + j * 17) as f32 * 0.61).sin() + 2.0 + (labels[i] * (j % 3)) as f32 * 0.2
         };
-        (Array2::from_shape_fn((rows, columns), code), labels)
+        (Array2::from_shape_fn((rows, columns), value), labels)
     }
 
     #[test]

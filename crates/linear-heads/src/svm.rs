@@ -390,10 +390,10 @@ mod tests {
     /// Few rows of many features, where both ways of keeping the scores are possible.
     fn wide() -> (Array2<f32>, Vec<usize>) {
         let labels: Vec<usize> = (0..41).map(|i| i % 3).collect();
-        let code = |(i, j): (usize, usize)| {
+        let value = |(i, j): (usize, usize)| {
             ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
         };
-        (Array2::from_shape_fn((41, 300), code), labels)
+        (Array2::from_shape_fn((41, 300), value), labels)
     }
 
     #[test]
@@ -416,11 +416,11 @@ mod tests {
     fn the_primal_and_the_dual_lead_to_the_same_optimum_and_a_start_saves_passes() {
         for classes in [2, 4] {
             let labels: Vec<usize> = (0..400).map(|i| i % classes).collect();
-            let code = |(i, j): (usize, usize)| {
+            let value = |(i, j): (usize, usize)| {
                 ((i * 31 + j * 17) as f32 * 0.61).sin() * (1 + j % 5) as f32
                     + (labels[i] * (j % 3)) as f32 * 0.1
             };
-            let features = Array2::from_shape_fn((400, 37), code);
+            let features = Array2::from_shape_fn((400, 37), value);
             let rows: Vec<usize> = (0..400).collect();
             let set = TrainingSet::select(&features, &labels, &rows, classes);
             for c in [0.001, 0.1] {
@@ -442,10 +442,10 @@ mod tests {
     #[test]
     fn in_the_primal_two_rows_of_half_a_weight_are_one_row_and_their_order_is_nothing() {
         let labels: Vec<usize> = (0..300).map(|i| i * i % 7 % 3).collect();
-        let code = |(i, j): (usize, usize)| {
+        let value = |(i, j): (usize, usize)| {
             ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
         };
-        let features = Array2::from_shape_fn((300, 23), code);
+        let features = Array2::from_shape_fn((300, 23), value);
         let params = SvmParams::new().c(0.1).tolerance(1e-5).check().unwrap();
         let once: Vec<usize> = (0..300).collect();
         let once = params.solve_primal(&TrainingSet::select(&features, &labels, &once, 3), None).convergence;
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gram_matrix_is_chosen_for_few_rows_of_many_codes() {
+    fn the_gram_matrix_is_chosen_for_few_rows_of_many_features() {
         assert!(prefers_gram(646, 4096));
         assert!(!prefers_gram(10_000, 2048));
         assert!(!prefers_gram(2048, 2048));

@@ -37,7 +37,7 @@ pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> 
                     &result.networks[features.network].name,
                     &features.layer,
                     &features.pooling.to_string(),
-                    &features.codes.to_string(),
+                    &features.width.to_string(),
                     &features.multiply_adds.to_string(),
                     &features.share.to_string(),
                     &optional(features.milliseconds),

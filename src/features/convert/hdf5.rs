@@ -100,7 +100,7 @@ pub(super) fn write(table: &mut FeatureTable<'_>, path: &Path) -> Result<(), Con
                 label: rows.labels[row],
                 sha256: rows.sha256.as_ref().map_or_else(|| &made_up[at], |sha256| &sha256[row]),
                 perceptual_hash: rows.hashes[row],
-                codes: std::slice::from_ref(values),
+                features: std::slice::from_ref(values),
             })
             .collect();
         Ok(writer.append(&appended, &[])?)

@@ -43,13 +43,13 @@ fn example(path: &Path, rows: usize) -> Vec<String> {
     let names: Vec<String> =
         (0..rows).map(|row| awkward.get(row).map_or_else(|| name(row), |name| name.to_string())).collect();
     for (row, name) in names.iter().enumerate() {
-        let codes: Vec<f32> = (0..WIDTH).map(|column| value(row, column)).collect();
+        let features: Vec<f32> = (0..WIDTH).map(|column| value(row, column)).collect();
         let row = Row {
             name,
             label: (row % 3) as i64 - 1,
             sha256: &format!("{:064x}", row * 31 + 1),
             perceptual_hash: (row % 2 == 0).then_some([row as u8 + 1; 32]),
-            codes: &[&codes],
+            features: &[&features],
         };
         writer.append(&[row], &[]).unwrap();
     }

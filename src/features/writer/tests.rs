@@ -21,7 +21,7 @@ fn listing(folder: &Path) -> Vec<String> {
 #[test]
 fn all_values_come_back_as_they_were_written() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("new/folder/codes.h5");
+    let output = folder.path().join("new/folder/features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..4, &[skipped(0)]).unwrap();
     append(&mut writer, 4..4, &[]).unwrap();
@@ -40,7 +40,7 @@ fn all_values_come_back_as_they_were_written() {
     assert_eq!(file.class_names(), ["Katze", "Köter"]);
     assert_eq!(file.errors(), [skipped(0), skipped(1), skipped(2)]);
     assert_rows(&file, 10);
-    assert_eq!(listing(output.parent().unwrap()), ["codes.h5"]);
+    assert_eq!(listing(output.parent().unwrap()), ["features.h5"]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn chunks_hold_whole_rows_of_about_half_a_mebibyte() {
     let mut header = header();
     header.layers[0].shape = vec![4096];
     header.layers[1].shape = vec![64, 112, 112];
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     FeatureWriter::create(&output, &header, options(1000)).unwrap().finish().unwrap();
     let file = hdf5_metno::File::open(&output).unwrap();
     let chunk = |layer: &str| file.dataset(&format!("layers/{layer}")).unwrap().chunk().unwrap();
@@ -98,7 +98,7 @@ fn chunks_hold_whole_rows_of_about_half_a_mebibyte() {
 #[test]
 fn an_existing_output_stays_until_the_new_one_is_complete() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     fs::write(&output, "old").unwrap();
     let refused = FeatureWriter::create(&output, &header(), options(2)).err().unwrap();
     assert!(matches!(refused, FeatureFileError::Exists { path } if path == output));
@@ -114,7 +114,7 @@ fn an_existing_output_stays_until_the_new_one_is_complete() {
 #[test]
 fn an_output_that_appears_meanwhile_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let writer = FeatureWriter::create(&output, &header(), options(0)).unwrap();
     fs::write(&output, "somebody else's").unwrap();
     assert!(matches!(writer.finish(), Err(FeatureFileError::Exists { .. })));
@@ -125,7 +125,7 @@ fn an_output_that_appears_meanwhile_is_not_replaced() {
 fn an_output_that_cannot_be_made_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    let below_a_file = folder.path().join("file/codes.h5");
+    let below_a_file = folder.path().join("file/features.h5");
     let error = FeatureWriter::create(&below_a_file, &header(), options(0)).err().unwrap();
     assert!(error.to_string().contains(&folder.path().join("file").display().to_string()), "{error}");
     let error = FeatureWriter::create(folder.path(), &header(), options(0)).err().unwrap();
@@ -135,12 +135,12 @@ fn an_output_that_cannot_be_made_is_refused_by_name() {
 #[test]
 fn a_dropped_writer_is_resumed_with_all_its_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(50)).unwrap();
     assert!(matches!(start, Start::New));
     append(&mut writer, 0..20, &[skipped(0)]).unwrap();
     drop(writer);
-    assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.partial"]);
+    assert_eq!(listing(folder.path()), ["features.h5.journal", "features.h5.partial"]);
     assert!(matches!(FeatureFile::open(&partial(&output)), Err(FeatureFileError::Incomplete { .. })));
 
     let mut other_machine = header();
@@ -160,7 +160,7 @@ fn a_dropped_writer_is_resumed_with_all_its_rows() {
 #[test]
 fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..4, &[]).unwrap();
     drop(writer);
@@ -193,7 +193,7 @@ fn a_run_with_other_settings_starts_anew_and_says_why() {
     ];
     let folder = tempfile::tempdir().unwrap();
     for (what, change) in changes {
-        let output = folder.path().join("codes.h5");
+        let output = folder.path().join("features.h5");
         let mut writer = FeatureWriter::create(&output, &header(), options(5)).unwrap();
         append(&mut writer, 0..5, &[]).unwrap();
         drop(writer);
@@ -208,7 +208,7 @@ fn a_run_with_other_settings_starts_anew_and_says_why() {
 #[test]
 fn a_damaged_partial_file_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     for damage in [0, 100, 3000] {
         let mut writer = FeatureWriter::create(&output, &header(), options(5)).unwrap();
         append(&mut writer, 0..5, &[]).unwrap();
@@ -227,7 +227,7 @@ fn a_damaged_partial_file_is_started_anew() {
 #[test]
 fn a_partial_file_without_what_rows_need_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     for object in ["image_names", "labels", "errors/name"] {
         let mut writer = FeatureWriter::create(&output, &header(), options(5)).unwrap();
         append(&mut writer, 0..5, &[]).unwrap();
@@ -271,7 +271,7 @@ fn assert_continued(output: &Path, rows: usize) {
 #[test]
 fn a_file_killed_before_its_renaming_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     kill_before_renaming(&output, 7);
     assert_continued(&output, 7);
 }
@@ -279,7 +279,7 @@ fn a_file_killed_before_its_renaming_is_resumed() {
 #[test]
 fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     kill_before_renaming(&output, 5);
     // What a kill leaves when the references are on the disk and the strings are not.
     let file = hdf5_metno::File::open(partial(&output)).unwrap();
@@ -299,14 +299,14 @@ fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
 #[test]
 fn a_resumed_run_may_expect_more_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..10, &[]).unwrap();
     let error = append(&mut writer, 10..12, &[]).unwrap_err();
     assert!(error.to_string().contains("more than the 10 announced rows"), "{error}");
     drop(writer);
     let (mut writer, _) = FeatureWriter::open_or_create(&output, &header(), options(5000)).unwrap();
-    assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.lock", "codes.h5.partial"]);
+    assert_eq!(listing(folder.path()), ["features.h5.journal", "features.h5.lock", "features.h5.partial"]);
     append(&mut writer, 10..5000, &[]).unwrap();
     drop(writer);
     let (writer, _) = FeatureWriter::open_or_create(&output, &header(), options(0)).unwrap();
@@ -317,7 +317,7 @@ fn a_resumed_run_may_expect_more_rows() {
 #[test]
 fn a_journal_of_more_rows_than_the_file_has_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     drop(FeatureWriter::create(&output, &header(), options(1)).unwrap());
     let mut journal = fs::OpenOptions::new().append(true).open(sibling(&output, JOURNAL)).unwrap();
     journal.write_all(b"{\"image\":\"a\"}\n{\"image\":\"b\"}\n").unwrap();
@@ -330,7 +330,7 @@ fn a_journal_of_more_rows_than_the_file_has_is_not_believed() {
 #[test]
 fn a_partial_file_without_its_journal_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     drop(FeatureWriter::create(&output, &header(), options(5)).unwrap());
     fs::remove_file(sibling(&output, JOURNAL)).unwrap();
     let (_, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
@@ -340,7 +340,7 @@ fn a_partial_file_without_its_journal_is_started_anew() {
 #[test]
 fn two_writers_of_one_output_exclude_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut first = FeatureWriter::create(&output, &header(), options(1)).unwrap();
     append(&mut first, 0..1, &[]).unwrap();
     for attempt in [
@@ -358,18 +358,18 @@ fn two_writers_of_one_output_exclude_each_other() {
 #[test]
 fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(3)).unwrap();
     append(&mut writer, 0..1, &[]).unwrap();
     let (a, b) = ([0.0; 18], [0.0; 5]);
     let good = sha256(9);
     let fit: &[&[f32]] = &[&a, &b];
-    let first = Row { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, codes: fit };
+    let first = Row { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, features: fit };
     for (bad, why) in [
         (Row { label: 2, ..first }, "its label is 2"),
         (Row { label: -2, ..first }, "its label is -2"),
-        (Row { codes: &[&a, &a], ..first }, "values"),
-        (Row { codes: &[&a], ..first }, "values"),
+        (Row { features: &[&a, &a], ..first }, "values"),
+        (Row { features: &[&a], ..first }, "values"),
         (Row { sha256: "ABC", ..first }, "SHA-256"),
         (Row { name: "a\0b", ..first }, "NUL"),
         (Row { name: &name(0), ..first }, "already"),
@@ -413,7 +413,7 @@ fn layer_names_of_every_kind_are_stored_and_found() {
     let names =
         ["fire9/concat", "/features/features.0/Conv_output_0", ".", "..", "50%", "%2F", "a//b", "ü ?"];
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut header = header();
     header.layers = names
         .iter()
@@ -427,7 +427,7 @@ fn layer_names_of_every_kind_are_stored_and_found() {
     for (layer, name) in names.iter().enumerate() {
         for spelling in [(*name).to_owned(), crate::features::escape_layer_name(name)] {
             // "%2F" is the name of one layer and could be the escaped name of another: the name wins.
-            assert_eq!(file.read_layer(Some(&spelling)).unwrap()[(1, 0)], code(1, layer, 0), "{spelling}");
+            assert_eq!(file.read_layer(Some(&spelling)).unwrap()[(1, 0)], value(1, layer, 0), "{spelling}");
         }
     }
 }
@@ -511,7 +511,7 @@ fn assert_failed(mut writer: FeatureWriter, error: FeatureFileError, output: &Pa
     let FeatureFileError::Write { rows, source, .. } = &error else { panic!("{error}") };
     let errno = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     assert_eq!(errno, Some(expected), "{source}");
-    assert!(error.to_string().contains("codes.h5.partial"), "{error}");
+    assert!(error.to_string().contains("features.h5.partial"), "{error}");
     println!("kept {rows}");
     assert!(matches!(writer.append(&[], &[]), Err(FeatureFileError::Failed { .. })));
     assert_eq!(writer.rows() as u64, *rows);
@@ -538,7 +538,7 @@ fn limit_file_size(bytes: u64) -> u64 {
 #[test]
 fn a_kill_at_any_moment_loses_no_committed_row() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut committed = 0;
     for round in 0..12_u64 {
         let mut child = spawn("append forever", &output);
@@ -591,7 +591,7 @@ fn assert_kept(task: &str, output: &Path, make_room: impl FnOnce()) {
 #[test]
 fn a_file_size_limit_keeps_the_committed_rows() {
     let folder = tempfile::tempdir().unwrap();
-    assert_kept("reach the file size limit", &folder.path().join("codes.h5"), || {});
+    assert_kept("reach the file size limit", &folder.path().join("features.h5"), || {});
 }
 
 #[test]
@@ -607,7 +607,7 @@ fn a_full_disk_keeps_the_committed_rows() {
         return;
     }
     let result = std::panic::catch_unwind(|| {
-        assert_kept("fill the disk", &folder.path().join("codes.h5"), || {
+        assert_kept("fill the disk", &folder.path().join("features.h5"), || {
             assert!(mount("remount,size=64m"));
         });
     });

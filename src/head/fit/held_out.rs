@@ -33,7 +33,7 @@ pub(super) fn problem<'a>(
     rows: &'a [usize],
 ) -> Problem<'a> {
     Problem {
-        codes: prepared,
+        features: prepared,
         labels: data.labels,
         groups,
         class_names: data.class_names,
@@ -61,7 +61,8 @@ impl HeldOut {
         for fold in 0..folds.count() {
             let training = folds.training(fold);
             let testing = folds.testing(fold);
-            Preparation::fit(data.codes, &training, settings.steps())?.transform_into(data.codes, prepared);
+            Preparation::fit(data.features, &training, settings.steps())?
+                .transform_into(data.features, prepared);
             let problem = problem(data, groups, settings, prepared, &training);
             let (solver, chosen) = settings.tuned(&problem, solver)?;
             held_out.chosen.extend(chosen);

@@ -217,7 +217,7 @@ impl FitSettings {
     /// What a solver is fitted to: the given rows of a problem.
     pub(super) fn training_rows<'a>(&'a self, problem: &Problem<'a>, rows: &'a [usize]) -> TrainingRows<'a> {
         TrainingRows {
-            features: problem.codes,
+            features: problem.features,
             labels: problem.labels,
             rows,
             classes: problem.class_names.len(),

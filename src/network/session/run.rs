@@ -9,9 +9,9 @@ use super::super::graph::proto::{NodeProto, tensor_proto::DataType};
 use super::super::inference::is_float;
 use super::super::layer::Layer;
 use super::super::nodes::cast;
-use super::super::output::Codes;
 use super::super::pool::Pooling;
 use super::super::profile::of_one_image;
+use super::super::tap_output::TapOutput;
 use super::super::tiles::Tiles;
 use super::{BackboneError, Tap};
 use crate::images::Layout;
@@ -79,7 +79,7 @@ impl Cut {
         3 * self.height * self.width
     }
 
-    pub(super) fn run(&self, session: &mut Session, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+    pub(super) fn run(&self, session: &mut Session, images: &[f32]) -> Result<Vec<TapOutput>, BackboneError> {
         assert_eq!(images.len() % self.image_len(), 0, "a batch holds whole images");
         let count = images.len() / self.image_len();
         match self.fixed_batch {
@@ -93,7 +93,7 @@ impl Cut {
         session: &mut Session,
         images: &[f32],
         count: usize,
-    ) -> Result<Vec<Codes>, BackboneError> {
+    ) -> Result<Vec<TapOutput>, BackboneError> {
         let shape = self.input_shape(count);
         let failed = |source: ort::Error| BackboneError::Run {
             network: self.network.clone(),
@@ -106,7 +106,7 @@ impl Cut {
         let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let mut all = Vec::with_capacity(self.taps.len());
         for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
-            let not_returned = || self.not_codes(tap, "the runtime did not return it".to_owned());
+            let not_returned = || self.not_features(tap, "the runtime did not return it".to_owned());
             let value = outputs.get(&output.name).ok_or_else(not_returned)?;
             let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(failed)?;
             let width = match &output.tiles {
@@ -115,7 +115,7 @@ impl Cut {
             };
             if numbers.len() != count * width {
                 let reason = format!("{count} images gave the shape {shape:?}, not {count} rows of {width}");
-                return Err(self.not_codes(tap, reason));
+                return Err(self.not_features(tap, reason));
             }
             if let Some(tiles) = &output.tiles {
                 let mut pooled = Vec::new();
@@ -137,7 +137,7 @@ impl Cut {
                 }
                 (Pooling::None | Pooling::Flatten, None) => {
                     let value = outputs.remove(&output.name).ok_or_else(not_returned)?;
-                    Codes::of_runtime(value.downcast().map_err(failed)?)
+                    TapOutput::of_runtime(value.downcast().map_err(failed)?)
                 }
                 (pooling, reordered) => {
                     let mut pooled = Vec::new();
@@ -156,10 +156,11 @@ impl Cut {
         images: &[f32],
         count: usize,
         batch: usize,
-    ) -> Result<Vec<Codes>, BackboneError> {
+    ) -> Result<Vec<TapOutput>, BackboneError> {
         let len = self.image_len();
         let widths: Vec<usize> = self.taps.iter().map(Tap::width).collect();
-        let mut codes: Vec<Vec<f32>> = widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
+        let mut features: Vec<Vec<f32>> =
+            widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
         for chunk in images.chunks(batch * len) {
             let real = chunk.len() / len;
             let mut padded = Vec::new();
@@ -171,11 +172,11 @@ impl Cut {
                 &padded
             };
             let runs = self.run_once(session, chunk, batch)?;
-            for ((codes, width), rows) in codes.iter_mut().zip(&widths).zip(runs) {
-                codes.extend_from_slice(&rows[..real * width]);
+            for ((features, width), rows) in features.iter_mut().zip(&widths).zip(runs) {
+                features.extend_from_slice(&rows[..real * width]);
             }
         }
-        Ok(codes.into_iter().map(Codes::from).collect())
+        Ok(features.into_iter().map(TapOutput::from).collect())
     }
 
     fn input_shape(&self, count: usize) -> [usize; 4] {
@@ -197,7 +198,7 @@ impl Cut {
         };
         let of_tap = |(tap, dims): (&Tap, Vec<usize>)| {
             of_one_image(&dims, count, &tap.layer).ok_or_else(|| {
-                self.not_codes(tap, format!("its shape {dims:?} does not have one row an image"))
+                self.not_features(tap, format!("its shape {dims:?} does not have one row an image"))
             })
         };
         self.taps.iter().zip(shapes).map(of_tap).collect()
@@ -214,8 +215,8 @@ impl Cut {
         Ok(self.taps.iter().zip(self.dims_of_a_run(session, count)?).map(of_tap).collect())
     }
 
-    fn not_codes(&self, tap: &Tap, reason: String) -> BackboneError {
-        BackboneError::NotCodes { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
+    fn not_features(&self, tap: &Tap, reason: String) -> BackboneError {
+        BackboneError::NotFeatures { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
     }
 
     /// The shapes that the taps have when `count` black images are run, each known or the reason why it is no features.
@@ -236,10 +237,10 @@ impl Cut {
         let shape_of = |(tap, output): (&Tap, &Output)| {
             let value = outputs
                 .get(&output.name)
-                .ok_or_else(|| self.not_codes(tap, "the runtime did not return it".to_owned()))?;
-            let (shape, _) = value
-                .try_extract_tensor::<f32>()
-                .map_err(|_| self.not_codes(tap, format!("it holds {}, not 32-bit floats", value.dtype())))?;
+                .ok_or_else(|| self.not_features(tap, "the runtime did not return it".to_owned()))?;
+            let (shape, _) = value.try_extract_tensor::<f32>().map_err(|_| {
+                self.not_features(tap, format!("it holds {}, not 32-bit floats", value.dtype()))
+            })?;
             Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
         };
         Ok(self.taps.iter().zip(&self.outputs).map(shape_of).collect())

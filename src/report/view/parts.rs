@@ -41,7 +41,7 @@ pub(super) struct LayerRow<'a> {
     pub(super) head: &'a str,
     pub(super) c: String,
     pub(super) accuracy: Share,
-    pub(super) codes: usize,
+    pub(super) width: usize,
     pub(super) cost: String,
     pub(super) milliseconds: String,
 }

@@ -6,7 +6,7 @@ use ort::value::Tensor;
 
 /// What a tap gave for a batch: rows of [`Tap::width`](super::Tap::width) numbers, one image's after another.
 #[derive(Debug)]
-pub struct Codes(Numbers);
+pub struct TapOutput(Numbers);
 
 #[derive(Debug)]
 enum Numbers {
@@ -16,7 +16,7 @@ enum Numbers {
     Own(Vec<f32>),
 }
 
-impl Deref for Codes {
+impl Deref for TapOutput {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -27,13 +27,13 @@ impl Deref for Codes {
     }
 }
 
-impl From<Vec<f32>> for Codes {
+impl From<Vec<f32>> for TapOutput {
     fn from(numbers: Vec<f32>) -> Self {
         Self(Numbers::Own(numbers))
     }
 }
 
-impl Codes {
+impl TapOutput {
     /// Takes over what the runtime returned; in the memory of the processor, as all that leaves a session is.
     pub(super) fn of_runtime(tensor: Tensor<f32>) -> Self {
         Self(Numbers::OfRuntime(tensor))
