@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use cnncodes::features::{FeatureFile, FeatureWriter, Header, Row, StoredLayer, WriteOptions};
-use cnncodes::similarity::{Metric, Search};
+use cnncodes::features::{
+    FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions,
+};
+use cnncodes::similarity::{Metric, NeighborSearch};
 use common::spec;
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -41,7 +43,7 @@ struct Args {
 fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()> {
     const BATCH: usize = 1000;
     let layer = StoredLayer { spec: spec("avg_pool"), shape: vec![width] };
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: env!("CARGO_PKG_VERSION").into(),
         source: "random".into(),
         runtime: "none".into(),
@@ -58,10 +60,10 @@ fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()
         let names: Vec<(String, String)> =
             (start..start + count).map(|row| (format!("{row:08}.jpg"), format!("{row:064x}"))).collect();
         let slices: Vec<[&[f32]; 1]> = features.chunks(width).map(|row| [row]).collect();
-        let rows: Vec<Row<'_>> = names
+        let rows: Vec<FeatureRow<'_>> = names
             .iter()
             .zip(&slices)
-            .map(|((name, sha256), features)| Row {
+            .map(|((name, sha256), features)| FeatureRow {
                 name,
                 label: -1,
                 sha256,
@@ -133,8 +135,12 @@ fn main() -> anyhow::Result<()> {
 
         prepare()?;
         let start = Instant::now();
-        let search =
-            Search { queries: queries.view(), k: args.k, metric: args.metric, left_out: &|_, _| false };
+        let search = NeighborSearch {
+            queries: queries.view(),
+            k: args.k,
+            metric: args.metric,
+            left_out: &|_, _| false,
+        };
         let found = search.run(&file, None, |_| {})?;
         times[2].push(start.elapsed().as_secs_f64());
         ensure!(found.len() == args.queries && found[0].len() == args.k.min(args.rows), "too few were found");

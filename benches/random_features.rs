@@ -4,7 +4,7 @@ mod common;
 
 use std::{env, path::Path};
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
 use common::spec;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: random_features OUTPUT.h5 ROWS COLUMNS CLASSES".into());
     };
     let (rows, columns, classes): (usize, usize, usize) = (rows.parse()?, columns.parse()?, classes.parse()?);
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: env!("CARGO_PKG_VERSION").into(),
         source: "random_features".into(),
         runtime: "none".into(),
@@ -49,8 +49,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let names: Vec<String> = (first..first + count).map(|row| format!("{row:08}.jpg")).collect();
         let hashes: Vec<String> = (first..first + count).map(|row| format!("{row:064x}")).collect();
         let parts: Vec<[&[f32]; 1]> = features.chunks_exact(columns).take(count).map(|row| [row]).collect();
-        let batch: Vec<Row<'_>> = (0..count)
-            .map(|i| Row {
+        let batch: Vec<FeatureRow<'_>> = (0..count)
+            .map(|i| FeatureRow {
                 name: &names[i],
                 label: label(first + i, classes) as i64,
                 sha256: &hashes[i],

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use ndarray::ArrayView2;
 
-pub use self::test_images::{Judgement, TestImages, TestImagesError, TestSamples};
-use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, Likeness, Problem, Sample};
+pub use self::test_images::{TestImages, TestImagesError, TestPredictions, TestSamples};
+use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, InputProblem, Likeness, Sample};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
 use crate::feature_spec::SpecMismatch;
 use crate::features::FeatureFileError;
@@ -126,7 +126,7 @@ pub(crate) fn answer_batch<'s, E>(
     samples: &[Sample<'s>],
     batch: FeatureBatch,
     answers: Vec<Answer>,
-    mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
+    mut take: impl FnMut(Result<(&Sample<'s>, Answer), InputProblem>) -> Result<(), E>,
 ) -> Result<(), E> {
     for (&index, answer) in batch.indices.iter().zip(answers) {
         take(Ok((&samples[index], answer)))?;
@@ -230,7 +230,7 @@ impl Classifier {
         &mut self,
         samples: impl IntoIterator<Item = Sample<'s>>,
         options: AnswerOptions,
-        mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer), InputProblem>) -> Result<(), E>,
     ) -> Result<(), E> {
         let head = &self.head;
         let mut answer = |samples: &[Sample<'s>], batch: FeatureBatch| -> Result<(), E> {
@@ -250,7 +250,7 @@ impl Classifier {
     pub fn classify_file(&mut self, path: &Path) -> Result<Answer, ClassifyError> {
         let set = Dataset::from_paths(&[path.to_owned()], false, None)?;
         let unreadable =
-            |problem: Problem| ClassifyError::Image { name: problem.name, reason: problem.reason };
+            |problem: InputProblem| ClassifyError::Image { name: problem.name, reason: problem.reason };
         if let Some(problem) = set.problems.into_iter().next() {
             return Err(unreadable(problem));
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::compute_args::{ComputeArgs, warn_of_fallback};
-use super::find_unique::{Kind, find_unique};
+use super::find_unique::{FileKind, find_unique};
 use super::show;
 use crate::export::SealedClassifier;
 use crate::extract::{Extractor, ExtractorSettings};
@@ -52,7 +52,7 @@ pub fn open_head(named: Option<&Path>, models: &ModelsFolder) -> anyhow::Result<
         Some(head) => head.to_owned(),
         None => find_unique(
             &models.path,
-            &Kind {
+            &FileKind {
                 what: "head",
                 suffix: ".head.h5",
                 remedy: "run `cnncodes fit-head --svm` or `cnncodes fit-head --logistic` first",

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::show::Listing;
+use super::show::ReportFormat;
 use super::{Status, show};
 use crate::network::profile::Profile;
 use crate::network::{Catalogue, Layer, ModelsFolder, PENULTIMATE};
@@ -28,12 +28,12 @@ pub struct Args {
     all: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Listing,
+    format: ReportFormat,
 }
 
 /// One line of the listing.
 #[derive(Debug, serde::Serialize)]
-struct Entry {
+struct ListedLayer {
     name: String,
     aliases: Vec<String>,
     tensor: String,
@@ -54,11 +54,11 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     let profile = Profile::measure(&graph, &layers, model.manifest.preprocess.size())?;
     let penultimate = catalogue.penultimate().map(|layer| layer.tensor.clone());
-    let entries: Vec<Entry> = layers
+    let entries: Vec<ListedLayer> = layers
         .iter()
         .filter_map(|layer| {
             let multiply_adds = profile.below(layer);
-            Some(Entry {
+            Some(ListedLayer {
                 name: layer.name.clone(),
                 aliases: layer.aliases.clone(),
                 tensor: layer.tensor.clone(),
@@ -76,8 +76,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         })
         .collect();
     match args.format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
-        Listing::Text => {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
+        ReportFormat::Text => {
             let architecture =
                 catalogue.architecture.as_deref().unwrap_or("unknown architecture, so ONNX names");
             println!(
@@ -95,7 +95,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-fn table(entries: &[Entry]) -> Table {
+fn table(entries: &[ListedLayer]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["layer", "also", "shape", "cost", "what", "ONNX tensor"]);

@@ -8,14 +8,14 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use super::apply;
 use super::compute_args::ComputeArgs;
-use super::show::Format;
+use super::show::AnswerFormat;
 use super::{Status, show};
-use crate::dataset::{Dataset, Problem};
+use crate::dataset::{Dataset, InputProblem};
 use crate::features::FeatureFile;
 use crate::images::DEFAULT_MAX_PIXELS;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
-use crate::similarity::{Metric, Neighbor, Search};
+use crate::similarity::{Metric, Neighbor, NeighborSearch};
 
 /// Find the images with the nearest features
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub struct Args {
     layer: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: AnswerFormat,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Refuse images with more pixels than this
@@ -65,7 +65,7 @@ struct Queries {
     /// The row of the searched file that a query is itself.
     rows: Vec<Option<usize>>,
     features: Vec<Array2<f32>>,
-    problems: Vec<Problem>,
+    problems: Vec<InputProblem>,
 }
 
 /// The answer to one query.
@@ -97,7 +97,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let features = concatenate(Axis(0), &views).context("the queries have different numbers of features")?;
     let bar = show::progress_of("comparing", "images");
     bar.set_length(file.rows() as u64);
-    let search = Search {
+    let search = NeighborSearch {
         queries: features.view(),
         k: args.k as usize,
         metric: args.metric,
@@ -120,9 +120,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         .map(|(query, neighbors)| Answer { query, neighbors: neighbors.iter().map(near).collect() })
         .collect();
     match args.format {
-        Format::Text => print_text(&answers),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&answers)?),
-        Format::Csv => print_csv(&answers)?,
+        AnswerFormat::Text => print_text(&answers),
+        AnswerFormat::Json => println!("{}", serde_json::to_string_pretty(&answers)?),
+        AnswerFormat::Csv => print_csv(&answers)?,
     }
     show::problems(&queries.problems, usize::MAX);
     Ok(if queries.problems.is_empty() { Status::Done } else { Status::Skipped })

@@ -13,7 +13,7 @@ use crate::download::{
 };
 use crate::images::{PreprocessOverrides, Preset};
 use crate::network::register::preprocessing_of;
-use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, ON_HUB, OnHub, PUBLISHED, Published};
+use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, ON_HUB, OnHub, PUBLISHED, ZooNetwork};
 use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
 
 /// Download a published network and write its manifest; without a NAME, list the published networks
@@ -160,7 +160,7 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
     if let Some(reference) = on_hub.or(network.starts_with(HubReference::PREFIX).then_some(network)) {
         return pull_from_hub(args, reference, models);
     }
-    let published = Published::find(network);
+    let published = ZooNetwork::find(network);
     let urls = match (&args.url, published) {
         (Some(url), _) => vec![url.clone()],
         (None, Some(published)) => published.urls().to_vec(),
@@ -248,7 +248,7 @@ fn fetch_from_any<'a>(
 }
 
 /// Where the network comes from, and what its checksum is worth.
-fn note(network: &str, url: &str, published: Option<&Published>, given: bool) -> String {
+fn note(network: &str, url: &str, published: Option<&ZooNetwork>, given: bool) -> String {
     match published {
         Some(published) => format!(
             "{network} of the ONNX Model Zoo ({}, {LICENCE}), downloaded from {url}; its SHA-256 was known beforehand, as published in ONNX_HUB_MANIFEST.json of github.com/onnx/models at {CHECKSUMS_FROM}",

@@ -39,7 +39,7 @@ fn manifest_at(csv: &Path) -> Result<Dataset, DatasetError> {
 }
 
 fn text_of(error: &DatasetError) -> String {
-    Problem::from_error("x", error).reason
+    InputProblem::from_error("x", error).reason
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_folder_whose_name_has_a_line_end_is_a_problem() {
     assert_eq!(names(&set), ["c/z.jpg"]);
     assert_eq!(set.class_names, ["c"]);
     let reason = "its name cannot be a label: it contains a line end; rename the folder".to_owned();
-    assert_eq!(set.problems, [Problem { name: "a\nb".into(), reason }]);
+    assert_eq!(set.problems, [InputProblem { name: "a\nb".into(), reason }]);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn classes_of_which_no_image_could_be_read_are_named() {
     let folder = folder(&["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg"]);
     let set = Dataset::from_folder(folder.path()).unwrap();
     let problems =
-        ["a/1.jpg", "b/1.jpg", "b/2.jpg"].map(|name| Problem { name: name.into(), reason: "x".into() });
+        ["a/1.jpg", "b/1.jpg", "b/2.jpg"].map(|name| InputProblem { name: name.into(), reason: "x".into() });
     assert_eq!(set.unreadable_classes(&problems), ["b"]);
 }
 
@@ -366,7 +366,10 @@ fn what_is_no_regular_file_is_not_opened() {
     let _socket = UnixListener::bind(folder.path().join("a/socket.jpg")).unwrap();
     let set = Dataset::from_folder(folder.path()).unwrap();
     assert_eq!(names(&set), ["a/x.jpg"]);
-    assert_eq!(set.problems, [Problem { name: "a/socket.jpg".into(), reason: "not a regular file".into() }]);
+    assert_eq!(
+        set.problems,
+        [InputProblem { name: "a/socket.jpg".into(), reason: "not a regular file".into() }]
+    );
 }
 
 #[cfg(unix)]
@@ -387,7 +390,10 @@ fn a_folder_without_permission_is_a_problem_among_good_images() {
     }
     assert_eq!(names(&set), ["a/x.jpg"]);
     assert_eq!(set.class_names, ["a"]);
-    assert_eq!(set.problems, [Problem { name: "locked".into(), reason: "no permission to read it".into() }]);
+    assert_eq!(
+        set.problems,
+        [InputProblem { name: "locked".into(), reason: "no permission to read it".into() }]
+    );
 }
 
 #[test]
@@ -467,7 +473,7 @@ fn a_file_that_a_manifest_misses_is_a_problem() {
     assert_eq!(set.class_names, ["x"], "a class without images is no class");
     let expected =
         [("d", "not a regular file"), ("gone.jpg", "no such file or folder (line 3 of the manifest)")]
-            .map(|(name, reason)| Problem { name: name.into(), reason: reason.into() });
+            .map(|(name, reason)| InputProblem { name: name.into(), reason: reason.into() });
     assert_eq!(set.problems, expected);
 }
 

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::overlay_folder::OverlayFolder;
-use super::{ExplainError, Explainer, ForwardPass, Method};
+use super::{ExplainError, ExplainMethod, Explainer, ForwardPass};
 use crate::classifier::{Answer, AnswerOptions, answer_batch};
-use crate::dataset::{Problem, Sample};
+use crate::dataset::{InputProblem, Sample};
 use crate::extract::{FeatureBatch, ImageReader, Readers, batches};
 use crate::features::FeatureFile;
 use crate::head::Head;
 use crate::messages::with_causes;
-use crate::similarity::{Metric, Neighbor, Search};
+use crate::similarity::{Metric, Neighbor, NeighborSearch};
 
 /// Training images that are named for each photo.
 const NEAREST: usize = 3;
@@ -25,7 +25,7 @@ pub struct ClassExplanation {
     /// The head's score, before it is made a probability.
     pub score: f64,
     /// How the explanation was found.
-    pub method: Method,
+    pub method: ExplainMethod,
     /// What of the score belongs to no place; absent for occlusion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias: Option<f64>,
@@ -106,7 +106,7 @@ impl<'h> ExplainingClassifier<'h> {
         samples: impl IntoIterator<Item = Sample<'s>>,
         options: AnswerOptions,
         progress: &mut dyn FnMut(usize, usize),
-        mut take: impl FnMut(Result<(&Sample<'s>, Answer, ImageExplanation), Problem>) -> Result<(), E>,
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer, ImageExplanation), InputProblem>) -> Result<(), E>,
     ) -> Result<(), E> {
         for samples in batches(samples) {
             let (batch, passes) = self.extract_batch(&samples)?;
@@ -167,8 +167,12 @@ impl<'h> ExplainingClassifier<'h> {
             return Ok(Vec::new());
         };
         let itself = |query: usize, row: usize| file.sha256()[row] == batch.sha256[query];
-        let search =
-            Search { queries: batch.features.view(), k: NEAREST, metric: Metric::Cosine, left_out: &itself };
+        let search = NeighborSearch {
+            queries: batch.features.view(),
+            k: NEAREST,
+            metric: Metric::Cosine,
+            left_out: &itself,
+        };
         let found = search.run(file, Some(&self.head.provenance.spec.layer), |_| {})?;
         let similar = |neighbor: &Neighbor| SimilarImage {
             image: file.image_names()[neighbor.row].clone(),

@@ -44,18 +44,18 @@ const SAME_MEAN: f32 = 1e-3;
 /// Where an explanation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
+pub enum ExplainMethod {
     /// The terms of the score's sum over the places of the map.
     ActivationMap,
     /// What the score falls by where a patch is covered.
     Occlusion,
 }
 
-impl std::fmt::Display for Method {
+impl std::fmt::Display for ExplainMethod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Method::ActivationMap => "class activation map",
-            Method::Occlusion => "occlusion",
+            ExplainMethod::ActivationMap => "class activation map",
+            ExplainMethod::Occlusion => "occlusion",
         })
     }
 }
@@ -77,7 +77,7 @@ pub struct Explanation {
     /// The head's score of the class, before it is made a probability.
     pub score: f64,
     /// Where [`map`](Self::map) comes from.
-    pub method: Method,
+    pub method: ExplainMethod,
     /// What of the score belongs to no place; the map's sum and this are the score. None for occlusion, whose map is no
     /// sum.
     pub bias: Option<f64>,
@@ -111,8 +111,8 @@ impl ForwardPass {
     }
 
     /// How its scores can be explained.
-    pub fn method(&self) -> Method {
-        if self.map.is_some() { Method::ActivationMap } else { Method::Occlusion }
+    pub fn method(&self) -> ExplainMethod {
+        if self.map.is_some() { ExplainMethod::ActivationMap } else { ExplainMethod::Occlusion }
     }
 
     /// The class of the highest score.
@@ -231,7 +231,7 @@ impl<'h> Explainer<'h> {
                 Some(Explanation {
                     class,
                     score: pass.scores[class],
-                    method: Method::ActivationMap,
+                    method: ExplainMethod::ActivationMap,
                     bias: Some(bias),
                     map,
                 })
@@ -243,7 +243,7 @@ impl<'h> Explainer<'h> {
         }
         let (head, pooling, backbone) = (self.head, self.pooling, &mut self.backbone);
         let (width, height) = self.preprocess.size();
-        let covered = occlusion::Covered {
+        let covered = occlusion::OccludedImage {
             tensor: &pass.tensor,
             layout: backbone.layout(),
             size: (width as usize, height as usize),
@@ -261,7 +261,7 @@ impl<'h> Explainer<'h> {
         let explained = classes.iter().zip(drops).map(|(&class, map)| Explanation {
             class,
             score: pass.scores[class],
-            method: Method::Occlusion,
+            method: ExplainMethod::Occlusion,
             bias: None,
             map,
         });

@@ -15,9 +15,9 @@
 
 use std::f64::consts::PI;
 
-use super::builder::{Dim, GraphBuilder, graph};
+use super::builder::{GraphBuilder, GraphDim, graph};
 use crate::images::GREY_WEIGHTS;
-use crate::images::{ChannelOrder, CropOffset, Interpolation, Layout, Preprocess, Resize};
+use crate::images::{ChannelOrder, CropOffset, Interpolation, Preprocess, Resize, TensorLayout};
 use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::nodes::int;
 
@@ -32,7 +32,7 @@ pub(super) fn tensor_of_image(
     b: &mut GraphBuilder,
     image: &str,
     preprocess: &Preprocess,
-    layout: Layout,
+    layout: TensorLayout,
 ) -> String {
     let levels = resized(b, image, preprocess);
     normalised(b, &levels, preprocess, layout)
@@ -40,7 +40,7 @@ pub(super) fn tensor_of_image(
 
 /// One side of the image: its pixels, those that it is resized to, where the crop begins and how many it keeps. All but the last
 /// are names of whole numbers.
-struct Side {
+struct ResizedSide {
     source: String,
     resized: String,
     offset: String,
@@ -48,7 +48,7 @@ struct Side {
 }
 
 /// For each output pixel of a side the source pixels that it is made of, and their weights.
-struct Weights {
+struct ResizeWeights {
     /// The first source pixel that is wanted, and the one behind the last, as lists of one.
     reach: [String; 2],
     /// Output pixels x the most source pixels of any, counted from the first that is wanted.
@@ -63,9 +63,9 @@ fn resized(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> String
     let (width, height) = (across.length, down.length);
     let filter = match preprocess.interpolation() {
         Interpolation::Nearest => return nearest(b, image, &across, &down),
-        Interpolation::Bilinear => Filter { support: 1.0, weigh: bilinear },
-        Interpolation::Bicubic => Filter { support: 2.0, weigh: bicubic },
-        Interpolation::Lanczos => Filter { support: 3.0, weigh: lanczos },
+        Interpolation::Bilinear => GraphFilter { support: 1.0, weigh: bilinear },
+        Interpolation::Bicubic => GraphFilter { support: 2.0, weigh: bicubic },
+        Interpolation::Lanczos => GraphFilter { support: 3.0, weigh: lanczos },
     };
     let vertical_first = is_vertical_first(b, &across, &down);
     let (of_columns, of_rows) = (filter.weights(b, &across), filter.weights(b, &down));
@@ -73,7 +73,7 @@ fn resized(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> String
         |b: &mut GraphBuilder, end: usize| b.concat(&[&of_rows.reach[end], &of_columns.reach[end]], 0);
     let (from, to, axes) = (wanted(b, 0), wanted(b, 1), b.longs(&[0, 1]));
     let image = b.op("Slice", &[image, &from, &to, &axes]);
-    let shape = [Dim::Open("rows"), Dim::Open("columns"), Dim::Fixed(3)];
+    let shape = [GraphDim::Open("rows"), GraphDim::Open("columns"), GraphDim::Fixed(3)];
     let down_first = b.branch("vertical_first", (DataType::Uint8, &shape), |b| {
         let rows = pass(b, &image, &of_rows, height);
         let turned = b.transpose(&rows, &[1, 0, 2]);
@@ -91,7 +91,7 @@ fn resized(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> String
     b.reshape(&levels, &[height, width, 3])
 }
 
-fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [Side; 2] {
+fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [ResizedSide; 2] {
     let shape = b.op("Shape", &[image]);
     let [width, height] = [1, 0].map(|dimension| {
         let dimension = b.long(dimension);
@@ -104,7 +104,12 @@ fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [Side; 2
         sources.clone().map(|(source, length)| {
             let resized = resized.next().unwrap_or(length);
             let offset = half(i64::from(resized.saturating_sub(length)), preprocess.crop_offset());
-            Side { source, resized: b.long(resized.into()), offset: b.long(offset), length: length.into() }
+            ResizedSide {
+                source,
+                resized: b.long(resized.into()),
+                offset: b.long(offset),
+                length: length.into(),
+            }
         })
     };
     match preprocess.resize() {
@@ -121,7 +126,7 @@ fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [Side; 2
                 let kept = b.long(length);
                 let margin = b.op("Sub", &[&resized, &kept]);
                 let offset = half_of(b, &margin, preprocess.crop_offset());
-                Side { source, resized, offset, length }
+                ResizedSide { source, resized, offset, length }
             })
         }
     }
@@ -152,7 +157,7 @@ fn half_of(b: &mut GraphBuilder, margin: &str, rounding: CropOffset) -> String {
 }
 
 /// Whether Pillow takes the vertical pass first: where the height loses more than twice as many pixels as the width.
-fn is_vertical_first(b: &mut GraphBuilder, across: &Side, down: &Side) -> String {
+fn is_vertical_first(b: &mut GraphBuilder, across: &ResizedSide, down: &ResizedSide) -> String {
     let lost_across = b.op("Sub", &[&across.source, &across.resized]);
     let lost_down = b.op("Sub", &[&down.source, &down.resized]);
     let (zero, two) = (b.long(0), b.long(2));
@@ -163,7 +168,7 @@ fn is_vertical_first(b: &mut GraphBuilder, across: &Side, down: &Side) -> String
 }
 
 /// Source pixels in one resized pixel.
-fn scale(b: &mut GraphBuilder, side: &Side) -> String {
+fn scale(b: &mut GraphBuilder, side: &ResizedSide) -> String {
     let source = b.cast(&side.source, DataType::Double);
     let resized = b.cast(&side.resized, DataType::Double);
     b.op("Div", &[&source, &resized])
@@ -171,7 +176,7 @@ fn scale(b: &mut GraphBuilder, side: &Side) -> String {
 
 /// The pixel under the centre of each output pixel. Pillow steps from centre to centre by addition, whose rounding decides ties,
 /// and so does a cumulative sum.
-fn nearest(b: &mut GraphBuilder, image: &str, across: &Side, down: &Side) -> String {
+fn nearest(b: &mut GraphBuilder, image: &str, across: &ResizedSide, down: &ResizedSide) -> String {
     let [columns, rows] = [across, down].map(|side| {
         let scale = scale(b, side);
         let half = b.double(0.5);
@@ -199,14 +204,14 @@ fn nearest(b: &mut GraphBuilder, image: &str, across: &Side, down: &Side) -> Str
 }
 
 /// A resampling filter: the nodes that weigh distances, and how far it reaches.
-struct Filter {
+struct GraphFilter {
     support: f64,
     weigh: fn(&mut GraphBuilder, &str) -> String,
 }
 
-impl Filter {
+impl GraphFilter {
     /// Pillow's precompute_coeffs and normalize_coeffs_8bpc.
-    fn weights(&self, b: &mut GraphBuilder, side: &Side) -> Weights {
+    fn weights(&self, b: &mut GraphBuilder, side: &ResizedSide) -> ResizeWeights {
         let (zero, one, half) = (b.double(0.0), b.double(1.0), b.double(0.5));
         let scale = scale(b, side);
         let stretch = b.op("Max", &[&scale, &one]);
@@ -262,7 +267,7 @@ impl Filter {
         let last = b.op("Sub", &[&reach[1], &step]);
         let indices = b.op("Min", &[&indices, &last]);
         let indices = b.op("Sub", &[&indices, &reach[0]]);
-        Weights { digits: digits(b, &weights), indices, reach }
+        ResizeWeights { digits: digits(b, &weights), indices, reach }
     }
 }
 
@@ -281,7 +286,7 @@ fn digits(b: &mut GraphBuilder, weights: &str) -> String {
 }
 
 /// Resizes the first dimension of `levels`, lines x pixels x 3, to `length` lines.
-fn pass(b: &mut GraphBuilder, levels: &str, weights: &Weights, length: i64) -> String {
+fn pass(b: &mut GraphBuilder, levels: &str, weights: &ResizeWeights, length: i64) -> String {
     let lines = b.gather(levels, &weights.indices, 0);
     let lines = b.reshape(&lines, &[0, 0, -1]);
     let middle = b.byte(128);
@@ -358,12 +363,12 @@ fn sinc(b: &mut GraphBuilder, x: &str) -> String {
 }
 
 /// `(level / divisor - mean) / std` in float32, in this order, as [`Preprocess::apply`] computes it.
-fn normalised(b: &mut GraphBuilder, levels: &str, preprocess: &Preprocess, layout: Layout) -> String {
+fn normalised(b: &mut GraphBuilder, levels: &str, preprocess: &Preprocess, layout: TensorLayout) -> String {
     let (width, height) = preprocess.size();
     let (width, height) = (i64::from(width), i64::from(height));
     let (levels, dims, shape, axis) = match layout {
-        Layout::Nchw => (b.transpose(levels, &[2, 0, 1]), [3, 1, 1], [1, 3, height, width], 0),
-        Layout::Nhwc => (levels.to_owned(), [1, 1, 3], [1, height, width, 3], 2),
+        TensorLayout::Nchw => (b.transpose(levels, &[2, 0, 1]), [3, 1, 1], [1, 3, height, width], 0),
+        TensorLayout::Nhwc => (levels.to_owned(), [1, 1, 3], [1, height, width, 3], 2),
     };
     let levels = match preprocess.channel_order() {
         ChannelOrder::Rgb => levels,
@@ -418,15 +423,15 @@ mod tests {
     use crate::network::graph::proto::{GraphProto, ModelProto, OperatorSetIdProto};
     use crate::network::testing::run_on_image;
 
-    fn model(recipe: &Preprocess, layout: Layout, opset: i64) -> ModelProto {
+    fn model(recipe: &Preprocess, layout: TensorLayout, opset: i64) -> ModelProto {
         let mut b = GraphBuilder::new(opset);
         b.enter("pixels");
         let tensor = tensor_of_image(&mut b, "image", recipe, layout);
-        let dims = [Dim::Open("height"), Dim::Open("width"), Dim::Fixed(3)];
+        let dims = [GraphDim::Open("height"), GraphDim::Open("width"), GraphDim::Fixed(3)];
         let graph = GraphProto {
             name: Some("pixels".to_owned()),
             input: vec![value_info("image", DataType::Uint8, &dims)],
-            output: vec![value_info(&tensor, DataType::Float, &[1, 0, 0, 0].map(|_| Dim::Open("any")))],
+            output: vec![value_info(&tensor, DataType::Float, &[1, 0, 0, 0].map(|_| GraphDim::Open("any")))],
             node: b.nodes,
             initializer: b.initializers,
             ..Default::default()
@@ -440,7 +445,7 @@ mod tests {
     }
 
     /// The recipe's own tensor and the graph's, for noise of each size: width, height.
-    fn assert_equal(recipe: &Preprocess, layout: Layout, opset: i64, sizes: &[(u32, u32)]) {
+    fn assert_equal(recipe: &Preprocess, layout: TensorLayout, opset: i64, sizes: &[(u32, u32)]) {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let model = model(recipe, layout, opset);
         for &(width, height) in sizes {
@@ -489,7 +494,7 @@ mod tests {
         let sizes =
             [(97, 131), (131, 97), (42, 42), (37, 29), (33, 170), (40, 95), (17, 23), (90, 1), (1, 1)];
         for recipe in recipes() {
-            for layout in [Layout::Nchw, Layout::Nhwc] {
+            for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
                 assert_equal(&recipe, layout, 17, &sizes);
             }
         }
@@ -501,7 +506,7 @@ mod tests {
         let sizes: Vec<(u32, u32)> =
             (0..40).map(|_| (rng.random_range(1..700), rng.random_range(1..500))).collect();
         for recipe in recipes() {
-            assert_equal(&recipe, Layout::Nchw, 18, &sizes);
+            assert_equal(&recipe, TensorLayout::Nchw, 18, &sizes);
         }
     }
 

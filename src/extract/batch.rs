@@ -7,12 +7,13 @@ use std::io;
 
 use rayon::prelude::*;
 
-use super::digest::Digest;
+use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
-use crate::dataset::{Content, Problem, Sample};
+use crate::dataset::{InputProblem, Sample, SampleContent};
 use crate::files::Stamp;
 use crate::images::{
-    DecodeOptions, Layout, PerceptualHash, Preprocess, decode_hash, load, load_and_hash, perceptual_hash,
+    DecodeOptions, PerceptualHash, Preprocess, TensorLayout, decode_hash, load, load_and_hash,
+    perceptual_hash,
 };
 
 /// Reads images as one network wants them.
@@ -20,7 +21,7 @@ use crate::images::{
 pub(crate) struct ImageReader {
     preprocess: Preprocess,
     decode: DecodeOptions,
-    layout: Layout,
+    layout: TensorLayout,
     /// Values of an image.
     len: usize,
     /// Whether a perceptual hash of each image is wanted.
@@ -41,7 +42,7 @@ pub(crate) enum Readers {
 pub(crate) struct ImageBatch {
     pub(super) rows: Vec<ImageRow>,
     /// Positions in the batch of those that could not be read, and why.
-    pub(super) problems: Vec<(usize, Problem)>,
+    pub(super) problems: Vec<(usize, InputProblem)>,
 }
 
 /// An image of a batch.
@@ -71,14 +72,14 @@ impl ImageBatch {
     }
 
     /// Why the other images could not be read.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<InputProblem> {
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 }
 
 impl ImageReader {
     /// For a network that wants its input in `layout`; images of more than `max_pixels` are refused.
-    pub(crate) fn new(preprocess: &Preprocess, layout: Layout, max_pixels: u64) -> Self {
+    pub(crate) fn new(preprocess: &Preprocess, layout: TensorLayout, max_pixels: u64) -> Self {
         Self {
             preprocess: preprocess.clone(),
             decode: DecodeOptions::for_preprocess(preprocess, max_pixels),
@@ -108,7 +109,7 @@ impl ImageReader {
     ) -> ImageBatch {
         images.resize(samples.len() * self.len, 0.0);
         let read = |(slot, sample): (&mut [f32], &Sample<'_>)| self.read(sample, slot);
-        let read: Vec<Result<_, Problem>> = match readers {
+        let read: Vec<Result<_, InputProblem>> = match readers {
             Readers::One => images.chunks_mut(self.len).zip(samples).map(read).collect(),
             Readers::Pool => images.par_chunks_mut(self.len).zip(samples).map(read).collect(),
         };
@@ -139,43 +140,44 @@ impl ImageReader {
         &self,
         sample: &Sample<'_>,
         slot: &mut [f32],
-    ) -> Result<(FileFingerprint, Option<PerceptualHash>), Problem> {
+    ) -> Result<(FileFingerprint, Option<PerceptualHash>), InputProblem> {
         let Self { preprocess, decode, layout, hashes, .. } = self;
-        let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
+        let problem = |error: &dyn std::error::Error| InputProblem::from_error(sample.name, error);
         let (content, stamp) = read_unchanged(sample)?;
         let hash = match &content {
-            Content::Pixels { image, .. } => {
+            SampleContent::Pixels { image, .. } => {
                 preprocess.apply(image, *layout, slot).map_err(|error| problem(&error))?;
                 hashes.then(|| perceptual_hash(image))
             }
-            Content::Encoded(bytes) if *hashes => {
+            SampleContent::Encoded(bytes) if *hashes => {
                 let hash = load_and_hash(bytes, decode, preprocess, *layout, slot);
                 Some(hash.map_err(|error| problem(&error))?)
             }
-            Content::Encoded(bytes) => {
+            SampleContent::Encoded(bytes) => {
                 load(bytes, decode, preprocess, *layout, slot).map_err(|error| problem(&error))?;
                 None
             }
         };
-        Ok((FileFingerprint { digest: Digest::of(content.bytes()), stamp }, hash))
+        Ok((FileFingerprint { digest: Sha256Digest::of(content.bytes()), stamp }, hash))
     }
 
     /// What an image looks like, without preprocessing it; `None` where it cannot be read.
     pub(super) fn hash(&self, sample: &Sample<'_>) -> Option<PerceptualHash> {
         match read_unchanged(sample).ok()?.0 {
-            Content::Pixels { image, .. } => Some(perceptual_hash(&image)),
-            Content::Encoded(bytes) => decode_hash(&bytes, &self.decode).ok(),
+            SampleContent::Pixels { image, .. } => Some(perceptual_hash(&image)),
+            SampleContent::Encoded(bytes) => decode_hash(&bytes, &self.decode).ok(),
         }
     }
 }
 
 /// Reads a sample, and makes sure that its file is not written to meanwhile.
-pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Stamp>), Problem> {
+pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(SampleContent, Option<Stamp>), InputProblem> {
     let problem = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Problem { name: sample.name.to_owned(), reason: "the file vanished during the run".to_owned() }
-        }
-        _ => Problem::from_error(sample.name, &error),
+        io::ErrorKind::NotFound => InputProblem {
+            name: sample.name.to_owned(),
+            reason: "the file vanished during the run".to_owned(),
+        },
+        _ => InputProblem::from_error(sample.name, &error),
     };
     let before = sample.stamp().map_err(problem)?;
     let content = sample.read().map_err(problem)?;
@@ -183,7 +185,7 @@ pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Sta
     if before == after && after.is_none_or(|stamp| stamp.len == content.bytes().len() as u64) {
         return Ok((content, after));
     }
-    Err(Problem {
+    Err(InputProblem {
         name: sample.name.to_owned(),
         reason: "the file changed while it was being read; run the same command again when it is complete"
             .to_owned(),
@@ -206,7 +208,7 @@ mod tests {
         fs::write(&path, &whole).unwrap();
         let set = Dataset::from_folder(folder.path()).unwrap();
         let sample = set.samples.get(0);
-        assert_eq!(read_unchanged(&sample).unwrap().0, Content::Encoded(whole));
+        assert_eq!(read_unchanged(&sample).unwrap().0, SampleContent::Encoded(whole));
         let enough = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

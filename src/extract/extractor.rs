@@ -10,7 +10,7 @@ use ndarray::Array2;
 use super::ExtractError;
 use super::batch::{ImageBatch, ImageReader, Readers};
 use super::finite::{rows_not_finite, without_rows};
-use crate::dataset::{Problem, Sample};
+use crate::dataset::{InputProblem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
 use crate::network::{Backbone, Graph, Layer, ModelsFolder, SessionSettings};
@@ -54,7 +54,7 @@ pub struct FeatureBatch {
     /// One row an image: n x d.
     pub features: Array2<f32>,
     /// The images that could not be read, and why.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
 }
 
 /// The samples in batches, which are read together.
@@ -109,7 +109,7 @@ impl FeatureBatch {
     fn leave_out(&mut self, samples: &[Sample<'_>], bad: &BTreeMap<usize, String>) {
         for (&row, reason) in bad {
             let name = samples[self.indices[row]].name.to_owned();
-            self.problems.push(Problem { name, reason: reason.clone() });
+            self.problems.push(InputProblem { name, reason: reason.clone() });
         }
         let keeps = || {
             let mut row = 0..;
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::dataset::Dataset;
-    use crate::images::{Layout, Preprocess, Preset};
+    use crate::images::{Preprocess, Preset, TensorLayout};
 
     #[test]
     fn images_without_finite_features_become_problems_of_their_names() {
@@ -255,7 +255,7 @@ mod tests {
         let samples: Vec<_> = set.samples.iter().collect();
         let recipe = Preprocess::preset(Preset::Tf).unwrap();
         let mut images = Vec::new();
-        let read = ImageReader::new(&recipe, Layout::Nchw, DEFAULT_MAX_PIXELS).read_batch(
+        let read = ImageReader::new(&recipe, TensorLayout::Nchw, DEFAULT_MAX_PIXELS).read_batch(
             &samples,
             &mut images,
             Readers::One,

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
+use super::digest::Sha256Digest;
 use crate::dataset::Dataset;
 use crate::files::{Stamp, folder_of, temporary_beside};
 
@@ -26,14 +26,14 @@ const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 /// An image file as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileFingerprint {
-    pub digest: Digest,
+    pub digest: Sha256Digest,
     /// `None` for what is no file of its own.
     pub stamp: Option<Stamp>,
 }
 
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
-struct Line(String, Stamp, String);
+struct FingerprintLine(String, Stamp, String);
 
 /// Where it stands for the features in `output`.
 fn path_for(output: &Path) -> PathBuf {
@@ -50,8 +50,8 @@ pub(super) fn read(output: &Path) -> HashMap<String, FileFingerprint> {
         }
         lines
             .map(|line| {
-                let Line(name, stamp, digest) = serde_json::from_str(&line?)?;
-                let digest = Digest::parse(&digest).ok_or(io::ErrorKind::InvalidData)?;
+                let FingerprintLine(name, stamp, digest) = serde_json::from_str(&line?)?;
+                let digest = Sha256Digest::parse(&digest).ok_or(io::ErrorKind::InvalidData)?;
                 Ok((name, FileFingerprint { digest, stamp: Some(stamp) }))
             })
             .collect()
@@ -80,7 +80,10 @@ fn try_write(
         if let Some(FileFingerprint { digest, stamp: Some(stamp) }) = seen
             && stamp.is_older_than(latest)
         {
-            serde_json::to_writer(&mut out, &Line(sample.name.to_owned(), *stamp, digest.to_string()))?;
+            serde_json::to_writer(
+                &mut out,
+                &FingerprintLine(sample.name.to_owned(), *stamp, digest.to_string()),
+            )?;
             out.write_all(b"\n")?;
         }
     }
@@ -100,7 +103,7 @@ mod tests {
         }
         let samples = Dataset::from_folder(folder).unwrap();
         let see = |path: PathBuf| FileFingerprint {
-            digest: Digest::of(&std::fs::read(&path).unwrap()),
+            digest: Sha256Digest::of(&std::fs::read(&path).unwrap()),
             stamp: Some(Stamp::of(&std::fs::metadata(&path).unwrap())),
         };
         let seen = samples.samples.iter().map(|sample| Some(see(sample.file()))).collect();

@@ -15,8 +15,8 @@ use super::batch::{ImageReader, ImageRow, Readers};
 use super::file_fingerprint::FileFingerprint;
 use super::finite::finite_rows;
 use super::ordered_writer::OrderedWriter;
-use super::{ExtractError, Request};
-use crate::dataset::{Problem, Sample};
+use super::{ExtractError, ExtractRequest};
+use crate::dataset::{InputProblem, Sample};
 use crate::images::PerceptualHash;
 use crate::network::{Backbone, ExecutionPlan, Runner, Tap, TapOutput};
 
@@ -53,8 +53,8 @@ pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, features: usize)
 }
 
 /// What is to be extracted, and how.
-pub(super) struct Job<'a> {
-    pub request: &'a Request<'a>,
+pub(super) struct ExtractionJob<'a> {
+    pub request: &'a ExtractRequest<'a>,
     /// Which of the samples, in this order.
     pub pending: &'a [usize],
     /// Images a run.
@@ -65,17 +65,17 @@ pub(super) struct Job<'a> {
 }
 
 /// What a batch brought.
-pub(super) struct Step {
+pub(super) struct BatchReport {
     /// Samples of the job that are done.
     pub done: usize,
     /// What was seen of the files that could be read.
     pub seen: Vec<(usize, FileFingerprint)>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
 }
 
 /// What became of a batch.
-enum Outcome {
-    Done(Batch),
+enum BatchOutcome {
+    Done(ExtractedBatch),
     /// The run was stopped before it began.
     Stopped,
     Failed(ExtractError),
@@ -83,11 +83,11 @@ enum Outcome {
 }
 
 /// A batch that has been through the network.
-struct Batch {
+struct ExtractedBatch {
     /// Index of each sample that could be read.
     rows: Vec<(usize, FileFingerprint, PerceptualHash)>,
     /// Indices of the others.
-    problems: Vec<(usize, Problem)>,
+    problems: Vec<(usize, InputProblem)>,
     /// For each layer, the rows' features one after another.
     layers: Vec<TapOutput>,
 }
@@ -99,15 +99,15 @@ pub(super) struct Computed {
     /// For each layer, the rows' features one after another.
     pub layers: Vec<TapOutput>,
     /// Index of each sample that could not be read.
-    pub problems: Vec<(usize, Problem)>,
+    pub problems: Vec<(usize, InputProblem)>,
 }
 
 /// Runs every pending sample of `job` through `backbone` into `assembly`.
 pub(super) fn run<'a>(
-    job: &Job<'_>,
+    job: &ExtractionJob<'_>,
     backbone: &mut Backbone,
     assembly: OrderedWriter<'a>,
-    advance: &mut dyn FnMut(Step),
+    advance: &mut dyn FnMut(BatchReport),
 ) -> Result<OrderedWriter<'a>, ExtractError> {
     let reader = &job.request.reader().with_hashes();
     let features: usize = backbone.taps().iter().map(Tap::width).sum();
@@ -117,7 +117,7 @@ pub(super) fn run<'a>(
     std::thread::scope(|scope| {
         let (computed_in, computed_out) = bounded::<Computed>(QUEUE);
         let (batches_in, batches_out) = unbounded::<(usize, &[usize])>();
-        let (outcomes_in, outcomes_out) = unbounded::<(usize, Outcome)>();
+        let (outcomes_in, outcomes_out) = unbounded::<(usize, BatchOutcome)>();
         for worker in 0..workers {
             let (batches, outcomes) = (batches_out.clone(), outcomes_in.clone());
             let session = &sessions[worker % sessions.len()];
@@ -126,7 +126,7 @@ pub(super) fn run<'a>(
                 let mut images = Vec::new();
                 for (number, batch) in batches {
                     let work = || through(job, batch, reader, &mut images, session, has_own);
-                    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Outcome::Panicked);
+                    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(BatchOutcome::Panicked);
                     if outcomes.send((number, outcome)).is_err() {
                         return;
                     }
@@ -156,28 +156,28 @@ pub(super) fn run<'a>(
                 }
                 match outcomes_out.recv() {
                     Ok((number, outcome)) => drop(waiting.insert(number, outcome)),
-                    Err(_) => break Outcome::Stopped,
+                    Err(_) => break BatchOutcome::Stopped,
                 }
             };
             turn += 1;
-            let Batch { rows, mut problems, layers } = match outcome {
-                Outcome::Done(batch) => batch,
-                Outcome::Stopped => break,
-                Outcome::Failed(error) => {
+            let ExtractedBatch { rows, mut problems, layers } = match outcome {
+                BatchOutcome::Done(batch) => batch,
+                BatchOutcome::Stopped => break,
+                BatchOutcome::Failed(error) => {
                     failure = Some(error);
                     break;
                 }
-                Outcome::Panicked(payload) => {
+                BatchOutcome::Panicked(payload) => {
                     panic = Some(payload);
                     break;
                 }
             };
-            if strict && let Some((_, Problem { name, reason })) = problems.pop() {
+            if strict && let Some((_, InputProblem { name, reason })) = problems.pop() {
                 // The image is not recorded as skipped: once it is mended or removed, the run goes on from here.
                 failure = Some(ExtractError::Strict { name, reason });
             }
             done += rows.len() + problems.len();
-            let step = Step {
+            let step = BatchReport {
                 done,
                 seen: rows.iter().map(|&(index, seen, _)| (index, seen)).collect(),
                 problems: problems.iter().map(|(_, p)| p.clone()).collect(),
@@ -210,17 +210,17 @@ pub(super) fn run<'a>(
 /// Decodes and preprocesses a batch into `images`, and runs it; in a worker that has a session of its own by this thread
 /// alone, else by all threads.
 fn through(
-    job: &Job<'_>,
+    job: &ExtractionJob<'_>,
     batch: &[usize],
     reader: &ImageReader,
     images: &mut Vec<f32>,
     session: &Mutex<Runner<'_>>,
     has_own: bool,
-) -> Outcome {
+) -> BatchOutcome {
     if job.stop.load(Ordering::Relaxed) {
-        return Outcome::Stopped;
+        return BatchOutcome::Stopped;
     }
-    let Request { samples, settings, .. } = job.request;
+    let ExtractRequest { samples, settings, .. } = job.request;
     let batch_samples: Vec<Sample<'_>> = batch.iter().map(|&index| samples.samples.get(index)).collect();
     let read = if has_own {
         reader.read_batch(&batch_samples, images, Readers::One, settings.strict)
@@ -229,10 +229,10 @@ fn through(
     };
     let named = |row: ImageRow| (batch[row.position], row.fingerprint, row.hash.unwrap_or_default());
     let mut rows: Vec<_> = read.rows.into_iter().map(named).collect();
-    let mut problems: Vec<(usize, Problem)> =
+    let mut problems: Vec<(usize, InputProblem)> =
         read.problems.into_iter().map(|(position, problem)| (batch[position], problem)).collect();
     if rows.is_empty() {
-        return Outcome::Done(Batch { rows, problems, layers: Vec::new() });
+        return BatchOutcome::Done(ExtractedBatch { rows, problems, layers: Vec::new() });
     }
     let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
     match session.run(images) {
@@ -241,14 +241,14 @@ fn through(
             for (&row, reason) in &bad {
                 let index = rows[row].0;
                 let name = samples.samples.get(index).name.to_owned();
-                problems.push((index, Problem { name, reason: reason.clone() }));
+                problems.push((index, InputProblem { name, reason: reason.clone() }));
             }
             let mut row = 0..;
             rows.retain(|_| row.next().is_some_and(|row| !bad.contains_key(&row)));
             problems.sort_by_key(|(index, _)| *index);
-            Outcome::Done(Batch { rows, problems, layers })
+            BatchOutcome::Done(ExtractedBatch { rows, problems, layers })
         }
-        Err(error) => Outcome::Failed(error.into()),
+        Err(error) => BatchOutcome::Failed(error.into()),
     }
 }
 

@@ -22,5 +22,7 @@ mod writer;
 pub use convert::{ColumnNames, ConvertError, ConvertSettings, Converted, convert};
 pub use error::FeatureFileError;
 pub use reader::{FeatureFile, NonFinite};
-pub use schema::{Header, PassedOverGroup, Row, Skipped, StoredLayer, escape_layer_name};
-pub use writer::{Done, FeatureWriter, NotResumed, Start, WriteOptions};
+pub use schema::{
+    FeatureFileHeader, FeatureRow, PassedOverGroup, SkippedImage, StoredLayer, escape_layer_name,
+};
+pub use writer::{CommittedRow, FeatureWriter, NotResumed, WriteOptions, WriterStart};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::FeatureFileError;
 use super::strings::{read_strings, text_error, to_hdf5};
 use crate::feature_spec::{FeatureSpec, SpecDifference};
-use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error, Kind, Number};
+use crate::hdf5::{Attribute, ElementType, Hdf5, Hdf5Dataset, Hdf5Error, Number};
 use crate::network::Pooling;
 
 /// The value of the root attribute `format`.
@@ -42,7 +42,7 @@ pub(super) const HASH_BYTES: usize = 32;
 
 /// What a features file says about itself as a whole: where the features come from and how they were computed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Header {
+pub struct FeatureFileHeader {
     /// Version of cnncodes that wrote the file.
     pub program_version: String,
     /// What the user named as the source of the images.
@@ -75,7 +75,7 @@ impl StoredLayer {
 
 /// One image as it is appended: one row in each layer.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub struct FeatureRow<'a> {
     /// The image's name: relative to the source, `/`-separated.
     pub name: &'a str,
     /// Index of the image's class, or -1 where unknown.
@@ -90,7 +90,7 @@ pub struct Row<'a> {
 
 /// An image that has no row, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
+pub struct SkippedImage {
     /// The image's name, as a row would have it.
     pub name: String,
     /// Why it could not be read.
@@ -139,7 +139,7 @@ pub(super) fn layer_path(name: &str) -> String {
     format!("{LAYERS}/{}", escape_layer_name(name))
 }
 
-impl Header {
+impl FeatureFileHeader {
     /// Whether this header can be stored; the reason if not.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.layers.is_empty() {
@@ -178,7 +178,7 @@ impl Header {
 
     /// The first thing in which features under `other` would not be comparable with features under `self`.
     /// The program's version, the runtime and the device are provenance and may differ.
-    pub(super) fn difference(&self, other: &Header) -> Option<&'static str> {
+    pub(super) fn difference(&self, other: &FeatureFileHeader) -> Option<&'static str> {
         if let Some(SpecDifference { what, .. }) = self.spec().network_difference(other.spec()) {
             return Some(what);
         }
@@ -266,7 +266,7 @@ pub(super) fn read_header(
     file: &Hdf5,
     attributes: &[Attribute],
     path: &Path,
-) -> Result<(Header, Vec<Hdf5Dataset>), FeatureFileError> {
+) -> Result<(FeatureFileHeader, Vec<Hdf5Dataset>), FeatureFileError> {
     let text = |name: &str| read_text(attributes, name, path);
     let shared = FeatureSpec {
         model_name: text("model_name")?,
@@ -278,7 +278,7 @@ pub(super) fn read_header(
         precision: parse("the attribute precision", path, text("precision")?.parse())?,
     };
     let (layers, datasets) = read_layers(file, &shared, path)?;
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: text("program_version")?,
         source: text("source")?,
         runtime: text("runtime")?,
@@ -427,7 +427,7 @@ pub(super) fn read_number<T: Number>(
 fn read_text(attributes: &[Attribute], name: &str, path: &Path) -> Result<String, FeatureFileError> {
     let object = format!("the attribute {name}");
     let attribute = find(attributes, name, path)?;
-    if *attribute.kind() != (Kind::Text { utf8: true }) {
+    if *attribute.kind() != (ElementType::Text { utf8: true }) {
         return Err(FeatureFileError::wrong_type(path, object, "of variable-length UTF-8 strings"));
     }
     if !attribute.shape().is_empty() {

@@ -1,6 +1,8 @@
 //! Files of features with known values, for this room's tests.
 
-use super::{FeatureFile, FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
+use super::{
+    FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, SkippedImage, StoredLayer, WriteOptions,
+};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{Preprocess, Preset};
 use crate::network::{Pooling, Precision};
@@ -21,12 +23,12 @@ pub(super) fn spec(layer: &str, tensor: &str, pooling: Pooling) -> FeatureSpec {
 }
 
 /// Two layers, one of them with a slash in its name, and two classes.
-pub(super) fn header() -> Header {
+pub(super) fn header() -> FeatureFileHeader {
     let layer = |name: &str, tensor: &str, shape: &[usize], pooling: Pooling| StoredLayer {
         spec: spec(name, tensor, pooling),
         shape: shape.to_vec(),
     };
-    Header {
+    FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "data".into(),
         runtime: "onnxruntime 1.24.4".into(),
@@ -65,15 +67,15 @@ pub(super) fn value(row: usize, layer: usize, column: usize) -> f32 {
     (row % 100_000 * 64 + layer * 32 + column) as f32 * 0.125
 }
 
-pub(super) fn skipped(index: usize) -> Skipped {
-    Skipped { name: format!("kaputt-{index}.jpg"), reason: format!("cut short after {index} bytes") }
+pub(super) fn skipped(index: usize) -> SkippedImage {
+    SkippedImage { name: format!("kaputt-{index}.jpg"), reason: format!("cut short after {index} bytes") }
 }
 
 /// Appends the rows `range` as one batch.
 pub(super) fn append(
     writer: &mut FeatureWriter,
     range: std::ops::Range<usize>,
-    skipped: &[Skipped],
+    skipped: &[SkippedImage],
 ) -> Result<(), super::FeatureFileError> {
     append_wide(writer, &WIDTHS, range, skipped)
 }
@@ -83,7 +85,7 @@ pub(super) fn append_wide(
     writer: &mut FeatureWriter,
     widths: &[usize],
     range: std::ops::Range<usize>,
-    skipped: &[Skipped],
+    skipped: &[SkippedImage],
 ) -> Result<(), super::FeatureFileError> {
     let names: Vec<_> = range.clone().map(name).collect();
     let hashes: Vec<_> = range.clone().map(sha256).collect();
@@ -94,9 +96,9 @@ pub(super) fn append_wide(
     let features: Vec<Vec<Vec<f32>>> = range.clone().map(row_features).collect();
     let slices: Vec<Vec<&[f32]>> =
         features.iter().map(|layers| layers.iter().map(Vec::as_slice).collect()).collect();
-    let rows: Vec<Row<'_>> = range
+    let rows: Vec<FeatureRow<'_>> = range
         .enumerate()
-        .map(|(i, row)| Row {
+        .map(|(i, row)| FeatureRow {
             name: &names[i],
             label: label(row),
             sha256: &hashes[i],

@@ -202,7 +202,7 @@ impl Head {
     fn write(&self, path: &Path) -> hdf5::Result<()> {
         let model = &self.model;
         let file = hdf5::File::create(path)?;
-        let out = Writer { file: &file };
+        let out = HeadWriter { file: &file };
         let (classes, columns) = model.weights.dim();
         out.preparation(&model.preparation)?;
         if let Some(kernel) = &model.kernel {
@@ -245,7 +245,7 @@ impl Head {
             part: "attributes",
             source,
         })?;
-        let input = Reader { file: &file, attributes: &attributes, path };
+        let input = HeadReader { file: &file, attributes: &attributes, path };
         input.check_format()?;
         let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
         let (classes, columns) = weights.dim();
@@ -322,11 +322,11 @@ impl Head {
 }
 
 /// Names for what the schema consists of.
-struct Writer<'a> {
+struct HeadWriter<'a> {
     file: &'a hdf5::File,
 }
 
-impl Writer<'_> {
+impl HeadWriter<'_> {
     fn numbers<T: hdf5::H5Type>(&self, name: &str, shape: &[usize], values: &[T]) -> hdf5::Result<()> {
         self.file.new_dataset::<T>().shape(shape).create(name)?.write_raw(values)
     }
@@ -352,13 +352,13 @@ fn unicode(text: &str) -> hdf5::Result<VarLenUnicode> {
 }
 
 /// A file that claims to be a head.
-struct Reader<'a> {
+struct HeadReader<'a> {
     file: &'a Hdf5,
     attributes: &'a [Attribute],
     path: &'a Path,
 }
 
-impl Reader<'_> {
+impl HeadReader<'_> {
     fn check_format(&self) -> Result<(), HeadFileError> {
         match self.text("format") {
             Ok(format) if format == FORMAT => {}

@@ -18,7 +18,7 @@ pub use self::settings::{Engine, FitSettings, HeadKind, Loss};
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
 use super::{
-    Choice, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, Preparation, SmallClasses,
+    ChosenC, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, Preparation, SmallClasses,
     Standardizer, ranking,
 };
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Uncertainty, log_loss};
@@ -52,7 +52,7 @@ pub struct FittedHead {
     /// What they said about each of those rows.
     pub out_of_fold: OutOfFold,
     /// What tuning chose for each fold, in their order; empty without tuning.
-    pub choices: Vec<Choice>,
+    pub choices: Vec<ChosenC>,
 }
 
 /// What was said about each row by a head that had not seen it.
@@ -123,7 +123,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let scores = fitted.scores(prepared.view());
     let in_training = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
     let FittedModel { linear, kernel, .. } = fitted;
-    let said = Said { probabilities: &probabilities, answers: &answers, in_training: &in_training };
+    let said = RowAnswers { probabilities: &probabilities, answers: &answers, in_training: &in_training };
     let mut evaluation = evaluate(labelled, settings, &folds, &said);
     evaluation.notes.extend(note);
     evaluation.notes.extend(chosen.map(|chosen| note_of_choices(chosen, &held_out.chosen)));
@@ -202,8 +202,8 @@ fn check_labels(labels: &[usize], class_names: &[String]) -> Result<(), HeadErro
 }
 
 /// What C was chosen, and what was chosen to measure how good that is.
-fn note_of_choices(chosen: Choice, of_folds: &[Choice]) -> Note {
-    let by_default = |choice: &Choice| if choice.by_default { " (the default)" } else { "" };
+fn note_of_choices(chosen: ChosenC, of_folds: &[ChosenC]) -> Note {
+    let by_default = |choice: &ChosenC| if choice.by_default { " (the default)" } else { "" };
     let listed: Vec<String> =
         of_folds.iter().map(|choice| format!("{}{}", choice.c, by_default(choice))).collect();
     let (c, listed) = (chosen.c, listed.join(", "));
@@ -221,7 +221,7 @@ fn note_of_choices(chosen: Choice, of_folds: &[Choice]) -> Note {
 }
 
 /// What was said about the rows.
-struct Said<'a> {
+struct RowAnswers<'a> {
     /// While they were held out (n x classes).
     probabilities: &'a Array2<f64>,
     /// The classes that follow from that.
@@ -235,7 +235,7 @@ fn evaluate(
     (labels, class_names): (&[usize], &[String]),
     settings: &FitSettings,
     folds: &Folds,
-    &Said { probabilities, answers: predicted, in_training }: &Said<'_>,
+    &RowAnswers { probabilities, answers: predicted, in_training }: &RowAnswers<'_>,
 ) -> Evaluation {
     let classes = class_names.len();
     let confusion = Confusion::new(labels, predicted, classes);

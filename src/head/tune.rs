@@ -38,9 +38,9 @@ impl Tuning {
     /// C, so that each fit can start from the last.
     pub(super) fn choose(
         &self,
-        problem: &Problem<'_>,
+        problem: &TuningData<'_>,
         fit: impl Fn(&[usize], &[f64]) -> Result<Vec<FittedModel>, HeadError>,
-    ) -> Result<Choice, HeadError> {
+    ) -> Result<ChosenC, HeadError> {
         let mut path = self.grid.clone();
         path.sort_by(f64::total_cmp);
         path.dedup();
@@ -69,13 +69,13 @@ impl Tuning {
         }
         let fewest = mistakes.iter().min().copied().unwrap_or(0);
         let best = mistakes.iter().position(|&count| count == fewest).unwrap_or(0);
-        Ok(Choice { c: path[best], mistakes: fewest, rows: problem.rows.len(), by_default: false })
+        Ok(ChosenC { c: path[best], mistakes: fewest, rows: problem.rows.len(), by_default: false })
     }
 }
 
 /// What tuning chose, and how good it looked to the rows that it was chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct ChosenC {
     /// The value of C.
     pub c: f64,
     /// Mistakes of heads with this C on inner held-out rows: the fewest of the grid, so too few to be an honest figure.
@@ -88,7 +88,7 @@ pub struct Choice {
 }
 
 /// The rows that C is chosen by.
-pub(super) struct Problem<'a> {
+pub(super) struct TuningData<'a> {
     /// All features, standardised on `rows`.
     pub features: &'a Array2<f32>,
     pub labels: &'a [usize],

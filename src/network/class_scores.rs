@@ -2,7 +2,7 @@
 
 use super::graph::Graph;
 use super::layer::Layer;
-use super::topology::{Kind, Topology};
+use super::topology::{OpKind, Topology};
 
 /// Operations that pass scores on, or turn them into probabilities without changing their order.
 const AFTER_SCORES: [&str; 9] =
@@ -39,14 +39,14 @@ pub fn class_scores(graph: &Graph) -> Option<Layer> {
 /// Whether `op` averages a map of a convolution that has one channel for each class, as SqueezeNet ends.
 fn is_mean_of_classes(topology: &Topology, op: usize) -> bool {
     let source = |op: usize| topology.ops[op].inputs.first().copied();
-    let is_mean = matches!(topology.ops[op].kind, Kind::GlobalPool | Kind::AveragePool);
+    let is_mean = matches!(topology.ops[op].kind, OpKind::GlobalPool | OpKind::AveragePool);
     let below = source(op).and_then(|map| match topology.ops[map].kind {
-        Kind::Relu => source(map),
+        OpKind::Relu => source(map),
         _ => Some(map),
     });
     is_mean
         && below.is_some_and(|map| match topology.ops[map].kind {
-            Kind::Conv { channels, .. } => IMAGENET_CLASSES.contains(&channels),
+            OpKind::Conv { channels, .. } => IMAGENET_CLASSES.contains(&channels),
             _ => false,
         })
 }

@@ -19,7 +19,7 @@ use super::graph::proto::NodeProto;
 use super::nodes::{int, node};
 use super::operator;
 use cnncodes_convolution::{LayerOp, SimdIsa};
-use planner::{Planned, PlannedLayer, Planner};
+use planner::{PlannedLayer, PlannedNode, Planner};
 
 /// A cut graph with layers in the place of some of its nodes.
 pub(super) struct FusedGraph {
@@ -50,8 +50,8 @@ pub(super) fn fuse(
     let mut fused = FusedGraph { nodes: Vec::new(), ops: Vec::new() };
     for planned in plan {
         match planned {
-            Planned::Kept(index) => fused.nodes.push(nodes[index].clone()),
-            Planned::Layer(PlannedLayer { layer, inputs, output, .. }) => {
+            PlannedNode::Kept(index) => fused.nodes.push(nodes[index].clone()),
+            PlannedNode::Layer(PlannedLayer { layer, inputs, output, .. }) => {
                 fused.nodes.push(layer_node(inputs, output, fused.ops.len()));
                 fused.ops.push(layer.build(graph, isa)?);
             }

@@ -17,10 +17,10 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::inference::Fact;
+use super::inference::TensorFact;
 use super::network_file::NetworkFile;
 use crate::files::folder_of;
-use crate::images::Layout;
+use crate::images::TensorLayout;
 use crate::messages::Cause;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -116,7 +116,7 @@ impl Graph {
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub fn open_as(path: &Path, layout: Option<Layout>) -> Result<Graph, GraphError> {
+    pub fn open_as(path: &Path, layout: Option<TensorLayout>) -> Result<Graph, GraphError> {
         Self::read(path, layout, |_| ())
     }
 
@@ -128,7 +128,7 @@ impl Graph {
     pub(crate) fn open_part(
         path: &Path,
         input: ValueInfoProto,
-        layout: Layout,
+        layout: TensorLayout,
         output: &str,
     ) -> Result<Graph, GraphError> {
         Self::read(path, Some(layout), |graph| {
@@ -141,7 +141,7 @@ impl Graph {
     /// Reads the graph in `path`, which `edit` may change before it is looked at.
     fn read(
         path: &Path,
-        layout: Option<Layout>,
+        layout: Option<TensorLayout>,
         edit: impl FnOnce(&mut GraphProto),
     ) -> Result<Graph, GraphError> {
         let (file, mut model) = read_message(path)?;
@@ -210,7 +210,7 @@ impl Graph {
     }
 
     /// The inputs besides the image that have no value of their own, with what is declared of them.
-    pub(super) fn other_inputs(&self) -> impl Iterator<Item = (String, Fact)> {
+    pub(super) fn other_inputs(&self) -> impl Iterator<Item = (String, TensorFact)> {
         let inputs = self.graph().input.iter();
         inputs
             .filter(|input| input.name() != self.input.name && self.initializer(input.name()).is_none())
@@ -219,7 +219,7 @@ impl Graph {
                 let element = tensor.and_then(|tensor| DataType::try_from(tensor.elem_type()).ok());
                 let dims =
                     tensor.and_then(|tensor| tensor.shape.as_ref()?.dim.iter().map(fixed_dim).collect());
-                (input.name().to_owned(), Fact { element, dims, values: None })
+                (input.name().to_owned(), TensorFact { element, dims, values: None })
             })
     }
 

@@ -7,7 +7,7 @@
 use super::graph::Graph;
 use super::graph::proto::NodeProto;
 use super::topology::{attribute, ints};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// What a graph does to the values of its input before anything else: `x * scale + offset` in each channel, in the order of
 /// the input's channels.
@@ -48,7 +48,7 @@ impl Graph {
     /// The normalisation that the graph begins with; `None` where it begins with something else.
     pub fn input_normalisation(&self) -> Option<InputNormalisation> {
         let mut found = InputNormalisation { scale: [1.0; 3], offset: [0.0; 3] };
-        let mut channel_axis = if self.input().layout == Layout::Nchw { 1 } else { 3 };
+        let mut channel_axis = if self.input().layout == TensorLayout::Nchw { 1 } else { 3 };
         let mut tensor = self.input().name.clone();
         // No chain is longer than there are nodes, unless it is a circle.
         for _ in self.nodes() {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::graph::Graph;
 use super::layer::Layer;
-use super::topology::{Kind, Topology};
+use super::topology::{OpKind, Topology};
 use super::{resnet, transformer, vgg};
 
 /// No layer of that name.
@@ -167,7 +167,7 @@ pub fn pooled_map(graph: &Graph, layer: &Layer) -> Option<Layer> {
     let pool = &topology.ops[topology.op_of(&layer.tensor)?];
     let &[source] = &pool.inputs[..] else { return None };
     let map = &topology.ops[source];
-    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool).then(|| {
+    matches!(pool.kind, OpKind::GlobalPool | OpKind::AveragePool).then(|| {
         let transformer = transformer::recognise(graph, &topology);
         let tokens = transformer.and_then(|found| found.tokens_in(&topology, &map.tensor));
         Layer { tokens, ..Layer::of_tensor(&map.tensor, "what is pooled", map.channels_last) }
@@ -201,7 +201,7 @@ fn penultimate(graph: &Graph, topology: &Topology) -> Option<String> {
         let source = *topology.ops[index].inputs.first()?;
         return Some(topology.ops[source].tensor.clone());
     }
-    let last_pool = topology.ops.iter().rposition(|op| op.kind == Kind::GlobalPool);
+    let last_pool = topology.ops.iter().rposition(|op| op.kind == OpKind::GlobalPool);
     // Keras's exports end in a transpose; the operation before it gives the same numbers, channels first.
     let last = last_pool.or_else(|| topology.op_of(graph.outputs().next()?))?;
     Some(topology.ops[last].tensor.clone())

@@ -65,7 +65,7 @@ impl Profile {
             }
         }
         let costs = costs(graph, &inference, &products);
-        let below = Below::of(graph, &costs);
+        let below = NodesBelow::of(graph, &costs);
         let total = below.of_all(graph.outputs());
         Ok(Profile { activations, below: below.by_tensor(graph), total })
     }
@@ -154,15 +154,15 @@ fn costs(graph: &Graph, inference: &Inference, products: &HashMap<String, Vec<us
 }
 
 /// Which of the nodes that cost something lie below each node.
-struct Below<'a> {
+struct NodesBelow<'a> {
     /// A bit for each of them, by the node's outputs.
     sets: HashMap<&'a str, Vec<u64>>,
     /// What each of them costs.
     costs: Vec<u64>,
 }
 
-impl<'a> Below<'a> {
-    fn of(graph: &'a Graph, costs: &[u64]) -> Below<'a> {
+impl<'a> NodesBelow<'a> {
+    fn of(graph: &'a Graph, costs: &[u64]) -> NodesBelow<'a> {
         let counted: Vec<u64> = costs.iter().copied().filter(|&cost| cost > 0).collect();
         let words = counted.len().div_ceil(64);
         let mut sets: HashMap<&str, Vec<u64>> = HashMap::new();
@@ -182,7 +182,7 @@ impl<'a> Below<'a> {
                 sets.insert(output, set.clone());
             }
         }
-        Below { sets, costs: counted }
+        NodesBelow { sets, costs: counted }
     }
 
     fn sum(&self, set: &[u64]) -> u64 {

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 pub use library::LibraryError;
 use library::{Library, OLDEST_MINOR};
-use search::{Surroundings, VARIABLES, library_in, shared_by_all};
+use search::{SearchEnvironment, VARIABLES, library_in, shared_by_all};
 
 /// The order of the search, as the program's help tells it.
 pub const SEARCH_ORDER: &str = "\
@@ -68,7 +68,7 @@ pub enum RuntimeError {
     )]
     NotFound {
         /// Every place, with what was wrong there.
-        searched: Searched,
+        searched: FailedSearch,
     },
     /// The library passed every check, but did not start.
     #[error(
@@ -89,11 +89,11 @@ pub enum RuntimeError {
 
 /// The places of a search that found nothing usable, in their order, each with the libraries refused there.
 #[derive(Debug, Clone, Default)]
-pub struct Searched {
+pub struct FailedSearch {
     places: Vec<(String, Vec<LibraryError>)>,
 }
 
-impl fmt::Display for Searched {
+impl fmt::Display for FailedSearch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A search is only made where no variable is set.
         write!(f, "  the variables {}: not set", VARIABLES.join(", "))?;
@@ -121,15 +121,15 @@ impl fmt::Display for Searched {
 /// [`RuntimeError`] says where it was looked for, what is wrong there, and what to run.
 pub fn load() -> Result<&'static Runtime, RuntimeError> {
     static RUNTIME: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
-    RUNTIME.get_or_init(|| start(find(&Surroundings::of_this_process())?)).as_ref().map_err(Clone::clone)
+    RUNTIME.get_or_init(|| start(find(&SearchEnvironment::of_this_process())?)).as_ref().map_err(Clone::clone)
 }
 
 /// The first usable library of the search that starts from `surroundings`.
-fn find(surroundings: &Surroundings) -> Result<Library, RuntimeError> {
+fn find(surroundings: &SearchEnvironment) -> Result<Library, RuntimeError> {
     if let Some((variable, path)) = &surroundings.named {
         return open_named(path).map_err(|source| RuntimeError::Named { variable, source });
     }
-    let mut searched = Searched::default();
+    let mut searched = FailedSearch::default();
     let mut opened = Vec::new();
     for place in surroundings.places() {
         let mut refused = Vec::new();

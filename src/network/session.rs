@@ -21,11 +21,11 @@ use super::operator;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
 use super::tap_output::TapOutput;
-use super::tiles::Tiles;
-use crate::images::Layout;
+use super::tiles::TilePooling;
+use crate::images::TensorLayout;
 use crate::messages::Cause;
 use cnncodes_convolution::{LayerOp, SimdIsa};
-use run::{Cut, Output};
+use run::{SessionInterface, SessionOutput};
 
 /// Why a network could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ impl Tap {
 /// A frozen network, cut at the tapped layers and loaded.
 #[derive(Debug)]
 pub struct Backbone {
-    cut: Cut,
+    cut: SessionInterface,
     session: Session,
     /// Others, loaded with the same.
     more: Vec<Session>,
@@ -122,7 +122,7 @@ pub struct Backbone {
 /// One of the sessions of a [`Backbone`], to be run by a thread of its own.
 #[derive(Debug)]
 pub struct Runner<'a> {
-    cut: &'a Cut,
+    cut: &'a SessionInterface,
     session: &'a mut Session,
 }
 
@@ -145,14 +145,14 @@ impl Runner<'_> {
 }
 
 /// A cut graph, and what its layers of [`cnncodes_convolution`] do.
-struct Prepared {
+struct PreparedGraph {
     truncated: TruncatedGraph,
     ops: Arc<[LayerOp]>,
 }
 
 /// What a session is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+enum SessionPurpose {
     /// Running images: everything that makes runs fast.
     Runs,
     /// Learning shapes: nothing that makes loading slow.
@@ -196,16 +196,16 @@ impl Backbone {
         let whole = whole_outputs(graph, layers, size);
         let mut outputs = whole.clone();
         let mut shapes = None;
-        if poolings.iter().any(Tiles::serve) && settings.device != Device::OpenVino {
+        if poolings.iter().any(TilePooling::serve) && settings.device != Device::OpenVino {
             let known = Self::shapes(graph, layers, size)?;
             for (index, output) in outputs.iter_mut().enumerate() {
-                if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
+                if let Some(tiles) = TilePooling::of(poolings[index], &known[index], graph.opset()) {
                     *output = output.clone().reduced(&layers[index], tiles, index);
                 }
             }
             shapes = Some(known);
         }
-        let mut backbone = Self::load(graph, layers, [whole, outputs], size, settings, Purpose::Runs)?;
+        let mut backbone = Self::load(graph, layers, [whole, outputs], size, settings, SessionPurpose::Runs)?;
         let shapes = match shapes {
             Some(shapes) => shapes,
             None => backbone.learn_shapes()?,
@@ -229,7 +229,7 @@ impl Backbone {
     ) -> Result<Vec<Vec<usize>>, BackboneError> {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
         let outputs = whole_outputs(graph, layers, size);
-        Self::load(graph, layers, [outputs.clone(), outputs], size, &settings, Purpose::Shapes)?
+        Self::load(graph, layers, [outputs.clone(), outputs], size, &settings, SessionPurpose::Shapes)?
             .learn_shapes()
     }
 
@@ -242,7 +242,7 @@ impl Backbone {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
         let outputs = whole_outputs(graph, layers, size);
         let outputs = [outputs.clone(), outputs];
-        let mut backbone = Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?;
+        let mut backbone = Self::load(graph, layers, outputs, size, &settings, SessionPurpose::Shapes)?;
         backbone.cut.shapes_of_run(&mut backbone.session)
     }
 
@@ -251,28 +251,28 @@ impl Backbone {
     fn load(
         graph: &Graph,
         layers: &[Layer],
-        [whole, outputs]: [Vec<Output>; 2],
+        [whole, outputs]: [Vec<SessionOutput>; 2],
         (width, height): (u32, u32),
         settings: &SessionSettings,
-        purpose: Purpose,
+        purpose: SessionPurpose,
     ) -> Result<Backbone, BackboneError> {
         let runtime = runtime::load()?;
         let network = graph.path().display().to_string();
         let threads = threads_or_all(settings.threads);
-        let outputs_on = |device: Device| -> Vec<Output> {
+        let outputs_on = |device: Device| -> Vec<SessionOutput> {
             outputs.iter().zip(&whole).map(|(output, whole)| output.on(device, whole)).collect()
         };
-        let cut_for = |device: Device| -> Result<Prepared, BackboneError> {
+        let cut_for = |device: Device| -> Result<PreparedGraph, BackboneError> {
             let outputs = outputs_on(device);
             let taps: Vec<(&str, &[NodeProto])> =
                 layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
-            let own = device == Device::Cpu && purpose == Purpose::Runs && !settings.runtime_only;
+            let own = device == Device::Cpu && purpose == SessionPurpose::Runs && !settings.runtime_only;
             let isa = SimdIsa::detect().filter(|_| own);
             let mut truncated = graph.truncate_and_append(&taps, isa.map(|isa| ((width, height), isa)))?;
             let ops = std::mem::take(&mut truncated.ops).into();
-            Ok(Prepared { truncated, ops })
+            Ok(PreparedGraph { truncated, ops })
         };
-        let load = |device: Device, prepared: &Prepared| -> Result<Session, BackboneError> {
+        let load = |device: Device, prepared: &PreparedGraph| -> Result<Session, BackboneError> {
             let provider = device::provider(device, settings.precision, threads, runtime)?;
             let failed = |source: ort::Error| BackboneError::Load {
                 network: network.clone(),
@@ -306,7 +306,7 @@ impl Backbone {
             }
             builder.commit_from_memory(&prepared.truncated.bytes).map_err(failed)
         };
-        let first = |device: Device| -> Result<(Session, Prepared), BackboneError> {
+        let first = |device: Device| -> Result<(Session, PreparedGraph), BackboneError> {
             // A device that is not there is told before anything is cut for it.
             device::provider(device, settings.precision, threads, runtime)?;
             let prepared = cut_for(device)?;
@@ -342,7 +342,7 @@ impl Backbone {
             pooling: Pooling::None,
             shape: Vec::new(),
         };
-        let cut = Cut {
+        let cut = SessionInterface {
             network,
             layout: input.layout,
             height: height as usize,
@@ -370,7 +370,7 @@ impl Backbone {
     }
 
     /// Where the channels of an input image stand.
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> TensorLayout {
         self.cut.layout
     }
 
@@ -441,10 +441,11 @@ impl Backbone {
 }
 
 /// What leaves a session whose maps stay whole.
-fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<Output> {
+fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<SessionOutput> {
     let inference = Inference::of(graph, size);
-    let output =
-        |(index, layer): (usize, &Layer)| Output::whole(layer, inference.element(&layer.tensor), index);
+    let output = |(index, layer): (usize, &Layer)| {
+        SessionOutput::whole(layer, inference.element(&layer.tensor), index)
+    };
     layers.iter().enumerate().map(output).collect()
 }
 
@@ -458,16 +459,16 @@ fn session_builder(
     runtime: &Runtime,
     threads: usize,
     spin: bool,
-    purpose: Purpose,
+    purpose: SessionPurpose,
     weights_folder: &Path,
 ) -> ort::Result<SessionBuilder> {
     let level = match purpose {
-        Purpose::Runs => GraphOptimizationLevel::Level3,
-        Purpose::Shapes => GraphOptimizationLevel::Disable,
+        SessionPurpose::Runs => GraphOptimizationLevel::Level3,
+        SessionPurpose::Shapes => GraphOptimizationLevel::Disable,
     };
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(level)?
-        .with_prepacking(purpose == Purpose::Runs)?
+        .with_prepacking(purpose == SessionPurpose::Runs)?
         .with_intra_threads(threads)?
         .with_intra_op_spinning(spin)?
         .with_config_entry(

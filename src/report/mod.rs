@@ -21,7 +21,7 @@ mod tests;
 use image::RgbImage;
 use ndarray::ArrayView2;
 
-pub use figures::{Fact, Figures};
+pub use figures::{Figures, NamedValue};
 pub use layers::{LayerAndHead, Layers};
 pub use learning::{LearningCurve, LearningPoint};
 pub use overlays::Overlays;
@@ -67,7 +67,7 @@ pub struct Report<'a> {
     /// Where each image stands among the others.
     pub map: Option<SimilarityMap>,
     /// Where all of it comes from.
-    pub provenance: Vec<Fact>,
+    pub provenance: Vec<NamedValue>,
 }
 
 impl Report<'_> {

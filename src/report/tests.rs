@@ -3,8 +3,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::dataset::{Duplicates, Likeness};
-use crate::evaluate::{Assessment, Difference, Evidence, Judged};
-use crate::explain::Method;
+use crate::evaluate::{Assessment, Difference, LabelledPredictions, SuspectEvidence};
+use crate::explain::ExplainMethod;
 use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
 
 /// Names that would be markup, end a script, or turn the text around.
@@ -31,12 +31,12 @@ impl Hostile {
     }
 
     fn html(&self, photos: Photos) -> String {
-        self.explained_by(Method::ActivationMap, photos)
+        self.explained_by(ExplainMethod::ActivationMap, photos)
     }
 
-    fn explained_by(&self, method: Method, photos: Photos) -> String {
+    fn explained_by(&self, method: ExplainMethod, photos: Photos) -> String {
         let labels = [0, 0, 1, 1];
-        let judged = Judged {
+        let judged = LabelledPredictions {
             class_names: &self.class_names,
             names: &self.names,
             labels: &labels,
@@ -47,7 +47,7 @@ impl Hostile {
             trained_on: &[false; 4],
         };
         let duplicates = Duplicates::find(&["1", "", "1", ""].map(String::from), &[], Likeness::None);
-        let evidence = Evidence {
+        let evidence = SuspectEvidence {
             class_names: &self.class_names,
             names: &self.names,
             labels: &labels,
@@ -80,7 +80,7 @@ impl Hostile {
                 &labels,
                 2,
             ),
-            provenance: vec![Fact::code("command", "cnncodes fit-head '<x>'")],
+            provenance: vec![NamedValue::code("command", "cnncodes fit-head '<x>'")],
         };
         let date = jiff::Timestamp::from_second(1_795_500_000).unwrap();
         report.html(std::path::Path::new("."), &date, |_, _| ()).unwrap()
@@ -123,7 +123,7 @@ fn hostile_names_stay_text() {
 fn the_page_says_what_the_second_picture_shows() {
     let hostile = Hostile::new();
     let photos = || Photos::below("nowhere");
-    let (map, occlusion) = (hostile.html(photos()), hostile.explained_by(Method::Occlusion, photos()));
+    let (map, occlusion) = (hostile.html(photos()), hostile.explained_by(ExplainMethod::Occlusion, photos()));
     assert!(map.contains("in the head fitted to all photos: yellow the most, dark violet"));
     assert!(
         occlusion.contains("yellow where covering a part of the photo lowers the answer&#39;s score most")

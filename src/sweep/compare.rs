@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Candidate, CandidateFeatures, Inner};
+use super::{CandidateFeatures, CandidateHead, InnerValidation};
 use crate::evaluate::Uncertainty;
 use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, Subset, TrainingData, Tuning, fit_head};
 
@@ -52,9 +52,9 @@ impl SearchSpace {
 
 /// A kind of head on the features of a layer, and how it did on each image.
 #[derive(Debug, Clone)]
-pub struct Trial {
+pub struct HeadTrial {
     /// What was tried.
-    pub candidate: Candidate,
+    pub candidate: CandidateHead,
     /// Whether each image was classified rightly by a head that had seen neither it nor a duplicate of it.
     pub right: Vec<bool>,
     /// The fold that each image was held out in; the same for all trials on the same images, groups and seed.
@@ -68,7 +68,7 @@ pub struct Trial {
 /// Tries every kind of head on the features of a layer, which `features` describes.
 ///
 /// For each fold and each kind, C is chosen by cross-validation among the fold's training images; how many mistakes the
-/// choice made there is kept in [`Candidate::inner`], so that layers and kinds can be chosen by it as well.
+/// choice made there is kept in [`CandidateHead::inner`], so that layers and kinds can be chosen by it as well.
 ///
 /// # Errors
 /// As [`fit_head`].
@@ -76,7 +76,7 @@ pub fn try_heads(
     data: &TrainingData<'_>,
     features: &CandidateFeatures,
     trying: &SearchSpace,
-) -> Result<Vec<Trial>, HeadError> {
+) -> Result<Vec<HeadTrial>, HeadError> {
     trying.kinds.par_iter().map(|&kind| try_head(data, features, kind, trying)).collect()
 }
 
@@ -85,7 +85,7 @@ fn try_head(
     features: &CandidateFeatures,
     kind: HeadKind,
     trying: &SearchSpace,
-) -> Result<Trial, HeadError> {
+) -> Result<HeadTrial, HeadError> {
     let start = Instant::now();
     let settings = trying.settings(kind);
     let FittedHead { model, evaluation, out_of_fold, choices } = fit_head(data, &settings)?;
@@ -93,12 +93,15 @@ fn try_head(
         let of_fold = |fold| ridge_within(data, &out_of_fold.folds, fold, &settings, trying);
         (0..evaluation.folds).map(of_fold).collect::<Result<_, _>>()?
     } else {
-        choices.iter().map(|choice| Inner { mistakes: choice.mistakes, rows: choice.rows }).collect()
+        choices
+            .iter()
+            .map(|choice| InnerValidation { mistakes: choice.mistakes, rows: choice.rows })
+            .collect()
     };
     let predicted = out_of_fold.answers();
     let right = predicted.iter().zip(data.labels).map(|(predicted, label)| predicted == label).collect();
-    Ok(Trial {
-        candidate: Candidate {
+    Ok(HeadTrial {
+        candidate: CandidateHead {
             features: features.clone(),
             kind,
             c: model.settings.c,
@@ -123,14 +126,14 @@ fn ridge_within(
     fold: usize,
     settings: &FitSettings,
     trying: &SearchSpace,
-) -> Result<Inner, HeadError> {
+) -> Result<InnerValidation, HeadError> {
     let training: Vec<usize> = (0..folds.len()).filter(|&row| folds[row] != fold).collect();
     let Some(subset) = Subset::of(data, &training) else {
-        return Ok(Inner { mistakes: training.len(), rows: training.len() });
+        return Ok(InnerValidation { mistakes: training.len(), rows: training.len() });
     };
     let settings = FitSettings { folds: trying.tuning.folds, ..settings.clone() };
     let accuracy = fit_head(&subset.data(), &settings)?.evaluation.accuracy;
-    Ok(Inner { mistakes: training.len() - accuracy.successes, rows: training.len() })
+    Ok(InnerValidation { mistakes: training.len() - accuracy.successes, rows: training.len() })
 }
 
 #[cfg(test)]
@@ -179,7 +182,7 @@ mod tests {
         })
     }
 
-    fn tried(features: &Array2<f32>) -> Vec<Trial> {
+    fn tried(features: &Array2<f32>) -> Vec<HeadTrial> {
         let labels: Vec<usize> = (0..ROWS).map(|row| row % 3).collect();
         let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
         let data = TrainingData {
@@ -246,6 +249,6 @@ mod tests {
         };
         let trying = SearchSpace { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
         let trials = try_heads(&data, &candidate_features(), &trying).unwrap();
-        assert_eq!(trials[0].candidate.inner, [Inner { mistakes: 1, rows: 11 }; 2]);
+        assert_eq!(trials[0].candidate.inner, [InnerValidation { mistakes: 1, rows: 11 }; 2]);
     }
 }

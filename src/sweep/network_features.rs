@@ -8,9 +8,11 @@ use super::{
     CandidateFeatures, CandidateLayer, CandidateLayers, NetworkSummary, SweepError, SweepEvent,
     SweepSettings, milliseconds,
 };
-use crate::dataset::{Dataset, Problem};
-use crate::extract::{Event, Progress, Request, WantedLayer, extract};
-use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, Row, WriteOptions};
+use crate::dataset::{Dataset, InputProblem};
+use crate::extract::{ExtractEvent, ExtractProgress, ExtractRequest, WantedLayer, extract};
+use crate::features::{
+    FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter, WriteOptions,
+};
 use crate::images::PreprocessOverrides;
 use crate::network::{Catalogue, Layer, Model, Pooling, SessionSettings};
 
@@ -22,7 +24,7 @@ pub(super) struct NetworkFeatures {
     pub(super) candidates: Vec<CandidateFeatures>,
     pub(super) file: FeatureFile,
     /// The images that could not be read.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<InputProblem>,
     seconds: f64,
 }
 
@@ -83,7 +85,7 @@ impl NetworkFeatures {
             WantedLayer::new(&model, layer, pooling, &preprocess, session.precision)
         };
         let tapped: Vec<WantedLayer> = tapped.into_iter().zip(&taps).map(wanted).collect();
-        let request = Request {
+        let request = ExtractRequest {
             samples: images,
             graph: &graph,
             layers: &tapped,
@@ -92,20 +94,20 @@ impl NetworkFeatures {
             settings: &settings.extract,
         };
         let summary = extract(&request, &AtomicBool::new(false), &mut |event| match event {
-            Event::Progress(progress) => tell(SweepEvent::Extracted(progress)),
-            Event::Note(note) => tell(SweepEvent::Note(note)),
-            Event::Planned(_) | Event::Arranged(_) | Event::Problem(_) => {}
+            ExtractEvent::Progress(progress) => tell(SweepEvent::Extracted(progress)),
+            ExtractEvent::Note(note) => tell(SweepEvent::Note(note)),
+            ExtractEvent::Planned(_) | ExtractEvent::Arranged(_) | ExtractEvent::Problem(_) => {}
         })?;
         let seconds = start.elapsed().as_secs_f64();
         if settings.timing {
             let total = layers.layers.len();
             for (done, CandidateLayer { layer, .. }) in layers.layers.iter().enumerate() {
-                tell(SweepEvent::Timed(Progress { done, total }));
+                tell(SweepEvent::Timed(ExtractProgress { done, total }));
                 let measured = milliseconds(&graph, layer, size, &settings.session)?;
                 let of_layer = candidates.iter_mut().filter(|features| features.tensor == layer.tensor);
                 of_layer.for_each(|features| features.milliseconds = Some(measured));
             }
-            tell(SweepEvent::Timed(Progress { done: total, total }));
+            tell(SweepEvent::Timed(ExtractProgress { done: total, total }));
         }
         let file = FeatureFile::open(&output)?;
         Ok(Self { model, layers, candidates, file, problems: summary.problems, seconds })
@@ -132,7 +134,7 @@ impl NetworkFeatures {
         let file = &self.file;
         let mut layer = file.layer(Some(&features.name))?.clone();
         layer.spec.layer.clone_from(&features.layer);
-        let header = Header { layers: vec![layer], ..file.header().clone() };
+        let header = FeatureFileHeader { layers: vec![layer], ..file.header().clone() };
         let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
         let mut writer = FeatureWriter::create(output, &header, options)?;
         let values = file.read_layer(Some(&features.name))?;
@@ -141,10 +143,10 @@ impl NetworkFeatures {
             .into_iter()
             .map(|row| [row.to_slice().expect("features are read in standard layout")])
             .collect();
-        let rows: Vec<Row<'_>> = values
+        let rows: Vec<FeatureRow<'_>> = values
             .iter()
             .enumerate()
-            .map(|(at, features)| Row {
+            .map(|(at, features)| FeatureRow {
                 name: &file.image_names()[at],
                 label: file.labels()[at],
                 sha256: &file.sha256()[at],

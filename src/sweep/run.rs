@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use super::network_features::NetworkFeatures;
 use super::{
-    Candidate, CandidateFeatures, POOLINGS, SPREAD_LAYERS, SearchSpace, SweepError, SweepResult, Trial,
-    Wanted, advise, kind_name, try_heads,
+    CandidateFeatures, CandidateHead, HeadTrial, LayerChoice, POOLINGS, SPREAD_LAYERS, SearchSpace,
+    SweepError, SweepResult, advise, kind_name, try_heads,
 };
-use crate::dataset::{Dataset, Problem};
+use crate::dataset::{Dataset, InputProblem};
 use crate::evaluate::{Note, Severity};
-use crate::extract::{ExtractSettings, Progress};
+use crate::extract::{ExtractProgress, ExtractSettings};
 use crate::features::{FeatureFile, FeatureFileError};
 use crate::head::{NOT_ABOVE_CHANCE, fit_head};
 use crate::network::{Model, Pooling, SessionSettings};
 use crate::training::{
-    DuplicateSettings, LabelledFeatures, SmallClassPolicy, Trained, TrainingError, TrainingSet,
+    DuplicateSettings, LabelledFeatures, SmallClassPolicy, TrainedHead, TrainingError, TrainingSet,
     TrainingSettings, head_of,
 };
 
@@ -22,7 +22,7 @@ use crate::training::{
 #[derive(Debug, Clone)]
 pub struct SweepSettings {
     /// The layers of each network.
-    pub layers: Wanted,
+    pub layers: LayerChoice,
     /// How maps are pooled; each pooling gives features of their own.
     pub poolings: Vec<Pooling>,
     /// The heads that are tried on each layer.
@@ -47,7 +47,7 @@ impl Default for SweepSettings {
     /// Six layers, maps averaged, every kind of head, and features in `features/`.
     fn default() -> Self {
         Self {
-            layers: Wanted::Spread(SPREAD_LAYERS),
+            layers: LayerChoice::Spread(SPREAD_LAYERS),
             poolings: POOLINGS.to_vec(),
             heads: SearchSpace::default(),
             duplicates: DuplicateSettings::default(),
@@ -65,11 +65,11 @@ impl Default for SweepSettings {
 #[derive(Debug, Clone, Copy)]
 pub enum SweepEvent<'a> {
     /// How many images have gone through the network.
-    Extracted(Progress),
+    Extracted(ExtractProgress),
     /// How many layers of the network have been timed.
-    Timed(Progress),
+    Timed(ExtractProgress),
     /// To how many features, of all networks, heads have been fitted.
-    Fitted(Progress),
+    Fitted(ExtractProgress),
     /// Something that the user ought to know.
     Note(&'a str),
 }
@@ -121,12 +121,12 @@ impl Sweep {
     }
 
     /// The images that could not be read.
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[InputProblem] {
         &self.networks[0].problems
     }
 
     /// The file that holds the features of a candidate, beside those of the network's other candidates.
-    pub fn file(&self, candidate: &Candidate) -> &FeatureFile {
+    pub fn file(&self, candidate: &CandidateHead) -> &FeatureFile {
         &self.networks[candidate.features.network].file
     }
 
@@ -134,12 +134,12 @@ impl Sweep {
     ///
     /// # Errors
     /// The sweep's file cannot be read, or the new one cannot be written.
-    pub fn write_features(&self, candidate: &Candidate, output: &Path) -> Result<(), FeatureFileError> {
+    pub fn write_features(&self, candidate: &CandidateHead, output: &Path) -> Result<(), FeatureFileError> {
         self.networks[candidate.features.network].write_alone(&candidate.features, output)
     }
 
     /// How a head of a candidate's kind is fitted to its features as the sweep fitted it.
-    pub fn training_settings(&self, candidate: &Candidate) -> TrainingSettings {
+    pub fn training_settings(&self, candidate: &CandidateHead) -> TrainingSettings {
         TrainingSettings {
             duplicates: self.settings.duplicates.clone(),
             small_classes: self.settings.small_classes,
@@ -151,8 +151,8 @@ impl Sweep {
     ///
     /// # Errors
     /// The features cannot be read, or the head cannot be fitted.
-    pub fn fit(&self, candidate: &Candidate) -> Result<Trained, SweepError> {
-        let Candidate { features, kind, .. } = candidate;
+    pub fn fit(&self, candidate: &CandidateHead) -> Result<TrainedHead, SweepError> {
+        let CandidateHead { features, kind, .. } = candidate;
         let file = self.file(candidate);
         let labelled = read(&self.images, file, features)?;
         let duplicates = self.images.duplicates.clone();
@@ -163,7 +163,7 @@ impl Sweep {
         let out_of_fold = fitted.out_of_fold.clone();
         let mut head = head_of(file, Some(&features.name), fitted, &labelled)?;
         head.provenance.spec.layer.clone_from(&features.layer);
-        Ok(Trained { head, labelled, duplicates, out_of_fold })
+        Ok(TrainedHead { head, labelled, duplicates, out_of_fold })
     }
 }
 
@@ -220,11 +220,11 @@ fn try_all(
     networks: &[NetworkFeatures],
     images: &TrainingSet,
     tell: &mut dyn FnMut(SweepEvent<'_>),
-) -> Result<Vec<Trial>, SweepError> {
+) -> Result<Vec<HeadTrial>, SweepError> {
     let total = networks.iter().map(|network| network.candidates.len()).sum();
     let mut done = 0;
-    let mut trials: Vec<Trial> = Vec::new();
-    tell(SweepEvent::Fitted(Progress { done, total }));
+    let mut trials: Vec<HeadTrial> = Vec::new();
+    tell(SweepEvent::Fitted(ExtractProgress { done, total }));
     for network in networks {
         // The earliest layer first, as the table has it.
         for features in network.candidates.iter().rev() {
@@ -237,7 +237,7 @@ fn try_all(
             })?;
             trials.extend(tried);
             done += 1;
-            tell(SweepEvent::Fitted(Progress { done, total }));
+            tell(SweepEvent::Fitted(ExtractProgress { done, total }));
         }
     }
     Ok(trials)
@@ -247,7 +247,7 @@ fn conclude(
     settings: &SweepSettings,
     networks: &[NetworkFeatures],
     images: &TrainingSet,
-    trials: Vec<Trial>,
+    trials: Vec<HeadTrial>,
     notes: Vec<Note>,
 ) -> SweepResult {
     let TrainingSet { labelled, duplicates, .. } = images;
@@ -275,8 +275,8 @@ fn conclude(
 }
 
 /// The heads' warnings, each once, with whom it concerns. That a head is not shown to be above chance, the table shows.
-fn warnings(trials: &[Trial]) -> Vec<Note> {
-    let mut told: Vec<(&str, Vec<&Candidate>)> = Vec::new();
+fn warnings(trials: &[HeadTrial]) -> Vec<Note> {
+    let mut told: Vec<(&str, Vec<&CandidateHead>)> = Vec::new();
     for trial in trials {
         for note in trial.notes.iter().filter(|note| note.severity == Severity::Warning) {
             match told.iter_mut().find(|(text, _)| *text == note.text) {
@@ -286,7 +286,7 @@ fn warnings(trials: &[Trial]) -> Vec<Note> {
         }
     }
     told.retain(|(text, _)| !text.starts_with(NOT_ABOVE_CHANCE));
-    let note = |(text, concerned): (&str, Vec<&Candidate>)| {
+    let note = |(text, concerned): (&str, Vec<&CandidateHead>)| {
         if concerned.len() == trials.len() {
             return Note::warning(text);
         }

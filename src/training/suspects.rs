@@ -1,10 +1,11 @@
 //! Suspects of a features file: heads that have not seen an image judge it, and the most doubtful images are ranked.
 
 use super::{
-    DuplicateSettings, LabelledFeatures, SmallClassPolicy, Trained, TrainingError, TrainingSet, TrainingStep,
+    DuplicateSettings, LabelledFeatures, SmallClassPolicy, TrainedHead, TrainingError, TrainingSet,
+    TrainingStep,
 };
 use crate::dataset::Duplicates;
-use crate::evaluate::{Evidence, Note, Severity, Suspects};
+use crate::evaluate::{Note, Severity, SuspectEvidence, Suspects};
 use crate::features::FeatureFile;
 use crate::head::{FitSettings, HeadKind, Novelty, OutOfFold, fit_head};
 
@@ -80,7 +81,7 @@ pub fn find_suspects(
     Ok(FoundSuspects { suspects, notes })
 }
 
-impl Trained {
+impl TrainedHead {
     /// The most doubtful of the images that the head was fitted to, at most `most` of each kind.
     pub fn suspects(&self, most: usize) -> Suspects {
         let Self { head, labelled, duplicates, out_of_fold } = self;
@@ -95,7 +96,7 @@ fn rank(
     seed: u64,
     most: usize,
 ) -> Suspects {
-    let evidence = Evidence {
+    let evidence = SuspectEvidence {
         class_names: &labelled.class_names,
         names: &labelled.names,
         labels: &labelled.labels,

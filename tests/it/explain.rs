@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use cnncodes::demo::{DemoClass, draw};
-use cnncodes::explain::{ExplainSettings, Explainer, ForwardPass, Method};
+use cnncodes::explain::{ExplainMethod, ExplainSettings, Explainer, ForwardPass};
 use cnncodes::head::Head;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, decode};
+use cnncodes::images::{DecodeOptions, Preprocess, TensorLayout, decode};
 use cnncodes::network::{Catalogue, Graph, Layer, ModelsFolder, pooled_map};
 use image::{Rgb, RgbImage, imageops};
 use predicates::prelude::*;
@@ -51,7 +51,7 @@ fn assert_adds_up(explainer: &mut Explainer<'_>, head: &Head, pass: &ForwardPass
     let features = ndarray::ArrayView2::from_shape((1, pass.features().len()), pass.features()).unwrap();
     let scores = head.scores(features).unwrap();
     for explanation in explain_all(explainer, pass) {
-        assert_eq!(explanation.method, Method::ActivationMap);
+        assert_eq!(explanation.method, ExplainMethod::ActivationMap);
         let score = scores[[0, explanation.class]];
         assert_eq!(explanation.score, score);
         let sum = explanation.map.sum() + explanation.bias.unwrap();
@@ -99,10 +99,10 @@ fn with_any_pooling_of_tokens_the_patches_and_the_rest_add_up_to_the_score() {
                 Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default()).unwrap();
             let pass = explainer.run_on(&draw(DemoClass::Fish, 4711)).unwrap();
             if *pooling == "cls" {
-                assert_eq!(pass.method(), Method::Occlusion, "a class token has no place");
+                assert_eq!(pass.method(), ExplainMethod::Occlusion, "a class token has no place");
                 continue;
             }
-            assert_eq!(pass.method(), Method::ActivationMap, "{network_name} {pooling}");
+            assert_eq!(pass.method(), ExplainMethod::ActivationMap, "{network_name} {pooling}");
             assert_adds_up(&mut explainer, &head, &pass);
             assert_eq!(explain_all(&mut explainer, &pass)[0].map.dim(), (4, 4), "{network_name} {pooling}");
         }
@@ -135,7 +135,7 @@ fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
         assert_adds_up(&mut explainer, &head, &pass);
 
         let layout = explainer.backbone().layout();
-        assert_eq!(layout == Layout::Nhwc, network_name.starts_with("keras"));
+        assert_eq!(layout == TensorLayout::Nhwc, network_name.starts_with("keras"));
         let mut tensor = vec![0.0; preprocess.tensor_len()];
         preprocess.apply(&photo, layout, &mut tensor).unwrap();
         let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -232,7 +232,7 @@ fn occlusion_finds_the_planted_object() {
         let top = pass.top();
         let explanation =
             explainer.explain(&pass, &[top], &mut |done, total| steps.push((done, total))).unwrap().remove(0);
-        assert_eq!((explanation.method, explanation.bias), (Method::Occlusion, None));
+        assert_eq!((explanation.method, explanation.bias), (ExplainMethod::Occlusion, None));
         assert_eq!(explanation.map.dim(), (64, 64), "a value for each pixel of the input");
         // A patch of 12 pixels that moves by 4: 14 places a side.
         assert_eq!(steps.last(), Some(&(196, 196)));

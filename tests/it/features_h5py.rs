@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::features::{FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
+use cnncodes::features::{
+    FeatureFileHeader, FeatureRow, FeatureWriter, SkippedImage, StoredLayer, WriteOptions,
+};
 use cnncodes::network::Pooling;
 use serde_json::{Value, json};
 
@@ -15,7 +17,7 @@ fn write_example(output: &Path) {
         spec: spec(name, tensor, pooling),
         shape: shape.to_vec(),
     };
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "Fotos/Tiere".into(),
         runtime: "onnxruntime 1.24.4".into(),
@@ -34,14 +36,14 @@ fn write_example(output: &Path) {
         let fc7 = [value * 1e30, 0.1, value - 0.5];
         let name = format!("Käuzchen/{row} 梟.jpg");
         let sha256 = format!("{row:064x}");
-        let row = Row {
+        let row = FeatureRow {
             name: &name,
             label: i64::from(row) - 1,
             sha256: &sha256,
             perceptual_hash: (row != 1).then_some([row + 7; 32]),
             features: &[&conv, &fc7],
         };
-        let skipped = Skipped { name: "broken.jpg".into(), reason: "cut short: „Ende“".into() };
+        let skipped = SkippedImage { name: "broken.jpg".into(), reason: "cut short: „Ende“".into() };
         let skipped = if row.label == 1 { vec![skipped] } else { vec![] };
         writer.append(&[row], &skipped).unwrap();
     }

@@ -183,7 +183,7 @@ impl Net {
             let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
             (0..len).map(|_| random.random_range(-1.0..1.0)).collect()
         };
-        assert_eq!(channels_last, graph.input().layout == cnncodes::images::Layout::Nhwc);
+        assert_eq!(channels_last, graph.input().layout == cnncodes::images::TensorLayout::Nhwc);
         let run = |threads: usize, runtime_only: bool| {
             let settings = SessionSettings { threads: Some(threads), runtime_only, ..Default::default() };
             let size = (SIDE as u32, SIDE as u32);

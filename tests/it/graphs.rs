@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use cnncodes::images::Layout;
+use cnncodes::images::TensorLayout;
 use cnncodes::network::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn references() -> serde_json::Map<String, Value> {
 fn images(graph: &Graph) -> Vec<f32> {
     let bytes = std::fs::read(fixture("fixtures/graphs/images.f32")).unwrap();
     let nchw: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    if graph.input().layout == Layout::Nchw {
+    if graph.input().layout == TensorLayout::Nchw {
         return nchw;
     }
     let pixels = SIDE * SIDE;
@@ -247,8 +247,8 @@ fn maps_that_are_pooled_in_the_cut_graph_are_pooled_as_numpy_pools_them() {
     for name in ["maps", "maps_nhwc"] {
         let graph = graph(name);
         let images = match graph.input().layout {
-            Layout::Nchw => nchw.clone(),
-            Layout::Nhwc => {
+            TensorLayout::Nchw => nchw.clone(),
+            TensorLayout::Nhwc => {
                 let pixels = height * width;
                 let place = |at: usize| (at / (3 * pixels) * 3 + at % 3) * pixels + at / 3 % pixels;
                 (0..nchw.len()).map(|at| nchw[place(at)]).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnncodes::dataset::{Dataset, DatasetError, Problem, SourceOptions};
+use cnncodes::dataset::{Dataset, DatasetError, InputProblem, SourceOptions};
 use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -52,8 +52,8 @@ pub fn tar(path: &Path, members: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-pub fn problem(name: &str, reason: &str) -> Problem {
-    Problem { name: name.to_owned(), reason: reason.to_owned() }
+pub fn problem(name: &str, reason: &str) -> InputProblem {
+    InputProblem { name: name.to_owned(), reason: reason.to_owned() }
 }
 
 /// (Name, class) of each sample.

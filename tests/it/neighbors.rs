@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
 use cnncodes::network::Pooling;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -16,7 +16,7 @@ const WIDTH: usize = 96;
 
 /// A file of `rows` features as ReLU leaves them: half of them 0, the others of some size; row 7 is a copy of row 3.
 fn write_features(path: &Path, rows: usize, seed: u64) {
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "photos".into(),
         runtime: "onnxruntime".into(),
@@ -41,7 +41,7 @@ fn write_features(path: &Path, rows: usize, seed: u64) {
         let (name, sha256) = (format!("{row:05}.jpg"), format!("{:064x}", seed + row as u64));
         writer
             .append(
-                &[Row {
+                &[FeatureRow {
                     name: &name,
                     label: (row % 2) as i64,
                     sha256: &sha256,

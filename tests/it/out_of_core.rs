@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
 use cnncodes::head::Head;
 use cnncodes::network::Pooling;
 use predicates::str::contains;
@@ -14,7 +14,7 @@ const COLUMNS: usize = 512;
 
 /// Noisy features of three classes; every 50th image has no label.
 fn write_features(output: &Path, count: usize) {
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "data".into(),
         runtime: "none".into(),
@@ -39,7 +39,13 @@ fn write_features(output: &Path, count: usize) {
         let label = if row % 50 == 7 { -1 } else { class as i64 };
         writer
             .append(
-                &[Row { name: &name, label, sha256: &sha256, perceptual_hash: None, features: &[&features] }],
+                &[FeatureRow {
+                    name: &name,
+                    label,
+                    sha256: &sha256,
+                    perceptual_hash: None,
+                    features: &[&features],
+                }],
                 &[],
             )
             .unwrap();

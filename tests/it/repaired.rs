@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
-use cnncodes::features::{FeatureFile, FeatureWriter, Row, Skipped, WriteOptions};
+use cnncodes::features::{FeatureFile, FeatureRow, FeatureWriter, SkippedImage, WriteOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -39,14 +39,16 @@ fn interrupt(folder: &Path, count: usize, skipped: &[&str], reason: &str) {
     for row in 0..count {
         let name = &whole.image_names()[row];
         if skipped.contains(&name.as_str()) {
-            let image = Skipped { name: name.clone(), reason: reason.to_owned() };
+            let image = SkippedImage { name: name.clone(), reason: reason.to_owned() };
             writer.append(&[], &[image]).unwrap();
         } else {
             let features = values.row(row);
             let features = [features.as_slice().unwrap()];
             let label = whole.labels()[row];
             let (sha256, perceptual_hash) = (&whole.sha256()[row], whole.perceptual_hash(row));
-            writer.append(&[Row { name, label, sha256, perceptual_hash, features: &features }], &[]).unwrap();
+            writer
+                .append(&[FeatureRow { name, label, sha256, perceptual_hash, features: &features }], &[])
+                .unwrap();
         }
     }
     drop(writer);

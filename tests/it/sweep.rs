@@ -8,7 +8,8 @@ use cnncodes::features::FeatureFile;
 use cnncodes::head::HeadKind;
 use cnncodes::network::ModelsFolder;
 use cnncodes::sweep::{
-    SearchSpace, Similarity, Size, Sweep, SweepError, SweepEvent, SweepResult, SweepSettings, Wanted,
+    DatasetSize, LayerChoice, SearchSpace, Similarity, Sweep, SweepError, SweepEvent, SweepResult,
+    SweepSettings,
 };
 use ndarray::Array2;
 use predicates::str::contains;
@@ -74,7 +75,7 @@ fn the_library_sweeps_as_the_command_does() {
     let models = ModelsFolder { path: folder.join("models") };
     let photos = || Dataset::from_folder(&folder.join("data")).unwrap();
     let settings = SweepSettings {
-        layers: Wanted::Named(["pool3", "fc7"].map(str::to_owned).to_vec()),
+        layers: LayerChoice::Named(["pool3", "fc7"].map(str::to_owned).to_vec()),
         heads: SearchSpace { kinds: vec![HeadKind::Svm], ..SearchSpace::default() },
         timing: false,
         folder: folder.join("by-the-library"),
@@ -209,7 +210,11 @@ fn the_808_photos_are_small_and_similar() {
     let result = sweep(folder.path(), &[&[photos.to_str().unwrap()], &short[..]].concat());
     assert_eq!((result.rows, result.groups), (808, 754));
     let scenario = &result.advice.scenario;
-    assert_eq!((scenario.similarity, scenario.size), (Similarity::Similar, Size::Small), "{scenario:?}");
+    assert_eq!(
+        (scenario.similarity, scenario.size),
+        (Similarity::Similar, DatasetSize::Small),
+        "{scenario:?}"
+    );
     let best = &result.candidates[result.advice.best].features;
     assert_eq!(best.layer, "global_average_pooling2d");
     assert!(result.advice.selection.accuracy.value >= 0.98, "{:?}", result.advice.selection);
@@ -226,7 +231,11 @@ fn textures_are_small_and_different() {
         &["--layers", "relu6_7,relu6_27,penultimate", "--heads", "logistic", "--no-timing"],
     );
     let scenario = &result.advice.scenario;
-    assert_eq!((scenario.similarity, scenario.size), (Similarity::Different, Size::Small), "{scenario:?}");
+    assert_eq!(
+        (scenario.similarity, scenario.size),
+        (Similarity::Different, DatasetSize::Small),
+        "{scenario:?}"
+    );
     let best = &result.candidates[result.advice.best].features;
     assert!(!best.top, "{best:?}");
     let (earlier, top) =

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cnncodes::dataset::{DUPLICATE_DISTANCE, Duplicates, Likeness};
-use cnncodes::evaluate::{Evidence, Suspects};
+use cnncodes::evaluate::{SuspectEvidence, Suspects};
 use cnncodes::features::FeatureFile;
 use cnncodes::head::{FitSettings, Head, HeadKind, Novelty, TrainingData, fit_head};
 use ndarray::{Array2, Axis};
@@ -131,7 +131,7 @@ impl Photos {
             labels[row] = (labels[row] + rng.random_range(1..classes)) % classes;
         }
         let fitted = self.fit(HeadKind::Logistic, &labels);
-        let evidence = Evidence {
+        let evidence = SuspectEvidence {
             class_names: &self.class_names,
             names: &self.names,
             labels: &labels,

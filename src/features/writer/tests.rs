@@ -137,7 +137,7 @@ fn a_dropped_writer_is_resumed_with_all_its_rows() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("features.h5");
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(50)).unwrap();
-    assert!(matches!(start, Start::New));
+    assert!(matches!(start, WriterStart::New));
     append(&mut writer, 0..20, &[skipped(0)]).unwrap();
     drop(writer);
     assert_eq!(listing(folder.path()), ["features.h5.journal", "features.h5.partial"]);
@@ -146,8 +146,8 @@ fn a_dropped_writer_is_resumed_with_all_its_rows() {
     let mut other_machine = header();
     other_machine.device = "cuda:0".into();
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &other_machine, options(50)).unwrap();
-    let Start::Resumed { done, skipped: problems } = start else { panic!("{start:?}") };
-    let expected: Vec<_> = (0..20).map(|row| Done { name: name(row), sha256: sha256(row) }).collect();
+    let WriterStart::Resumed { done, skipped: problems } = start else { panic!("{start:?}") };
+    let expected: Vec<_> = (0..20).map(|row| CommittedRow { name: name(row), sha256: sha256(row) }).collect();
     assert_eq!(done, expected);
     assert_eq!(problems, [skipped(0)]);
     append(&mut writer, 20..50, &[skipped(1)]).unwrap();
@@ -168,7 +168,7 @@ fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
     file.unlink(schema::PERCEPTUAL_HASH).unwrap();
     file.close().unwrap();
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(10)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == 4), "{start:?}");
+    assert!(matches!(start, WriterStart::Resumed { ref done, .. } if done.len() == 4), "{start:?}");
     append(&mut writer, 4..10, &[]).unwrap();
     writer.finish().unwrap();
     let file = FeatureFile::open(&output).unwrap();
@@ -178,7 +178,7 @@ fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
 
 #[test]
 fn a_run_with_other_settings_starts_anew_and_says_why() {
-    type Change = fn(&mut Header);
+    type Change = fn(&mut FeatureFileHeader);
     let changes: [(&str, Change); 5] = [
         ("the network's SHA-256", |h| {
             h.layers.iter_mut().for_each(|l| l.spec.model_sha256 = "cd".repeat(32))
@@ -200,7 +200,7 @@ fn a_run_with_other_settings_starts_anew_and_says_why() {
         let mut changed = header();
         change(&mut changed);
         let (writer, start) = FeatureWriter::open_or_create(&output, &changed, options(5)).unwrap();
-        assert!(matches!(start, Start::Anew(NotResumed::Differs(found)) if found == what), "{start:?}");
+        assert!(matches!(start, WriterStart::Anew(NotResumed::Differs(found)) if found == what), "{start:?}");
         assert_eq!(writer.rows(), 0);
     }
 }
@@ -216,7 +216,7 @@ fn a_damaged_partial_file_is_started_anew() {
         let length = fs::OpenOptions::new().write(true).open(partial(&output)).unwrap();
         length.set_len(damage).unwrap();
         let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
-        assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{start:?}");
+        assert!(matches!(start, WriterStart::Anew(NotResumed::Damaged(_))), "{start:?}");
         append(&mut writer, 0..5, &[]).unwrap();
         writer.finish().unwrap();
         assert_rows(&FeatureFile::open(&output).unwrap(), 5);
@@ -236,7 +236,7 @@ fn a_partial_file_without_what_rows_need_is_started_anew() {
         file.unlink(object).unwrap();
         file.close().unwrap();
         let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
-        assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{object}: {start:?}");
+        assert!(matches!(start, WriterStart::Anew(NotResumed::Damaged(_))), "{object}: {start:?}");
         append(&mut writer, 0..5, &[]).unwrap();
         writer.finish().unwrap();
         assert_rows(&FeatureFile::open(&output).unwrap(), 5);
@@ -258,7 +258,7 @@ fn kill_before_renaming(output: &Path, rows: usize) {
 /// Continues that file up to row 30 and checks it.
 fn assert_continued(output: &Path, rows: usize) {
     let (mut writer, start) = FeatureWriter::open_or_create(output, &header(), options(100)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == rows), "{start:?}");
+    assert!(matches!(start, WriterStart::Resumed { ref done, .. } if done.len() == rows), "{start:?}");
     append(&mut writer, rows..30, &[skipped(1)]).unwrap();
     drop(writer);
     assert!(matches!(FeatureFile::open(&partial(output)), Err(FeatureFileError::Incomplete { .. })));
@@ -323,7 +323,7 @@ fn a_journal_of_more_rows_than_the_file_has_is_not_believed() {
     journal.write_all(b"{\"image\":\"a\"}\n{\"image\":\"b\"}\n").unwrap();
     journal.write_all(b"{\"commit\":{\"rows\":2,\"skipped\":0}}\n").unwrap();
     let (_, start) = FeatureWriter::open_or_create(&output, &header(), options(1)).unwrap();
-    let Start::Anew(NotResumed::Damaged(error)) = start else { panic!("{start:?}") };
+    let WriterStart::Anew(NotResumed::Damaged(error)) = start else { panic!("{start:?}") };
     assert!(matches!(*error, FeatureFileError::WrongLength { found: 1, expected: 2, .. }), "{error:?}");
 }
 
@@ -334,7 +334,7 @@ fn a_partial_file_without_its_journal_is_started_anew() {
     drop(FeatureWriter::create(&output, &header(), options(5)).unwrap());
     fs::remove_file(sibling(&output, JOURNAL)).unwrap();
     let (_, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
-    assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{start:?}");
+    assert!(matches!(start, WriterStart::Anew(NotResumed::Damaged(_))), "{start:?}");
 }
 
 #[test]
@@ -364,18 +364,18 @@ fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
     let (a, b) = ([0.0; 18], [0.0; 5]);
     let good = sha256(9);
     let fit: &[&[f32]] = &[&a, &b];
-    let first = Row { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, features: fit };
+    let first = FeatureRow { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, features: fit };
     for (bad, why) in [
-        (Row { label: 2, ..first }, "its label is 2"),
-        (Row { label: -2, ..first }, "its label is -2"),
-        (Row { features: &[&a, &a], ..first }, "values"),
-        (Row { features: &[&a], ..first }, "values"),
-        (Row { sha256: "ABC", ..first }, "SHA-256"),
-        (Row { name: "a\0b", ..first }, "NUL"),
-        (Row { name: &name(0), ..first }, "already"),
-        (Row { name: "first.jpg", ..first }, "already"),
+        (FeatureRow { label: 2, ..first }, "its label is 2"),
+        (FeatureRow { label: -2, ..first }, "its label is -2"),
+        (FeatureRow { features: &[&a, &a], ..first }, "values"),
+        (FeatureRow { features: &[&a], ..first }, "values"),
+        (FeatureRow { sha256: "ABC", ..first }, "SHA-256"),
+        (FeatureRow { name: "a\0b", ..first }, "NUL"),
+        (FeatureRow { name: &name(0), ..first }, "already"),
+        (FeatureRow { name: "first.jpg", ..first }, "already"),
     ] {
-        let batch = [Row { name: "first.jpg", ..first }, bad];
+        let batch = [FeatureRow { name: "first.jpg", ..first }, bad];
         let error = writer.append(&batch, &[]).unwrap_err();
         assert!(
             matches!(error, FeatureFileError::BadRow { .. }) && error.to_string().contains(why),
@@ -389,7 +389,7 @@ fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
 
 #[test]
 fn impossible_headers_are_refused() {
-    type Change = fn(&mut Header);
+    type Change = fn(&mut FeatureFileHeader);
     let changes: [(&str, Change); 6] = [
         ("no layer", |h| h.layers.clear()),
         ("named twice", |h| h.layers[1].spec.layer = h.layers[0].spec.layer.clone()),
@@ -473,7 +473,7 @@ fn append_forever(output: &Path) {
     }
 }
 
-fn wide_header() -> Header {
+fn wide_header() -> FeatureFileHeader {
     let mut header = header();
     header.layers[0].shape = vec![1024];
     header
@@ -518,7 +518,7 @@ fn assert_failed(mut writer: FeatureWriter, error: FeatureFileError, output: &Pa
     drop(writer);
     // The same process can go on with the file at once.
     let (resumed, start) = FeatureWriter::open_or_create(output, &wide_header(), options(0)).unwrap();
-    assert!(matches!(start, Start::Resumed { .. }), "{start:?}");
+    assert!(matches!(start, WriterStart::Resumed { .. }), "{start:?}");
     assert_eq!(resumed.rows() as u64, *rows);
 }
 
@@ -555,7 +555,7 @@ fn a_kill_at_any_moment_loses_no_committed_row() {
 
         // The lock has vanished with the child, and what it had committed is there.
         let (writer, start) = FeatureWriter::open_or_create(&output, &header(), options(0)).unwrap();
-        let Start::Resumed { done, skipped } = start else { panic!("round {round}: {start:?}") };
+        let WriterStart::Resumed { done, skipped } = start else { panic!("round {round}: {start:?}") };
         assert!(done.len() >= at_least, "round {round}: {} rows of {at_least}", done.len());
         assert!(done.len() > committed);
         assert_eq!(skipped.len() * 7, done.len());
@@ -582,7 +582,7 @@ fn assert_kept(task: &str, output: &Path, make_room: impl FnOnce()) {
     make_room();
     let (mut writer, start) =
         FeatureWriter::open_or_create(output, &wide_header(), options(kept + 5)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == kept), "{start:?}");
+    assert!(matches!(start, WriterStart::Resumed { ref done, .. } if done.len() == kept), "{start:?}");
     append_wide(&mut writer, &[1024, 5], kept..kept + 5, &[]).unwrap();
     writer.finish().unwrap();
     assert_rows(&FeatureFile::open(output).unwrap(), kept + 5);

@@ -4,7 +4,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{HeadFileError, Reader, Writer, hdf5};
+use super::{HeadFileError, HeadReader, HeadWriter, hdf5};
 use crate::head::{Conformal, Novelty, NoveltyLimits};
 
 /// Data sets and attributes.
@@ -20,7 +20,7 @@ struct ConformalAttribute {
     rows: usize,
 }
 
-impl Writer<'_> {
+impl HeadWriter<'_> {
     pub(super) fn conformal(&self, conformal: &Conformal) -> hdf5::Result<()> {
         self.numbers(CONFORMAL_SCORES, &[conformal.scores().len()], conformal.scores())?;
         self.json(CONFORMAL, &ConformalAttribute { rows: conformal.rows() })
@@ -38,7 +38,7 @@ impl Writer<'_> {
     }
 }
 
-impl Reader<'_> {
+impl HeadReader<'_> {
     pub(super) fn conformal(&self) -> Result<Option<Conformal>, HeadFileError> {
         if !self.has(CONFORMAL_SCORES)? {
             return Ok(None);

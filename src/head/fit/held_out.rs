@@ -10,7 +10,7 @@ use super::{FitSettings, TrainingData};
 use crate::evaluate::{Folds, Note};
 use crate::head::{
     Calibration, CalibrationMethod, HeadError, Preparation, ranking,
-    tune::{Choice, Problem},
+    tune::{ChosenC, TuningData},
 };
 
 /// Scores of every row by the head of the fold that it was held out of.
@@ -21,7 +21,7 @@ pub(super) struct HeldOut {
     /// Messages of solvers that did not converge.
     pub unconverged: Vec<String>,
     /// What tuning chose for each fold.
-    pub chosen: Vec<Choice>,
+    pub chosen: Vec<ChosenC>,
 }
 
 /// What tuning on `rows` may look at; `prepared` by what was learned from them.
@@ -31,8 +31,8 @@ pub(super) fn problem<'a>(
     settings: &FitSettings,
     prepared: &'a Array2<f32>,
     rows: &'a [usize],
-) -> Problem<'a> {
-    Problem {
+) -> TuningData<'a> {
+    TuningData {
         features: prepared,
         labels: data.labels,
         groups,

@@ -8,15 +8,15 @@ use super::super::topology::attribute;
 use super::attributes::operation;
 
 /// One such operation, by the names of its constants.
-pub(super) enum Affine {
+pub(super) enum AffineOp {
     Normalise { scale: String, shift: String, mean: String, variance: String, epsilon: f64 },
     Scale(String),
     Shift(String),
 }
 
-impl Affine {
+impl AffineOp {
     /// What `node` does to `input`, of so many channels; none where it is something else or its constants are not such.
-    pub(super) fn of(graph: &Graph, node: &NodeProto, input: &str, channels: usize) -> Option<Affine> {
+    pub(super) fn of(graph: &Graph, node: &NodeProto, input: &str, channels: usize) -> Option<AffineOp> {
         match (operation(node), &node.input[..]) {
             ("BatchNormalization", [first, scale, shift, mean, variance]) if first == input => {
                 let constants = [scale, shift, mean, variance];
@@ -25,7 +25,7 @@ impl Affine {
                     shape.is_some_and(|shape| shape == [channels])
                 };
                 let epsilon = attribute(node, "epsilon").and_then(|epsilon| epsilon.f).unwrap_or(1e-5);
-                constants.iter().all(fit).then(|| Affine::Normalise {
+                constants.iter().all(fit).then(|| AffineOp::Normalise {
                     scale: scale.clone(),
                     shift: shift.clone(),
                     mean: mean.clone(),
@@ -43,7 +43,7 @@ impl Affine {
                     return None;
                 }
                 let constant = constant.clone();
-                Some(if operation == "Mul" { Affine::Scale(constant) } else { Affine::Shift(constant) })
+                Some(if operation == "Mul" { AffineOp::Scale(constant) } else { AffineOp::Shift(constant) })
             }
             _ => None,
         }
@@ -61,9 +61,9 @@ impl Affine {
         };
         let ones = || vec![1.0; channels];
         let (scales, shifts) = match self {
-            Affine::Scale(scale) => (of_channel(scale)?, vec![0.0; channels]),
-            Affine::Shift(shift) => (ones(), of_channel(shift)?),
-            Affine::Normalise { scale, shift, mean, variance, epsilon } => {
+            AffineOp::Scale(scale) => (of_channel(scale)?, vec![0.0; channels]),
+            AffineOp::Shift(shift) => (ones(), of_channel(shift)?),
+            AffineOp::Normalise { scale, shift, mean, variance, epsilon } => {
                 let (mut scales, mut shifts) = (of_channel(scale)?, of_channel(shift)?);
                 let (means, variances) = (of_channel(mean)?, of_channel(variance)?);
                 for (scale, variance) in scales.iter_mut().zip(variances) {

@@ -3,7 +3,7 @@
 use super::super::graph::Graph;
 use super::super::graph::proto::NodeProto;
 use super::super::topology::{attribute, ints};
-use super::planner::Map;
+use super::planner::MapShape;
 use cnncodes_convolution::{Activation, Window};
 
 /// What a node does; nothing that is known here in another domain than ONNX's own.
@@ -15,7 +15,7 @@ pub(super) fn operation(node: &NodeProto) -> &str {
 const LARGEST: usize = 1 << 15;
 
 /// The window of a convolution or pooling over `map`; none where it is dilated, or strides are not the same both ways.
-pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Option<Window> {
+pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<MapShape>) -> Option<Window> {
     // Nobody has larger ones, and sums of these do not overflow.
     let whole = |value: i64| usize::try_from(value).ok().filter(|&value| value <= LARGEST);
     let [height, width] = *kernel else { return None };

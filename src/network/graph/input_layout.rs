@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::topology::{attribute, int, ints};
 use super::proto::{GraphProto, NodeProto};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// What the first convolution says about the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Convolved {
-    pub layout: Layout,
+    pub layout: TensorLayout,
     /// How many channels it reads, where its weights say so.
     pub channels: Option<usize>,
 }
@@ -50,8 +50,8 @@ pub(super) fn by_first_convolution(graph: &GraphProto, input: &str) -> Option<Co
             let dimensions = match node.op_type() {
                 "Conv" | "ConvInteger" | "QLinearConv" if is_image => {
                     let layout = match dimensions {
-                        [0, 1, ..] => Layout::Nchw,
-                        [0, 3, ..] => Layout::Nhwc,
+                        [0, 1, ..] => TensorLayout::Nchw,
+                        [0, 3, ..] => TensorLayout::Nhwc,
                         _ => continue,
                     };
                     return Some(Convolved { layout, channels: channels(graph, node) });

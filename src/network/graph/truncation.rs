@@ -19,7 +19,7 @@ use super::proto::{
 };
 use super::{Graph, GraphError, entry, names_read_by};
 use crate::files::folder_of;
-use crate::images::Layout;
+use crate::images::TensorLayout;
 use cnncodes_convolution::{LayerOp, SimdIsa};
 
 /// A graph cut at some tensors, ready to be loaded.
@@ -215,7 +215,7 @@ impl Graph {
                 DataType::Float => self.input.name.clone(),
                 _ => format!("{name}/channels"),
             };
-            let axis = if self.input.layout == Layout::Nchw { 1 } else { 3 };
+            let axis = if self.input.layout == TensorLayout::Nchw { 1 } else { 3 };
             match self.input.channels {
                 1 => first.extend(first_of_axis(&tensor, &made, axis)),
                 _ => first.extend(one_more_on_axis(&tensor, &made, axis, self.alpha)),
@@ -231,7 +231,7 @@ impl Graph {
         {
             tensor.elem_type = Some(DataType::Float.into());
             if let (false, Some(shape)) = (has_three, tensor.shape.as_mut()) {
-                let channels = if self.input.layout == Layout::Nchw { 1 } else { 3 };
+                let channels = if self.input.layout == TensorLayout::Nchw { 1 } else { 3 };
                 shape.dim[channels].value = Some(tensor_shape_proto::dimension::Value::DimValue(3));
             }
         }

@@ -12,15 +12,15 @@ use super::super::nodes::cast;
 use super::super::pool::Pooling;
 use super::super::profile::of_one_image;
 use super::super::tap_output::TapOutput;
-use super::super::tiles::Tiles;
+use super::super::tiles::TilePooling;
 use super::{BackboneError, Tap};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// What the sessions of a cut network take and give.
 #[derive(Debug)]
-pub(super) struct Cut {
+pub(super) struct SessionInterface {
     pub(super) network: String,
-    pub(super) layout: Layout,
+    pub(super) layout: TensorLayout,
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) fixed_batch: Option<usize>,
@@ -28,14 +28,14 @@ pub(super) struct Cut {
     pub(super) takes_half: bool,
     pub(super) taps: Vec<Tap>,
     /// What a session gives out for each tap.
-    pub(super) outputs: Vec<Output>,
+    pub(super) outputs: Vec<SessionOutput>,
 }
 
 /// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
 #[derive(Debug, Clone)]
-pub(super) struct Output {
+pub(super) struct SessionOutput {
     pub(super) name: String,
-    pub(super) tiles: Option<Tiles>,
+    pub(super) tiles: Option<TilePooling>,
     /// Whether the tapped tensor holds 16-bit floats. The runtime computes in 32-bit floats what it has no 16-bit operation for,
     /// and leaves out a rounding that is undone at once, as where the tensor is converted for the output.
     is_half: bool,
@@ -43,9 +43,9 @@ pub(super) struct Output {
     pub(super) nodes: Vec<NodeProto>,
 }
 
-impl Output {
+impl SessionOutput {
     /// The tapped tensor, as 32-bit floats. `index` tells the names of one tap from those of the others.
-    pub(super) fn whole(layer: &Layer, element: Option<DataType>, index: usize) -> Output {
+    pub(super) fn whole(layer: &Layer, element: Option<DataType>, index: usize) -> SessionOutput {
         let nodes = match element {
             Some(element) if element != DataType::Float && is_float(element) => {
                 vec![cast(&layer.tensor, &format!("cnncodes/{index}/float"), DataType::Float)]
@@ -53,20 +53,20 @@ impl Output {
             _ => Vec::new(),
         };
         let name = nodes.last().and_then(|node: &NodeProto| node.output.first()).unwrap_or(&layer.tensor);
-        Output { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
+        SessionOutput { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
     }
 
     /// What tiles make of the maps that `self` gives out.
-    pub(super) fn reduced(self, layer: &Layer, tiles: Tiles, index: usize) -> Output {
-        let Output { name: whole, is_half, mut nodes, .. } = self;
+    pub(super) fn reduced(self, layer: &Layer, tiles: TilePooling, index: usize) -> SessionOutput {
+        let SessionOutput { name: whole, is_half, mut nodes, .. } = self;
         nodes.extend(tiles.nodes(&whole, layer.channels_last, &format!("cnncodes/{index}")));
         let name = nodes.last().and_then(|node| node.output.first());
-        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
+        SessionOutput { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
     }
 
     /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
     /// only.
-    pub(super) fn on(&self, device: Device, whole: &Output) -> Output {
+    pub(super) fn on(&self, device: Device, whole: &SessionOutput) -> SessionOutput {
         match &self.tiles {
             Some(tiles) if device != Device::Cpu && tiles.overhang() => whole.clone(),
             _ => self.clone(),
@@ -74,7 +74,7 @@ impl Output {
     }
 }
 
-impl Cut {
+impl SessionInterface {
     pub(super) fn image_len(&self) -> usize {
         3 * self.height * self.width
     }
@@ -181,8 +181,8 @@ impl Cut {
 
     fn input_shape(&self, count: usize) -> [usize; 4] {
         match self.layout {
-            Layout::Nchw => [count, 3, self.height, self.width],
-            Layout::Nhwc => [count, self.height, self.width, 3],
+            TensorLayout::Nchw => [count, 3, self.height, self.width],
+            TensorLayout::Nhwc => [count, self.height, self.width, 3],
         }
     }
 
@@ -234,7 +234,7 @@ impl Cut {
         };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
         let outputs = session.run(ort::inputs![input]).map_err(failed)?;
-        let shape_of = |(tap, output): (&Tap, &Output)| {
+        let shape_of = |(tap, output): (&Tap, &SessionOutput)| {
             let value = outputs
                 .get(&output.name)
                 .ok_or_else(|| self.not_features(tap, "the runtime did not return it".to_owned()))?;

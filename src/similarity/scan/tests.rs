@@ -40,8 +40,8 @@ fn brute_force(
 
 fn search(rows: &Array2<f32>, queries: &Array2<f32>, k: usize, metric: Metric) -> Vec<Vec<Neighbor>> {
     let width = rows.ncols();
-    let queries = Queries::new(queries.view(), metric).unwrap();
-    let mut best = vec![Best::new(k); queries.len()];
+    let queries = PreparedQueries::new(queries.view(), metric).unwrap();
+    let mut best = vec![NearestRows::new(k); queries.len()];
     // In uneven parts, as a file's end has them.
     for (part, values) in rows.as_slice().unwrap().chunks(7 * width).enumerate() {
         queries.scan(values, part * 7, &mut best, &keep_all).unwrap();
@@ -112,8 +112,9 @@ fn values_that_are_not_finite_are_named() {
     let mut rows = features(10, 4, 1, 1.0, 0.0);
     rows[[6, 2]] = f32::NAN;
     let queries = features(1, 4, 2, 1.0, 0.0);
-    let prepared = Queries::new(queries.view(), Metric::Cosine).unwrap();
-    let refused = prepared.scan(rows.as_slice().unwrap(), 100, &mut [Best::new(1)], &keep_all).unwrap_err();
+    let prepared = PreparedQueries::new(queries.view(), Metric::Cosine).unwrap();
+    let refused =
+        prepared.scan(rows.as_slice().unwrap(), 100, &mut [NearestRows::new(1)], &keep_all).unwrap_err();
     assert!(refused.0 == 106 && refused.1.is_nan(), "{refused:?}");
-    assert_eq!(Queries::new(rows.view(), Metric::Cosine).map(|_| ()).unwrap_err().0, 6);
+    assert_eq!(PreparedQueries::new(rows.view(), Metric::Cosine).map(|_| ()).unwrap_err().0, 6);
 }

@@ -2,8 +2,8 @@ use super::super::{Advice, CandidateFeatures, Scenario};
 use super::*;
 use crate::evaluate::Note;
 
-fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, right: usize) -> Candidate {
-    Candidate {
+fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, right: usize) -> CandidateHead {
+    CandidateHead {
         features: CandidateFeatures {
             network: 0,
             layer: layer.to_owned(),
@@ -63,7 +63,7 @@ fn result(similarity: Similarity) -> SweepResult {
             learned: true,
             scenario: Scenario {
                 similarity,
-                size: Size::Small,
+                size: DatasetSize::Small,
                 images_per_class: 49,
                 network: 0,
                 top: Some(selection(96, 3)),

@@ -9,7 +9,7 @@ use cnncodes::dataset::{Dataset, ImageArray, SourceOptions, count_images};
 use cnncodes::features::FeatureFile;
 use cnncodes::hdf5::Hdf5;
 use cnncodes::head::Head;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, sniff};
+use cnncodes::images::{DecodeOptions, Preprocess, PreprocessOverrides, Preset, TensorLayout, decode, sniff};
 use cnncodes::network::{Catalogue, Graph, class_scores};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
@@ -23,7 +23,7 @@ pub fn image(data: &[u8]) -> bool {
         let small = PreprocessOverrides { size: Some((32, 24)), ..PreprocessOverrides::default() };
         let recipe = Preprocess::preset(preset).unwrap().with(&small).unwrap();
         let mut tensor = vec![f32::NAN; recipe.tensor_len()];
-        if recipe.apply(&image, Layout::Nchw, &mut tensor).is_ok() {
+        if recipe.apply(&image, TensorLayout::Nchw, &mut tensor).is_ok() {
             assert!(tensor.iter().all(|value| value.is_finite()), "a value that is not finite");
         }
     }
