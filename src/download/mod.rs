@@ -2,13 +2,14 @@
 //!
 //! Bytes gather in a sibling `.part` file. What broke off is gone on with by a range request, in this run or the next,
 //! as long as the server says that it is still the same file. Only a file whose length and checksum are right can be
-//! put into place, by a rename; whoever reads the target sees the old file or the whole new one. [`HubPull`] brings a network
-//! of a hub into the models folder.
+//! put into place, by a rename; whoever reads the target sees the old file or the whole new one. [`HubPull`] and
+//! [`ZooPull`] bring a network into the models folder.
 
 mod error;
 mod hub;
 mod partial_file;
 mod pull;
+mod zoo_pull;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use error::FetchError;
 pub use hub::{Hub, HubError, HubFile, HubReference, HubRepository};
 use partial_file::{PartialFile, RemoteVersion};
 pub use pull::{HubPull, PullError, PullEvent};
+pub use zoo_pull::{ZooPull, ZooPullEvent};
 
 /// How often a server may send us elsewhere.
 const MAX_REDIRECTS: u32 = 5;

@@ -8,6 +8,7 @@
 //!
 //! Equal distances are ordered by row: the earlier row of the file is the nearer one.
 
+mod queries;
 mod scan;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use self::queries::{NearImage, Queries, QueryAnswer, QueryError};
 use self::scan::{NearestRows, PreparedQueries};
 use crate::features::{FeatureFile, FeatureFileError};
 
