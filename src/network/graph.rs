@@ -71,10 +71,10 @@ pub enum GraphError {
     Training { path: PathBuf, node: String, operator: String, on: &'static str },
 }
 
-/// What the name of images that were rounded to float16 ends with in an exported graph, where a maximum keeps the rounding.
+/// The ending of the name of the images rounded to float16 in an exported graph, in which a maximum keeps the rounding.
 pub(crate) const ROUNDED: &str = "/rounded_to_float16";
 
-/// An ONNX graph that was read from a file and is not loaded into a runtime.
+/// An ONNX graph, read from a file. It is not loaded into a runtime.
 pub struct Graph {
     path: PathBuf,
     file: NetworkFile,
@@ -314,7 +314,7 @@ impl Graph {
         used
     }
 
-    /// Makes sure that the weights that a cut graph referred to were the ones that this graph was read with.
+    /// Makes sure that the file still holds the weights that this graph was read with.
     ///
     /// # Errors
     /// The file was replaced or written to since.

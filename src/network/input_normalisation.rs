@@ -1,8 +1,7 @@
-//! Normalisation that a graph does itself, so that it is not done twice.
+//! Finds the normalisation that a graph does itself, so that it is not done twice.
 //!
-//! Keras's networks with `Rescaling` and `Normalization` layers, and graphs that somebody put preprocessing in front of,
-//! begin with sums and products by constants. They are followed from the input, through `Cast` and `Transpose`, to the first
-//! other operation.
+//! Keras's networks with `Rescaling` and `Normalization` layers, and graphs with added preprocessing, begin with sums and
+//! products with constants. These are followed from the input, through `Cast` and `Transpose`, to the first other operation.
 
 use super::graph::Graph;
 use super::graph::proto::NodeProto;
@@ -20,7 +19,7 @@ pub struct InputNormalisation {
 }
 
 impl InputNormalisation {
-    /// Whether it is meant for levels from 0 to 255, and not for values from 0 to 1.
+    /// Whether it expects levels from 0 to 255, not values from 0 to 1.
     pub fn wants_levels(&self) -> bool {
         let mean = (0..3).map(|channel| -self.offset[channel] / self.scale[channel]).sum::<f64>() / 3.0;
         let scale = self.scale.iter().map(|scale| scale.abs()).sum::<f64>() / 3.0;

@@ -1,7 +1,7 @@
-//! What each layer is and costs: the shape of its activations and the multiply-adds that lie below it.
+//! The shape of each layer's activations, and the multiply-adds up to each layer.
 //!
-//! Both come from the graph alone ([`Inference`]), in milliseconds. The runtime is asked only for the shapes of layers behind an
-//! operation that is not known here.
+//! Both come from the graph alone ([`Inference`]), in milliseconds. Only for layers behind an operation that is not known here,
+//! the runtime finds the shapes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -45,7 +45,7 @@ impl Profile {
                 None => open.push(layer.clone()),
             }
         }
-        // What needs an input besides the image cannot be run.
+        // A layer that needs an input besides the image cannot be run.
         let others: HashSet<String> = graph.other_inputs().map(|(name, _)| name).collect();
         open.retain(|layer| others.is_empty() || !graph.reads(&layer.tensor, &others));
         // The costs of products behind an operation that is not known.
@@ -153,7 +153,7 @@ fn costs(graph: &Graph, inference: &Inference, products: &HashMap<String, Vec<us
     graph.nodes().iter().map(|node| cost(node).unwrap_or(0)).collect()
 }
 
-/// Which of the nodes that cost something lie below each node.
+/// The nodes with costs that each node depends on.
 struct NodesBelow<'a> {
     /// A bit for each of them, by the node's outputs.
     sets: HashMap<&'a str, Vec<u64>>,

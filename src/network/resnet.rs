@@ -1,6 +1,6 @@
-//! ResNet v1 and v1.5 by their form: a stem, four stages of residual blocks that end in a sum and a ReLU, a global
-//! pool and a dense layer (He et al. 2015, arXiv:1512.03385); ResNeXt (arXiv:1611.05431) and Wide ResNet
-//! (arXiv:1605.07146) have the same places and other convolutions between them.
+//! ResNet v1 and v1.5 by their form: a stem, four stages of residual blocks that end in a sum and a ReLU, a global pool and a
+//! dense layer (He et al. 2015, arXiv:1512.03385); ResNeXt (arXiv:1611.05431) and Wide ResNet (arXiv:1605.07146) have the same
+//! layers, and other convolutions between them.
 
 use super::layer::{Layer, Namer};
 use super::topology::{OpKind, Topology, TopologyOp};
@@ -58,7 +58,7 @@ pub(super) fn recognise(topology: &Topology) -> Option<(String, Vec<Layer>)> {
     Some((architecture, namer.layers))
 }
 
-/// A residual block: what comes out of it, and the convolutions on its main way.
+/// A residual block: its output, and the convolutions of its main branch.
 struct ResidualBlock<'a> {
     relu: usize,
     channels: usize,
@@ -90,7 +90,7 @@ fn main_way(topology: &Topology, sum: usize, start: usize) -> Vec<&TopologyOp> {
             match op.kind {
                 OpKind::Conv { .. } => way.push(op),
                 OpKind::Relu => {}
-                // Something that is in no ResNet.
+                // No ResNet has another operation.
                 _ => return Vec::new(),
             }
             let Some(&previous) = op.inputs.first() else { break };

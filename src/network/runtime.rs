@@ -1,12 +1,12 @@
 //! Finds ONNX Runtime, checks that this program can use it, and opens it once for the whole process.
 //!
-//! The library is loaded at run time, so that one binary serves the CPU build and the CUDA build of it. It
-//! is looked for in the order that [`SEARCH_ORDER`] tells the user; the first usable one is taken. A library
-//! that an environment variable names is used or refused, never passed over. One that the search meets and
-//! cannot use is remembered, and told if nothing better follows.
+//! The library is loaded at run time, so that one binary serves the CPU build and the CUDA build of it. It is looked for in the
+//! order that [`SEARCH_ORDER`] tells the user; the first usable one is taken. A library that an environment variable names is
+//! used or refused, never passed over. The error lists the libraries that the search found and could not use, if it finds no
+//! better one.
 //!
-//! ONNX Runtime's own messages below the level of an error are silent; the variable `ORT_LOG`
-//! (`verbose`, `info`, `warning`, `error`, `fatal`) changes that.
+//! ONNX Runtime's own messages below the level of an error are not shown; the variable `ORT_LOG` (`verbose`, `info`, `warning`,
+//! `error`, `fatal`) changes that.
 
 mod library;
 mod search;
@@ -95,7 +95,7 @@ pub struct FailedSearch {
 
 impl fmt::Display for FailedSearch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A search is only made where no variable is set.
+        // There is a search only if no variable is set.
         write!(f, "  the variables {}: not set", VARIABLES.join(", "))?;
         for (place, refused) in &self.places {
             write!(f, "\n  {place}")?;

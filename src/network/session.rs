@@ -55,17 +55,16 @@ pub enum BackboneError {
 /// How a session is to run.
 #[derive(Debug, Clone, Default)]
 pub struct SessionSettings {
-    /// Threads inside an operation; every core when absent.
+    /// Threads inside an operation; one for each core if absent.
     pub threads: Option<usize>,
-    /// Sessions side by side, each with as many threads; one when absent, and always one on other devices than the
-    /// processor.
+    /// Number of sessions, each with this many threads; one if absent, and always one on devices other than the CPU.
     pub sessions: Option<NonZero<usize>>,
     /// What to run on.
     pub device: Device,
     /// What to compute in.
     pub precision: Precision,
-    /// Whether other threads have work for the same cores. Threads that wait for one another then sleep, where they would
-    /// otherwise keep their core busy for a while.
+    /// Whether other threads have work for the same cores. If so, threads that wait for one another sleep at once; otherwise
+    /// they first keep their core busy for a while.
     pub shared_cores: bool,
     /// Whether to leave every operation to ONNX Runtime. Otherwise [`cnncodes_convolution`] computes those that it is faster at.
     pub runtime_only: bool,
@@ -78,7 +77,7 @@ pub struct Tap {
     pub layer: Layer,
     /// One image's activations, channels first.
     pub activations: Activations,
-    /// How they become features; none where they are a vector.
+    /// How they become features; [`Pooling::None`] if they are a vector.
     pub pooling: Pooling,
     /// The shape of one image's features.
     pub shape: Vec<usize>,
@@ -110,7 +109,7 @@ impl Tap {
 pub struct Backbone {
     cut: SessionInterface,
     session: Session,
-    /// Others, loaded with the same.
+    /// Further sessions of the same graph.
     more: Vec<Session>,
     runtime_version: String,
     device: Device,
@@ -144,7 +143,7 @@ impl Runner<'_> {
     }
 }
 
-/// A cut graph, and what its layers of [`cnncodes_convolution`] do.
+/// A cut graph, and its layers of [`cnncodes_convolution`].
 struct PreparedGraph {
     truncated: TruncatedGraph,
     ops: Arc<[LayerOp]>,
@@ -174,11 +173,11 @@ impl Backbone {
         Self::open_pooled(graph, layers, &vec![Pooling::None; layers.len()], size, settings)
     }
 
-    /// As [`open`](Self::open), and pools the maps of each layer in its own algorithm, in the order of the layers; layers that
-    /// are no maps are left as they are. A layer that is named several times is computed once and pooled as often.
+    /// As [`open`](Self::open), and pools the map of each layer by the pooling at the same place. Layers that are not maps stay
+    /// as they are. A layer that is named several times is computed once and pooled in each way.
     ///
-    /// On a CPU or a GPU the cut graph itself does the most of it, so that whole maps do not leave the session. With
-    /// OpenVINO they do, since it may average in another precision.
+    /// On a CPU or a GPU the cut graph itself does most of the pooling, so that whole maps do not leave the session. With
+    /// OpenVINO they do, because it may average in another precision.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -233,7 +232,7 @@ impl Backbone {
             .learn_shapes()
     }
 
-    /// As [`shapes`](Self::shapes), for layers that may turn out to be no features, which have none.
+    /// As [`shapes`](Self::shapes), with `None` for layers that turn out not to be features.
     pub(super) fn shapes_of_all(
         graph: &Graph,
         layers: &[Layer],
@@ -284,12 +283,12 @@ impl Backbone {
             let mut builder =
                 session_builder(runtime, threads, spin, purpose, &prepared.truncated.weights_folder)
                     .map_err(failed)?;
-            // On the processor a plan of a run's memory makes nothing faster, and its block is taken besides what the
-            // run that it was made in had taken.
+            // On the CPU, planning a run's memory makes nothing faster, and takes a block of memory besides that of the run in
+            // which the plan is made.
             builder =
                 builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
             if prepared.truncated.pads_maxima {
-                // ONNX Runtime 1.24 takes padding with zeros for the padding of the maximum itself, which is never the maximum.
+                // ONNX Runtime 1.24 fuses a node that pads with zeros into the maximum, whose own padding never is the maximum.
                 builder =
                     builder.with_disabled_optimizers("Pad_Fusion").map_err(|error| failed(error.into()))?;
             }
@@ -307,7 +306,7 @@ impl Backbone {
             builder.commit_from_memory(&prepared.truncated.bytes).map_err(failed)
         };
         let first = |device: Device| -> Result<(Session, PreparedGraph), BackboneError> {
-            // A device that is not there is told before anything is cut for it.
+            // If the device is not there, the error comes before the graph is cut for it.
             device::provider(device, settings.precision, threads, runtime)?;
             let prepared = cut_for(device)?;
             Ok((load(device, &prepared)?, prepared))
@@ -316,7 +315,7 @@ impl Backbone {
         let ((session, prepared), device, note) = match settings.device {
             Device::Auto => match first(Device::Cuda(0)) {
                 Ok(session) => (session, Device::Cuda(0), None),
-                // The usual case, and nothing to be told of: a library for the CPU alone.
+                // A library for the CPU alone is the usual case, and no reason for a message.
                 Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
                     (first(Device::Cpu)?, Device::Cpu, None)
                 }
@@ -384,13 +383,13 @@ impl Backbone {
         self.cut.fixed_batch
     }
 
-    /// From now on every run holds `images` images, as if the graph fixed it. What a GPU computes for an image depends in
-    /// its last bits on how many are run at once, though not on which.
+    /// From now on every run holds `images` images, as if the graph fixed the batch size. The last bits of a GPU's results
+    /// depend on the batch size, not on the other images.
     pub fn fix_batch(&mut self, images: usize) {
         self.cut.fixed_batch.get_or_insert(images);
     }
 
-    /// The sessions that were loaded, to be run side by side.
+    /// The loaded sessions, which may run side by side.
     pub fn runners(&mut self) -> impl ExactSizeIterator<Item = Runner<'_>> {
         let cut = &self.cut;
         let mut sessions: Vec<&mut Session> = vec![&mut self.session];
@@ -427,7 +426,7 @@ impl Backbone {
     /// channels first.
     ///
     /// # Errors
-    /// The runtime reports a failure, such as memory that is not to be had.
+    /// The runtime reports a failure, such as too little memory.
     ///
     /// # Panics
     /// `images` does not hold a whole number of images.
@@ -440,7 +439,7 @@ impl Backbone {
     }
 }
 
-/// What leaves a session whose maps stay whole.
+/// The outputs of a session whose maps stay whole.
 fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<SessionOutput> {
     let inference = Inference::of(graph, size);
     let output = |(index, layer): (usize, &Layer)| {
@@ -449,7 +448,7 @@ fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<Sessi
     layers.iter().enumerate().map(output).collect()
 }
 
-/// A shape as people write it.
+/// A shape in the usual notation.
 fn show_shape(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
 }

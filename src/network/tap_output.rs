@@ -1,16 +1,16 @@
-//! The numbers that a network gives for a batch.
+//! [`TapOutput`]: the numbers of one tapped layer for a batch.
 
 use std::ops::Deref;
 
 use ort::value::Tensor;
 
-/// What a tap gave for a batch: rows of [`Tap::width`](super::Tap::width) numbers, one image's after another.
+/// The output of a tap for a batch: one row of [`Tap::width`](super::Tap::width) numbers for each image, row after row.
 #[derive(Debug)]
 pub struct TapOutput(TapValues);
 
 #[derive(Debug)]
 enum TapValues {
-    /// As the runtime returned them, in its memory, which lives as long as they do.
+    /// As the runtime returned them, in its own memory.
     OfRuntime(Tensor<f32>),
     /// Reordered or pooled since.
     Own(Vec<f32>),
@@ -34,7 +34,7 @@ impl From<Vec<f32>> for TapOutput {
 }
 
 impl TapOutput {
-    /// Takes over what the runtime returned; in the memory of the processor, as all that leaves a session is.
+    /// Takes over a tensor of the runtime. It lies in the CPU's memory, as all outputs of a session do.
     pub(super) fn of_runtime(tensor: Tensor<f32>) -> Self {
         Self(TapValues::OfRuntime(tensor))
     }

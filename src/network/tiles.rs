@@ -1,9 +1,9 @@
 //! Pooling that begins inside the cut graph.
 //!
-//! A whole map is large: written out of the runtime, it costs more than some layers take to compute. So where a map is
-//! to be averaged or its maximum taken, a pooling over small tiles is appended to the cut graph, where the runtime does
-//! it on its own layout of the map, and only a number for each tile leaves the session. What is left to do is done in
-//! float64. Tiles are small, so that float32 sums within one lose nothing that counts.
+//! A whole map is large, and writing it out of the runtime takes longer than some layers take to compute. So for an average or
+//! a maximum, a pooling over small tiles is appended to the cut graph. The runtime pools in its own layout of the map, and only
+//! one number for each tile leaves the session. The rest of the pooling is done in float64. Tiles are so small that their sums
+//! in float32 are nearly exact.
 
 use super::graph::proto::NodeProto;
 use super::nodes::{int, ints, node};
@@ -29,13 +29,13 @@ pub(super) struct TilePooling {
 }
 
 impl TilePooling {
-    /// Whether there are maps that tiles are of use for; what else a pooling needs is the map as a whole.
+    /// Whether tiles help this pooling; the others need the whole map.
     pub(super) fn serve(pooling: &Pooling) -> bool {
         matches!(pooling, Pooling::Average | Pooling::Max | Pooling::Grid(_))
     }
 
-    /// Tiles from which `pooling` of a map of `shape` can be finished; none where it takes the map itself, as it does
-    /// for a grid whose cells are not all alike.
+    /// The tiles from which `pooling` of a map of `shape` can be computed; `None` if it needs the map itself, such as for a
+    /// grid with cells of different sizes.
     pub(super) fn of(pooling: Pooling, shape: &[usize], opset: i64) -> Option<TilePooling> {
         let &[_, height, width] = shape else { return None };
         let map = [shape[0], height, width];

@@ -1,4 +1,4 @@
-//! The shape of a network, told without looking at names: which operations it has and what feeds what.
+//! The topology of a network without its names: its operations, and which of them reads which.
 //!
 //! Exporters differ in names, in whether they fold batch normalisation, in how they write a dense layer and where
 //! they put reshapes and transposes. [`Topology`] removes those differences, so that [`super::layers`] can
@@ -51,8 +51,8 @@ pub struct TopologyOp {
     pub tensor: String,
     /// Whether that tensor has its channels last.
     pub channels_last: bool,
-    /// What the exporter calls the operation: its ONNX node and what that reads. Names are no ground to recognise
-    /// an architecture on; they may tell what its form has lost.
+    /// What the exporter calls the operation: its ONNX node and what that reads. Architectures are never recognised by names,
+    /// but names may show what the form has lost.
     pub written: Vec<String>,
 }
 
@@ -190,7 +190,7 @@ impl TopologyBuilder {
         let activations: Vec<&str> =
             names.into_iter().filter(|name| self.by_tensor.contains_key(*name)).collect();
         let Some(&first) = activations.first() else { return };
-        // Sizes, indices and truths are no activations, though they hang on the image's size or even on its pixels.
+        // Sizes, indices and booleans are not activations, although they may depend on the image's size or even on its pixels.
         let sums = matches!(node.op_type(), "ConvInteger" | "MatMulInteger");
         if !sums && !inference.may_be_activations(output) {
             return;

@@ -1,10 +1,10 @@
 //! Vision transformers by their form: residual blocks of attention and of dense layers, on the tokens of an image (Dosovitskiy et
 //! al. 2020, arXiv:2010.11929) or, in stages, on a map (Swin: Liu et al. 2021, arXiv:2103.14030).
 //!
-//! ViT, DeiT, DINOv2 and DINOv3, BEiT and the image towers of CLIP and SigLIP are one sequence of tokens: the patches of the image
-//! row by row, behind class, distillation and register tokens, if there are any. How many these are is seen where they are put
-//! before the patches. Convolutions may come first, as in hybrids. Networks that alternate convolutions with attention (MaxViT,
-//! MobileViT) are not recognised.
+//! ViT, DeiT, DINOv2 and DINOv3, BEiT and the image towers of CLIP and SigLIP are one sequence of tokens: the patches of the
+//! image row by row, behind class, distillation and register tokens, if there are any. The operation that puts them before the
+//! patches shows how many there are. Convolutions may come first, as in hybrids. Networks that alternate convolutions with
+//! attention (MaxViT, MobileViT) are not recognised.
 
 mod prefix;
 mod residuals;
@@ -79,7 +79,7 @@ pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<Transforme
     Some(Transformer { architecture: form.architecture(), layers, top, sequence: form.sequence })
 }
 
-/// What the blocks give.
+/// The outputs of the blocks.
 struct BlockOutputs {
     /// Images of this width and height.
     size: (u32, u32),
@@ -233,8 +233,7 @@ fn above(topology: &Topology, op: usize) -> Vec<usize> {
     (op + 1..topology.ops.len()).filter(|&at| depends[at]).collect()
 }
 
-/// The normalisation of all that `op` gives, be it one operation or written out as the difference from the mean over its
-/// deviation.
+/// The normalisation of the output of `op`: one operation, or written out as the difference from the mean over the deviation.
 fn norm_after(topology: &Topology, op: usize) -> Option<usize> {
     let shape = topology.inference.shape(&topology.ops[op].tensor)?;
     let same = |&at: &usize| topology.inference.shape(&topology.ops[at].tensor) == Some(shape);

@@ -142,10 +142,9 @@ impl VggStack {
 
 /// torchvision's module numbers (`features.N`), one a step, as far as they can be known.
 ///
-/// Batch normalisation is a module of its own and shifts them. Where it was folded into the convolutions, the
-/// form does not show it any more, and only names that PyTorch left in the graph do; without them a graph that
-/// PyTorch made may be either network, and no number is given rather than a wrong one. A graph from elsewhere
-/// without batch normalisation has the numbers of the plain network.
+/// Batch normalisation is a module of its own and shifts them. If it was folded into the convolutions, only names that PyTorch
+/// left in the graph show it. A graph that PyTorch made without such names may be either network, so it gets no numbers rather
+/// than wrong ones. A graph from elsewhere without batch normalisation has the numbers of the plain network.
 fn torchvision_numbers(graph: &Graph, topology: &Topology, stack: &VggStack) -> Option<Vec<usize>> {
     let normalised = |op: usize| matches!(topology.ops[op].kind, OpKind::Conv { normalised: true, .. });
     match stack.convolutions().filter(|&op| normalised(op)).count() {

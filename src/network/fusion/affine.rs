@@ -1,5 +1,5 @@
-//! What a graph does to each channel of a convolution by a factor and a summand, which the weights take in: batch normalisation,
-//! and the products and sums that exporters write in its place.
+//! Operations that multiply each channel of a convolution by a factor and add a summand: batch normalisation, and the products
+//! and sums that exporters write instead. They are folded into the convolution's weights.
 
 use super::super::constants;
 use super::super::graph::Graph;
@@ -15,7 +15,8 @@ pub(super) enum AffineOp {
 }
 
 impl AffineOp {
-    /// What `node` does to `input`, of so many channels; none where it is something else or its constants are not such.
+    /// The operation of `node` on `input`, which has so many channels; `None` if it is another one, or if its constants are not
+    /// one for each channel.
     pub(super) fn of(graph: &Graph, node: &NodeProto, input: &str, channels: usize) -> Option<AffineOp> {
         match (operation(node), &node.input[..]) {
             ("BatchNormalization", [first, scale, shift, mean, variance]) if first == input => {
@@ -38,7 +39,7 @@ impl AffineOp {
                 let shape = constants::shape(graph.constant(constant)?)?;
                 let by_channel = shape.len() >= 3 && shape[shape.len() - 3] == channels;
                 let count = shape.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim))?;
-                // Of a higher rank it would change the shape of what it is multiplied with.
+                // A constant of a higher rank would change the shape of the product.
                 if shape.len() > 4 || count != 1 && !(by_channel && count == channels) {
                     return None;
                 }
@@ -49,7 +50,7 @@ impl AffineOp {
         }
     }
 
-    /// Takes it into `filters`, an equal number for each output, and `bias`; none where its constants cannot be read.
+    /// Folds the operation into `filters`, an equal number for each output, and `bias`; `None` if its constants cannot be read.
     pub(super) fn apply(&self, graph: &Graph, filters: &mut [f32], bias: &mut [f32]) -> Option<()> {
         let channels = bias.len();
         let of_channel = |name: &str| -> Option<Vec<f64>> {

@@ -1,4 +1,4 @@
-//! A layer as it is planned, and as it is when its weights are read.
+//! A fused layer before and after its weights are read.
 
 use super::super::graph::Graph;
 use super::affine::AffineOp;
@@ -22,7 +22,7 @@ pub(super) enum FusedLayer {
 pub(super) struct Convolution {
     pub(super) filters: String,
     pub(super) bias: Option<String>,
-    /// What is done to its channels then, in this order.
+    /// The operations on its channels after it, in order.
     pub(super) affine: Vec<AffineOp>,
     pub(super) window: Window,
     pub(super) outputs: usize,

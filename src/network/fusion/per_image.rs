@@ -1,14 +1,14 @@
 //! Links layers that follow one another into chains that go image by image.
 //!
-//! The activations between two layers then need the room of one image, not of a batch, and stay nearer to the processor. That
-//! pays where weights are few beside activations: those are read anew for every image.
+//! The activations between two linked layers take the room of one image, not of a batch, and stay in faster caches. That pays
+//! if the weights are small beside the activations, because the weights are read again for each image.
 
 use std::collections::HashMap;
 
 use super::layer::FusedLayer;
 use super::planner::{PlannedLayer, PlannedNode};
 
-/// `plan`, with every layer linked to the one before it where both are light and nothing else reads what lies between them.
+/// Links each layer of `plan` to the one before it if both are light and nothing else reads the tensor between them.
 pub(super) fn link(plan: Vec<PlannedNode>) -> Vec<PlannedNode> {
     let mut readers: HashMap<String, usize> = HashMap::new();
     for planned in &plan {
@@ -19,7 +19,7 @@ pub(super) fn link(plan: Vec<PlannedNode>) -> Vec<PlannedNode> {
         }
     }
     let mut linked: Vec<Option<PlannedNode>> = Vec::new();
-    // Where the layer stands that makes a tensor.
+    // The index of the layer that makes a tensor.
     let mut makers: HashMap<String, usize> = HashMap::new();
     for planned in plan {
         let PlannedNode::Layer(mut layer) = planned else {

@@ -1,4 +1,4 @@
-//! Goes through the nodes of a graph and plans which become layers.
+//! Decides which nodes of a graph become layers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,27 +12,27 @@ use super::attributes::{activation, operation, window};
 use super::layer::{ConvAlgorithm, Convolution, FusedLayer};
 use cnncodes_convolution::{Activation, Direct, Winograd};
 
-/// Multiply-adds that take as long as to move a number from one layout to another: a nanosecond at 125 to a nanosecond, and as
-/// much for the runtime, which has a blocked layout of its own.
+/// Multiply-adds that take as long as moving a number from one layout to another: a nanosecond, at 125 multiply-adds in a
+/// nanosecond, and as long again in the runtime, which has a blocked layout of its own.
 const MULTIPLIES_FOR_A_MOVE: f64 = 250.0;
 
-/// The share of all multiply-adds that has to be saved: the plain layers take up to that much longer than the runtime's, so a
-/// network with hardly any 3x3 convolutions (Xception) would lose.
+/// The smallest share of all multiply-adds that fusion must save. Layers other than Winograd's take up to this much longer than
+/// the runtime's, so a network with hardly any 3x3 convolutions (Xception) would become slower.
 const MARGIN: f64 = 0.05;
 
 /// The share of a convolution's multiply-adds that Winograd's algorithm saves, transforms included.
 const SAVED: f64 = 0.6;
 
-/// Rows and columns from which on Winograd's algorithm pays: for fewer there are too few tiles to share the reading of the filters,
-/// four times as many as the plain ones.
+/// Rows and columns from which Winograd's algorithm pays. Its transformed filters are four times as large as the plain ones,
+/// and in smaller maps too few tiles share the reading of them.
 const LEAST_MAP: usize = 7;
 
-/// Weights of a convolution, of which no network comes near: products of a few of its sizes do not overflow.
+/// More weights than any network's convolution has; products of a few sizes below this do not overflow.
 const MOST_WEIGHTS: usize = 1 << 40;
 
 /// A node of the new graph.
 pub(super) enum PlannedNode {
-    /// One of the nodes that were there.
+    /// A node of the graph, unchanged.
     Kept(usize),
     Layer(PlannedLayer),
 }
@@ -42,7 +42,7 @@ pub(super) struct PlannedLayer {
     pub(super) layer: FusedLayer,
     pub(super) inputs: Vec<String>,
     pub(super) output: String,
-    /// Whether its weights are few beside an image's activations, so that it may go image by image.
+    /// Whether its weights are small beside an image's activations, so that it may run image by image.
     pub(super) light: bool,
 }
 
@@ -54,11 +54,11 @@ fn numbers_of(map: &MapShape) -> usize {
     map.iter().fold(1, |numbers: usize, &dim| numbers.saturating_mul(dim))
 }
 
-/// A tensor that is there blocked.
+/// A tensor that exists in the blocked layout.
 #[derive(Clone, Copy)]
 struct Blocked {
     channels: usize,
-    /// Whether it is there in planes as well.
+    /// Whether it also exists in planes.
     planes: bool,
 }
 
@@ -72,9 +72,9 @@ pub(super) struct Planner<'a> {
     makers: HashMap<&'a str, usize>,
     /// The shapes of all tensors, for one image.
     shapes: Inference,
-    /// Tensors that are there blocked.
+    /// Tensors that exist in the blocked layout.
     blocked: HashMap<String, Blocked>,
-    /// Layers that are to be put in the place of the last of their nodes.
+    /// Layers, by the last of the nodes that they replace.
     pending: HashMap<usize, PlannedNode>,
     /// Nodes that are part of a layer.
     absorbed: HashSet<usize>,
@@ -85,7 +85,7 @@ pub(super) struct Planner<'a> {
     moved: f64,
 }
 
-/// What is put after the name of a tensor where it is blocked.
+/// The ending of a tensor's name in the blocked layout.
 const BLOCKED: &str = "/cnncodes.blocked";
 
 fn blocked_name(tensor: &str) -> String {
@@ -126,7 +126,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What was planned; none where it would not be faster.
+    /// The plan; `None` if it would not be faster.
     pub(super) fn plan_if_it_pays(self) -> Option<Vec<PlannedNode>> {
         let cost = self.moved * MULTIPLIES_FOR_A_MOVE + self.multiplies * MARGIN;
         (self.saved > cost).then_some(self.plan)
@@ -160,7 +160,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What one image has in `tensor`, where that is a map of known size.
+    /// The shape of one image's map in `tensor`, if it is a map of known size.
     fn map(&self, tensor: &str) -> Option<MapShape> {
         match *self.shapes.shape(tensor)? {
             [1, channels, height, width] => Some([channels, height, width]),
@@ -176,7 +176,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Notes the layer, which is put in the place of the node `last`.
+    /// Notes a layer that replaces the node `last`.
     fn place(
         &mut self,
         layer: FusedLayer,
@@ -262,7 +262,7 @@ impl<'a> Planner<'a> {
         Some(())
     }
 
-    /// Takes the nodes after the convolution `index` into it: the last of them, a tensor that is added and what comes out.
+    /// Fuses the nodes after the convolution `index` into it. Gives the last of them, a tensor that is added, and the output.
     fn follow(
         &mut self,
         index: usize,
@@ -323,7 +323,7 @@ impl<'a> Planner<'a> {
         Some(())
     }
 
-    /// A sum of two blocked tensors that no convolution took.
+    /// A sum of two blocked tensors that is not part of a convolution.
     fn sum(&mut self, index: usize) -> Option<()> {
         let node = &self.nodes[index];
         let [a, b] = &node.input[..] else { return None };
@@ -344,7 +344,7 @@ impl<'a> Planner<'a> {
         Some(())
     }
 
-    /// An activation of a blocked tensor that no layer took.
+    /// An activation of a blocked tensor that is not part of another layer.
     fn activation_alone(&mut self, node: &NodeProto) -> Option<()> {
         let (input, output) = (node.input.first()?, node.output.first()?);
         let map = self.map(input)?;
@@ -356,7 +356,7 @@ impl<'a> Planner<'a> {
         Some(())
     }
 
-    /// The name of `tensor` blocked, which it becomes if it is not.
+    /// The name of `tensor` in the blocked layout; packs it if it exists in planes only.
     fn block(&mut self, tensor: &str, channels: usize) -> String {
         if !self.blocked.contains_key(tensor) {
             self.note_move(tensor);
@@ -372,7 +372,7 @@ impl<'a> Planner<'a> {
         blocked_name(tensor)
     }
 
-    /// Makes planes of `tensor` if it is only there blocked.
+    /// Unpacks `tensor` if it exists in the blocked layout only.
     pub(super) fn unpack(&mut self, tensor: &str) {
         if let Some(blocked) = self.blocked.get_mut(tensor).filter(|blocked| !blocked.planes) {
             blocked.planes = true;

@@ -1,4 +1,4 @@
-//! Which input of a graph is its image, and what it wants: its name, layout, channels, size and type.
+//! Finds the image input of a graph: its name, layout, channels, size and type.
 
 use std::collections::HashMap;
 use std::path::Path;

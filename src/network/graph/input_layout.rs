@@ -1,7 +1,7 @@
-//! Where the channels of an image input stand, as its first convolution tells.
+//! Finds the dimension of an image input that holds the channels, from the first convolution.
 //!
-//! ONNX convolutions read N x C x H x W. So what lies between the input and the convolution says which of the input's
-//! dimensions holds the channels, even if the exporter left all four open, as Hugging Face's exports do.
+//! ONNX convolutions read N x C x H x W. So the operations between the input and the convolution show which dimension of the
+//! input holds the channels, even if the exporter left all four open, as in Hugging Face's exports.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,9 +1,9 @@
 //! The shape and the element type of every tensor of a graph, worked out from the graph alone, in milliseconds.
 //!
-//! ONNX Runtime says what it can infer only after it has loaded the weights, and leaves the rest open: what follows a
-//! reshape whose target the graph computes from the shape of the image, as exporters of transformers write it. Here the
-//! image has a size and a batch has a number of images, so such small computations are carried out ([`values`]), and the
-//! shapes of what follows are known ([`shapes`]). An operation that is not known here leaves the shapes behind it open.
+//! ONNX Runtime infers shapes only after it has loaded the weights. It leaves those open that follow a reshape whose target the
+//! graph computes from the shape of the image, as in exported transformers. Here the size of the images and the batch size are
+//! known, so these small computations can be carried out ([`values`]), and the shapes behind them are known ([`shapes`]). The
+//! shapes behind an operation that is not known here stay open.
 
 mod shapes;
 mod values;
@@ -16,18 +16,18 @@ use super::layer::Layer;
 use super::topology::{attribute, int};
 use crate::images::TensorLayout;
 
-/// Tensors of more numbers are no sizes, axes or indices, and their numbers are not followed.
+/// Larger tensors do not hold sizes, axes or indices, and their numbers are not followed.
 const MOST_VALUES: usize = 4096;
 
-/// Numbers of the largest tensor that is taken for meant.
+/// Numbers of the largest tensor that is plausible.
 const LARGEST: usize = 1 << 40;
 
 /// Sides of images that networks are made for: a graph that leaves its input's size open may fit to one of them only, by the
 /// number of its position embeddings.
 const USUAL_SIDES: [u32; 10] = [224, 256, 384, 336, 518, 288, 448, 512, 240, 299];
 
-/// Images in a batch where the graph leaves their number open: a number that no other dimension is likely to have, so that what
-/// has one row for each image differs from the rest.
+/// Batch size if the graph leaves it open: a number that no other dimension is likely to have, so that tensors with a row for
+/// each image can be recognised.
 const OPEN_BATCH: usize = 13;
 
 /// What is known of a tensor.
@@ -53,12 +53,12 @@ pub(super) struct Inference {
 }
 
 impl Inference {
-    /// For images of `size`, width and height, and as many of them in a batch as the graph fixes, or else [`OPEN_BATCH`].
+    /// Infers for images of `size` (width, height) and the batch size that the graph fixes, or else [`OPEN_BATCH`].
     pub(super) fn of(graph: &Graph, size: (u32, u32)) -> Inference {
         Self::of_batch(graph, size, graph.input().batch.unwrap_or(OPEN_BATCH))
     }
 
-    /// For batches of `batch` images.
+    /// Infers for batches of `batch` images.
     pub(super) fn of_batch(graph: &Graph, (width, height): (u32, u32), batch: usize) -> Inference {
         let input = graph.input();
         let (height, width) = (height as usize, width as usize);
@@ -75,7 +75,7 @@ impl Inference {
         Inference { facts, batch }
     }
 
-    /// For images of the size that the graph fixes, or else of a usual one that it fits to.
+    /// Infers for images of the size that the graph fixes, or else of a usual size that fits it.
     pub(super) fn at_own_size(graph: &Graph) -> Inference {
         let input = graph.input();
         let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
@@ -115,9 +115,9 @@ impl Inference {
     }
 }
 
-/// The number of images that every run up to `layers` must hold: what the input says; or one, where a reshape inside of the graph
-/// is written for one image whatever the input says, or where activations are quantised by their range in the whole batch, so
-/// that features would depend on the other images.
+/// The batch size that every run up to `layers` must have, if it is fixed. The input may fix it. It is one if a reshape inside
+/// the graph is written for one image whatever the input says. It is also one if activations are quantised by their range in
+/// the whole batch, because features would depend on the other images.
 pub(crate) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Option<usize> {
     graph.input().batch.or_else(|| {
         let needed = graph.ancestors(layers.iter().map(|layer| layer.tensor.as_str()));
@@ -136,7 +136,7 @@ pub(crate) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> 
     })
 }
 
-/// What the activations of `layer` are made of, for images of `size`, width and height.
+/// The element type of the activations of `layer`, for images of `size` (width, height).
 pub(crate) fn element_of(graph: &Graph, layer: &Layer, size: (u32, u32)) -> Option<DataType> {
     Inference::of(graph, size).element(&layer.tensor)
 }

@@ -1,4 +1,4 @@
-//! The small computations of a graph: sizes, axes and indices, which exporters write as operations.
+//! Carries out the small computations of a graph on sizes, axes and indices, which exporters write as operations.
 
 use super::super::graph::Graph;
 use super::super::graph::proto::{NodeProto, TensorProto, tensor_proto::DataType};

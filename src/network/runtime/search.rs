@@ -52,7 +52,7 @@ pub(super) struct SearchEnvironment {
 }
 
 impl SearchEnvironment {
-    /// Those of the running process.
+    /// The environment of the running process.
     pub fn of_this_process() -> Self {
         let named = VARIABLES.into_iter().find_map(|variable| {
             let value = env::var_os(variable).filter(|value| !value.is_empty())?;

@@ -1,4 +1,4 @@
-//! What the sessions of a cut network take and give, and one run of one of them.
+//! The inputs and outputs of the sessions of a cut network, and one run of a session.
 
 use half::f16;
 use ort::session::Session;
@@ -16,7 +16,7 @@ use super::super::tiles::TilePooling;
 use super::{BackboneError, Tap};
 use crate::images::TensorLayout;
 
-/// What the sessions of a cut network take and give.
+/// The inputs and outputs of the sessions of a cut network.
 #[derive(Debug)]
 pub(super) struct SessionInterface {
     pub(super) network: String,
@@ -24,22 +24,22 @@ pub(super) struct SessionInterface {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) fixed_batch: Option<usize>,
-    /// Whether the graph reads 16-bit floats. The runtime would leave out the rounding of the images as well.
+    /// Whether the graph reads 16-bit floats. The images are rounded here, because the runtime would leave that out.
     pub(super) takes_half: bool,
     pub(super) taps: Vec<Tap>,
-    /// What a session gives out for each tap.
+    /// The output of a session for each tap.
     pub(super) outputs: Vec<SessionOutput>,
 }
 
-/// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
+/// A session's output for a tap: the tapped tensor, or its map pooled over tiles.
 #[derive(Debug, Clone)]
 pub(super) struct SessionOutput {
     pub(super) name: String,
     pub(super) tiles: Option<TilePooling>,
-    /// Whether the tapped tensor holds 16-bit floats. The runtime computes in 32-bit floats what it has no 16-bit operation for,
-    /// and leaves out a rounding that is undone at once, as where the tensor is converted for the output.
+    /// Whether the tapped tensor holds 16-bit floats. The runtime has no 16-bit operations on the CPU and computes in 32-bit
+    /// floats. It leaves out a rounding to 16 bits that is undone at once, such as the one before the output's conversion.
     is_half: bool,
-    /// The nodes that make of the tapped tensor what is given out.
+    /// The nodes that make the output of the tapped tensor.
     pub(super) nodes: Vec<NodeProto>,
 }
 
@@ -56,7 +56,7 @@ impl SessionOutput {
         SessionOutput { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
     }
 
-    /// What tiles make of the maps that `self` gives out.
+    /// This output, pooled over tiles.
     pub(super) fn reduced(self, layer: &Layer, tiles: TilePooling, index: usize) -> SessionOutput {
         let SessionOutput { name: whole, is_half, mut nodes, .. } = self;
         nodes.extend(tiles.nodes(&whole, layer.channels_last, &format!("cnncodes/{index}")));
@@ -64,8 +64,7 @@ impl SessionOutput {
         SessionOutput { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
     }
 
-    /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
-    /// only.
+    /// The output on `device`: providers for devices other than the CPU cannot pad maps on one side only.
     pub(super) fn on(&self, device: Device, whole: &SessionOutput) -> SessionOutput {
         match &self.tiles {
             Some(tiles) if device != Device::Cpu && tiles.overhang() => whole.clone(),
@@ -204,7 +203,7 @@ impl SessionInterface {
         self.taps.iter().zip(shapes).map(of_tap).collect()
     }
 
-    /// As [`learn_shapes`](Self::learn_shapes), by a run. Taps that cannot be features have none.
+    /// As [`learn_shapes`](Self::learn_shapes), always by a run; `None` for taps that cannot be features.
     pub(super) fn shapes_of_run(
         &self,
         session: &mut Session,
@@ -266,7 +265,7 @@ fn inferred_shape(session: &Session, tensor: &str, count: usize) -> Option<Vec<u
     shape.into_iter().map(|dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect()
 }
 
-/// As 16-bit floats have them.
+/// The values rounded to 16-bit floats.
 fn rounded_to_half(numbers: &[f32]) -> Vec<f32> {
     numbers.iter().map(|&number| f16::from_f32(number).to_f32()).collect()
 }

@@ -1,4 +1,4 @@
-//! The tokens of a sequence that are no patches: how many there are, and which of them the network's head reads.
+//! The tokens of a sequence that are not patches: their number, and which of them the network's head reads.
 
 use super::super::activations::grid_of;
 use super::super::graph::Graph;
@@ -11,8 +11,8 @@ use super::residuals::TransformerBlock;
 /// Tokens that are put before the patches at once: a class token; with it a distillation token; with it four registers.
 const WITH_CLASS_TOKEN: [usize; 3] = [1, 2, 5];
 
-/// The tokens before the patches, as they are put there below `tensor`, which holds `count` tokens: their number, and whether the
-/// first of them is a class token. None where the rest is no grid.
+/// The tokens before the patches of `tensor`, which holds `count` tokens, by the operation that puts them there: their number,
+/// and whether the first of them is a class token. `None` if the others are not a grid.
 pub(super) fn tokens_of(
     graph: &Graph,
     topology: &Topology,

@@ -2,11 +2,11 @@
 
 use super::super::topology::{OpKind, Topology};
 
-/// A sum of something with what was made of it.
+/// A residual sum: an activation plus what a branch makes of it.
 pub(super) struct Residual {
     /// The addition.
     pub(super) sum: usize,
-    /// The operation whose result goes around.
+    /// The operation whose result skips the branch.
     pub(super) skip: usize,
     branch: ResidualBranch,
 }
