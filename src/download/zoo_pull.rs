@@ -156,6 +156,8 @@ mod tests {
 
     /// The demo's network.
     const GRAPH: &[u8] = include_bytes!("../../models/demo-vgg.onnx");
+    /// `tf` at the size that the graph fixes: 64, of which 256/224 is 73.
+    const DESCRIBED: &str = "custom: shorter side to 73 (bilinear), centre crop 64 x 64, RGB, / 127.5, - mean 1 1 1, EXIF orientation applied";
     const GRAPH_SHA256: &str = "094c509d95422c9db056eeedc1b877bec96c9baa5593fcdbcfaadb2289843400";
 
     /// The address of a server that answers one request: with `body`, or with 404.
@@ -196,7 +198,7 @@ mod tests {
         let model = pull(&url).run(&models, &mut |event| told.push(format!("{event:?}"))).unwrap();
         assert_eq!((model.name.as_str(), model.network_path()), ("mine", models.path.join("mine.onnx")));
         assert_eq!(model.manifest.sha256, GRAPH_SHA256);
-        assert_eq!(model.manifest.preprocess.describe(), "?");
+        assert_eq!(model.manifest.preprocess.describe(), DESCRIBED);
         let note =
             format!("downloaded from {url}; its SHA-256 was not known beforehand, the one seen is recorded");
         assert_eq!(model.manifest.note, Some(note));

@@ -6,7 +6,8 @@ use hdf5_metno::{Attribute, Dataset, Extents, File, Group, H5Type};
 use hdf5_metno_sys::h5d::H5Dwrite_chunk;
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 
-use super::schema::{self, FeatureFileHeader, PassedOverGroup};
+use super::header::{FeatureFileHeader, layer_datasets};
+use super::schema::{self, PassedOverGroup};
 use super::strings::{Sha256Hex, to_hdf5};
 
 /// Size of a layer's chunk, if a row is not larger.
@@ -80,7 +81,7 @@ impl Hdf5Objects {
 
     pub(super) fn open(file: &File) -> hdf5_metno::Result<Self> {
         Ok(Self {
-            layers: schema::layer_datasets(file)?,
+            layers: layer_datasets(file)?,
             names: file.dataset(schema::IMAGE_NAMES)?,
             labels: file.dataset(schema::LABELS)?,
             sha256: file.dataset(schema::SHA256)?,

@@ -6,9 +6,11 @@
 //! Types of libhdf5 and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
 //! The layout for users of h5py, MATLAB and R is in `docs/features-format.md`.
 
+mod checked_read;
 mod convert;
 mod error;
 mod hdf5_objects;
+mod header;
 mod journal;
 mod lock;
 mod reader;
@@ -21,8 +23,7 @@ mod writer;
 
 pub use convert::{ColumnNames, ConvertError, ConvertSettings, Converted, convert};
 pub use error::FeatureFileError;
+pub use header::{FeatureFileHeader, StoredLayer};
 pub use reader::{FeatureFile, NonFinite};
-pub use schema::{
-    FeatureFileHeader, FeatureRow, PassedOverGroup, SkippedImage, StoredLayer, escape_layer_name,
-};
+pub use schema::{FeatureRow, PassedOverGroup, SkippedImage, escape_layer_name};
 pub use writer::{CommittedRow, FeatureWriter, NotResumed, WriteOptions, WriterStart};

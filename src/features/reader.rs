@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::schema::{
-    self, FeatureFileHeader, HASH_BYTES, PassedOverGroup, SkippedImage, StoredLayer, column_length,
-    open_dataset, read_attributes, read_number,
-};
+use super::checked_read::{column_length, open_dataset, read_number};
+use super::header::{FeatureFileHeader, StoredLayer, check_format, read_attributes, read_header};
+use super::schema::{self, HASH_BYTES, PassedOverGroup, SkippedImage};
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
@@ -58,7 +57,7 @@ impl FeatureFile {
     pub fn open(path: &Path) -> Result<Self, FeatureFileError> {
         let file = open_hdf5(path)?;
         let attributes = read_attributes(&file, path)?;
-        schema::check_format(&attributes, path)?;
+        check_format(&attributes, path)?;
         if read_number::<u8>(&attributes, schema::COMPLETE, path)? != 1 {
             return Err(FeatureFileError::Incomplete { path: path.to_owned() });
         }
@@ -243,7 +242,7 @@ impl FileContents {
     fn read(file: &Hdf5, attributes: &[Attribute], path: &Path) -> Result<Self, FeatureFileError> {
         let rows = read_count(attributes, schema::ROWS, path)?;
         let error_rows = read_count(attributes, schema::ERROR_ROWS, path)?;
-        let (header, layers) = schema::read_header(file, attributes, path)?;
+        let (header, layers) = read_header(file, attributes, path)?;
         for (dataset, layer) in layers.iter().zip(&header.layers) {
             let object = schema::layer_path(&layer.spec.layer);
             check_length(dataset.shape()[0], rows, path, &object)?;

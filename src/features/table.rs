@@ -23,8 +23,9 @@ use ndarray17::{ArrayView2, s};
 
 use super::SkippedImage;
 use super::hdf5_objects::{Hdf5Objects, forget_strings, write_strings};
+use super::header::FeatureFileHeader;
 use super::journal::{Journal, JournalContents};
-use super::schema::{FeatureFileHeader, HASH_BYTES, PassedOverGroup};
+use super::schema::{HASH_BYTES, PassedOverGroup};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.

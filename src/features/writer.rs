@@ -7,11 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::checked_read::open_dataset;
 use super::error::{self, FeatureFileError};
+use super::header::{FeatureFileHeader, check_format, read_attributes, read_header};
 use super::journal::JournalContents;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
-use super::schema::{self, FeatureFileHeader, FeatureRow, PassedOverGroup, SkippedImage};
+use super::schema::{self, FeatureRow, PassedOverGroup, SkippedImage};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{CheckedBatch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
@@ -421,11 +423,11 @@ fn read_interrupted(
         let record = JournalContents::read(&paths.journal)
             .map_err(|source| FeatureFileError::Open { path: paths.journal.clone(), source })?;
         let file = open_hdf5(path)?;
-        let attributes = schema::read_attributes(&file, path)?;
-        schema::check_format(&attributes, path)?;
-        let (found, layers) = schema::read_header(&file, &attributes, path)?;
+        let attributes = read_attributes(&file, path)?;
+        check_format(&attributes, path)?;
+        let (found, layers) = read_header(&file, &attributes, path)?;
         // Runs of earlier versions left no place for it.
-        schema::open_dataset(&file, schema::PASSED_OVER_FILES, path)?;
+        open_dataset(&file, schema::PASSED_OVER_FILES, path)?;
         for (layer, dataset) in found.layers.iter().zip(layers) {
             let (found, expected) = (dataset.shape()[0], record.names.len() as u64);
             if found < expected {
@@ -433,7 +435,7 @@ fn read_interrupted(
                 return Err(FeatureFileError::WrongLength { path, object, unit: "rows", found, expected });
             }
         }
-        let hashes = schema::open_dataset(&file, schema::SHA256, path)?;
+        let hashes = open_dataset(&file, schema::SHA256, path)?;
         let hashes = read_sha256(&hashes, 0..record.names.len(), path, schema::SHA256)?;
         Ok((record, hashes, found))
     };
