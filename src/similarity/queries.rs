@@ -303,7 +303,7 @@ mod tests {
             ]
         );
 
-        let all = Queries::find(&file, Some("fc7"), &[searched.clone()]).unwrap();
+        let all = Queries::find(&file, Some("fc7"), std::slice::from_ref(&searched)).unwrap();
         let nearest = all.nearest(1, Metric::Euclidean, |_| ()).unwrap();
         let rows: Vec<usize> = nearest.iter().map(|answer| answer.neighbors[0].row).collect();
         assert_eq!((all.len(), rows), (3, vec![2, 2, 0]));
