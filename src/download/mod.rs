@@ -1,9 +1,9 @@
 //! Downloading a file over HTTP(S), completely or not at all.
 //!
-//! Bytes gather in a sibling `.part` file. What broke off is gone on with by a range request, in this run or the next,
-//! as long as the server says that it is still the same file. Only a file whose length and checksum are right can be
-//! put into place, by a rename; whoever reads the target sees the old file or the whole new one. [`HubPull`] and
-//! [`ZooPull`] bring a network into the models folder.
+//! Bytes gather in a sibling `.part` file. An interrupted download resumes by a range request, in this run or the next, if
+//! the server says that it is still the same file. Only a file with the right length and checksum can be put into place, by
+//! a rename. Readers of the target see the old file or the whole new one. [`HubPull`] and [`ZooPull`] bring a network into
+//! the models folder.
 
 mod error;
 mod hub;

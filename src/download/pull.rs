@@ -1,7 +1,7 @@
 //! From a hub of models to the models folder: a network is downloaded with what describes it, checked, and registered.
 //!
 //! Files gather in a folder of their own beside the models, which takes its place by a rename when all of it is here and the
-//! network was found usable. So nothing half-downloaded is ever a model, and the same command goes on after an interruption.
+//! network was found usable. So a partial download is never a model, and the same command resumes after an interruption.
 
 use std::fs;
 use std::path::{Path, PathBuf};

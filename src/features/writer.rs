@@ -96,7 +96,10 @@ pub enum NotResumed {
 /// #     class_names: vec!["cat".into()], layers: vec![StoredLayer { spec, shape: vec![3] }] };
 /// let mut writer = FeatureWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
 /// let features: &[f32] = &[0.5, 0.0, 2.0];
-/// writer.append(&[FeatureRow { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), perceptual_hash: None, features: &[features] }], &[])?;
+/// let sha256 = "0".repeat(64);
+/// let row =
+///     FeatureRow { name: "cat/1.jpg", label: 0, sha256: &sha256, perceptual_hash: None, features: &[features] };
+/// writer.append(&[row], &[])?;
 /// writer.finish()?;
 /// assert_eq!(FeatureFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(features));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

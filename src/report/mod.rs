@@ -1,9 +1,8 @@
 //! The report: one HTML file that shows how good a head is, on what it fails, and what to do about it.
 //!
-//! [`FittingReport`] and [`AssessmentReport`] write it. [`Report`] gathers what is known (figures, answers,
-//! [`LearningCurve`], suspects, duplicates, [`SimilarityMap`], provenance); [`Report::html`] makes the page of it. The page needs no
-//! network: thumbnails, styles, the plotting library and the
-//! data stand in the file, and its content security policy forbids it to load anything.
+//! [`FittingReport`] and [`AssessmentReport`] write it. [`Report`] gathers what is known: figures, answers, [`LearningCurve`],
+//! suspects, duplicates, [`SimilarityMap`], provenance. [`Report::html`] makes the page, which needs no network: thumbnails,
+//! styles, the plotting library and the data are in the file, and its content security policy forbids it to load anything.
 
 mod figures;
 mod layers;
