@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cnncodes::classifier::HeadNetwork;
 use cnncodes::dataset::{Dataset, SourceOptions};
 use cnncodes::extract::{
-    self, Event, ExtractError, ExtractSettings, ExtractorSettings, Request, WantedLayer,
+    self, ExtractError, ExtractEvent, ExtractRequest, ExtractSettings, ExtractorSettings, WantedLayer,
 };
 use cnncodes::feature_spec::FeatureSpec;
 use cnncodes::images::{DEFAULT_MAX_PIXELS, Preset};
@@ -334,7 +334,7 @@ fn extract_to<'py>(
             force: options.force,
             rehash: options.rehash,
         };
-        let request = Request {
+        let request = ExtractRequest {
             samples: &samples,
             graph: &graph,
             layers: &wanted,
@@ -342,14 +342,14 @@ fn extract_to<'py>(
             output: &output,
             settings: &settings,
         };
-        let mut tell = |event: Event<'_>| match event {
-            Event::Progress(at) => {
+        let mut tell = |event: ExtractEvent<'_>| match event {
+            ExtractEvent::Progress(at) => {
                 if let Err(error) = heed(progress.as_ref(), at.done, at.total) {
                     interrupted.get_or_insert(error);
                     stop.store(true, Ordering::Relaxed);
                 }
             }
-            Event::Note(note) => notes.push(note.to_owned()),
+            ExtractEvent::Note(note) => notes.push(note.to_owned()),
             _ => {}
         };
         extract::extract(&request, &stop, &mut tell).map_err(|error| match error {

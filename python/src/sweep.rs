@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cnncodes::dataset::{Dataset, SourceOptions};
-use cnncodes::extract::{ExtractSettings, Progress};
+use cnncodes::extract::{ExtractProgress, ExtractSettings};
 use cnncodes::head::HeadKind;
 use cnncodes::network::{ModelsFolder, Pooling, Precision};
-use cnncodes::sweep::{POOLINGS, SPREAD_LAYERS, SearchSpace, Sweep, SweepEvent, SweepSettings, Wanted};
+use cnncodes::sweep::{LayerChoice, POOLINGS, SPREAD_LAYERS, SearchSpace, Sweep, SweepEvent, SweepSettings};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -64,9 +64,9 @@ fn sweep(
     let poolings = trials.pool.iter().map(|pool| parsed(pool)).collect::<PyResult<Vec<Pooling>>>()?;
     let sweep = SweepSettings {
         layers: match &trials.layers[..] {
-            [] => Wanted::Spread(SPREAD_LAYERS),
-            [all] if all == "all" => Wanted::All,
-            names => Wanted::Named(names.to_vec()),
+            [] => LayerChoice::Spread(SPREAD_LAYERS),
+            [all] if all == "all" => LayerChoice::All,
+            names => LayerChoice::Named(names.to_vec()),
         },
         poolings: if poolings.is_empty() { POOLINGS.to_vec() } else { poolings },
         heads: if kinds.is_empty() { space } else { SearchSpace { kinds, ..space } },
@@ -96,7 +96,7 @@ fn sweep(
                 SweepEvent::Extracted(at) => ("features", at),
                 SweepEvent::Timed(at) => ("timing", at),
                 SweepEvent::Fitted(at) => ("heads", at),
-                _ => ("", Progress { done: 0, total: 0 }),
+                _ => ("", ExtractProgress { done: 0, total: 0 }),
             };
             if let Err(error) = heed_phase(progress.as_ref(), what, at) {
                 interrupted.get_or_insert(error);
@@ -112,7 +112,7 @@ fn sweep(
 }
 
 /// Lets Python's signal handlers run, and tells `progress` how far a phase is.
-fn heed_phase(progress: Option<&Py<PyAny>>, phase: &str, at: Progress) -> PyResult<()> {
+fn heed_phase(progress: Option<&Py<PyAny>>, phase: &str, at: ExtractProgress) -> PyResult<()> {
     Python::attach(|py| {
         py.check_signals()?;
         match progress.filter(|_| at.total > 0) {

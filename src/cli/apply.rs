@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::compute_args::{ComputeArgs, warn_of_fallback};
-use super::find_unique::{Kind, find_unique};
+use super::find_unique::{FileKind, find_unique};
 use super::show;
 use crate::classifier::HeadNetwork;
 use crate::extract::{Extractor, ExtractorSettings};
@@ -33,7 +33,7 @@ fn head_path(named: Option<&Path>, models: &ModelsFolder) -> anyhow::Result<Path
     if let Some(head) = named {
         return Ok(head.to_owned());
     }
-    let kind = Kind {
+    let kind = FileKind {
         what: "head",
         suffix: ".head.h5",
         remedy: "run `cnncodes fit-head --svm` or `cnncodes fit-head --logistic` first",

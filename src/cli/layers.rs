@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::show::Listing;
+use super::show::ReportFormat;
 use super::{Status, show};
 use crate::network::{Catalogue, LayerEntry, LayerList, ModelsFolder, PENULTIMATE};
 
@@ -27,7 +27,7 @@ pub struct Args {
     all: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Listing,
+    format: ReportFormat,
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
@@ -36,8 +36,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
     let list = LayerList::of(&graph, &catalogue, model.manifest.preprocess.size(), args.all)?;
     match args.format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&list.layers)?),
-        Listing::Text => {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&list.layers)?),
+        ReportFormat::Text => {
             let architecture =
                 catalogue.architecture.as_deref().unwrap_or("unknown architecture, so ONNX names");
             println!(

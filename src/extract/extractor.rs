@@ -14,10 +14,10 @@ use super::batch::{ImageBatch, ImageReader, Readers};
 use super::finite::{rows_not_finite, without_rows};
 use super::in_memory::FeatureRows;
 use super::{ExtractError, pipeline, thread_pool};
-use crate::dataset::{Problem, Sample};
+use crate::dataset::{InputProblem, Sample};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{DEFAULT_MAX_PIXELS, PerceptualHash};
-use crate::memory::Memory;
+use crate::memory::MemoryLimit;
 use crate::network::execution_plan::threads_or_all;
 use crate::network::{
     Backbone, BackboneError, Device, ExecutionPlan, Graph, Layer, ModelFootprint, ModelsFolder,
@@ -48,7 +48,7 @@ impl Default for ExtractorSettings {
             session: SessionSettings::default(),
             max_pixels: DEFAULT_MAX_PIXELS,
             batch_size: None,
-            memory: Memory::default().bytes() as u64,
+            memory: MemoryLimit::default().bytes() as u64,
             digests: true,
         }
     }
@@ -84,7 +84,7 @@ pub struct FeatureBatch {
     /// One row an image: n x d.
     pub features: Array2<f32>,
     /// The images that could not be read, and why.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
     /// Which of the images these are, one a problem.
     pub failed: Vec<usize>,
 }
@@ -143,7 +143,7 @@ impl FeatureBatch {
         for (&row, reason) in bad {
             let name = samples[self.indices[row]].name.to_owned();
             self.failed.push(self.indices[row]);
-            self.problems.push(Problem { name, reason: reason.clone() });
+            self.problems.push(InputProblem { name, reason: reason.clone() });
         }
         let keeps = || {
             let mut row = 0..;
@@ -274,7 +274,7 @@ impl Extractor {
         }
         let (plan, width) = (self.prepare_for(samples.len())?, self.width());
         let pending: Vec<usize> = (0..samples.len()).collect();
-        let job = pipeline::Job {
+        let job = pipeline::ExtractionJob {
             sample: &|index| samples[index],
             reader: &self.reader,
             strict: false,
@@ -352,7 +352,7 @@ mod tests {
 
     use super::*;
     use crate::dataset::{Dataset, MemoryImage};
-    use crate::images::{Layout, Preprocess, Preset};
+    use crate::images::{Preprocess, Preset, TensorLayout};
 
     #[test]
     fn images_without_finite_features_become_problems_of_their_names() {
@@ -365,7 +365,7 @@ mod tests {
         let samples: Vec<_> = set.samples.iter().collect();
         let recipe = Preprocess::preset(Preset::Tf).unwrap();
         let mut images = Vec::new();
-        let read = ImageReader::new(&recipe, Layout::Nchw, DEFAULT_MAX_PIXELS).read_batch(
+        let read = ImageReader::new(&recipe, TensorLayout::Nchw, DEFAULT_MAX_PIXELS).read_batch(
             &samples,
             &mut images,
             Readers::One,

@@ -2,7 +2,7 @@
 
 use super::ExtractError;
 use super::pipeline::{Collector, Computed};
-use crate::dataset::Problem;
+use crate::dataset::InputProblem;
 use crate::images::PerceptualHash;
 
 /// The rows of one layer, as they come.
@@ -13,7 +13,7 @@ pub(super) struct FeatureRows {
     /// Index of each sample that could not be read, in their order.
     pub failed: Vec<usize>,
     /// Why.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
     /// The features of the rows, one after another.
     pub values: Vec<f32>,
 }

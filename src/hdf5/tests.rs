@@ -214,7 +214,7 @@ for name, options in {"a.h5": {}, "latest.h5": {"libver": "latest"}}.items():
         }
         assert_eq!(open("bool").whole_numbers().unwrap(), [Some(1), Some(0)]);
         assert_eq!(open("pets").whole_numbers().unwrap(), [Some(5), Some(-1)]);
-        let Kind::Enumeration { members, .. } = open("pets").kind().clone() else { panic!() };
+        let ElementType::Enumeration { members, .. } = open("pets").kind().clone() else { panic!() };
         assert_eq!(members, [("cat".to_owned(), 5), ("dog".to_owned(), -1)]);
         assert_eq!(open("fraction").whole_numbers().unwrap(), [None, None, None, Some(-3), None]);
         assert_eq!(open("fraction").missing().unwrap(), [false, true, false, false, false]);

@@ -183,10 +183,11 @@ pub fn preprocessing_beside(
     Ok(Some(ConfiguredPreprocessing { preprocess: preprocess.with(changes)?, config, inside }))
 }
 
-/// What is left to do of a recipe's normalisation if the graph does `inside`; `None` where that is not the recipe's.
+/// The part of a recipe's normalisation that is left if the graph does `inside`; `None` if the two are not the same
+/// normalisation.
 fn without(recipe: &Preprocess, inside: &InputNormalisation) -> Option<PreprocessOverrides> {
     let wanted = recipe.scale_and_offset();
-    // What each takes the levels 0 and 255 to, within a hundredth of the distance between the two.
+    // Compares the results for the levels 0 and 255, within a hundredth of their distance.
     let is_same = |unit: f64| {
         (0..3).all(|channel| {
             let (scale, offset) = wanted[channel];
@@ -200,7 +201,7 @@ fn without(recipe: &Preprocess, inside: &InputNormalisation) -> Option<Preproces
     Some(PreprocessOverrides { divisor: Some(divisor), mean, std, ..PreprocessOverrides::default() })
 }
 
-/// What to warn of if `preprocess` normalises what the graph normalises itself.
+/// A warning if `preprocess` normalises and the graph does so itself.
 pub fn normalised_twice(preprocess: &Preprocess, graph: &Graph) -> Option<String> {
     let inside = graph.input_normalisation()?;
     let unit = if inside.wants_levels() { 1.0 } else { 255.0 };
