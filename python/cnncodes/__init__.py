@@ -16,7 +16,13 @@ _runtime.announce()
 
 # Where each public name lives. The modules are imported on first use, so that the program starts without scikit-learn.
 _MODULES = {
+    "Classifier": "_classifier",
+    "ExtractionSummary": "_extractor",
     "Extractor": "_extractor",
+    "Problem": "_extractor",
+    "Sweep": "_sweep",
+    "layers": "_extractor",
+    "sweep": "_sweep",
 }
 
 __all__ = ["Error", "ImageError", "__version__", *_MODULES]
