@@ -17,6 +17,19 @@ _runtime.announce()
 # Where each public name lives. The modules are imported on first use, so that the program starts without scikit-learn.
 _MODULES = {
     "Extractor": "_extractor",
+    # Heads and features.
+    "Evaluation": "_heads",
+    "Features": "_features",
+    "Head": "_heads",
+    "LinearSVM": "_estimators",
+    "LogisticRegression": "_estimators",
+    "Proportion": "_heads",
+    "RidgeClassifier": "_estimators",
+    "convert": "_features",
+    "fit_head": "_heads",
+    "neighbors": "_features",
+    "read_features": "_features",
+    "suspects": "_features",
 }
 
 __all__ = ["Error", "ImageError", "__version__", *_MODULES]

@@ -3,7 +3,12 @@
 //! The package around it (python/cnncodes) is what users see; it has the docstrings, scikit-learn's protocols and the checks
 //! of arguments. This module takes and gives plain values: text, numbers, bytes, arrays.
 
+mod arrays;
 mod errors;
+mod features;
+mod heads;
+mod process;
+mod solvers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,5 +34,8 @@ fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(set_runtime, module)?)?;
-    errors::register(module)
+    errors::register(module)?;
+    features::register(module)?;
+    heads::register(module)?;
+    solvers::register(module)
 }

@@ -1,0 +1,731 @@
+"""Heads: classifiers on features, fitted and measured as the command `cnncodes fit-head` does."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _cnncodes
+from ._features import (
+    Features,
+    PathLike,
+    _count,
+    _duplicate_distance,
+    _duplicate_threshold,
+    _min_per_class,
+    _row_values,
+)
+
+FeatureRows: TypeAlias = PathLike | Features | ArrayLike
+
+# Values that are classified at a time.
+_BLOCK = 1 << 24
+# Classes of which a confusion matrix is shown as a table.
+_MOST_IN_MATRIX = 25
+# Confusions that are listed otherwise.
+_MOST_CONFUSIONS = 20
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """
+    A share of successes with its 95 % interval.
+
+    Attributes
+    ----------
+    value : float
+        successes / trials, 0 to 1.
+    low, high : float
+        Ends of the interval.
+    successes, trials : int
+        What was counted.
+    """
+
+    value: float
+    low: float
+    high: float
+    successes: int
+    trials: int
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        counts = f"{self.successes} of {self.trials}"
+        return f"{_percent(self.value)} ({counts}), 95 % interval {_percent(self.low)} to {_percent(self.high)}"
+
+
+class Evaluation:
+    """
+    How good a head is: every image was classified by a head that had seen neither it nor a duplicate of it.
+
+    In a notebook it shows itself as tables.
+
+    Attributes
+    ----------
+    accuracy : Proportion
+        Share of right answers.
+    classes : list of str
+        Names of the classes.
+    confusion : ndarray of shape (n_classes, n_classes)
+        Images of each class (rows) that were taken for each class (columns); int64.
+    per_class : list of dict
+        `name`, `precision`, `recall`, `f1` and `support` of each class.
+    log_loss : float
+        Mean -ln p of the right class.
+    calibration : dict or None
+        How far the probabilities can be trusted: `expected_error`, `brier` and the bins of a reliability diagram.
+    fold_accuracies : list of float
+        Accuracy in each fold.
+    training_accuracy : float
+        Accuracy of the final head on its own training images: no measure of skill.
+    chance : float
+        Share of the largest class.
+    rows, groups, folds, seed : int
+        Images, groups of images that stayed on one side of each split, folds, and the seed of their choice.
+    leaky_accuracy : Proportion or None
+        Accuracy with duplicates on both sides of the splits, if that was measured.
+    duplicates : list of dict
+        Sets of duplicates: `images` and `similarity`.
+    test : dict or None
+        Figures on the test images of a split.
+    notes : list of dict
+        What else to know: `severity` ("info" or "warning") and `text`.
+    """
+
+    def __init__(self, figures: dict[str, Any], text: str) -> None:
+        self._figures = figures
+        self._text = text
+        self.accuracy = Proportion(**figures["accuracy"])
+        self.classes: list[str] = figures["class_names"]
+        self.confusion: NDArray[np.int64] = np.array(figures["confusion"]["counts"], dtype=np.int64)
+        self.per_class: list[dict[str, Any]] = figures["per_class"]
+        self.log_loss: float = figures["log_loss"]
+        self.calibration: dict[str, Any] | None = figures["calibration"]
+        self.fold_accuracies: list[float] = figures["fold_accuracies"]
+        self.training_accuracy: float = figures["training_accuracy"]
+        self.chance: float = figures["chance"]
+        self.rows: int = figures["rows"]
+        self.groups: int = figures["groups"]
+        self.folds: int = figures["folds"]
+        self.seed: int = figures["seed"]
+        leaky = figures["leaky_accuracy"]
+        self.leaky_accuracy = None if leaky is None else Proportion(**leaky)
+        self.duplicates: list[dict[str, Any]] = figures["duplicates"]
+        self.test: dict[str, Any] | None = figures.get("test")
+        self.notes: list[dict[str, str]] = figures["notes"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as plain data, as `cnncodes fit-head --format json` prints them."""
+        figures: dict[str, Any] = json.loads(json.dumps(self._figures))
+        return figures
+
+    def to_text(self) -> str:
+        """The report that `cnncodes fit-head` prints: summary, confusion matrix, a table of the classes, notes."""
+        return self._text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Evaluation(accuracy {self.accuracy}; {self.rows} images, {self.folds} folds)"
+
+    def _repr_html_(self) -> str:
+        lines = [f"<b>accuracy {html.escape(str(self.accuracy))}</b>", f"log-loss {self.log_loss:.3f}"]
+        if self.calibration is not None:
+            lines.append(f"calibration error {_percent(self.calibration['expected_error'])}")
+        lines.append(f"always the largest class: {_percent(self.chance)}")
+        if self.test is not None:
+            lines.append(f"on the test images {html.escape(str(Proportion(**self.test['accuracy'])))}")
+        notes = "".join(
+            f"<li>{'<b>warning:</b> ' if note['severity'] == 'warning' else ''}{html.escape(note['text'])}</li>"
+            for note in self.notes
+        )
+        return (
+            f'<div style="color:inherit;background:transparent"><p>{"<br>".join(lines)}</p>'
+            f"{_class_table(self.per_class)}{_confusion_table(self.classes, self.confusion)}"
+            f"{f'<ul>{notes}</ul>' if notes else ''}</div>"
+        )
+
+
+class Head:
+    """
+    A classifier on features, with its calibration, prediction sets and a sense of what is unknown.
+
+    `fit_head` makes it, and `Head.open` reads it. It classifies features; `cnncodes.Classifier` classifies images with it.
+    """
+
+    def __init__(self, head: _cnncodes.HeadFile) -> None:
+        self._head = head
+
+    @classmethod
+    def open(cls, path: PathLike) -> Head:
+        """
+        Opens a head file.
+
+        Parameters
+        ----------
+        path : path-like
+            A head (.head.h5), or a classifier that `to_onnx` or `cnncodes export` wrote (.onnx).
+
+        Returns
+        -------
+        Head
+            The head.
+
+        Raises
+        ------
+        cnncodes.Error
+            The file cannot be read, is damaged, or is no head.
+        """
+        return cls(_cnncodes.HeadFile(Path(path)))
+
+    def save(self, path: PathLike) -> Path:
+        """
+        Writes the head to a file, which appears when it is complete.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, such as models/pets.head.h5; it is replaced if it exists.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        cnncodes.Error
+            The file cannot be written.
+        """
+        self._head.save(Path(path))
+        return Path(path)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the columns of scores and probabilities."""
+        return self._head.classes()
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer whose features it takes."""
+        return self._head.layer()
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of an image."""
+        return self._head.columns()
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """How the features must be made: network, layer, pooling, preprocessing, precision; and the file that it was fitted to."""
+        spec: dict[str, Any] = json.loads(self._head.spec())
+        preprocess = spec.pop("preprocess_json")
+        return {**spec, "preprocess": json.loads(preprocess) if isinstance(preprocess, str) else preprocess}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What it was fitted with, such as `kind`, `c` and `class_weights`."""
+        settings: dict[str, Any] = json.loads(self._head.settings())
+        return settings
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """What cross-validation found about it."""
+        return Evaluation(json.loads(self._head.evaluation()), self._head.evaluation_text())
+
+    def decision_function(self, features: FeatureRows) -> NDArray[np.float64]:
+        """
+        Scores of the classes, before calibration.
+
+        Parameters
+        ----------
+        features : path-like, Features or array-like of shape (n, d)
+            A features file, what `read_features` made of it, or float32 numbers.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            float64, also with two classes.
+
+        Raises
+        ------
+        cnncodes.Error
+            The features of the file are of another kind than the head's, or a value is not finite.
+        ValueError
+            The array has another number of columns.
+        """
+        return self._by_blocks(features, self._head.scores)
+
+    def predict_proba(self, features: FeatureRows) -> NDArray[np.float64]:
+        """
+        Calibrated probabilities of the classes: those of `cnncodes classify`.
+
+        Parameters
+        ----------
+        features : path-like, Features or array-like of shape (n, d)
+            A features file, what `read_features` made of it, or float32 numbers.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            float64; each row sums to 1.
+
+        Raises
+        ------
+        cnncodes.Error
+            The features of the file are of another kind than the head's, or a value is not finite.
+        ValueError
+            The array has another number of columns.
+        """
+        return self._by_blocks(features, self._head.probabilities)
+
+    def predict(self, features: FeatureRows) -> NDArray[np.str_]:
+        """
+        The most probable class of each image.
+
+        Parameters
+        ----------
+        features : path-like, Features or array-like of shape (n, d)
+            A features file, what `read_features` made of it, or float32 numbers.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Names of classes.
+
+        Raises
+        ------
+        cnncodes.Error
+            The features of the file are of another kind than the head's, or a value is not finite.
+        ValueError
+            The array has another number of columns.
+        """
+        chosen = [self._head.predict(block) for block in self._blocks(features)]
+        names: NDArray[np.str_] = np.array(self.classes, dtype=np.str_)
+        return names[np.concatenate(chosen)] if chosen else names[:0]
+
+    def predict_set(self, features: FeatureRows, coverage: float) -> list[list[str]]:
+        """
+        The classes that together hold the right one in a chosen share of cases.
+
+        Parameters
+        ----------
+        features : path-like, Features or array-like of shape (n, d)
+            A features file, what `read_features` made of it, or float32 numbers.
+        coverage : float
+            The share, between 0 and 1, such as 0.95.
+
+        Returns
+        -------
+        list of list of str
+            For each image the names of the classes, most probable first: one if the head is sure, several if it is not, none if nothing
+            fits.
+
+        Raises
+        ------
+        cnncodes.Error
+            The features of the file are of another kind than the head's, or the head is of an early version.
+        ValueError
+            `coverage` is no such share, or the array has another number of columns.
+        """
+        if not 0 < coverage < 1:
+            raise ValueError(f"coverage is {coverage}, but must be a share above 0 and below 1, such as 0.95")
+        sets = (found for block in self._blocks(features) for found in self._head.sets(block, coverage))
+        return [[self.classes[index] for index in found] for found in sets]
+
+    def is_unknown(self, features: FeatureRows) -> NDArray[np.bool_]:
+        """
+        Whether each image is unlike the training images, and so probably of none of the classes.
+
+        Parameters
+        ----------
+        features : path-like, Features or array-like of shape (n, d)
+            A features file, what `read_features` made of it, or float32 numbers.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            bool: the features are farther from the training images than 97.5 % of these are from one another.
+
+        Raises
+        ------
+        cnncodes.Error
+            The features of the file are of another kind than the head's, or the head cannot tell.
+        ValueError
+            The array has another number of columns.
+        """
+        unknown = [self._head.unknown(block) for block in self._blocks(features)]
+        return np.concatenate(unknown) if unknown else np.zeros(0, np.bool_)
+
+    def to_onnx(
+        self,
+        path: PathLike,
+        *,
+        models: PathLike = "models",
+        input: Literal["pixels", "tensor"] = "pixels",
+        static: bool = False,
+        label: Literal["name", "index"] = "name",
+        coverage: float | None = None,
+        with_features: bool = False,
+        fp16_weights: bool = False,
+        external_data: bool = False,
+    ) -> list[Path]:
+        """
+        Writes the head with its network, preprocessing and calibration as one ONNX file, as `cnncodes export` does.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write.
+        models : path-like, default="models"
+            The models folder, where the network is found by its hash.
+        input : {"pixels", "tensor"}, default="pixels"
+            What the file takes: `image`, uint8 of shape (height, width, 3), RGB, of any size; or `tensor`, float32, preprocessed as the
+            network wants it.
+        static : bool, default=False
+            Fix all shapes to one image, compute in float32 alone, and give the label as an index; with `input="tensor"`.
+        label : {"name", "index"}, default="name"
+            What `label` is.
+        coverage : float, optional
+            Also give `prediction_set`, the classes that hold the right one in this share of cases, between 0 and 1.
+        with_features : bool, default=False
+            Also give `features`.
+        fp16_weights : bool, default=False
+            Store the network's weights as float16: half the size, slightly different answers.
+        external_data : bool, default=False
+            Write the network's weights to a second file.
+
+        Returns
+        -------
+        list of pathlib.Path
+            The files that were written; `path` comes first.
+
+        Warns
+        -----
+        UserWarning
+            What the user of the file should know.
+
+        Raises
+        ------
+        cnncodes.Error
+            The network is missing, the head cannot be expressed so, or the file cannot be written.
+        ValueError
+            An argument is out of range.
+        """
+        if coverage is not None and not 0 < coverage < 1:
+            raise ValueError(f"coverage is {coverage}, but must be a share above 0 and below 1, such as 0.95")
+        files, remarks = self._head.to_onnx(
+            Path(path),
+            models=Path(models),
+            input=input,
+            is_static=static,
+            label=label,
+            coverage=coverage,
+            with_features=with_features,
+            fp16_weights=fp16_weights,
+            external_data=external_data,
+        )
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
+        return [file for file, _ in files]
+
+    def _by_blocks(self, features: FeatureRows, function: Any) -> NDArray[np.float64]:
+        found = [function(block) for block in self._blocks(features)]
+        return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
+
+    def _blocks(self, features: FeatureRows) -> Iterator[NDArray[np.float32]]:
+        """The rows in blocks, C-contiguous."""
+        rows = self._rows(features)
+        step = max(1, _BLOCK // self.n_features)
+        for start in range(0, len(rows), step):
+            yield np.ascontiguousarray(rows[start : start + step], np.float32)
+
+    def _rows(self, features: FeatureRows) -> NDArray[Any]:
+        if isinstance(features, (str, os.PathLike)):
+            features = Features(features)
+        if isinstance(features, Features):
+            self._head.check(features._file)
+            # Features of another program have one layer, whatever its name.
+            if features.layer != self.layer and self.layer in features.layers:
+                features = Features(features.path, self.layer)
+            return features._matrix()
+        rows = np.asarray(features)
+        if rows.ndim < 2:
+            raise ValueError(f"features have the shape {rows.shape}, but must have a row for each image: (n, {self.n_features})")
+        rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+        if rows.shape[1] != self.n_features:
+            raise ValueError(
+                f"an image has {rows.shape[1]} features, and the head takes {self.n_features}: those of the layer {self.layer}"
+            )
+        return rows
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        with tempfile.TemporaryDirectory() as folder:
+            return _from_bytes, (self.save(Path(folder) / "pickled.head.h5").read_bytes(),)
+
+    def __repr__(self) -> str:
+        kind = self.settings["kind"]
+        return (
+            f"Head({kind} of {_count(len(self.classes), 'class', 'classes')} on {self.n_features} features of {self.layer}; "
+            f"accuracy {self.evaluation.accuracy})"
+        )
+
+    def _repr_html_(self) -> str:
+        title = (
+            f"{self.settings['kind']} head of {_count(len(self.classes), 'class', 'classes')} on {self.n_features} features of "
+            f"{self.layer} ({self.spec['model_name']})"
+        )
+        return f"<p>{html.escape(title)}</p>{self.evaluation._repr_html_()}"
+
+
+def _from_bytes(content: bytes) -> Head:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pickled.head.h5"
+        path.write_bytes(content)
+        return Head.open(path)
+
+
+def fit_head(
+    features: PathLike | Features,
+    *,
+    kind: Literal["svm", "logistic", "ridge"] = "svm",
+    layer: str | None = None,
+    C: float | Sequence[float] | Literal["auto"] | None = None,
+    kernel: Literal["rbf", "poly"] | None = None,
+    gamma: float | None = None,
+    degree: int | None = None,
+    coef0: float | None = None,
+    solver: Literal["own", "linfa"] = "own",
+    class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    l2_normalize: bool = False,
+    standardize: bool = True,
+    pca: int | None = None,
+    calibration: Literal["platt", "isotonic", "temperature"] | None = None,
+    labels: PathLike | Sequence[Any] | NDArray[Any] | None = None,
+    groups: PathLike | Sequence[Any] | NDArray[Any] | None = None,
+    duplicate_distance: int | None = None,
+    duplicate_threshold: float | None = None,
+    min_per_class: int | None = None,
+    split: bool | PathLike = False,
+    leaky_accuracy: bool = False,
+    max_memory: int | str | None = None,
+) -> Head:
+    """
+    Fits a linear SVM, logistic regression or ridge regression to features, and measures how good it is, as `cnncodes fit-head` does.
+
+    Cross-validation measures the accuracy: a head that was fitted without an image classifies it. Duplicates are never on both sides of
+    a split. The head that is returned is fitted to all images, its probabilities are calibrated on the scores of the
+    cross-validation, and it holds what prediction sets and the answer "unknown" need.
+
+    Parameters
+    ----------
+    features : path-like or Features
+        A features file, or what `read_features` made of it.
+    kind : {"svm", "logistic", "ridge"}, default="svm"
+        Support vector machine, one class against the rest; multinomial logistic regression; or ridge regression on targets of
+        1 and -1, with the penalty chosen by exact leave-one-out.
+    layer : str, optional
+        Layer, if the file holds several; the first, or that of `features`, by default.
+    C : float, sequence of float, or "auto", optional
+        Weight of the losses against the regularisation. Several numbers, or "auto", are chosen from by cross-validation within the training
+        images. By default 0.01 for the linear SVM, 1 with a kernel and for logistic regression.
+    kernel : {"rbf", "poly"}, optional
+        Kernel of an SVM, for up to 10,000 images: exp(-gamma |x - y|²), or (gamma x·y + coef0)^degree. The SVM is linear by default.
+    gamma : float, optional
+        Parameter of the kernel; 1 / (number of features · variance of all features) by default.
+    degree, coef0 : int and float, optional
+        Degree of the polynomial, 1 to 10, and what is added before the power; 3 and 1 by default.
+    solver : {"own", "linfa"}, default="own"
+        The program's own solvers, or linfa's.
+    class_weight : dict or "balanced", optional
+        Weight of mistakes on each class, by its name, where other classes count 1; or every class counts the same.
+    folds, seed : int, default=5 and 0
+        Folds of the cross-validation, and the seed of their choice.
+    l2_normalize : bool, default=False
+        Divide each image's features by their Euclidean length first.
+    standardize : bool, default=True
+        Bring each feature to mean 0 and deviation 1 over the training images.
+    pca : int, optional
+        Number of principal components to keep, after standardising.
+    calibration : {"platt", "isotonic", "temperature"}, optional
+        How scores become probabilities; "platt" for the SVM and ridge regression, "temperature" for logistic regression by default.
+    labels : path-like or sequence, optional
+        Classes in place of those in the file: a CSV file with the columns path,label, or one for each row (None where it is unknown).
+    groups : path-like or sequence, optional
+        CSV file with the columns path,group, or a group for each row (None where it has none): images of one group stay on one side of
+        each split, like duplicates.
+    duplicate_distance : int, optional
+        Largest number of bits, of 256, in which the perceptual hashes of two duplicates differ, 0 to 128; 31 by default.
+    duplicate_threshold : float, optional
+        Find duplicates by their features instead: the cosine above which two images are duplicates, above 0 and up to 1.
+    min_per_class : int, optional
+        Leave out classes with fewer different images than this, at least 2. A class of one image is an error by default.
+    split : bool or path-like, default=False
+        Fit to the training and validation images and test on the test images: by folders train/CLASS, val/CLASS and test/CLASS
+        (True), or by a CSV file with the columns path,split.
+    leaky_accuracy : bool, default=False
+        Also measure how good the head would look with duplicates on both sides of the splits.
+    max_memory : int or str, optional
+        Memory limit in bytes, or such as "2GiB": features that take more are streamed from their file. Half of the machine's memory by
+        default.
+
+    Returns
+    -------
+    Head
+        The head; `evaluation` says how good it is.
+
+    Warns
+    -----
+    UserWarning
+        What was left out, a solver that stopped early, or an accuracy that is not shown to be above chance.
+
+    Raises
+    ------
+    cnncodes.Error
+        The file, its labels and the arguments do not go together.
+    ValueError
+        An argument is out of range, or arguments contradict each other.
+
+    Examples
+    --------
+    >>> from cnncodes import fit_head
+    >>> head = fit_head("features/pets.h5", kind="logistic", groups="scenes.csv")  # doctest: +SKIP
+    >>> head.evaluation.accuracy.value  # doctest: +SKIP
+    0.9975
+    >>> head.save("models/pets.head.h5")  # doctest: +SKIP
+    """
+    opened = features if isinstance(features, Features) else Features(features, layer)
+    class_weights: list[tuple[str, float]] | None = None
+    if isinstance(class_weight, Mapping):
+        class_weights = [(str(name), float(weight)) for name, weight in class_weight.items()]
+        for name, weight in class_weights:
+            if not (math.isfinite(weight) and weight > 0):
+                raise ValueError(f"the weight of the class {name!r} is {weight}, but must be a number above 0")
+    elif class_weight not in (None, "balanced"):
+        raise ValueError(f'class_weight is {class_weight!r}, but must be None, "balanced" or a dictionary')
+    if duplicate_distance is not None and duplicate_threshold is not None:
+        raise ValueError("duplicates are found by duplicate_distance or by duplicate_threshold; give one of them")
+    options = {
+        "kind": kind,
+        "kernel": kernel,
+        "gamma": gamma,
+        "degree": degree,
+        "coef0": coef0,
+        "solver": solver,
+        "c": _costs(C),
+        "c_auto": isinstance(C, str),
+        "class_weight": class_weights,
+        "balanced": class_weight == "balanced",
+        "folds": _at_least("folds", folds, 2),
+        "seed": _at_least("seed", seed, 0),
+        "l2_normalize": bool(l2_normalize),
+        "standardize": bool(standardize),
+        "pca": None if pca is None else _at_least("pca", pca, 1),
+        "calibration": calibration,
+        "layer": layer or opened.layer,
+        "labels": _row_values(labels),
+        "groups": _row_values(groups),
+        "duplicate_distance": _duplicate_distance(duplicate_distance),
+        "duplicate_threshold": _duplicate_threshold(duplicate_threshold),
+        "min_per_class": _min_per_class(min_per_class),
+        "split": None if isinstance(split, bool) else Path(split),
+        "split_folders": split is True,
+        "max_memory": None if max_memory is None else str(max_memory) + ("B" if isinstance(max_memory, int) else ""),
+        "leaky_accuracy": bool(leaky_accuracy),
+    }
+    fitted, notes = _cnncodes.fit_head(opened._file, options)
+    head = Head(fitted)
+    serious = [note["text"] for note in head.evaluation.notes if note["severity"] == "warning"]
+    for note in [*notes, *serious]:
+        warnings.warn(note, stacklevel=2)
+    return head
+
+
+def _costs(C: float | Sequence[float] | str | None) -> list[float] | None:
+    if isinstance(C, str) and C != "auto":
+        raise ValueError(f'C is {C!r}, but must be a number, several numbers or "auto"')
+    if C is None or isinstance(C, str):
+        return None
+    costs: list[float] = np.atleast_1d(np.asarray(C, dtype=np.float64)).ravel().tolist()
+    for cost in costs:
+        if not (math.isfinite(cost) and cost > 0):
+            raise ValueError(f"C is {cost}, but must be a number above 0")
+    if not costs:
+        raise ValueError("C holds no number")
+    return costs
+
+
+def _at_least(name: str, number: int, least: int) -> int:
+    if number < least:
+        raise ValueError(f"{name} is {number}, but must be at least {least}")
+    return int(number)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+# Colours come from the notebook, so that the tables suit a light and a dark theme; tints are transparent.
+_CELL = "text-align:right;padding:2px 8px;color:inherit"
+_NAME = "text-align:left;padding:2px 8px;color:inherit"
+_TABLE = '<table style="border-collapse:collapse;color:inherit;background:transparent">'
+
+
+def _class_table(per_class: list[dict[str, Any]]) -> str:
+    header = "".join(
+        f'<th style="{_NAME if name == "class" else _CELL}">{name}</th>'
+        for name in ("class", "precision", "recall", "F1", "images")
+    )
+    rows = "".join(
+        f'<tr><td style="{_NAME}">{html.escape(figures["name"])}</td>'
+        + "".join(f'<td style="{_CELL}">{_percent(figures[key])}</td>' for key in ("precision", "recall", "f1"))
+        + f'<td style="{_CELL}">{figures["support"]}</td></tr>'
+        for figures in per_class
+    )
+    return f"{_TABLE}<tr>{header}</tr>{rows}</table>"
+
+
+def _confusion_table(classes: list[str], counts: NDArray[np.int64]) -> str:
+    if len(classes) > _MOST_IN_MATRIX:
+        return _confusion_list(classes, counts)
+    header = "".join(f'<th style="{_CELL}">{html.escape(name)}</th>' for name in classes)
+    totals = np.maximum(counts.sum(axis=1), 1)
+    rows = ""
+    for i, name in enumerate(classes):
+        cells = ""
+        for j, count in enumerate(counts[i]):
+            colour = "38,128,235" if i == j else "226,76,56"
+            tint = f"background:rgba({colour},{0.6 * count / totals[i]:.2f})" if count else "opacity:.5"
+            cells += f'<td style="{_CELL};{tint}">{count}</td>'
+        rows += f'<tr><th style="{_NAME}">{html.escape(name)}</th>{cells}</tr>'
+    return f'{_TABLE}<tr><th style="{_NAME}">true \\ predicted</th>{header}</tr>{rows}</table>'
+
+
+def _confusion_list(classes: list[str], counts: NDArray[np.int64]) -> str:
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    commonest = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]
+    rows = ""
+    for place in commonest:
+        i, j = np.unravel_index(place, wrong.shape)
+        if wrong[i, j]:
+            names = "".join(f'<td style="{_NAME}">{html.escape(classes[k])}</td>' for k in (i, j))
+            rows += f'<tr>{names}<td style="{_CELL}">{wrong[i, j]}</td></tr>'
+    header = "".join(f'<th style="{_NAME}">{name}</th>' for name in ("true class", "taken for", "images"))
+    return f"{_TABLE}<tr>{header}</tr>{rows}</table>"
