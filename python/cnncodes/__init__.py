@@ -5,10 +5,24 @@
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _cnncodes, _runtime
 from ._cnncodes import Error, ImageError
+
+if TYPE_CHECKING:
+    from ._estimators import LinearSVM as LinearSVM
+    from ._estimators import LogisticRegression as LogisticRegression
+    from ._estimators import RidgeClassifier as RidgeClassifier
+    from ._features import Features as Features
+    from ._features import convert as convert
+    from ._features import neighbors as neighbors
+    from ._features import read_features as read_features
+    from ._features import suspects as suspects
+    from ._heads import Evaluation as Evaluation
+    from ._heads import Head as Head
+    from ._heads import Proportion as Proportion
+    from ._heads import fit_head as fit_head
 
 __version__ = _cnncodes.__version__
 

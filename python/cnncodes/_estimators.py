@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin  # type: ignore[import-untyped,unused-ignore]
-from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped,unused-ignore]
-from sklearn.utils import compute_class_weight  # type: ignore[import-untyped,unused-ignore]
-from sklearn.utils.multiclass import check_classification_targets  # type: ignore[import-untyped,unused-ignore]
-from sklearn.utils.validation import (  # type: ignore[import-untyped,unused-ignore]
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
     validate_data,
@@ -27,11 +27,14 @@ from . import _cnncodes
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"] | None
 
+# scikit-learn does not annotate what it takes and gives.
+_validated: Any = validate_data
+
 # Values that are brought to float64 at a time.
 _BLOCK = 1 << 22
 
 
-class _LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc,unused-ignore]
+class _LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """What the three estimators share: checks, class weights, and scores from `coef_` and `intercept_`."""
 
     class_weight: ClassWeight
@@ -43,30 +46,30 @@ class _LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc,un
 
     def _training_rows(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> dict[str, Any]:
         """Checks what to fit to, sets `classes_`, and gives what the solvers take."""
-        X, y = validate_data(self, X, y, dtype=np.float32, order="C")
-        check_classification_targets(y)
-        row_weights = None
-        counted = y
+        features: NDArray[np.float32]
+        targets: NDArray[Any]
+        features, targets = _validated(self, X, y, dtype=np.float32, order="C")
+        check_classification_targets(targets)
+        row_weights: NDArray[np.float64] | None = None
         if sample_weight is not None:
-            row_weights = np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
+            row_weights = np.ascontiguousarray(_check_sample_weight(sample_weight, features, dtype=np.float64))
             if (row_weights < 0).any():
                 raise ValueError("sample_weight holds a negative number; give numbers of at least 0")
             # Rows of weight 0 take no part, so their classes do not either.
-            counted = y[row_weights > 0]
-        classes = np.unique(counted)
+            kept = row_weights > 0
+            if not kept.all():
+                features, targets, row_weights = features[kept], targets[kept], row_weights[kept]
+        classes = np.unique(targets)
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs rows of at least two classes, but all rows"
                 f"{'' if row_weights is None else ' of a weight above 0'} belong to {len(classes)} class"
             )
         self.classes_ = classes
-        labels = np.searchsorted(classes, y)
-        if len(counted) < len(y):
-            kept = row_weights > 0
-            X, labels, row_weights = np.ascontiguousarray(X[kept]), labels[kept], row_weights[kept]
+        labels = np.searchsorted(classes, targets).astype(np.int64, copy=False)
         return {
-            "features": X,
-            "labels": labels.astype(np.int64, copy=False),
+            "features": features,
+            "labels": labels,
             "class_weights": self._class_weights(labels, row_weights),
             "row_weights": row_weights,
             "standardize": bool(self.standardize),
@@ -113,11 +116,11 @@ class _LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc,un
             The estimator has not been fitted.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
-        scores = np.empty((len(X), len(self.intercept_)))
-        step = max(1, _BLOCK // X.shape[1])
-        for start in range(0, len(X), step):
-            block = X[start : start + step].astype(np.float64)
+        features: NDArray[np.float32] = _validated(self, X, dtype=np.float32, order="C", reset=False)
+        scores = np.empty((len(features), len(self.intercept_)))
+        step = max(1, _BLOCK // features.shape[1])
+        for start in range(0, len(features), step):
+            block = features[start : start + step].astype(np.float64)
             scores[start : start + step] = block @ self.coef_.T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
@@ -144,7 +147,8 @@ class _LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc,un
         """
         scores = self.decision_function(X)
         chosen = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[chosen]
+        answers: NDArray[Any] = self.classes_[chosen]
+        return answers
 
 
 def _warn(message: str | None) -> None:
@@ -166,7 +170,8 @@ class LinearSVM(_LinearClassifier):
         Weight of the losses against the regularisation. On standardised features of a network, 0.01 is a better start; it is the
         default of `cnncodes.fit_head`.
     class_weight : dict, "balanced" or None, default=None
-        What multiplies C for the rows of each class: by class, or n / (number of classes · rows of the class).
+        What multiplies C for the rows of each class: by class, or n / (number of classes · rows of the class). A row has the
+        weight of its class in the problems of all classes; in `LinearSVC` it has it in that of its own alone.
     standardize : bool, default=False
         Bring each column to mean 0 and deviation 1 over the training rows first. `coef_` and `intercept_` are those of
         columns as they were given. Constant columns get the weight 0.
@@ -377,10 +382,9 @@ class LogisticRegression(_LinearClassifier):
         scores = self.decision_function(X)
         if scores.ndim == 1:
             scores = np.column_stack([np.zeros_like(scores), scores])
-        scores = scores - scores.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=1, keepdims=True)
-        return scores
+        probabilities: NDArray[np.float64] = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        return probabilities
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """
@@ -396,8 +400,10 @@ class LogisticRegression(_LinearClassifier):
         ndarray of shape (n_samples, n_classes)
             float64; the columns are in the order of `classes_`.
         """
+        probabilities = self.predict_proba(X)
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            np.log(probabilities, out=probabilities)
+        return probabilities
 
 
 class RidgeClassifier(_LinearClassifier):

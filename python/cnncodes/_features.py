@@ -95,8 +95,8 @@ class Features:
         """
         The features: float32 of shape (n, d), or (n, channels, height, width) for maps that were not pooled.
 
-        They are mapped into memory, read-only, if the file holds them in one piece and uncompressed, as `extract` writes them; else they
-        are read. While they are mapped, the file must not be shortened.
+        They are mapped into memory, read-only, if the file holds them in one piece and uncompressed, as `extract` writes up to 32 MB;
+        else they are read. While they are mapped, the file must not be shortened.
         """
         shape = (len(self), *self._shape)
         position = self._file.position(self._layer)
@@ -154,7 +154,8 @@ class Features:
         values = self._matrix()
         index = pandas.Index(self.names, name="name")
         table = pandas.DataFrame(values, index=index, columns=self._columns(values))
-        table.insert(0, "label", pandas.Categorical.from_codes(self.labels, categories=self.classes))
+        codes = pandas.Categorical.from_codes(self.labels, categories=pandas.Index(self.classes, dtype=object))
+        table.insert(0, "label", pandas.Series(codes, index=index))
         return table
 
     def to_polars(self) -> polars.DataFrame:
@@ -475,7 +476,7 @@ def _row_values(values: PathLike | Sequence[Any] | NDArray[Any] | None) -> list[
 
 def _text(value: Any) -> str | None:
     """A label or group as text; None for None, NaN and -1, as CSV files have it."""
-    if value is None or value != value:
+    if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
         return None
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)

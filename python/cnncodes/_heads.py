@@ -30,8 +30,8 @@ from ._features import (
 
 FeatureRows: TypeAlias = PathLike | Features | ArrayLike
 
-# Values that are classified at a time.
-_BLOCK = 1 << 24
+# Values that are classified at a time: as many as the program does, so that sums are rounded alike.
+_BLOCK = 1 << 20
 # Classes of which a confusion matrix is shown as a table.
 _MOST_IN_MATRIX = 25
 # Confusions that are listed otherwise.
@@ -465,7 +465,9 @@ class Head:
             return features._matrix()
         rows = np.asarray(features)
         if rows.ndim < 2:
-            raise ValueError(f"features have the shape {rows.shape}, but must have a row for each image: (n, {self.n_features})")
+            raise ValueError(
+                f"features have the shape {rows.shape}, but must have a row for each image: (n, {self.n_features})"
+            )
         rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
         if rows.shape[1] != self.n_features:
             raise ValueError(
@@ -525,6 +527,8 @@ def fit_head(
     split: bool | PathLike = False,
     leaky_accuracy: bool = False,
     max_memory: int | str | None = None,
+    report: PathLike | None = None,
+    models: PathLike = "models",
 ) -> Head:
     """
     Fits a linear SVM, logistic regression or ridge regression to features, and measures how good it is, as `cnncodes fit-head` does.
@@ -566,7 +570,7 @@ def fit_head(
     calibration : {"platt", "isotonic", "temperature"}, optional
         How scores become probabilities; "platt" for the SVM and ridge regression, "temperature" for logistic regression by default.
     labels : path-like or sequence, optional
-        Classes in place of those in the file: a CSV file with the columns path,label, or one for each row (None where it is unknown).
+        Classes in place of those in the file: a CSV file with the columns path,label, or one for each row (None, NaN or -1 where it is unknown).
     groups : path-like or sequence, optional
         CSV file with the columns path,group, or a group for each row (None where it has none): images of one group stay on one side of
         each split, like duplicates.
@@ -584,6 +588,10 @@ def fit_head(
     max_memory : int or str, optional
         Memory limit in bytes, or such as "2GiB": features that take more are streamed from their file. Half of the machine's memory by
         default.
+    report : path-like, optional
+        Also write a report: one HTML file for the browser, with confusions, mistakes and suspects as pictures.
+    models : path-like, default="models"
+        The models folder, where the report finds the network.
 
     Returns
     -------
@@ -649,7 +657,7 @@ def fit_head(
         "max_memory": None if max_memory is None else str(max_memory) + ("B" if isinstance(max_memory, int) else ""),
         "leaky_accuracy": bool(leaky_accuracy),
     }
-    fitted, notes = _cnncodes.fit_head(opened._file, options)
+    fitted, notes = _cnncodes.fit_head(opened._file, options, None if report is None else Path(report), Path(models))
     head = Head(fitted)
     serious = [note["text"] for note in head.evaluation.notes if note["severity"] == "warning"]
     for note in [*notes, *serious]:

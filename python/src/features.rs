@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{rows, to_numpy};
-use crate::errors::{failed, invalid};
+use crate::errors::{failed, in_python, invalid};
 use crate::heads::row_values;
 use crate::process;
 
@@ -135,12 +135,17 @@ impl FeaturesFile {
             layer,
             folds,
             seed,
-            duplicates: DuplicateSettings { distance: duplicate_distance, cosine: duplicate_threshold, groups },
+            duplicates: DuplicateSettings {
+                distance: duplicate_distance,
+                cosine: duplicate_threshold,
+                groups,
+            },
             small_classes: SmallClassPolicy { min_per_class },
             most,
         };
         let found = py.detach(|| find_suspects(&self.file, &settings, &mut |_| ())).map_err(failed)?;
-        Ok((serde_json::to_string(&found.suspects).map_err(failed)?, found.notes))
+        let notes = found.notes.iter().map(|note| in_python(note)).collect();
+        Ok((serde_json::to_string(&found.suspects).map_err(failed)?, notes))
     }
 }
 
@@ -162,7 +167,9 @@ fn convert(
     overwrite: bool,
 ) -> PyResult<(usize, usize, usize, usize, Vec<PathBuf>, Vec<String>)> {
     if name_column.is_some() && names.is_some() {
-        return Err(PyValueError::new_err("names come from name_column or from the file names; give one of them"));
+        return Err(PyValueError::new_err(
+            "names come from name_column or from the file names; give one of them",
+        ));
     }
     if usize::from(label_column.is_some()) + usize::from(labels.is_some()) + usize::from(no_labels) > 1 {
         return Err(PyValueError::new_err("give one of label_column, labels and no_labels"));

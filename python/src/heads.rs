@@ -8,6 +8,7 @@ use cnncodes::classifier::AnswerOptions;
 use cnncodes::export::{ExportInput, ExportLabel, ExportSettings, NetworkOfHead, SealedClassifier, export};
 use cnncodes::head::{CalibrationMethod, Engine, Head, HeadKind};
 use cnncodes::network::ModelsFolder;
+use cnncodes::report::FittingReport;
 use cnncodes::training::{
     ClassWeighting, Cost, DuplicateSettings, HeadOptions, KernelFamily, RowValues, SmallClassPolicy,
     SplitSource, TrainingSettings, train,
@@ -17,7 +18,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{rows, to_numpy};
-use crate::errors::{Error, failed, invalid};
+use crate::errors::{Error, failed, in_python, invalid};
 use crate::features::FeaturesFile;
 use crate::process;
 
@@ -84,7 +85,11 @@ pub fn row_values(values: &Bound<'_, PyAny>) -> PyResult<RowValues> {
 
 impl FitOptions {
     fn settings(self) -> PyResult<TrainingSettings> {
-        let kind = choose("kind", &self.kind, [("svm", HeadKind::Svm), ("logistic", HeadKind::Logistic), ("ridge", HeadKind::Ridge)])?;
+        let kind = choose(
+            "kind",
+            &self.kind,
+            [("svm", HeadKind::Svm), ("logistic", HeadKind::Logistic), ("ridge", HeadKind::Ridge)],
+        )?;
         let kernel = self.kernel.as_deref().map(|kernel| {
             choose("kernel", kernel, [("rbf", KernelFamily::Rbf), ("poly", KernelFamily::Poly)])
         });
@@ -129,10 +134,13 @@ impl FitOptions {
             groups: self.groups.map(RowValues::from),
         };
         settings.small_classes = SmallClassPolicy { min_per_class: self.min_per_class };
-        settings.split = self.split.map(SplitSource::File).or(self.split_folders.then_some(SplitSource::Folders));
-        settings.max_memory = self.max_memory.map(|memory| memory.parse()).transpose().map_err(|error| {
-            PyValueError::new_err(format!("max_memory: {error}"))
-        })?;
+        settings.split =
+            self.split.map(SplitSource::File).or(self.split_folders.then_some(SplitSource::Folders));
+        settings.max_memory = self
+            .max_memory
+            .map(|memory| memory.parse())
+            .transpose()
+            .map_err(|error| PyValueError::new_err(format!("max_memory: {error}")))?;
         settings.leaky_accuracy = self.leaky_accuracy;
         Ok(settings)
     }
@@ -147,14 +155,30 @@ fn choose<T, const N: usize>(argument: &str, name: &str, values: [(&str, T); N])
     })
 }
 
-/// Fits a head; also gives warnings.
+/// Fits a head, and writes a report if there is a file for it; also gives warnings.
 #[pyfunction]
-fn fit_head(py: Python<'_>, file: &FeaturesFile, options: FitOptions) -> PyResult<(HeadFile, Vec<String>)> {
+fn fit_head(
+    py: Python<'_>,
+    file: &FeaturesFile,
+    options: FitOptions,
+    report: Option<PathBuf>,
+    models: PathBuf,
+) -> PyResult<(HeadFile, Vec<String>)> {
     process::check()?;
-    let settings = options.settings()?;
-    let trained = py.detach(|| train(&file.file, &settings, &mut |_| ())).map_err(failed)?;
-    let head = HeadFile { head: Arc::new(trained.head), path: None };
-    Ok((head, trained.labelled.notes))
+    let (settings, file) = (options.settings()?, &file.file);
+    py.detach(|| {
+        if let Some(report) = &report {
+            settings.check_report(file, report).map_err(failed)?;
+        }
+        let trained = train(file, &settings, &mut |_| ()).map_err(failed)?;
+        if let Some(report) = &report {
+            let fitting = FittingReport { file, trained: &trained, output: None, layers: None };
+            let models = ModelsFolder { path: models };
+            fitting.write(report, &models, "cnncodes.fit_head", &mut |_, _, _| ()).map_err(failed)?;
+        }
+        let notes = trained.labelled.notes.iter().map(|note| in_python(note)).collect();
+        Ok((HeadFile { head: Arc::new(trained.head), path: None }, notes))
+    })
 }
 
 #[pymethods]
@@ -275,14 +299,12 @@ impl HeadFile {
         let features = rows(&features)?;
         if self.head.model.novelty.is_none() {
             return Err(Error::new_err(format!(
-                "{} cannot tell images of none of its classes: it was fitted to too few images, to features that were streamed, \
-                 or by an earlier version; fit it again",
+                "{} cannot tell images of none of its classes: it was fitted to fewer than 20 different images, or by an earlier \
+                 version; fit it again",
                 self.holder()
             )));
         }
-        let answers = py
-            .detach(|| self.head.answers(features, AnswerOptions::default()))
-            .map_err(failed)?;
+        let answers = py.detach(|| self.head.answers(features, AnswerOptions::default())).map_err(failed)?;
         let unknown = answers.iter().map(|answer| answer.unknown == Some(true)).collect();
         Ok(PyArray1::from_vec(py, unknown))
     }
@@ -305,7 +327,11 @@ impl HeadFile {
     ) -> PyResult<(Vec<(PathBuf, u64)>, Vec<String>)> {
         process::check()?;
         let settings = ExportSettings {
-            input: choose("input", input, [("pixels", ExportInput::Pixels), ("tensor", ExportInput::Tensor)])?,
+            input: choose(
+                "input",
+                input,
+                [("pixels", ExportInput::Pixels), ("tensor", ExportInput::Tensor)],
+            )?,
             is_static,
             label: choose("label", label, [("name", ExportLabel::Name), ("index", ExportLabel::Index)])?,
             coverage,
@@ -343,7 +369,9 @@ impl HeadFile {
 impl HeadFile {
     /// What messages call it.
     fn holder(&self) -> String {
-        self.path.as_ref().map_or_else(|| "the head".to_owned(), |path| format!("the head {}", path.display()))
+        self.path
+            .as_ref()
+            .map_or_else(|| "the head".to_owned(), |path| format!("the head {}", path.display()))
     }
 }
 

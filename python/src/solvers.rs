@@ -6,9 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use cnncodes_linear_heads::{
-    LinearModel, LogisticParams, RidgeParams, SolverError, Standardizer, SvmParams,
-};
+use cnncodes_linear_heads::{LinearModel, LogisticParams, RidgeParams, SolverError, Standardizer, SvmParams};
 use linfa::DatasetBase;
 use linfa::traits::Fit;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -55,7 +53,11 @@ impl Rows<'_> {
         let (class_weights, standardize) = (&self.class_weights, self.standardize);
         py.detach(|| {
             SolverError::check_equal("labels", features.nrows(), labels.len())?;
-            SolverError::check_equal("weights", features.nrows(), row_weights.map_or(labels.len(), <[f64]>::len))?;
+            SolverError::check_equal(
+                "weights",
+                features.nrows(),
+                row_weights.map_or(labels.len(), <[f64]>::len),
+            )?;
             let distinct = Distinct::of(features, &labels, row_weights);
             let (features, labels, weights) = match &distinct {
                 Some(Distinct { features, labels, weights }) => (features.view(), labels, Some(&weights[..])),
@@ -120,11 +122,7 @@ fn fit_ridge<'py>(py: Python<'py>, data: Rows<'py>, alphas: Vec<f64>) -> PyResul
 }
 
 /// The model in terms of features that are not standardised.
-fn linear(
-    py: Python<'_>,
-    model: LinearModel,
-    standardizer: Option<Standardizer>,
-) -> PyResult<Linear<'_>> {
+fn linear(py: Python<'_>, model: LinearModel, standardizer: Option<Standardizer>) -> PyResult<Linear<'_>> {
     let mut weights = model.weights.mapv(f64::from);
     let mut bias = model.bias;
     if let Some(standardizer) = standardizer {
@@ -166,7 +164,10 @@ impl Distinct {
             .collect();
         // Rows of one hash may differ; the row number keeps sums of weights the same for the same input.
         order.sort_unstable_by(|&(a, i), &(b, j)| {
-            a.cmp(&b).then_with(|| labels[i].cmp(&labels[j])).then_with(|| bits(i).cmp(bits(j))).then(i.cmp(&j))
+            a.cmp(&b)
+                .then_with(|| labels[i].cmp(&labels[j]))
+                .then_with(|| bits(i).cmp(bits(j)))
+                .then(i.cmp(&j))
         });
         let same = |&(a, i): &(u64, usize), &(b, j): &(u64, usize)| {
             a == b && labels[i] == labels[j] && bits(i).eq(bits(j))

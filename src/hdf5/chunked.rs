@@ -49,7 +49,9 @@ impl Chunked {
         let count = self.grid.shape[0].div_ceil(self.grid.chunk[0]);
         let Some(first) = chunks.first().filter(|_| chunks.len() as u64 == count) else { return Ok(None) };
         let follows = |(number, chunk): (u64, &Chunk)| {
-            chunk.number == number && number.checked_mul(bytes).and_then(|gap| first.address.checked_add(gap)) == Some(chunk.address)
+            chunk.number == number
+                && number.checked_mul(bytes).and_then(|gap| first.address.checked_add(gap))
+                    == Some(chunk.address)
         };
         Ok((0..).zip(chunks).all(follows).then_some(first.address))
     }

@@ -52,6 +52,11 @@ pub enum TrainingError {
     /// A split needs the features in memory.
     #[error("--split needs the features in memory, and they take more than {limit}; raise --max-memory")]
     SplitOfStreamed { limit: String },
+    /// A report needs the features in memory.
+    #[error(
+        "the report {} needs the features in memory, which take more than {limit}; raise --max-memory, or fit without --report", report.display()
+    )]
+    ReportOfStreamed { report: PathBuf, limit: String },
     /// A word that is no part of a split.
     #[error("{} gives {image} the split `{part}`, but it must be train, val or test", path.display())]
     UnknownPart { path: PathBuf, image: String, part: String },

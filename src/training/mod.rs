@@ -15,6 +15,7 @@ mod test_split;
 mod training_set;
 
 use std::collections::HashSet;
+use std::path::Path;
 
 pub use self::class_weighting::ClassWeighting;
 pub use self::duplicates::DuplicateSettings;
@@ -110,6 +111,20 @@ impl TrainingSettings {
         // What cannot be streamed is refused only where the bound was asked for.
         let too_large = in_memory_bytes(file, self.layer.as_deref())? > self.memory().bytes();
         Ok(too_large && (self.is_streamable() || self.max_memory.is_some()))
+    }
+
+    /// Refuses a report on features that will be left in their file.
+    ///
+    /// # Errors
+    /// [`TrainingError::ReportOfStreamed`], or the file has no such layer.
+    pub fn check_report(&self, file: &FeatureFile, report: &Path) -> Result<(), TrainingError> {
+        match self.streams(file)? {
+            false => Ok(()),
+            true => {
+                let (report, limit) = (report.to_owned(), self.memory().to_string());
+                Err(TrainingError::ReportOfStreamed { report, limit })
+            }
+        }
     }
 
     fn memory(&self) -> Memory {
