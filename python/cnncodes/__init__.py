@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from ._estimators import LinearSVM as LinearSVM
     from ._estimators import LogisticRegression as LogisticRegression
     from ._estimators import RidgeClassifier as RidgeClassifier
+    from ._evaluation import Evaluation as Evaluation
+    from ._evaluation import Proportion as Proportion
     from ._features import Features as Features
     from ._features import convert as convert
-    from ._features import neighbors as neighbors
     from ._features import read_features as read_features
-    from ._features import suspects as suspects
-    from ._heads import Evaluation as Evaluation
     from ._heads import Head as Head
-    from ._heads import Proportion as Proportion
     from ._heads import fit_head as fit_head
+    from ._neighbors import neighbors as neighbors
+    from ._suspects import suspects as suspects
 
 __version__ = _cnncodes.__version__
 
@@ -32,18 +32,18 @@ _runtime.announce()
 _MODULES = {
     "Extractor": "_extractor",
     # Heads and features.
-    "Evaluation": "_heads",
+    "Evaluation": "_evaluation",
     "Features": "_features",
     "Head": "_heads",
     "LinearSVM": "_estimators",
     "LogisticRegression": "_estimators",
-    "Proportion": "_heads",
+    "Proportion": "_evaluation",
     "RidgeClassifier": "_estimators",
     "convert": "_features",
     "fit_head": "_heads",
-    "neighbors": "_features",
+    "neighbors": "_neighbors",
     "read_features": "_features",
-    "suspects": "_features",
+    "suspects": "_suspects",
 }
 
 __all__ = ["Error", "ImageError", "__version__", *_MODULES]

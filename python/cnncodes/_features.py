@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import warnings
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import _cnncodes
+from ._arguments import PathLike, count
+from ._html import NAME, TABLE
 
 if TYPE_CHECKING:
     import pandas
     import polars
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 
 class Features:
@@ -111,7 +109,7 @@ class Features:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, (len(self), *self._shape)))
-        return f"Features({str(self._path)!r}, layer={self._layer!r}): {shape}, {_count(len(self.classes), 'class', 'classes')}"
+        return f"Features({str(self._path)!r}, layer={self._layer!r}): {shape}, {count(len(self.classes), 'class', 'classes')}"
 
     def _repr_html_(self) -> str:
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
@@ -125,11 +123,10 @@ class Features:
             "skipped": str(len(self.skipped)),
         }
         cells = "".join(
-            f'<tr><th style="text-align:left">{html.escape(name)}</th>'
-            f'<td style="text-align:left">{html.escape(value)}</td></tr>'
+            f'<tr><th style="{NAME}">{html.escape(name)}</th><td style="{NAME}">{html.escape(value)}</td></tr>'
             for name, value in rows.items()
         )
-        return f"<table>{cells}</table>"
+        return f"{TABLE}{cells}</table>"
 
     def __reduce__(self) -> tuple[type[Features], tuple[Path, str]]:
         return Features, (self._path.absolute(), self._layer)
@@ -290,195 +287,3 @@ def convert(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return files
-
-
-def suspects(
-    features: PathLike | Features,
-    *,
-    layer: str | None = None,
-    top: int = 20,
-    folds: int = 5,
-    seed: int = 0,
-    min_per_class: int | None = None,
-    duplicate_distance: int | None = None,
-    duplicate_threshold: float | None = None,
-    groups: PathLike | Sequence[Any] | None = None,
-) -> dict[str, list[dict[str, Any]]]:
-    """
-    Lists probable label errors, duplicates with different labels, and outliers, as the command `cnncodes suspects` does.
-
-    Parameters
-    ----------
-    features : path-like or Features
-        A features file, or what `read_features` made of it.
-    layer : str, optional
-        Layer, if the file holds several; the first, or that of `features`, by default.
-    top : int, default=20
-        Number of each kind.
-    folds, seed : int, default=5 and 0
-        Folds of the cross-validation, and the seed of their choice.
-    min_per_class : int, optional
-        Leave out classes with fewer different images than this, at least 2.
-    duplicate_distance : int, optional
-        Largest number of bits, of 256, in which the perceptual hashes of two duplicates differ, 0 to 128; 31 by default.
-    duplicate_threshold : float, optional
-        Find duplicates by their features instead: the cosine above which two images are duplicates, above 0 and up to 1.
-    groups : path-like or sequence, optional
-        CSV file with the columns path,group, or a group for each row (None where it has none): images of one group count as duplicates.
-
-    Returns
-    -------
-    dict
-        `labels`: dictionaries with `image`, `class`, `probability` (of this class, by a head that had not seen the image), `predicted`,
-        `predicted_probability`; the least probable first. `duplicates`: dictionaries with `images`, `classes`, `similarity`.
-        `outliers`: dictionaries with `image`, `class`, `distance` (1 - cosine); the farthest first.
-
-    Warns
-    -----
-    UserWarning
-        What was left out, and what to know about the duplicates.
-
-    Raises
-    ------
-    cnncodes.Error
-        The file, its labels and the arguments do not go together.
-    ValueError
-        An argument is out of range.
-    """
-    opened = features if isinstance(features, Features) else Features(features, layer)
-    found, notes = opened._file.suspects(
-        layer=layer or opened.layer,
-        folds=folds,
-        seed=seed,
-        most=top,
-        min_per_class=_min_per_class(min_per_class),
-        duplicate_distance=_duplicate_distance(duplicate_distance),
-        duplicate_threshold=_duplicate_threshold(duplicate_threshold),
-        groups=_row_values(groups),
-    )
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    ranked = json.loads(found)
-    return {"labels": ranked["labels"], "duplicates": ranked["copies"], "outliers": ranked["outliers"]}
-
-
-def neighbors(
-    features: PathLike | Features,
-    queries: str | Sequence[str] | ArrayLike | Features,
-    *,
-    layer: str | None = None,
-    k: int = 5,
-    metric: Literal["cosine", "euclidean"] = "cosine",
-) -> list[list[dict[str, Any]]]:
-    """
-    Finds the images with the nearest features, exactly, as the command `cnncodes neighbors` does.
-
-    Parameters
-    ----------
-    features : path-like or Features
-        The features file to search.
-    queries : str, sequence of str, array-like of shape (m, d) or Features
-        Names of images of the file, features as numbers, or the features of another file. An image is not its own neighbour.
-    layer : str, optional
-        Layer, if the file holds several; the first, or that of `features`, by default.
-    k : int, default=5
-        Neighbours of each query.
-    metric : {"cosine", "euclidean"}, default="cosine"
-        1 - cosine, or the length of the difference; computed in float64.
-
-    Returns
-    -------
-    list of list of dict
-        For each query its neighbours, nearest first: `image`, `class` (None where it is unknown), `row` and `distance`.
-
-    Raises
-    ------
-    cnncodes.Error
-        The file cannot be read, or the queries have another number of features.
-    ValueError
-        The file has no image of that name, or an argument is out of range.
-    """
-    if k < 1:
-        raise ValueError(f"k is {k}, but must be at least 1")
-    searched = features if isinstance(features, Features) else Features(features, layer)
-    layer = layer or searched.layer
-    own_rows: list[int] = []
-    if isinstance(queries, Features):
-        values = queries._matrix()
-        if queries.path.resolve() == searched.path.resolve():
-            own_rows = list(range(len(queries)))
-    elif (names := _names(queries)) is not None:
-        row_of = {name: row for row, name in enumerate(searched.names)}
-        unknown = [name for name in names if name not in row_of]
-        if unknown:
-            raise ValueError(f"{searched.path} has no image named {unknown[0]!r}")
-        own_rows = [row_of[name] for name in names]
-        source = searched if layer == searched.layer else Features(searched.path, layer)
-        values = source._matrix()[own_rows]
-    else:
-        values = np.asarray(queries, np.float32)
-        values = values.reshape(1, -1) if values.ndim == 1 else values.reshape(len(values), -1)
-    found = searched._file.neighbors(layer, np.ascontiguousarray(values, np.float32), own_rows, k, metric)
-    labels, classes = searched.labels, searched.classes
-    return [
-        [
-            {
-                "image": searched.names[row],
-                "class": classes[labels[row]] if labels[row] >= 0 else None,
-                "row": row,
-                "distance": distance,
-            }
-            for row, distance in nearest
-        ]
-        for nearest in found
-    ]
-
-
-def _names(queries: Any) -> list[str] | None:
-    """The names, if the queries are such."""
-    if isinstance(queries, str):
-        return [queries]
-    if isinstance(queries, Sequence) and queries and all(isinstance(query, str) for query in queries):
-        return list(queries)
-    return None
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
-def _min_per_class(number: int | None) -> int | None:
-    if number is not None and number < 2:
-        raise ValueError(f"min_per_class is {number}, but must be at least 2")
-    return number
-
-
-def _duplicate_distance(bits: int | None) -> int | None:
-    if bits is not None and not 0 <= bits <= 128:
-        raise ValueError(f"duplicate_distance is {bits}, but must be a number of bits from 0 to 128")
-    return bits
-
-
-def _duplicate_threshold(cosine: float | None) -> float | None:
-    if cosine is not None and not 0 < cosine <= 1:
-        raise ValueError(f"duplicate_threshold is {cosine}, but must be a cosine above 0 and up to 1")
-    return cosine
-
-
-def _row_values(values: PathLike | Sequence[Any] | NDArray[Any] | None) -> list[str | None] | Path | None:
-    """A CSV file, or a text for each row, None where nothing is known."""
-    if values is None:
-        return None
-    if isinstance(values, (str, os.PathLike)):
-        return Path(values)
-    return [_text(value) for value in values]
-
-
-def _text(value: Any) -> str | None:
-    """A label or group as text; None for None, NaN and -1, as CSV files have it."""
-    if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
-        return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    text = str(value)
-    return None if text in ("", "-1") else text
