@@ -150,11 +150,13 @@ impl Distinct {
     /// rows are the same, so that nothing needs to be copied.
     fn of(features: ArrayView2<'_, f32>, labels: &[usize], weights: Option<&[f64]>) -> Option<Self> {
         let weight = |row: usize| weights.map_or(1.0, |weights| weights[row]);
-        let bits = |row: usize| features.row(row).into_iter().map(|value| value.to_bits());
+        let values = features.to_slice().expect("`arrays::rows` gives rows one after the other");
+        let columns = features.ncols();
+        let bytes = |row: usize| bytemuck::cast_slice::<f32, u8>(&values[row * columns..(row + 1) * columns]);
         let hash = |row: usize| {
             let mut hasher = DefaultHasher::new();
             labels[row].hash(&mut hasher);
-            bits(row).for_each(|bits| hasher.write_u32(bits));
+            hasher.write(bytes(row));
             hasher.finish()
         };
         let mut order: Vec<(u64, usize)> = (0..labels.len())
@@ -164,13 +166,11 @@ impl Distinct {
             .collect();
         // Rows of one hash may differ; the row number keeps sums of weights the same for the same input.
         order.sort_unstable_by(|&(a, i), &(b, j)| {
-            a.cmp(&b)
-                .then_with(|| labels[i].cmp(&labels[j]))
-                .then_with(|| bits(i).cmp(bits(j)))
-                .then(i.cmp(&j))
+            let unlike = || labels[i].cmp(&labels[j]).then_with(|| bytes(i).cmp(bytes(j)));
+            a.cmp(&b).then_with(unlike).then(i.cmp(&j))
         });
         let same = |&(a, i): &(u64, usize), &(b, j): &(u64, usize)| {
-            a == b && labels[i] == labels[j] && bits(i).eq(bits(j))
+            a == b && labels[i] == labels[j] && bytes(i) == bytes(j)
         };
         let groups: Vec<&[(u64, usize)]> = order.chunk_by(same).collect();
         if weights.is_none() && groups.len() == labels.len() {
