@@ -8,8 +8,8 @@ mod common;
 use std::hint::black_box;
 use std::time::Duration;
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, load};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
+use cnncodes::images::{DecodeOptions, Preprocess, PreprocessOverrides, Preset, TensorLayout, decode, load};
 use common::spec;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
@@ -65,11 +65,11 @@ fn images(criterion: &mut Criterion) {
         let own = if width == 224 { recipe.with(&stretch) } else { Ok(recipe.clone()) };
         let own = own.expect("stretching leaves a recipe usable");
         group.bench_function(what, |bencher| {
-            bencher.iter(|| own.apply(black_box(&picture), Layout::Nchw, &mut tensor));
+            bencher.iter(|| own.apply(black_box(&picture), TensorLayout::Nchw, &mut tensor));
         });
         for (name, recipe) in [("file to tensor", &recipe), ("file to tensor, --fast-decode", &fast)] {
             group.bench_function(name, |bencher| {
-                bencher.iter(|| load(black_box(&file), &options, recipe, Layout::Nchw, &mut tensor));
+                bencher.iter(|| load(black_box(&file), &options, recipe, TensorLayout::Nchw, &mut tensor));
             });
         }
         group.finish();
@@ -82,7 +82,7 @@ const ROWS: usize = 1024;
 fn writing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("write 1024 rows of 2048 codes");
     group.throughput(Throughput::Elements(ROWS as u64));
-    let header = Header {
+    let header = FeatureFileHeader {
         source: "data".to_owned(),
         class_names: Vec::new(),
         layers: vec![StoredLayer { spec: spec("layer"), shape: vec![2048] }],
@@ -91,18 +91,18 @@ fn writing(criterion: &mut Criterion) {
         device: "cpu".to_owned(),
     };
     let names: Vec<String> = (0..ROWS).map(|row| format!("{row:05}.jpg")).collect();
-    let (codes, sha256) = (vec![0.5_f32; 2048], "0".repeat(64));
-    let codes: &[&[f32]] = &[&codes];
-    let rows: Vec<Row<'_>> = names
+    let (features, sha256) = (vec![0.5_f32; 2048], "0".repeat(64));
+    let features: &[&[f32]] = &[&features];
+    let rows: Vec<FeatureRow<'_>> = names
         .iter()
-        .map(|name| Row { name, label: -1, sha256: &sha256, perceptual_hash: None, codes })
+        .map(|name| FeatureRow { name, label: -1, sha256: &sha256, perceptual_hash: None, features })
         .collect();
     for batch in [2, 8, 32] {
         group.bench_function(BenchmarkId::new("batches of", batch), |bencher| {
             bencher.iter_batched(
                 || tempfile::tempdir().expect("there is a place for temporary files"),
                 |folder| {
-                    let output = folder.path().join("codes.h5");
+                    let output = folder.path().join("features.h5");
                     let options = WriteOptions { overwrite: true, expected_rows: ROWS };
                     let mut writer =
                         FeatureWriter::create(&output, &header, options).expect("the header is valid");

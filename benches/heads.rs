@@ -11,20 +11,20 @@ const SMALLER: usize = 8;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [kind, codes, labels, columns, c, tolerance, weights] = &arguments[..] else {
+    let [kind, features, labels, columns, c, tolerance, weights] = &arguments[..] else {
         return Err(
-            "usage: heads svm|logistic|ridge CODES.f32 LABELS.u32 COLUMNS C TOLERANCE WEIGHTS.f64".into()
+            "usage: heads svm|logistic|ridge FEATURES.f32 LABELS.u32 COLUMNS C TOLERANCE WEIGHTS.f64".into(),
         );
     };
     let (columns, c, tolerance): (usize, f64, f64) = (columns.parse()?, c.parse()?, tolerance.parse()?);
-    let values = read(codes)?;
+    let values = read(features)?;
     let labels: Array1<usize> = fs::read(labels)?
         .chunks_exact(4)
         .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)
         .collect();
-    let codes = ArrayView2::from_shape((values.len() / columns, columns), &values)?;
-    let fit = |codes: ArrayView2<'_, f32>, labels: Array1<usize>| -> Result<LinearModel, Box<dyn Error>> {
-        let dataset = DatasetBase::new(codes, labels);
+    let features = ArrayView2::from_shape((values.len() / columns, columns), &values)?;
+    let fit = |features: ArrayView2<'_, f32>, labels: Array1<usize>| -> Result<LinearModel, Box<dyn Error>> {
+        let dataset = DatasetBase::new(features, labels);
         Ok(match kind.as_str() {
             "svm" => SvmParams::new().c(c).tolerance(tolerance).fit(&dataset)?,
             "logistic" => LogisticParams::new().c(c).tolerance(tolerance).fit(&dataset)?,
@@ -33,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
     };
     // A small fit of the same shape first, so that the program's own code is in memory.
-    let few = (codes.nrows() / SMALLER, codes.ncols() / SMALLER);
-    fit(codes.slice(s![..few.0, ..few.1]), labels.slice(s![..few.0]).to_owned())?;
+    let few = (features.nrows() / SMALLER, features.ncols() / SMALLER);
+    fit(features.slice(s![..few.0, ..few.1]), labels.slice(s![..few.0]).to_owned())?;
     let before = peak();
     let start = Instant::now();
-    let model = fit(codes, labels)?;
+    let model = fit(features, labels)?;
     let seconds = start.elapsed().as_secs_f64();
     let peak = peak();
     // A row a class: its weights, then its bias.

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use cnncodes::features::{FeatureFile, FeatureWriter, Header, Row, StoredLayer, WriteOptions};
-use cnncodes::similarity::{Metric, Search};
+use cnncodes::features::{
+    FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions,
+};
+use cnncodes::similarity::{Metric, NeighborSearch};
 use common::spec;
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -41,7 +43,7 @@ struct Args {
 fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()> {
     const BATCH: usize = 1000;
     let layer = StoredLayer { spec: spec("avg_pool"), shape: vec![width] };
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: env!("CARGO_PKG_VERSION").into(),
         source: "random".into(),
         runtime: "none".into(),
@@ -54,14 +56,20 @@ fn write(path: &Path, rows: usize, width: usize, seed: u64) -> anyhow::Result<()
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     for start in (0..rows).step_by(BATCH) {
         let count = BATCH.min(rows - start);
-        let codes: Vec<f32> = (0..count * width).map(|_| rng.random_range(0.0f32..1.0).powi(3)).collect();
+        let features: Vec<f32> = (0..count * width).map(|_| rng.random_range(0.0f32..1.0).powi(3)).collect();
         let names: Vec<(String, String)> =
             (start..start + count).map(|row| (format!("{row:08}.jpg"), format!("{row:064x}"))).collect();
-        let slices: Vec<[&[f32]; 1]> = codes.chunks(width).map(|row| [row]).collect();
-        let rows: Vec<Row<'_>> = names
+        let slices: Vec<[&[f32]; 1]> = features.chunks(width).map(|row| [row]).collect();
+        let rows: Vec<FeatureRow<'_>> = names
             .iter()
             .zip(&slices)
-            .map(|((name, sha256), codes)| Row { name, label: -1, sha256, perceptual_hash: None, codes })
+            .map(|((name, sha256), features)| FeatureRow {
+                name,
+                label: -1,
+                sha256,
+                perceptual_hash: None,
+                features,
+            })
             .collect();
         writer.append(&rows, &[])?;
     }
@@ -127,8 +135,12 @@ fn main() -> anyhow::Result<()> {
 
         prepare()?;
         let start = Instant::now();
-        let search =
-            Search { queries: queries.view(), k: args.k, metric: args.metric, left_out: &|_, _| false };
+        let search = NeighborSearch {
+            queries: queries.view(),
+            k: args.k,
+            metric: args.metric,
+            left_out: &|_, _| false,
+        };
         let found = search.run(&file, None, |_| {})?;
         times[2].push(start.elapsed().as_secs_f64());
         ensure!(found.len() == args.queries && found[0].len() == args.k.min(args.rows), "too few were found");
@@ -141,7 +153,7 @@ fn main() -> anyhow::Result<()> {
     }
     let cache = if args.cold { "cold" } else { "warm" };
     println!(
-        "{} rows x {} codes, {} queries, k = {}, {}, page cache {cache}, {} turns, medians",
+        "{} rows x {} features, {} queries, k = {}, {}, page cache {cache}, {} turns, medians",
         args.rows, args.width, args.queries, args.k, args.metric, args.turns
     );
     let read = median(&mut times[1]);

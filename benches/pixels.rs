@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, load};
+use cnncodes::images::{DecodeOptions, Preprocess, PreprocessOverrides, Preset, TensorLayout, load};
 use rayon::prelude::*;
 
 fn main() -> Result<()> {
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
                 .map_init(
                     || vec![0.0_f32; recipe.tensor_len()],
                     |tensor, bytes| -> Result<f64> {
-                        load(bytes, &DecodeOptions::default(), &recipe, Layout::Nchw, tensor)?;
+                        load(bytes, &DecodeOptions::default(), &recipe, TensorLayout::Nchw, tensor)?;
                         Ok(f64::from(tensor[tensor.len() / 2]))
                     },
                 )

@@ -4,7 +4,7 @@ mod common;
 
 use std::{env, path::Path};
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
 use common::spec;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -20,13 +20,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: random_features OUTPUT.h5 ROWS COLUMNS CLASSES".into());
     };
     let (rows, columns, classes): (usize, usize, usize) = (rows.parse()?, columns.parse()?, classes.parse()?);
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: env!("CARGO_PKG_VERSION").into(),
         source: "random_features".into(),
         runtime: "none".into(),
         device: "cpu".into(),
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),
-        layers: vec![StoredLayer { spec: spec("codes"), shape: vec![columns] }],
+        layers: vec![StoredLayer { spec: spec("features"), shape: vec![columns] }],
     };
     let options = WriteOptions { overwrite: true, expected_rows: rows };
     let mut writer = FeatureWriter::create(Path::new(output), &header, options)?;
@@ -34,10 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut uniform = move || rng.random_range(-1f32..1.0);
     let centres: Vec<f32> = (0..classes * LATENT).map(|_| 0.7 * uniform()).collect();
     let mixing: Vec<f32> = (0..LATENT * columns).map(|_| uniform()).collect();
-    let mut codes = vec![0f32; BATCH * columns];
+    let mut features = vec![0f32; BATCH * columns];
     for first in (0..rows).step_by(BATCH) {
         let count = BATCH.min(rows - first);
-        for (i, row) in codes.chunks_exact_mut(columns).take(count).enumerate() {
+        for (i, row) in features.chunks_exact_mut(columns).take(count).enumerate() {
             row.fill_with(&mut uniform);
             let centre = &centres[label(first + i, classes) * LATENT..][..LATENT];
             for (mixing, centre) in mixing.chunks_exact(columns).zip(centre) {
@@ -48,14 +48,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let names: Vec<String> = (first..first + count).map(|row| format!("{row:08}.jpg")).collect();
         let hashes: Vec<String> = (first..first + count).map(|row| format!("{row:064x}")).collect();
-        let parts: Vec<[&[f32]; 1]> = codes.chunks_exact(columns).take(count).map(|row| [row]).collect();
-        let batch: Vec<Row<'_>> = (0..count)
-            .map(|i| Row {
+        let parts: Vec<[&[f32]; 1]> = features.chunks_exact(columns).take(count).map(|row| [row]).collect();
+        let batch: Vec<FeatureRow<'_>> = (0..count)
+            .map(|i| FeatureRow {
                 name: &names[i],
                 label: label(first + i, classes) as i64,
                 sha256: &hashes[i],
                 perceptual_hash: None,
-                codes: &parts[i],
+                features: &parts[i],
             })
             .collect();
         writer.append(&batch, &[])?;

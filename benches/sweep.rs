@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use cnncodes::network::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
-use cnncodes::sweep::{CandidateLayers, POOLINGS, SPREAD_LAYERS, Wanted};
+use cnncodes::sweep::{CandidateLayers, LayerChoice, POOLINGS, SPREAD_LAYERS};
 
 const SIZE: (u32, u32) = (224, 224);
 
@@ -18,8 +18,14 @@ fn main() -> Result<()> {
     };
     let graph = Graph::open(Path::new(network))?;
     let catalogue = Catalogue::of(&graph, &Default::default());
-    let candidates =
-        CandidateLayers::new(network, &graph, &catalogue, SIZE, &Wanted::Spread(SPREAD_LAYERS), &POOLINGS)?;
+    let candidates = CandidateLayers::new(
+        network,
+        &graph,
+        &catalogue,
+        SIZE,
+        &LayerChoice::Spread(SPREAD_LAYERS),
+        &POOLINGS,
+    )?;
     let (mut layers, mut poolings): (Vec<Layer>, Vec<Pooling>) = (Vec::new(), Vec::new());
     for candidate in &candidates.layers {
         for &pooling in &candidate.poolings {

@@ -2,14 +2,16 @@
 //! classes are known.
 
 mod features;
+mod head_network;
 mod test_images;
 
 use std::path::Path;
 
 use ndarray::ArrayView2;
 
-pub use self::test_images::{Judgement, TestImages, TestImagesError, TestSamples};
-use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, Likeness, Problem, Sample};
+pub use self::head_network::{HeadNetwork, OpenHeadError};
+pub use self::test_images::{TestImages, TestImagesError, TestPredictions, TestSamples};
+use crate::dataset::{DUPLICATE_DISTANCE, Dataset, DatasetError, Duplicates, InputProblem, Likeness, Sample};
 use crate::extract::{ExtractError, Extractor, ExtractorSettings, FeatureBatch};
 use crate::feature_spec::SpecMismatch;
 use crate::features::FeatureFileError;
@@ -126,7 +128,7 @@ pub(crate) fn answer_batch<'s, E>(
     samples: &[Sample<'s>],
     batch: FeatureBatch,
     answers: Vec<Answer>,
-    mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
+    mut take: impl FnMut(Result<(&Sample<'s>, Answer), InputProblem>) -> Result<(), E>,
 ) -> Result<(), E> {
     for (&index, answer) in batch.indices.iter().zip(answers) {
         take(Ok((&samples[index], answer)))?;
@@ -188,7 +190,7 @@ impl Classifier {
         let likeness = Likeness::Hashes(&hashes, DUPLICATE_DISTANCE);
         let groups = Duplicates::find(&batch.sha256, &[], likeness).groups;
         let data = TrainingData {
-            codes: batch.features.view(),
+            features: batch.features.view(),
             labels: &labels,
             class_names: &photos.class_names,
             groups: Some(&groups),
@@ -199,8 +201,8 @@ impl Classifier {
         let provenance = HeadProvenance {
             spec: extractor.spec().clone(),
             row_shape: extractor.shape().to_vec(),
-            codes_file: String::new(),
-            codes_rows: labels.len(),
+            features_file: String::new(),
+            features_rows: labels.len(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         Ok(Self::new(Head::new(fitted, provenance, &batch.sha256), extractor))
@@ -230,7 +232,7 @@ impl Classifier {
         &mut self,
         samples: impl IntoIterator<Item = Sample<'s>>,
         options: AnswerOptions,
-        mut take: impl FnMut(Result<(&Sample<'s>, Answer), Problem>) -> Result<(), E>,
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer), InputProblem>) -> Result<(), E>,
     ) -> Result<(), E> {
         let head = &self.head;
         let mut answer = |samples: &[Sample<'s>], batch: FeatureBatch| -> Result<(), E> {
@@ -250,7 +252,7 @@ impl Classifier {
     pub fn classify_file(&mut self, path: &Path) -> Result<Answer, ClassifyError> {
         let set = Dataset::from_paths(&[path.to_owned()], false, None)?;
         let unreadable =
-            |problem: Problem| ClassifyError::Image { name: problem.name, reason: problem.reason };
+            |problem: InputProblem| ClassifyError::Image { name: problem.name, reason: problem.reason };
         if let Some(problem) = set.problems.into_iter().next() {
             return Err(unreadable(problem));
         }

@@ -7,22 +7,22 @@ const UNKNOWN: usize = 4 << 30;
 
 /// A number of bytes; by default half of the machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory(usize);
+pub struct MemoryLimit(usize);
 
-impl Memory {
+impl MemoryLimit {
     /// The number of bytes.
     pub fn bytes(self) -> usize {
         self.0
     }
 }
 
-impl Default for Memory {
+impl Default for MemoryLimit {
     fn default() -> Self {
         Self(physical().unwrap_or(UNKNOWN) / 2)
     }
 }
 
-impl FromStr for Memory {
+impl FromStr for MemoryLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -50,7 +50,7 @@ impl FromStr for Memory {
     }
 }
 
-impl fmt::Display for Memory {
+impl fmt::Display for MemoryLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mebibytes = self.0 as f64 / 1_048_576.0;
         if mebibytes >= 1024.0 {
@@ -86,23 +86,23 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        assert_eq!("2GiB".parse(), Ok(Memory(2 << 30)));
-        assert_eq!("1.5 gb".parse(), Ok(Memory(1_500_000_000)));
-        assert_eq!("500MB".parse(), Ok(Memory(500_000_000)));
-        assert_eq!("4096B".parse(), Ok(Memory(4096)));
+        assert_eq!("2GiB".parse(), Ok(MemoryLimit(2 << 30)));
+        assert_eq!("1.5 gb".parse(), Ok(MemoryLimit(1_500_000_000)));
+        assert_eq!("500MB".parse(), Ok(MemoryLimit(500_000_000)));
+        assert_eq!("4096B".parse(), Ok(MemoryLimit(4096)));
         for wrong in ["2", "", "GiB", "-1GiB", "0MB", "NaN GiB", "2 potatoes"] {
-            assert!(wrong.parse::<Memory>().is_err(), "{wrong}");
+            assert!(wrong.parse::<MemoryLimit>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn sizes_are_told_in_binary_units() {
-        assert_eq!(Memory(2 << 30).to_string(), "2.0 GiB");
-        assert_eq!(Memory(300 << 20).to_string(), "300 MiB");
+        assert_eq!(MemoryLimit(2 << 30).to_string(), "2.0 GiB");
+        assert_eq!(MemoryLimit(300 << 20).to_string(), "300 MiB");
     }
 
     #[test]
     fn the_default_is_some_of_the_memory() {
-        assert!(Memory::default().bytes() >= 1 << 24);
+        assert!(MemoryLimit::default().bytes() >= 1 << 24);
     }
 }

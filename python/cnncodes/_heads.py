@@ -34,8 +34,9 @@ class Head:
     `fit_head` makes it, and `Head.open` reads it. It classifies features; `cnncodes.Classifier` classifies images with it.
     """
 
-    def __init__(self, head: _cnncodes.HeadFile) -> None:
+    def __init__(self, head: _cnncodes.HeadFile, path: Path | None = None) -> None:
         self._head = head
+        self._path = path
 
     @classmethod
     def open(cls, path: PathLike) -> Head:
@@ -57,7 +58,7 @@ class Head:
         cnncodes.Error
             The file cannot be read, is damaged, or is no head.
         """
-        return cls(_cnncodes.HeadFile(Path(path)))
+        return cls(_cnncodes.HeadFile(Path(path)), Path(path))
 
     def save(self, path: PathLike) -> Path:
         """
@@ -79,7 +80,13 @@ class Head:
             The file cannot be written.
         """
         self._head.save(Path(path))
-        return Path(path)
+        self._path = Path(path)
+        return self._path
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was saved to or opened from last; None if there is none."""
+        return self._path
 
     @cached_property
     def classes(self) -> list[str]:
@@ -344,7 +351,9 @@ class Head:
 
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
         with tempfile.TemporaryDirectory() as folder:
-            return _from_bytes, (self.save(Path(folder) / "pickled.head.h5").read_bytes(),)
+            path = Path(folder) / "pickled.head.h5"
+            self._head.save(path)
+            return _from_bytes, (path.read_bytes(),)
 
     def __repr__(self) -> str:
         kind = self.settings["kind"]
@@ -365,7 +374,7 @@ def _from_bytes(content: bytes) -> Head:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pickled.head.h5"
         path.write_bytes(content)
-        return Head.open(path)
+        return Head(_cnncodes.HeadFile(path))
 
 
 def fit_head(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cnncodes::features::{self, ConvertSettings, FeatureFile};
-use cnncodes::similarity::{Metric, Search};
+use cnncodes::similarity::{Metric, Neighbor, NeighborSearch};
 use cnncodes::training::{DuplicateSettings, SmallClassPolicy, SuspectSettings, find_suspects};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
@@ -100,15 +100,15 @@ impl FeaturesFile {
         k: usize,
         metric: &str,
     ) -> PyResult<Vec<Vec<(usize, f64)>>> {
-        process::check()?;
+        process::not_forked()?;
         let metric: Metric = metric.parse().map_err(invalid)?;
         let queries = rows(&queries)?;
         let left_out = |query: usize, row: usize| {
             left_out.get(query).is_some_and(|&left_out| usize::try_from(left_out) == Ok(row))
         };
-        let search = Search { queries, k, metric, left_out: &left_out };
+        let search = NeighborSearch { queries, k, metric, left_out: &left_out };
         let found = py.detach(|| search.run(&self.file, Some(layer), |_| ())).map_err(failed)?;
-        let pairs = |nearest: Vec<cnncodes::similarity::Neighbor>| {
+        let pairs = |nearest: Vec<Neighbor>| {
             nearest.into_iter().map(|neighbor| (neighbor.row, neighbor.distance)).collect()
         };
         Ok(found.into_iter().map(pairs).collect())
@@ -129,7 +129,7 @@ impl FeaturesFile {
         duplicate_threshold: Option<f64>,
         groups: Option<Bound<'_, PyAny>>,
     ) -> PyResult<(String, Vec<String>)> {
-        process::check()?;
+        process::not_forked()?;
         let groups = groups.map(|groups| row_values(&groups)).transpose()?;
         let settings = SuspectSettings {
             layer,

@@ -1,7 +1,7 @@
 //! Heads: fitting to a features file, answers for features, saving, and export.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cnncodes::classifier::AnswerOptions;
@@ -164,7 +164,7 @@ fn fit_head(
     report: Option<PathBuf>,
     models: PathBuf,
 ) -> PyResult<(HeadFile, Vec<String>)> {
-    process::check()?;
+    process::not_forked()?;
     let (settings, file) = (options.settings()?, &file.file);
     py.detach(|| {
         if let Some(report) = &report {
@@ -187,7 +187,7 @@ impl HeadFile {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let head = py.detach(|| {
-            if path.extension() == Some(OsStr::new("onnx")) {
+            if is_exported(&path) {
                 SealedClassifier::open(&path).map(|sealed| sealed.head).map_err(failed)
             } else {
                 Head::load(&path).map_err(failed)
@@ -245,7 +245,7 @@ impl HeadFile {
         py: Python<'py>,
         features: PyReadonlyArray2<'py, f32>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        process::check()?;
+        process::not_forked()?;
         let features = rows(&features)?;
         let scores = py.detach(|| self.head.scores(features)).map_err(failed)?;
         to_numpy(py, scores)
@@ -257,7 +257,7 @@ impl HeadFile {
         py: Python<'py>,
         features: PyReadonlyArray2<'py, f32>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        process::check()?;
+        process::not_forked()?;
         let features = rows(&features)?;
         let probabilities = py.detach(|| self.head.probabilities(features)).map_err(failed)?;
         to_numpy(py, probabilities)
@@ -269,7 +269,7 @@ impl HeadFile {
         py: Python<'py>,
         features: PyReadonlyArray2<'py, f32>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        process::check()?;
+        process::not_forked()?;
         let features = rows(&features)?;
         let classes = py.detach(|| self.head.model.predict(features)).map_err(failed)?;
         Ok(PyArray1::from_vec(py, classes.into_iter().map(|class| class as i64).collect()))
@@ -282,7 +282,7 @@ impl HeadFile {
         features: PyReadonlyArray2<'_, f32>,
         coverage: f64,
     ) -> PyResult<Vec<Vec<usize>>> {
-        process::check()?;
+        process::not_forked()?;
         let features = rows(&features)?;
         let options = AnswerOptions { coverage: Some(coverage), unknown: false };
         let answers = py.detach(|| self.head.answers(features, options)).map_err(failed)?;
@@ -295,7 +295,7 @@ impl HeadFile {
         py: Python<'py>,
         features: PyReadonlyArray2<'py, f32>,
     ) -> PyResult<Bound<'py, PyArray1<bool>>> {
-        process::check()?;
+        process::not_forked()?;
         let features = rows(&features)?;
         if self.head.model.novelty.is_none() {
             return Err(Error::new_err(format!(
@@ -325,7 +325,7 @@ impl HeadFile {
         fp16_weights: bool,
         external_data: bool,
     ) -> PyResult<(Vec<(PathBuf, u64)>, Vec<String>)> {
-        process::check()?;
+        process::not_forked()?;
         let settings = ExportSettings {
             input: choose(
                 "input",
@@ -341,7 +341,7 @@ impl HeadFile {
         py.detach(|| {
             let spec = &self.head.provenance.spec;
             let (network, licence) = match &self.path {
-                Some(path) if path.extension() == Some(OsStr::new("onnx")) => {
+                Some(path) if is_exported(path) => {
                     let sealed = SealedClassifier::open(path).map_err(failed)?;
                     (sealed.network().map_err(failed)?, None)
                 }
@@ -373,6 +373,11 @@ impl HeadFile {
             .as_ref()
             .map_or_else(|| "the head".to_owned(), |path| format!("the head {}", path.display()))
     }
+}
+
+/// Whether a head's file is an exported classifier, by its name.
+fn is_exported(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new("onnx"))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -5,10 +5,14 @@
 
 mod arrays;
 mod errors;
+mod explain;
+mod extractor;
 mod features;
 mod heads;
+mod images;
 mod process;
 mod solvers;
+mod sweep;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,7 +39,10 @@ fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(set_runtime, module)?)?;
     errors::register(module)?;
+    explain::register(module)?;
+    extractor::register(module)?;
     features::register(module)?;
     heads::register(module)?;
-    solvers::register(module)
+    solvers::register(module)?;
+    sweep::register(module)
 }

@@ -1,22 +1,25 @@
-//! Which process this is: threads do not survive a fork, and work that waits for them would wait forever.
+//! One process: threads do not survive a fork, so a child that goes on with them would wait for ever.
 
-use std::process;
 use std::sync::OnceLock;
 
 use pyo3::prelude::*;
 
 use crate::errors::Error;
 
-/// The process that used the library first, of this one and those that it was forked from.
 static FIRST: OnceLock<u32> = OnceLock::new();
 
-/// Refuses to work in a process that was forked from one that had begun to.
-pub fn check() -> PyResult<()> {
-    if *FIRST.get_or_init(process::id) == process::id() {
+/// Every function that starts threads or uses a network calls this first.
+///
+/// # Errors
+/// The process is a fork of one that called it.
+pub fn not_forked() -> PyResult<()> {
+    let here = std::process::id();
+    let first = *FIRST.get_or_init(|| here);
+    if first == here {
         return Ok(());
     }
     Err(Error::new_err(
-        "this process was forked from one that had used cnncodes already, whose threads it lacks; start worker processes \
-         by spawn or forkserver (multiprocessing.set_start_method), or by joblib's loky",
+        "cnncodes was used before this process was forked, and its threads did not survive that; start worker processes with \
+         multiprocessing's spawn or forkserver, or with joblib's loky, or use cnncodes in the workers alone",
     ))
 }

@@ -42,7 +42,7 @@ impl Rows<'_> {
         py: Python<'_>,
         fit: impl FnOnce(&Data<'_>) -> Result<T, SolverError> + Send,
     ) -> PyResult<(T, Option<Standardizer>)> {
-        process::check()?;
+        process::not_forked()?;
         let features = rows(&self.features)?;
         let labels: Option<Vec<usize>> =
             self.labels.as_slice()?.iter().map(|&label| usize::try_from(label).ok()).collect();

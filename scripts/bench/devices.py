@@ -1,4 +1,4 @@
-"""Speed and agreement of the devices: seconds to start, photos a second after that, and how far the codes are from fp32's.
+"""Speed and agreement of the devices: seconds to start, photos a second after that, and how far the features are from fp32's.
 
     scripts/bench/devices PHOTOS NETWORK.onnx [...] --devices cpu,cuda,cuda+tf32 [--write docs/bench-devices.md]
 
@@ -45,13 +45,13 @@ def graphics():
 
 
 def extract(program, work, photos, name, layer, arguments):
-    """Seconds that the program says it took, the codes, and what computed them."""
+    """Seconds that the program says it took, the features, and what computed them."""
     said = subprocess.run(
-        [program, "extract", photos, "--model", name, "--layer", layer, "-o", "codes.h5", "--force", "--log", "json", *arguments],
+        [program, "extract", photos, "--model", name, "--layer", layer, "-o", "features.h5", "--force", "--log", "json", *arguments],
         cwd=work, check=True, capture_output=True, text=True,
     ).stderr
     finished = next(line for line in map(json.loads, said.splitlines()) if line["event"] == "finished")
-    with h5py.File(work / "codes.h5") as file:
+    with h5py.File(work / "features.h5") as file:
         return finished["seconds"], file["features"][:], file.attrs["runtime"]
 
 
@@ -104,22 +104,22 @@ def main():
                 [program, "models", "add", pathlib.Path(path).resolve(), "--preprocess", preprocess or "torchvision"],
                 cwd=work, check=True, capture_output=True,
             )
-            starts, rates, codes = [{device: [] for device in devices} for _ in range(3)]
+            starts, rates, features = [{device: [] for device in devices} for _ in range(3)]
             peers = {f"torchvision, cuda{'+tf32' * tf32}": (tf32, []) for tf32 in (False, True) if args.torchvision}
             peer_network = next((known for known in ("resnet50", "vgg16") if name.startswith(known)), "mobilenet_v2")
             for _ in range(args.rounds):
                 for device, arguments in devices.items():
                     start, _, _ = extract(program, work, one, name, args.layer, arguments)
-                    took, codes[device], runtime = extract(program, work, many, name, args.layer, arguments)
+                    took, features[device], runtime = extract(program, work, many, name, args.layer, arguments)
                     starts[device].append(start)
-                    rates[device].append((len(codes[device]) - 1) / (took - start))
+                    rates[device].append((len(features[device]) - 1) / (took - start))
                 for tf32, peer_rates in peers.values():
                     peer_rates.append(torchvision(many, work, peer_network, tf32))
             first = next(iter(devices))
-            reference = codes[first].astype(np.float64)
+            reference = features[first].astype(np.float64)
             for device in devices:
                 ratios = [b / a for a, b in zip(rates[first], rates[device])]
-                other = codes[device].astype(np.float64)
+                other = features[device].astype(np.float64)
                 cosine = (reference * other).sum(1) / np.sqrt((reference**2).sum(1) * (other**2).sum(1))
                 lines.append(
                     f"| {name}, {args.layer} | {device} | {statistics.median(starts[device]):.2f} "

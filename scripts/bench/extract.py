@@ -110,10 +110,10 @@ class Bench:
         self.whole, self.cpu = end - start, sum(os.times()[2:4]) - before - began[1]
         return end - began[0]
 
-    def extract(self, folder, network, codes, *more, layer="penultimate"):
+    def extract(self, folder, network, features, *more, layer="penultimate"):
         """The arguments of an extraction."""
         threads = self.args.threads
-        return ["extract", folder, "--model", network, "--layer", layer, "-o", codes, "--threads", threads, *self.args.extract, *more]
+        return ["extract", folder, "--model", network, "--layer", layer, "-o", features, "--threads", threads, *self.args.extract, *more]
 
     def arrangement(self, extract):
         """How many sessions, threads of each and images a run `extract` would choose."""
@@ -181,12 +181,12 @@ class Bench:
         partial.rename(folder)
         return folder
 
-    def cut(self, network, codes):
-        """The network cut at the layer that the codes are of, for the peers that read ONNX."""
+    def cut(self, network, features):
+        """The network cut at the layer that the features are of, for the peers that read ONNX."""
         import h5py
         import onnx.utils
 
-        with h5py.File(codes) as file:
+        with h5py.File(features) as file:
             (layer,) = file["layers"].values()
             tensor = layer.attrs["tensor"]
         path = self.work / f"{network}-cut.onnx"
@@ -202,10 +202,10 @@ def network_section(bench, section):
     settings = NETWORKS[section]
     network, threads, layer = settings["network"], bench.args.threads, settings["layer"]
     folder = bench.folder(settings["photos"], large=section == "large")
-    codes = bench.work / f"{section}.h5"
-    bench.cnncodes(*bench.extract(bench.folder(16), network, codes, layer=layer))
-    cut = bench.cut(network, codes)
-    own = bench.extract(folder, network, codes, "--force", layer=layer)
+    features = bench.work / f"{section}.h5"
+    bench.cnncodes(*bench.extract(bench.folder(16), network, features, layer=layer))
+    cut = bench.cut(network, features)
+    own = bench.extract(folder, network, features, "--force", layer=layer)
     runs = {"cnncodes": lambda: bench.extracting(*own)}
     if section == "large":
         runs["cnncodes --fast-decode"] = lambda: bench.extracting(*own, "--fast-decode")
@@ -322,16 +322,16 @@ from extract_peers import pillow_tensor
 options = ort.SessionOptions()
 options.intra_op_num_threads = int(sys.argv[5])
 session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-codes = session.run(None, {session.get_inputs()[0].name: pillow_tensor(sys.argv[3])[None]})[0].reshape(1, -1)
-print(pickle.load(open(sys.argv[2], "rb")).predict_proba(codes))
+features = session.run(None, {session.get_inputs()[0].name: pillow_tensor(sys.argv[3])[None]})[0].reshape(1, -1)
+print(pickle.load(open(sys.argv[2], "rb")).predict_proba(features))
 '''
 
 
 def classify_section(bench, _):
-    codes, head = bench.work / "classify.h5", bench.work / "classify.head.h5"
-    bench.cnncodes("extract", bench.folder(400), "--model", "resnet50", "-o", codes)
-    bench.cnncodes("fit-head", codes, "--logistic", "-o", head)
-    cut = bench.cut("resnet50", codes)
+    features, head = bench.work / "classify.h5", bench.work / "classify.head.h5"
+    bench.cnncodes("extract", bench.folder(400), "--model", "resnet50", "-o", features)
+    bench.cnncodes("fit-head", features, "--logistic", "-o", head)
+    cut = bench.cut("resnet50", features)
     fit = (
         "import h5py, pickle, sys; from sklearn.linear_model import LogisticRegression; from sklearn.pipeline import make_pipeline;"
         "from sklearn.preprocessing import StandardScaler; f = h5py.File(sys.argv[1]);"
@@ -339,7 +339,7 @@ def classify_section(bench, _):
         "pickle.dump(m, open(sys.argv[2], 'wb'))"
     )
     pickled, script, photo = bench.work / "head.pickle", bench.work / "cold.py", bench.photos[0].resolve()
-    subprocess.run([sys.executable, "-c", fit, codes, pickled], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", fit, features, pickled], check=True, stderr=subprocess.DEVNULL)
     script.write_text(COLD)
     command = [str(part) for part in (sys.executable, script, cut, pickled, photo, HERE, bench.args.threads)]
 

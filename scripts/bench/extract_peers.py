@@ -1,6 +1,6 @@
-"""Other programs that make codes of photos, for scripts/bench/extract. Each runs in a process of its own:
+"""Other programs that make features of photos, for scripts/bench/extract. Each runs in a process of its own:
 
-    python extract_peers.py PEER FOLDER --network resnet50 --layer FILE.onnx --threads 2 --output codes.h5
+    python extract_peers.py PEER FOLDER --network resnet50 --layer FILE.onnx --threads 2 --output features.h5
 
 prints the seconds from the first photo to the written file, by the wall and of the processor, as JSON; imports, the
 making of the network and the start of a GPU are left out. --device and --tf32 are for torchvision.
@@ -29,12 +29,12 @@ class Clock:
         return time.perf_counter() - self.start[0], sum(os.times()[:4]) - self.start[1]
 
 
-def write(path, names, codes):
+def write(path, names, features):
     import h5py
     import numpy as np
 
     with h5py.File(path, "w") as file:
-        file["features"] = np.concatenate(codes).reshape(len(names), -1)
+        file["features"] = np.concatenate(features).reshape(len(names), -1)
         file["image_names"] = names
 
 
@@ -87,8 +87,8 @@ def onnxruntime(paths, args):
     session = ort.InferenceSession(str(args.layer), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     clock = Clock()
-    codes = [session.run(None, {name: batch})[0] for batch in batches_by_threads(paths, args.threads)]
-    write(args.output, [path.name for path in paths], codes)
+    features = [session.run(None, {name: batch})[0] for batch in batches_by_threads(paths, args.threads)]
+    write(args.output, [path.name for path in paths], features)
     return clock.took()
 
 
@@ -99,8 +99,8 @@ def openvino(paths, args):
     core = openvino.Core()
     model = core.compile_model(core.read_model(args.layer), "CPU", settings)
     clock = Clock()
-    codes = [model(batch)[0].copy() for batch in batches_by_threads(paths, args.threads)]
-    write(args.output, [path.name for path in paths], codes)
+    features = [model(batch)[0].copy() for batch in batches_by_threads(paths, args.threads)]
+    write(args.output, [path.name for path in paths], features)
     return clock.took()
 
 
@@ -139,8 +139,8 @@ def torchvision(paths, args):
     loader = torch.utils.data.DataLoader(Photos(), batch_size=batch_size, num_workers=args.threads, pin_memory=on_gpu)
     with torch.inference_mode():
         place = {"device": args.device, "memory_format": torch.channels_last, "non_blocking": True}
-        codes = [model(batch.to(**place)).cpu().numpy() for batch in loader]
-    write(args.output, [path.name for path in paths], codes)
+        features = [model(batch.to(**place)).cpu().numpy() for batch in loader]
+    write(args.output, [path.name for path in paths], features)
     return clock.took()
 
 
@@ -162,8 +162,8 @@ def thingsvision(paths, args):
         transforms=extractor.get_transformations(resize_dim=256, crop_dim=224),
     )
     loader = DataLoader(dataset=dataset, batch_size=BATCH, backend=extractor.get_backend())
-    codes = extractor.extract_features(batches=loader, module_name=module, flatten_acts=True, output_type="ndarray")
-    write(args.output, [str(index) for index in range(len(codes))], [codes])
+    features = extractor.extract_features(batches=loader, module_name=module, flatten_acts=True, output_type="ndarray")
+    write(args.output, [str(index) for index in range(len(features))], [features])
     return clock.took()
 
 
@@ -193,8 +193,8 @@ def keras(paths, args):
     clock = Clock()
     photos = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     photos = photos.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
-    codes = [model.predict(photos, verbose=0)]
-    write(args.output, [path.name for path in paths], codes)
+    features = [model.predict(photos, verbose=0)]
+    write(args.output, [path.name for path in paths], features)
     return clock.took()
 
 
@@ -241,7 +241,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tf32", action="store_true")
-    parser.add_argument("--output", type=pathlib.Path, default="codes.h5")
+    parser.add_argument("--output", type=pathlib.Path, default="features.h5")
     args = parser.parse_args()
     paths = sorted(path for path in args.folder.rglob("*") if path.is_file())
     seconds, cpu = PEERS[args.peer](paths, args)

@@ -1,8 +1,8 @@
-"""Compares the heads' solvers with scikit-learn's and LIBLINEAR's on the same codes; writes docs/bench-heads.md.
+"""Compares the heads' solvers with scikit-learn's and LIBLINEAR's on the same features; writes docs/bench-heads.md.
 
     python scripts/bench/heads.py PROGRAM [--repeat N] [--shapes small,middle,hard,large]
 
-Makes codes of seven shapes with a seed. Each program fits them in a process of its own, one after the other, round by
+Makes features of seven shapes with a seed. Each program fits them in a process of its own, one after the other, round by
 round: time of the fit alone, the value of the same objective (computed here from the weights of each), accuracy on as
 many other rows as a fifth, peak memory of the process. The optimum is the lowest value of all runs, one of which asks our
 solver for a gap of 1e-6. scripts/bench/heads installs what this needs and builds PROGRAM.
@@ -34,25 +34,25 @@ SMALLER = 8
 
 
 def make(folder, name):
-    """Standardised ReLU-like codes of overlapping classes in 64 latent dimensions; a fifth as many to test on."""
+    """Standardised ReLU-like features of overlapping classes in 64 latent dimensions; a fifth as many to test on."""
     rows, columns, classes, spread = SHAPES[name]
     rng = np.random.default_rng(0)
     count = rows + rows // 5
     labels = rng.integers(0, classes, count)
     latent = (rng.normal(size=(classes, 64)) * spread)[labels] + rng.normal(size=(count, 64))
-    codes = latent.astype(np.float32) @ (rng.normal(size=(64, columns)) / 8).astype(np.float32)
-    codes += 0.5 * rng.standard_normal((count, columns), dtype=np.float32)
-    np.maximum(codes, 0, out=codes)
-    codes -= codes[:rows].mean(0)
-    codes /= codes[:rows].std(0)
+    features = latent.astype(np.float32) @ (rng.normal(size=(64, columns)) / 8).astype(np.float32)
+    features += 0.5 * rng.standard_normal((count, columns), dtype=np.float32)
+    np.maximum(features, 0, out=features)
+    features -= features[:rows].mean(0)
+    features /= features[:rows].std(0)
     for part, kept in (("", slice(rows)), ("-test", slice(rows, count))):
-        codes[kept].astype(np.float32).tofile(folder / f"{name}{part}.f32")
+        features[kept].astype(np.float32).tofile(folder / f"{name}{part}.f32")
         labels[kept].astype(np.uint32).tofile(folder / f"{name}{part}.u32")
 
 
 def load(folder, name, part=""):
-    codes = np.fromfile(folder / f"{name}{part}.f32", np.float32).reshape(-1, SHAPES[name][1])
-    return codes, np.fromfile(folder / f"{name}{part}.u32", np.uint32).astype(int)
+    features = np.fromfile(folder / f"{name}{part}.f32", np.float32).reshape(-1, SHAPES[name][1])
+    return features, np.fromfile(folder / f"{name}{part}.u32", np.uint32).astype(int)
 
 
 def peak_mib():
@@ -63,13 +63,13 @@ def peak_mib():
     return 0
 
 
-def scores(codes, weights):
-    blocks = [codes[i : i + 1000].astype(float) @ weights[:, :-1].T for i in range(0, len(codes), 1000)]
+def scores(features, weights):
+    blocks = [features[i : i + 1000].astype(float) @ weights[:, :-1].T for i in range(0, len(features), 1000)]
     return np.concatenate(blocks) + weights[:, -1]
 
 
-def objective(head, c, codes, labels, weights):
-    values = scores(codes, weights)
+def objective(head, c, features, labels, weights):
+    values = scores(features, weights)
     signs = np.where(labels[:, None] == np.arange(len(weights)), 1.0, -1.0)
     norm, biases = (weights[:, :-1] ** 2).sum(), (weights[:, -1] ** 2).sum()
     if head == "svm":
@@ -90,16 +90,16 @@ def reference(folder, name, program, c, output):
     else:
         from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
         from sklearn.svm import LinearSVC
-    codes, labels = load(folder, name)
-    few = slice(len(codes) // SMALLER), slice(codes.shape[1] // SMALLER)
-    small, small_labels = codes[few].copy(), labels[few[0]]
+    features, labels = load(folder, name)
+    few = slice(len(features) // SMALLER), slice(features.shape[1] // SMALLER)
+    small, small_labels = features[few].copy(), labels[few[0]]
     if program == "LIBLINEAR":
         # L2-regularised L2-loss classification in the primal, as LinearSVC does for more rows than columns.
-        settings = f"-s {2 if len(codes) > codes.shape[1] else 1} -c {c} -B 1 -q"
+        settings = f"-s {2 if len(features) > features.shape[1] else 1} -c {c} -B 1 -q"
         train(small_labels, csr_matrix(small), settings)
         before = peak_mib()
         start = time.perf_counter()
-        model = train(labels, csr_matrix(codes), settings)
+        model = train(labels, csr_matrix(features), settings)
         seconds = time.perf_counter() - start
         order = np.argsort(model.get_labels())
         decisions = [model.get_decfun(label_idx=k) for k in range(model.nr_class)]
@@ -113,7 +113,7 @@ def reference(folder, name, program, c, output):
         model.fit(small, small_labels)
         before = peak_mib()
         start = time.perf_counter()
-        model.fit(codes, labels)
+        model.fit(features, labels)
         seconds = time.perf_counter() - start
         weights = np.column_stack([model.coef_, model.intercept_])
     peak = peak_mib()
@@ -148,18 +148,18 @@ def compare(folder, name, head, program, repeat, limit):
             # Who has run past the limit once is not asked again.
             if None not in found[who]:
                 found[who].append(fit(command, weights, limit))
-    codes, labels = load(folder, name)
-    other_codes, other_labels = load(folder, name, "-test")
+    features, labels = load(folder, name)
+    other_features, other_labels = load(folder, name, "-test")
     for runs in found.values():
         for run in filter(None, runs):
             run["weights"] = run["weights"].reshape(classes, columns + 1)
     last = {who: runs[-1] for who, runs in found.items()}
     tight = fit([*ours, TIGHT, weights], weights, limit) if head != "ridge" else None
     candidates = {who: run["weights"] for who, run in last.items() if run}
-    values = {who: objective(head, c, codes, labels, w) for who, w in candidates.items()}
+    values = {who: objective(head, c, features, labels, w) for who, w in candidates.items()}
     best = min(values.values())
     if tight:
-        best = min(best, objective(head, c, codes, labels, tight["weights"].reshape(classes, columns + 1)))
+        best = min(best, objective(head, c, features, labels, tight["weights"].reshape(classes, columns + 1)))
     own = [run["seconds"] for run in found["cnncodes"] if run]
     for who, runs in found.items():
         cells = [f"{rows} x {columns}, {classes} ({name})", head, who]
@@ -169,15 +169,15 @@ def compare(folder, name, head, program, repeat, limit):
             continue
         seconds = [run["seconds"] for run in runs]
         ratio = statistics.median(a / b for a, b in zip(own, seconds)) if own and who != "cnncodes" else None
-        right = scores(other_codes, candidates[who]).argmax(1) == other_labels
+        right = scores(other_features, candidates[who]).argmax(1) == other_labels
         cells += [
             f"{statistics.median(seconds):.3f}",
             f"{ratio:.2f}" if ratio else "",
             f"{values[who]:.6g}",
             f"{values[who] / best - 1:.1e}",
             f"{100 * right.mean():.2f}",
-            f"{statistics.median(run['peak_mib'] for run in runs) * 2**20 / codes.nbytes:.2f}",
-            f"{1 + statistics.median(run['peak_mib'] - run['before_mib'] for run in runs) * 2**20 / codes.nbytes:.2f}",
+            f"{statistics.median(run['peak_mib'] for run in runs) * 2**20 / features.nbytes:.2f}",
+            f"{1 + statistics.median(run['peak_mib'] - run['before_mib'] for run in runs) * 2**20 / features.nbytes:.2f}",
         ]
         print("| " + " | ".join(cells) + " |", flush=True)
         yield "| " + " | ".join(cells) + " |"

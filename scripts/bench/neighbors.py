@@ -14,8 +14,8 @@ features, queries, k, what = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.arg
 BLOCK = 2048
 start = time.perf_counter()
 with h5py.File(features) as f:
-    codes = f["features"]
-    rows, width = codes.shape
+    stored = f["features"]
+    rows, width = stored.shape
     block = np.empty((BLOCK, width), np.float32)
     if what == "search":
         with h5py.File(queries) as g:
@@ -25,7 +25,7 @@ with h5py.File(features) as f:
         best_rows = np.zeros((len(asked), k), np.int64)
     for first in range(0, rows, BLOCK):
         count = min(BLOCK, rows - first)
-        codes.read_direct(block, np.s_[first : first + count], np.s_[:count])
+        stored.read_direct(block, np.s_[first : first + count], np.s_[:count])
         if what == "search":
             part = block[:count]
             distances = 1 - asked @ part.T / np.sqrt(np.einsum("ij,ij->i", part, part))

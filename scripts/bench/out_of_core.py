@@ -1,8 +1,8 @@
-"""Fits heads to codes that are streamed from their file, and compares the optimum with that of a fit in memory.
+"""Fits heads to features that are streamed from their file, and compares the optimum with that of a fit in memory.
 
     python scripts/bench/out_of_core.py PROGRAM MAKER [--rows 1000000] [--columns 2048] [--folder DIR]
 
-A file of 50,000 x 512 codes is fitted in memory, streamed (--max-memory of less than the codes need) and by scikit-learn
+A file of 50,000 x 512 features is fitted in memory, streamed (--max-memory of less than the features need) and by scikit-learn
 at tight tolerance; the objective of each is computed here from its weights. Then the large file is streamed. Peak memory
 is that of the process, as the system counts it. MAKER is the program of benches/random_features.rs. Needs h5py, numpy and scikit-learn.
 """
@@ -27,9 +27,9 @@ C = {"svm": 0.01, "logistic": 1.0, "ridge": 1000.0}  # of ridge regression the p
 CLASSES = 10
 
 
-def fit(program, codes, head, kind, memory):
+def fit(program, features, head, kind, memory):
     """Seconds, peak MiB, what the head says about its fit."""
-    command = [program, "fit-head", f"--{kind}", codes, "-o", head, "--max-memory", memory, "--format", "json"]
+    command = [program, "fit-head", f"--{kind}", features, "-o", head, "--max-memory", memory, "--format", "json"]
     if kind == "ridge":
         command += ["--c", str(0.5 / C[kind])]
     start = time.perf_counter()
@@ -45,7 +45,7 @@ def weights_of(head):
         return np.column_stack([file["weights"][:], file["bias"][:]]).astype(float), file["mean"][:], file["scale"][:]
 
 
-def tight(kind, codes, labels):
+def tight(kind, features, labels):
     from sklearn.linear_model import LogisticRegression, RidgeClassifier
     from sklearn.svm import LinearSVC
 
@@ -54,10 +54,10 @@ def tight(kind, codes, labels):
         model = LinearSVC(C=C[kind], dual=False, tol=1e-8, max_iter=10_000)
     elif kind == "ridge":
         model = RidgeClassifier(alpha=C[kind])
-        codes = codes.astype(float)
+        features = features.astype(float)
     else:
         model = LogisticRegression(C=C[kind], tol=1e-6, max_iter=10_000)
-    model.fit(codes, labels)
+    model.fit(features, labels)
     return np.column_stack([model.coef_, model.intercept_])
 
 
@@ -88,15 +88,15 @@ def main():
     ]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         folder = Path(folder)
-        codes, head = folder / "codes.h5", folder / "codes.head.h5"
-        subprocess.run([maker, codes, "50000", "512", str(CLASSES)], check=True)
-        with h5py.File(codes) as file:
+        features, head = folder / "features.h5", folder / "features.head.h5"
+        subprocess.run([maker, features, "50000", "512", str(CLASSES)], check=True)
+        with h5py.File(features) as file:
             values, labels = file["features"][:], file["labels"][:]
         for kind in kinds:
             scaled = None
             found = []
             for how, memory in (("in memory", "4GiB"), ("streamed", "200MiB")):
-                seconds, peak, _, evaluation = fit(program, codes, head, kind, memory)
+                seconds, peak, _, evaluation = fit(program, features, head, kind, memory)
                 weights, mean, scale = weights_of(head)
                 if scaled is None:
                     scaled = ((values - mean) / scale).astype(np.float32)
@@ -108,7 +108,7 @@ def main():
             for how, value, *rest in found:
                 lines.append("| " + " | ".join([kind, how, f"{value:.6f}", f"{value / least - 1:.1e}", *rest]) + " |")
                 print(lines[-1], flush=True)
-        codes.unlink()
+        features.unlink()
         del values, scaled
         lines += [
             "",
@@ -119,10 +119,10 @@ def main():
             "|---|---|---|---|---|---|",
         ]
         start = time.perf_counter()
-        subprocess.run([maker, codes, str(options.rows), str(options.columns), str(CLASSES)], check=True)
+        subprocess.run([maker, features, str(options.rows), str(options.columns), str(CLASSES)], check=True)
         print(f"made the file in {time.perf_counter() - start:.0f} s", flush=True)
         for kind in kinds:
-            seconds, peak, convergence, evaluation = fit(program, codes, head, kind, options.memory)
+            seconds, peak, convergence, evaluation = fit(program, features, head, kind, options.memory)
             cells = [kind, str(convergence["iterations"]), f"{convergence['criterion']:.1e}"]
             cells += [f"{100 * evaluation['accuracy']['value']:.2f}", f"{seconds / 60:.1f}", f"{peak:.0f}"]
             lines.append("| " + " | ".join(cells) + " |")

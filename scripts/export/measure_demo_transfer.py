@@ -71,8 +71,8 @@ def main():
     tapped = taps(model)
     model.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in tapped.values())
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    for name, codes in zip(tapped, session.run(list(tapped.values()), {session.get_inputs()[0].name: batch})):
-        report(name, codes.reshape(len(codes), -1), labels)
+    for name, activations in zip(tapped, session.run(list(tapped.values()), {session.get_inputs()[0].name: batch})):
+        report(name, activations.reshape(len(activations), -1), labels)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ with h5py.File(head) as f:
     mean, scale, constant = f["mean"][:], f["scale"][:], f["constant"][:].astype(bool)
 if activations.shape[0] != mean.size:
     activations = activations.transpose(2, 0, 1)
-codes = activations.mean(axis=(1, 2))
-standardised = np.where(constant, 0, (codes - mean) / scale)
+features = activations.mean(axis=(1, 2))
+standardised = np.where(constant, 0, (features - mean) / scale)
 scores = weights @ standardised + bias
 # Zhou et al. 2016: the weighted sum of the channels at each place, here of channels less their mean over the training
 # images, and divided by the number of places as the pooling does.

@@ -1,6 +1,6 @@
 """Reads what `cnncodes convert` wrote, and writes files for it to read.
 
-    check_converted.py read FOLDER     compares FOLDER/codes.* with FOLDER/codes.h5, bit by bit; Parquet and Arrow if they are there
+    check_converted.py read FOLDER     compares FOLDER/features.* with FOLDER/features.h5, bit by bit; Parquet and Arrow if they are there
     check_converted.py write FOLDER    writes features of 12 rows x 4 values as other programs do
 
 NumPy, pyarrow and safetensors are needed. pandas, polars and DuckDB take part if they are installed. Prints the libraries.
@@ -61,14 +61,14 @@ class Truth:
 
 
 def read(folder):
-    truth = Truth(folder / "codes.h5")
+    truth = Truth(folder / "features.h5")
 
     def header_of(text, what):
         header = json.loads(text)
         assert header["spec"]["model_sha256"] == truth.sha256_of_network, what
         assert header["class_names"] == truth.classes, what
 
-    with np.load(folder / "codes.npz", allow_pickle=False) as arrays:
+    with np.load(folder / "features.npz", allow_pickle=False) as arrays:
         truth.check("npz", arrays["features"], arrays["image_names"], arrays["labels"])
         assert list(arrays["class_names"]) == truth.classes
         assert [bytes(row).hex() for row in arrays["sha256"]] == truth.sha256
@@ -79,40 +79,40 @@ def read(folder):
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
-    rows = table_of(folder / "codes.npy.csv")
+    rows = table_of(folder / "features.npy.csv")
     truth.check(
         "npy",
-        np.load(folder / "codes.npy", mmap_mode="r", allow_pickle=False),
+        np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False),
         [row["name"] for row in rows],
         [int(row["label"]) for row in rows],
         [row["class"] for row in rows],
         [row["sha256"] for row in rows],
     )
-    header_of((folder / "codes.npy.json").read_text("utf-8"), "npy")
+    header_of((folder / "features.npy.json").read_text("utf-8"), "npy")
 
-    rows = table_of(folder / "codes.csv")
+    rows = table_of(folder / "features.csv")
     width = truth.features.shape[1]
     values = [[np.float32(row[f"feature_{i}"]) for i in range(width)] for row in rows]
     truth.check("csv", np.array(values), [row["name"] for row in rows], [int(row["label"]) for row in rows])
-    header_of((folder / "codes.csv.json").read_text("utf-8"), "csv")
+    header_of((folder / "features.csv.json").read_text("utf-8"), "csv")
 
     if pandas:
-        frame = pandas.read_csv(folder / "codes.csv", keep_default_na=False)
+        frame = pandas.read_csv(folder / "features.csv", keep_default_na=False)
         columns = [f"feature_{i}" for i in range(width)]
         truth.check("pandas csv", frame[columns].to_numpy(np.float32), frame["name"].astype(str), frame["label"])
 
-    tensors = safetensors.numpy.load_file(folder / "codes.safetensors")
-    with safetensors.safe_open(folder / "codes.safetensors", "numpy") as file:
+    tensors = safetensors.numpy.load_file(folder / "features.safetensors")
+    with safetensors.safe_open(folder / "features.safetensors", "numpy") as file:
         texts = file.metadata()
     truth.check("safetensors", tensors["features"], json.loads(texts["image_names"]), tensors["labels"])
     assert [bytes(row).hex() for row in tensors["sha256"]] == truth.sha256
     header_of(texts["cnncodes"], "safetensors")
 
-    if not (folder / "codes.parquet").exists():
+    if not (folder / "features.parquet").exists():
         return
     for what, table in [
-        ("parquet", pa.parquet.read_table(folder / "codes.parquet")),
-        ("arrow", pa.feather.read_table(folder / "codes.arrow")),
+        ("parquet", pa.parquet.read_table(folder / "features.parquet")),
+        ("arrow", pa.feather.read_table(folder / "features.arrow")),
     ]:
         assert pa.types.is_fixed_size_list(table.schema.field("features").type), what
         vectors = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, width)
@@ -124,18 +124,18 @@ def read(folder):
 
     if pandas:
         for what, frame in [
-            ("pandas parquet", pandas.read_parquet(folder / "codes.parquet")),
-            ("pandas feather", pandas.read_feather(folder / "codes.arrow")),
+            ("pandas parquet", pandas.read_parquet(folder / "features.parquet")),
+            ("pandas feather", pandas.read_feather(folder / "features.arrow")),
         ]:
             truth.check(what, np.stack(frame["features"]), frame["name"], frame["label"])
     if polars:
         for what, frame in [
-            ("polars parquet", polars.read_parquet(folder / "codes.parquet")),
-            ("polars ipc", polars.read_ipc(folder / "codes.arrow")),
+            ("polars parquet", polars.read_parquet(folder / "features.parquet")),
+            ("polars ipc", polars.read_ipc(folder / "features.arrow")),
         ]:
             truth.check(what, np.stack(frame["features"].to_numpy()), frame["name"], frame["label"], frame["class"])
     if duckdb:
-        query = f"SELECT name, label, class, features FROM '{folder / 'codes.parquet'}'"
+        query = f"SELECT name, label, class, features FROM '{folder / 'features.parquet'}'"
         found = duckdb.sql(query).fetchall()
         vectors = np.array([row[3] for row in found], np.float32)
         truth.check("DuckDB", vectors, [r[0] for r in found], [r[1] for r in found], [r[2] for r in found])

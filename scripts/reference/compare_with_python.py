@@ -1,11 +1,11 @@
-"""Compares the codes of cnncodes with those of Python: onnxruntime + Pillow, with the same preprocessing.
+"""Compares the features of cnncodes with those of Python: onnxruntime + Pillow, with the same preprocessing.
 
     python scripts/reference/compare_with_python.py ASSETS --program target/debug/cnncodes [--write tests/reference/parity.json]
 
 ASSETS holds data/cats-dogs-horses-humans and models/*.onnx. Twenty-four photos, six of each class, go through three
 networks and the NHWC export of one of them, once from PNG copies (the same decoded pixels for both programs) and once
 from the JPEG files themselves. The table shows the largest difference of any code, relative to the largest code of its
-layer, over all photos. `--write` keeps sums and some single codes of Python's for tests that have no Python.
+layer, over all photos. `--write` keeps sums and some single features of Python's for tests that have no Python.
 """
 
 import argparse
@@ -80,10 +80,10 @@ def tapped(network, layer):
 
 def of_program(program, folder, name, layer, images):
     subprocess.run(
-        [program, "extract", images, "--model", name, "--layer", layer, "-o", "codes.h5"],
+        [program, "extract", images, "--model", name, "--layer", layer, "-o", "features.h5"],
         cwd=folder, check=True, stdout=subprocess.DEVNULL,
     )
-    with h5py.File(folder / "codes.h5") as file:
+    with h5py.File(folder / "features.h5") as file:
         return dict(zip(file["image_names"].asstr()[:], file["features"][:]))
 
 
@@ -101,7 +101,7 @@ def main():
     files = photos(args.assets)
     kept = {"photos": [file.relative_to(args.assets).as_posix() for file in files], "networks": {}}
     print(f"{len(files)} photos, onnxruntime {onnxruntime.__version__}")
-    print(f"{'network':16} {'codes':>6} {'from PNG copies':>16} {'from JPEG':>12}")
+    print(f"{'network':16} {'values':>6} {'from PNG copies':>16} {'from JPEG':>12}")
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         names = {}

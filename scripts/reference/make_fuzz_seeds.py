@@ -113,12 +113,12 @@ model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
 onnx.checker.check_model(model)
 (root / "network" / "convolutions.onnx").write_bytes(model.SerializeToString())
 
-# Files of codes as docs/codes-format.md has them, in the oldest and the newest form of HDF5.
+# Features files as docs/features-format.md has them, in the oldest and the newest form of HDF5.
 def features(path, rows, libver=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     text = h5py.string_dtype("utf-8")
-    codes = np.random.default_rng(1).normal(0, 1, (rows, 6)).astype("float32")
-    codes[::2] += 2
+    values = np.random.default_rng(1).normal(0, 1, (rows, 6)).astype("float32")
+    values[::2] += 2
     with h5py.File(path, "w", libver=libver) as file:
         for name in ["program_version", "model_name", "source", "runtime", "device"]:
             file.attrs.create(name, name, dtype=text)
@@ -127,7 +127,7 @@ def features(path, rows, libver=None):
             file.attrs.create(name, value, dtype="int64")
         file.attrs.create("complete", 1, dtype="uint8")
         for index, (name, shape, filters) in enumerate([("fc7", [6], {}), ("pool%2F5", [2, 1, 3], {"compression": "gzip", "shuffle": True})]):
-            layer = file.create_dataset(f"layers/{name}", data=codes, chunks=(4, 6), maxshape=(None, 6), **filters)
+            layer = file.create_dataset(f"layers/{name}", data=values, chunks=(4, 6), maxshape=(None, 6), **filters)
             for key, value in {"name": name.replace("%2F", "/"), "tensor": "t", "pooling": "none"}.items():
                 layer.attrs.create(key, value, dtype=text)
             layer.attrs.create("shape", shape, dtype="int64")
@@ -159,12 +159,12 @@ for name, libver in {"old.h5": None, "new.h5": "latest"}.items():
 
 program = os.environ.get("CNNCODES", pathlib.Path(__file__).resolve().parents[2] / "target/debug/cnncodes")
 with tempfile.TemporaryDirectory() as folder:
-    codes = pathlib.Path(folder) / "codes.h5"
-    features(codes, 24)
+    features_file = pathlib.Path(folder) / "features.h5"
+    features(features_file, 24)
     (root / "head").mkdir(parents=True, exist_ok=True)
     for name, options in {"ridge": ["--ridge"], "logistic": ["--logistic", "--pca", "2", "--l2-normalize"], "kernel": ["--svm", "--kernel", "rbf"]}.items():
         head = pathlib.Path(folder) / f"{name}.h5"
-        subprocess.run([program, "fit-head", *options, "--folds", "2", codes, "-o", head], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([program, "fit-head", *options, "--folds", "2", features_file, "-o", head], check=True, stdout=subprocess.DEVNULL)
         # Without the room that libhdf5 leaves between the parts.
         with h5py.File(head) as old, h5py.File(root / "head" / f"{name}.h5", "w") as new:
             new.attrs.update(old.attrs)

@@ -23,34 +23,34 @@ def data(classes, seed):
     rng = np.random.default_rng(seed)
     labels = np.sort(rng.integers(0, classes, ROWS) * rng.integers(0, 2, ROWS))
     centres = rng.normal(size=(classes, COLUMNS))
-    codes = 0.6 * centres[labels] + rng.normal(size=(ROWS, COLUMNS)) + 0.5
-    codes[:, 3] = 0.25  # a constant column
+    features = 0.6 * centres[labels] + rng.normal(size=(ROWS, COLUMNS)) + 0.5
+    features[:, 3] = 0.25  # a constant column
     order = rng.permutation(ROWS)
-    return np.round(codes[order], 3).astype(np.float32), labels[order]
+    return np.round(features[order], 3).astype(np.float32), labels[order]
 
 
-def svm(codes, labels, c):
+def svm(features, labels, c):
     """Objective summed over the one-vs-rest problems, intercept penalised as LinearSVC has it; predictions."""
     fitted = LinearSVC(C=c, loss="squared_hinge", dual=True, tol=1e-9, max_iter=1_000_000, random_state=0)
-    fitted.fit(codes.astype(np.float64), labels)
+    fitted.fit(features.astype(np.float64), labels)
     objective = 0.0
     for k, (w, b) in enumerate(zip(fitted.coef_, fitted.intercept_)):
         positive = labels == (1 if len(fitted.coef_) == 1 else k)
-        margin = np.where(positive, 1.0, -1.0) * (codes.astype(np.float64) @ w + b)
+        margin = np.where(positive, 1.0, -1.0) * (features.astype(np.float64) @ w + b)
         objective += 0.5 * (w @ w + b * b) + c * (np.maximum(0, 1 - margin) ** 2).sum()
     return {
         "c": c,
         "objective": objective,
         "weights": fitted.coef_.tolist(),
-        "predictions": fitted.predict(codes).tolist(),
+        "predictions": fitted.predict(features).tolist(),
     }
 
 
-def logistic(codes, labels, c):
+def logistic(features, labels, c):
     """Objective and predictions of scikit-learn's LogisticRegression."""
-    codes = codes.astype(np.float64)
-    fitted = LogisticRegression(C=c, tol=1e-12, max_iter=100_000, solver="newton-cholesky").fit(codes, labels)
-    scores = codes @ fitted.coef_.T + fitted.intercept_
+    features = features.astype(np.float64)
+    fitted = LogisticRegression(C=c, tol=1e-12, max_iter=100_000, solver="newton-cholesky").fit(features, labels)
+    scores = features @ fitted.coef_.T + fitted.intercept_
     if scores.shape[1] == 1:
         scores = np.hstack([np.zeros_like(scores), scores])
     losses = logsumexp(scores, axis=1) - scores[np.arange(len(labels)), labels]
@@ -58,7 +58,7 @@ def logistic(codes, labels, c):
         "c": c,
         "objective": c * losses.sum() + 0.5 * (fitted.coef_**2).sum(),
         "weights": fitted.coef_.tolist(),
-        "predictions": fitted.predict(codes).tolist(),
+        "predictions": fitted.predict(features).tolist(),
         "probabilities": np.exp(log_softmax(scores, axis=1))[:5].tolist(),
     }
 
@@ -97,18 +97,18 @@ def temperature(scores, labels):
 
 
 def problem(classes, seed):
-    codes, labels = data(classes, seed)
+    features, labels = data(classes, seed)
     # Powers of two change no digit of a float32: columns from 2e-5 to 3e4 times their size.
     exponents = (np.arange(COLUMNS) * 7 % 31) - 15
-    ill_scaled = codes * np.exp2(exponents).astype(np.float32)
+    ill_scaled = features * np.exp2(exponents).astype(np.float32)
     return {
         "classes": classes,
         "columns": COLUMNS,
-        "codes": codes.ravel().tolist(),
+        "codes": features.ravel().tolist(),
         "labels": labels.tolist(),
         "exponents": exponents.tolist(),
-        "svm": [svm(codes, labels, c) for c in (0.01, 1.0)],
-        "logistic": [logistic(codes, labels, c) for c in (0.01, 1.0, 100.0)],
+        "svm": [svm(features, labels, c) for c in (0.01, 1.0)],
+        "logistic": [logistic(features, labels, c) for c in (0.01, 1.0, 100.0)],
         "logistic_ill_scaled": [logistic(ill_scaled, labels, 1.0)],
     }
 

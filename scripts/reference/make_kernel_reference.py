@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write crates/linear-heads/tests/reference/kernel.json: decision values of scikit-learn's SVC, one class against the rest, on the codes in
+"""Write crates/linear-heads/tests/reference/kernel.json: decision values of scikit-learn's SVC, one class against the rest, on the features in
 crates/linear-heads/tests/reference/head.json.
 
 Needs numpy and scikit-learn; run from the repository's root, after scripts/reference/make_head_reference.py:
@@ -27,18 +27,18 @@ def fresh(columns):
 
 
 def solve(problem, case):
-    codes = np.array(problem["codes"], np.float32).reshape(-1, problem["columns"])
+    features = np.array(problem["codes"], np.float32).reshape(-1, problem["columns"])
     labels = np.array(problem["labels"])
-    rows = np.concatenate([codes, fresh(problem["columns"])]).astype(np.float64)
+    rows = np.concatenate([features, fresh(problem["columns"])]).astype(np.float64)
     decisions, objective, gamma = [], 0.0, 0.0
     for k in range(problem["classes"]):
-        machine = SVC(tol=1e-9, cache_size=500, **case).fit(codes.astype(np.float64), labels == k)
+        machine = SVC(tol=1e-9, cache_size=500, **case).fit(features.astype(np.float64), labels == k)
         decision = machine.decision_function(rows)
         decisions.append(decision.tolist())
-        alpha = np.zeros(len(codes))
+        alpha = np.zeros(len(features))
         alpha[machine.support_] = machine.dual_coef_[0]
-        hinges = np.maximum(0, 1 - np.where(labels == k, 1, -1) * decision[: len(codes)])
-        squared_norm = alpha @ (decision[: len(codes)] - machine.intercept_[0])
+        hinges = np.maximum(0, 1 - np.where(labels == k, 1, -1) * decision[: len(features)])
+        squared_norm = alpha @ (decision[: len(features)] - machine.intercept_[0])
         objective += 0.5 * squared_norm + case["C"] * hinges.sum()
         gamma = machine._gamma
     return {**case, "gamma": None if case["gamma"] == "scale" else case["gamma"], "scale": gamma,

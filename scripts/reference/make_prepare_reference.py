@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prepared codes as scikit-learn's Normalizer, StandardScaler and PCA give them: crates/linear-heads/tests/reference/prepare.json.
+"""Prepared features as scikit-learn's Normalizer, StandardScaler and PCA give them: crates/linear-heads/tests/reference/prepare.json.
 
 Made with numpy 2.x and scikit-learn 1.x; run it with a Python that has both.
 """
@@ -18,20 +18,20 @@ REFERENCE = Path(__file__).resolve().parents[2] / "crates/linear-heads/tests/ref
 def case(rng, rows, columns, components, l2_normalize, standardize):
     # Columns of unequal size that lean on one another, and one that says nothing.
     mixing = rng.normal(size=(columns, columns)) * 0.5 ** np.arange(columns)
-    codes = (rng.normal(size=(rows + 5, columns)) @ mixing + rng.normal(size=columns)).astype(np.float32)
+    features = (rng.normal(size=(rows + 5, columns)) @ mixing + rng.normal(size=columns)).astype(np.float32)
     if not l2_normalize:
-        codes[:, columns // 2] = 2.5
-    training = codes[:rows].astype(np.float64)
+        features[:, columns // 2] = 2.5
+    training = features[:rows].astype(np.float64)
     pca = PCA(components, svd_solver="full")
     steps = [Normalizer()] * l2_normalize + [StandardScaler()] * standardize + [pca]
-    scores = make_pipeline(*steps).fit(training).transform(codes.astype(np.float64))
+    scores = make_pipeline(*steps).fit(training).transform(features.astype(np.float64))
     return {
         "columns": columns,
         "training_rows": rows,
         "components": components,
         "l2_normalize": l2_normalize,
         "standardize": standardize,
-        "codes": codes.ravel().tolist(),
+        "codes": features.ravel().tolist(),
         "variances": pca.explained_variance_.tolist(),
         "kept": pca.explained_variance_ratio_.sum(),
         "scores": scores.ravel().tolist(),

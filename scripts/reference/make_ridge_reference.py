@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write crates/linear-heads/tests/reference/ridge.json: what scikit-learn's RidgeClassifierCV finds on the codes in crates/linear-heads/tests/reference/head.json.
+"""Write crates/linear-heads/tests/reference/ridge.json: what scikit-learn's RidgeClassifierCV finds on the features in crates/linear-heads/tests/reference/head.json.
 
 Needs numpy and scikit-learn; run from the repository's root, after scripts/reference/make_head_reference.py:
 
@@ -16,24 +16,24 @@ ALPHAS = [0.1, 1.0, 10.0, 100.0, 1000.0]
 
 
 def ridge(problem):
-    codes = np.array(problem["codes"]).reshape(-1, problem["columns"])
+    features = np.array(problem["codes"]).reshape(-1, problem["columns"])
     labels = np.array(problem["labels"])
-    fitted = RidgeClassifierCV(alphas=ALPHAS, store_cv_results=True).fit(codes, labels)
+    fitted = RidgeClassifierCV(alphas=ALPHAS, store_cv_results=True).fit(features, labels)
     return {
         "alphas": ALPHAS,
         "alpha": float(fitted.alpha_),
         "errors": fitted.cv_results_.reshape(-1, len(ALPHAS)).mean(axis=0).tolist(),
         "weights": np.atleast_2d(fitted.coef_).tolist(),
         "intercepts": np.atleast_1d(fitted.intercept_).tolist(),
-        "predictions": fitted.predict(codes).tolist(),
-        "weighted": weighted(codes, labels),
+        "predictions": fitted.predict(features).tolist(),
+        "weighted": weighted(features, labels),
     }
 
 
-def weighted(codes, labels):
+def weighted(features, labels):
     """The first rows count twice and more."""
     weights = np.where(np.arange(len(labels)) < 30, 2.5, 1.0)
-    fitted = RidgeClassifier(alpha=3.0).fit(codes, labels, sample_weight=weights)
+    fitted = RidgeClassifier(alpha=3.0).fit(features, labels, sample_weight=weights)
     return {
         "weights": np.atleast_2d(fitted.coef_).tolist(),
         "intercepts": np.atleast_1d(fitted.intercept_).tolist(),

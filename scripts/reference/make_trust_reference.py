@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/reference/trust.json: calibration error, Brier score, isotonic regression, conformal quantiles and
-distances to training codes, computed with numpy and scikit-learn independently of the Rust code.
+distances to training features, computed with numpy and scikit-learn independently of the Rust code.
 
 Usage: scripts/reference/make_trust_reference.py   (needs numpy and scikit-learn)
 """
@@ -54,21 +54,21 @@ def isotonic():
 
 def novelty():
     rows, columns, neighbours = 60, 16, 3
-    codes = np.maximum(random.normal(size=(rows, columns)), 0).astype(np.float32)
+    features = np.maximum(random.normal(size=(rows, columns)), 0).astype(np.float32)
     queries = random.normal(size=(7, columns)).astype(np.float32)
-    codes, queries = codes.astype(np.float64), queries.astype(np.float64)
+    features, queries = features.astype(np.float64), queries.astype(np.float64)
     groups = np.repeat(np.arange(30), 2)
-    search = NearestNeighbors(n_neighbors=neighbours, metric="cosine").fit(codes)
+    search = NearestNeighbors(n_neighbors=neighbours, metric="cosine").fit(features)
     distances = search.kneighbors(queries)[0].mean(axis=1)
     held_out = []
     for row in range(rows):
-        others = codes[groups != groups[row]]
+        others = features[groups != groups[row]]
         near = NearestNeighbors(n_neighbors=neighbours, metric="cosine").fit(others)
-        held_out.append(float(near.kneighbors(codes[row : row + 1])[0].mean()))
+        held_out.append(float(near.kneighbors(features[row : row + 1])[0].mean()))
     return {
         "columns": columns,
         "neighbours": neighbours,
-        "codes": codes.ravel().tolist(),
+        "codes": features.ravel().tolist(),
         "groups": groups.tolist(),
         "queries": queries.ravel().tolist(),
         "distances": distances.tolist(),

@@ -138,9 +138,9 @@ class Program:
     def layers(self, model):
         return json.loads(self.run("layers", model, "--format", "json"))
 
-    def codes(self, model, layer):
+    def features(self, model, layer):
         """Image names, and a row of activations an image."""
-        output = self.work / "codes.h5"
+        output = self.work / "features.h5"
         output.unlink(missing_ok=True)
         self.run("extract", self.work / "photos", "--model", model, "--layer", layer, "--force", "-o", output)
         with h5py.File(output) as file:
@@ -148,7 +148,7 @@ class Program:
             return name, list(file["image_names"].asstr()), file["layers"][name][()]
 
     def versions(self):
-        output = self.work / "codes.h5"
+        output = self.work / "features.h5"
         with h5py.File(output) as file:
             runtime, version = str(file.attrs["runtime"]).rsplit(" ", 1)
             return {"cnncodes": str(file.attrs["program_version"]), runtime: version}
@@ -192,7 +192,7 @@ def compare(kind, program, folder, number, work):
         tensors = [framework.tensor(image) for image in images.values()]
         if result["preprocess"] is None:
             echo(models, framework)
-            _, names, rows = program.codes("echo", "echo")
+            _, names, rows = program.features("echo", "echo")
             assert names == list(images), (names, list(images))
             ours = rows.reshape(number, 3, 224, 224)
             levels = np.abs(ours - np.stack(tensors)) * framework.scale
@@ -210,7 +210,7 @@ def compare(kind, program, folder, number, work):
                 expected = framework.activations(tensors, catalogue)
             rows = []
             for layer in catalogue:
-                _, _, ours = program.codes(model, layer["name"])
+                _, _, ours = program.features(model, layer["name"])
                 theirs = expected[layer["name"]].reshape(number, -1)
                 assert ours.shape == theirs.shape, (model, layer["name"], ours.shape, theirs.shape)
                 scale = float(np.abs(theirs).max())
@@ -219,8 +219,8 @@ def compare(kind, program, folder, number, work):
                 print(f"{model:32} {layer['name']:8} {relative:.1e} of {scale:.3g}", flush=True)
             same = None
             if network == "vgg16":
-                codes = [program.codes(model, name) for name in ("fc7", "fc2", "classifier.4")]
-                same = len({(name, values.tobytes()) for name, _, values in codes}) == 1
+                features = [program.features(model, name) for name in ("fc7", "fc2", "classifier.4")]
+                same = len({(name, values.tobytes()) for name, _, values in features}) == 1
             result["versions"] |= program.versions()
             result["networks"].append({"model": model, "same_by_alias": same, "layers": rows})
             (models / f"{model}.onnx").unlink()

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, Axis};
 
 use super::features::check_kind;
-use crate::dataset::{Dataset, Problem, Sample};
-use crate::evaluate::{Assessment, Judged, Note};
+use crate::dataset::{Dataset, InputProblem, Sample};
+use crate::evaluate::{Assessment, LabelledPredictions, Note};
 use crate::extract::{ExtractError, Extractor};
 use crate::feature_spec::SpecMismatch;
 use crate::features::{FeatureFile, FeatureFileError};
@@ -33,7 +33,7 @@ pub enum TestImagesError {
         /// What the user named as the source of the images.
         source_name: String,
         /// The images, and why they cannot be read.
-        problems: Vec<Problem>,
+        problems: Vec<InputProblem>,
     },
     /// The features are not of the head's kind.
     #[error(transparent)]
@@ -111,7 +111,7 @@ pub struct TestImages {
     /// Their features (n x d).
     pub features: Array2<f32>,
     /// The images that could not be read.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
     /// What was left out.
     pub notes: Vec<Note>,
 }
@@ -143,7 +143,7 @@ impl TestImages {
     ///
     /// # Errors
     /// The head does not fit the features, or they are not finite.
-    pub fn judge<'a>(&'a self, head: &'a Head, coverage: f64) -> Result<Judgement<'a>, HeadError> {
+    pub fn judge<'a>(&'a self, head: &'a Head, coverage: f64) -> Result<TestPredictions<'a>, HeadError> {
         let model = &head.model;
         let scores = model.scores(self.features.view())?;
         let probabilities = model.calibration.probabilities(scores.view());
@@ -155,7 +155,7 @@ impl TestImages {
             let rows = probabilities.rows().into_iter().zip(&self.labels);
             rows.map(|(row, label)| conformal.set(&row.to_vec(), coverage).contains(label)).collect()
         });
-        Ok(Judgement {
+        Ok(TestPredictions {
             images: self,
             head,
             predicted: answers(probabilities.view(), scores.view()),
@@ -169,7 +169,7 @@ impl TestImages {
 }
 
 /// What a head says about test images.
-pub struct Judgement<'a> {
+pub struct TestPredictions<'a> {
     images: &'a TestImages,
     head: &'a Head,
     probabilities: Array2<f64>,
@@ -180,10 +180,10 @@ pub struct Judgement<'a> {
     trained_on: Vec<bool>,
 }
 
-impl Judgement<'_> {
+impl TestPredictions<'_> {
     /// All of it, one element an image.
-    pub fn judged(&self) -> Judged<'_> {
-        Judged {
+    pub fn judged(&self) -> LabelledPredictions<'_> {
+        LabelledPredictions {
             class_names: &self.head.model.class_names,
             names: &self.images.names,
             labels: &self.images.labels,

@@ -1,66 +1,45 @@
 //! What commands that apply a head share: finding the head, and opening its network as the arguments say.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::compute_args::{ComputeArgs, warn_of_fallback};
-use super::find_unique::{Kind, find_unique};
+use super::find_unique::{FileKind, find_unique};
 use super::show;
-use crate::export::SealedClassifier;
+use crate::classifier::HeadNetwork;
 use crate::extract::{Extractor, ExtractorSettings};
 use crate::feature_spec::FeatureSpec;
 use crate::head::Head;
-use crate::network::{Graph, Layer, ModelsFolder, SessionSettings};
-
-/// Where the network of a head is.
-pub enum HeadNetwork<'a> {
-    /// In the models folder.
-    Models(&'a ModelsFolder),
-    /// In the head's own file, which `cnncodes export` made.
-    Sealed(Box<(Graph, Layer)>),
-}
-
-impl HeadNetwork<'_> {
-    /// The network of `spec`, which `holder` has, and its layer.
-    pub fn open(self, spec: &FeatureSpec, holder: &str) -> anyhow::Result<(Graph, Layer)> {
-        match self {
-            Self::Models(models) => spec.network(models).with_context(|| holder.to_owned()),
-            Self::Sealed(network) => Ok(*network),
-        }
-    }
-}
+use crate::network::{ModelsFolder, SessionSettings};
 
 /// The head that was named, be it a head file or an exported classifier, and where its network is.
-pub fn open_head_with_network<'a>(
+pub fn open_head_with_network(
     named: Option<&Path>,
-    models: &'a ModelsFolder,
-) -> anyhow::Result<(Head, PathBuf, HeadNetwork<'a>)> {
-    if let Some(path) = named.filter(|path| path.extension() == Some(OsStr::new("onnx"))) {
-        let sealed = SealedClassifier::open(path)?;
-        let network = HeadNetwork::Sealed(Box::new(sealed.network()?));
-        return Ok((sealed.head, path.to_owned(), network));
-    }
-    let (head, path) = open_head(named, models)?;
-    Ok((head, path, HeadNetwork::Models(models)))
+    models: &ModelsFolder,
+) -> anyhow::Result<(Head, PathBuf, HeadNetwork)> {
+    let path = head_path(named, models)?;
+    let (head, network) = HeadNetwork::of_file(&path, models)?;
+    Ok((head, path, network))
 }
 
 /// The head that was named, or the only one in the models folder.
 pub fn open_head(named: Option<&Path>, models: &ModelsFolder) -> anyhow::Result<(Head, PathBuf)> {
-    let path = match named {
-        Some(head) => head.to_owned(),
-        None => find_unique(
-            &models.path,
-            &Kind {
-                what: "head",
-                suffix: ".head.h5",
-                remedy: "run `cnncodes fit-head --svm` or `cnncodes fit-head --logistic` first",
-                how: " with --head FILE",
-            },
-        )?,
-    };
+    let path = head_path(named, models)?;
     Ok((Head::load(&path)?, path))
+}
+
+fn head_path(named: Option<&Path>, models: &ModelsFolder) -> anyhow::Result<PathBuf> {
+    if let Some(head) = named {
+        return Ok(head.to_owned());
+    }
+    let kind = FileKind {
+        what: "head",
+        suffix: ".head.h5",
+        remedy: "run `cnncodes fit-head --svm` or `cnncodes fit-head --logistic` first",
+        how: " with --head FILE",
+    };
+    Ok(find_unique(&models.path, &kind)?)
 }
 
 /// The head at `path`, or the features file, for messages.
@@ -72,17 +51,17 @@ pub fn head_at(path: &Path) -> String {
 pub fn open_extractor(
     spec: &FeatureSpec,
     holder: &str,
-    network: HeadNetwork<'_>,
+    network: HeadNetwork,
     compute: &ComputeArgs,
     max_pixels: u64,
     images: usize,
 ) -> anyhow::Result<Extractor> {
     let session = session_settings(spec, holder, compute);
     let session = SessionSettings { device: session.device.for_images(images), ..session };
-    let (graph, layer) = network.open(spec, holder)?;
-    let settings = ExtractorSettings { session, max_pixels };
+    let (graph, layer) = network.open(spec).with_context(|| holder.to_owned())?;
+    let settings = ExtractorSettings { session, max_pixels, ..ExtractorSettings::default() };
     let extractor =
-        Extractor::of_network(spec.clone(), &graph, layer, &settings).with_context(|| holder.to_owned())?;
+        Extractor::of_network(spec.clone(), graph, layer, settings).with_context(|| holder.to_owned())?;
     warn_of_fallback(extractor.backbone());
     Ok(extractor)
 }

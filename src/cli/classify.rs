@@ -8,10 +8,10 @@ use anyhow::{Context, bail};
 use super::apply;
 use super::compute_args::ComputeArgs;
 use super::explain::{self, ExplainArgs};
-use super::show::Format;
+use super::show::AnswerFormat;
 use super::{Status, show};
 use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
-use crate::dataset::Axes;
+use crate::dataset::ArrayAxes;
 use crate::dataset::Dataset;
 use crate::explain::{ClassExplanation, ImageExplanation, SimilarImage};
 use crate::features::FeatureFile;
@@ -59,7 +59,7 @@ pub struct Args {
     /// Order of an HDF5 array's dimensions as h5py shows them, such as NHWC, NCHW or HWCN: N images, H height, W
     /// width, C colours
     #[arg(long)]
-    axes: Option<Axes>,
+    axes: Option<ArrayAxes>,
     /// The head, or what `cnncodes export` made of it [default: the only head in the models folder]
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub struct Args {
     explain: ExplainArgs,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: AnswerFormat,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Refuse images with more pixels than this
@@ -219,7 +219,7 @@ fn classify_features(
 
 /// Prints answers as they come.
 struct Printer {
-    format: Format,
+    format: AnswerFormat,
     top: usize,
     coverage: Option<f64>,
     /// Whether the answers are explained.
@@ -244,7 +244,7 @@ impl Printer {
         answer.classes.truncate(self.top);
         let mut out = io::stdout().lock();
         match self.format {
-            Format::Text => {
+            AnswerFormat::Text => {
                 let width =
                     answer.classes.iter().map(|ranked| ranked.class.chars().count()).max().unwrap_or(0);
                 writeln!(out, "{}", printable(&answer.image))?;
@@ -269,11 +269,11 @@ impl Printer {
                     writeln!(out, "    {distance:.3}  {}", printable(image))?;
                 }
             }
-            Format::Json => {
+            AnswerFormat::Json => {
                 write!(out, "{}", if self.printed == 0 { "[\n" } else { ",\n" })?;
                 serde_json::to_writer(&mut out, &answer)?;
             }
-            Format::Csv => {
+            AnswerFormat::Csv => {
                 drop(out);
                 if self.printed == 0 {
                     let columns = ["image", "rank", "class", "probability", "unknown", "in_set"];
@@ -299,7 +299,7 @@ impl Printer {
 
     /// Ends the output; gives how many answers there were.
     fn finish(self) -> anyhow::Result<usize> {
-        if matches!(self.format, Format::Json) {
+        if matches!(self.format, AnswerFormat::Json) {
             println!("{}", if self.printed == 0 { "[]" } else { "\n]" });
         }
         Ok(self.printed)

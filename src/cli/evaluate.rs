@@ -7,10 +7,10 @@ use super::apply;
 use super::compute_args::ComputeArgs;
 use super::input_args::InputArgs;
 use super::report::{ReportArgs, write as write_report};
-use super::show::Format;
+use super::show::AnswerFormat;
 use super::{Status, show};
-use crate::classifier::{TestImages, TestImagesError, TestSamples};
-use crate::evaluate::Judged;
+use crate::classifier::{HeadNetwork, TestImages, TestImagesError, TestSamples};
+use crate::evaluate::LabelledPredictions;
 use crate::features::FeatureFile;
 use crate::head::Head;
 use crate::images::DEFAULT_MAX_PIXELS;
@@ -52,7 +52,7 @@ pub struct Args {
     report: ReportArgs,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: AnswerFormat,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Refuse images with more pixels than this
@@ -66,7 +66,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (images, photos) = match &args.input[..] {
         [path] if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) => {
             let file = FeatureFile::open(path)?;
-            let photos = Photos::of_codes(&file.header().source, path);
+            let photos = Photos::of_features(&file.header().source, path);
             (TestImages::from_features(&file, &head, &apply::head_at(&head_path))?, photos)
         }
         _ => extract(args, &head, &head_path, network)?,
@@ -74,9 +74,9 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let judgement = images.judge(&head, args.coverage)?;
     let (judged, assessment) = (judgement.judged(), judgement.assess(args.mistakes));
     match args.format {
-        Format::Text => show::report(&assessment.to_text()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&assessment)?),
-        Format::Csv => {
+        AnswerFormat::Text => show::report(&assessment.to_text()),
+        AnswerFormat::Json => println!("{}", serde_json::to_string_pretty(&assessment)?),
+        AnswerFormat::Csv => {
             print_csv(&judged)?;
             assessment.notes.iter().for_each(|note| show::warning(&note.text));
         }
@@ -103,7 +103,7 @@ fn extract(
     args: &Args,
     head: &Head,
     head_path: &Path,
-    network: apply::HeadNetwork<'_>,
+    network: HeadNetwork,
 ) -> anyhow::Result<(TestImages, Photos)> {
     let set = args.inputs.open(&args.input)?;
     let samples = TestSamples::of_classes(&set, head)?;
@@ -121,7 +121,7 @@ fn extract(
 }
 
 /// One line an image.
-fn print_csv(judged: &Judged<'_>) -> anyhow::Result<()> {
+fn print_csv(judged: &LabelledPredictions<'_>) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(io::stdout());
     let header = ["image", "class", "predicted", "probability", "probability_of_class"];
     out.write_record(header.into_iter().chain(["right", "unknown", "in_set", "trained_on"]))?;

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use super::apply;
 use super::compute_args::{ComputeArgs, warn_of_fallback};
 use super::show;
+use crate::classifier::HeadNetwork;
 use crate::explain::{ExplainSettings, Explainer, ExplainingClassifier, OcclusionSettings};
 use crate::head::Head;
 
@@ -40,7 +41,7 @@ impl ExplainArgs {
         &self,
         head: &'h Head,
         head_path: &Path,
-        network: apply::HeadNetwork<'_>,
+        network: HeadNetwork,
         compute: &ComputeArgs,
         max_pixels: u64,
     ) -> anyhow::Result<ExplainingClassifier<'h>> {
@@ -56,7 +57,7 @@ impl ExplainArgs {
             bail!("{} is not a folder; name a folder for the pictures: --explain DIR", folder.display());
         }
         let (spec, holder) = (&head.provenance.spec, apply::head_at(head_path));
-        let (graph, layer) = network.open(spec, &holder)?;
+        let (graph, layer) = network.open(spec).with_context(|| holder.clone())?;
         let settings = ExplainSettings {
             session: apply::session_settings(spec, &holder, compute),
             occlusion: OcclusionSettings {

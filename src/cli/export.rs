@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use super::apply::{self, HeadNetwork};
+use super::apply;
 use super::compute_args::ComputeArgs;
 use super::{Status, show};
-use crate::classifier::{AnswerOptions, Classifier};
+use crate::classifier::{AnswerOptions, Classifier, HeadNetwork};
 use crate::dataset::Dataset;
 use crate::export::{ExportInput, ExportLabel, ExportSettings, NetworkOfHead, SealedClassifier, export};
 use crate::head::Head;
@@ -42,13 +42,13 @@ pub struct Args {
     output: PathBuf,
     /// What the file takes
     #[arg(long, value_enum, default_value = "pixels")]
-    input: Input,
+    input: InputChoice,
     /// Fix all shapes to one image, compute in float32 alone, and give the label as an index
     #[arg(long)]
     r#static: bool,
     /// What `label` is: the class's name, or its index for runtimes without text
     #[arg(long, value_enum, default_value = "name")]
-    label: Label,
+    label: LabelChoice,
     /// Also give `prediction_set`, the classes that hold the right one in this share of cases, such as 0.95
     #[arg(long, value_name = "SHARE", value_parser = super::classify::share)]
     coverage: Option<f64>,
@@ -69,7 +69,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Input {
+enum InputChoice {
     /// The pixels of an image of any size: `image`, uint8, height x width x 3, RGB
     Pixels,
     /// Preprocessed images: `tensor`, float32, as the network wants them
@@ -77,7 +77,7 @@ enum Input {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Label {
+enum LabelChoice {
     Name,
     Index,
 }
@@ -86,13 +86,13 @@ impl Args {
     fn settings(&self) -> ExportSettings {
         ExportSettings {
             input: match self.input {
-                Input::Pixels => ExportInput::Pixels,
-                Input::Tensor => ExportInput::Tensor,
+                InputChoice::Pixels => ExportInput::Pixels,
+                InputChoice::Tensor => ExportInput::Tensor,
             },
             is_static: self.r#static,
             label: match self.label {
-                Label::Name => ExportLabel::Name,
-                Label::Index => ExportLabel::Index,
+                LabelChoice::Name => ExportLabel::Name,
+                LabelChoice::Index => ExportLabel::Index,
             },
             coverage: self.coverage,
             with_features: self.with_features,
@@ -122,8 +122,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         println!("{}: {:.2} MB", path.display(), bytes as f64 / 1e6);
     }
     let takes = match args.input {
-        Input::Pixels => "image (uint8, height x width x 3, RGB)",
-        Input::Tensor => "tensor (float32, preprocessed)",
+        InputChoice::Pixels => "image (uint8, height x width x 3, RGB)",
+        InputChoice::Tensor => "tensor (float32, preprocessed)",
     };
     println!("{takes} -> {outputs}; {nodes} operations of ONNX {opset}");
     if args.check.is_empty() {
@@ -141,7 +141,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 fn answers(
     args: &Args,
     head: Head,
-    network: HeadNetwork<'_>,
+    network: HeadNetwork,
     holder: &str,
     set: &Dataset,
 ) -> anyhow::Result<(Vec<Vec<f64>>, usize)> {
@@ -165,7 +165,7 @@ fn answers(
 }
 
 /// Compares the answers of the file with those of the head.
-fn check(args: &Args, head: Head, network: HeadNetwork<'_>, holder: &str) -> anyhow::Result<Status> {
+fn check(args: &Args, head: Head, network: HeadNetwork, holder: &str) -> anyhow::Result<Status> {
     let set = Dataset::from_paths(&args.check, false, None)?;
     if set.samples.is_empty() {
         bail!("there is no image to check in the given files and folders");

@@ -11,14 +11,14 @@ use anyhow::{Context, bail};
 use super::Status;
 use super::compute_args::{BatchSize, ComputeArgs};
 use super::input_args::InputArgs;
-use crate::extract::{ExtractError, ExtractSettings, Request, WantedLayer, extract};
+use crate::extract::{ExtractError, ExtractRequest, ExtractSettings, WantedLayer, extract};
 use crate::files::safe_name;
 use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
-use crate::memory::Memory;
+use crate::memory::MemoryLimit;
 use crate::network::{Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
 use log::{Log, LogFormat};
 
-/// Write the features (a layer's activations, "CNN codes") of every image of a folder to an HDF5 file
+/// Write the features (a layer's activations, "CNN features") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 IMAGES is one of these:
@@ -147,7 +147,7 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         batch_size: args.batch_size.images(),
         max_pixels: args.max_pixels,
         threads: args.compute.threads(),
-        memory: Memory::default().bytes() as u64,
+        memory: MemoryLimit::default().bytes() as u64,
         strict: args.strict,
         force: args.force,
         rehash: args.rehash,
@@ -157,7 +157,7 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
         WantedLayer::new(&model, layer, pooling, &preprocess, session.precision)
     };
     let layers: Vec<WantedLayer> = layers.into_iter().map(wanted).collect();
-    let request = Request {
+    let request = ExtractRequest {
         samples: &samples,
         graph: &graph,
         layers: &layers,

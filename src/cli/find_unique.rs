@@ -18,7 +18,7 @@ fn list(files: &[PathBuf]) -> String {
 }
 
 /// A kind of file that a folder may hold one of.
-pub(super) struct Kind {
+pub(super) struct FileKind {
     /// What it is called, in the singular.
     pub(super) what: &'static str,
     /// What its file's name ends in.
@@ -33,8 +33,8 @@ pub(super) struct Kind {
 ///
 /// # Errors
 /// There is none, there are several (the message lists them), or the folder cannot be read.
-pub(super) fn find_unique(folder: &Path, kind: &Kind) -> Result<PathBuf, FindUniqueError> {
-    let Kind { what, suffix, remedy, how } = *kind;
+pub(super) fn find_unique(folder: &Path, kind: &FileKind) -> Result<PathBuf, FindUniqueError> {
+    let FileKind { what, suffix, remedy, how } = *kind;
     let none = || FindUniqueError::None { what, folder: folder.to_path_buf(), remedy };
     let unreadable = |source| FindUniqueError::Read { folder: folder.to_path_buf(), source };
     let entries = match std::fs::read_dir(folder) {
@@ -64,9 +64,10 @@ pub(super) fn find_unique(folder: &Path, kind: &Kind) -> Result<PathBuf, FindUni
 mod tests {
     use std::fs;
 
-    use super::{FindUniqueError, Kind, find_unique};
+    use super::{FileKind, FindUniqueError, find_unique};
 
-    const HEAD: Kind = Kind { what: "head", suffix: ".head.h5", remedy: "fit one", how: " with --head FILE" };
+    const HEAD: FileKind =
+        FileKind { what: "head", suffix: ".head.h5", remedy: "fit one", how: " with --head FILE" };
 
     #[test]
     fn the_only_file_is_found_and_none_is_guessed_among_several() {

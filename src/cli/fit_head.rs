@@ -5,9 +5,9 @@ mod args;
 use std::path::{Path, PathBuf};
 
 pub use self::args::Args;
-use super::find_unique::{Kind, find_unique};
+use super::find_unique::{FileKind, find_unique};
 use super::report::write as write_report;
-use super::show::Listing;
+use super::show::ReportFormat;
 use super::{Status, interrupt, show};
 use crate::evaluate::Evaluation;
 use crate::features::FeatureFile;
@@ -15,7 +15,7 @@ use crate::head::Head;
 use crate::messages::printable;
 use crate::network::ModelsFolder;
 use crate::report::FittingReport;
-use crate::training::{Trained, TrainingSettings, TrainingStep, train};
+use crate::training::{TrainedHead, TrainingSettings, TrainingStep, train};
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let settings = args.settings()?;
@@ -23,7 +23,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         Some(features) => features.clone(),
         None => find_unique(
             Path::new("features"),
-            &Kind {
+            &FileKind {
                 what: "features file",
                 suffix: ".h5",
                 remedy: "run `cnncodes extract` first",
@@ -46,8 +46,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         write_report(|command, progress| fitting.write(report, models, command, progress))?;
     }
     match args.format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&trained.head.evaluation)?),
-        Listing::Text => {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&trained.head.evaluation)?),
+        ReportFormat::Text => {
             print(&trained.head, settings.kind_name(), &output, args.list_duplicates);
             if let Some(report) = report {
                 println!("{}: report", report.display());
@@ -63,7 +63,7 @@ pub(super) fn train_and_save(
     file: &FeatureFile,
     settings: &TrainingSettings,
     output: &Path,
-) -> anyhow::Result<Trained> {
+) -> anyhow::Result<TrainedHead> {
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| {
             anyhow::Error::new(error).context(format!("cannot create the folder {}", folder.display()))

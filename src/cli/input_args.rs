@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::show;
-use crate::dataset::Axes;
+use crate::dataset::ArrayAxes;
 use crate::dataset::{Dataset, DatasetError, SourceOptions};
 
 /// Options of lists, shards and arrays.
@@ -29,7 +29,7 @@ pub struct InputArgs {
     /// Order of an HDF5 array's dimensions as h5py shows them, such as NHWC, NCHW or HWCN: N images, H height, W
     /// width, C colours
     #[arg(long)]
-    axes: Option<Axes>,
+    axes: Option<ArrayAxes>,
 }
 
 impl InputArgs {

@@ -2,10 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::show::Listing;
+use super::show::ReportFormat;
 use super::{Status, show};
-use crate::network::profile::Profile;
-use crate::network::{Catalogue, Layer, ModelsFolder, PENULTIMATE};
+use crate::network::{Catalogue, LayerEntry, LayerList, ModelsFolder, PENULTIMATE};
 
 /// List the layers of a network whose features can be extracted
 #[derive(Debug, clap::Args)]
@@ -28,64 +27,25 @@ pub struct Args {
     all: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Listing,
-}
-
-/// One line of the listing.
-#[derive(Debug, serde::Serialize)]
-struct Entry {
-    name: String,
-    aliases: Vec<String>,
-    tensor: String,
-    what: String,
-    shape: Vec<usize>,
-    multiply_adds: u64,
-    share: f64,
-    penultimate: bool,
+    format: ReportFormat,
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let model = models.find(args.model.as_deref())?;
     let graph = model.open()?;
     let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-    let mut layers: Vec<Layer> = catalogue.layers.clone();
-    if args.all {
-        layers.extend(catalogue.unlisted().cloned());
-    }
-    let profile = Profile::measure(&graph, &layers, model.manifest.preprocess.size())?;
-    let penultimate = catalogue.penultimate().map(|layer| layer.tensor.clone());
-    let entries: Vec<Entry> = layers
-        .iter()
-        .filter_map(|layer| {
-            let multiply_adds = profile.below(layer);
-            Some(Entry {
-                name: layer.name.clone(),
-                aliases: layer.aliases.clone(),
-                tensor: layer.tensor.clone(),
-                what: match layer.tokens {
-                    Some(tokens) if !tokens.is_map => {
-                        format!("{} ({} by default)", layer.what, layer.default_pooling())
-                    }
-                    _ => layer.what.clone(),
-                },
-                shape: profile.shape(layer)?.to_vec(),
-                multiply_adds,
-                share: multiply_adds as f64 / profile.total().max(1) as f64,
-                penultimate: penultimate.as_deref() == Some(layer.tensor.as_str()),
-            })
-        })
-        .collect();
+    let list = LayerList::of(&graph, &catalogue, model.manifest.preprocess.size(), args.all)?;
     match args.format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
-        Listing::Text => {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&list.layers)?),
+        ReportFormat::Text => {
             let architecture =
                 catalogue.architecture.as_deref().unwrap_or("unknown architecture, so ONNX names");
             println!(
                 "{}: {architecture}, {} million multiply-adds for an image",
                 model.name,
-                profile.total() / 1_000_000
+                list.multiply_adds / 1_000_000
             );
-            show::table(&table(&entries));
+            show::table(&table(&list.layers));
             let hidden = catalogue.unlisted().count();
             if !args.all && hidden > 0 {
                 println!("{hidden} more activations can be extracted by their ONNX names; --all lists them");
@@ -95,7 +55,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-fn table(entries: &[Entry]) -> Table {
+fn table(entries: &[LayerEntry]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["layer", "also", "shape", "cost", "what", "ONNX tensor"]);

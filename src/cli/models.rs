@@ -8,7 +8,7 @@ mod add;
 mod check;
 
 pub(super) use self::add::report_found;
-use super::show::Listing;
+use super::show::ReportFormat;
 use super::{Status, pull, show};
 use crate::images::Preset;
 use crate::messages::with_causes;
@@ -32,14 +32,14 @@ Examples:
 )]
 pub struct Args {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<ModelsCommand>,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Listing,
+    format: ReportFormat,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum ModelsCommand {
     Add(add::Args),
     Check(check::Args),
     Pull(pull::Args),
@@ -57,16 +57,16 @@ pub(super) fn preset(text: &str) -> Result<Preset, String> {
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     match &args.command {
-        Some(Command::Add(add_args)) => add::run(add_args, models),
-        Some(Command::Check(check_args)) => check::run(check_args, models),
-        Some(Command::Pull(pull_args)) => pull::run(pull_args, models),
+        Some(ModelsCommand::Add(add_args)) => add::run(add_args, models),
+        Some(ModelsCommand::Check(check_args)) => check::run(check_args, models),
+        Some(ModelsCommand::Pull(pull_args)) => pull::run(pull_args, models),
         None => list(args.format, models),
     }
 }
 
 /// One model of the listing.
 #[derive(Debug, serde::Serialize)]
-struct Entry {
+struct ListedModel {
     name: String,
     file: PathBuf,
     architecture: Option<String>,
@@ -78,7 +78,7 @@ struct Entry {
     problem: Option<String>,
 }
 
-fn list(format: Listing, models: &ModelsFolder) -> anyhow::Result<Status> {
+fn list(format: ReportFormat, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut entries = Vec::new();
     let mut unreadable = Vec::new();
     for model in models.manifests()? {
@@ -89,13 +89,13 @@ fn list(format: Listing, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     let orphans = models.without_manifest()?;
     match format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
-        Listing::Text if entries.is_empty() && orphans.is_empty() && unreadable.is_empty() => {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
+        ReportFormat::Text if entries.is_empty() && orphans.is_empty() && unreadable.is_empty() => {
             // The same words as when another command looks for a model.
             models.find(None)?;
         }
-        Listing::Text if !entries.is_empty() => show::table(&table(&entries)),
-        Listing::Text => {}
+        ReportFormat::Text if !entries.is_empty() => show::table(&table(&entries)),
+        ReportFormat::Text => {}
     }
     for orphan in &orphans {
         show::warning(&format!(
@@ -114,9 +114,9 @@ fn list(format: Listing, models: &ModelsFolder) -> anyhow::Result<Status> {
     Ok(if broken { Status::Skipped } else { Status::Done })
 }
 
-fn entry(model: &Model) -> Entry {
+fn entry(model: &Model) -> ListedModel {
     let opened = model.open();
-    Entry {
+    ListedModel {
         name: model.name.clone(),
         file: model.network_path(),
         architecture: model.manifest.architecture.clone(),
@@ -128,7 +128,7 @@ fn entry(model: &Model) -> Entry {
     }
 }
 
-fn table(entries: &[Entry]) -> Table {
+fn table(entries: &[ListedModel]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["model", "architecture", "input", "preprocessing", "sha256", "state"]);

@@ -1,20 +1,18 @@
-//! `cnncodes models pull`: a network from the ONNX Model Zoo, from Hugging Face's hub, or from a place of one's own.
+//! `cnncodes models pull`: a network from the ONNX Model Zoo, from Hugging Face's hub, or from any address.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
-use indicatif::DecimalBytes;
+use indicatif::{DecimalBytes, ProgressBar};
 
-use super::models::{report_found, say_manifest, write_manifest};
+use super::models::{report_found, say_manifest};
 use super::{Status, interrupt, models, show};
-use crate::download::{
-    self, Download, FetchError, Fetched, Hub, HubPull, HubReference, PullEvent, RetryPolicy,
-};
-use crate::images::{PreprocessOverrides, Preset};
-use crate::network::register::preprocessing_of;
-use crate::network::zoo::{CHECKSUMS_FROM, LICENCE, ON_HUB, OnHub, PUBLISHED, Published};
-use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
+use crate::download::{Hub, HubPull, HubReference, PullEvent, ZooPull, ZooPullEvent};
+use crate::images::Preset;
+use crate::messages::with_causes;
+use crate::network::ModelsFolder;
+use crate::network::zoo::{LICENCE, ON_HUB, OnHub, PUBLISHED};
 
 /// Download a published network and write its manifest; without a NAME, list the published networks
 #[derive(Debug, clap::Args)]
@@ -160,107 +158,29 @@ fn pull(args: &Args, network: &str, models: &ModelsFolder) -> anyhow::Result<Sta
     if let Some(reference) = on_hub.or(network.starts_with(HubReference::PREFIX).then_some(network)) {
         return pull_from_hub(args, reference, models);
     }
-    let published = Published::find(network);
-    let urls = match (&args.url, published) {
-        (Some(url), _) => vec![url.clone()],
-        (None, Some(published)) => published.urls().to_vec(),
-        (None, None) => {
-            let on_hub = ON_HUB.iter().map(|known| known.name);
-            let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).chain(on_hub).collect();
-            bail!(
-                "{network:?} is not among the published networks ({}); give its address with --url, or \
-                 hf:OWNER/REPOSITORY for one of Hugging Face's hub",
-                names.join(", ")
-            );
+    let pull = ZooPull {
+        network,
+        url: args.url.as_deref(),
+        sha256: args.sha256.as_deref(),
+        name: args.model.as_deref(),
+        preprocess: args.preprocess,
+        replace: args.force,
+    };
+    let mut bar: Option<ProgressBar> = None;
+    let pulled = pull.run(models, &mut |event| match event {
+        ZooPullEvent::Begins(url) => bar = Some(show::download_bar(url)),
+        ZooPullEvent::Progress(here, total) => {
+            bar.iter().for_each(|bar| show::bytes(bar, here, total));
         }
-    };
-    let Some(preset) = args.preprocess.or(published.map(|published| published.preprocess)) else {
-        bail!(
-            "the preprocessing that {network:?} was trained with is not known; give it with --preprocess \
-             torchvision|keras-caffe|tf"
-        );
-    };
-    let name = args.model.clone().unwrap_or_else(|| network.to_owned());
-    let manifest_path = models.manifest_path(&name, args.force)?;
-    let file = PathBuf::from(format!("{name}.onnx"));
-    let target = models.path.join(&file);
-    if target.exists() && !args.force {
-        bail!("{} exists already; give --force to replace it, or another --name", target.display());
-    }
-
-    // A checksum of the user's own may be that of another version, whose size nobody has published.
-    let published = if args.sha256.is_none() { published } else { None };
-    let due = args.sha256.as_deref().or(published.map(|published| published.sha256));
-    let (url, fetched) = fetch_from_any(&urls, &target, published.map(|published| published.size), due)?;
-    let said = note(network, url, published, args.sha256.is_some());
-    let model = match describe(fetched.path(), file, manifest_path, name, preset, said) {
-        Ok(model) => model,
-        Err(error) => {
-            fetched.discard();
-            return Err(error.context(format!("the file from {url} is not usable and was removed")));
+        ZooPullEvent::Failed(error) => {
+            bar.take().iter().for_each(ProgressBar::finish_and_clear);
+            show::warning(&with_causes(error));
+            anstream::eprintln!("trying another place");
         }
-    };
-    fetched.place()?;
-    write_manifest(&model)?;
+    });
+    bar.iter().for_each(ProgressBar::finish_and_clear);
+    say_manifest(&pulled?);
     Ok(Status::Done)
-}
-
-/// The manifest of the network that lies in `here` and is to be `file` in the models folder.
-fn describe(
-    here: &Path,
-    file: PathBuf,
-    manifest_path: PathBuf,
-    name: String,
-    preset: Preset,
-    note: String,
-) -> anyhow::Result<Model> {
-    let graph = Graph::open(here)?;
-    let preprocess = preprocessing_of(preset, PreprocessOverrides::default(), &graph)?;
-    let metadata = ModelMetadata { note: Some(note), ..ModelMetadata::new(name, preprocess) };
-    Ok(Model::describe(&graph, file, manifest_path, metadata)?)
-}
-
-/// Downloads from the first place that serves the file.
-fn fetch_from_any<'a>(
-    urls: &'a [String],
-    target: &Path,
-    size: Option<u64>,
-    sha256: Option<&str>,
-) -> Result<(&'a str, Fetched), FetchError> {
-    let mut left = urls.iter();
-    loop {
-        // The list of places is never empty: it has the user's own, or the published ones.
-        let url = left.next().map(String::as_str).unwrap_or_default();
-        let bar = show::download_bar(url);
-        let wanted = Download { url, target, size, sha256, retry: RetryPolicy::default(), token: None };
-        let fetched = download::download(&wanted, &mut |here, total| show::bytes(&bar, here, total));
-        bar.finish_and_clear();
-        match fetched {
-            Ok(fetched) => return Ok((url, fetched)),
-            Err(error) if error.is_remote() && left.len() > 0 => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                show::warning(&format!("{error}{}", cause.unwrap_or_default()));
-                anstream::eprintln!("trying another place");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Where the network comes from, and what its checksum is worth.
-fn note(network: &str, url: &str, published: Option<&Published>, given: bool) -> String {
-    match published {
-        Some(published) => format!(
-            "{network} of the ONNX Model Zoo ({}, {LICENCE}), downloaded from {url}; its SHA-256 was known beforehand, as published in ONNX_HUB_MANIFEST.json of github.com/onnx/models at {CHECKSUMS_FROM}",
-            published.network
-        ),
-        None if given => {
-            format!("downloaded from {url}; its SHA-256 was known beforehand, given with --sha256")
-        }
-        None => {
-            format!("downloaded from {url}; its SHA-256 was not known beforehand, the one seen is recorded")
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,20 +9,20 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::dataset::{PassedOver, Problem};
+use crate::dataset::{InputProblem, PassedOver};
 pub(super) use crate::messages::{count, count_of};
 use crate::messages::{printable, printable_lines};
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum Listing {
+pub enum ReportFormat {
     Text,
     Json,
 }
 
 /// How answers about images are printed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum Format {
+pub enum AnswerFormat {
     Text,
     Json,
     Csv,
@@ -57,7 +57,7 @@ pub fn note(text: &str) {
 }
 
 /// Lists inputs that were skipped, with their reasons; the first `limit` of them.
-pub fn problems(problems: &[Problem], limit: usize) {
+pub fn problems(problems: &[InputProblem], limit: usize) {
     for problem in problems.iter().take(limit) {
         let (name, reason) = (printable(&problem.name), printable(&problem.reason));
         anstream::eprintln!("{YELLOW}skipped{YELLOW:#}: {name}: {reason}");
@@ -105,16 +105,16 @@ pub fn table(table: &Table) {
 }
 
 /// Shows that something goes on, and for how long, until it is dropped.
-pub struct Busy(ProgressBar);
+pub struct Spinner(ProgressBar);
 
-impl Drop for Busy {
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
 }
 
 /// Says what goes on where it cannot be told how far it is; silent where standard error is no terminal.
-pub fn busy(what: impl Into<Cow<'static, str>>) -> Busy {
+pub fn busy(what: impl Into<Cow<'static, str>>) -> Spinner {
     let bar = ProgressBar::with_draw_target(None, draw_target());
     // The template is a constant; were it wrong, the default bar would do.
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
@@ -122,7 +122,7 @@ pub fn busy(what: impl Into<Cow<'static, str>>) -> Busy {
     }
     bar.set_message(what);
     bar.enable_steady_tick(Duration::from_millis(250));
-    Busy(bar)
+    Spinner(bar)
 }
 
 /// Standard error, unless it is no terminal, or one that cannot rewrite a line.

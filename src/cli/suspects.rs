@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::find_unique::{Kind, find_unique};
-use super::show::Format;
+use super::find_unique::{FileKind, find_unique};
+use super::show::AnswerFormat;
 use super::training_args::{DuplicateArgs, SmallClassArgs};
 use super::{Status, show};
 use crate::evaluate::Suspects;
@@ -44,7 +44,7 @@ pub struct Args {
     duplicates: DuplicateArgs,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: AnswerFormat,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Status> {
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         Some(features) => features.clone(),
         None => find_unique(
             "features".as_ref(),
-            &Kind {
+            &FileKind {
                 what: "features file",
                 suffix: ".h5",
                 remedy: "run `cnncodes extract` first",
@@ -76,9 +76,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     drop(busy);
     let suspects = &found.suspects;
     match args.format {
-        Format::Text => show::report(&suspects.to_text()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(suspects)?),
-        Format::Csv => print_csv(suspects)?,
+        AnswerFormat::Text => show::report(&suspects.to_text()),
+        AnswerFormat::Json => println!("{}", serde_json::to_string_pretty(suspects)?),
+        AnswerFormat::Csv => print_csv(suspects)?,
     }
     found.notes.iter().for_each(|note| show::warning(note));
     Ok(Status::Done)

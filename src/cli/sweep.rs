@@ -9,9 +9,9 @@ pub use self::args::Args;
 use self::args::Which;
 use self::next::NextCommands;
 use self::print::print;
-use self::progress::Progress;
+use self::progress::SweepProgress;
 use super::report::write as write_report;
-use super::show::Format;
+use super::show::AnswerFormat;
 use super::{Status, fit_head, interrupt, show};
 use crate::features::FeatureFile;
 use crate::network::{Model, ModelsFolder};
@@ -27,7 +27,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     };
     let networks = named.into_iter().map(|name| models.find(name)).collect::<Result<Vec<Model>, _>>()?;
     interrupt::says("finished images are kept, and the same command resumes");
-    let mut progress = Progress::default();
+    let mut progress = SweepProgress::default();
     let swept = Sweep::run(images, networks, &args.settings(), &mut |event| progress.show(event));
     progress.end();
     let mut sweep = swept?;
@@ -59,7 +59,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     };
     sweep.result.next = next;
     print(&sweep.result, args.format)?;
-    let is_text = matches!(args.format, Format::Text);
+    let is_text = matches!(args.format, AnswerFormat::Text);
     if let Some((head, kind, output)) = fitted.filter(|_| is_text) {
         println!();
         fit_head::print(&head, kind, &output, false);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// What a dimension counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Axis {
+enum ArrayAxis {
     /// Images.
     N,
     /// Rows of pixels.
@@ -16,18 +16,19 @@ enum Axis {
     C,
 }
 
-const LETTERS: [(char, Axis); 4] = [('N', Axis::N), ('H', Axis::H), ('W', Axis::W), ('C', Axis::C)];
+const LETTERS: [(char, ArrayAxis); 4] =
+    [('N', ArrayAxis::N), ('H', ArrayAxis::H), ('W', ArrayAxis::W), ('C', ArrayAxis::C)];
 
 /// The order of dimensions as letters: `NHWC` has the images first, then rows, columns and colours. They are those of the
 /// shape that h5py shows. Without `N` the array is a single image, without `C` its images are grey.
 ///
 /// ```
-/// # use cnncodes::dataset::Axes;
-/// assert_eq!("nchw".parse::<Axes>().unwrap().to_string(), "NCHW");
-/// assert!("NHC".parse::<Axes>().is_err());
+/// # use cnncodes::dataset::ArrayAxes;
+/// assert_eq!("nchw".parse::<ArrayAxes>().unwrap().to_string(), "NCHW");
+/// assert!("NHC".parse::<ArrayAxes>().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Axes(Vec<Axis>);
+pub struct ArrayAxes(Vec<ArrayAxis>);
 
 /// Letters that are no order of dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,16 +38,16 @@ pub struct Axes(Vec<Axis>);
 )]
 pub struct NoAxes;
 
-impl FromStr for Axes {
+impl FromStr for ArrayAxes {
     type Err = NoAxes;
 
     fn from_str(text: &str) -> Result<Self, NoAxes> {
         let axis = |letter: char| {
             LETTERS.iter().find(|(known, _)| *known == letter.to_ascii_uppercase()).map(|(_, axis)| *axis)
         };
-        let axes: Vec<Axis> = text.chars().map(axis).collect::<Option<_>>().ok_or(NoAxes)?;
+        let axes: Vec<ArrayAxis> = text.chars().map(axis).collect::<Option<_>>().ok_or(NoAxes)?;
         let twice = axes.iter().enumerate().any(|(at, axis)| axes[..at].contains(axis));
-        if twice || !axes.contains(&Axis::H) || !axes.contains(&Axis::W) {
+        if twice || !axes.contains(&ArrayAxis::H) || !axes.contains(&ArrayAxis::W) {
             Err(NoAxes)
         } else {
             Ok(Self(axes))
@@ -54,26 +55,27 @@ impl FromStr for Axes {
     }
 }
 
-impl fmt::Display for Axes {
+impl fmt::Display for ArrayAxes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letter =
-            |axis: &Axis| LETTERS.iter().find(|(_, known)| known == axis).map_or('?', |(letter, _)| *letter);
+        let letter = |axis: &ArrayAxis| {
+            LETTERS.iter().find(|(_, known)| known == axis).map_or('?', |(letter, _)| *letter)
+        };
         f.write_str(&self.0.iter().map(letter).collect::<String>())
     }
 }
 
 /// What a shape can be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum AxesReading {
     /// One order of dimensions.
-    Clear(Axes),
+    Clear(ArrayAxes),
     /// Several, or one that is not what such a shape mostly means.
-    Unclear(Vec<Axes>),
+    Unclear(Vec<ArrayAxes>),
     /// No image at all.
     Nothing,
 }
 
-impl Axes {
+impl ArrayAxes {
     /// Whether the shape says so itself: programs that keep the dimensions in Python's order write these.
     pub(super) fn is_usual(&self) -> bool {
         matches!(self.to_string().as_str(), "NHWC" | "NCHW" | "NHW")
@@ -82,7 +84,7 @@ impl Axes {
     /// What an array of that shape holds, by the places where its 3 or 1 colours are.
     ///
     /// A program that counts columns first, such as MATLAB, writes the dimensions in the reverse of its own order.
-    pub(super) fn of(shape: &[u64], reversed: bool) -> Reading {
+    pub(super) fn of(shape: &[u64], reversed: bool) -> AxesReading {
         let own: Vec<u64> = if reversed { shape.iter().rev().copied().collect() } else { shape.to_vec() };
         let colours = |at: usize| matches!(own[at], 1 | 3);
         // Pictures of a single row or column are no pictures.
@@ -130,15 +132,15 @@ impl Axes {
         let in_order = |letters: &&str| {
             let letters: String =
                 if reversed { letters.chars().rev().collect() } else { (*letters).to_owned() };
-            letters.parse::<Axes>().ok()
+            letters.parse::<ArrayAxes>().ok()
         };
-        let axes: Vec<Axes> = readings.iter().filter_map(in_order).collect();
+        let axes: Vec<ArrayAxes> = readings.iter().filter_map(in_order).collect();
         // These are read only by who asks for them: another meaning is as likely.
         let doubtful = !reversed && matches!(readings, ["CHWN"]);
         match axes.len() {
-            0 => Reading::Nothing,
-            1 if !doubtful => Reading::Clear(axes.into_iter().next().unwrap_or(Axes(Vec::new()))),
-            _ => Reading::Unclear(axes),
+            0 => AxesReading::Nothing,
+            1 if !doubtful => AxesReading::Clear(axes.into_iter().next().unwrap_or(ArrayAxes(Vec::new()))),
+            _ => AxesReading::Unclear(axes),
         }
     }
 
@@ -146,7 +148,7 @@ impl Axes {
     ///
     /// # Errors
     /// The letters and the shape do not go together, and why.
-    pub(super) fn geometry(&self, shape: &[u64]) -> Result<Geometry, String> {
+    pub(super) fn geometry(&self, shape: &[u64]) -> Result<ArrayGeometry, String> {
         if self.0.len() != shape.len() {
             return Err(format!("it has {} dimensions, and {self} names {}", shape.len(), self.0.len()));
         }
@@ -155,13 +157,13 @@ impl Axes {
         for at in (0..shape.len().saturating_sub(1)).rev() {
             strides[at] = strides[at + 1].saturating_mul(shape[at + 1]);
         }
-        let of = |axis: Axis| {
+        let of = |axis: ArrayAxis| {
             let at = self.0.iter().position(|found| *found == axis);
             at.map_or((1, 0), |at| (shape[at], strides[at]))
         };
         let ((images, image_stride), (height, row), (width, column)) =
-            (of(Axis::N), of(Axis::H), of(Axis::W));
-        let (colours, colour) = of(Axis::C);
+            (of(ArrayAxis::N), of(ArrayAxis::H), of(ArrayAxis::W));
+        let (colours, colour) = of(ArrayAxis::C);
         if !matches!(colours, 1 | 3) {
             return Err(format!("{self} makes it {colours} colours, expected 3 or 1"));
         }
@@ -169,20 +171,20 @@ impl Axes {
         let [images, height, width] = sizes;
         let strides = [row, column, if colours == 3 { colour } else { 0 }]
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        let first = self.0.first() == Some(&Axis::N) || !self.0.contains(&Axis::N);
+        let first = self.0.first() == Some(&ArrayAxis::N) || !self.0.contains(&ArrayAxis::N);
         let image_stride = usize::try_from(image_stride).unwrap_or(usize::MAX);
-        Ok(Geometry { images, height, width, colours: colours as usize, strides, image_stride, first })
+        Ok(ArrayGeometry { images, height, width, colours: colours as usize, strides, image_stride, first })
     }
 
     /// Whether there is but one image.
     pub(super) fn is_single(&self) -> bool {
-        !self.0.contains(&Axis::N)
+        !self.0.contains(&ArrayAxis::N)
     }
 }
 
 /// Where the bytes of an image lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Geometry {
+pub(super) struct ArrayGeometry {
     pub(super) images: usize,
     pub(super) height: usize,
     pub(super) width: usize,
@@ -196,7 +198,7 @@ pub(super) struct Geometry {
     pub(super) first: bool,
 }
 
-impl Geometry {
+impl ArrayGeometry {
     /// The image that begins at `start` of `bytes`, row by row: grey as it is, or red, green and blue by turns.
     pub(super) fn upright(&self, bytes: &[u8], start: usize) -> Option<Vec<u8>> {
         let [row, column, colour] = self.strides;
@@ -223,20 +225,20 @@ mod tests {
     use super::*;
 
     fn clear(shape: &[u64], reversed: bool) -> String {
-        match Axes::of(shape, reversed) {
-            Reading::Clear(axes) => axes.to_string(),
-            Reading::Unclear(axes) => axes.iter().map(Axes::to_string).collect::<Vec<_>>().join("|"),
-            Reading::Nothing => "-".to_owned(),
+        match ArrayAxes::of(shape, reversed) {
+            AxesReading::Clear(axes) => axes.to_string(),
+            AxesReading::Unclear(axes) => axes.iter().map(ArrayAxes::to_string).collect::<Vec<_>>().join("|"),
+            AxesReading::Nothing => "-".to_owned(),
         }
     }
 
     #[test]
     fn letters_name_each_dimension_once() {
         for letters in ["NHWC", "nchw", "HW", "WHCN"] {
-            assert_eq!(letters.parse::<Axes>().unwrap().to_string(), letters.to_uppercase());
+            assert_eq!(letters.parse::<ArrayAxes>().unwrap().to_string(), letters.to_uppercase());
         }
         for letters in ["", "NHC", "NHWW", "NHWX", "NCDHW", "N H W"] {
-            assert_eq!(letters.parse::<Axes>(), Err(NoAxes), "{letters}");
+            assert_eq!(letters.parse::<ArrayAxes>(), Err(NoAxes), "{letters}");
         }
     }
 
@@ -315,7 +317,7 @@ mod tests {
                 }
                 bytes.push(value(at[&'N'], at[&'H'], at[&'W'], at[&'C']));
             }
-            let geometry = letters.parse::<Axes>().unwrap().geometry(&shape).unwrap();
+            let geometry = letters.parse::<ArrayAxes>().unwrap().geometry(&shape).unwrap();
             assert_eq!((geometry.images, geometry.height, geometry.width, geometry.colours), (2, 2, 3, 3));
             for n in 0..2 {
                 let expected: Vec<u8> = (0..2)
@@ -326,8 +328,15 @@ mod tests {
             }
         }
         assert!(
-            "NHWC".parse::<Axes>().unwrap().geometry(&[6, 3, 48, 64]).unwrap_err().contains("64 colours")
+            "NHWC"
+                .parse::<ArrayAxes>()
+                .unwrap()
+                .geometry(&[6, 3, 48, 64])
+                .unwrap_err()
+                .contains("64 colours")
         );
-        assert!("NHWC".parse::<Axes>().unwrap().geometry(&[6, 48, 64]).unwrap_err().contains("3 dimensions"));
+        assert!(
+            "NHWC".parse::<ArrayAxes>().unwrap().geometry(&[6, 48, 64]).unwrap_err().contains("3 dimensions")
+        );
     }
 }

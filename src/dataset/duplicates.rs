@@ -238,7 +238,7 @@ fn directions(features: ArrayView2<'_, f32>, mean: &Array1<f64>, start: usize) -
     let mut block = Array2::zeros((end - start, features.ncols()));
     for (row, mut out) in features.slice(s![start..end, ..]).rows().into_iter().zip(block.rows_mut()) {
         let square: f64 = row.iter().zip(mean).map(|(&x, m)| (f64::from(x) - m).powi(2)).sum();
-        // A cosine that overflows float64 belongs to no code that could be learned from.
+        // A cosine that overflows float64 belongs to no features that could be learned from.
         let length = if square > 0.0 && square.is_finite() { square.sqrt() } else { continue };
         let centred = row.iter().zip(mean).map(|(&x, m)| ((f64::from(x) - m) / length) as f32);
         out.iter_mut().zip(centred).for_each(|(to, value)| *to = value);
@@ -254,22 +254,22 @@ mod tests {
     use super::*;
 
     /// Rows in all directions, of which some are copies with a little noise.
-    fn codes(rows: usize, copies: &[(usize, usize)]) -> Array2<f32> {
+    fn features(rows: usize, copies: &[(usize, usize)]) -> Array2<f32> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
-        let mut codes = Array2::from_shape_fn((rows, 40), |_| 5.0 + rng.random_range(-1.0..1.0));
+        let mut features = Array2::from_shape_fn((rows, 40), |_| 5.0 + rng.random_range(-1.0..1.0));
         for &(of, copy) in copies {
             for j in 0..40 {
-                codes[[copy, j]] = codes[[of, j]] + rng.random_range(-0.1..0.1);
+                features[[copy, j]] = features[[of, j]] + rng.random_range(-0.1..0.1);
             }
         }
-        codes
+        features
     }
 
     #[test]
     fn near_copies_are_joined_transitively_and_across_blocks() {
-        let codes = codes(600, &[(3, 599), (599, 300), (10, 11)]);
+        let features = features(600, &[(3, 599), (599, 300), (10, 11)]);
         let mut joining = UnionFind::new(600);
-        joining.similar(codes.view(), 0.95);
+        joining.similar(features.view(), 0.95);
         let found = joining.finish();
         let rows: Vec<&[usize]> = found.sets.iter().map(|set| &set.images[..]).collect();
         assert_eq!(rows, [&[3, 300, 599][..], &[10, 11]]);
@@ -280,13 +280,13 @@ mod tests {
 
     #[test]
     fn cosines_are_those_of_the_centred_rows() {
-        let codes = codes(5, &[(0, 4)]);
-        let mean = codes.mapv(f64::from).mean_axis(ndarray::Axis(0)).unwrap();
-        let centred = |row: usize| codes.row(row).mapv(f64::from) - &mean;
+        let features = features(5, &[(0, 4)]);
+        let mean = features.mapv(f64::from).mean_axis(ndarray::Axis(0)).unwrap();
+        let centred = |row: usize| features.row(row).mapv(f64::from) - &mean;
         let (a, b) = (centred(0), centred(4));
         let expected = a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt();
         let mut joining = UnionFind::new(5);
-        joining.similar(codes.view(), 0.9);
+        joining.similar(features.view(), 0.9);
         assert!((joining.finish().sets[0].similarity - expected).abs() < 1e-6);
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use image::RgbImage;
 
-use super::array_axes::{Axes, Geometry, Reading};
-use crate::hdf5::{Hdf5, Hdf5Dataset, Hdf5Error, Kind, describe};
+use super::array_axes::{ArrayAxes, ArrayGeometry, AxesReading};
+use crate::hdf5::{ElementType, Hdf5, Hdf5Dataset, Hdf5Error, describe};
 
 /// Largest image, in pixels, that is read.
 const MAX_PIXELS: usize = 250_000_000;
@@ -89,10 +89,10 @@ pub struct ImageArray {
     dataset: Hdf5Dataset,
     path: PathBuf,
     name: String,
-    axes: Axes,
+    axes: ArrayAxes,
     /// Whether the bytes of an image are taken for it as they are stored, whatever the order within it.
     as_stored: bool,
-    geometry: Geometry,
+    geometry: ArrayGeometry,
     /// All bytes, where images do not lie in one piece each; read when the first image is.
     scattered: Mutex<Option<Arc<Vec<u8>>>>,
 }
@@ -116,7 +116,11 @@ impl ImageArray {
     /// # Errors
     /// The file is no HDF5 file, the dataset is missing or no such array, its shape can be several things, or none was
     /// named and there is not one.
-    pub fn open(path: &Path, dataset: Option<&str>, axes: Option<&Axes>) -> Result<ImageArray, ArrayError> {
+    pub fn open(
+        path: &Path,
+        dataset: Option<&str>,
+        axes: Option<&ArrayAxes>,
+    ) -> Result<ImageArray, ArrayError> {
         let file = open(path)?;
         if let Some(name) = dataset {
             return of(find(&file, path, name)?, path, axes, file.is_matlab());
@@ -159,7 +163,7 @@ impl ImageArray {
     }
 
     /// The order of its dimensions, where it is not the usual one: what it is read as beyond its shape.
-    pub fn unusual_axes(&self) -> Option<&Axes> {
+    pub fn unusual_axes(&self) -> Option<&ArrayAxes> {
         (!self.axes.is_usual()).then_some(&self.axes)
     }
 
@@ -215,11 +219,11 @@ impl ImageArray {
             _ => false,
         };
         match labels.kind() {
-            Kind::Text { .. } | Kind::FixedText { .. } if column => {
+            ElementType::Text { .. } | ElementType::FixedText { .. } if column => {
                 labels.texts().map(ArrayLabels::Names).map_err(read)
             }
             // What NumPy calls bool.
-            Kind::Enumeration { members, .. } if column && !is_boolean(members) => {
+            ElementType::Enumeration { members, .. } if column && !is_boolean(members) => {
                 let numbers = labels.whole_numbers().map_err(read)?;
                 let name_of = |(row, number): (usize, Option<i64>)| {
                     let member = members.iter().find(|(_, known)| Some(*known) == number);
@@ -231,7 +235,9 @@ impl ImageArray {
                 };
                 numbers.into_iter().enumerate().map(name_of).collect::<Result<_, _>>().map(ArrayLabels::Names)
             }
-            Kind::Integer(_) | Kind::Float { .. } | Kind::Enumeration { .. } if column => {
+            ElementType::Integer(_) | ElementType::Float { .. } | ElementType::Enumeration { .. }
+                if column =>
+            {
                 let numbers = labels.whole_numbers().map_err(read)?;
                 let missing = labels.missing().map_err(read)?;
                 match numbers.iter().zip(&missing).position(|(number, missing)| number.is_none() && !missing)
@@ -301,7 +307,7 @@ fn find(file: &Hdf5, path: &Path, dataset: &str) -> Result<Hdf5Dataset, ArrayErr
 fn of(
     dataset: Hdf5Dataset,
     path: &Path,
-    axes: Option<&Axes>,
+    axes: Option<&ArrayAxes>,
     matlab: bool,
 ) -> Result<ImageArray, ArrayError> {
     let (owned, name, shape) = (|| path.to_owned(), dataset.path().to_owned(), dataset.shape());
@@ -312,12 +318,12 @@ fn of(
     }
     let marked = |attribute: &crate::hdf5::Attribute| COLUMNS_FIRST.contains(&attribute.name());
     let reversed = matlab || dataset.attributes().iter().any(marked);
-    let (axes, named) = match (axes, Axes::of(shape, reversed)) {
+    let (axes, named) = match (axes, ArrayAxes::of(shape, reversed)) {
         (Some(axes), _) => (axes.clone(), true),
-        (None, Reading::Clear(axes)) => (axes, false),
-        (None, Reading::Nothing) => return Err(not_images()),
-        (None, Reading::Unclear(readings)) => {
-            let readings = readings.iter().map(Axes::to_string).collect();
+        (None, AxesReading::Clear(axes)) => (axes, false),
+        (None, AxesReading::Nothing) => return Err(not_images()),
+        (None, AxesReading::Unclear(readings)) => {
+            let readings = readings.iter().map(ArrayAxes::to_string).collect();
             return Err(ArrayError::Unclear { path: owned(), dataset: name, found: found(), readings });
         }
     };

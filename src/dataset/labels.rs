@@ -13,7 +13,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use super::Samples;
+use super::SampleList;
 use super::classes::ClassLabel;
 
 /// What stands for a missing value where pandas reads a CSV file; the empty text is one more.
@@ -65,7 +65,7 @@ pub(crate) fn sort_class_names(names: &mut [String]) {
 }
 
 /// What the user ought to know of the labels of a set that was to have some.
-pub(super) fn notes_of_labels(samples: &Samples, class_names: &[String]) -> Vec<String> {
+pub(super) fn notes_of_labels(samples: &SampleList, class_names: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut unlabelled = samples.iter().filter(|sample| sample.label.is_none());
     if let Some(first) = unlabelled.next() {

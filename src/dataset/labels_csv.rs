@@ -10,8 +10,8 @@ use super::csv_table::{CsvError, CsvTable, text_of};
 use super::labels::{class_name_of, notes_of_labels, sort_class_names};
 use super::passed_over::PassedOver;
 use super::{
-    Dataset, DatasetError, Problem, STDIN, Samples, SourceOptions, has_image_extension, look_at, not_a_file,
-    not_utf8, reason_of, slashed,
+    Dataset, DatasetError, InputProblem, STDIN, SampleList, SourceOptions, has_image_extension, look_at,
+    not_a_file, not_utf8, reason_of, slashed,
 };
 
 /// Names of the column with the paths, as [`plain`] has them; where one is called `path`, it is that one.
@@ -125,7 +125,7 @@ pub enum ManifestError {
         /// What paths are relative to, in words.
         folder: &'static str,
         /// What is wrong with the first.
-        first: Option<Problem>,
+        first: Option<InputProblem>,
     },
 }
 
@@ -165,7 +165,7 @@ fn where_labels_are(one_hot: bool) -> &'static str {
 }
 
 /// A line of the list.
-struct Row {
+struct ListRow {
     line: u64,
     path: String,
     /// The name of its class, where it is known.
@@ -174,24 +174,24 @@ struct Row {
 
 /// What a list says.
 #[derive(Default)]
-struct Listing {
-    rows: Vec<Row>,
+struct ParsedList {
+    rows: Vec<ListRow>,
     /// What could not become a row.
-    problems: Vec<Problem>,
+    problems: Vec<InputProblem>,
     notes: Vec<String>,
     /// Whether there are to be labels.
     labelled: bool,
 }
 
 /// What kind of list it is, in words.
-struct Kind {
+struct ListKind {
     name: &'static str,
     /// What its paths are relative to.
     folder: &'static str,
 }
 
-const MANIFEST: Kind = Kind { name: "manifest", folder: "the folder of the manifest" };
-const LIST: Kind = Kind { name: "list", folder: "the current folder" };
+const MANIFEST: ListKind = ListKind { name: "manifest", folder: "the folder of the manifest" };
+const LIST: ListKind = ListKind { name: "list", folder: "the current folder" };
 
 impl Dataset {
     /// The images of a CSV file with a header line, a column of paths and, if there are labels, a column of labels.
@@ -247,20 +247,20 @@ fn has_header(bytes: &[u8], options: &SourceOptions) -> bool {
         || (named_as(columns, &PATH_COLUMNS).len() == 1 && !named_as(columns, &LABEL_COLUMNS).is_empty())
 }
 
-fn read_paths(bytes: &[u8], separator: u8) -> Listing {
-    let mut listing = Listing::default();
+fn read_paths(bytes: &[u8], separator: u8) -> ParsedList {
+    let mut listing = ParsedList::default();
     for (line, path) in (1..).zip(bytes.split(|&byte| byte == separator)) {
         let path = if separator == b'\n' { path.strip_suffix(b"\r").unwrap_or(path) } else { path };
         match str::from_utf8(path) {
             Ok("") => {}
-            Ok(path) => listing.rows.push(Row { line, path: path.to_owned(), label: None }),
+            Ok(path) => listing.rows.push(ListRow { line, path: path.to_owned(), label: None }),
             Err(_) => listing.problems.push(not_utf8(Path::new(&*String::from_utf8_lossy(path)))),
         }
     }
     listing
 }
 
-fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, ManifestError> {
+fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<ParsedList, ManifestError> {
     let text = text_of(bytes)?;
     let mut table = CsvTable::new(&text, |header| has_path_column(header, options))?;
     let path_column = path_column(&table, options)?;
@@ -273,7 +273,7 @@ fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, Manifest
         }
     };
     let (columns, separator) = (table.header.clone(), table.separator());
-    let mut listing = Listing { labelled: label_column.is_some(), ..Listing::default() };
+    let mut listing = ParsedList { labelled: label_column.is_some(), ..ParsedList::default() };
     let mut over_lines: Option<(usize, u64, usize)> = None;
     while let Some(row) = table.next_row()? {
         let line = row.line;
@@ -288,7 +288,7 @@ fn read_table(bytes: &[u8], options: &SourceOptions) -> Result<Listing, Manifest
                 class_name_of(text).map_err(|reason| ManifestError::Label { line, reason })?
             }
         };
-        listing.rows.push(Row { line, path: path.to_owned(), label });
+        listing.rows.push(ListRow { line, path: path.to_owned(), label });
         let lines = |column: usize| row.fields[column].lines;
         if let Some(column) = (0..columns.len()).find(|&column| lines(column).0 < lines(column).1) {
             if let Some(image) = hidden_row(&row.fields[column].text, path_column, columns.len(), separator) {
@@ -412,12 +412,17 @@ fn is_one_hot(table: &mut CsvTable<'_>, path_column: usize) -> Result<bool, CsvE
     Ok(rows > 0 && others.len() > 1)
 }
 
-fn collect(folder: &Path, listing: Listing, source: String, kind: &Kind) -> Result<Dataset, ManifestError> {
-    let Listing { rows, mut problems, mut notes, labelled } = listing;
+fn collect(
+    folder: &Path,
+    listing: ParsedList,
+    source: String,
+    kind: &ListKind,
+) -> Result<Dataset, ManifestError> {
+    let ParsedList { rows, mut problems, mut notes, labelled } = listing;
     let n_rows = rows.len();
     let mut line_of_name: HashMap<String, u64> = HashMap::with_capacity(n_rows);
     let mut found: Vec<(String, String, Option<String>)> = Vec::with_capacity(n_rows);
-    for Row { line, path, label } in rows {
+    for ListRow { line, path, label } in rows {
         let (written, name) = resolve(folder, path);
         if let Some(&first) = line_of_name.get(&name) {
             return Err(ManifestError::Duplicate { name, first, second: line });
@@ -429,7 +434,7 @@ fn collect(folder: &Path, listing: Listing, source: String, kind: &Kind) -> Resu
             Ok(_) => problems.push(not_a_file(name)),
             Err(error) => {
                 let reason = format!("{} (line {line} of the {})", reason_of(&path, &error), kind.name);
-                problems.push(Problem { name, reason });
+                problems.push(InputProblem { name, reason });
             }
         }
     }
@@ -444,7 +449,7 @@ fn collect(folder: &Path, listing: Listing, source: String, kind: &Kind) -> Resu
     let mut class_names: Vec<String> = class_names.into_iter().cloned().collect();
     sort_class_names(&mut class_names);
     let number_of: HashMap<&String, usize> = class_names.iter().zip(0..).collect();
-    let mut samples = Samples::below(folder);
+    let mut samples = SampleList::below(folder);
     for (name, path, label) in &found {
         let label = label.as_ref().and_then(|label| number_of.get(label).copied());
         samples.push_file(name, path, label);

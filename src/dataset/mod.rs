@@ -2,7 +2,7 @@
 //!
 //! A name is what ties a row of features to its photo for years, so it is made once, here: relative, '/'-separated,
 //! UTF-8, unique, and the list is sorted by it. Whatever cannot become a sample (a dangling link, a directory
-//! that may not be read, a name that is not UTF-8) becomes a [`Problem`] and the walk goes on.
+//! that may not be read, a name that is not UTF-8) becomes a [`InputProblem`] and the walk goes on.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -30,7 +30,7 @@ mod unsupported;
 mod walk;
 
 use crate::messages::{Cause, with_causes};
-pub use array_axes::{Axes, NoAxes};
+pub use array_axes::{ArrayAxes, NoAxes};
 pub use classes::ClassesError;
 pub(crate) use column_values::column_values;
 pub use csv_table::CsvError;
@@ -44,11 +44,11 @@ pub(crate) use labels::{class_name_of, sort_class_names};
 pub use labels_csv::ManifestError;
 pub(crate) use labels_csv::{LABEL_COLUMNS, PATH_COLUMNS, named_as};
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
-pub use sample_list::{Content, Sample, Samples};
+pub use sample_list::{MemoryImage, Sample, SampleContent, SampleList};
 #[doc(hidden)]
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
-pub use split::Part;
+pub use split::SplitPart;
 use unsupported::unsupported;
 use walk::{Walked, has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 
@@ -61,14 +61,14 @@ pub const IMAGE_EXTENSIONS: [&str; 25] = [
 
 /// An input that could not be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct InputProblem {
     /// The input's name as a [`Sample`] would have it (with U+FFFD in place of what is not UTF-8).
     pub name: String,
     /// What is wrong and, where there is one, the remedy.
     pub reason: String,
 }
 
-impl Problem {
+impl InputProblem {
     /// A problem whose reason is the error and its chain of causes, separated by ": ".
     pub fn from_error(name: impl Into<String>, error: &dyn Error) -> Self {
         Self { name: name.into(), reason: with_causes(error) }
@@ -79,12 +79,12 @@ impl Problem {
 #[derive(Debug, Clone)]
 pub struct Dataset {
     /// Sorted by name, bytewise ([`Dataset::from_paths`] keeps the order of its arguments instead).
-    pub samples: Samples,
+    pub samples: SampleList,
     /// Every class has at least one sample. Sorted bytewise, or in the order of their numbers where the data have
     /// numbers for classes.
     pub class_names: Vec<String>,
     /// What could not become a sample.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
     /// What the user named, for provenance.
     pub source: String,
     /// What the user ought to know of the set as a whole.
@@ -125,7 +125,7 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
         /// What was found there and could not be used.
-        problems: Vec<Problem>,
+        problems: Vec<InputProblem>,
         /// What is no image there.
         passed_over: PassedOver,
     },
@@ -177,7 +177,7 @@ pub enum DatasetError {
         /// The shards.
         shards: Vec<PathBuf>,
         /// What was found there and could not be used.
-        problems: Vec<Problem>,
+        problems: Vec<InputProblem>,
     },
     /// Labels of a shard that may be those of several images.
     #[error(
@@ -229,7 +229,7 @@ pub enum DatasetError {
     },
 }
 
-fn first_problem(problems: &[Problem]) -> String {
+fn first_problem(problems: &[InputProblem]) -> String {
     match problems {
         [] => String::new(),
         [only] => format!(" (1 problem: {}: {})", only.name, only.reason),
@@ -265,7 +265,7 @@ impl Dataset {
         // A root that cannot be listed is an error; further down it is a problem among good images.
         fs::read_dir(root).map_err(|source| DatasetError::Unreadable { path: root.to_owned(), source })?;
 
-        let mut samples = Samples::below(root);
+        let mut samples = SampleList::below(root);
         let Walked { mut problems, passed_over, folders } =
             walk(root, |name| samples.push_file(name, name, None));
         samples.sort_from(0);
@@ -276,7 +276,7 @@ impl Dataset {
             problems.extend(classes.iter().filter_map(|(folder, class)| {
                 let reason = class.as_ref().err()?;
                 let reason = format!("its name cannot be a label: {reason}; rename the folder");
-                Some(Problem { name: folder.clone(), reason })
+                Some(InputProblem { name: folder.clone(), reason })
             }));
             problems.sort_by(|a, b| a.name.cmp(&b.name));
         }
@@ -300,8 +300,24 @@ impl Dataset {
         Ok(Self { samples, class_names, problems, source: root.display().to_string(), notes, passed_over })
     }
 
+    /// Images one by one, in this order and without labels: each under its name a file (`None`) or an image in memory. The name of
+    /// a file is its path.
+    pub fn from_images(images: impl IntoIterator<Item = (String, Option<MemoryImage>)>) -> Self {
+        let mut samples = SampleList::below(Path::new("."));
+        for (name, image) in images {
+            match image {
+                Some(image) => samples.push_memory(&name, image),
+                None => samples.push_file(&name, &name, None),
+            }
+        }
+        samples.shrink();
+        let source = "images one by one".to_owned();
+        let (class_names, problems, notes) = Default::default();
+        Self { samples, class_names, problems, source, notes, passed_over: PassedOver::default() }
+    }
+
     /// The classes that have samples, and none that is not among `problems`: all of their images are unreadable.
-    pub fn unreadable_classes(&self, problems: &[Problem]) -> Vec<&str> {
+    pub fn unreadable_classes(&self, problems: &[InputProblem]) -> Vec<&str> {
         let failed: HashSet<&str> = problems.iter().map(|problem| problem.name.as_str()).collect();
         let mut has_image = vec![false; self.class_names.len()];
         for sample in self.samples.iter() {
@@ -329,8 +345,8 @@ impl Dataset {
     ///
     /// # Errors
     /// The list on standard input, a shard or an array cannot be used at all.
-    pub fn from_paths(paths: &[PathBuf], null: bool, axes: Option<&Axes>) -> Result<Self, DatasetError> {
-        let mut samples = Samples::below(Path::new("."));
+    pub fn from_paths(paths: &[PathBuf], null: bool, axes: Option<&ArrayAxes>) -> Result<Self, DatasetError> {
+        let mut samples = SampleList::below(Path::new("."));
         let (mut problems, mut passed_over) = (Vec::new(), PassedOver::default());
         for path in paths {
             if path == Path::new(STDIN) {
@@ -348,13 +364,13 @@ impl Dataset {
                 continue;
             }
             match fs::metadata(path) {
-                Err(error) => problems.push(Problem { reason: reason_of(path, &error), name }),
+                Err(error) => problems.push(InputProblem { reason: reason_of(path, &error), name }),
                 Ok(metadata) if metadata.is_dir() => {
                     add_folder(&mut samples, &mut problems, &mut passed_over, &name, written);
                 }
                 Ok(metadata) if metadata.is_file() => match unsupported(path) {
                     None => samples.push_file(&name, written, None),
-                    Some(kind) => problems.push(Problem { name, reason: kind.to_string() }),
+                    Some(kind) => problems.push(InputProblem { name, reason: kind.to_string() }),
                 },
                 Ok(_) => problems.push(not_a_file(name)),
             }
@@ -367,8 +383,8 @@ impl Dataset {
 
 /// Adds the images of the folder at `path`, under names that start with the folder's own.
 fn add_folder(
-    samples: &mut Samples,
-    problems: &mut Vec<Problem>,
+    samples: &mut SampleList,
+    problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
     name: &str,
     path: &str,
@@ -384,13 +400,13 @@ fn add_folder(
     if samples.len() == start && walked.problems.is_empty() {
         let passed = passed(&walked.passed_over);
         let reason = format!("no images in this folder{passed}; jpg, png, webp, bmp, gif and tif are read");
-        problems.push(Problem { name: name.to_owned(), reason });
+        problems.push(InputProblem { name: name.to_owned(), reason });
     }
     problems.extend(
         walked
             .problems
             .into_iter()
-            .map(|Problem { name: inner, reason }| Problem { name: below(name, &inner), reason }),
+            .map(|InputProblem { name: inner, reason }| InputProblem { name: below(name, &inner), reason }),
     );
     passed_over.merge(walked.passed_over, |inner| below(name, inner));
 }
@@ -401,7 +417,7 @@ fn first_folder(name: &str) -> Option<&str> {
 }
 
 /// What the first folder of each sample says of its class, by the folder's name; the samples are sorted.
-fn classes_of_folders(samples: &Samples) -> HashMap<String, Result<Option<String>, String>> {
+fn classes_of_folders(samples: &SampleList) -> HashMap<String, Result<Option<String>, String>> {
     let mut classes = HashMap::new();
     let mut last = "";
     for folder in samples.iter().filter_map(|sample| first_folder(sample.name)) {

@@ -1,5 +1,6 @@
 //! The samples of a set, held so that a million of them fit: all names in one text, and a small record each.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -15,13 +16,23 @@ use crate::files::Stamp;
 /// The samples of a set. One takes 40 bytes and the length of its name, and where it is a file whose path is not
 /// simply its name below the set's root, the length of that path.
 #[derive(Clone)]
-pub struct Samples {
+pub struct SampleList {
     root: PathBuf,
     /// Names, and the paths that differ from them, one after another, in blocks that never move.
     text: Vec<String>,
-    entries: Vec<Entry>,
+    entries: Vec<SampleEntry>,
     shards: Vec<Shard>,
     arrays: Vec<Arc<ImageArray>>,
+    memory: Vec<Arc<MemoryImage>>,
+}
+
+/// An image that lies in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemoryImage {
+    /// The bytes of an image file.
+    Encoded(Vec<u8>),
+    /// Decoded pixels.
+    Pixels(RgbImage),
 }
 
 /// One image.
@@ -31,72 +42,74 @@ pub struct Sample<'a> {
     pub name: &'a str,
     /// Index into [`Dataset::class_names`](super::Dataset::class_names); `None` where the class is unknown.
     pub label: Option<usize>,
-    list: &'a Samples,
-    place: Place,
+    list: &'a SampleList,
+    place: SampleLocation,
 }
 
-/// A stretch of [`Samples::text`].
+/// A stretch of [`SampleList::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Text {
+struct TextSpan {
     block: u32,
     start: u32,
     len: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    name: Text,
+struct SampleEntry {
+    name: TextSpan,
     /// [`NO_LABEL`] where the class is unknown.
     label: u32,
-    place: Place,
+    place: SampleLocation,
 }
 
-// What the documentation of [`Samples`] promises.
-const _: () = assert!(size_of::<Entry>() <= 40);
+// What the documentation of [`SampleList`] promises.
+const _: () = assert!(size_of::<SampleEntry>() <= 40);
 
 const NO_LABEL: u32 = u32::MAX;
 
-/// Bytes of a block of [`Samples::text`].
+/// Bytes of a block of [`SampleList::text`].
 const BLOCK: usize = 1 << 20;
 
 /// Where an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum SampleLocation {
     /// In the file that has the sample's name, below the root.
     Named,
     /// In the file at this path, which is relative to the root or absolute.
-    At(Text),
+    At(TextSpan),
     /// In a tar shard, so many bytes from its beginning.
     Member { shard: u32, offset: u64, size: u32 },
     /// A row of an array.
     Row { array: u32, row: u64 },
+    /// One of the images in memory.
+    Memory(u32),
 }
 
 /// What a sample holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum SampleContent<'a> {
     /// The bytes of an image file.
-    Encoded(Vec<u8>),
-    /// A row of an array.
+    Encoded(Cow<'a, [u8]>),
+    /// A row of an array, or pixels in memory.
     Pixels {
-        /// The row's bytes as they are stored.
-        stored: Vec<u8>,
+        /// The bytes as they are stored.
+        stored: Cow<'a, [u8]>,
         /// The same as 8-bit RGB.
-        image: RgbImage,
+        image: Cow<'a, RgbImage>,
     },
 }
 
-impl Content {
+impl SampleContent<'_> {
     /// The bytes whose SHA-256 stands for the image.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Content::Encoded(bytes) => bytes,
-            Content::Pixels { stored, .. } => stored,
+            SampleContent::Encoded(bytes) => bytes,
+            SampleContent::Pixels { stored, .. } => stored,
         }
     }
 }
 
-impl Samples {
+impl SampleList {
     /// No samples yet; paths will be relative to `root`.
     pub(super) fn below(root: &Path) -> Self {
         Self {
@@ -105,6 +118,7 @@ impl Samples {
             entries: Vec::new(),
             shards: Vec::new(),
             arrays: Vec::new(),
+            memory: Vec::new(),
         }
     }
 
@@ -170,7 +184,8 @@ impl Samples {
     /// Adds an image file at `path`, which is relative to the root or absolute.
     pub(super) fn push_file(&mut self, name: &str, path: &str, label: Option<usize>) {
         let name_text = self.add_text(name);
-        let place = if path == name { Place::Named } else { Place::At(self.add_text(path)) };
+        let place =
+            if path == name { SampleLocation::Named } else { SampleLocation::At(self.add_text(path)) };
         self.push(name_text, label, place);
     }
 
@@ -190,7 +205,7 @@ impl Samples {
         label: Option<usize>,
     ) {
         let name = self.add_text(name);
-        self.push(name, label, Place::Member { shard, offset, size });
+        self.push(name, label, SampleLocation::Member { shard, offset, size });
     }
 
     /// Adds all rows of an array, named by `name` and labelled by `label`.
@@ -205,8 +220,15 @@ impl Samples {
         let array = stored(Some(self.arrays.len() - 1));
         for row in 0..rows {
             let name = self.add_text(&name(row));
-            self.push(name, label(row), Place::Row { array, row: row as u64 });
+            self.push(name, label(row), SampleLocation::Row { array, row: row as u64 });
         }
+    }
+
+    /// Adds an image that lies in memory.
+    pub(super) fn push_memory(&mut self, name: &str, image: MemoryImage) {
+        self.memory.push(Arc::new(image));
+        let (name, image) = (self.add_text(name), stored(Some(self.memory.len() - 1)));
+        self.push(name, None, SampleLocation::Memory(image));
     }
 
     /// Sorts the samples from `start` on by name, bytewise; those of one name by their place.
@@ -260,11 +282,11 @@ impl Samples {
         }
     }
 
-    fn push(&mut self, name: Text, label: Option<usize>, place: Place) {
-        self.entries.push(Entry { name, label: stored(label), place });
+    fn push(&mut self, name: TextSpan, label: Option<usize>, place: SampleLocation) {
+        self.entries.push(SampleEntry { name, label: stored(label), place });
     }
 
-    fn add_text(&mut self, text: &str) -> Text {
+    fn add_text(&mut self, text: &str) -> TextSpan {
         let has_room = |block: &String| block.capacity() - block.len() >= text.len();
         if !self.text.last().is_some_and(has_room) {
             self.text.push(String::with_capacity(BLOCK.max(text.len())));
@@ -274,15 +296,15 @@ impl Samples {
         let start = block.len();
         block.push_str(text);
         let small = |size: usize| u32::try_from(size).expect("names are limited to a few kilobytes");
-        Text { block: small(number), start: small(start), len: small(text.len()) }
+        TextSpan { block: small(number), start: small(start), len: small(text.len()) }
     }
 
-    fn text(&self, text: Text) -> &str {
+    fn text(&self, text: TextSpan) -> &str {
         text.of(&self.text)
     }
 }
 
-impl Text {
+impl TextSpan {
     fn of(self, blocks: &[String]) -> &str {
         &blocks[self.block as usize][self.start as usize..][..self.len as usize]
     }
@@ -292,14 +314,17 @@ fn stored(label: Option<usize>) -> u32 {
     label.and_then(|label| u32::try_from(label).ok()).unwrap_or(NO_LABEL)
 }
 
-impl Sample<'_> {
-    /// The file that holds the image: an image file, a tar shard or an HDF5 file.
+impl<'a> Sample<'a> {
+    /// The file that holds the image: an image file, a tar shard or an HDF5 file; of one in memory a file that would have its
+    /// name.
     pub fn file(&self) -> PathBuf {
         let path = match self.place {
-            Place::Named => self.name,
-            Place::At(path) => self.list.text(path),
-            Place::Member { shard, .. } => return self.list.shards[shard as usize].path().to_owned(),
-            Place::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
+            SampleLocation::Named | SampleLocation::Memory(_) => self.name,
+            SampleLocation::At(path) => self.list.text(path),
+            SampleLocation::Member { shard, .. } => {
+                return self.list.shards[shard as usize].path().to_owned();
+            }
+            SampleLocation::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
         };
         if self.list.root == Path::new(".") { PathBuf::from(path) } else { self.list.root.join(path) }
     }
@@ -310,8 +335,10 @@ impl Sample<'_> {
     /// The file is gone or may not be looked at.
     pub fn stamp(&self) -> io::Result<Option<Stamp>> {
         match self.place {
-            Place::Named | Place::At(_) => Ok(Some(Stamp::of(&fs::metadata(self.file())?))),
-            Place::Member { .. } | Place::Row { .. } => Ok(None),
+            SampleLocation::Named | SampleLocation::At(_) => Ok(Some(Stamp::of(&fs::metadata(self.file())?))),
+            SampleLocation::Member { .. } | SampleLocation::Row { .. } | SampleLocation::Memory(_) => {
+                Ok(None)
+            }
         }
     }
 
@@ -319,18 +346,28 @@ impl Sample<'_> {
     ///
     /// # Errors
     /// The file cannot be read, or a shard is not what it was when it was listed.
-    pub fn read(&self) -> io::Result<Content> {
+    pub fn read(&self) -> io::Result<SampleContent<'a>> {
         match self.place {
-            Place::Named | Place::At(_) => fs::read(self.file()).map(Content::Encoded),
-            Place::Member { shard, offset, size } => {
-                self.list.shards[shard as usize].read(offset, size).map(Content::Encoded)
+            SampleLocation::Named | SampleLocation::At(_) => {
+                fs::read(self.file()).map(|bytes| SampleContent::Encoded(bytes.into()))
             }
-            Place::Row { array, row } => {
+            SampleLocation::Member { shard, offset, size } => {
+                let bytes = self.list.shards[shard as usize].read(offset, size)?;
+                Ok(SampleContent::Encoded(bytes.into()))
+            }
+            SampleLocation::Row { array, row } => {
                 // A row's number is below the array's length, which is a usize.
                 let (stored, image) =
                     self.list.arrays[array as usize].read(row as usize).map_err(io::Error::other)?;
-                Ok(Content::Pixels { stored, image })
+                Ok(SampleContent::Pixels { stored: stored.into(), image: Cow::Owned(image) })
             }
+            SampleLocation::Memory(image) => Ok(match &*self.list.memory[image as usize] {
+                MemoryImage::Encoded(bytes) => SampleContent::Encoded(Cow::Borrowed(bytes)),
+                MemoryImage::Pixels(image) => SampleContent::Pixels {
+                    stored: Cow::Borrowed(image.as_raw()),
+                    image: Cow::Borrowed(image),
+                },
+            }),
         }
     }
 }
@@ -341,7 +378,7 @@ impl fmt::Debug for Sample<'_> {
     }
 }
 
-impl fmt::Debug for Samples {
+impl fmt::Debug for SampleList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }

@@ -18,29 +18,29 @@ use super::classes::ClassNames;
 use super::passed_over::{PassedOver, PassedOverReason};
 use super::sources::common_folder;
 use super::unsupported::unsupported;
-use super::{Dataset, DatasetError, Problem, Samples, SourceOptions, not_utf8, slashed};
-use index::{Member, Wanted, index};
-use pairing::{LabelMember, Verdict};
-use remarks::Remarks;
+use super::{Dataset, DatasetError, InputProblem, SampleList, SourceOptions, not_utf8, slashed};
+use index::{ShardMember, WantedMembers, index};
+use pairing::{ImageVerdict, LabelMember};
+use remarks::ShardRemarks;
 
 /// A tar file that was gone through.
 #[derive(Debug, Clone)]
 pub(super) struct Shard {
     path: PathBuf,
     /// What tells whether it is still the same file.
-    state: State,
+    state: ShardState,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
+struct ShardState {
     len: u64,
     modified: Option<SystemTime>,
 }
 
-impl State {
-    fn of(file: &File) -> io::Result<State> {
+impl ShardState {
+    fn of(file: &File) -> io::Result<ShardState> {
         let metadata = file.metadata()?;
-        Ok(State { len: metadata.len(), modified: metadata.modified().ok() })
+        Ok(ShardState { len: metadata.len(), modified: metadata.modified().ok() })
     }
 }
 
@@ -52,7 +52,7 @@ impl Shard {
     /// The member's bytes. The shard is opened each time: thousands of shards are more than may be open at once.
     pub(super) fn read(&self, offset: u64, size: u32) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
-        if State::of(&file)? != self.state {
+        if ShardState::of(&file)? != self.state {
             let path = self.path.display();
             return Err(io::Error::other(format!(
                 "{path} has changed since it was listed; run the command again"
@@ -78,7 +78,7 @@ impl Dataset {
     /// Names are `SHARD/KEY.jpg`, the shard without `.tar` and relative to the folder that holds all shards. Names of
     /// classes that are numbers come from `options.classes`, or else from `classes.txt` in that folder, where there is one.
     /// With `options.label_column`, labels are in that field of `KEY.json` and nowhere else.
-    /// The memory is that of [`Samples`], and while a shard is gone through, that of its names.
+    /// The memory is that of [`SampleList`], and while a shard is gone through, that of its names.
     ///
     /// # Errors
     /// A shard or the list of classes cannot be read, labels cannot be told apart or none is found where
@@ -94,9 +94,9 @@ impl Dataset {
             None if beside.is_file() => ClassNames::read(&beside)?,
             None => ClassNames::default(),
         };
-        let mut samples = Samples::below(&root);
+        let mut samples = SampleList::below(&root);
         let (mut problems, mut passed_over) = (Vec::new(), PassedOver::default());
-        let mut remarks = Remarks::default();
+        let mut remarks = ShardRemarks::default();
         let field = options.label_column.as_deref();
         // Where the images of each shard begin, and bytes of their names that are the shard's.
         let mut parts = Vec::with_capacity(shards.len());
@@ -112,7 +112,7 @@ impl Dataset {
                 add(&mut samples, &mut problems, &mut passed_over, shard, &prefix)?;
                 continue;
             }
-            let mut found = Labels { field, members: Vec::new(), remarks: &mut remarks };
+            let mut found = LabelSink { field, members: Vec::new(), remarks: &mut remarks };
             list(&mut samples, &mut problems, &mut passed_over, shard, &prefix, Some(&mut found))?;
             let labels = found.members;
             label(&mut samples, start, &labels, &mut classes, &mut problems, &mut passed_over, &mut remarks)
@@ -140,8 +140,8 @@ impl Dataset {
 
 /// Adds the images of the shard at `path`, without labels, under names that start with `prefix/`.
 pub(super) fn add(
-    samples: &mut Samples,
-    problems: &mut Vec<Problem>,
+    samples: &mut SampleList,
+    problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
     path: &Path,
     prefix: &str,
@@ -150,53 +150,53 @@ pub(super) fn add(
 }
 
 /// Where the labels of a shard go.
-struct Labels<'a> {
+struct LabelSink<'a> {
     /// The field of `.json` that they are in, if it was named.
     field: Option<&'a str>,
     members: Vec<LabelMember>,
-    remarks: &'a mut Remarks,
+    remarks: &'a mut ShardRemarks,
 }
 
 /// Adds the images of a shard, sorted by name; its labels as well, where they are wanted.
 fn list(
-    samples: &mut Samples,
-    problems: &mut Vec<Problem>,
+    samples: &mut SampleList,
+    problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
     path: &Path,
     prefix: &str,
-    mut labels: Option<&mut Labels<'_>>,
+    mut labels: Option<&mut LabelSink<'_>>,
 ) -> Result<(), DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
-    let state = State::of(&file).map_err(unreadable)?;
+    let state = ShardState::of(&file).map_err(unreadable)?;
     let len = state.len;
     let shard = samples.add_shard(Shard { path: path.to_owned(), state });
 
     let start = samples.len();
     let wanted = match &labels {
-        None => Wanted::Images,
-        Some(Labels { field: None, .. }) => Wanted::Labels,
-        Some(Labels { field: Some(field), .. }) => Wanted::Field(field),
+        None => WantedMembers::Images,
+        Some(LabelSink { field: None, .. }) => WantedMembers::Labels,
+        Some(LabelSink { field: Some(field), .. }) => WantedMembers::Field(field),
     };
     let end = index(file, len, wanted, |name, member| {
         let full = format!("{prefix}/{name}");
         match (member, &mut labels) {
-            (Member::Image { offset, size }, _) => samples.push_member(&full, shard, offset, size, None),
-            (Member::Bad(reason), _) => problems.push(Problem { name: full, reason }),
-            (Member::PassedOver(reason), labels) => {
+            (ShardMember::Image { offset, size }, _) => samples.push_member(&full, shard, offset, size, None),
+            (ShardMember::Bad(reason), _) => problems.push(InputProblem { name: full, reason }),
+            (ShardMember::PassedOver(reason), labels) => {
                 passed_over.add(reason, &full);
                 if let Some(labels) = labels.as_mut().filter(|_| reason == PassedOverReason::NotAnImage) {
                     labels.remarks.add_other(name);
                 }
             }
-            (Member::Label(class), Some(labels)) => {
+            (ShardMember::Label(class), Some(labels)) => {
                 labels.members.push(LabelMember { name: full, class, is_silent: false });
             }
-            (Member::Fields(fields), Some(labels)) => {
+            (ShardMember::Fields(fields), Some(labels)) => {
                 labels.remarks.add_fields(fields);
                 labels.members.push(LabelMember { name: full, class: Ok(None), is_silent: true });
             }
-            (Member::Label(_) | Member::Fields(_), None) => {}
+            (ShardMember::Label(_) | ShardMember::Fields(_), None) => {}
         }
     });
     if let Err(reason) = end {
@@ -204,14 +204,14 @@ fn list(
             Some(kind) if samples.len() == start => kind.to_string(),
             _ => reason,
         };
-        problems.push(Problem { name: path.display().to_string(), reason });
+        problems.push(InputProblem { name: path.display().to_string(), reason });
     }
     samples.sort_from(start);
     samples.retain_from(start, |before, sample| {
         let is_again = before.is_some_and(|before| before.name == sample.name);
         if is_again {
             let reason = "the shard holds it twice; the first one was used".to_owned();
-            problems.push(Problem { name: sample.name.to_owned(), reason });
+            problems.push(InputProblem { name: sample.name.to_owned(), reason });
         }
         !is_again
     });
@@ -226,13 +226,13 @@ fn list(
 /// # Errors
 /// Labels cannot be told apart, and which.
 fn label(
-    samples: &mut Samples,
+    samples: &mut SampleList,
     start: usize,
     labels: &[LabelMember],
     classes: &mut ClassNames,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
-    remarks: &mut Remarks,
+    remarks: &mut ShardRemarks,
 ) -> Result<(), String> {
     let images: Vec<&str> = (start..samples.len()).map(|index| samples.get(index).name).collect();
     let pairing = pairing::pair(&images, labels)?;
@@ -240,9 +240,9 @@ fn label(
     let mut numbers = Vec::with_capacity(samples.len() - start);
     samples.retain_from(start, |_, sample| {
         let number = match verdicts.next() {
-            Some(Verdict::Class(class)) => class.map(|class| classes.number(class.clone())).transpose(),
-            Some(Verdict::Bad(why)) => Err(why),
-            Some(Verdict::Further) => {
+            Some(ImageVerdict::Class(class)) => class.map(|class| classes.number(class.clone())).transpose(),
+            Some(ImageVerdict::Bad(why)) => Err(why),
+            Some(ImageVerdict::Further) => {
                 passed_over.add(PassedOverReason::Further, sample.name);
                 return false;
             }
@@ -250,7 +250,7 @@ fn label(
         };
         number
             .map(|number| numbers.push(number))
-            .map_err(|reason| problems.push(Problem { name: sample.name.to_owned(), reason }))
+            .map_err(|reason| problems.push(InputProblem { name: sample.name.to_owned(), reason }))
             .is_ok()
     });
     samples.label_from(start, &numbers);
@@ -259,7 +259,7 @@ fn label(
     remarks.labels += labels.len() - silent(&mut labels.iter());
     remarks.without_class += silent(&mut labels.iter()) - silent(&mut pairing.orphans.iter().copied());
     // A .json without a class need not be about an image.
-    problems.extend(pairing.orphans.iter().filter(|label| !label.is_silent).map(|label| Problem {
+    problems.extend(pairing.orphans.iter().filter(|label| !label.is_silent).map(|label| InputProblem {
         name: label.name.clone(),
         reason: match &label.class {
             Err(why) => format!("no image of its name or key is in the shard; {why}"),
@@ -274,17 +274,22 @@ fn label(
 pub fn count_images(bytes: &[u8]) -> (usize, Option<String>) {
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     let end =
-        index(io::Cursor::new(bytes), bytes.len() as u64, Wanted::Labels, |name, member| match member {
-            Member::Image { offset, size } => {
-                // What `Shard::read` relies on.
-                assert!(offset + u64::from(size) <= bytes.len() as u64);
-                images.push(name.to_owned());
-            }
-            Member::Label(class) => {
-                labels.push(LabelMember { name: name.to_owned(), class, is_silent: false });
-            }
-            _ => {}
-        });
+        index(
+            io::Cursor::new(bytes),
+            bytes.len() as u64,
+            WantedMembers::Labels,
+            |name, member| match member {
+                ShardMember::Image { offset, size } => {
+                    // What `Shard::read` relies on.
+                    assert!(offset + u64::from(size) <= bytes.len() as u64);
+                    images.push(name.to_owned());
+                }
+                ShardMember::Label(class) => {
+                    labels.push(LabelMember { name: name.to_owned(), class, is_silent: false });
+                }
+                _ => {}
+            },
+        );
     images.sort();
     labels.sort_by(|a, b| a.name.cmp(&b.name));
     let names: Vec<&str> = images.iter().map(String::as_str).collect();

@@ -8,8 +8,8 @@ use super::classes::{ClassLabel, ClassNames};
 use super::labels::notes_of_labels;
 use super::passed_over::PassedOver;
 use super::unsupported::unsupported;
-use super::{ArrayLabels, Axes, ImageArray};
-use super::{Dataset, DatasetError, Problem, Samples, has_image_extension, look_at, shards, slashed};
+use super::{ArrayAxes, ArrayLabels, ImageArray};
+use super::{Dataset, DatasetError, InputProblem, SampleList, has_image_extension, look_at, shards, slashed};
 
 /// What stands for standard input.
 pub const STDIN: &str = "-";
@@ -30,11 +30,11 @@ pub struct SourceOptions {
     /// A CSV manifest may have columns none of which is of labels, and tar shards are not asked for any.
     pub no_labels: bool,
     /// The order of an HDF5 array's dimensions, where its file does not say.
-    pub axes: Option<Axes>,
+    pub axes: Option<ArrayAxes>,
 }
 
 /// The kinds of images that can be named.
-enum Source<'a> {
+enum SampleSource<'a> {
     Stdin,
     Shards(Vec<PathBuf>),
     Array(PathBuf, Option<&'a str>),
@@ -42,19 +42,19 @@ enum Source<'a> {
     Manifest(&'a Path),
 }
 
-impl Source<'_> {
-    fn of(inputs: &[PathBuf]) -> Result<Source<'_>, DatasetError> {
+impl SampleSource<'_> {
+    fn of(inputs: &[PathBuf]) -> Result<SampleSource<'_>, DatasetError> {
         if let [only] = inputs {
             if only == Path::new(STDIN) {
-                return Ok(Source::Stdin);
+                return Ok(SampleSource::Stdin);
             }
             if let Some((file, dataset)) = array_parts(only) {
-                return Ok(Source::Array(file, dataset));
+                return Ok(SampleSource::Array(file, dataset));
             }
         }
         let shards = expand(inputs)?;
         if shards.iter().all(|path| shards::is_shard(path) && !path.is_dir()) {
-            return Ok(Source::Shards(shards));
+            return Ok(SampleSource::Shards(shards));
         }
         let [only] = inputs else {
             let other = shards.into_iter().find(|path| !shards::is_shard(path)).unwrap_or_default();
@@ -66,9 +66,9 @@ impl Source<'_> {
                 return Err(DatasetError::NotADirectory { path: only.clone() });
             }
             refuse_unsupported(only)?;
-            return Ok(Source::Manifest(only));
+            return Ok(SampleSource::Manifest(only));
         }
-        Ok(Source::Folder(only))
+        Ok(SampleSource::Folder(only))
     }
 }
 
@@ -79,22 +79,26 @@ impl Dataset {
     /// # Errors
     /// As those of the kind; and when an option does not go with the kind.
     pub fn open(inputs: &[PathBuf], options: &SourceOptions) -> Result<Self, DatasetError> {
-        let source = Source::of(inputs)?;
+        let source = SampleSource::of(inputs)?;
         let refuse = |given: bool, option, kind| match given {
             true => Err(DatasetError::OptionOfOtherKind { option, kind }),
             false => Ok(()),
         };
-        refuse(options.null && !matches!(source, Source::Stdin), "--null", "a list on standard input (-)")?;
-        let is_array = matches!(source, Source::Array(..));
+        refuse(
+            options.null && !matches!(source, SampleSource::Stdin),
+            "--null",
+            "a list on standard input (-)",
+        )?;
+        let is_array = matches!(source, SampleSource::Array(..));
         refuse(options.labels.is_some() && !is_array, "--labels", "an HDF5 array (FILE.h5:/DATASET)")?;
-        let is_list = matches!(source, Source::Manifest(_) | Source::Stdin);
+        let is_list = matches!(source, SampleSource::Manifest(_) | SampleSource::Stdin);
         refuse(options.path_column.is_some() && !is_list, "--path-column", "a CSV file")?;
         refuse(options.label_column.is_some() && is_array, "--label-column", "a CSV file or tar shards")?;
         refuse(options.axes.is_some() && !is_array, "--axes", "an HDF5 array (FILE.h5:/DATASET)")?;
         let set = match source {
-            Source::Shards(shards) => Self::from_shards(&shards, options),
-            Source::Array(file, dataset) => Self::from_array(&file, dataset, options),
-            Source::Folder(folder) => match Self::from_folder(folder) {
+            SampleSource::Shards(shards) => Self::from_shards(&shards, options),
+            SampleSource::Array(file, dataset) => Self::from_array(&file, dataset, options),
+            SampleSource::Folder(folder) => match Self::from_folder(folder) {
                 Err(DatasetError::Empty { path, problems, passed_over }) => {
                     let shards = shards_in(folder);
                     if shards.is_empty() {
@@ -109,14 +113,14 @@ impl Dataset {
                     set
                 }
             },
-            Source::Stdin | Source::Manifest(_) if options.classes.is_some() => {
+            SampleSource::Stdin | SampleSource::Manifest(_) if options.classes.is_some() => {
                 return Err(DatasetError::OptionOfOtherKind {
                     option: "--classes",
                     kind: "tar shards and HDF5 arrays",
                 });
             }
-            Source::Stdin => Self::from_list(&read_stdin()?, options),
-            Source::Manifest(csv) => Self::from_manifest(csv, options),
+            SampleSource::Stdin => Self::from_list(&read_stdin()?, options),
+            SampleSource::Manifest(csv) => Self::from_manifest(csv, options),
         }?;
         if is_array {
             // With the order of its dimensions, where that is not the usual one.
@@ -151,7 +155,7 @@ impl Dataset {
             Some(classes) => ClassNames::read(classes)?,
             None => ClassNames::default(),
         };
-        let mut samples = Samples::below(Path::new("."));
+        let mut samples = SampleList::below(Path::new("."));
         let mut problems = Vec::new();
         let mut numbers = Vec::with_capacity(labels.len());
         for (row, label) in labels.into_iter().enumerate() {
@@ -161,7 +165,7 @@ impl Dataset {
                 })
                 .and_then(|label| label.map(|label| classes.number(label)).transpose());
             numbers.push(
-                number.map_err(|reason| problems.push(Problem { name: row_name(&array, row), reason })),
+                number.map_err(|reason| problems.push(InputProblem { name: row_name(&array, row), reason })),
             );
         }
         samples.push_rows(
@@ -186,9 +190,9 @@ impl Dataset {
 
     /// The set, its labels numbered as its classes are ordered.
     pub(super) fn with_classes(
-        mut samples: Samples,
+        mut samples: SampleList,
         classes: ClassNames,
-        problems: Vec<Problem>,
+        problems: Vec<InputProblem>,
         source: String,
     ) -> Self {
         let (class_names, place) = classes.finish();
@@ -203,11 +207,11 @@ impl Dataset {
 
 /// Adds the images of a shard or an array that was named among others, without labels; `false` where `path` is neither.
 pub(super) fn add_container(
-    samples: &mut Samples,
-    problems: &mut Vec<Problem>,
+    samples: &mut SampleList,
+    problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
     path: &Path,
-    axes: Option<&Axes>,
+    axes: Option<&ArrayAxes>,
 ) -> Result<bool, DatasetError> {
     if shards::is_shard(path) && path.is_file() {
         let name = slashed(&path.with_extension("")).unwrap_or_default();

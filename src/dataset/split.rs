@@ -2,7 +2,7 @@
 
 /// A part of a split of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum SplitPart {
     /// To fit a head to.
     Train,
     /// To choose its settings by.
@@ -11,7 +11,7 @@ pub enum Part {
     Test,
 }
 
-impl Part {
+impl SplitPart {
     /// The part of that name, in capitals or not.
     pub fn named(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {

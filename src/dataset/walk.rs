@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 
 use super::passed_over::{PassedOver, PassedOverReason};
 use super::system_files::is_system_name;
-use super::{IMAGE_EXTENSIONS, Problem};
+use super::{IMAGE_EXTENSIONS, InputProblem};
 use crate::images::{HEAD, sniff};
 
 /// Files that are sniffed at a time: many, since on network drives each takes a while; few enough to be held.
@@ -26,7 +26,7 @@ const COUNTED: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     /// What went wrong on the way, sorted by name.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<InputProblem>,
     /// What is no image.
     pub(super) passed_over: PassedOver,
     /// The folders directly below the root that were walked, sorted.
@@ -127,7 +127,8 @@ impl Walked {
                 (Ok(true), None) => self.problems.push(not_utf8(relative)),
                 (Ok(false), _) => self.pass_over(relative, PassedOverReason::NotAnImage),
                 (Err(error), _) => {
-                    self.problems.push(Problem { name: lossy(relative), reason: reason_of(&path, &error) });
+                    self.problems
+                        .push(InputProblem { name: lossy(relative), reason: reason_of(&path, &error) });
                 }
             }
         }
@@ -151,7 +152,7 @@ impl Walked {
             (None, Some(io_error)) => reason_of(path, io_error),
             (None, None) => error.to_string(),
         };
-        self.problems.push(Problem { name: lossy(relative), reason });
+        self.problems.push(InputProblem { name: lossy(relative), reason });
     }
 }
 
@@ -194,15 +195,15 @@ pub(super) fn reason_of(path: &Path, error: &io::Error) -> String {
     }
 }
 
-pub(super) fn not_utf8(path: &Path) -> Problem {
-    Problem {
+pub(super) fn not_utf8(path: &Path) -> InputProblem {
+    InputProblem {
         name: path.to_string_lossy().into_owned(),
         reason: "the name is not valid UTF-8, so it cannot be recorded; rename it".to_owned(),
     }
 }
 
-pub(super) fn not_a_file(name: String) -> Problem {
-    Problem { name, reason: "not a regular file".to_owned() }
+pub(super) fn not_a_file(name: String) -> InputProblem {
+    InputProblem { name, reason: "not a regular file".to_owned() }
 }
 
 /// Whether the name alone says that the file is an image.

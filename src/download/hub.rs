@@ -161,7 +161,7 @@ impl HubFile {
 
 /// The hub's answer about a repository, as far as it matters here.
 #[derive(Deserialize)]
-struct Answer {
+struct RepositoryInfo {
     sha: String,
     #[serde(default)]
     siblings: Vec<Sibling>,
@@ -238,7 +238,7 @@ impl Hub {
             status => return Err(FetchError::Status { url, status }.into()),
         }
         let text = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string();
-        let answer: Option<Answer> = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+        let answer: Option<RepositoryInfo> = text.ok().and_then(|text| serde_json::from_str(&text).ok());
         let Some(answer) = answer else { return Err(HubError::Answer { url }) };
         let file = |Sibling { rfilename, size, lfs }: Sibling| HubFile {
             path: rfilename,

@@ -1,14 +1,15 @@
 //! Downloading a file over HTTP(S), completely or not at all.
 //!
-//! Bytes gather in a sibling `.part` file. What broke off is gone on with by a range request, in this run or the next,
-//! as long as the server says that it is still the same file. Only a file whose length and checksum are right can be
-//! put into place, by a rename; whoever reads the target sees the old file or the whole new one. [`HubPull`] brings a network
-//! of a hub into the models folder.
+//! Bytes gather in a sibling `.part` file. An interrupted download resumes by a range request, in this run or the next, if
+//! the server says that it is still the same file. Only a file with the right length and checksum can be put into place, by
+//! a rename. Readers of the target see the old file or the whole new one. [`HubPull`] and [`ZooPull`] bring a network into
+//! the models folder.
 
 mod error;
 mod hub;
-mod part;
+mod partial_file;
 mod pull;
+mod zoo_pull;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,9 @@ use ureq::{Agent, Body};
 
 pub use error::FetchError;
 pub use hub::{Hub, HubError, HubFile, HubReference, HubRepository};
-use part::{Part, Version};
+use partial_file::{PartialFile, RemoteVersion};
 pub use pull::{HubPull, PullError, PullEvent};
+pub use zoo_pull::{ZooPull, ZooPullEvent};
 
 /// How often a server may send us elsewhere.
 const MAX_REDIRECTS: u32 = 5;
@@ -63,7 +65,7 @@ impl Default for RetryPolicy {
 /// A file that is here completely, with the right length and checksum, but not in its place yet.
 #[derive(Debug)]
 pub struct Fetched {
-    part: Part,
+    part: PartialFile,
     target: PathBuf,
     /// SHA-256 in lower-case hexadecimal digits.
     pub sha256: String,
@@ -101,7 +103,7 @@ pub fn download(
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Fetched, FetchError> {
     let agent = agent(wanted.url, &wanted.retry)?;
-    let mut part = Part::open(wanted.target)?;
+    let mut part = PartialFile::open(wanted.target)?;
     let mut attempt = 1;
     loop {
         match request(&agent, wanted, &mut part, attempt, progress) {
@@ -150,7 +152,7 @@ fn agent(url: &str, retry: &RetryPolicy) -> Result<Agent, FetchError> {
 fn request(
     agent: &Agent,
     wanted: &Download<'_>,
-    part: &mut Part,
+    part: &mut PartialFile,
     attempt: u32,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<(), FetchError> {
@@ -223,7 +225,7 @@ fn request(
 fn receive(
     wanted: &Download<'_>,
     response: Response<Body>,
-    part: &mut Part,
+    part: &mut PartialFile,
     total: Option<u64>,
     attempt: u32,
     progress: &mut dyn FnMut(u64, Option<u64>),
@@ -261,7 +263,7 @@ fn receive(
 }
 
 /// Refuses a file of the wrong length or checksum, and removes it.
-fn verify(wanted: &Download<'_>, part: Part) -> Result<Fetched, FetchError> {
+fn verify(wanted: &Download<'_>, part: PartialFile) -> Result<Fetched, FetchError> {
     let url = wanted.url.to_owned();
     if let Some(expected) = wanted.size
         && expected != part.length()
@@ -284,8 +286,8 @@ fn text(response: &Response<Body>, name: header::HeaderName) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
-fn version_of(url: &str, response: &Response<Body>) -> Version {
-    Version {
+fn version_of(url: &str, response: &Response<Body>) -> RemoteVersion {
+    RemoteVersion {
         url: url.to_owned(),
         etag: text(response, header::ETAG),
         last_modified: text(response, header::LAST_MODIFIED),
@@ -299,7 +301,7 @@ fn ends_itself(response: &Response<Body>) -> bool {
 }
 
 /// Whether a partial answer is the rest of `version` from `offset` on, whatever the server made of `If-Range`.
-fn continues(response: &Response<Body>, version: &Version, offset: u64) -> bool {
+fn continues(response: &Response<Body>, version: &RemoteVersion, offset: u64) -> bool {
     let range = text(response, header::CONTENT_RANGE).unwrap_or_default();
     let Some((first, total)) = content_range(&range) else {
         return false;

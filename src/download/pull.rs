@@ -1,13 +1,14 @@
 //! From a hub of models to the models folder: a network is downloaded with what describes it, checked, and registered.
 //!
 //! Files gather in a folder of their own beside the models, which takes its place by a rename when all of it is here and the
-//! network was found usable. So nothing half-downloaded is ever a model, and the same command goes on after an interruption.
+//! network was found usable. So a partial download is never a model, and the same command resumes after an interruption.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::zoo_pull::published_names;
 use super::{
     Download, FetchError, Hub, HubError, HubFile, HubReference, HubRepository, RetryPolicy, download,
 };
@@ -15,7 +16,7 @@ use crate::images::{PreprocessOverrides, Preset};
 use crate::network::register::{ConfiguredPreprocessing, preprocessing_beside, preprocessing_of};
 use crate::network::{Graph, Model, ModelError, ModelMetadata, ModelsFolder};
 
-/// Why a network of a hub is not in the models folder.
+/// Why a network is not in the models folder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message of a variant says what its fields are")]
@@ -23,7 +24,22 @@ pub enum PullError {
     #[error(transparent)]
     Hub(#[from] HubError),
     #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(
+        "{network:?} is not among the published networks ({}); give its address with --url, or \
+         hf:OWNER/REPOSITORY for one of Hugging Face's hub",
+        published_names()
+    )]
+    NotPublished { network: String },
+    #[error(
+        "the preprocessing that {network:?} was trained with is not known; give it with --preprocess \
+         torchvision|keras-caffe|tf"
+    )]
+    UnknownPreprocessing { network: String },
+    #[error("the file from {url} is not usable and was removed")]
+    NotUsable { url: String, source: ModelError },
     #[error("{} exists already; give --force to replace it, or another --name", path.display())]
     Exists { path: PathBuf },
     #[error(

@@ -9,7 +9,7 @@ use super::report::{Note, class_table, confusion_text, percent, table};
 
 /// What a head said about images with known classes. All slices have one element an image.
 #[derive(Debug, Clone, Copy)]
-pub struct Judged<'a> {
+pub struct LabelledPredictions<'a> {
     /// The head's classes, in order.
     pub class_names: &'a [String],
     /// Names of the images.
@@ -78,7 +78,7 @@ pub struct Mistake {
 
 impl Assessment {
     /// Figures for what a head said; `most_mistakes` of the wrong answers are kept.
-    pub fn new(judged: &Judged<'_>, most_mistakes: usize) -> Self {
+    pub fn new(judged: &LabelledPredictions<'_>, most_mistakes: usize) -> Self {
         let predicted = judged.predicted;
         let rows = judged.labels.len();
         let right = |row: usize| predicted[row] == judged.labels[row];
@@ -195,7 +195,7 @@ mod tests {
         let class_names = ["cats", "dogs"].map(String::from);
         let names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"].map(String::from);
         let probabilities = array![[0.9, 0.1], [0.2, 0.8], [0.95, 0.05], [0.4, 0.6]];
-        let judged = Judged {
+        let judged = LabelledPredictions {
             class_names: &class_names,
             names: &names,
             labels: &[0, 0, 1, 1],

@@ -10,13 +10,13 @@ mod suspects;
 mod test_set;
 mod uncertainty;
 
-pub use assessment::{Assessment, Judged, Mistake};
+pub use assessment::{Assessment, LabelledPredictions, Mistake};
 pub use calibration_error::{CalibrationMetrics, ReliabilityBin};
 pub use difference::Difference;
 pub use folds::{FoldError, Folds};
 pub use metrics::{ClassMetrics, Confusion, Proportion, log_loss};
 pub use report::{Evaluation, Note, Severity};
 pub(crate) use report::{percent, table};
-pub use suspects::{Evidence, LabelSuspect, MixedCopies, Outlier, Suspects};
+pub use suspects::{LabelSuspect, MixedCopies, Outlier, SuspectEvidence, Suspects};
 pub use test_set::TestSet;
 pub use uncertainty::Uncertainty;

@@ -9,7 +9,7 @@ use crate::dataset::{DuplicateSet, Duplicates};
 
 /// What the ranking is made from. All slices have one element an image.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
+pub struct SuspectEvidence<'a> {
     /// The classes, in order.
     pub class_names: &'a [String],
     /// Names of the images.
@@ -79,8 +79,8 @@ pub struct Outlier {
 
 impl Suspects {
     /// Ranks the images, and keeps at most `most` of each kind.
-    pub fn rank(evidence: &Evidence<'_>, most: usize) -> Self {
-        let Evidence { class_names, names, labels, probabilities, predicted, distances, duplicates } =
+    pub fn rank(evidence: &SuspectEvidence<'_>, most: usize) -> Self {
+        let SuspectEvidence { class_names, names, labels, probabilities, predicted, distances, duplicates } =
             *evidence;
         let class = |row: usize| class_names[labels[row]].clone();
         let mut by_label: Vec<usize> = (0..labels.len()).collect();
@@ -167,7 +167,7 @@ mod tests {
         let names = ["a", "b", "c", "d"].map(String::from);
         let probabilities = array![[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9]];
         let duplicates = Duplicates::find(&["1", "1", "2", "2"].map(String::from), &[], Likeness::None);
-        let evidence = Evidence {
+        let evidence = SuspectEvidence {
             class_names: &class_names,
             names: &names,
             labels: &[0, 0, 1, 0],

@@ -1,10 +1,10 @@
 //! Class activation maps: the score of a linear head as a sum over the places of the map that its features come from.
 //!
 //! B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: "Learning Deep Features for Discriminative Localization"
-//! (CVPR 2016), for the global average: a code is the mean of its channel, so the score `Σ v (mean A - m) + b` is the
-//! sum over places p of `Σ v (A_p - m) / P`, and `b` is left. Each code's own mean m is thus spread over the places that
+//! (CVPR 2016), for the global average: a feature is the mean of its channel, so the score `Σ v (mean A - m) + b` is the
+//! sum over places p of `Σ v (A_p - m) / P`, and `b` is left. Each feature's own mean m is thus spread over the places that
 //! it is pooled from, so that 0 stands for the average training image. The other poolings split alike: a maximum belongs
-//! to the places that reach it, a grid's mean to its cell, a whole map's code to its own place. A generalised mean is
+//! to the places that reach it, a grid's mean to its cell, a whole map's feature to its own place. A generalised mean is
 //! homogeneous of degree 1, so by Euler's theorem it is the sum of its activations times its slopes, which are its parts.
 
 use std::ops::Range;
@@ -24,9 +24,9 @@ pub(super) struct LinearTerms {
 
 impl LinearTerms {
     /// Of an image with these features: only its length depends on them, for a head that brings rows to length 1.
-    pub(super) fn of(head: &HeadModel, class: usize, codes: &[f32]) -> LinearTerms {
+    pub(super) fn of(head: &HeadModel, class: usize, features: &[f32]) -> LinearTerms {
         let scaler = head.preparation.standardizer();
-        let factor = head.preparation.row_factor(codes);
+        let factor = head.preparation.row_factor(features);
         let row = head.preparation.unprojected(head.weights.row(class));
         let weights = row.iter().zip(scaler.scale()).zip(scaler.constant());
         // The standardizer makes constant columns 0.
@@ -57,24 +57,26 @@ pub(super) fn explained(
         (Some(tokens), &[_, width]) => (tokens, width),
         _ => return None,
     };
-    let of_codes = |codes: Range<usize>| -> f64 {
-        codes.map(|code| terms.weights[code] * (f64::from(values[code]) - terms.means[code])).sum()
+    let of_features = |features: Range<usize>| -> f64 {
+        features
+            .map(|feature| terms.weights[feature] * (f64::from(values[feature]) - terms.means[feature]))
+            .sum()
     };
     // The terms of the patches, in the order in which `contributions` has them, and how these are pooled.
     let (order, on_map, elsewhere): (Vec<usize>, _, f64) = match pooling {
         Pooling::ClassToken => return None,
         Pooling::None | Pooling::Flatten => {
             let places = tokens.grid[0] * tokens.grid[1];
-            let code = |at: usize| (tokens.prefix + at % places) * width + at / places;
-            ((0..places * width).map(code).collect(), Pooling::None, of_codes(0..tokens.prefix * width))
+            let feature = |at: usize| (tokens.prefix + at % places) * width + at / places;
+            ((0..places * width).map(feature).collect(), Pooling::None, of_features(0..tokens.prefix * width))
         }
-        Pooling::ClassTokenAndMean => ((width..2 * width).collect(), Pooling::Average, of_codes(0..width)),
+        Pooling::ClassTokenAndMean => ((width..2 * width).collect(), Pooling::Average, of_features(0..width)),
         Pooling::PatchMean => ((0..width).collect(), Pooling::Average, 0.0),
         pooling => ((0..terms.weights.len()).collect(), pooling, 0.0),
     };
     let of_patches = LinearTerms {
-        weights: order.iter().map(|&code| terms.weights[code]).collect(),
-        means: order.iter().map(|&code| terms.means[code]).collect(),
+        weights: order.iter().map(|&feature| terms.weights[feature]).collect(),
+        means: order.iter().map(|&feature| terms.means[feature]).collect(),
         bias: terms.bias,
     };
     let map = contributions(&of_patches, &tokens.map(values, width), tokens.map_shape(width), on_map);
@@ -124,10 +126,10 @@ fn contributions(
                 let (weight, mean) = terms.at(channel);
                 let powers = map.iter().map(|&value| f64::from(value.max(GEM_LEAST)).powf(GEM_EXPONENT));
                 let sum: f64 = powers.clone().sum();
-                let code = (sum / places as f64).powf(1.0 / GEM_EXPONENT);
+                let feature = (sum / places as f64).powf(1.0 / GEM_EXPONENT);
                 let spread = mean / places as f64;
                 total.iter_mut().zip(powers).for_each(|(total, power)| {
-                    *total += weight * (code * power / sum - spread);
+                    *total += weight * (feature * power / sum - spread);
                 });
             }
             Pooling::Grid(k) => {
@@ -146,8 +148,8 @@ fn contributions(
 }
 
 impl LinearTerms {
-    fn at(&self, code: usize) -> (f64, f64) {
-        (self.weights[code], self.means[code])
+    fn at(&self, feature: usize) -> (f64, f64) {
+        (self.weights[feature], self.means[feature])
     }
 }
 
@@ -158,26 +160,31 @@ mod tests {
     use crate::network::TokenRows;
 
     #[test]
-    fn the_terms_of_a_head_make_its_score_however_it_prepares_codes() {
-        let codes =
+    fn the_terms_of_a_head_make_its_score_however_it_prepares_features() {
+        let features =
             Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32);
         let labels: Vec<usize> = (0..30).map(|i| i % 3).collect();
         let class_names = ["a", "b", "c"].map(String::from);
-        let (codes_view, class_names) = (codes.view(), &class_names[..]);
-        let data =
-            TrainingData { codes: codes_view, labels: &labels, class_names, groups: None, row_names: None };
+        let (features_view, class_names) = (features.view(), &class_names[..]);
+        let data = TrainingData {
+            features: features_view,
+            labels: &labels,
+            class_names,
+            groups: None,
+            row_names: None,
+        };
         for (l2_normalize, standardize, pca) in
             [(false, true, None), (true, true, Some(4)), (true, false, None), (false, false, Some(2))]
         {
             let settings =
                 FitSettings { l2_normalize, standardize, pca, ..FitSettings::new(HeadKind::Logistic) };
             let head = fit_head(&data, &settings).unwrap().model;
-            let scores = head.scores(codes.view()).unwrap();
+            let scores = head.scores(features.view()).unwrap();
             for (row, class) in [(0, 0), (7, 2), (22, 1)] {
-                let row_codes = codes.row(row).to_vec();
-                let terms = LinearTerms::of(&head, class, &row_codes);
-                let parts = row_codes.iter().enumerate().map(|(code, &x)| {
-                    let (weight, mean) = terms.at(code);
+                let row_features = features.row(row).to_vec();
+                let terms = LinearTerms::of(&head, class, &row_features);
+                let parts = row_features.iter().enumerate().map(|(feature, &x)| {
+                    let (weight, mean) = terms.at(feature);
                     weight * (f64::from(x) - mean)
                 });
                 let score = parts.sum::<f64>() + terms.bias;
@@ -196,12 +203,16 @@ mod tests {
         let map: Vec<f32> = wave(120, 0.7).into_iter().map(|x| (x as f32).max(0.0) * 3.0).collect();
         for pooling in ["none", "flatten", "avg", "max", "gem", "2x2", "3x3", "4x4"] {
             let pooling: Pooling = pooling.parse().unwrap();
-            let mut codes = Vec::new();
-            pooling.apply(&map, &shape, &mut codes);
-            let terms =
-                LinearTerms { weights: wave(codes.len(), 1.3), means: wave(codes.len(), 2.1), bias: 0.25 };
-            let score: f64 =
-                (0..codes.len()).map(|j| terms.weights[j] * (f64::from(codes[j]) - terms.means[j])).sum();
+            let mut features = Vec::new();
+            pooling.apply(&map, &shape, &mut features);
+            let terms = LinearTerms {
+                weights: wave(features.len(), 1.3),
+                means: wave(features.len(), 2.1),
+                bias: 0.25,
+            };
+            let score: f64 = (0..features.len())
+                .map(|j| terms.weights[j] * (f64::from(features[j]) - terms.means[j]))
+                .sum();
             let found = contributions(&terms, &map, shape, pooling);
             assert_eq!(found.dim(), (5, 4));
             assert!(
@@ -219,13 +230,16 @@ mod tests {
         let tokens: Vec<f32> = wave(70, 0.7).into_iter().map(|x| x as f32 * 3.0).collect();
         for pooling in ["none", "flatten", "mean", "cls+mean", "max", "gem", "2x2"] {
             let pooling: Pooling = pooling.parse().unwrap();
-            let mut codes = Vec::new();
-            activations.pool(pooling, &tokens, &mut codes);
-            let terms =
-                LinearTerms { weights: wave(codes.len(), 1.3), means: wave(codes.len(), 2.1), bias: 0.25 };
+            let mut features = Vec::new();
+            activations.pool(pooling, &tokens, &mut features);
+            let terms = LinearTerms {
+                weights: wave(features.len(), 1.3),
+                means: wave(features.len(), 2.1),
+                bias: 0.25,
+            };
             let score: f64 = terms.bias
-                + (0..codes.len())
-                    .map(|j| terms.weights[j] * (f64::from(codes[j]) - terms.means[j]))
+                + (0..features.len())
+                    .map(|j| terms.weights[j] * (f64::from(features[j]) - terms.means[j]))
                     .sum::<f64>();
             let (map, elsewhere) = explained(&terms, &tokens, &activations, pooling).unwrap();
             assert_eq!(map.dim(), (3, 4));

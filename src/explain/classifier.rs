@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::overlay_folder::OverlayFolder;
-use super::{ExplainError, Explainer, ForwardPass, Method};
+use super::{ExplainError, ExplainMethod, Explainer, ForwardPass};
 use crate::classifier::{Answer, AnswerOptions, answer_batch};
-use crate::dataset::{Problem, Sample};
+use crate::dataset::{InputProblem, Sample};
 use crate::extract::{FeatureBatch, ImageReader, Readers, batches};
 use crate::features::FeatureFile;
 use crate::head::Head;
 use crate::messages::with_causes;
-use crate::similarity::{Metric, Neighbor, Search};
+use crate::similarity::{Metric, Neighbor, NeighborSearch};
 
 /// Training images that are named for each photo.
 const NEAREST: usize = 3;
@@ -25,7 +25,7 @@ pub struct ClassExplanation {
     /// The head's score, before it is made a probability.
     pub score: f64,
     /// How the explanation was found.
-    pub method: Method,
+    pub method: ExplainMethod,
     /// What of the score belongs to no place; absent for occlusion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias: Option<f64>,
@@ -106,7 +106,7 @@ impl<'h> ExplainingClassifier<'h> {
         samples: impl IntoIterator<Item = Sample<'s>>,
         options: AnswerOptions,
         progress: &mut dyn FnMut(usize, usize),
-        mut take: impl FnMut(Result<(&Sample<'s>, Answer, ImageExplanation), Problem>) -> Result<(), E>,
+        mut take: impl FnMut(Result<(&Sample<'s>, Answer, ImageExplanation), InputProblem>) -> Result<(), E>,
     ) -> Result<(), E> {
         for samples in batches(samples) {
             let (batch, passes) = self.extract_batch(&samples)?;
@@ -130,7 +130,7 @@ impl<'h> ExplainingClassifier<'h> {
         for image in images.chunks(self.reader.len()) {
             passes.push(self.explainer.run(image.to_vec())?);
         }
-        let features = passes.iter().flat_map(ForwardPass::codes).copied().collect();
+        let features = passes.iter().flat_map(ForwardPass::features).copied().collect();
         let layer = (&*self.head.provenance.spec.layer, self.head.model.columns());
         let mut keeps = Vec::with_capacity(passes.len());
         let batch = FeatureBatch::new(samples, read, features, layer, |keep| keeps.push(keep))?;
@@ -167,8 +167,12 @@ impl<'h> ExplainingClassifier<'h> {
             return Ok(Vec::new());
         };
         let itself = |query: usize, row: usize| file.sha256()[row] == batch.sha256[query];
-        let search =
-            Search { queries: batch.features.view(), k: NEAREST, metric: Metric::Cosine, left_out: &itself };
+        let search = NeighborSearch {
+            queries: batch.features.view(),
+            k: NEAREST,
+            metric: Metric::Cosine,
+            left_out: &itself,
+        };
         let found = search.run(file, Some(&self.head.provenance.spec.layer), |_| {})?;
         let similar = |neighbor: &Neighbor| SimilarImage {
             image: file.image_names()[neighbor.row].clone(),
@@ -184,9 +188,9 @@ impl<'h> ExplainingClassifier<'h> {
 /// The features file that the head was fitted to, if it is still there and still the same; otherwise why not.
 fn training_features(head: &Head) -> Result<FeatureFile, String> {
     let made = &head.provenance;
-    let path = Path::new(&made.codes_file);
+    let path = Path::new(&made.features_file);
     let file = FeatureFile::open(path).map_err(|error| with_causes(&error))?;
-    let same = file.rows() == made.codes_rows
+    let same = file.rows() == made.features_rows
         && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
     if same { Ok(file) } else { Err(format!("{} has changed since then", path.display())) }
 }

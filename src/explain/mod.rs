@@ -38,24 +38,24 @@ use crate::images::Preprocess;
 use crate::network::{Activations, Backbone, Graph, Layer, Pooling, SessionSettings, pooled_map};
 use cnncodes_linear_heads::highest;
 
-/// How far the mean over a map may be from the code that it is taken to be, as a share of the largest code.
+/// How far the mean over a map may be from the feature that it is taken to be, as a share of the largest feature.
 const SAME_MEAN: f32 = 1e-3;
 
 /// Where an explanation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
+pub enum ExplainMethod {
     /// The terms of the score's sum over the places of the map.
     ActivationMap,
     /// What the score falls by where a patch is covered.
     Occlusion,
 }
 
-impl std::fmt::Display for Method {
+impl std::fmt::Display for ExplainMethod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Method::ActivationMap => "class activation map",
-            Method::Occlusion => "occlusion",
+            ExplainMethod::ActivationMap => "class activation map",
+            ExplainMethod::Occlusion => "occlusion",
         })
     }
 }
@@ -77,7 +77,7 @@ pub struct Explanation {
     /// The head's score of the class, before it is made a probability.
     pub score: f64,
     /// Where [`map`](Self::map) comes from.
-    pub method: Method,
+    pub method: ExplainMethod,
     /// What of the score belongs to no place; the map's sum and this are the score. None for occlusion, whose map is no
     /// sum.
     pub bias: Option<f64>,
@@ -92,7 +92,7 @@ pub struct ForwardPass {
     /// The network's input.
     tensor: Vec<f32>,
     /// The head's input.
-    codes: Vec<f32>,
+    features: Vec<f32>,
     /// A score for each class.
     scores: Vec<f64>,
     /// The activations that the features are made of, their form, and how they become features; none where they have no places.
@@ -101,8 +101,8 @@ pub struct ForwardPass {
 
 impl ForwardPass {
     /// The features of the picture, as the head takes them.
-    pub fn codes(&self) -> &[f32] {
-        &self.codes
+    pub fn features(&self) -> &[f32] {
+        &self.features
     }
 
     /// The head's score for each class.
@@ -111,8 +111,8 @@ impl ForwardPass {
     }
 
     /// How its scores can be explained.
-    pub fn method(&self) -> Method {
-        if self.map.is_some() { Method::ActivationMap } else { Method::Occlusion }
+    pub fn method(&self) -> ExplainMethod {
+        if self.map.is_some() { ExplainMethod::ActivationMap } else { ExplainMethod::Occlusion }
     }
 
     /// The class of the highest score.
@@ -150,10 +150,12 @@ impl<'h> Explainer<'h> {
         let mut layers = vec![layer.clone()];
         layers.extend(pooled_map(graph, layer));
         let backbone = Backbone::open(graph, &layers, preprocess.size(), &settings.session)?;
-        let codes = &backbone.taps()[0].activations;
+        let features = &backbone.taps()[0].activations;
         let pooled = backbone.taps().get(1).map(|tap| &tap.activations).filter(|source| {
             source.places().is_some()
-                && source.pooling(Pooling::Average).is_ok_and(|mean| source.pooled_shape(mean) == codes.shape)
+                && source
+                    .pooling(Pooling::Average)
+                    .is_ok_and(|mean| source.pooled_shape(mean) == features.shape)
         });
         let pooling = backbone.taps()[0].suited_pooling(pooling, &graph.path().display().to_string())?;
         let pooled = pooled.cloned();
@@ -190,9 +192,9 @@ impl<'h> Explainer<'h> {
         let mut taps: Vec<Vec<f32>> =
             self.backbone.run(&tensor)?.iter().map(|values| values.to_vec()).collect();
         let activations = &self.backbone.taps()[0].activations;
-        let mut codes = Vec::new();
-        activations.pool(self.pooling, &taps[0], &mut codes);
-        let scores = self.head.scores(row(&codes)?)?.row(0).to_vec();
+        let mut features = Vec::new();
+        activations.pool(self.pooling, &taps[0], &mut features);
+        let scores = self.head.scores(row(&features)?)?.row(0).to_vec();
         let map = match &self.pooled {
             // With a kernel the score is no sum over places.
             _ if self.head.kernel.is_some() => None,
@@ -201,11 +203,11 @@ impl<'h> Explainer<'h> {
             }
             Some(source) => {
                 let map = taps.swap_remove(1);
-                mean_of(&map, source, &codes).map(|mean| (map, source.clone(), mean))
+                mean_of(&map, source, &features).map(|mean| (map, source.clone(), mean))
             }
             None => None,
         };
-        Ok(ForwardPass { tensor, codes, scores, map })
+        Ok(ForwardPass { tensor, features, scores, map })
     }
 
     /// Explains the scores of `classes` for the picture. `progress` is told how many of how many covered pictures have
@@ -224,12 +226,12 @@ impl<'h> Explainer<'h> {
     ) -> Result<Vec<Explanation>, ExplainError> {
         let by_places = pass.map.as_ref().and_then(|(map, activations, pooling)| {
             let explained = classes.iter().map(|&class| {
-                let terms = cam::LinearTerms::of(self.head, class, &pass.codes);
+                let terms = cam::LinearTerms::of(self.head, class, &pass.features);
                 let (map, bias) = cam::explained(&terms, map, activations, *pooling)?;
                 Some(Explanation {
                     class,
                     score: pass.scores[class],
-                    method: Method::ActivationMap,
+                    method: ExplainMethod::ActivationMap,
                     bias: Some(bias),
                     map,
                 })
@@ -241,7 +243,7 @@ impl<'h> Explainer<'h> {
         }
         let (head, pooling, backbone) = (self.head, self.pooling, &mut self.backbone);
         let (width, height) = self.preprocess.size();
-        let covered = occlusion::Covered {
+        let covered = occlusion::OccludedImage {
             tensor: &pass.tensor,
             layout: backbone.layout(),
             size: (width as usize, height as usize),
@@ -249,17 +251,17 @@ impl<'h> Explainer<'h> {
         };
         let activations = backbone.taps()[0].activations.clone();
         let mut score = |pictures: &[f32], count: usize| -> Result<Array2<f64>, ExplainError> {
-            let mut codes = Vec::new();
+            let mut features = Vec::new();
             if let Some(values) = backbone.run(pictures)?.first() {
-                activations.pool(pooling, values, &mut codes);
+                activations.pool(pooling, values, &mut features);
             }
-            Ok(head.scores(rows(&codes, count)?)?)
+            Ok(head.scores(rows(&features, count)?)?)
         };
         let drops = covered.drops(&pass.scores, classes, &mut score, progress)?;
         let explained = classes.iter().zip(drops).map(|(&class, map)| Explanation {
             class,
             score: pass.scores[class],
-            method: Method::Occlusion,
+            method: ExplainMethod::Occlusion,
             bias: None,
             map,
         });
@@ -267,25 +269,25 @@ impl<'h> Explainer<'h> {
     }
 }
 
-fn row(codes: &[f32]) -> Result<ArrayView2<'_, f32>, HeadError> {
-    rows(codes, 1)
+fn row(features: &[f32]) -> Result<ArrayView2<'_, f32>, HeadError> {
+    rows(features, 1)
 }
 
-fn rows(codes: &[f32], count: usize) -> Result<ArrayView2<'_, f32>, HeadError> {
-    let columns = codes.len() / count.max(1);
-    ArrayView2::from_shape((count, columns), codes).map_err(|_| {
-        let (expected, found) = (columns * count, codes.len());
+fn rows(features: &[f32], count: usize) -> Result<ArrayView2<'_, f32>, HeadError> {
+    let columns = features.len() / count.max(1);
+    ArrayView2::from_shape((count, columns), features).map_err(|_| {
+        let (expected, found) = (columns * count, features.len());
         SolverError::Mismatch { what: "features of an image", expected, found }.into()
     })
 }
 
-/// How `codes` are the mean over the places of `source`, if they are: the pooling that topology found may have covered a part
+/// How `features` are the mean over the places of `source`, if they are: the pooling that topology found may have covered a part
 /// only.
-fn mean_of(values: &[f32], source: &Activations, codes: &[f32]) -> Option<Pooling> {
+fn mean_of(values: &[f32], source: &Activations, features: &[f32]) -> Option<Pooling> {
     let pooling = source.pooling(Pooling::Average).ok()?;
     let mut means = Vec::new();
     source.pool(pooling, values, &mut means);
-    let largest = codes.iter().fold(0.0f32, |largest, code| largest.max(code.abs()));
-    let close = |(mean, code): (&f32, &f32)| (mean - code).abs() <= SAME_MEAN * largest;
-    (means.len() == codes.len() && means.iter().zip(codes).all(close)).then_some(pooling)
+    let largest = features.iter().fold(0.0f32, |largest, feature| largest.max(feature.abs()));
+    let close = |(mean, feature): (&f32, &f32)| (mean - feature).abs() <= SAME_MEAN * largest;
+    (means.len() == features.len() && means.iter().zip(features).all(close)).then_some(pooling)
 }

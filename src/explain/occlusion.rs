@@ -7,7 +7,7 @@
 use ndarray::{Array2, s};
 
 use super::ExplainError;
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// Covered pictures a forward run.
 const BATCH: usize = 16;
@@ -41,16 +41,16 @@ impl OcclusionSettings {
 }
 
 /// A picture that is to be covered.
-pub(super) struct Covered<'a> {
+pub(super) struct OccludedImage<'a> {
     /// The network's input.
     pub(super) tensor: &'a [f32],
-    pub(super) layout: Layout,
+    pub(super) layout: TensorLayout,
     /// Width and height.
     pub(super) size: (usize, usize),
     pub(super) settings: OcclusionSettings,
 }
 
-impl Covered<'_> {
+impl OccludedImage<'_> {
     /// For each of `classes`, what its score falls by on average where a pixel is covered, H x W. `score` gives the
     /// scores, n x classes, of n pictures one after the other; `whole` are those of the picture as it is.
     pub(super) fn drops(
@@ -113,8 +113,8 @@ impl Covered<'_> {
 
     fn index(&self, channel: usize, pixel: usize) -> usize {
         match self.layout {
-            Layout::Nchw => channel * self.size.0 * self.size.1 + pixel,
-            Layout::Nhwc => pixel * 3 + channel,
+            TensorLayout::Nchw => channel * self.size.0 * self.size.1 + pixel,
+            TensorLayout::Nhwc => pixel * 3 + channel,
         }
     }
 }
@@ -146,8 +146,8 @@ mod tests {
     fn the_drop_is_highest_where_the_score_comes_from_in_both_layouts() {
         let (width, height) = (12, 9);
         let object = |row: usize, column: usize| (2..5).contains(&row) && (6..9).contains(&column);
-        for layout in [Layout::Nchw, Layout::Nhwc] {
-            let mut covered = Covered {
+        for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
+            let mut covered = OccludedImage {
                 tensor: &[],
                 layout,
                 size: (width, height),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::{ClassExplanation, ExplainError, Explanation, overlay, write_png};
-use crate::dataset::{Content, Sample};
+use crate::dataset::{Sample, SampleContent};
 use crate::files::safe_name;
 use crate::images::{DecodeOptions, Preprocess, decode};
 
@@ -42,8 +42,8 @@ impl OverlayFolder {
     ) -> Result<Vec<ClassExplanation>, ExplainError> {
         let name = || sample.name.to_owned();
         let photo = match sample.read().map_err(|source| ExplainError::Read { image: name(), source })? {
-            Content::Pixels { image, .. } => image,
-            Content::Encoded(bytes) => decode(&bytes, &self.decode)
+            SampleContent::Pixels { image, .. } => image.into_owned(),
+            SampleContent::Encoded(bytes) => decode(&bytes, &self.decode)
                 .map_err(|source| ExplainError::Decode { image: name(), source })?,
         };
         let window = self.preprocess.window(photo.width(), photo.height());

@@ -9,7 +9,7 @@ use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::nodes::int;
 
 /// The constant of training features, by which [`sealed`](super::sealed) reads them back.
-pub(super) const CODES: &str = "novelty/features";
+pub(super) const NOVELTY_FEATURES: &str = "novelty/features";
 
 /// Training features beside the nearest whose distances are computed in float64.
 const MORE_CANDIDATES: usize = 13;
@@ -130,11 +130,11 @@ pub(super) fn distance(
     features: &str,
     arithmetic: Arithmetic,
 ) -> String {
-    let codes = novelty.codes();
-    let (rows, columns) = codes.dim();
+    let training = novelty.features();
+    let (rows, columns) = training.dim();
     // A row an image, so that what is gathered lies together.
-    let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
-    let stored = b.named(CODES, DataType::Int8, &[rows, columns], bytes);
+    let bytes: Vec<u8> = training.iter().map(|&feature| feature as u8).collect();
+    let stored = b.named(NOVELTY_FEATURES, DataType::Int8, &[rows, columns], bytes);
     let floats = b.cast(&stored, DataType::Float);
     let squares = b.op("Mul", &[&floats, &floats]);
     let squares = b.sum(&squares, &[1], false);
@@ -177,9 +177,9 @@ fn direction(b: &mut GraphBuilder, rows: &str, arithmetic: Arithmetic) -> String
 }
 
 /// The cosines, images x candidates in float64, between the rows of `values` and the training features at `places`.
-fn cosines_of(b: &mut GraphBuilder, [codes, lengths, places, values]: [&str; 4]) -> String {
+fn cosines_of(b: &mut GraphBuilder, [features, lengths, places, values]: [&str; 4]) -> String {
     // Images x candidates x values.
-    let chosen = b.gather(codes, places, 0);
+    let chosen = b.gather(features, places, 0);
     let chosen = b.cast(&chosen, DataType::Float);
     let lengths = b.gather(lengths, places, 0);
     let lengths = b.unsqueeze(&lengths, &[2]);

@@ -20,7 +20,7 @@ const AXES_AS_INPUT: i64 = 18;
 
 /// A dimension of a graph's input or output.
 #[derive(Debug, Clone)]
-pub(super) enum Dim {
+pub(super) enum GraphDim {
     Fixed(usize),
     /// Open, with a name; equal names are equal numbers.
     Open(&'static str),
@@ -155,7 +155,7 @@ impl GraphBuilder {
     pub(super) fn branch(
         &mut self,
         name: &str,
-        (element, dims): (DataType, &[Dim]),
+        (element, dims): (DataType, &[GraphDim]),
         fill: impl FnOnce(&mut Self) -> String,
     ) -> GraphProto {
         let outer = std::mem::take(&mut self.nodes);
@@ -260,11 +260,11 @@ pub(super) fn tensor(name: &str, element: DataType, dims: &[usize], bytes: Bytes
     }
 }
 
-pub(super) fn value_info(name: &str, element: DataType, dims: &[Dim]) -> ValueInfoProto {
-    let dim = |dim: &Dim| Dimension {
+pub(super) fn value_info(name: &str, element: DataType, dims: &[GraphDim]) -> ValueInfoProto {
+    let dim = |dim: &GraphDim| Dimension {
         value: Some(match dim {
-            Dim::Fixed(value) => dimension::Value::DimValue(*value as i64),
-            Dim::Open(name) => dimension::Value::DimParam((*name).to_owned()),
+            GraphDim::Fixed(value) => dimension::Value::DimValue(*value as i64),
+            GraphDim::Open(name) => dimension::Value::DimParam((*name).to_owned()),
         }),
         ..Default::default()
     };

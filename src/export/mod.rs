@@ -33,10 +33,10 @@ mod pooling;
 mod sealed;
 
 use self::backbone::NetworkPart;
-use self::builder::{Dim, GraphBuilder, value_info};
+use self::builder::{GraphBuilder, GraphDim, value_info};
 use self::metadata::NetworkEntry;
 use crate::head::{Conformal, Head};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::graph::proto::{ModelProto, ValueInfoProto};
 use crate::network::profile::Profile;
@@ -133,7 +133,7 @@ pub fn export(
     network: NetworkOfHead<'_>,
     settings: &ExportSettings,
 ) -> Result<ExportedModel, ExportError> {
-    let (conformal, source) = (settings.check(head)?, Source::of(head, network, settings)?);
+    let (conformal, source) = (settings.check(head)?, LayerOutput::of(head, network, settings)?);
     let mut part = NetworkPart::cut(network.graph, &network.layer.tensor, settings.half_weights)?;
     let layer = Layer { tensor: part.tensor.clone(), ..network.layer.clone() };
     let mut b = GraphBuilder::new(part.opset);
@@ -146,13 +146,17 @@ pub fn export(
             b.enter("pixels");
             let tensor = pixels::tensor_of_image(&mut b, PIXELS, &spec.preprocess, layout);
             b.give(&tensor, INPUT);
-            value_info(PIXELS, DataType::Uint8, &[Dim::Open("height"), Dim::Open("width"), Dim::Fixed(3)])
+            value_info(
+                PIXELS,
+                DataType::Uint8,
+                &[GraphDim::Open("height"), GraphDim::Open("width"), GraphDim::Fixed(3)],
+            )
         }
     };
     let mut graph = part.model.graph.take().unwrap_or_default();
     graph.node.splice(0..0, std::mem::take(&mut b.nodes));
     b.enter("pooling");
-    let Source { element, activations, pooling, .. } = &source;
+    let LayerOutput { element, activations, pooling, .. } = &source;
     let arithmetic = settings.arithmetic();
     let features = pooling::features(&mut b, &layer, *element, activations, *pooling, arithmetic);
     graph.output = answers(&mut b, head, &features, source.batch(), conformal, settings);
@@ -161,7 +165,8 @@ pub fn export(
     graph.input = vec![input];
     graph.name = Some("cnncodes classifier".to_owned());
     graph.value_info.clear();
-    let entry = NetworkEntry { batch: source.network_batch, channels_last: layout == Layout::Nhwc, layer };
+    let entry =
+        NetworkEntry { batch: source.network_batch, channels_last: layout == TensorLayout::Nhwc, layer };
     Ok(ExportedModel {
         model: ModelProto {
             producer_name: Some("cnncodes".to_owned()),
@@ -205,7 +210,7 @@ impl ExportSettings {
 }
 
 /// What the network gives at the head's layer.
-struct Source {
+struct LayerOutput {
     element: Option<DataType>,
     activations: Activations,
     pooling: Pooling,
@@ -216,7 +221,7 @@ struct Source {
     remarks: Vec<String>,
 }
 
-impl Source {
+impl LayerOutput {
     fn of(
         head: &Head,
         NetworkOfHead { graph, layer, .. }: NetworkOfHead<'_>,
@@ -264,16 +269,16 @@ impl Source {
     }
 
     /// The number of images, as a dimension.
-    fn batch(&self) -> Dim {
-        self.batch.map_or(Dim::Open("images"), Dim::Fixed)
+    fn batch(&self) -> GraphDim {
+        self.batch.map_or(GraphDim::Open("images"), GraphDim::Fixed)
     }
 
     /// The dimensions of the network's input.
-    fn dims(&self, layout: Layout, (width, height): (u32, u32)) -> [Dim; 4] {
-        let [width, height, channels] = [width as usize, height as usize, 3].map(Dim::Fixed);
+    fn dims(&self, layout: TensorLayout, (width, height): (u32, u32)) -> [GraphDim; 4] {
+        let [width, height, channels] = [width as usize, height as usize, 3].map(GraphDim::Fixed);
         match layout {
-            Layout::Nchw => [self.batch(), channels, height, width],
-            Layout::Nhwc => [self.batch(), height, width, channels],
+            TensorLayout::Nchw => [self.batch(), channels, height, width],
+            TensorLayout::Nhwc => [self.batch(), height, width, channels],
         }
     }
 }
@@ -283,17 +288,17 @@ fn answers(
     b: &mut GraphBuilder,
     head: &Head,
     features: &str,
-    images: Dim,
+    images: GraphDim,
     threshold: Option<f64>,
     settings: &ExportSettings,
 ) -> Vec<ValueInfoProto> {
     let (model, arithmetic) = (&head.model, settings.arithmetic());
-    let classes = Dim::Fixed(model.class_names.len());
+    let classes = GraphDim::Fixed(model.class_names.len());
     let mut outputs = Vec::new();
     let mut give =
-        |b: &mut GraphBuilder, tensor: &str, name: &str, element: DataType, columns: Option<Dim>| {
+        |b: &mut GraphBuilder, tensor: &str, name: &str, element: DataType, columns: Option<GraphDim>| {
             b.give(tensor, name);
-            let dims: Vec<Dim> = [images.clone()].into_iter().chain(columns).collect();
+            let dims: Vec<GraphDim> = [images.clone()].into_iter().chain(columns).collect();
             outputs.push(value_info(name, element, &dims));
         };
     b.enter("head");
@@ -327,7 +332,7 @@ fn answers(
         give(b, &set, "prediction_set", DataType::Bool, Some(classes));
     }
     if settings.with_features {
-        give(b, features, "features", DataType::Float, Some(Dim::Fixed(model.columns())));
+        give(b, features, "features", DataType::Float, Some(GraphDim::Fixed(model.columns())));
     }
     outputs
 }

@@ -13,18 +13,14 @@
 //!
 //! [`MatMulInteger`]: https://onnx.ai/onnx/operators/onnx__MatMulInteger.html
 
-use std::f64::consts::PI;
+mod filter;
 
-use super::builder::{Dim, GraphBuilder, graph};
+use self::filter::{GraphFilter, bicubic, bilinear, lanczos, pass};
+use super::builder::{GraphBuilder, GraphDim, graph};
 use crate::images::GREY_WEIGHTS;
-use crate::images::{ChannelOrder, CropOffset, Interpolation, Layout, Preprocess, Resize};
+use crate::images::{ChannelOrder, CropOffset, Interpolation, Preprocess, Resize, TensorLayout};
 use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::nodes::int;
-
-/// Fractional bits of a weight.
-const PRECISION_BITS: u32 = 22;
-/// A weight plus this number has three bytes that are the weight's digits in base 256, from -128 to 127, plus 128 each.
-const DIGITS: i32 = 0x80_80_80;
 
 /// Adds the nodes that make the network's input tensor, a batch of one image in `layout`, of the image in the tensor `image`:
 /// uint8, H x W x 3, RGB.
@@ -32,7 +28,7 @@ pub(super) fn tensor_of_image(
     b: &mut GraphBuilder,
     image: &str,
     preprocess: &Preprocess,
-    layout: Layout,
+    layout: TensorLayout,
 ) -> String {
     let levels = resized(b, image, preprocess);
     normalised(b, &levels, preprocess, layout)
@@ -40,21 +36,11 @@ pub(super) fn tensor_of_image(
 
 /// One side of the image: its pixels, those that it is resized to, where the crop begins and how many it keeps. All but the last
 /// are names of whole numbers.
-struct Side {
+struct ResizedSide {
     source: String,
     resized: String,
     offset: String,
     length: i64,
-}
-
-/// For each output pixel of a side the source pixels that it is made of, and their weights.
-struct Weights {
-    /// The first source pixel that is wanted, and the one behind the last, as lists of one.
-    reach: [String; 2],
-    /// Output pixels x the most source pixels of any, counted from the first that is wanted.
-    indices: String,
-    /// Output pixels x 3 x the most source pixels: the digits of the weights.
-    digits: String,
 }
 
 /// The pixels of the crop: uint8, height x width x 3.
@@ -63,9 +49,9 @@ fn resized(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> String
     let (width, height) = (across.length, down.length);
     let filter = match preprocess.interpolation() {
         Interpolation::Nearest => return nearest(b, image, &across, &down),
-        Interpolation::Bilinear => Filter { support: 1.0, weigh: bilinear },
-        Interpolation::Bicubic => Filter { support: 2.0, weigh: bicubic },
-        Interpolation::Lanczos => Filter { support: 3.0, weigh: lanczos },
+        Interpolation::Bilinear => GraphFilter { support: 1.0, weigh: bilinear },
+        Interpolation::Bicubic => GraphFilter { support: 2.0, weigh: bicubic },
+        Interpolation::Lanczos => GraphFilter { support: 3.0, weigh: lanczos },
     };
     let vertical_first = is_vertical_first(b, &across, &down);
     let (of_columns, of_rows) = (filter.weights(b, &across), filter.weights(b, &down));
@@ -73,7 +59,7 @@ fn resized(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> String
         |b: &mut GraphBuilder, end: usize| b.concat(&[&of_rows.reach[end], &of_columns.reach[end]], 0);
     let (from, to, axes) = (wanted(b, 0), wanted(b, 1), b.longs(&[0, 1]));
     let image = b.op("Slice", &[image, &from, &to, &axes]);
-    let shape = [Dim::Open("rows"), Dim::Open("columns"), Dim::Fixed(3)];
+    let shape = [GraphDim::Open("rows"), GraphDim::Open("columns"), GraphDim::Fixed(3)];
     let down_first = b.branch("vertical_first", (DataType::Uint8, &shape), |b| {
         let rows = pass(b, &image, &of_rows, height);
         let turned = b.transpose(&rows, &[1, 0, 2]);
@@ -91,7 +77,7 @@ fn resized(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> String
     b.reshape(&levels, &[height, width, 3])
 }
 
-fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [Side; 2] {
+fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [ResizedSide; 2] {
     let shape = b.op("Shape", &[image]);
     let [width, height] = [1, 0].map(|dimension| {
         let dimension = b.long(dimension);
@@ -104,7 +90,12 @@ fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [Side; 2
         sources.clone().map(|(source, length)| {
             let resized = resized.next().unwrap_or(length);
             let offset = half(i64::from(resized.saturating_sub(length)), preprocess.crop_offset());
-            Side { source, resized: b.long(resized.into()), offset: b.long(offset), length: length.into() }
+            ResizedSide {
+                source,
+                resized: b.long(resized.into()),
+                offset: b.long(offset),
+                length: length.into(),
+            }
         })
     };
     match preprocess.resize() {
@@ -121,7 +112,7 @@ fn sides(b: &mut GraphBuilder, image: &str, preprocess: &Preprocess) -> [Side; 2
                 let kept = b.long(length);
                 let margin = b.op("Sub", &[&resized, &kept]);
                 let offset = half_of(b, &margin, preprocess.crop_offset());
-                Side { source, resized, offset, length }
+                ResizedSide { source, resized, offset, length }
             })
         }
     }
@@ -152,7 +143,7 @@ fn half_of(b: &mut GraphBuilder, margin: &str, rounding: CropOffset) -> String {
 }
 
 /// Whether Pillow takes the vertical pass first: where the height loses more than twice as many pixels as the width.
-fn is_vertical_first(b: &mut GraphBuilder, across: &Side, down: &Side) -> String {
+fn is_vertical_first(b: &mut GraphBuilder, across: &ResizedSide, down: &ResizedSide) -> String {
     let lost_across = b.op("Sub", &[&across.source, &across.resized]);
     let lost_down = b.op("Sub", &[&down.source, &down.resized]);
     let (zero, two) = (b.long(0), b.long(2));
@@ -163,7 +154,7 @@ fn is_vertical_first(b: &mut GraphBuilder, across: &Side, down: &Side) -> String
 }
 
 /// Source pixels in one resized pixel.
-fn scale(b: &mut GraphBuilder, side: &Side) -> String {
+fn scale(b: &mut GraphBuilder, side: &ResizedSide) -> String {
     let source = b.cast(&side.source, DataType::Double);
     let resized = b.cast(&side.resized, DataType::Double);
     b.op("Div", &[&source, &resized])
@@ -171,7 +162,7 @@ fn scale(b: &mut GraphBuilder, side: &Side) -> String {
 
 /// The pixel under the centre of each output pixel. Pillow steps from centre to centre by addition, whose rounding decides ties,
 /// and so does a cumulative sum.
-fn nearest(b: &mut GraphBuilder, image: &str, across: &Side, down: &Side) -> String {
+fn nearest(b: &mut GraphBuilder, image: &str, across: &ResizedSide, down: &ResizedSide) -> String {
     let [columns, rows] = [across, down].map(|side| {
         let scale = scale(b, side);
         let half = b.double(0.5);
@@ -198,172 +189,13 @@ fn nearest(b: &mut GraphBuilder, image: &str, across: &Side, down: &Side) -> Str
     b.reshape(&levels, &[down.length, across.length, 3])
 }
 
-/// A resampling filter: the nodes that weigh distances, and how far it reaches.
-struct Filter {
-    support: f64,
-    weigh: fn(&mut GraphBuilder, &str) -> String,
-}
-
-impl Filter {
-    /// Pillow's precompute_coeffs and normalize_coeffs_8bpc.
-    fn weights(&self, b: &mut GraphBuilder, side: &Side) -> Weights {
-        let (zero, one, half) = (b.double(0.0), b.double(1.0), b.double(0.5));
-        let scale = scale(b, side);
-        let stretch = b.op("Max", &[&scale, &one]);
-        let support = b.double(self.support);
-        let support = b.op("Mul", &[&stretch, &support]);
-        // Positions of the resized side, and where their centres are in the source.
-        let (length, step) = (b.long(side.length), b.long(1));
-        let end = b.op("Add", &[&side.offset, &length]);
-        let positions = b.op("Range", &[&side.offset, &end, &step]);
-        let positions = b.cast(&positions, DataType::Double);
-        let centres = b.op("Add", &[&positions, &half]);
-        let centres = b.op("Mul", &[&centres, &scale]);
-        // A cast truncates, as in Pillow.
-        let start = b.op("Sub", &[&centres, &support]);
-        let start = b.op("Add", &[&start, &half]);
-        let start = b.op("Max", &[&start, &zero]);
-        let start = b.cast(&start, DataType::Int64);
-        let end = b.op("Add", &[&centres, &support]);
-        let end = b.op("Add", &[&end, &half]);
-        let end = b.cast(&end, DataType::Int64);
-        let end = b.op("Min", &[&end, &side.source]);
-        let reach = [b.slice(&start, 0, 1, 0), b.slice(&end, -1, i64::from(i32::MAX), 0)];
-        // No output pixel is made of more source pixels than that.
-        let most = b.op("Ceil", &[&support]);
-        let two = b.double(2.0);
-        let most = b.op("Mul", &[&most, &two]);
-        let most = b.op("Add", &[&most, &one]);
-        let most = b.cast(&most, DataType::Int64);
-        let from = b.long(0);
-        let places = b.op("Range", &[&from, &most, &step]);
-        let start = b.unsqueeze(&start, &[1]);
-        let indices = b.op("Add", &[&start, &places]);
-        // Distances from the centres, and what the filter makes of them; nothing behind the last pixel counts.
-        let centres = b.unsqueeze(&centres, &[1]);
-        let distances = b.cast(&indices, DataType::Double);
-        let distances = b.op("Sub", &[&distances, &centres]);
-        let distances = b.op("Add", &[&distances, &half]);
-        let shrink = b.op("Div", &[&one, &stretch]);
-        let distances = b.op("Mul", &[&distances, &shrink]);
-        let weights = (self.weigh)(b, &distances);
-        let end = b.unsqueeze(&end, &[1]);
-        let counts = b.op("Less", &[&indices, &end]);
-        let weights = b.op("Where", &[&counts, &weights, &zero]);
-        let sums = b.sum(&weights, &[1], true);
-        let weights = b.op("Div", &[&weights, &sums]);
-        // (int)(weight * 2^22 ± 0.5).
-        let unit = b.double(f64::from(1 << PRECISION_BITS));
-        let weights = b.op("Mul", &[&weights, &unit]);
-        let sign = b.op("Sign", &[&weights]);
-        let rounding = b.op("Mul", &[&sign, &half]);
-        let weights = b.op("Add", &[&weights, &rounding]);
-        let weights = b.cast(&weights, DataType::Int32);
-        let last = b.op("Sub", &[&reach[1], &step]);
-        let indices = b.op("Min", &[&indices, &last]);
-        let indices = b.op("Sub", &[&indices, &reach[0]]);
-        Weights { digits: digits(b, &weights), indices, reach }
-    }
-}
-
-/// Each weight's three digits, the highest first, 128 too large.
-fn digits(b: &mut GraphBuilder, weights: &str) -> String {
-    let above = b.int32(DIGITS);
-    let rest = b.op("Add", &[weights, &above]);
-    let base = b.int32(256);
-    let upper = b.op("Div", &[&rest, &base]);
-    let high = b.op("Div", &[&upper, &base]);
-    let middle = b.op("Mod", &[&upper, &base]);
-    let low = b.op("Mod", &[&rest, &base]);
-    let digits = [high, middle, low].map(|digit| b.unsqueeze(&digit, &[1]));
-    let digits = b.concat(&digits.each_ref().map(String::as_str), 1);
-    b.cast(&digits, DataType::Uint8)
-}
-
-/// Resizes the first dimension of `levels`, lines x pixels x 3, to `length` lines.
-fn pass(b: &mut GraphBuilder, levels: &str, weights: &Weights, length: i64) -> String {
-    let lines = b.gather(levels, &weights.indices, 0);
-    let lines = b.reshape(&lines, &[0, 0, -1]);
-    let middle = b.byte(128);
-    let products = b.op("MatMulInteger", &[&weights.digits, &lines, &middle]);
-    let places = b.int32s(&[3, 1], &[1 << 16, 1 << 8, 1]);
-    let products = b.op("Mul", &[&products, &places]);
-    let sums = b.sum(&products, &[1], false);
-    // Half a level makes the division round to nearest. Below 0 it rounds to 0, where levels end.
-    let half = b.int32(1 << (PRECISION_BITS - 1));
-    let sums = b.op("Add", &[&sums, &half]);
-    let unit = b.int32(1 << PRECISION_BITS);
-    let levels = b.op("Div", &[&sums, &unit]);
-    let (least, most) = (b.int32(0), b.int32(255));
-    let levels = b.op("Clip", &[&levels, &least, &most]);
-    let levels = b.cast(&levels, DataType::Uint8);
-    b.reshape(&levels, &[length, -1, 3])
-}
-
-fn bilinear(b: &mut GraphBuilder, distances: &str) -> String {
-    let (zero, one) = (b.double(0.0), b.double(1.0));
-    let distances = b.op("Abs", &[distances]);
-    let weights = b.op("Sub", &[&one, &distances]);
-    b.op("Max", &[&weights, &zero])
-}
-
-/// Keys's cubic with a = -0.5.
-fn bicubic(b: &mut GraphBuilder, distances: &str) -> String {
-    const A: f64 = -0.5;
-    let x = b.op("Abs", &[distances]);
-    let polynomial = |b: &mut GraphBuilder, steps: &[(&str, Option<f64>)]| {
-        steps.iter().fold(x.clone(), |value, &(operator, by)| {
-            let by = by.map_or_else(|| x.clone(), |number| b.double(number));
-            b.op(operator, &[&value, &by])
-        })
-    };
-    // ((A + 2) x - (A + 3)) x x + 1, and (((x - 5) x + 8) x - 4) A.
-    let near =
-        [("Mul", Some(A + 2.0)), ("Sub", Some(A + 3.0)), ("Mul", None), ("Mul", None), ("Add", Some(1.0))];
-    let far = [
-        ("Sub", Some(5.0)),
-        ("Mul", None),
-        ("Add", Some(8.0)),
-        ("Mul", None),
-        ("Sub", Some(4.0)),
-        ("Mul", Some(A)),
-    ];
-    let (near, far) = (polynomial(b, &near), polynomial(b, &far));
-    let (zero, one, two) = (b.double(0.0), b.double(1.0), b.double(2.0));
-    let is_far = b.op("Less", &[&x, &two]);
-    let far = b.op("Where", &[&is_far, &far, &zero]);
-    let is_near = b.op("Less", &[&x, &one]);
-    b.op("Where", &[&is_near, &near, &far])
-}
-
-fn lanczos(b: &mut GraphBuilder, distances: &str) -> String {
-    let (zero, three, least) = (b.double(0.0), b.double(3.0), b.double(-3.0));
-    let third = b.op("Div", &[distances, &three]);
-    let (inner, outer) = (sinc(b, distances), sinc(b, &third));
-    let weights = b.op("Mul", &[&inner, &outer]);
-    let from = b.op("GreaterOrEqual", &[distances, &least]);
-    let to = b.op("Less", &[distances, &three]);
-    let within = b.op("And", &[&from, &to]);
-    b.op("Where", &[&within, &weights, &zero])
-}
-
-/// sin(πx) / (πx).
-fn sinc(b: &mut GraphBuilder, x: &str) -> String {
-    let (zero, one, pi) = (b.double(0.0), b.double(1.0), b.double(PI));
-    let angle = b.op("Mul", &[x, &pi]);
-    let sine = b.op("Sin", &[&angle]);
-    let ratio = b.op("Div", &[&sine, &angle]);
-    let centre = b.op("Equal", &[x, &zero]);
-    b.op("Where", &[&centre, &one, &ratio])
-}
-
 /// `(level / divisor - mean) / std` in float32, in this order, as [`Preprocess::apply`] computes it.
-fn normalised(b: &mut GraphBuilder, levels: &str, preprocess: &Preprocess, layout: Layout) -> String {
+fn normalised(b: &mut GraphBuilder, levels: &str, preprocess: &Preprocess, layout: TensorLayout) -> String {
     let (width, height) = preprocess.size();
     let (width, height) = (i64::from(width), i64::from(height));
     let (levels, dims, shape, axis) = match layout {
-        Layout::Nchw => (b.transpose(levels, &[2, 0, 1]), [3, 1, 1], [1, 3, height, width], 0),
-        Layout::Nhwc => (levels.to_owned(), [1, 1, 3], [1, height, width, 3], 2),
+        TensorLayout::Nchw => (b.transpose(levels, &[2, 0, 1]), [3, 1, 1], [1, 3, height, width], 0),
+        TensorLayout::Nhwc => (levels.to_owned(), [1, 1, 3], [1, height, width, 3], 2),
     };
     let levels = match preprocess.channel_order() {
         ChannelOrder::Rgb => levels,
@@ -418,15 +250,15 @@ mod tests {
     use crate::network::graph::proto::{GraphProto, ModelProto, OperatorSetIdProto};
     use crate::network::testing::run_on_image;
 
-    fn model(recipe: &Preprocess, layout: Layout, opset: i64) -> ModelProto {
+    fn model(recipe: &Preprocess, layout: TensorLayout, opset: i64) -> ModelProto {
         let mut b = GraphBuilder::new(opset);
         b.enter("pixels");
         let tensor = tensor_of_image(&mut b, "image", recipe, layout);
-        let dims = [Dim::Open("height"), Dim::Open("width"), Dim::Fixed(3)];
+        let dims = [GraphDim::Open("height"), GraphDim::Open("width"), GraphDim::Fixed(3)];
         let graph = GraphProto {
             name: Some("pixels".to_owned()),
             input: vec![value_info("image", DataType::Uint8, &dims)],
-            output: vec![value_info(&tensor, DataType::Float, &[1, 0, 0, 0].map(|_| Dim::Open("any")))],
+            output: vec![value_info(&tensor, DataType::Float, &[1, 0, 0, 0].map(|_| GraphDim::Open("any")))],
             node: b.nodes,
             initializer: b.initializers,
             ..Default::default()
@@ -440,7 +272,7 @@ mod tests {
     }
 
     /// The recipe's own tensor and the graph's, for noise of each size: width, height.
-    fn assert_equal(recipe: &Preprocess, layout: Layout, opset: i64, sizes: &[(u32, u32)]) {
+    fn assert_equal(recipe: &Preprocess, layout: TensorLayout, opset: i64, sizes: &[(u32, u32)]) {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let model = model(recipe, layout, opset);
         for &(width, height) in sizes {
@@ -489,7 +321,7 @@ mod tests {
         let sizes =
             [(97, 131), (131, 97), (42, 42), (37, 29), (33, 170), (40, 95), (17, 23), (90, 1), (1, 1)];
         for recipe in recipes() {
-            for layout in [Layout::Nchw, Layout::Nhwc] {
+            for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
                 assert_equal(&recipe, layout, 17, &sizes);
             }
         }
@@ -501,7 +333,7 @@ mod tests {
         let sizes: Vec<(u32, u32)> =
             (0..40).map(|_| (rng.random_range(1..700), rng.random_range(1..500))).collect();
         for recipe in recipes() {
-            assert_equal(&recipe, Layout::Nchw, 18, &sizes);
+            assert_equal(&recipe, TensorLayout::Nchw, 18, &sizes);
         }
     }
 

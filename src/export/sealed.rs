@@ -12,13 +12,13 @@ use ndarray::{Array1, Array2};
 use serde::de::DeserializeOwned;
 
 use super::INPUT;
-use super::answer::CODES;
-use super::builder::{Dim, value_info};
+use super::answer::NOVELTY_FEATURES;
+use super::builder::{GraphDim, value_info};
 use super::error::SealedError;
 use super::head::{BIAS, COMPONENTS, MEAN, MEAN_REST, SCALE, SUPPORT_VECTORS, VARIES, WEIGHTS};
 use super::metadata::{self, ConformalEntry, HeadEntry, NetworkEntry, PcaEntry};
 use crate::head::{Conformal, Head, HeadModel, KernelMap, Novelty, Pca, Preparation, Standardizer};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 use crate::network::graph::proto::tensor_proto::DataType;
 use crate::network::graph::proto::{ModelProto, TensorProto};
 use crate::network::graph::read_model;
@@ -46,7 +46,7 @@ impl SealedClassifier {
             }
             source => SealedError::NotOnnx { path: owned(), source },
         })?;
-        let file = Reader { model: &model, path };
+        let file = SealedReader { model: &model, path };
         match file.entry(metadata::VERSION) {
             None => return Err(SealedError::OtherGraph(owned())),
             Some(metadata::FORM) => {}
@@ -76,11 +76,11 @@ impl SealedClassifier {
     pub fn network(&self) -> Result<(Graph, Layer), GraphError> {
         let NetworkEntry { batch, channels_last, layer } = &self.network;
         let (width, height) = self.head.provenance.spec.preprocess.size();
-        let [width, height, channels] = [width as usize, height as usize, 3].map(Dim::Fixed);
-        let images = batch.map_or(Dim::Open("images"), Dim::Fixed);
+        let [width, height, channels] = [width as usize, height as usize, 3].map(GraphDim::Fixed);
+        let images = batch.map_or(GraphDim::Open("images"), GraphDim::Fixed);
         let (layout, dims) = match channels_last {
-            false => (Layout::Nchw, [images, channels, height, width]),
-            true => (Layout::Nhwc, [images, height, width, channels]),
+            false => (TensorLayout::Nchw, [images, channels, height, width]),
+            true => (TensorLayout::Nhwc, [images, height, width, channels]),
         };
         let input = value_info(INPUT, DataType::Float, &dims);
         Ok((Graph::open_part(&self.path, input, layout, &layer.tensor)?, layer.clone()))
@@ -88,12 +88,12 @@ impl SealedClassifier {
 }
 
 /// A graph that claims to be an exported classifier.
-struct Reader<'a> {
+struct SealedReader<'a> {
     model: &'a ModelProto,
     path: &'a Path,
 }
 
-impl Reader<'_> {
+impl SealedReader<'_> {
     fn entry(&self, key: &str) -> Option<&str> {
         let entry = self.model.metadata_props.iter().find(|entry| entry.key() == key)?;
         Some(entry.value())
@@ -138,11 +138,11 @@ impl Reader<'_> {
         let novelty = match &about.novelty {
             None => None,
             Some(limits) => {
-                let codes = self.matrix(CODES, i8::from_le_bytes)?;
-                if codes.ncols() != preparation.columns() {
+                let features = self.matrix(NOVELTY_FEATURES, i8::from_le_bytes)?;
+                if features.ncols() != preparation.columns() {
                     return Err(self.unsound("its training features and weights have different widths"));
                 }
-                let novelty = Novelty::from_parts(codes, limits.clone());
+                let novelty = Novelty::from_parts(features, limits.clone());
                 Some(
                     novelty
                         .ok_or_else(|| self.unsound("its training features hold values that cannot be"))?,

@@ -7,12 +7,13 @@ use std::io;
 
 use rayon::prelude::*;
 
-use super::digest::Digest;
+use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
-use crate::dataset::{Content, Problem, Sample};
+use crate::dataset::{InputProblem, Sample, SampleContent};
 use crate::files::Stamp;
 use crate::images::{
-    DecodeOptions, Layout, PerceptualHash, Preprocess, decode_hash, load, load_and_hash, perceptual_hash,
+    DecodeOptions, PerceptualHash, Preprocess, TensorLayout, decode_hash, load, load_and_hash,
+    perceptual_hash,
 };
 
 /// Reads images as one network wants them.
@@ -20,11 +21,13 @@ use crate::images::{
 pub(crate) struct ImageReader {
     preprocess: Preprocess,
     decode: DecodeOptions,
-    layout: Layout,
+    layout: TensorLayout,
     /// Values of an image.
     len: usize,
     /// Whether a perceptual hash of each image is wanted.
     hashes: bool,
+    /// Whether the SHA-256 of each image is wanted.
+    digests: bool,
 }
 
 /// Who reads the images of a batch.
@@ -41,7 +44,9 @@ pub(crate) enum Readers {
 pub(crate) struct ImageBatch {
     pub(super) rows: Vec<ImageRow>,
     /// Positions in the batch of those that could not be read, and why.
-    pub(super) problems: Vec<(usize, Problem)>,
+    pub(super) problems: Vec<(usize, InputProblem)>,
+    /// Whether the rows have digests.
+    digests: bool,
 }
 
 /// An image of a batch.
@@ -60,9 +65,9 @@ impl ImageBatch {
         self.rows.iter().map(|row| row.position).collect()
     }
 
-    /// SHA-256 of each image that could be read, of its bytes as they are stored.
+    /// SHA-256 of each image that could be read, of its bytes as they are stored, where they were asked for.
     pub(crate) fn sha256(&self) -> Vec<String> {
-        self.rows.iter().map(|row| row.fingerprint.digest.to_string()).collect()
+        self.rows.iter().filter(|_| self.digests).map(|row| row.fingerprint.digest.to_string()).collect()
     }
 
     /// Perceptual hashes, where they were asked for.
@@ -70,27 +75,48 @@ impl ImageBatch {
         self.rows.iter().filter_map(|row| row.hash).collect()
     }
 
+    /// Positions in the batch of the other images.
+    pub(super) fn failed(&self) -> Vec<usize> {
+        self.problems.iter().map(|&(position, _)| position).collect()
+    }
+
     /// Why the other images could not be read.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<InputProblem> {
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 }
 
 impl ImageReader {
     /// For a network that wants its input in `layout`; images of more than `max_pixels` are refused.
-    pub(crate) fn new(preprocess: &Preprocess, layout: Layout, max_pixels: u64) -> Self {
+    pub(crate) fn new(preprocess: &Preprocess, layout: TensorLayout, max_pixels: u64) -> Self {
         Self {
             preprocess: preprocess.clone(),
             decode: DecodeOptions::for_preprocess(preprocess, max_pixels),
             layout,
             len: preprocess.tensor_len(),
             hashes: false,
+            digests: true,
         }
+    }
+
+    /// Leaves out the SHA-256 of each image.
+    pub(crate) fn without_digests(self) -> Self {
+        Self { digests: false, ..self }
     }
 
     /// Also computes what each image looks like.
     pub(crate) fn with_hashes(self) -> Self {
         Self { hashes: true, ..self }
+    }
+
+    /// Whether the perceptual hash of each image is computed.
+    pub(super) fn hashes(&self) -> bool {
+        self.hashes
+    }
+
+    /// Whether the SHA-256 of each image is computed.
+    pub(super) fn digests(&self) -> bool {
+        self.digests
     }
 
     /// Values of an image.
@@ -108,11 +134,11 @@ impl ImageReader {
     ) -> ImageBatch {
         images.resize(samples.len() * self.len, 0.0);
         let read = |(slot, sample): (&mut [f32], &Sample<'_>)| self.read(sample, slot);
-        let read: Vec<Result<_, Problem>> = match readers {
+        let read: Vec<Result<_, InputProblem>> = match readers {
             Readers::One => images.chunks_mut(self.len).zip(samples).map(read).collect(),
             Readers::Pool => images.par_chunks_mut(self.len).zip(samples).map(read).collect(),
         };
-        let mut batch = ImageBatch::default();
+        let mut batch = ImageBatch { digests: self.digests, ..ImageBatch::default() };
         for (position, outcome) in read.into_iter().enumerate() {
             match outcome {
                 Ok((fingerprint, hash)) => {
@@ -139,43 +165,47 @@ impl ImageReader {
         &self,
         sample: &Sample<'_>,
         slot: &mut [f32],
-    ) -> Result<(FileFingerprint, Option<PerceptualHash>), Problem> {
-        let Self { preprocess, decode, layout, hashes, .. } = self;
-        let problem = |error: &dyn std::error::Error| Problem::from_error(sample.name, error);
+    ) -> Result<(FileFingerprint, Option<PerceptualHash>), InputProblem> {
+        let Self { preprocess, decode, layout, hashes, digests, .. } = self;
+        let problem = |error: &dyn std::error::Error| InputProblem::from_error(sample.name, error);
         let (content, stamp) = read_unchanged(sample)?;
         let hash = match &content {
-            Content::Pixels { image, .. } => {
+            SampleContent::Pixels { image, .. } => {
                 preprocess.apply(image, *layout, slot).map_err(|error| problem(&error))?;
                 hashes.then(|| perceptual_hash(image))
             }
-            Content::Encoded(bytes) if *hashes => {
+            SampleContent::Encoded(bytes) if *hashes => {
                 let hash = load_and_hash(bytes, decode, preprocess, *layout, slot);
                 Some(hash.map_err(|error| problem(&error))?)
             }
-            Content::Encoded(bytes) => {
+            SampleContent::Encoded(bytes) => {
                 load(bytes, decode, preprocess, *layout, slot).map_err(|error| problem(&error))?;
                 None
             }
         };
-        Ok((FileFingerprint { digest: Digest::of(content.bytes()), stamp }, hash))
+        let digest = if *digests { Sha256Digest::of(content.bytes()) } else { Sha256Digest::none() };
+        Ok((FileFingerprint { digest, stamp }, hash))
     }
 
     /// What an image looks like, without preprocessing it; `None` where it cannot be read.
     pub(super) fn hash(&self, sample: &Sample<'_>) -> Option<PerceptualHash> {
         match read_unchanged(sample).ok()?.0 {
-            Content::Pixels { image, .. } => Some(perceptual_hash(&image)),
-            Content::Encoded(bytes) => decode_hash(&bytes, &self.decode).ok(),
+            SampleContent::Pixels { image, .. } => Some(perceptual_hash(&image)),
+            SampleContent::Encoded(bytes) => decode_hash(&bytes, &self.decode).ok(),
         }
     }
 }
 
 /// Reads a sample, and makes sure that its file is not written to meanwhile.
-pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Stamp>), Problem> {
+pub(super) fn read_unchanged<'a>(
+    sample: &Sample<'a>,
+) -> Result<(SampleContent<'a>, Option<Stamp>), InputProblem> {
     let problem = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Problem { name: sample.name.to_owned(), reason: "the file vanished during the run".to_owned() }
-        }
-        _ => Problem::from_error(sample.name, &error),
+        io::ErrorKind::NotFound => InputProblem {
+            name: sample.name.to_owned(),
+            reason: "the file vanished during the run".to_owned(),
+        },
+        _ => InputProblem::from_error(sample.name, &error),
     };
     let before = sample.stamp().map_err(problem)?;
     let content = sample.read().map_err(problem)?;
@@ -183,7 +213,7 @@ pub(super) fn read_unchanged(sample: &Sample<'_>) -> Result<(Content, Option<Sta
     if before == after && after.is_none_or(|stamp| stamp.len == content.bytes().len() as u64) {
         return Ok((content, after));
     }
-    Err(Problem {
+    Err(InputProblem {
         name: sample.name.to_owned(),
         reason: "the file changed while it was being read; run the same command again when it is complete"
             .to_owned(),
@@ -206,7 +236,7 @@ mod tests {
         fs::write(&path, &whole).unwrap();
         let set = Dataset::from_folder(folder.path()).unwrap();
         let sample = set.samples.get(0);
-        assert_eq!(read_unchanged(&sample).unwrap().0, Content::Encoded(whole));
+        assert_eq!(read_unchanged(&sample).unwrap().0, SampleContent::Encoded(whole.into()));
         let enough = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

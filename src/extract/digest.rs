@@ -6,11 +6,16 @@ use sha2::{Digest as _, Sha256};
 
 /// A SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Digest([u8; 32]);
+pub(super) struct Sha256Digest([u8; 32]);
 
-impl Digest {
+impl Sha256Digest {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// In place of one that nobody wants.
+    pub(super) fn none() -> Self {
+        Self([0; 32])
     }
 
     /// From 64 hexadecimal digits.
@@ -27,7 +32,7 @@ impl Digest {
 }
 
 /// In lower-case hexadecimal.
-impl fmt::Display for Digest {
+impl fmt::Display for Sha256Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -35,15 +40,15 @@ impl fmt::Display for Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::Digest;
+    use super::Sha256Digest;
 
     #[test]
     fn digests_are_written_as_everybody_writes_them() {
         // FIPS 180-2, appendix B.1.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Digest::of(b"abc").to_string(), abc);
-        assert_eq!(Digest::parse(abc), Some(Digest::of(b"abc")));
-        assert_eq!(Digest::parse(&abc[1..]), None);
-        assert_eq!(Digest::parse(&abc.replace('b', "x")), None);
+        assert_eq!(Sha256Digest::of(b"abc").to_string(), abc);
+        assert_eq!(Sha256Digest::parse(abc), Some(Sha256Digest::of(b"abc")));
+        assert_eq!(Sha256Digest::parse(&abc[1..]), None);
+        assert_eq!(Sha256Digest::parse(&abc.replace('b', "x")), None);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
+use super::digest::Sha256Digest;
 use crate::dataset::Dataset;
 use crate::files::{Stamp, folder_of, temporary_beside};
 
@@ -26,14 +26,14 @@ const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 /// An image file as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileFingerprint {
-    pub digest: Digest,
+    pub digest: Sha256Digest,
     /// `None` for what is no file of its own.
     pub stamp: Option<Stamp>,
 }
 
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
-struct Line(String, Stamp, String);
+struct FingerprintLine(String, Stamp, String);
 
 /// Where it stands for the features in `output`.
 fn path_for(output: &Path) -> PathBuf {
@@ -50,8 +50,8 @@ pub(super) fn read(output: &Path) -> HashMap<String, FileFingerprint> {
         }
         lines
             .map(|line| {
-                let Line(name, stamp, digest) = serde_json::from_str(&line?)?;
-                let digest = Digest::parse(&digest).ok_or(io::ErrorKind::InvalidData)?;
+                let FingerprintLine(name, stamp, digest) = serde_json::from_str(&line?)?;
+                let digest = Sha256Digest::parse(&digest).ok_or(io::ErrorKind::InvalidData)?;
                 Ok((name, FileFingerprint { digest, stamp: Some(stamp) }))
             })
             .collect()
@@ -80,7 +80,10 @@ fn try_write(
         if let Some(FileFingerprint { digest, stamp: Some(stamp) }) = seen
             && stamp.is_older_than(latest)
         {
-            serde_json::to_writer(&mut out, &Line(sample.name.to_owned(), *stamp, digest.to_string()))?;
+            serde_json::to_writer(
+                &mut out,
+                &FingerprintLine(sample.name.to_owned(), *stamp, digest.to_string()),
+            )?;
             out.write_all(b"\n")?;
         }
     }
@@ -100,7 +103,7 @@ mod tests {
         }
         let samples = Dataset::from_folder(folder).unwrap();
         let see = |path: PathBuf| FileFingerprint {
-            digest: Digest::of(&std::fs::read(&path).unwrap()),
+            digest: Sha256Digest::of(&std::fs::read(&path).unwrap()),
             stamp: Some(Stamp::of(&std::fs::metadata(&path).unwrap())),
         };
         let seen = samples.samples.iter().map(|sample| Some(see(sample.file()))).collect();
@@ -111,8 +114,8 @@ mod tests {
     fn what_was_seen_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let (samples, seen) = example(folder.path());
-        let output = folder.path().join("codes.h5");
-        assert_eq!(path_for(&output), folder.path().join(".codes.h5.seen"));
+        let output = folder.path().join("features.h5");
+        assert_eq!(path_for(&output), folder.path().join(".features.h5.seen"));
         assert!(read(&output).is_empty());
         write(&output, &samples, &seen, SystemTime::now() + Duration::from_secs(60));
         let back = read(&output);
@@ -126,7 +129,7 @@ mod tests {
     fn files_that_are_too_young_are_not_relied_on() {
         let folder = tempfile::tempdir().unwrap();
         let (samples, seen) = example(folder.path());
-        let output = folder.path().join("codes.h5");
+        let output = folder.path().join("features.h5");
         write(&output, &samples, &seen, SystemTime::now());
         assert_eq!(read(&output), HashMap::new());
     }
@@ -135,7 +138,7 @@ mod tests {
     fn a_damaged_file_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (samples, seen) = example(folder.path());
-        let output = folder.path().join("codes.h5");
+        let output = folder.path().join("features.h5");
         write(&output, &samples, &seen, SystemTime::now() + Duration::from_secs(60));
         let path = path_for(&output);
         let text = std::fs::read_to_string(&path).unwrap();

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::network::{Codes, Tap};
+use crate::network::{Tap, TapOutput};
 
 /// The rows of `layers` that hold finite numbers alone; the others by their index, each with the reason. `rows` is their number.
 pub(super) fn finite_rows(
     taps: &[Tap],
-    layers: Vec<Codes>,
+    layers: Vec<TapOutput>,
     rows: usize,
-) -> (Vec<Codes>, BTreeMap<usize, String>) {
+) -> (Vec<TapOutput>, BTreeMap<usize, String>) {
     let mut bad = BTreeMap::new();
     for (tap, values) in taps.iter().zip(&layers) {
         for (row, reason) in rows_not_finite(&tap.layer.name, tap.width(), values) {
@@ -24,7 +24,7 @@ pub(super) fn finite_rows(
     if bad.is_empty() {
         return (layers, bad);
     }
-    let kept = |(tap, values): (&Tap, Codes)| Codes::from(without_rows(&values, tap.width(), &bad));
+    let kept = |(tap, values): (&Tap, TapOutput)| TapOutput::from(without_rows(&values, tap.width(), &bad));
     let layers = taps.iter().zip(layers).map(kept).collect();
     (layers, bad)
 }

@@ -1,6 +1,6 @@
 //! From a set of images to a features file: what has to be computed, and the pipeline that computes it.
 //!
-//! [`Plan`] finds out which images' features the finished file already holds. The others are decoded and preprocessed
+//! [`ExtractPlan`] finds out which images' features the finished file already holds. The others are decoded and preprocessed
 //! straight into their slots of a batch, and run through the network in one of its sessions; features wait in a bounded queue
 //! for the one writer, which puts known rows between them. Memory therefore does not grow with the size of the images or
 //! of the features, only by about 100 bytes an image. Rows keep the order of the samples. An image that cannot
@@ -11,6 +11,7 @@ mod digest;
 mod extractor;
 mod file_fingerprint;
 mod finite;
+mod in_memory;
 mod ordered_writer;
 mod pipeline;
 mod plan;
@@ -20,21 +21,22 @@ mod resume;
 pub(crate) use batch::{ImageReader, Readers};
 pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
-pub use plan::{Plan, Tally};
-pub use request::{ExtractSettings, Request, WantedLayer, fallback_note};
+pub use plan::{ExtractPlan, PlanTally};
+use request::thread_pool;
+pub use request::{ExtractRequest, ExtractSettings, WantedLayer, fallback_note};
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::dataset::{Dataset, PassedOverFiles, PassedOverReason, Problem};
+use crate::dataset::{Dataset, InputProblem, PassedOverFiles, PassedOverReason};
 use crate::feature_spec::NetworkError;
-use crate::features::{FeatureFileError, Header, PassedOverGroup, Skipped, WriteOptions};
+use crate::features::{FeatureFileError, FeatureFileHeader, PassedOverGroup, SkippedImage, WriteOptions};
 use crate::messages::Cause;
 use crate::network::{Backbone, BackboneError, Device, ExecutionPlan};
 use file_fingerprint::FileFingerprint;
-use ordered_writer::{OrderedWriter, Written};
+use ordered_writer::{OrderedWriter, WrittenRows};
 use plan::RowAction;
 use resume::open_writer;
 
@@ -50,7 +52,7 @@ pub enum ExtractError {
     #[error("the network does not give {width} features of {layer} for each image; extract them again")]
     Width { layer: String, width: usize },
     #[error(transparent)]
-    Codes(#[from] FeatureFileError),
+    Features(#[from] FeatureFileError),
     #[error("none of the {count} images in {source_name} could be read; the first: {name}: {reason}")]
     NothingReadable { count: usize, source_name: String, name: String, reason: String },
     #[error("{name}: {reason} (--strict stops at the first image that cannot be read)")]
@@ -62,13 +64,15 @@ pub enum ExtractError {
     },
     #[error("cannot start the threads that decode images")]
     Threads(#[source] Cause),
+    #[error("the extraction was stopped")]
+    Stopped,
     #[error("interrupted; {done} of {total} images are done, and the same command resumes")]
     Interrupted { done: usize, total: usize },
 }
 
 /// How far an extraction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct ExtractProgress {
     /// Images dealt with, readable or not.
     pub done: usize,
     /// All images.
@@ -77,28 +81,28 @@ pub struct Progress {
 
 /// What an extraction tells while it runs.
 #[derive(Clone, Copy)]
-pub enum Event<'a> {
+pub enum ExtractEvent<'a> {
     /// What is going to be done.
-    Planned(&'a Plan),
+    Planned(&'a ExtractPlan),
     /// How the network is run, if there is anything to compute.
     Arranged(&'a ExecutionPlan),
     /// More images are dealt with.
-    Progress(Progress),
+    Progress(ExtractProgress),
     /// An input could not be read.
-    Problem(&'a Problem),
+    Problem(&'a InputProblem),
     /// Something the user ought to know, such as why an interrupted run could not be continued.
     Note(&'a str),
 }
 
 /// What an extraction did.
 #[derive(Debug)]
-pub struct Summary {
+pub struct ExtractSummary {
     /// The file that was written.
     pub path: PathBuf,
     /// Rows in it.
     pub rows: usize,
     /// What was planned before anything was written.
-    pub tally: Tally,
+    pub tally: PlanTally,
     /// Whether the file that was there is what would have been written, and was left alone.
     pub up_to_date: bool,
     /// Rows that an interrupted run had left.
@@ -108,9 +112,9 @@ pub struct Summary {
     /// Rows that were computed now.
     pub computed: usize,
     /// Inputs that could not be read.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
     /// What the file says of itself.
-    pub header: Header,
+    pub header: FeatureFileHeader,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -123,14 +127,14 @@ pub struct Summary {
 /// The network fails, the file cannot be written, no image at all could be read, or the run was told to stop. What
 /// was computed stays in the partial file, and the same call goes on from there.
 pub fn extract(
-    request: &Request<'_>,
+    request: &ExtractRequest<'_>,
     stop: &AtomicBool,
-    tell: &mut dyn FnMut(Event<'_>),
-) -> Result<Summary, ExtractError> {
+    tell: &mut dyn FnMut(ExtractEvent<'_>),
+) -> Result<ExtractSummary, ExtractError> {
     let start = Instant::now();
     let mut told = HashSet::new();
-    let mut tell_once = |event: Event<'_>| match event {
-        Event::Problem(problem) if !told.insert(problem.name.clone()) => {}
+    let mut tell_once = |event: ExtractEvent<'_>| match event {
+        ExtractEvent::Problem(problem) if !told.insert(problem.name.clone()) => {}
         event => tell(event),
     };
     let (summary, seen) = run(request, stop, &mut tell_once, Vec::new())?;
@@ -139,12 +143,12 @@ pub fn extract(
     }
     // What the interrupted run had left was taken as it was. Whether its failures are failures still, and its labels
     // what they were, is found out as for any finished file.
-    let mut tell_rest = |event: Event<'_>| match event {
-        Event::Planned(_) => {}
+    let mut tell_rest = |event: ExtractEvent<'_>| match event {
+        ExtractEvent::Planned(_) => {}
         event => tell_once(event),
     };
     let (again, _) = run(request, stop, &mut tell_rest, seen)?;
-    Ok(Summary {
+    Ok(ExtractSummary {
         tally: summary.tally,
         up_to_date: false,
         resumed: summary.resumed,
@@ -158,16 +162,16 @@ pub fn extract(
 /// Extracts once, as [`extract`] does, where `known` is what is known of each sample's file, if anything is; gives that as
 /// it is known afterwards.
 fn run(
-    request: &Request<'_>,
+    request: &ExtractRequest<'_>,
     stop: &AtomicBool,
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(ExtractEvent<'_>),
     known: Vec<Option<FileFingerprint>>,
-) -> Result<(Summary, Vec<Option<FileFingerprint>>), ExtractError> {
+) -> Result<(ExtractSummary, Vec<Option<FileFingerprint>>), ExtractError> {
     let (start, started_at) = (Instant::now(), SystemTime::now());
-    let Request { samples, output, .. } = *request;
+    let ExtractRequest { samples, output, .. } = *request;
     let total = samples.samples.len();
     let pool = request.pool()?;
-    let mut plan = Plan::make(request, &pool, known);
+    let mut plan = ExtractPlan::make(request, &pool, known);
     let nothing_known = plan.layers().is_none();
     let mut arrangement = request.arrangement(plan.tally().computed);
     let mut backbone = match nothing_known || plan.tally().computed > 0 {
@@ -175,7 +179,7 @@ fn run(
         false => None,
     };
     if let Some(note) = backbone.as_ref().and_then(fallback_note) {
-        tell(Event::Note(&note));
+        tell(ExtractEvent::Note(&note));
     }
     if let Some(backbone) = backbone.as_mut().filter(|backbone| backbone.device() != Device::Cpu) {
         arrangement = request.rearranged(arrangement, backbone.device());
@@ -194,7 +198,7 @@ fn run(
         }
         (Some(backbone), ..) => {
             if let Some(note) = fallback_note(backbone) {
-                tell(Event::Note(&note));
+                tell(ExtractEvent::Note(&note));
             }
             let layers = request.stored_layers(backbone);
             request.header(layers, runtime_of(backbone), backbone.device().to_string())
@@ -202,20 +206,22 @@ fn run(
         // A plan without an earlier file has opened the network.
         (None, ..) => return Err(FeatureFileError::Failed { path: output.to_owned() }.into()),
     };
-    plan.notes.iter().for_each(|note| tell(Event::Note(note)));
-    tell(Event::Planned(&plan));
-    if let Some(Problem { name, reason }) = plan.problems.values().next().filter(|_| request.settings.strict)
+    plan.notes.iter().for_each(|note| tell(ExtractEvent::Note(note)));
+    tell(ExtractEvent::Planned(&plan));
+    if let Some(InputProblem { name, reason }) =
+        plan.problems.values().next().filter(|_| request.settings.strict)
     {
         return Err(ExtractError::Strict { name: name.clone(), reason: reason.clone() });
     }
-    plan.problems.values().for_each(|problem| tell(Event::Problem(problem)));
+    plan.problems.values().for_each(|problem| tell(ExtractEvent::Problem(problem)));
     let tally = plan.tally();
     if plan.is_up_to_date(request, &header) {
-        let mut problems: Vec<Problem> = plan.problems.values().chain(&samples.problems).cloned().collect();
-        samples.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
+        let mut problems: Vec<InputProblem> =
+            plan.problems.values().chain(&samples.problems).cloned().collect();
+        samples.problems.iter().for_each(|problem| tell(ExtractEvent::Problem(problem)));
         file_fingerprint::write(output, samples, &plan.seen, started_at);
         sort(&mut problems);
-        let summary = Summary {
+        let summary = ExtractSummary {
             path: output.to_path_buf(),
             rows: tally.kept,
             tally,
@@ -240,14 +246,22 @@ fn run(
     let widths = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
     let mut assembly = OrderedWriter::new(writer, plan, samples, widths, known);
     if let Some(backbone) = backbone.as_mut().filter(|_| !pending.is_empty()) {
-        tell(Event::Arranged(&arrangement));
-        let job = pipeline::Job { request, pending: &pending, batch: arrangement.batch, pool: &pool, stop };
+        tell(ExtractEvent::Arranged(&arrangement));
+        let job = pipeline::ExtractionJob {
+            sample: &|index| samples.samples.get(index),
+            reader: &request.reader().with_hashes(),
+            strict: request.settings.strict,
+            pending: &pending,
+            batch: arrangement.batch,
+            pool: &pool,
+            stop,
+        };
         let before = total - pending.len();
-        tell(Event::Progress(Progress { done: before, total }));
-        let mut advance = |step: pipeline::Step| {
+        tell(ExtractEvent::Progress(ExtractProgress { done: before, total }));
+        let mut advance = |step: pipeline::BatchReport| {
             step.seen.into_iter().for_each(|(index, was)| seen[index] = Some(was));
-            step.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
-            tell(Event::Progress(Progress { done: before + step.done, total }));
+            step.problems.iter().for_each(|problem| tell(ExtractEvent::Problem(problem)));
+            tell(ExtractEvent::Progress(ExtractProgress { done: before + step.done, total }));
         };
         assembly = pipeline::run(&job, backbone, assembly, &mut advance)?;
     }
@@ -255,7 +269,7 @@ fn run(
     if assembly.done() < total {
         return Err(ExtractError::Interrupted { done: assembly.done(), total });
     }
-    let (mut writer, Written { kept, computed, problems: unreadable }) = assembly.into_parts();
+    let (mut writer, WrittenRows { kept, computed, problems: unreadable }) = assembly.into_parts();
     problems.extend(unreadable);
     let rows = resumed.rows + kept + computed;
     if rows == 0 {
@@ -271,13 +285,13 @@ fn run(
     }
     // What the walk could not read comes after what the pipeline could not.
     writer.append(&[], &samples.problems.iter().map(skipped).collect::<Vec<_>>())?;
-    samples.problems.iter().for_each(|problem| tell(Event::Problem(problem)));
+    samples.problems.iter().for_each(|problem| tell(ExtractEvent::Problem(problem)));
     problems.extend(samples.problems.iter().cloned());
     writer.pass_over(&passed_over(samples))?;
     writer.finish()?;
     file_fingerprint::write(output, samples, &seen, started_at);
     sort(&mut problems);
-    let summary = Summary {
+    let summary = ExtractSummary {
         path: output.to_path_buf(),
         rows,
         tally,
@@ -293,8 +307,8 @@ fn run(
 }
 
 /// A problem as the features file records it.
-fn skipped(problem: &Problem) -> Skipped {
-    Skipped { name: problem.name.clone(), reason: problem.reason.clone() }
+fn skipped(problem: &InputProblem) -> SkippedImage {
+    SkippedImage { name: problem.name.clone(), reason: problem.reason.clone() }
 }
 
 /// What the listing passed over as the features file records it.
@@ -307,7 +321,7 @@ fn passed_over(samples: &Dataset) -> Vec<PassedOverGroup> {
     samples.passed_over.by_reason().map(one).collect()
 }
 
-fn sort(problems: &mut [Problem]) {
+fn sort(problems: &mut [InputProblem]) {
     problems.sort_by(|a, b| a.name.cmp(&b.name));
 }
 

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::pipeline::Computed;
-use super::plan::{Plan, PreviousOutput, RowAction};
+use super::pipeline::{Collector, Computed};
+use super::plan::{ExtractPlan, PreviousOutput, RowAction};
 use super::{ExtractError, skipped, stored_label};
-use crate::dataset::{Dataset, Problem};
-use crate::features::{FeatureFile, FeatureWriter, Row};
+use crate::dataset::{Dataset, InputProblem};
+use crate::features::{FeatureFile, FeatureRow, FeatureWriter};
 
 /// Values that are copied at a time from the earlier file: 8 MiB.
 const BLOCK_VALUES: usize = 2 << 20;
@@ -15,36 +15,36 @@ const BLOCK_VALUES: usize = 2 << 20;
 /// A features file that is being put together.
 pub(super) struct OrderedWriter<'a> {
     writer: FeatureWriter,
-    plan: Plan,
+    plan: ExtractPlan,
     samples: &'a Dataset,
     /// Values in a row, for each layer.
     widths: Vec<usize>,
     /// The first sample that is not dealt with.
     position: usize,
-    written: Written,
+    written: WrittenRows,
 }
 
 /// What was put into the file.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct WrittenRows {
     /// Rows of the earlier file.
     pub kept: usize,
     /// Rows that were computed.
     pub computed: usize,
     /// Images that could not be read.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
 }
 
 impl<'a> OrderedWriter<'a> {
     /// Goes on with `writer`, which holds the first `known` samples.
     pub(super) fn new(
         writer: FeatureWriter,
-        plan: Plan,
+        plan: ExtractPlan,
         samples: &'a Dataset,
         widths: Vec<usize>,
         known: usize,
     ) -> Self {
-        Self { writer, plan, samples, widths, position: known, written: Written::default() }
+        Self { writer, plan, samples, widths, position: known, written: WrittenRows::default() }
     }
 
     /// Samples that are dealt with.
@@ -53,53 +53,8 @@ impl<'a> OrderedWriter<'a> {
     }
 
     /// The writer, and what was put into it.
-    pub(super) fn into_parts(self) -> (FeatureWriter, Written) {
+    pub(super) fn into_parts(self) -> (FeatureWriter, WrittenRows) {
         (self.writer, self.written)
-    }
-
-    /// Writes a batch, and what stands before each of its samples.
-    pub(super) fn append(&mut self, batch: Computed) -> Result<(), ExtractError> {
-        let mut computed = batch.rows.iter().enumerate().peekable();
-        let mut failed = batch.problems.into_iter().peekable();
-        loop {
-            // Rows that follow one another go into the file together.
-            let start = match (computed.peek(), failed.peek()) {
-                (Some((_, (index, ..))), Some((broken, _))) => *index.min(broken),
-                (Some((_, (index, ..))), None) => *index,
-                (None, Some((broken, _))) => *broken,
-                (None, None) => return Ok(()),
-            };
-            self.advance(start)?;
-            let mut rows = Vec::new();
-            while let Some((slot, (index, sha256, hash))) =
-                computed.next_if(|(_, (index, ..))| *index == self.position)
-            {
-                rows.push((slot, *index, sha256.as_str(), *hash));
-                self.position = index + 1;
-            }
-            let codes: Vec<Vec<&[f32]>> = rows
-                .iter()
-                .map(|(slot, ..)| {
-                    let layers = batch.layers.iter().zip(&self.widths);
-                    layers.map(|(layer, &width)| &layer[slot * width..][..width]).collect()
-                })
-                .collect();
-            let samples = &self.samples.samples;
-            let rows: Vec<Row<'_>> = rows
-                .iter()
-                .zip(&codes)
-                .map(|(&(_, index, sha256, hash), codes)| {
-                    let sample = samples.get(index);
-                    let (name, label) = (sample.name, stored_label(sample.label));
-                    Row { name, label, sha256, perceptual_hash: Some(hash), codes }
-                })
-                .collect();
-            self.writer.append(&rows, &[])?;
-            self.written.computed += rows.len();
-            while let Some((_, problem)) = failed.next_if(|(index, _)| *index == self.position) {
-                self.fail(problem)?;
-            }
-        }
     }
 
     /// Writes what is known of the samples before `end`.
@@ -131,24 +86,24 @@ impl<'a> OrderedWriter<'a> {
         let Some(PreviousOutput { file, layers }) = &self.plan.earlier else { return Ok(()) };
         let read = |(layer, &width): (&String, &usize)| read_rows(file, layer, rows.clone(), width);
         let values: Vec<Vec<f32>> = layers.iter().zip(&self.widths).map(read).collect::<Result<_, _>>()?;
-        let codes: Vec<Vec<&[f32]>> = (0..rows.len())
+        let features: Vec<Vec<&[f32]>> = (0..rows.len())
             .map(|row| {
                 let layers = values.iter().zip(&self.widths);
                 layers.map(|(layer, &width)| &layer[row * width..][..width]).collect()
             })
             .collect();
         let samples = &self.samples.samples;
-        let rows: Vec<Row<'_>> = rows
+        let rows: Vec<FeatureRow<'_>> = rows
             .zip(self.position..)
-            .zip(&codes)
-            .map(|((row, index), codes)| {
+            .zip(&features)
+            .map(|((row, index), features)| {
                 let sample = samples.get(index);
-                Row {
+                FeatureRow {
                     name: sample.name,
                     label: stored_label(sample.label),
                     sha256: &file.sha256()[row],
                     perceptual_hash: file.perceptual_hash(row).or(self.plan.hashes.get(&row).copied()),
-                    codes,
+                    features,
                 }
             })
             .collect();
@@ -158,11 +113,58 @@ impl<'a> OrderedWriter<'a> {
         Ok(())
     }
 
-    fn fail(&mut self, problem: Problem) -> Result<(), ExtractError> {
+    fn fail(&mut self, problem: InputProblem) -> Result<(), ExtractError> {
         self.writer.append(&[], &[skipped(&problem)])?;
         self.written.problems.push(problem);
         self.position += 1;
         Ok(())
+    }
+}
+
+impl Collector for OrderedWriter<'_> {
+    /// Writes a batch, and what stands before each of its samples.
+    fn append(&mut self, batch: Computed) -> Result<(), ExtractError> {
+        let mut computed = batch.rows.iter().enumerate().peekable();
+        let mut failed = batch.problems.into_iter().peekable();
+        loop {
+            // Rows that follow one another go into the file together.
+            let start = match (computed.peek(), failed.peek()) {
+                (Some((_, (index, ..))), Some((broken, _))) => *index.min(broken),
+                (Some((_, (index, ..))), None) => *index,
+                (None, Some((broken, _))) => *broken,
+                (None, None) => return Ok(()),
+            };
+            self.advance(start)?;
+            let mut rows = Vec::new();
+            while let Some((slot, (index, sha256, hash))) =
+                computed.next_if(|(_, (index, ..))| *index == self.position)
+            {
+                rows.push((slot, *index, sha256.as_str(), *hash));
+                self.position = index + 1;
+            }
+            let features: Vec<Vec<&[f32]>> = rows
+                .iter()
+                .map(|(slot, ..)| {
+                    let layers = batch.layers.iter().zip(&self.widths);
+                    layers.map(|(layer, &width)| &layer[slot * width..][..width]).collect()
+                })
+                .collect();
+            let samples = &self.samples.samples;
+            let rows: Vec<FeatureRow<'_>> = rows
+                .iter()
+                .zip(&features)
+                .map(|(&(_, index, sha256, hash), features)| {
+                    let sample = samples.get(index);
+                    let (name, label) = (sample.name, stored_label(sample.label));
+                    FeatureRow { name, label, sha256, perceptual_hash: Some(hash), features }
+                })
+                .collect();
+            self.writer.append(&rows, &[])?;
+            self.written.computed += rows.len();
+            while let Some((_, problem)) = failed.next_if(|(index, _)| *index == self.position) {
+                self.fail(problem)?;
+            }
+        }
     }
 }
 

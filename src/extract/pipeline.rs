@@ -1,8 +1,8 @@
-//! The workers, and the queues between them and the writer.
+//! The workers, and the queues between them and what collects the features: a file's writer, or rows in memory.
 //!
 //! Where every thread has a session of its own, a worker decodes a batch and runs it without waiting for anybody. Where
 //! all threads share one, two batches are decoded, by all threads, while another is in the network. The main thread puts
-//! the batches into their order and hands them to the one writer.
+//! the batches into their order and hands them to the one collector.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,14 +11,13 @@ use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
+use super::ExtractError;
 use super::batch::{ImageReader, ImageRow, Readers};
 use super::file_fingerprint::FileFingerprint;
 use super::finite::finite_rows;
-use super::ordered_writer::OrderedWriter;
-use super::{ExtractError, Request};
-use crate::dataset::{Problem, Sample};
+use crate::dataset::{InputProblem, Sample};
 use crate::images::PerceptualHash;
-use crate::network::{Backbone, Codes, ExecutionPlan, Runner, Tap};
+use crate::network::{Backbone, ExecutionPlan, Runner, Tap, TapOutput};
 
 /// Batches of features that may wait for the writer.
 const QUEUE: usize = 2;
@@ -38,23 +37,28 @@ fn workers(sessions: usize) -> usize {
     if sessions > 1 { sessions } else { WORKERS_OF_ONE }
 }
 
-/// Batches that may be ahead, each with `codes` numbers.
-fn ahead(workers: usize, codes: usize) -> usize {
-    let batches = AHEAD_BYTES / (codes * size_of::<f32>()).max(1);
+/// Batches that may be ahead, each with `features` numbers.
+fn ahead(workers: usize, features: usize) -> usize {
+    let batches = AHEAD_BYTES / (features * size_of::<f32>()).max(1);
     batches.clamp(workers * AHEAD.start(), workers * AHEAD.end())
 }
 
-/// Bytes that batches in flight take at most, of images of `image` values and codes of `codes` values in all.
-pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, codes: usize) -> usize {
-    let (workers, codes) = (workers(arrangement.sessions), arrangement.batch * codes);
+/// Bytes that batches in flight take at most, of images of `image` values and features of `features` values in all.
+pub(super) fn memory(arrangement: &ExecutionPlan, image: usize, features: usize) -> usize {
+    let (workers, features) = (workers(arrangement.sessions), arrangement.batch * features);
     // Features are computed or wait for their turn, wait in the queue, and are written.
-    let values = workers * arrangement.batch * image + (ahead(workers, codes) + QUEUE + 1) * codes;
+    let values = workers * arrangement.batch * image + (ahead(workers, features) + QUEUE + 1) * features;
     values * size_of::<f32>()
 }
 
 /// What is to be extracted, and how.
-pub(super) struct Job<'a> {
-    pub request: &'a Request<'a>,
+pub(super) struct ExtractionJob<'a> {
+    /// The sample at an index.
+    pub sample: &'a (dyn Fn(usize) -> Sample<'a> + Sync),
+    /// What reads a sample as the network wants it.
+    pub reader: &'a ImageReader,
+    /// Whether the first image that cannot be read ends the run.
+    pub strict: bool,
     /// Which of the samples, in this order.
     pub pending: &'a [usize],
     /// Images a run.
@@ -65,17 +69,17 @@ pub(super) struct Job<'a> {
 }
 
 /// What a batch brought.
-pub(super) struct Step {
+pub(super) struct BatchReport {
     /// Samples of the job that are done.
     pub done: usize,
     /// What was seen of the files that could be read.
     pub seen: Vec<(usize, FileFingerprint)>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
 }
 
 /// What became of a batch.
-enum Outcome {
-    Done(Batch),
+enum BatchOutcome {
+    Done(ExtractedBatch),
     /// The run was stopped before it began.
     Stopped,
     Failed(ExtractError),
@@ -83,41 +87,46 @@ enum Outcome {
 }
 
 /// A batch that has been through the network.
-struct Batch {
+struct ExtractedBatch {
     /// Index of each sample that could be read.
     rows: Vec<(usize, FileFingerprint, PerceptualHash)>,
     /// Indices of the others.
-    problems: Vec<(usize, Problem)>,
+    problems: Vec<(usize, InputProblem)>,
     /// For each layer, the rows' features one after another.
-    layers: Vec<Codes>,
+    layers: Vec<TapOutput>,
 }
 
-/// A batch of features on its way to the file.
+/// Where the features go, batch after batch in the order of the samples.
+pub(super) trait Collector: Send {
+    /// Takes a batch.
+    fn append(&mut self, batch: Computed) -> Result<(), ExtractError>;
+}
+
+/// A batch of features on its way to its [`Collector`].
 pub(super) struct Computed {
     /// Index, SHA-256 and perceptual hash of each sample that could be read.
     pub rows: Vec<(usize, String, PerceptualHash)>,
     /// For each layer, the rows' features one after another.
-    pub layers: Vec<Codes>,
+    pub layers: Vec<TapOutput>,
     /// Index of each sample that could not be read.
-    pub problems: Vec<(usize, Problem)>,
+    pub problems: Vec<(usize, InputProblem)>,
 }
 
-/// Runs every pending sample of `job` through `backbone` into `assembly`.
-pub(super) fn run<'a>(
-    job: &Job<'_>,
+/// Runs every pending sample of `job` through `backbone` into `collector`, which comes back. A run that is told to stop ends after
+/// the batches in flight, without an error.
+pub(super) fn run<C: Collector>(
+    job: &ExtractionJob<'_>,
     backbone: &mut Backbone,
-    assembly: OrderedWriter<'a>,
-    advance: &mut dyn FnMut(Step),
-) -> Result<OrderedWriter<'a>, ExtractError> {
-    let reader = &job.request.reader().with_hashes();
-    let codes: usize = backbone.taps().iter().map(Tap::width).sum();
+    collector: C,
+    advance: &mut dyn FnMut(BatchReport),
+) -> Result<C, ExtractError> {
+    let features: usize = backbone.taps().iter().map(Tap::width).sum();
     let sessions: Vec<Mutex<Runner<'_>>> = backbone.runners().map(Mutex::new).collect();
     let workers = workers(sessions.len());
-    let strict = job.request.settings.strict;
     std::thread::scope(|scope| {
         let (computed_in, computed_out) = bounded::<Computed>(QUEUE);
         let (batches_in, batches_out) = unbounded::<(usize, &[usize])>();
-        let (outcomes_in, outcomes_out) = unbounded::<(usize, Outcome)>();
+        let (outcomes_in, outcomes_out) = unbounded::<(usize, BatchOutcome)>();
         for worker in 0..workers {
             let (batches, outcomes) = (batches_out.clone(), outcomes_in.clone());
             let session = &sessions[worker % sessions.len()];
@@ -125,8 +134,8 @@ pub(super) fn run<'a>(
             scope.spawn(move || {
                 let mut images = Vec::new();
                 for (number, batch) in batches {
-                    let work = || through(job, batch, reader, &mut images, session, has_own);
-                    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Outcome::Panicked);
+                    let work = || through(job, batch, &mut images, session, has_own);
+                    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(BatchOutcome::Panicked);
                     if outcomes.send((number, outcome)).is_err() {
                         return;
                     }
@@ -134,7 +143,7 @@ pub(super) fn run<'a>(
             });
         }
         drop((batches_out, outcomes_in));
-        let writing = scope.spawn(move || write_all(assembly, &computed_out));
+        let collecting = scope.spawn(move || collect(collector, &computed_out));
 
         let mut rest = job.pending.chunks(job.batch.max(1)).enumerate();
         let mut begin = |count: usize| {
@@ -143,7 +152,7 @@ pub(super) fn run<'a>(
                 let _ = batches_in.send(batch);
             }
         };
-        begin(ahead(workers, job.batch.max(1) * codes));
+        begin(ahead(workers, job.batch.max(1) * features));
         let mut waiting = BTreeMap::new();
         let (mut turn, mut done) = (0, 0);
         let mut failure = None;
@@ -156,28 +165,30 @@ pub(super) fn run<'a>(
                 }
                 match outcomes_out.recv() {
                     Ok((number, outcome)) => drop(waiting.insert(number, outcome)),
-                    Err(_) => break Outcome::Stopped,
+                    Err(_) => break BatchOutcome::Stopped,
                 }
             };
             turn += 1;
-            let Batch { rows, mut problems, layers } = match outcome {
-                Outcome::Done(batch) => batch,
-                Outcome::Stopped => break,
-                Outcome::Failed(error) => {
+            let ExtractedBatch { rows, mut problems, layers } = match outcome {
+                BatchOutcome::Done(batch) => batch,
+                BatchOutcome::Stopped => break,
+                BatchOutcome::Failed(error) => {
                     failure = Some(error);
                     break;
                 }
-                Outcome::Panicked(payload) => {
+                BatchOutcome::Panicked(payload) => {
                     panic = Some(payload);
                     break;
                 }
             };
-            if strict && let Some((_, Problem { name, reason })) = problems.pop() {
+            if job.strict
+                && let Some((_, InputProblem { name, reason })) = problems.pop()
+            {
                 // The image is not recorded as skipped: once it is mended or removed, the run goes on from here.
                 failure = Some(ExtractError::Strict { name, reason });
             }
             done += rows.len() + problems.len();
-            let step = Step {
+            let step = BatchReport {
                 done,
                 seen: rows.iter().map(|&(index, seen, _)| (index, seen)).collect(),
                 problems: problems.iter().map(|(_, p)| p.clone()).collect(),
@@ -191,10 +202,10 @@ pub(super) fn run<'a>(
             advance(step);
             begin(1);
         }
-        // Without more batches the workers end, and without more features the writer does.
+        // Without more batches the workers end, and without more features the collector does.
         drop((batches_in, outcomes_out, computed_in));
-        let written = match writing.join() {
-            Ok(written) => written,
+        let collected = match collecting.join() {
+            Ok(collected) => collected,
             Err(panic) => resume_unwind(panic),
         };
         if let Some(panic) = panic {
@@ -202,7 +213,7 @@ pub(super) fn run<'a>(
         }
         match failure {
             Some(failure) => Err(failure),
-            None => written,
+            None => collected,
         }
     })
 }
@@ -210,29 +221,27 @@ pub(super) fn run<'a>(
 /// Decodes and preprocesses a batch into `images`, and runs it; in a worker that has a session of its own by this thread
 /// alone, else by all threads.
 fn through(
-    job: &Job<'_>,
+    job: &ExtractionJob<'_>,
     batch: &[usize],
-    reader: &ImageReader,
     images: &mut Vec<f32>,
     session: &Mutex<Runner<'_>>,
     has_own: bool,
-) -> Outcome {
+) -> BatchOutcome {
     if job.stop.load(Ordering::Relaxed) {
-        return Outcome::Stopped;
+        return BatchOutcome::Stopped;
     }
-    let Request { samples, settings, .. } = job.request;
-    let batch_samples: Vec<Sample<'_>> = batch.iter().map(|&index| samples.samples.get(index)).collect();
+    let samples: Vec<Sample<'_>> = batch.iter().map(|&index| (job.sample)(index)).collect();
     let read = if has_own {
-        reader.read_batch(&batch_samples, images, Readers::One, settings.strict)
+        job.reader.read_batch(&samples, images, Readers::One, job.strict)
     } else {
-        job.pool.install(|| reader.read_batch(&batch_samples, images, Readers::Pool, settings.strict))
+        job.pool.install(|| job.reader.read_batch(&samples, images, Readers::Pool, job.strict))
     };
     let named = |row: ImageRow| (batch[row.position], row.fingerprint, row.hash.unwrap_or_default());
     let mut rows: Vec<_> = read.rows.into_iter().map(named).collect();
-    let mut problems: Vec<(usize, Problem)> =
+    let mut problems: Vec<(usize, InputProblem)> =
         read.problems.into_iter().map(|(position, problem)| (batch[position], problem)).collect();
     if rows.is_empty() {
-        return Outcome::Done(Batch { rows, problems, layers: Vec::new() });
+        return BatchOutcome::Done(ExtractedBatch { rows, problems, layers: Vec::new() });
     }
     let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
     match session.run(images) {
@@ -240,27 +249,24 @@ fn through(
             let (layers, bad) = finite_rows(session.taps(), layers, rows.len());
             for (&row, reason) in &bad {
                 let index = rows[row].0;
-                let name = samples.samples.get(index).name.to_owned();
-                problems.push((index, Problem { name, reason: reason.clone() }));
+                let name = (job.sample)(index).name.to_owned();
+                problems.push((index, InputProblem { name, reason: reason.clone() }));
             }
             let mut row = 0..;
             rows.retain(|_| row.next().is_some_and(|row| !bad.contains_key(&row)));
             problems.sort_by_key(|(index, _)| *index);
-            Outcome::Done(Batch { rows, problems, layers })
+            BatchOutcome::Done(ExtractedBatch { rows, problems, layers })
         }
-        Err(error) => Outcome::Failed(error.into()),
+        Err(error) => BatchOutcome::Failed(error.into()),
     }
 }
 
-/// Writes what comes, in the order in which it comes.
-fn write_all<'a>(
-    mut assembly: OrderedWriter<'a>,
-    queue: &Receiver<Computed>,
-) -> Result<OrderedWriter<'a>, ExtractError> {
+/// Collects what comes, in the order in which it comes.
+fn collect<C: Collector>(mut collector: C, queue: &Receiver<Computed>) -> Result<C, ExtractError> {
     for batch in queue {
-        assembly.append(batch)?;
+        collector.append(batch)?;
     }
-    Ok(assembly)
+    Ok(collector)
 }
 
 #[cfg(test)]
@@ -268,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_that_of_images_and_codes_in_flight() {
+    fn memory_is_that_of_images_and_features_in_flight() {
         let arrangement = ExecutionPlan { sessions: 2, threads: 1, batch: 2 };
         // Two batches of images; 64 batches of features ahead, two queued, one being written.
         assert_eq!(memory(&arrangement, 1000, 10), 4 * (2 * 2 * 1000 + (64 + 2 + 1) * 2 * 10));

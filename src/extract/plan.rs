@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use rayon::prelude::*;
 
 use super::batch::read_unchanged;
-use super::digest::Digest;
+use super::digest::Sha256Digest;
 use super::file_fingerprint::{self, FileFingerprint};
-use super::{Request, WantedLayer};
-use crate::dataset::Problem;
+use super::{ExtractRequest, WantedLayer};
+use crate::dataset::InputProblem;
 use crate::feature_spec::FeatureSpec;
-use crate::features::{FeatureFile, Header, StoredLayer};
+use crate::features::{FeatureFile, FeatureFileHeader, StoredLayer};
 use crate::images::PerceptualHash;
 use crate::messages::with_causes;
 use crate::network::{Backbone, Device, Pooling};
@@ -32,7 +32,7 @@ pub(super) enum RowAction {
 
 /// How many samples there are of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
+pub struct PlanTally {
     /// Rows taken over from the earlier file, those of `moved` among them.
     pub kept: usize,
     /// Of these, images that had another name there.
@@ -53,7 +53,7 @@ pub(super) struct PreviousOutput {
 }
 
 /// What an extraction is going to do.
-pub struct Plan {
+pub struct ExtractPlan {
     pub(super) earlier: Option<PreviousOutput>,
     pub(super) fates: Vec<RowAction>,
     /// What is known of each sample's file.
@@ -61,17 +61,17 @@ pub struct Plan {
     /// Perceptual hashes of rows of the earlier file that it does not tell.
     pub(super) hashes: HashMap<usize, PerceptualHash>,
     /// Of the samples that are [`RowAction::Unreadable`].
-    pub(super) problems: BTreeMap<usize, Problem>,
-    tally: Tally,
+    pub(super) problems: BTreeMap<usize, InputProblem>,
+    tally: PlanTally,
     /// What the user ought to know.
     pub(super) notes: Vec<String>,
 }
 
-impl Plan {
+impl ExtractPlan {
     /// Finds out what is to be done. Reads the images' files only where they may have changed since they were last
     /// read, and those of which nothing is `known` (of any, if it is empty), and writes nothing.
     pub(super) fn make(
-        request: &Request<'_>,
+        request: &ExtractRequest<'_>,
         pool: &rayon::ThreadPool,
         known: Vec<Option<FileFingerprint>>,
     ) -> Self {
@@ -82,7 +82,7 @@ impl Plan {
             seen: if known.is_empty() { vec![None; count] } else { known },
             hashes: HashMap::new(),
             problems: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: PlanTally::default(),
             notes: Vec::new(),
         };
         if !request.settings.force && request.output.is_file() {
@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// How many images are kept, computed and so on.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> PlanTally {
         self.tally
     }
 
@@ -115,7 +115,7 @@ impl Plan {
     }
 
     /// Gives up what the earlier file holds.
-    pub(super) fn forget_earlier(&mut self, request: &Request<'_>, why: String) {
+    pub(super) fn forget_earlier(&mut self, request: &ExtractRequest<'_>, why: String) {
         self.earlier = None;
         self.problems.clear();
         self.fates.fill(RowAction::Compute);
@@ -137,7 +137,7 @@ impl Plan {
     }
 
     /// Whether the earlier file is what this extraction would write.
-    pub(super) fn is_up_to_date(&self, request: &Request<'_>, header: &Header) -> bool {
+    pub(super) fn is_up_to_date(&self, request: &ExtractRequest<'_>, header: &FeatureFileHeader) -> bool {
         let Some(PreviousOutput { file, .. }) = &self.earlier else { return false };
         let samples = &request.samples.samples;
         let mut rows = 0..file.rows();
@@ -154,7 +154,8 @@ impl Plan {
                     self.problems.get(&index).is_some_and(|problem| is_next(&mut errors, problem))
                 }
             });
-        let now = Header { program_version: file.header().program_version.clone(), ..header.clone() };
+        let now =
+            FeatureFileHeader { program_version: file.header().program_version.clone(), ..header.clone() };
         same_rows
             && self.hashes.is_empty()
             && rows.is_empty()
@@ -165,7 +166,7 @@ impl Plan {
     }
 
     /// Finds the samples' rows in `earlier`.
-    fn look_up(&mut self, request: &Request<'_>, PreviousOutput { file, .. }: &PreviousOutput) {
+    fn look_up(&mut self, request: &ExtractRequest<'_>, PreviousOutput { file, .. }: &PreviousOutput) {
         let samples = &request.samples.samples;
         let is_remembered = !request.settings.rehash && self.seen.iter().all(Option::is_none);
         let mut remembered =
@@ -186,7 +187,7 @@ impl Plan {
                 }
                 // What cannot be read is reported when it is to be decoded.
                 let (content, stamp) = read_unchanged(&sample).ok()?;
-                Some(FileFingerprint { digest: Digest::of(content.bytes()), stamp })
+                Some(FileFingerprint { digest: Sha256Digest::of(content.bytes()), stamp })
             })
             .collect();
         remembered.clear();
@@ -194,7 +195,7 @@ impl Plan {
         let mut by_name = HashMap::with_capacity(file.rows());
         let mut by_digest = HashMap::with_capacity(file.rows());
         for (row, (name, digest)) in file.image_names().iter().zip(file.sha256()).enumerate() {
-            let Some(digest) = Digest::parse(digest) else { continue };
+            let Some(digest) = Sha256Digest::parse(digest) else { continue };
             by_name.insert(name.as_str(), (row, digest));
             by_digest.entry(digest).or_insert(row);
         }
@@ -212,7 +213,7 @@ impl Plan {
     }
 
     /// Hashes the images of the rows that an older program wrote, which knew no perceptual hash.
-    fn hash_rows(&mut self, request: &Request<'_>, file: &FeatureFile) {
+    fn hash_rows(&mut self, request: &ExtractRequest<'_>, file: &FeatureFile) {
         let samples = &request.samples.samples;
         let lacking = self.fates.par_iter().enumerate().filter_map(|(index, fate)| match *fate {
             RowAction::Keep(row) if file.perceptual_hash(row).is_none() => Some((index, row)),
@@ -225,7 +226,7 @@ impl Plan {
     }
 
     /// Tries the images again that could not be read earlier, so that the network is not loaded for their sake.
-    fn try_unreadable(&mut self, request: &Request<'_>, file: &FeatureFile) {
+    fn try_unreadable(&mut self, request: &ExtractRequest<'_>, file: &FeatureFile) {
         let samples = &request.samples.samples;
         let failed: HashMap<&str, &str> =
             file.errors().iter().map(|image| (image.name.as_str(), image.reason.as_str())).collect();
@@ -245,8 +246,8 @@ impl Plan {
         }
     }
 
-    fn count(&mut self, request: &Request<'_>) {
-        let mut tally = Tally::default();
+    fn count(&mut self, request: &ExtractRequest<'_>) {
+        let mut tally = PlanTally::default();
         let samples = &request.samples.samples;
         let mut present = vec![false; self.earlier.as_ref().map_or(0, |earlier| earlier.file.rows())];
         for (sample, fate) in samples.iter().zip(&self.fates) {
@@ -272,12 +273,15 @@ impl Plan {
 }
 
 /// Whether `problem` is the next of `errors`.
-fn is_next<'a>(errors: &mut impl Iterator<Item = &'a crate::features::Skipped>, problem: &Problem) -> bool {
+fn is_next<'a>(
+    errors: &mut impl Iterator<Item = &'a crate::features::SkippedImage>,
+    problem: &InputProblem,
+) -> bool {
     errors.next().is_some_and(|error| error.name == problem.name && error.reason == problem.reason)
 }
 
 /// Opens the file that is to be replaced, if its features are what is wanted; else why they are not.
-fn open_earlier(request: &Request<'_>) -> Result<PreviousOutput, String> {
+fn open_earlier(request: &ExtractRequest<'_>) -> Result<PreviousOutput, String> {
     let file = FeatureFile::open(request.output).map_err(|error| with_causes(&error))?;
     let header = file.header();
     if let Some(difference) = header.spec().network_difference(request.spec()) {

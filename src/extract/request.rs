@@ -1,15 +1,15 @@
-//! What is to be extracted, how, and where to; and what follows from it for a machine: [`Request`].
+//! What is to be extracted, how, and where to; and what follows from it for a machine: [`ExtractRequest`].
 
 use std::num::NonZero;
 use std::path::Path;
 
-use super::plan::Plan;
+use super::plan::ExtractPlan;
 use super::{ExtractError, ImageReader, pipeline};
 use crate::dataset::Dataset;
 use crate::feature_spec::FeatureSpec;
-use crate::features::{Header, StoredLayer};
+use crate::features::{FeatureFileHeader, StoredLayer};
 use crate::images::{DEFAULT_MAX_PIXELS, Preprocess};
-use crate::memory::Memory;
+use crate::memory::MemoryLimit;
 use crate::messages::with_causes;
 use crate::network::execution_plan::threads_or_all;
 use crate::network::{
@@ -46,7 +46,7 @@ impl WantedLayer {
 
 /// An extraction: of what, how, and where to.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct ExtractRequest<'a> {
     /// The images.
     pub samples: &'a Dataset,
     /// The network.
@@ -87,7 +87,7 @@ impl Default for ExtractSettings {
             batch_size: None,
             max_pixels: DEFAULT_MAX_PIXELS,
             threads: None,
-            memory: Memory::default().bytes() as u64,
+            memory: MemoryLimit::default().bytes() as u64,
             strict: false,
             force: false,
             rehash: false,
@@ -100,7 +100,7 @@ pub fn fallback_note(backbone: &Backbone) -> Option<String> {
     backbone.why_not_cuda().map(|error| format!("running on the CPU: {}", with_causes(error)))
 }
 
-impl Request<'_> {
+impl ExtractRequest<'_> {
     /// The spec of the primary layer; the network, the preprocessing and the precision are those of all layers.
     ///
     /// # Panics
@@ -153,7 +153,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// The network cannot be opened.
-    pub fn layers_of(&self, plan: &Plan) -> Result<Vec<StoredLayer>, ExtractError> {
+    pub fn layers_of(&self, plan: &ExtractPlan) -> Result<Vec<StoredLayer>, ExtractError> {
         if let Some(layers) = plan.layers() {
             return Ok(layers);
         }
@@ -186,7 +186,7 @@ impl Request<'_> {
 
     /// What to run on. [`Device::Auto`] leaves few images to the processor, unless a GPU computed those that there are:
     /// they would all have to be computed anew.
-    pub(super) fn device(&self, plan: &Plan) -> Device {
+    pub(super) fn device(&self, plan: &ExtractPlan) -> Device {
         let device = self.session.device;
         let cpu = Device::Cpu.to_string();
         match &plan.earlier {
@@ -197,29 +197,30 @@ impl Request<'_> {
 
     /// Bytes that the batches in flight take at most, beside the network, for features of `layers`.
     pub fn memory(&self, arrangement: &ExecutionPlan, layers: &[StoredLayer]) -> usize {
-        let codes = layers.iter().filter_map(StoredLayer::width).sum();
-        pipeline::memory(arrangement, self.spec().preprocess.tensor_len(), codes)
+        let features = layers.iter().filter_map(StoredLayer::width).sum();
+        pipeline::memory(arrangement, self.spec().preprocess.tensor_len(), features)
     }
 
     /// Finds out what [`extract`](super::extract) would do. Writes nothing.
     ///
     /// # Errors
     /// Threads cannot be started.
-    pub fn plan(&self) -> Result<Plan, ExtractError> {
-        Ok(Plan::make(self, &self.pool()?, Vec::new()))
+    pub fn plan(&self) -> Result<ExtractPlan, ExtractError> {
+        Ok(ExtractPlan::make(self, &self.pool()?, Vec::new()))
     }
 
     pub(super) fn pool(&self) -> Result<rayon::ThreadPool, ExtractError> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(self.settings.threads.unwrap_or(0))
-            .thread_name(|index| format!("decode-{index}"))
-            .build()
-            .map_err(|error| ExtractError::Threads(error.into()))
+        thread_pool(self.settings.threads)
     }
 
     /// What the file says of where its features come from.
-    pub(super) fn header(&self, layers: Vec<StoredLayer>, runtime: String, device: String) -> Header {
-        Header {
+    pub(super) fn header(
+        &self,
+        layers: Vec<StoredLayer>,
+        runtime: String,
+        device: String,
+    ) -> FeatureFileHeader {
+        FeatureFileHeader {
             source: self.samples.source.clone(),
             class_names: self.samples.class_names.clone(),
             layers,
@@ -228,4 +229,13 @@ impl Request<'_> {
             device,
         }
     }
+}
+
+/// Threads that decode: as many as are said, or one for every core.
+pub(super) fn thread_pool(threads: Option<usize>) -> Result<rayon::ThreadPool, ExtractError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .thread_name(|index| format!("decode-{index}"))
+        .build()
+        .map_err(|error| ExtractError::Threads(error.into()))
 }

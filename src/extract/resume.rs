@@ -2,12 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::digest::Digest;
+use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
-use super::plan::Plan;
-use super::{Event, ExtractError, Request, batch};
-use crate::dataset::{Dataset, Problem};
-use crate::features::{Done, FeatureWriter, Header, Skipped, Start, WriteOptions};
+use super::plan::ExtractPlan;
+use super::{ExtractError, ExtractEvent, ExtractRequest, batch};
+use crate::dataset::{Dataset, InputProblem};
+use crate::features::{
+    CommittedRow, FeatureFileHeader, FeatureWriter, SkippedImage, WriteOptions, WriterStart,
+};
 
 /// What an interrupted run had done.
 #[derive(Default)]
@@ -15,17 +17,17 @@ pub(super) struct Resumed {
     /// Rows in its file.
     pub rows: usize,
     /// Images that it could not read.
-    pub skipped: Vec<Problem>,
+    pub skipped: Vec<InputProblem>,
 }
 
 /// Opens the output, going on from an interrupted run where what it left is what this run would have begun with.
 pub(super) fn open_writer(
-    request: &Request<'_>,
-    header: &Header,
+    request: &ExtractRequest<'_>,
+    header: &FeatureFileHeader,
     options: WriteOptions,
-    plan: &mut Plan,
+    plan: &mut ExtractPlan,
     pool: &rayon::ThreadPool,
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(ExtractEvent<'_>),
 ) -> Result<(FeatureWriter, Resumed), ExtractError> {
     let output = request.output;
     if request.settings.force {
@@ -33,25 +35,27 @@ pub(super) fn open_writer(
     }
     let (writer, start) = FeatureWriter::open_or_create(output, header, options)?;
     match start {
-        Start::New => Ok((writer, Resumed::default())),
-        Start::Anew(why) => {
-            tell(Event::Note(&format!("started from the beginning instead of resuming: {why}")));
+        WriterStart::New => Ok((writer, Resumed::default())),
+        WriterStart::Anew(why) => {
+            tell(ExtractEvent::Note(&format!("started from the beginning instead of resuming: {why}")));
             Ok((writer, Resumed::default()))
         }
-        Start::Resumed { done, skipped } => {
+        WriterStart::Resumed { done, skipped } => {
             if done.is_empty() && !skipped.is_empty() {
                 // Nothing is lost, and what could not be read may be whole by now. The lock goes with the writer.
                 drop(writer);
                 return Ok((FeatureWriter::create(output, header, options)?, Resumed::default()));
             }
             if pool.install(|| is_beginning_of(request.samples, &done, &skipped, &mut plan.seen)) {
-                let skipped =
-                    skipped.into_iter().map(|Skipped { name, reason }| Problem { name, reason }).collect();
+                let skipped = skipped
+                    .into_iter()
+                    .map(|SkippedImage { name, reason }| InputProblem { name, reason })
+                    .collect();
                 return Ok((writer, Resumed { rows: done.len(), skipped }));
             }
             // The lock goes with the writer.
             drop(writer);
-            tell(Event::Note(
+            tell(ExtractEvent::Note(
                 "started from the beginning instead of resuming: images were added, removed or changed \
                  since then",
             ));
@@ -63,8 +67,8 @@ pub(super) fn open_writer(
 /// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were.
 fn is_beginning_of(
     samples: &Dataset,
-    done: &[Done],
-    skipped: &[Skipped],
+    done: &[CommittedRow],
+    skipped: &[SkippedImage],
     seen: &mut [Option<FileFingerprint>],
 ) -> bool {
     let count = done.len() + skipped.len();
@@ -80,7 +84,7 @@ fn is_beginning_of(
             next_skipped = missing.next();
         } else {
             match rows.next() {
-                Some(row) if row.name == sample.name => *expected = Digest::parse(&row.sha256),
+                Some(row) if row.name == sample.name => *expected = Sha256Digest::parse(&row.sha256),
                 _ => return false,
             }
         }
@@ -89,8 +93,8 @@ fn is_beginning_of(
         let Some(expected) = expected else { return true };
         if seen.is_none() {
             let read = batch::read_unchanged(&samples.samples.get(index)).ok();
-            *seen =
-                read.map(|(content, stamp)| FileFingerprint { digest: Digest::of(content.bytes()), stamp });
+            *seen = read
+                .map(|(content, stamp)| FileFingerprint { digest: Sha256Digest::of(content.bytes()), stamp });
         }
         seen.is_some_and(|seen| seen.digest == expected)
     })

@@ -37,7 +37,7 @@ pub enum FeatureFileError {
         "{} is an HDF5 file of another program (its attribute `format` is not \"cnncodes\"); name a file \
          that `cnncodes extract` wrote", path.display()
     )]
-    NotCodes { path: PathBuf },
+    NotFeatures { path: PathBuf },
     /// Written by a later version of this program.
     #[error(
         "{} has format version {found}, and this program reads versions up to {known}; update cnncodes, or \

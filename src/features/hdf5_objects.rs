@@ -6,7 +6,8 @@ use hdf5_metno::{Attribute, Dataset, Extents, File, Group, H5Type};
 use hdf5_metno_sys::h5d::H5Dwrite_chunk;
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 
-use super::schema::{self, Header, PassedOverGroup};
+use super::header::{FeatureFileHeader, layer_datasets};
+use super::schema::{self, PassedOverGroup};
 use super::strings::{Sha256Hex, to_hdf5};
 
 /// Size of a layer's chunk, if a row is not larger.
@@ -25,7 +26,7 @@ const STRING_BATCH: usize = 1 << 16;
 const STRING_REFERENCE: usize = 16;
 
 /// The objects of the file that are written to after it is made.
-pub(super) struct Objects {
+pub(super) struct Hdf5Objects {
     pub(super) layers: Vec<Dataset>,
     pub(super) names: Dataset,
     pub(super) labels: Dataset,
@@ -42,9 +43,9 @@ pub(super) struct Objects {
     pub(super) complete: Attribute,
 }
 
-impl Objects {
+impl Hdf5Objects {
     /// Makes all objects of a new file, with space for `expected` rows.
-    pub(super) fn create(file: &File, header: &Header, expected: usize) -> hdf5_metno::Result<()> {
+    pub(super) fn create(file: &File, header: &FeatureFileHeader, expected: usize) -> hdf5_metno::Result<()> {
         header.write(file)?;
         file.create_group(schema::LAYERS)?;
         file.create_group(schema::ERRORS)?;
@@ -80,7 +81,7 @@ impl Objects {
 
     pub(super) fn open(file: &File) -> hdf5_metno::Result<Self> {
         Ok(Self {
-            layers: schema::layer_datasets(file)?,
+            layers: layer_datasets(file)?,
             names: file.dataset(schema::IMAGE_NAMES)?,
             labels: file.dataset(schema::LABELS)?,
             sha256: file.dataset(schema::SHA256)?,

@@ -12,11 +12,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Skipped;
+use super::SkippedImage;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Line {
+enum JournalEntry {
     /// The name of the next row's image.
     Image(String),
     /// An image without a row.
@@ -27,10 +27,10 @@ enum Line {
 
 /// The committed contents of a journal.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct JournalContents {
     /// Name of each row's image.
     pub(super) names: Vec<String>,
-    pub(super) skipped: Vec<Skipped>,
+    pub(super) skipped: Vec<SkippedImage>,
     /// Bytes up to the end of the last commit.
     length: u64,
 }
@@ -47,8 +47,8 @@ impl Journal {
         Ok(Self { file: BufWriter::new(File::create(path)?) })
     }
 
-    /// Goes on after the last commit of a journal that [`Record::read`] has read.
-    pub(super) fn resume(path: &Path, record: &Record) -> io::Result<Self> {
+    /// Goes on after the last commit of a journal that [`JournalContents::read`] has read.
+    pub(super) fn resume(path: &Path, record: &JournalContents) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(record.length)?;
         file.seek(SeekFrom::End(0))?;
@@ -56,27 +56,27 @@ impl Journal {
     }
 
     pub(super) fn add_image(&mut self, name: &str) -> io::Result<()> {
-        self.write(&Line::Image(name.to_owned()))
+        self.write(&JournalEntry::Image(name.to_owned()))
     }
 
-    pub(super) fn add_skipped(&mut self, image: &Skipped) -> io::Result<()> {
-        self.write(&Line::Skipped { name: image.name.clone(), reason: image.reason.clone() })
+    pub(super) fn add_skipped(&mut self, image: &SkippedImage) -> io::Result<()> {
+        self.write(&JournalEntry::Skipped { name: image.name.clone(), reason: image.reason.clone() })
     }
 
     /// States, on the disk, that all that was added is safe.
     pub(super) fn commit(&mut self, rows: usize, skipped: usize) -> io::Result<()> {
-        self.write(&Line::Commit { rows, skipped })?;
+        self.write(&JournalEntry::Commit { rows, skipped })?;
         self.file.flush()?;
         self.file.get_ref().sync_data()
     }
 
-    fn write(&mut self, line: &Line) -> io::Result<()> {
+    fn write(&mut self, line: &JournalEntry) -> io::Result<()> {
         serde_json::to_writer(&mut self.file, line)?;
         self.file.write_all(b"\n")
     }
 }
 
-impl Record {
+impl JournalContents {
     /// Reads a journal up to its last commit.
     ///
     /// # Errors
@@ -90,9 +90,11 @@ impl Record {
             pending.length += reader.read_until(b'\n', &mut bytes)? as u64;
             let line = if bytes.ends_with(b"\n") { serde_json::from_slice(&bytes).ok() } else { None };
             match line {
-                Some(Line::Image(name)) => pending.names.push(name),
-                Some(Line::Skipped { name, reason }) => pending.skipped.push(Skipped { name, reason }),
-                Some(Line::Commit { rows, skipped }) => {
+                Some(JournalEntry::Image(name)) => pending.names.push(name),
+                Some(JournalEntry::Skipped { name, reason }) => {
+                    pending.skipped.push(SkippedImage { name, reason })
+                }
+                Some(JournalEntry::Commit { rows, skipped }) => {
                     record.names.append(&mut pending.names);
                     record.skipped.append(&mut pending.skipped);
                     record.length = pending.length;
@@ -114,7 +116,7 @@ mod tests {
         let mut journal = Journal::create(path).unwrap();
         journal.commit(0, 0).unwrap();
         journal.add_image("a\nb ü.jpg").unwrap();
-        journal.add_skipped(&Skipped { name: "c".into(), reason: "\"quoted\"".into() }).unwrap();
+        journal.add_skipped(&SkippedImage { name: "c".into(), reason: "\"quoted\"".into() }).unwrap();
         journal.commit(1, 1).unwrap();
         journal.add_image("d").unwrap();
         journal.commit(2, 1).unwrap();
@@ -129,14 +131,14 @@ mod tests {
         let mut last = (0, 0);
         for cut in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            let record = Record::read(&path).unwrap();
+            let record = JournalContents::read(&path).unwrap();
             let found = (record.names.len(), record.skipped.len());
             assert!([(0, 0), (1, 1), (2, 1)].contains(&found) && found >= last);
             assert!(record.length <= cut as u64);
             last = found;
         }
         assert_eq!(last, (2, 1));
-        let record = Record::read(&path).unwrap();
+        let record = JournalContents::read(&path).unwrap();
         assert_eq!(record.names, ["a\nb ü.jpg", "d"]);
         assert_eq!(record.skipped[0].reason, "\"quoted\"");
     }
@@ -148,11 +150,11 @@ mod tests {
         write_example(&path);
         let torn = b"{\"image\":\"e\"}\n{\"ima";
         OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
-        let record = Record::read(&path).unwrap();
+        let record = JournalContents::read(&path).unwrap();
         let mut journal = Journal::resume(&path, &record).unwrap();
         journal.add_image("f").unwrap();
         journal.commit(3, 1).unwrap();
-        assert_eq!(Record::read(&path).unwrap().names, ["a\nb ü.jpg", "d", "f"]);
+        assert_eq!(JournalContents::read(&path).unwrap().names, ["a\nb ü.jpg", "d", "f"]);
     }
 
     #[test]
@@ -160,6 +162,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         std::fs::write(&path, "{\"image\":\"a\"}\n{\"commit\":{\"rows\":2,\"skipped\":0}}\n").unwrap();
-        assert_eq!(Record::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(JournalContents::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

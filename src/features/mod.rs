@@ -4,11 +4,13 @@
 //! partial file, resumed after a crash), its reading ([`FeatureFile`]: nothing in the file is trusted), and
 //! its conversion to and from the files of other programs ([`convert()`]).
 //! Types of libhdf5 and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
-//! The layout for users of h5py, MATLAB and R is in `docs/codes-format.md`.
+//! The layout for users of h5py, MATLAB and R is in `docs/features-format.md`.
 
+mod checked_read;
 mod convert;
 mod error;
 mod hdf5_objects;
+mod header;
 mod journal;
 mod lock;
 mod reader;
@@ -21,6 +23,7 @@ mod writer;
 
 pub use convert::{ColumnNames, ConvertError, ConvertSettings, Converted, convert};
 pub use error::FeatureFileError;
+pub use header::{FeatureFileHeader, StoredLayer};
 pub use reader::{FeatureFile, NonFinite};
-pub use schema::{Header, PassedOverGroup, Row, Skipped, StoredLayer, escape_layer_name};
-pub use writer::{Done, FeatureWriter, NotResumed, Start, WriteOptions};
+pub use schema::{FeatureRow, PassedOverGroup, SkippedImage, escape_layer_name};
+pub use writer::{CommittedRow, FeatureWriter, NotResumed, WriteOptions, WriterStart};

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::schema::{
-    self, HASH_BYTES, Header, PassedOverGroup, Skipped, StoredLayer, column_length, open_dataset,
-    read_attributes, read_number,
-};
+use super::checked_read::{column_length, open_dataset, read_number};
+use super::header::{FeatureFileHeader, StoredLayer, check_format, read_attributes, read_header};
+use super::schema::{self, HASH_BYTES, PassedOverGroup, SkippedImage};
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
@@ -20,7 +19,7 @@ const SCAN_VALUES: usize = 1 << 20;
 
 /// An open, complete features file. Features are read on demand, all else when it is opened.
 pub struct FeatureFile {
-    contents: Contents,
+    contents: FileContents,
     path: PathBuf,
 }
 
@@ -38,15 +37,15 @@ pub struct NonFinite {
 }
 
 /// All of a file but the features, checked.
-struct Contents {
-    header: Header,
+struct FileContents {
+    header: FeatureFileHeader,
     layers: Vec<Hdf5Dataset>,
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
     /// Empty where the file has none.
     hashes: Vec<[u8; HASH_BYTES]>,
-    skipped: Vec<Skipped>,
+    skipped: Vec<SkippedImage>,
     passed_over: Vec<PassedOverGroup>,
 }
 
@@ -58,11 +57,11 @@ impl FeatureFile {
     pub fn open(path: &Path) -> Result<Self, FeatureFileError> {
         let file = open_hdf5(path)?;
         let attributes = read_attributes(&file, path)?;
-        schema::check_format(&attributes, path)?;
+        check_format(&attributes, path)?;
         if read_number::<u8>(&attributes, schema::COMPLETE, path)? != 1 {
             return Err(FeatureFileError::Incomplete { path: path.to_owned() });
         }
-        let contents = Contents::read(&file, &attributes, path)?;
+        let contents = FileContents::read(&file, &attributes, path)?;
         Ok(Self { contents, path: path.to_owned() })
     }
 
@@ -72,7 +71,7 @@ impl FeatureFile {
     }
 
     /// What the file says about itself.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &FeatureFileHeader {
         &self.contents.header
     }
 
@@ -113,7 +112,7 @@ impl FeatureFile {
     }
 
     /// The images that could not be read, and why.
-    pub fn errors(&self) -> &[Skipped] {
+    pub fn errors(&self) -> &[SkippedImage] {
         &self.contents.skipped
     }
 
@@ -249,11 +248,11 @@ impl FeatureFile {
     }
 }
 
-impl Contents {
+impl FileContents {
     fn read(file: &Hdf5, attributes: &[Attribute], path: &Path) -> Result<Self, FeatureFileError> {
         let rows = read_count(attributes, schema::ROWS, path)?;
         let error_rows = read_count(attributes, schema::ERROR_ROWS, path)?;
-        let (header, layers) = schema::read_header(file, attributes, path)?;
+        let (header, layers) = read_header(file, attributes, path)?;
         for (dataset, layer) in layers.iter().zip(&header.layers) {
             let object = schema::layer_path(&layer.spec.layer);
             check_length(dataset.shape()[0], rows, path, &object)?;
@@ -293,7 +292,7 @@ impl Contents {
         let skipped = texts(schema::ERROR_NAME, error_rows)?
             .into_iter()
             .zip(reasons)
-            .map(|(name, reason)| Skipped { name, reason })
+            .map(|(name, reason)| SkippedImage { name, reason })
             .collect();
         let passed_over = read_passed_over(file, path)?;
         Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over })

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use hdf5_metno::types::{FixedAscii, VarLenUnicode};
 
 use super::FeatureFileError;
-use crate::hdf5::{Hdf5Dataset, Hdf5Error, Kind};
+use crate::hdf5::{ElementType, Hdf5Dataset, Hdf5Error};
 
 /// A SHA-256 in hexadecimal, as it is stored.
 pub(super) type Sha256Hex = FixedAscii<SHA256_DIGITS>;
@@ -31,7 +31,7 @@ pub(super) fn read_strings(
     path: &Path,
     object: &str,
 ) -> Result<Vec<String>, FeatureFileError> {
-    if *dataset.kind() != (Kind::Text { utf8: true }) {
+    if *dataset.kind() != (ElementType::Text { utf8: true }) {
         return Err(FeatureFileError::wrong_type(path, object, "of variable-length UTF-8 strings"));
     }
     dataset.texts().map_err(|error| text_error(error, path, object))
@@ -52,7 +52,7 @@ pub(super) fn read_sha256(
     path: &Path,
     object: &str,
 ) -> Result<Vec<String>, FeatureFileError> {
-    if !matches!(dataset.kind(), Kind::FixedText { size: SHA256_DIGITS, utf8: false, .. }) {
+    if !matches!(dataset.kind(), ElementType::FixedText { size: SHA256_DIGITS, utf8: false, .. }) {
         return Err(FeatureFileError::wrong_type(path, object, "a dataset of 64-byte ASCII strings"));
     }
     if !dataset.fits_file() {

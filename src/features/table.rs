@@ -21,10 +21,11 @@ use hdf5_metno::{File, FileBuilder};
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
-use super::Skipped;
-use super::hdf5_objects::{Objects, forget_strings, write_strings};
-use super::journal::{Journal, Record};
-use super::schema::{HASH_BYTES, Header, PassedOverGroup};
+use super::SkippedImage;
+use super::hdf5_objects::{Hdf5Objects, forget_strings, write_strings};
+use super::header::FeatureFileHeader;
+use super::journal::{Journal, JournalContents};
+use super::schema::{HASH_BYTES, PassedOverGroup};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
@@ -36,21 +37,21 @@ pub(super) struct Paths {
 }
 
 /// What an append writes, checked: one element a row in each column.
-pub(super) struct Batch<'a> {
+pub(super) struct CheckedBatch<'a> {
     pub(super) names: Vec<&'a str>,
     pub(super) labels: Vec<i64>,
     pub(super) sha256: Vec<Sha256Hex>,
     /// One after another; zeros where there is none.
     pub(super) hashes: Vec<u8>,
     /// One matrix a layer, row by row.
-    pub(super) codes: Vec<Vec<f32>>,
-    pub(super) skipped: &'a [Skipped],
+    pub(super) features: Vec<Vec<f32>>,
+    pub(super) skipped: &'a [SkippedImage],
 }
 
 /// An open partial file. `Err` from any method that writes means that the file must be [`Table::abandon`]ed.
 pub(super) struct Table {
     // Dropped before `file`: HDF5 closes a file after its objects.
-    objects: Objects,
+    objects: Hdf5Objects,
     file: File,
     /// The same file, opened beside HDF5 to set its length and to bring it to the disk.
     plain: fs::File,
@@ -89,7 +90,11 @@ impl From<TableError> for Box<dyn std::error::Error + Send + Sync> {
 
 impl Table {
     /// Makes the file anew, replacing what is there, with space for `expected` rows, and commits it empty.
-    pub(super) fn create(paths: &Paths, header: &Header, expected: usize) -> Result<Self, TableError> {
+    pub(super) fn create(
+        paths: &Paths,
+        header: &FeatureFileHeader,
+        expected: usize,
+    ) -> Result<Self, TableError> {
         // The old file goes before its journal, so that no journal is taken for that of another file.
         match fs::remove_file(&paths.partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -98,7 +103,7 @@ impl Table {
         Journal::create(&paths.journal)?;
         let file = without_hdf5_locks().create(&paths.reserving)?;
         let plain = fs::OpenOptions::new().write(true).open(&paths.reserving)?;
-        let made = Objects::create(&file, header, expected).map_err(TableError::from);
+        let made = Hdf5Objects::create(&file, header, expected).map_err(TableError::from);
         if let Err(error) = made.and_then(|()| flush(&file, &plain)) {
             discard(file, None);
             // Best effort: the next run replaces it.
@@ -108,7 +113,7 @@ impl Table {
         // Closed and opened again, so that HDF5 forgets where there is room left among the header's strings:
         // later strings shall not be added to what the header needs.
         file.close()?;
-        let mut table = Self::open(&paths.reserving, paths, &Record::default())?;
+        let mut table = Self::open(&paths.reserving, paths, &JournalContents::default())?;
         if let Err(error) = table.commit() {
             table.abandon();
             return Err(error);
@@ -118,7 +123,11 @@ impl Table {
     }
 
     /// Goes on with a checked file after the rows that its journal has recorded.
-    pub(super) fn resume(paths: &Paths, record: &Record, expected: usize) -> Result<Self, TableError> {
+    pub(super) fn resume(
+        paths: &Paths,
+        record: &JournalContents,
+        expected: usize,
+    ) -> Result<Self, TableError> {
         let mut table = Self::open(&paths.partial, paths, record)?;
         if expected > table.capacity {
             drop(table);
@@ -134,11 +143,11 @@ impl Table {
         Ok(table)
     }
 
-    fn open(path: &Path, paths: &Paths, record: &Record) -> Result<Self, TableError> {
+    fn open(path: &Path, paths: &Paths, record: &JournalContents) -> Result<Self, TableError> {
         let journal = Journal::resume(&paths.journal, record)?;
         let plain = fs::OpenOptions::new().write(true).open(path)?;
         let file = without_hdf5_locks().open_rw(path)?;
-        let objects = Objects::open(&file)?;
+        let objects = Hdf5Objects::open(&file)?;
         // A run killed while it was finishing leaves strings, or references to them, and may have marked the
         // file as complete.
         for dataset in objects.strings() {
@@ -161,14 +170,14 @@ impl Table {
     }
 
     /// Appends without committing; the rows must fit into the capacity.
-    pub(super) fn append(&mut self, batch: &Batch<'_>) -> Result<(), TableError> {
+    pub(super) fn append(&mut self, batch: &CheckedBatch<'_>) -> Result<(), TableError> {
         let end = self.rows + batch.names.len();
         let (to, rows) = (&self.objects, self.rows..end);
         if !rows.is_empty() {
-            for (dataset, codes) in to.layers.iter().zip(&batch.codes) {
-                let codes = ArrayView2::from_shape((rows.len(), codes.len() / rows.len()), codes)
+            for (dataset, features) in to.layers.iter().zip(&batch.features) {
+                let features = ArrayView2::from_shape((rows.len(), features.len() / rows.len()), features)
                     .map_err(hdf5_metno::Error::from)?;
-                dataset.write_slice(codes, s![rows.clone(), ..])?;
+                dataset.write_slice(features, s![rows.clone(), ..])?;
             }
             to.labels.write_slice(&batch.labels, rows.clone())?;
             to.sha256.write_slice(&batch.sha256, rows.clone())?;
@@ -200,7 +209,7 @@ impl Table {
         passed_over: &[PassedOverGroup],
     ) -> Result<(), TableError> {
         self.commit()?;
-        let record = Record::read(&paths.journal)?;
+        let record = JournalContents::read(&paths.journal)?;
         let to = &self.objects;
         to.resize(record.names.len())?;
         to.resize_errors(record.skipped.len())?;
@@ -264,7 +273,7 @@ fn flush(file: &File, plain: &fs::File) -> Result<(), TableError> {
 }
 
 /// Closes a file of which a write has failed without letting HDF5 write to it again.
-fn discard(file: File, objects: Option<Objects>) {
+fn discard(file: File, objects: Option<Hdf5Objects>) {
     if redirect_to_null(&file).is_err() {
         // Never closed, hence never written again; the process's end frees it.
         std::mem::forget((file, objects));

@@ -1,6 +1,8 @@
 //! Files of features with known values, for this room's tests.
 
-use super::{FeatureFile, FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
+use super::{
+    FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, SkippedImage, StoredLayer, WriteOptions,
+};
 use crate::feature_spec::FeatureSpec;
 use crate::images::{Preprocess, Preset};
 use crate::network::{Pooling, Precision};
@@ -21,12 +23,12 @@ pub(super) fn spec(layer: &str, tensor: &str, pooling: Pooling) -> FeatureSpec {
 }
 
 /// Two layers, one of them with a slash in its name, and two classes.
-pub(super) fn header() -> Header {
+pub(super) fn header() -> FeatureFileHeader {
     let layer = |name: &str, tensor: &str, shape: &[usize], pooling: Pooling| StoredLayer {
         spec: spec(name, tensor, pooling),
         shape: shape.to_vec(),
     };
-    Header {
+    FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "data".into(),
         runtime: "onnxruntime 1.24.4".into(),
@@ -61,19 +63,19 @@ pub(super) fn label(row: usize) -> i64 {
 }
 
 /// A value that tells its row, layer and column, and is exact in float32.
-pub(super) fn code(row: usize, layer: usize, column: usize) -> f32 {
+pub(super) fn value(row: usize, layer: usize, column: usize) -> f32 {
     (row % 100_000 * 64 + layer * 32 + column) as f32 * 0.125
 }
 
-pub(super) fn skipped(index: usize) -> Skipped {
-    Skipped { name: format!("kaputt-{index}.jpg"), reason: format!("cut short after {index} bytes") }
+pub(super) fn skipped(index: usize) -> SkippedImage {
+    SkippedImage { name: format!("kaputt-{index}.jpg"), reason: format!("cut short after {index} bytes") }
 }
 
 /// Appends the rows `range` as one batch.
 pub(super) fn append(
     writer: &mut FeatureWriter,
     range: std::ops::Range<usize>,
-    skipped: &[Skipped],
+    skipped: &[SkippedImage],
 ) -> Result<(), super::FeatureFileError> {
     append_wide(writer, &WIDTHS, range, skipped)
 }
@@ -83,25 +85,25 @@ pub(super) fn append_wide(
     writer: &mut FeatureWriter,
     widths: &[usize],
     range: std::ops::Range<usize>,
-    skipped: &[Skipped],
+    skipped: &[SkippedImage],
 ) -> Result<(), super::FeatureFileError> {
     let names: Vec<_> = range.clone().map(name).collect();
     let hashes: Vec<_> = range.clone().map(sha256).collect();
-    let row_codes = |row: usize| -> Vec<Vec<f32>> {
+    let row_features = |row: usize| -> Vec<Vec<f32>> {
         let layers = widths.iter().enumerate();
-        layers.map(|(layer, &width)| (0..width).map(|column| code(row, layer, column)).collect()).collect()
+        layers.map(|(layer, &width)| (0..width).map(|column| value(row, layer, column)).collect()).collect()
     };
-    let codes: Vec<Vec<Vec<f32>>> = range.clone().map(row_codes).collect();
+    let features: Vec<Vec<Vec<f32>>> = range.clone().map(row_features).collect();
     let slices: Vec<Vec<&[f32]>> =
-        codes.iter().map(|layers| layers.iter().map(Vec::as_slice).collect()).collect();
-    let rows: Vec<Row<'_>> = range
+        features.iter().map(|layers| layers.iter().map(Vec::as_slice).collect()).collect();
+    let rows: Vec<FeatureRow<'_>> = range
         .enumerate()
-        .map(|(i, row)| Row {
+        .map(|(i, row)| FeatureRow {
             name: &names[i],
             label: label(row),
             sha256: &hashes[i],
             perceptual_hash: hash(row),
-            codes: &slices[i],
+            features: &slices[i],
         })
         .collect();
     writer.append(&rows, skipped)
@@ -112,10 +114,10 @@ pub(super) fn assert_rows(file: &FeatureFile, rows: usize) {
     assert_eq!(file.rows(), rows);
     for layer in 0..file.layers().len() {
         let layer_name = file.layers()[layer].spec.layer.clone();
-        let codes = file.read_layer(Some(&layer_name)).unwrap();
-        assert_eq!(codes.nrows(), rows);
-        for ((row, column), &value) in codes.indexed_iter() {
-            assert_eq!(value, code(row, layer, column), "row {row}, layer {layer_name}, column {column}");
+        let features = file.read_layer(Some(&layer_name)).unwrap();
+        assert_eq!(features.nrows(), rows);
+        for ((row, column), &found) in features.indexed_iter() {
+            assert_eq!(found, value(row, layer, column), "row {row}, layer {layer_name}, column {column}");
         }
     }
     for row in 0..rows {

@@ -7,13 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::checked_read::open_dataset;
 use super::error::{self, FeatureFileError};
-use super::journal::Record;
+use super::header::{FeatureFileHeader, check_format, read_attributes, read_header};
+use super::journal::JournalContents;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
-use super::schema::{self, Header, PassedOverGroup, Row, Skipped};
+use super::schema::{self, FeatureRow, PassedOverGroup, SkippedImage};
 use super::strings::{read_sha256, to_sha256};
-use super::table::{Batch, Paths, Table, TableError};
+use super::table::{CheckedBatch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
 use crate::hdf5::Hdf5Error;
 
@@ -37,7 +39,7 @@ pub struct WriteOptions {
 
 /// A row that an earlier, interrupted run has committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
+pub struct CommittedRow {
     /// The image's name.
     pub name: String,
     /// SHA-256 of the image file as it was then, in lower-case hexadecimal.
@@ -46,15 +48,15 @@ pub struct Done {
 
 /// How [`FeatureWriter::open_or_create`] began.
 #[derive(Debug)]
-pub enum Start {
+pub enum WriterStart {
     /// No partial file was there.
     New,
     /// A partial file is continued: these rows and skipped images are in it already, in this order.
     Resumed {
         /// The images that have rows, in their order.
-        done: Vec<Done>,
+        done: Vec<CommittedRow>,
         /// Those that could not be read.
-        skipped: Vec<Skipped>,
+        skipped: Vec<SkippedImage>,
     },
     /// A partial file was there but cannot be continued; it has been replaced by an empty one.
     Anew(NotResumed),
@@ -81,7 +83,7 @@ pub enum NotResumed {
 ///
 /// ```
 /// # use cnncodes::{feature_spec::FeatureSpec, images::{Preprocess, Preset}, network::{Pooling, Precision}};
-/// # use cnncodes::features::{FeatureFile, FeatureWriter, Header, StoredLayer, Row, WriteOptions};
+/// # use cnncodes::features::{FeatureFile, FeatureWriter, FeatureFileHeader, StoredLayer, FeatureRow, WriteOptions};
 /// # let folder = tempfile::tempdir()?;
 /// # let output = folder.path().join("net-fc7.h5");
 /// # let text = String::new;
@@ -90,13 +92,16 @@ pub enum NotResumed {
 /// #     model_name: text(), model_sha256: text(), preprocess, precision: Precision::Fp32,
 ///     // and the network's name and hash, the preprocessing, the precision
 /// };
-/// # let header = Header { program_version: text(), source: text(), runtime: text(), device: text(),
+/// # let header = FeatureFileHeader { program_version: text(), source: text(), runtime: text(), device: text(),
 /// #     class_names: vec!["cat".into()], layers: vec![StoredLayer { spec, shape: vec![3] }] };
 /// let mut writer = FeatureWriter::create(&output, &header, WriteOptions { overwrite: false, expected_rows: 1 })?;
-/// let codes: &[f32] = &[0.5, 0.0, 2.0];
-/// writer.append(&[Row { name: "cat/1.jpg", label: 0, sha256: &"0".repeat(64), perceptual_hash: None, codes: &[codes] }], &[])?;
+/// let features: &[f32] = &[0.5, 0.0, 2.0];
+/// let sha256 = "0".repeat(64);
+/// let row =
+///     FeatureRow { name: "cat/1.jpg", label: 0, sha256: &sha256, perceptual_hash: None, features: &[features] };
+/// writer.append(&[row], &[])?;
 /// writer.finish()?;
-/// assert_eq!(FeatureFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(codes));
+/// assert_eq!(FeatureFile::open(&output)?.read_layer(None)?.row(0).as_slice(), Some(features));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct FeatureWriter {
@@ -123,7 +128,7 @@ impl FeatureWriter {
     /// [`FeatureFileError::CreateFolder`] and [`FeatureFileError::Create`].
     pub fn create(
         final_path: &Path,
-        header: &Header,
+        header: &FeatureFileHeader,
         options: WriteOptions,
     ) -> Result<Self, FeatureFileError> {
         let lock = prepare(final_path, header, options)?;
@@ -138,19 +143,19 @@ impl FeatureWriter {
     /// As [`FeatureWriter::create`].
     pub fn open_or_create(
         final_path: &Path,
-        header: &Header,
+        header: &FeatureFileHeader,
         options: WriteOptions,
-    ) -> Result<(Self, Start), FeatureFileError> {
+    ) -> Result<(Self, WriterStart), FeatureFileError> {
         let lock = prepare(final_path, header, options)?;
         let paths = paths_of(final_path);
         let (table, start) = match read_interrupted(&paths, header) {
-            Ok(None) => (create_table(final_path, header, options)?, Start::New),
-            Err(why) => (create_table(final_path, header, options)?, Start::Anew(why)),
+            Ok(None) => (create_table(final_path, header, options)?, WriterStart::New),
+            Err(why) => (create_table(final_path, header, options)?, WriterStart::Anew(why)),
             Ok(Some((record, hashes))) => match Table::resume(&paths, &record, options.expected_rows) {
                 Ok(table) => {
                     let names = record.names.into_iter().zip(hashes);
-                    let done = names.map(|(name, sha256)| Done { name, sha256 }).collect();
-                    (table, Start::Resumed { done, skipped: record.skipped })
+                    let done = names.map(|(name, sha256)| CommittedRow { name, sha256 }).collect();
+                    (table, WriterStart::Resumed { done, skipped: record.skipped })
                 }
                 // Neither the disk nor its permissions: damage in what the checks above do not read.
                 Err(TableError::Hdf5(error)) if !error::is_of_system(&error) => {
@@ -158,7 +163,7 @@ impl FeatureWriter {
                     let (path, object) = (paths.partial, "what a new row needs".into());
                     let why =
                         NotResumed::Damaged(Box::new(FeatureFileError::Damaged { path, object, source }));
-                    (create_table(final_path, header, options)?, Start::Anew(why))
+                    (create_table(final_path, header, options)?, WriterStart::Anew(why))
                 }
                 Err(error) => {
                     let rows = record.names.len() as u64;
@@ -167,13 +172,19 @@ impl FeatureWriter {
             },
         };
         let mut writer = Self::with(table, lock, final_path, header, options);
-        if let Start::Resumed { done, .. } = &start {
+        if let WriterStart::Resumed { done, .. } = &start {
             writer.names.extend(done.iter().map(|row| row.name.clone()));
         }
         Ok((writer, start))
     }
 
-    fn with(table: Table, lock: RunLock, final_path: &Path, header: &Header, options: WriteOptions) -> Self {
+    fn with(
+        table: Table,
+        lock: RunLock,
+        final_path: &Path,
+        header: &FeatureFileHeader,
+        options: WriteOptions,
+    ) -> Self {
         Self {
             committed_rows: table.rows(),
             table: Some(table),
@@ -195,10 +206,14 @@ impl FeatureWriter {
     /// [`FeatureFileError::BadRow`] if a row does not fit the header or its name is there already; nothing of the
     /// batch is then stored and the writer remains usable. [`FeatureFileError::Write`] if the disk is full or
     /// fails; the partial file then keeps the rows that the error states, and the writer is of no more use.
-    pub fn append(&mut self, rows: &[Row<'_>], skipped: &[Skipped]) -> Result<(), FeatureFileError> {
+    pub fn append(
+        &mut self,
+        rows: &[FeatureRow<'_>],
+        skipped: &[SkippedImage],
+    ) -> Result<(), FeatureFileError> {
         let table =
             self.table.as_mut().ok_or(FeatureFileError::Failed { path: self.paths.partial.clone() })?;
-        let fit = Fit { path: &self.final_path, widths: &self.widths, classes: self.classes };
+        let fit = ExpectedRows { path: &self.final_path, widths: &self.widths, classes: self.classes };
         let batch = fit.batch(rows, skipped)?;
         if let Some(surplus) = rows.get(table.capacity().saturating_sub(table.rows())) {
             let why = format!("there are more than the {} announced rows", table.capacity());
@@ -311,22 +326,26 @@ impl Drop for FeatureWriter {
 }
 
 /// What rows must fit.
-struct Fit<'a> {
+struct ExpectedRows<'a> {
     path: &'a Path,
     widths: &'a [usize],
     classes: usize,
 }
 
-impl Fit<'_> {
+impl ExpectedRows<'_> {
     fn bad(&self, name: &str, why: impl Into<String>) -> FeatureFileError {
         FeatureFileError::BadRow { path: self.path.to_owned(), name: name.to_owned(), why: why.into() }
     }
 
     /// Checks the rows and turns them into columns.
-    fn batch<'a>(&self, rows: &[Row<'a>], skipped: &'a [Skipped]) -> Result<Batch<'a>, FeatureFileError> {
+    fn batch<'a>(
+        &self,
+        rows: &[FeatureRow<'a>],
+        skipped: &'a [SkippedImage],
+    ) -> Result<CheckedBatch<'a>, FeatureFileError> {
         let mut sha256 = Vec::with_capacity(rows.len());
         let mut hashes = Vec::with_capacity(rows.len() * schema::HASH_BYTES);
-        let mut codes: Vec<_> =
+        let mut features: Vec<_> =
             self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect();
         for row in rows {
             let known = -1..self.classes as i64;
@@ -334,7 +353,7 @@ impl Fit<'_> {
                 let why = format!("its label is {}, but there are {} classes", row.label, self.classes);
                 return Err(self.bad(row.name, why));
             }
-            let widths = row.codes.iter().map(|codes| codes.len());
+            let widths = row.features.iter().map(|features| features.len());
             if !widths.clone().eq(self.widths.iter().copied()) {
                 let found: Vec<_> = widths.collect();
                 let why =
@@ -344,7 +363,7 @@ impl Fit<'_> {
             let hash = to_sha256(row.sha256);
             hashes.extend_from_slice(&row.perceptual_hash.unwrap_or_default());
             sha256.push(hash.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
-            for (column, values) in codes.iter_mut().zip(row.codes) {
+            for (column, values) in features.iter_mut().zip(row.features) {
                 column.extend_from_slice(values);
             }
         }
@@ -357,12 +376,16 @@ impl Fit<'_> {
         }
         let names = rows.iter().map(|row| row.name).collect();
         let labels = rows.iter().map(|row| row.label).collect();
-        Ok(Batch { names, labels, sha256, hashes, codes, skipped })
+        Ok(CheckedBatch { names, labels, sha256, hashes, features, skipped })
     }
 }
 
 /// Checks the request, makes the folder and takes the lock: all that may fail before the slow work.
-fn prepare(final_path: &Path, header: &Header, options: WriteOptions) -> Result<RunLock, FeatureFileError> {
+fn prepare(
+    final_path: &Path,
+    header: &FeatureFileHeader,
+    options: WriteOptions,
+) -> Result<RunLock, FeatureFileError> {
     header.validate().map_err(|why| FeatureFileError::BadHeader { path: final_path.to_owned(), why })?;
     if final_path.to_str().is_none() {
         return Err(FeatureFileError::PathNotUtf8 { path: final_path.to_owned() });
@@ -382,7 +405,7 @@ fn prepare(final_path: &Path, header: &Header, options: WriteOptions) -> Result<
 
 fn create_table(
     final_path: &Path,
-    header: &Header,
+    header: &FeatureFileHeader,
     options: WriteOptions,
 ) -> Result<Table, FeatureFileError> {
     let paths = paths_of(final_path);
@@ -391,20 +414,23 @@ fn create_table(
 }
 
 /// What an interrupted run has committed under the same settings: its record, and the images' SHA-256.
-fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Vec<String>)>, NotResumed> {
+fn read_interrupted(
+    paths: &Paths,
+    header: &FeatureFileHeader,
+) -> Result<Option<(JournalContents, Vec<String>)>, NotResumed> {
     if !paths.partial.exists() {
         return Ok(None);
     }
     let path = &paths.partial;
     let read = || {
-        let record = Record::read(&paths.journal)
+        let record = JournalContents::read(&paths.journal)
             .map_err(|source| FeatureFileError::Open { path: paths.journal.clone(), source })?;
         let file = open_hdf5(path)?;
-        let attributes = schema::read_attributes(&file, path)?;
-        schema::check_format(&attributes, path)?;
-        let (found, layers) = schema::read_header(&file, &attributes, path)?;
+        let attributes = read_attributes(&file, path)?;
+        check_format(&attributes, path)?;
+        let (found, layers) = read_header(&file, &attributes, path)?;
         // Runs of earlier versions left no place for it.
-        schema::open_dataset(&file, schema::PASSED_OVER_FILES, path)?;
+        open_dataset(&file, schema::PASSED_OVER_FILES, path)?;
         for (layer, dataset) in found.layers.iter().zip(layers) {
             let (found, expected) = (dataset.shape()[0], record.names.len() as u64);
             if found < expected {
@@ -412,7 +438,7 @@ fn read_interrupted(paths: &Paths, header: &Header) -> Result<Option<(Record, Ve
                 return Err(FeatureFileError::WrongLength { path, object, unit: "rows", found, expected });
             }
         }
-        let hashes = schema::open_dataset(&file, schema::SHA256, path)?;
+        let hashes = open_dataset(&file, schema::SHA256, path)?;
         let hashes = read_sha256(&hashes, 0..record.names.len(), path, schema::SHA256)?;
         Ok((record, hashes, found))
     };

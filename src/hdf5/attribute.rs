@@ -6,23 +6,23 @@ use hdf5_reader::RawAttribute;
 use hdf5_reader::messages::dataspace::DataspaceType;
 
 use super::dataset::{describe, reference_size};
-use super::source::Source;
-use super::{Hdf5Error, Kind, Number, strings};
+use super::source::Hdf5Source;
+use super::{ElementType, Hdf5Error, Number, strings};
 
 /// A small value that belongs to the file or to a dataset.
 #[derive(Debug)]
 pub struct Attribute {
     name: String,
-    kind: Kind,
+    kind: ElementType,
     shape: Vec<u64>,
     bytes: Vec<u8>,
-    source: Arc<Source>,
+    source: Arc<Hdf5Source>,
 }
 
 impl Attribute {
-    pub(super) fn of(attribute: RawAttribute, source: &Arc<Source>) -> Result<Self, Hdf5Error> {
+    pub(super) fn of(attribute: RawAttribute, source: &Arc<Hdf5Source>) -> Result<Self, Hdf5Error> {
         let (message, stored) = attribute.into_parts();
-        let kind = Kind::of(&message.datatype, &stored, reference_size(source));
+        let kind = ElementType::of(&message.datatype, &stored, reference_size(source));
         let elements = message.dataspace.num_elements().ok().and_then(|n| usize::try_from(n).ok());
         let fits = elements.and_then(|n| n.checked_mul(kind.size(reference_size(source))));
         if fits != Some(message.raw_data.len()) {
@@ -42,7 +42,7 @@ impl Attribute {
     }
 
     /// What its elements are.
-    pub fn kind(&self) -> &Kind {
+    pub fn kind(&self) -> &ElementType {
         &self.kind
     }
 

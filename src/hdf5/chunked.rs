@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Hdf5Error;
-use super::chunks::{Chunk, Grid};
-use super::dataset::Place;
-use super::filters::Pipeline;
+use super::chunks::{Chunk, ChunkGrid};
+use super::dataset::DatasetStorage;
+use super::filters::FilterChain;
 
 /// Room for decoded chunks, so that the rows of one chunk are decoded once.
 const CACHE_BYTES: usize = 64 << 20;
@@ -16,11 +16,11 @@ const MAX_SLOTS: usize = 256;
 
 /// The chunks of a dataset, and those that were decoded last.
 pub(super) struct Chunked {
-    pub(super) grid: Grid,
+    pub(super) grid: ChunkGrid,
     /// Bytes of a chunk.
     pub(super) bytes: usize,
     /// Where the chunks went through filters.
-    pub(super) pipeline: Option<Pipeline>,
+    pub(super) pipeline: Option<FilterChain>,
     /// Where the chunks lie, once that was asked.
     chunks: OnceLock<Vec<Chunk>>,
     decoded: Mutex<VecDeque<(u64, Slot)>>,
@@ -31,7 +31,7 @@ type Slot = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
 
 impl Chunked {
     /// `bytes` is the size of a chunk.
-    pub(super) fn new(grid: Grid, bytes: usize, pipeline: Option<Pipeline>) -> Self {
+    pub(super) fn new(grid: ChunkGrid, bytes: usize, pipeline: Option<FilterChain>) -> Self {
         Self { grid, bytes, pipeline, chunks: OnceLock::new(), decoded: Mutex::default() }
     }
 
@@ -41,7 +41,7 @@ impl Chunked {
     }
 
     /// Where the values begin, if the chunks hold whole rows as they are and lie one after the other, none left out.
-    pub(super) fn one_piece(&self, place: &Place) -> Result<Option<u64>, Hdf5Error> {
+    pub(super) fn one_piece(&self, place: &DatasetStorage) -> Result<Option<u64>, Hdf5Error> {
         if !self.holds_whole_rows() || self.pipeline.is_some() {
             return Ok(None);
         }
@@ -56,7 +56,7 @@ impl Chunked {
         Ok((0..).zip(chunks).all(follows).then_some(first.address))
     }
 
-    pub(super) fn chunks(&self, place: &Place) -> Result<&[Chunk], Hdf5Error> {
+    pub(super) fn chunks(&self, place: &DatasetStorage) -> Result<&[Chunk], Hdf5Error> {
         if let Some(chunks) = self.chunks.get() {
             return Ok(chunks);
         }
@@ -76,7 +76,7 @@ impl Chunked {
     /// Rows that lie in the file one after the other within each chunk: one read a chunk, straight into the caller's memory.
     pub(super) fn read_whole_rows(
         &self,
-        place: &Place,
+        place: &DatasetStorage,
         range: &Range<u64>,
         row: u64,
         out: &mut [u8],
@@ -101,7 +101,7 @@ impl Chunked {
     /// Rows that chunks cut into parts, or that went through filters.
     pub(super) fn read_parts(
         &self,
-        place: &Place,
+        place: &DatasetStorage,
         range: &Range<u64>,
         out: &mut [u8],
     ) -> Result<(), Hdf5Error> {
@@ -120,7 +120,7 @@ impl Chunked {
     }
 
     /// The bytes of a chunk, decoded at most once while it is remembered.
-    fn decoded(&self, place: &Place, chunk: &Chunk) -> Result<Arc<Vec<u8>>, Hdf5Error> {
+    fn decoded(&self, place: &DatasetStorage, chunk: &Chunk) -> Result<Arc<Vec<u8>>, Hdf5Error> {
         let slot = {
             let mut decoded = lock(&self.decoded);
             match decoded.iter().find(|(number, _)| *number == chunk.number) {
@@ -144,7 +144,7 @@ impl Chunked {
         Ok(bytes)
     }
 
-    fn decode(&self, place: &Place, chunk: &Chunk) -> Result<Vec<u8>, Hdf5Error> {
+    fn decode(&self, place: &DatasetStorage, chunk: &Chunk) -> Result<Vec<u8>, Hdf5Error> {
         let damaged = |why: &str| Hdf5Error::damaged(&place.path, why);
         let pipeline = self.pipeline.as_ref().filter(|pipeline| !pipeline.is_left_out(chunk.skipped_filters));
         let size = match pipeline {
@@ -167,7 +167,7 @@ impl Chunked {
 }
 
 /// Copies what a chunk that begins at `origin` holds of the rows `range` to `out`.
-fn copy_overlap(grid: &Grid, origin: &[u64], chunk: &[u8], range: &Range<u64>, out: &mut [u8]) {
+fn copy_overlap(grid: &ChunkGrid, origin: &[u64], chunk: &[u8], range: &Range<u64>, out: &mut [u8]) {
     let rank = origin.len();
     // The overlap in coordinates of the dataset.
     let mut low: Vec<u64> = origin.to_vec();

@@ -4,11 +4,11 @@ use hdf5_reader::messages::layout::ChunkIndexing;
 use hdf5_reader::{btree_v1, chunk_index, extensible_array, fixed_array};
 
 use super::Hdf5Error;
-use super::source::{Source, guarded};
+use super::source::{Hdf5Source, guarded};
 
 /// The grid that chunks cut a dataset into, and how it is indexed.
 #[derive(Debug)]
-pub(super) struct Grid {
+pub(super) struct ChunkGrid {
     /// Address of the index.
     pub(super) address: u64,
     pub(super) indexing: Option<ChunkIndexing>,
@@ -32,7 +32,7 @@ pub(super) struct Chunk {
     pub(super) skipped_filters: u32,
 }
 
-impl Grid {
+impl ChunkGrid {
     /// Chunks in each dimension.
     pub(super) fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         self.shape.iter().zip(&self.chunk).map(|(size, chunk)| size.div_ceil(*chunk))
@@ -55,7 +55,7 @@ impl Grid {
     }
 
     /// All chunks that are in the file, by number. Those that were never written are missing.
-    pub(super) fn chunks(&self, source: &Source, object: &str) -> Result<Vec<Chunk>, Hdf5Error> {
+    pub(super) fn chunks(&self, source: &Hdf5Source, object: &str) -> Result<Vec<Chunk>, Hdf5Error> {
         let damaged = |why: &str| Hdf5Error::damaged(object, why);
         let dims: Option<Vec<u32>> = self.chunk.iter().map(|&n| u32::try_from(n).ok()).collect();
         let dims = dims.ok_or_else(|| damaged("its chunks are too large"))?;
@@ -91,7 +91,7 @@ impl Grid {
 
     fn entries(
         &self,
-        source: &Source,
+        source: &Hdf5Source,
         dims: &[u32],
     ) -> hdf5_reader::error::Result<Vec<chunk_index::ChunkEntry>> {
         let storage = &source.structure();

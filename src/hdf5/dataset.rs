@@ -9,10 +9,10 @@ use hdf5_reader::messages::dataspace::DataspaceType;
 use hdf5_reader::messages::layout::DataLayout;
 
 use super::chunked::Chunked;
-use super::chunks::Grid;
-use super::filters::Pipeline;
-use super::source::{Source, guarded};
-use super::{Attribute, Hdf5Error, Kind, Number, strings};
+use super::chunks::ChunkGrid;
+use super::filters::FilterChain;
+use super::source::{Hdf5Source, guarded};
+use super::{Attribute, ElementType, Hdf5Error, Number, strings};
 
 /// Bytes of an element at most.
 const MAX_ELEMENT: usize = 64 << 20;
@@ -21,25 +21,25 @@ const MAX_RATIO: u64 = 1032;
 
 /// An array in the file. Any thread may read from it, at the same time as others.
 pub struct Hdf5Dataset {
-    kind: Kind,
+    kind: ElementType,
     shape: Vec<u64>,
     /// Bytes of an element.
     element: usize,
-    layout: Layout,
+    layout: StorageLayout,
     attributes: Vec<Attribute>,
-    place: Place,
+    place: DatasetStorage,
 }
 
 /// Where a dataset's values come from.
-pub(super) struct Place {
+pub(super) struct DatasetStorage {
     /// The name that it was opened by.
     pub(super) path: String,
-    pub(super) source: Arc<Source>,
+    pub(super) source: Arc<Hdf5Source>,
     /// What stands for an element that was never written.
     fill: Vec<u8>,
 }
 
-impl Place {
+impl DatasetStorage {
     /// Fills `out` with what stands for elements that were never written.
     pub(super) fn fill(&self, out: &mut [u8]) {
         if self.fill.iter().all(|&byte| byte == 0) {
@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-enum Layout {
+enum StorageLayout {
     /// In the header itself.
     Compact(Vec<u8>),
     /// In one piece.
@@ -64,7 +64,7 @@ enum Layout {
 impl Hdf5Dataset {
     pub(super) fn of(
         tree: &Hdf5File,
-        source: &Arc<Source>,
+        source: &Arc<Hdf5Source>,
         found: &hdf5_reader::Dataset,
         path: &str,
     ) -> Result<Self, Hdf5Error> {
@@ -73,7 +73,7 @@ impl Hdf5Dataset {
         let header = guarded(object, || tree.get_or_parse_header(found.address()))?;
         let stored = guarded(object, || found.raw_datatype())?;
         let reference = reference_size(source);
-        let kind = Kind::of(found.dtype(), &stored, reference);
+        let kind = ElementType::of(found.dtype(), &stored, reference);
         let element = kind.size(reference);
         if !(1..=MAX_ELEMENT).contains(&element) {
             return Err(damaged("the size of its elements is impossible"));
@@ -92,7 +92,7 @@ impl Hdf5Dataset {
                 _ => {}
             }
         }
-        let fill = fill.filter(|fill| fill.len() == element && !matches!(kind, Kind::Text { .. }));
+        let fill = fill.filter(|fill| fill.len() == element && !matches!(kind, ElementType::Text { .. }));
         let fill = fill.unwrap_or_else(|| vec![0; element]);
         let null = header.messages.iter().any(|message| {
             matches!(message, HdfMessage::Dataspace(space) if space.dataspace_type == DataspaceType::Null)
@@ -100,23 +100,23 @@ impl Hdf5Dataset {
         let shape = if null { vec![0] } else { found.shape().to_vec() };
         let total = bytes_of(&shape, element).ok_or_else(|| damaged("its shape is impossible"))?;
         let layout = match layout.ok_or_else(|| damaged("the place of its values is missing"))? {
-            DataLayout::Compact { data } if data.len() as u64 == total => Layout::Compact(data),
+            DataLayout::Compact { data } if data.len() as u64 == total => StorageLayout::Compact(data),
             DataLayout::Compact { .. } => return Err(damaged("it has another size than its shape says")),
-            DataLayout::Contiguous { address, .. } if source.is_undefined(address) => Layout::Nowhere,
+            DataLayout::Contiguous { address, .. } if source.is_undefined(address) => StorageLayout::Nowhere,
             DataLayout::Contiguous { address, .. } if source.holds(address, total) => {
-                Layout::Contiguous(address)
+                StorageLayout::Contiguous(address)
             }
             DataLayout::Contiguous { .. } => return Err(damaged("it reaches beyond the end of the file")),
-            DataLayout::Chunked { address, .. } if source.is_undefined(address) => Layout::Nowhere,
+            DataLayout::Chunked { address, .. } if source.is_undefined(address) => StorageLayout::Nowhere,
             DataLayout::Chunked { address, dims, chunk_indexing, .. } => {
                 let chunk: Vec<u64> = dims.iter().take(shape.len()).map(|&n| u64::from(n)).collect();
                 let bytes = bytes_of(&chunk, element).and_then(|bytes| usize::try_from(bytes).ok());
                 let bytes =
                     bytes.filter(|&bytes| bytes > 0 && chunk.len() == shape.len() && !shape.is_empty());
                 let bytes = bytes.ok_or_else(|| damaged("the shape of its chunks is impossible"))?;
-                let pipeline = (!filters.is_empty()).then(|| Pipeline::of(filters, object)).transpose()?;
+                let pipeline = (!filters.is_empty()).then(|| FilterChain::of(filters, object)).transpose()?;
                 let max_shape = found.max_dims().map(<[u64]>::to_vec);
-                let grid = Grid {
+                let grid = ChunkGrid {
                     address,
                     indexing: chunk_indexing,
                     shape: shape.clone(),
@@ -124,13 +124,13 @@ impl Hdf5Dataset {
                     chunk,
                     element,
                 };
-                Layout::Chunked(Box::new(Chunked::new(grid, bytes, pipeline)))
+                StorageLayout::Chunked(Box::new(Chunked::new(grid, bytes, pipeline)))
             }
         };
         let attributes = guarded(object, || found.raw_attributes())?;
         let attributes = attributes.into_iter().map(|attribute| Attribute::of(attribute, source));
         let attributes = attributes.collect::<Result<_, _>>()?;
-        let place = Place { path: path.to_owned(), source: Arc::clone(source), fill };
+        let place = DatasetStorage { path: path.to_owned(), source: Arc::clone(source), fill };
         Ok(Self { kind, shape, element, layout, attributes, place })
     }
 
@@ -140,7 +140,7 @@ impl Hdf5Dataset {
     }
 
     /// What its elements are.
-    pub fn kind(&self) -> &Kind {
+    pub fn kind(&self) -> &ElementType {
         &self.kind
     }
 
@@ -168,7 +168,7 @@ impl Hdf5Dataset {
     /// Whether its values can be in the file: as they are, or compressed as well as they may be.
     pub fn fits_file(&self) -> bool {
         let times = match &self.layout {
-            Layout::Chunked(chunked) if chunked.pipeline.is_some() => MAX_RATIO,
+            StorageLayout::Chunked(chunked) if chunked.pipeline.is_some() => MAX_RATIO,
             _ => 1,
         };
         self.bytes() <= self.place.source.len().saturating_mul(times)
@@ -177,7 +177,9 @@ impl Hdf5Dataset {
     /// The rows of a chunk where chunks hold whole rows, so that ranges between their multiples are the fastest to read.
     pub fn rows_of_chunk(&self) -> Option<u64> {
         match &self.layout {
-            Layout::Chunked(chunked) if chunked.holds_whole_rows() => chunked.grid.chunk.first().copied(),
+            StorageLayout::Chunked(chunked) if chunked.holds_whole_rows() => {
+                chunked.grid.chunk.first().copied()
+            }
             _ => None,
         }
     }
@@ -193,9 +195,9 @@ impl Hdf5Dataset {
         }
         let (source, bytes) = (&self.place.source, self.bytes());
         let address = match &self.layout {
-            Layout::Contiguous(address) => Some(*address),
-            Layout::Chunked(chunked) => chunked.one_piece(&self.place)?,
-            Layout::Compact(_) | Layout::Nowhere => None,
+            StorageLayout::Contiguous(address) => Some(*address),
+            StorageLayout::Chunked(chunked) => chunked.one_piece(&self.place)?,
+            StorageLayout::Compact(_) | StorageLayout::Nowhere => None,
         };
         Ok(address.filter(|&address| source.holds(address, bytes)).map(|address| address + source.base()))
     }
@@ -206,7 +208,7 @@ impl Hdf5Dataset {
     /// [`Hdf5Error::Damaged`].
     pub fn locate(&self) -> Result<(), Hdf5Error> {
         match &self.layout {
-            Layout::Chunked(chunked) => chunked.chunks(&self.place).map(drop),
+            StorageLayout::Chunked(chunked) => chunked.chunks(&self.place).map(drop),
             _ => Ok(()),
         }
     }
@@ -293,20 +295,20 @@ impl Hdf5Dataset {
         // Within what was checked when the dataset was opened.
         let start = range.start * row;
         match &self.layout {
-            Layout::Compact(bytes) => {
+            StorageLayout::Compact(bytes) => {
                 let start = start as usize;
                 out.copy_from_slice(&bytes[start..start + out.len()]);
                 Ok(())
             }
-            Layout::Contiguous(address) => self.place.source.read(address + start, out),
-            Layout::Nowhere => {
+            StorageLayout::Contiguous(address) => self.place.source.read(address + start, out),
+            StorageLayout::Nowhere => {
                 self.place.fill(out);
                 Ok(())
             }
-            Layout::Chunked(chunked) if chunked.holds_whole_rows() && chunked.pipeline.is_none() => {
+            StorageLayout::Chunked(chunked) if chunked.holds_whole_rows() && chunked.pipeline.is_none() => {
                 chunked.read_whole_rows(&self.place, &range, row, out)
             }
-            Layout::Chunked(chunked) => chunked.read_parts(&self.place, &range, out),
+            StorageLayout::Chunked(chunked) => chunked.read_parts(&self.place, &range, out),
         }
     }
 
@@ -329,11 +331,11 @@ impl Hdf5Dataset {
     fn read_elements(&self, out: &mut [u8]) -> Result<(), Hdf5Error> {
         match (self.shape.first(), &self.layout) {
             (Some(&rows), _) => self.read_rows(0..rows, out),
-            (None, Layout::Compact(bytes)) => {
+            (None, StorageLayout::Compact(bytes)) => {
                 out.copy_from_slice(bytes);
                 Ok(())
             }
-            (None, Layout::Contiguous(address)) => self.place.source.read(*address, out),
+            (None, StorageLayout::Contiguous(address)) => self.place.source.read(*address, out),
             (None, _) => {
                 self.place.fill(out);
                 Ok(())
@@ -353,7 +355,7 @@ impl std::fmt::Debug for Hdf5Dataset {
 }
 
 /// Bytes of a reference to a text in the heap: its length, and where it lies.
-pub(super) fn reference_size(source: &Source) -> usize {
+pub(super) fn reference_size(source: &Hdf5Source) -> usize {
     8 + usize::from(source.offset_size())
 }
 
@@ -362,7 +364,7 @@ fn bytes_of(shape: &[u64], element: usize) -> Option<u64> {
 }
 
 /// `float32 of the shape 100 x 10`.
-pub fn describe(kind: &Kind, shape: &[u64]) -> String {
+pub fn describe(kind: &ElementType, shape: &[u64]) -> String {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
     if sizes.is_empty() {
         format!("a single {kind}")

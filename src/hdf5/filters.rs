@@ -37,12 +37,12 @@ const PLUG_INS: [(u16, &str); 12] = [
 ];
 
 /// The steps between the values and the bytes in the file, as they were taken when writing.
-pub(super) struct Pipeline {
+pub(super) struct FilterChain {
     filters: Vec<FilterDescription>,
     registry: FilterRegistry,
 }
 
-impl Pipeline {
+impl FilterChain {
     /// # Errors
     /// A filter is a plug-in that this program lacks.
     pub(super) fn of(filters: Vec<FilterDescription>, object: &str) -> Result<Self, Hdf5Error> {

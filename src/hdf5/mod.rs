@@ -10,9 +10,9 @@ mod attribute;
 mod chunked;
 mod chunks;
 mod dataset;
+mod element_type;
 mod error;
 mod filters;
-mod kind;
 mod lzf;
 mod source;
 mod strings;
@@ -26,10 +26,10 @@ use hdf5_reader::{Hdf5File, OpenOptions};
 
 pub use attribute::Attribute;
 pub use dataset::{Hdf5Dataset, describe};
+pub use element_type::{ElementType, Integer, Number, Padding};
 pub use error::Hdf5Error;
-pub use kind::{Integer, Kind, Number, Padding};
 
-use source::{Source, guarded};
+use source::{Hdf5Source, guarded};
 
 /// How deep groups are looked through for datasets.
 const MAX_DEPTH: usize = 8;
@@ -39,7 +39,7 @@ const MAX_LISTED: usize = 10_000;
 /// An HDF5 file, open for reading.
 pub struct Hdf5 {
     tree: Hdf5File,
-    source: Arc<Source>,
+    source: Arc<Hdf5Source>,
 }
 
 impl Hdf5 {
@@ -49,7 +49,7 @@ impl Hdf5 {
     /// [`Hdf5Error::Io`], [`Hdf5Error::NotHdf5`], [`Hdf5Error::Truncated`], or [`Hdf5Error::Damaged`] where its first
     /// bytes contradict each other.
     pub fn open(path: &Path) -> Result<Hdf5, Hdf5Error> {
-        let mut source = Source::open(path)?;
+        let mut source = Hdf5Source::open(path)?;
         // The crate's own caches of values are not used: values are read by this room.
         let options = OpenOptions::default().with_chunk_cache_bytes(0).with_max_object_header_bytes(8 << 20);
         let tree =

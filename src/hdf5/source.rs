@@ -1,7 +1,7 @@
 //! The bytes of an HDF5 file, read at positions, and the bounds on what its structure may cost.
 //!
 //! A small file can describe much work: nodes that share children, heaps that overlap, headers that continue for ever. So
-//! everything that belongs to the file's structure is read through [`Source`], which stops once several times the file
+//! everything that belongs to the file's structure is read through [`Hdf5Source`], which stops once several times the file
 //! was read.
 
 use std::fs::File;
@@ -25,7 +25,7 @@ const PER_READ: u64 = 256;
 
 /// An open file. Clones share it and what is left of its budget.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct Hdf5Source {
     file: Arc<File>,
     len: u64,
     left: Arc<AtomicU64>,
@@ -35,7 +35,7 @@ pub(super) struct Source {
     length_size: u8,
 }
 
-impl Source {
+impl Hdf5Source {
     pub(super) fn open(path: &Path) -> Result<Self, Hdf5Error> {
         let file = File::open(path).map_err(Hdf5Error::Io)?;
         let metadata = file.metadata().map_err(Hdf5Error::Io)?;
@@ -109,8 +109,8 @@ impl Source {
     }
 
     /// The file's structure as the crate reads it: addresses count from the start of the HDF5 part.
-    pub(super) fn structure(&self) -> Structure<'_> {
-        Structure(self)
+    pub(super) fn structure(&self) -> RelativeSource<'_> {
+        RelativeSource(self)
     }
 
     fn spend(&self, bytes: u64) -> ReaderResult<()> {
@@ -138,7 +138,7 @@ impl Source {
 }
 
 /// For the crate, which finds the start of the HDF5 part itself.
-impl Storage for Source {
+impl Storage for Hdf5Source {
     fn len(&self) -> u64 {
         self.len
     }
@@ -148,10 +148,10 @@ impl Storage for Source {
     }
 }
 
-/// A [`Source`] whose addresses count from the start of the HDF5 part.
-pub(super) struct Structure<'a>(&'a Source);
+/// A [`Hdf5Source`] whose addresses count from the start of the HDF5 part.
+pub(super) struct RelativeSource<'a>(&'a Hdf5Source);
 
-impl Storage for Structure<'_> {
+impl Storage for RelativeSource<'_> {
     fn len(&self) -> u64 {
         self.0.len.saturating_sub(self.0.base)
     }

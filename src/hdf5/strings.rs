@@ -2,12 +2,12 @@
 
 use hdf5_reader::global_heap::GlobalHeapCollection;
 
-use super::kind::Padding;
-use super::source::{Source, guarded};
-use super::{Hdf5Error, Kind};
+use super::element_type::Padding;
+use super::source::{Hdf5Source, guarded};
+use super::{ElementType, Hdf5Error};
 
 /// Where a text lies in the heap.
-struct Reference {
+struct HeapReference {
     length: usize,
     collection: u64,
     index: u32,
@@ -15,28 +15,28 @@ struct Reference {
 
 /// The texts whose elements `bytes` are.
 pub(super) fn read(
-    kind: &Kind,
+    kind: &ElementType,
     bytes: &[u8],
-    source: &Source,
+    source: &Hdf5Source,
     object: &str,
 ) -> Result<Vec<String>, Hdf5Error> {
     match kind {
-        Kind::FixedText { size, padding, .. } => {
+        ElementType::FixedText { size, padding, .. } => {
             bytes.chunks_exact((*size).max(1)).map(|text| checked(unpadded(text, *padding), object)).collect()
         }
-        Kind::Text { .. } => from_heap(bytes, source, object),
+        ElementType::Text { .. } => from_heap(bytes, source, object),
         other => Err(Hdf5Error::WrongType { found: other.to_string(), expected: "texts".to_owned() }),
     }
 }
 
-fn from_heap(bytes: &[u8], source: &Source, object: &str) -> Result<Vec<String>, Hdf5Error> {
+fn from_heap(bytes: &[u8], source: &Hdf5Source, object: &str) -> Result<Vec<String>, Hdf5Error> {
     let width = usize::from(source.offset_size());
-    let references: Vec<Reference> = bytes
+    let references: Vec<HeapReference> = bytes
         .chunks_exact(width + 8)
         .map(|reference| {
             let (length, rest) = reference.split_at(4);
             let (collection, index) = rest.split_at(width);
-            Reference {
+            HeapReference {
                 length: little_endian(length) as usize,
                 collection: little_endian(collection),
                 index: little_endian(index) as u32,
@@ -54,7 +54,7 @@ fn from_heap(bytes: &[u8], source: &Source, object: &str) -> Result<Vec<String>,
     let mut room = source.len();
     let mut open: Option<(u64, GlobalHeapCollection)> = None;
     for row in rows {
-        let Reference { length, collection, index } = references[row];
+        let HeapReference { length, collection, index } = references[row];
         if length == 0 || index == 0 || source.is_undefined(collection) {
             continue;
         }

@@ -71,8 +71,12 @@ fn the_position_of_values_in_one_piece_is_where_their_bytes_are() {
         let rows = values.slice(ndarray17::s![start..(start + 4).min(11), ..]);
         scattered.write_slice(&rows, (start..(start + 4).min(11), ..)).unwrap();
     }
+    // A file is written to the end when the last object in it is closed.
+    drop(scattered);
     let holes = file.new_dataset_builder().chunk((4, WIDTH)).empty::<f32>().shape((11, WIDTH));
-    holes.create("holes").unwrap().write_slice(&Array2::<f32>::ones((4, WIDTH)), (0..4, ..)).unwrap();
+    let holes = holes.create("holes").unwrap();
+    holes.write_slice(&Array2::<f32>::ones((4, WIDTH)), (0..4, ..)).unwrap();
+    drop(holes);
     file.new_dataset_builder().with_data(&values.mapv(f64::from)).create("float64").unwrap();
     file.close().unwrap();
     let bytes = std::fs::read(&path).unwrap();
@@ -252,7 +256,7 @@ for name, options in {"a.h5": {}, "latest.h5": {"libver": "latest"}}.items():
         }
         assert_eq!(open("bool").whole_numbers().unwrap(), [Some(1), Some(0)]);
         assert_eq!(open("pets").whole_numbers().unwrap(), [Some(5), Some(-1)]);
-        let Kind::Enumeration { members, .. } = open("pets").kind().clone() else { panic!() };
+        let ElementType::Enumeration { members, .. } = open("pets").kind().clone() else { panic!() };
         assert_eq!(members, [("cat".to_owned(), 5), ("dog".to_owned(), -1)]);
         assert_eq!(open("fraction").whole_numbers().unwrap(), [None, None, None, Some(-3), None]);
         assert_eq!(open("fraction").missing().unwrap(), [false, true, false, false, false]);

@@ -40,7 +40,7 @@ pub enum HeadError {
         /// All of them.
         classes: SmallClasses,
     },
-    /// A code that is NaN or infinite.
+    /// A feature that is NaN or infinite.
     #[error("the features of {} hold {value} in column {column}: extract this image again or leave it out", who(*row, name))]
     NotFinite {
         /// Row of the features, from 0.
@@ -159,7 +159,7 @@ pub enum HeadError {
     },
     /// The features file cannot be read.
     #[error("the features cannot be read")]
-    Codes(#[from] FeatureFileError),
+    Features(#[from] FeatureFileError),
     /// The images cannot be divided into folds.
     #[error("the images cannot be cross-validated")]
     Folds(#[from] FoldError),
@@ -184,7 +184,7 @@ impl From<SolverError> for HeadError {
             #[cfg(feature = "linfa-engines")]
             SolverError::TooManyForLinfaSvm { rows } => Self::TooManyForLinfa { rows },
             SolverError::Read(error) => match error.downcast::<FeatureFileError>() {
-                Ok(error) => Self::Codes(*error),
+                Ok(error) => Self::Features(*error),
                 Err(error) => Self::Solver(SolverError::Read(error)),
             },
             other => Self::Solver(other),
@@ -204,9 +204,9 @@ impl HeadError {
         Ok(SolverError::check_equal(what, expected, found)?)
     }
 
-    /// Refuses the first value of `codes` (n x d) that is NaN or infinite.
-    pub(super) fn check_finite(codes: ArrayView2<'_, f32>, names: Option<&[String]>) -> Result<(), Self> {
-        for (row, values) in codes.rows().into_iter().enumerate() {
+    /// Refuses the first value of `features` (n x d) that is NaN or infinite.
+    pub(super) fn check_finite(features: ArrayView2<'_, f32>, names: Option<&[String]>) -> Result<(), Self> {
+        for (row, values) in features.rows().into_iter().enumerate() {
             if let Some((column, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
                 return Err(Self::NotFinite { row, name: None, column, value }.named(names));
             }

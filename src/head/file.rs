@@ -56,9 +56,11 @@ pub struct HeadProvenance {
     /// Shape of one row before it was flattened, such as `[512, 7, 7]`.
     pub row_shape: Vec<usize>,
     /// The file that the features were read from.
-    pub codes_file: String,
+    #[serde(rename = "codes_file")]
+    pub features_file: String,
     /// Number of rows of that file.
-    pub codes_rows: usize,
+    #[serde(rename = "codes_rows")]
+    pub features_rows: usize,
     /// Version of the program that fitted the head.
     pub program_version: String,
 }
@@ -88,7 +90,7 @@ pub enum HeadFileError {
     },
     /// A features file where a head was expected.
     #[error("{} holds features, not a head: fit a head to it with `cnncodes fit-head`", .0.display())]
-    Codes(PathBuf),
+    Features(PathBuf),
     /// An HDF5 file of something else.
     #[error("{} is an HDF5 file, but not a head file of cnncodes: make one with `cnncodes fit-head`", .0.display())]
     OtherFormat(PathBuf),
@@ -156,18 +158,18 @@ impl Head {
     }
 
     /// Scores as [`HeadModel::scores`].
-    pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
-        self.model.scores(codes)
+    pub fn scores(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        self.model.scores(features)
     }
 
     /// Probabilities as [`HeadModel::probabilities`].
-    pub fn probabilities(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
-        self.model.probabilities(codes)
+    pub fn probabilities(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        self.model.probabilities(features)
     }
 
     /// Ranked classes as [`HeadModel::ranked`].
-    pub fn ranked(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
-        self.model.ranked(codes)
+    pub fn ranked(&self, features: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
+        self.model.ranked(features)
     }
 
     /// Whether the image file with this SHA-256 (hexadecimal) was among those that the head was fitted to.
@@ -200,7 +202,7 @@ impl Head {
     fn write(&self, path: &Path) -> hdf5::Result<()> {
         let model = &self.model;
         let file = hdf5::File::create(path)?;
-        let out = Writer { file: &file };
+        let out = HeadWriter { file: &file };
         let (classes, columns) = model.weights.dim();
         out.preparation(&model.preparation)?;
         if let Some(kernel) = &model.kernel {
@@ -243,7 +245,7 @@ impl Head {
             part: "attributes",
             source,
         })?;
-        let input = Reader { file: &file, attributes: &attributes, path };
+        let input = HeadReader { file: &file, attributes: &attributes, path };
         input.check_format()?;
         let (class_names, weights) = (input.names("class_names")?, input.matrix("weights")?);
         let (classes, columns) = weights.dim();
@@ -320,11 +322,11 @@ impl Head {
 }
 
 /// Names for what the schema consists of.
-struct Writer<'a> {
+struct HeadWriter<'a> {
     file: &'a hdf5::File,
 }
 
-impl Writer<'_> {
+impl HeadWriter<'_> {
     fn numbers<T: hdf5::H5Type>(&self, name: &str, shape: &[usize], values: &[T]) -> hdf5::Result<()> {
         self.file.new_dataset::<T>().shape(shape).create(name)?.write_raw(values)
     }
@@ -350,17 +352,17 @@ fn unicode(text: &str) -> hdf5::Result<VarLenUnicode> {
 }
 
 /// A file that claims to be a head.
-struct Reader<'a> {
+struct HeadReader<'a> {
     file: &'a Hdf5,
     attributes: &'a [Attribute],
     path: &'a Path,
 }
 
-impl Reader<'_> {
+impl HeadReader<'_> {
     fn check_format(&self) -> Result<(), HeadFileError> {
         match self.text("format") {
             Ok(format) if format == FORMAT => {}
-            _ if self.has("layers")? => return Err(HeadFileError::Codes(self.path.to_owned())),
+            _ if self.has("layers")? => return Err(HeadFileError::Features(self.path.to_owned())),
             _ => return Err(HeadFileError::OtherFormat(self.path.to_owned())),
         }
         let version = self.attribute("format_version").and_then(Attribute::number::<u32>);

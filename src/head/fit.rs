@@ -18,7 +18,7 @@ pub use self::settings::{Engine, FitSettings, HeadKind, Loss};
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
 use super::{
-    Choice, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, Preparation, SmallClasses,
+    ChosenC, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, Preparation, SmallClasses,
     Standardizer, ranking,
 };
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Uncertainty, log_loss};
@@ -26,11 +26,11 @@ use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Un
 /// How the warning begins that a head may have learned nothing.
 pub(crate) const NOT_ABOVE_CHANCE: &str = "the accuracy is not shown to be above chance";
 
-/// What a head is fitted to. All slices have one element a row of `codes`.
+/// What a head is fitted to. All slices have one element a row of `features`.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingData<'a> {
     /// n x d.
-    pub codes: ArrayView2<'a, f32>,
+    pub features: ArrayView2<'a, f32>,
     /// Class of each row, an index into `class_names`.
     pub labels: &'a [usize],
     /// Names of the classes; each must have at least 2 rows.
@@ -52,7 +52,7 @@ pub struct FittedHead {
     /// What they said about each of those rows.
     pub out_of_fold: OutOfFold,
     /// What tuning chose for each fold, in their order; empty without tuning.
-    pub choices: Vec<Choice>,
+    pub choices: Vec<ChosenC>,
 }
 
 /// What was said about each row by a head that had not seen it.
@@ -103,11 +103,11 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let folds = Folds::stratified(data.labels, groups, data.class_names, settings.folds, settings.seed)?;
     let everything: Vec<usize> = (0..data.labels.len()).collect();
     let constant =
-        Standardizer::fit(data.codes, &everything).constant().iter().filter(|&&constant| constant).count();
-    if constant == data.codes.ncols() {
+        Standardizer::fit(data.features, &everything).constant().iter().filter(|&&constant| constant).count();
+    if constant == data.features.ncols() {
         return Err(HeadError::AllConstant);
     }
-    let preparation = Preparation::fit(data.codes, &everything, settings.steps())?;
+    let preparation = Preparation::fit(data.features, &everything, settings.steps())?;
 
     // One buffer serves all folds and the final fit.
     let mut prepared = Array2::zeros((everything.len(), preparation.prepared_columns()));
@@ -116,20 +116,20 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let Calibrated { calibration, probabilities, answers, note } =
         held_out.calibrate(settings.calibration(), labelled, groups, &folds);
 
-    preparation.transform_into(data.codes, &mut prepared);
+    preparation.transform_into(data.features, &mut prepared);
     let problem = problem(data, groups, settings, &prepared, &everything);
     let (solver, chosen) = settings.tuned(&problem, &solver)?;
     let fitted = solver.fit(&settings.training_rows(&problem, &everything), None)?;
     let scores = fitted.scores(prepared.view());
     let in_training = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
     let FittedModel { linear, kernel, .. } = fitted;
-    let said = Said { probabilities: &probabilities, answers: &answers, in_training: &in_training };
+    let said = RowAnswers { probabilities: &probabilities, answers: &answers, in_training: &in_training };
     let mut evaluation = evaluate(labelled, settings, &folds, &said);
     evaluation.notes.extend(note);
     evaluation.notes.extend(chosen.map(|chosen| note_of_choices(chosen, &held_out.chosen)));
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
     if constant > 0 {
-        let columns = data.codes.ncols();
+        let columns = data.features.ncols();
         evaluation
             .notes
             .push(Note::info(format!("{constant} of {columns} columns are the same for all images")));
@@ -171,7 +171,7 @@ impl TrainingData<'_> {
     }
 
     fn check(&self) -> Result<(), HeadError> {
-        let rows = self.codes.nrows();
+        let rows = self.features.nrows();
         if rows == 0 {
             return Err(HeadError::NoRows);
         }
@@ -179,7 +179,7 @@ impl TrainingData<'_> {
         HeadError::check_equal("groups", rows, self.groups.map_or(rows, <[_]>::len))?;
         HeadError::check_equal("names of images", rows, self.row_names.map_or(rows, <[_]>::len))?;
         check_labels(self.labels, self.class_names)?;
-        HeadError::check_finite(self.codes, self.row_names)
+        HeadError::check_finite(self.features, self.row_names)
     }
 }
 
@@ -202,8 +202,8 @@ fn check_labels(labels: &[usize], class_names: &[String]) -> Result<(), HeadErro
 }
 
 /// What C was chosen, and what was chosen to measure how good that is.
-fn note_of_choices(chosen: Choice, of_folds: &[Choice]) -> Note {
-    let by_default = |choice: &Choice| if choice.by_default { " (the default)" } else { "" };
+fn note_of_choices(chosen: ChosenC, of_folds: &[ChosenC]) -> Note {
+    let by_default = |choice: &ChosenC| if choice.by_default { " (the default)" } else { "" };
     let listed: Vec<String> =
         of_folds.iter().map(|choice| format!("{}{}", choice.c, by_default(choice))).collect();
     let (c, listed) = (chosen.c, listed.join(", "));
@@ -221,7 +221,7 @@ fn note_of_choices(chosen: Choice, of_folds: &[Choice]) -> Note {
 }
 
 /// What was said about the rows.
-struct Said<'a> {
+struct RowAnswers<'a> {
     /// While they were held out (n x classes).
     probabilities: &'a Array2<f64>,
     /// The classes that follow from that.
@@ -235,7 +235,7 @@ fn evaluate(
     (labels, class_names): (&[usize], &[String]),
     settings: &FitSettings,
     folds: &Folds,
-    &Said { probabilities, answers: predicted, in_training }: &Said<'_>,
+    &RowAnswers { probabilities, answers: predicted, in_training }: &RowAnswers<'_>,
 ) -> Evaluation {
     let classes = class_names.len();
     let confusion = Confusion::new(labels, predicted, classes);

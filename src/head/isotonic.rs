@@ -18,11 +18,11 @@ impl Isotonic {
     pub fn fit(scores: &[f64], targets: &[f64]) -> Self {
         let mut points: Vec<(f64, f64)> = scores.iter().copied().zip(targets.iter().copied()).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut blocks: Vec<Block> = Vec::new();
+        let mut blocks: Vec<PooledBlock> = Vec::new();
         for equal in points.chunk_by(|a, b| a.0 == b.0) {
             let weight = equal.len() as f64;
             let value = equal.iter().map(|point| point.1).sum::<f64>() / weight;
-            blocks.push(Block { first: equal[0].0, last: equal[0].0, value, weight });
+            blocks.push(PooledBlock { first: equal[0].0, last: equal[0].0, value, weight });
             while let [.., before, last] = &mut blocks[..]
                 && before.value >= last.value
             {
@@ -34,7 +34,7 @@ impl Isotonic {
             }
         }
         let mut fitted = Self { scores: Vec::new(), values: Vec::new() };
-        for Block { first, last, value, .. } in blocks {
+        for PooledBlock { first, last, value, .. } in blocks {
             fitted.push(first, value);
             if last > first {
                 fitted.push(last, value);
@@ -80,7 +80,7 @@ impl Isotonic {
 }
 
 /// Neighbouring scores with one value.
-struct Block {
+struct PooledBlock {
     first: f64,
     last: f64,
     value: f64,

@@ -20,8 +20,8 @@ mod tune;
 
 pub use calibrate::{Calibration, CalibrationMethod};
 pub use cnncodes_linear_heads::{
-    ClassWeights, Convergence, Kernel, KernelMap, MOST_KERNEL_ROWS, Pca, Preparation, RowSource, SolverError,
-    Standardizer, Steps,
+    ClassWeights, Convergence, Kernel, KernelMap, MOST_KERNEL_ROWS, Pca, Preparation, PreparationSteps,
+    RowSource, SolverError, Standardizer,
 };
 pub use conformal::Conformal;
 pub use error::HeadError;
@@ -39,4 +39,4 @@ pub use novelty::{Novelty, NoveltyLimits};
 pub use ranking::answers;
 pub use sigmoid::Sigmoid;
 pub use small_classes::SmallClasses;
-pub use tune::{Choice, Tuning};
+pub use tune::{ChosenC, Tuning};

@@ -40,15 +40,15 @@ impl HeadModel {
         self.preparation.columns()
     }
 
-    /// Scores `prepared codes . weights' + bias` of `codes` (n x d): n x classes.
+    /// Scores `prepared features . weights' + bias` of `features` (n x d): n x classes.
     ///
     /// # Errors
     /// When the features have another number of columns than the head, or hold NaN or infinite values, and when a score is no
     /// finite number.
-    pub fn scores(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
-        HeadError::check_equal("features of an image", self.columns(), codes.ncols())?;
-        HeadError::check_finite(codes, None)?;
-        let prepared = self.preparation.transform(codes);
+    pub fn scores(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        HeadError::check_equal("features of an image", self.columns(), features.ncols())?;
+        HeadError::check_finite(features, None)?;
+        let prepared = self.preparation.transform(features);
         let values = match &self.kernel {
             Some(kernel) => kernel.apply(prepared.view()),
             None => prepared,
@@ -61,14 +61,14 @@ impl HeadModel {
         }
     }
 
-    /// Calibrated probabilities for `codes` (n x d): n x classes, each row sums to 1. Errors as [`Self::scores`].
-    pub fn probabilities(&self, codes: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
-        Ok(self.calibration.probabilities(self.scores(codes)?.view()))
+    /// Calibrated probabilities for `features` (n x d): n x classes, each row sums to 1. Errors as [`Self::scores`].
+    pub fn probabilities(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f64>, HeadError> {
+        Ok(self.calibration.probabilities(self.scores(features)?.view()))
     }
 
     /// The most probable class of each row; where several are, the one of the highest score. Errors as [`Self::scores`].
-    pub fn predict(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<usize>, HeadError> {
-        Ok(self.answers(self.scores(codes)?.view()))
+    pub fn predict(&self, features: ArrayView2<'_, f32>) -> Result<Vec<usize>, HeadError> {
+        Ok(self.answers(self.scores(features)?.view()))
     }
 
     /// What [`Self::predict`] says of rows with these scores (n x classes).
@@ -78,8 +78,8 @@ impl HeadModel {
 
     /// For each row all classes with their probabilities, most probable first; equally probable ones by falling score.
     /// Errors as [`Self::scores`].
-    pub fn ranked(&self, codes: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
-        let scores = self.scores(codes)?;
+    pub fn ranked(&self, features: ArrayView2<'_, f32>) -> Result<Vec<Vec<(usize, f64)>>, HeadError> {
+        let scores = self.scores(features)?;
         let probabilities = self.calibration.probabilities(scores.view());
         let rank = |(probabilities, scores): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
             let ranked = ranking::ranked(probabilities, scores);

@@ -1,7 +1,7 @@
 //! Images of none of the classes: features that are farther from the training features than those are from one another.
 //!
 //! A classifier must answer with one of its classes, and is often sure of it for pictures of something else. The distance
-//! of an image is 1 minus the cosine between its code and a training code, averaged over the three nearest training features
+//! of an image is 1 minus the cosine between its features and those of a training image, averaged over the three nearest
 //! (Y. Sun, Y. Ming, X. Zhu, Y. Li: "Out-of-distribution detection with deep nearest neighbors", ICML 2022). Training
 //! images get theirs from images that are no duplicates of them; the distance that 97.5 % of them stay within is the
 //! threshold.
@@ -21,7 +21,7 @@ use crate::similarity::{Neighbor, nearest_rows};
 const NEIGHBOURS: usize = 3;
 /// Share of images of the classes that are to be known.
 const KNOWN: f64 = 0.975;
-/// One byte a code: what the stored training features may take. Of more features a random part is kept.
+/// Bytes that the stored training features take at most, one a feature. Of more rows a random part is kept.
 const MOST_BYTES: usize = 8 << 20;
 /// Rows whose distances decide the threshold.
 const MOST_MEASURED: usize = 5000;
@@ -30,9 +30,9 @@ const MOST_MEASURED: usize = 5000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Novelty {
     /// Training features, each divided by its largest magnitude and rounded to -127..=127 (m x d).
-    codes: Array2<i8>,
+    features: Array2<i8>,
     limits: NoveltyLimits,
-    /// `codes` brought to length 1.
+    /// `features` brought to length 1.
     directions: Array2<f32>,
 }
 
@@ -48,45 +48,45 @@ pub struct NoveltyLimits {
 }
 
 impl Novelty {
-    /// Learns from finite training `codes` (n x d); equal `groups` mark duplicates of one image. `None` without enough
+    /// Learns from finite training `features` (n x d); equal `groups` mark duplicates of one image. `None` without enough
     /// different images to say what is usual: at least 20 groups.
-    pub fn fit(codes: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Option<Self> {
+    pub fn fit(features: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Option<Self> {
         const FEWEST: usize = 20;
         let mut different = groups.to_vec();
         different.sort_unstable();
         different.dedup();
-        if different.len() < FEWEST || codes.ncols() == 0 {
+        if different.len() < FEWEST || features.ncols() == 0 {
             return None;
         }
-        let references = References::new(codes, groups, seed);
-        let mut held_out = references.held_out(codes, groups, &references.measured);
+        let references = References::new(features, groups, seed);
+        let mut held_out = references.held_out(features, groups, &references.measured);
         held_out.sort_by(f64::total_cmp);
         let rank = ((held_out.len() + 1) as f64 * KNOWN).ceil() as usize;
         let threshold = held_out[rank.min(held_out.len()) - 1];
         let limits = NoveltyLimits { neighbours: NEIGHBOURS, threshold, known: KNOWN };
-        let References { codes, directions, .. } = references;
-        Some(Self { codes, limits, directions })
+        let References { features, directions, .. } = references;
+        Some(Self { features, limits, directions })
     }
 
     /// Distance of every training row from the others that are no duplicates of it.
-    pub fn held_out_distances(codes: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Vec<f64> {
-        let everything: Vec<usize> = (0..codes.nrows()).collect();
-        References::new(codes, groups, seed).held_out(codes, groups, &everything)
+    pub fn held_out_distances(features: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Vec<f64> {
+        let everything: Vec<usize> = (0..features.nrows()).collect();
+        References::new(features, groups, seed).held_out(features, groups, &everything)
     }
 
     /// The parts of a file; `None` when they do not fit together.
-    pub fn from_parts(codes: Array2<i8>, limits: NoveltyLimits) -> Option<Self> {
-        let sound = codes.nrows() > 0
-            && codes.ncols() > 0
+    pub fn from_parts(features: Array2<i8>, limits: NoveltyLimits) -> Option<Self> {
+        let sound = features.nrows() > 0
+            && features.ncols() > 0
             && limits.neighbours > 0
             && limits.threshold.is_finite()
             && (0.0..=1.0).contains(&limits.known);
-        sound.then(|| Self { directions: directions(&codes), codes, limits })
+        sound.then(|| Self { directions: directions(&features), features, limits })
     }
 
     /// The stored training features (m x d): each divided by its largest magnitude and rounded to -127..=127.
-    pub fn codes(&self) -> &Array2<i8> {
-        &self.codes
+    pub fn features(&self) -> &Array2<i8> {
+        &self.features
     }
 
     /// Where the known ends.
@@ -94,13 +94,13 @@ impl Novelty {
         &self.limits
     }
 
-    /// Distance of each row of finite `codes` (n x d) from the training codes, 0 to 2.
+    /// Distance of each row of finite `features` (n x d) from the training features, 0 to 2.
     ///
     /// # Panics
-    /// A code is not finite; [`HeadModel::scores`](super::HeadModel::scores) tells.
-    pub fn distances(&self, codes: ArrayView2<'_, f32>) -> Vec<f64> {
-        let rows: Vec<usize> = (0..codes.nrows()).collect();
-        nearest(codes, &rows, &self.directions, self.limits.neighbours, |_, _| true)
+    /// A feature is not finite; [`HeadModel::scores`](super::HeadModel::scores) tells.
+    pub fn distances(&self, features: ArrayView2<'_, f32>) -> Vec<f64> {
+        let rows: Vec<usize> = (0..features.nrows()).collect();
+        nearest(features, &rows, &self.directions, self.limits.neighbours, |_, _| true)
     }
 
     /// Whether an image at this distance is of none of the classes.
@@ -111,7 +111,7 @@ impl Novelty {
 
 /// The training features that others are compared with.
 struct References {
-    codes: Array2<i8>,
+    features: Array2<i8>,
     directions: Array2<f32>,
     /// Group of each reference.
     groups: Vec<usize>,
@@ -120,8 +120,8 @@ struct References {
 }
 
 impl References {
-    fn new(codes: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Self {
-        let (rows, columns) = codes.dim();
+    fn new(features: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Self {
+        let (rows, columns) = features.dim();
         let mut order: Vec<usize> = (0..rows).collect();
         let most = (MOST_BYTES / columns.max(1)).max(NEIGHBOURS);
         if rows > most.min(MOST_MEASURED) {
@@ -130,30 +130,30 @@ impl References {
         let kept = &order[..rows.min(most)];
         let mut stored = Array2::zeros((kept.len(), columns));
         for (&row, mut out) in kept.iter().zip(stored.rows_mut()) {
-            let code = codes.row(row);
-            let largest = code.iter().fold(0f64, |largest, &x| largest.max(f64::from(x).abs()));
+            let vector = features.row(row);
+            let largest = vector.iter().fold(0f64, |largest, &x| largest.max(f64::from(x).abs()));
             if largest > 0.0 {
-                let steps = code.iter().map(|&x| (127.0 * f64::from(x) / largest).round() as i8);
+                let steps = vector.iter().map(|&x| (127.0 * f64::from(x) / largest).round() as i8);
                 out.iter_mut().zip(steps).for_each(|(to, step)| *to = step);
             }
         }
         Self {
             directions: directions(&stored),
-            codes: stored,
+            features: stored,
             groups: kept.iter().map(|&row| groups[row]).collect(),
             measured: order[..rows.min(MOST_MEASURED)].to_vec(),
         }
     }
 
-    fn held_out(&self, codes: ArrayView2<'_, f32>, groups: &[usize], rows: &[usize]) -> Vec<f64> {
+    fn held_out(&self, features: ArrayView2<'_, f32>, groups: &[usize], rows: &[usize]) -> Vec<f64> {
         let other = |row: usize, reference: usize| groups[row] != self.groups[reference];
-        nearest(codes, rows, &self.directions, NEIGHBOURS, other)
+        nearest(features, rows, &self.directions, NEIGHBOURS, other)
     }
 }
 
 /// Rows of whole numbers as vectors of length 1.
-fn directions(codes: &Array2<i8>) -> Array2<f32> {
-    let mut directions = codes.mapv(f32::from);
+fn directions(features: &Array2<i8>) -> Array2<f32> {
+    let mut directions = features.mapv(f32::from);
     for mut row in directions.rows_mut() {
         let length = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32;
         if length > 0.0 {
@@ -163,16 +163,16 @@ fn directions(codes: &Array2<i8>) -> Array2<f32> {
     directions
 }
 
-/// Mean of 1 - cosine between each of the chosen rows of `codes` and the `neighbours` nearest of the `directions` (m x d)
+/// Mean of 1 - cosine between each of the chosen rows of `features` and the `neighbours` nearest of the `directions` (m x d)
 /// that it may be compared with; 1, as for perpendicular ones, where there are none.
 fn nearest(
-    codes: ArrayView2<'_, f32>,
+    features: ArrayView2<'_, f32>,
     rows: &[usize],
     directions: &Array2<f32>,
     neighbours: usize,
     comparable: impl Fn(usize, usize) -> bool + Sync,
 ) -> Vec<f64> {
-    let queries = codes.select(Axis(0), rows);
+    let queries = features.select(Axis(0), rows);
     let left_out = |query: usize, reference: usize| !comparable(rows[query], reference);
     let found = nearest_rows(queries.view(), directions.view(), neighbours, left_out)
         .expect("features were checked, and stored directions are of length 1");
@@ -199,7 +199,8 @@ mod tests {
     struct Case {
         columns: usize,
         neighbours: usize,
-        codes: Vec<f32>,
+        #[serde(rename = "codes")]
+        features: Vec<f32>,
         groups: Vec<usize>,
         queries: Vec<f32>,
         distances: Vec<f64>,
@@ -216,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_those_of_scikit_learn_exactly_and_in_one_byte_a_code_nearly() {
-        let Case { columns, neighbours, codes, groups, queries, distances, held_out } = reference();
-        let (codes, queries) = (rows(codes, columns), rows(queries, columns));
-        let novelty = Novelty::fit(codes.view(), &groups, 0).unwrap();
-        let mut exact = codes.clone();
+    fn distances_are_those_of_scikit_learn_exactly_and_in_one_byte_a_feature_nearly() {
+        let Case { columns, neighbours, features, groups, queries, distances, held_out } = reference();
+        let (features, queries) = (rows(features, columns), rows(queries, columns));
+        let novelty = Novelty::fit(features.view(), &groups, 0).unwrap();
+        let mut exact = features.clone();
         for mut row in exact.rows_mut() {
             let length = row.dot(&row).sqrt();
             row /= length;
@@ -232,7 +233,7 @@ mod tests {
             assert_abs_diff_eq!(found, expected, epsilon = 1e-6);
             assert_abs_diff_eq!(stored, expected, epsilon = 5e-3);
         }
-        let found = Novelty::held_out_distances(codes.view(), &groups, 0);
+        let found = Novelty::held_out_distances(features.view(), &groups, 0);
         for (found, expected) in found.iter().zip(&held_out) {
             assert_abs_diff_eq!(found, expected, epsilon = 5e-3);
         }
@@ -243,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_like_the_training_codes_is_known_and_what_is_not_is_unknown() {
-        let code = |(i, j): (usize, usize)| {
+    fn what_is_like_the_training_features_is_known_and_what_is_not_is_unknown() {
+        let value = |(i, j): (usize, usize)| {
             let noise = ((i * 7919 + j * 104_729) as f32 * 0.37).sin();
             noise + if j % 4 == i % 2 { 4.0 } else { 0.0 }
         };
-        let codes = Array2::from_shape_fn((400, 32), code);
+        let features = Array2::from_shape_fn((400, 32), value);
         let groups: Vec<usize> = (0..300).collect();
-        let novelty = Novelty::fit(codes.slice(s![..300, ..]), &groups, 0).unwrap();
-        let distances = novelty.distances(codes.slice(s![300.., ..]));
+        let novelty = Novelty::fit(features.slice(s![..300, ..]), &groups, 0).unwrap();
+        let distances = novelty.distances(features.slice(s![300.., ..]));
         let known = distances.iter().filter(|&&distance| !novelty.is_unknown(distance)).count();
         assert!(known >= 92, "{known} of 100");
         let other = Array2::from_shape_fn((10, 32), |(i, j)| if j % 4 == 3 { 4.0 } else { i as f32 * 0.01 });
@@ -262,22 +263,22 @@ mod tests {
 
     #[test]
     fn copies_do_not_make_their_original_look_near_and_few_images_say_nothing() {
-        let Case { columns, codes, .. } = reference();
-        let codes = rows(codes, columns);
-        let doubled = ndarray::concatenate![Axis(0), codes, codes];
+        let Case { columns, features, .. } = reference();
+        let features = rows(features, columns);
+        let doubled = ndarray::concatenate![Axis(0), features, features];
         let twice: Vec<usize> = (0..60).chain(0..60).collect();
         let with = Novelty::held_out_distances(doubled.view(), &twice, 0);
         assert!(with.iter().all(|&distance| distance > 0.05), "{with:?}");
-        assert_eq!(Novelty::fit(codes.view(), &[0; 60], 0), None);
+        assert_eq!(Novelty::fit(features.view(), &[0; 60], 0), None);
     }
 
     #[test]
-    fn wide_codes_are_kept_in_part() {
-        let codes = Array2::from_shape_fn((40, 1 << 18), |(i, j)| ((i * 31 + j * 17) as f32).sin());
-        let novelty = Novelty::fit(codes.view(), &(0..40).collect::<Vec<_>>(), 0).unwrap();
-        assert_eq!(novelty.codes().dim(), (32, 1 << 18));
-        let (codes, limits) = (novelty.codes().clone(), novelty.limits().clone());
-        assert_eq!(Novelty::from_parts(codes, limits.clone()), Some(novelty));
+    fn wide_features_are_kept_in_part() {
+        let features = Array2::from_shape_fn((40, 1 << 18), |(i, j)| ((i * 31 + j * 17) as f32).sin());
+        let novelty = Novelty::fit(features.view(), &(0..40).collect::<Vec<_>>(), 0).unwrap();
+        assert_eq!(novelty.features().dim(), (32, 1 << 18));
+        let (features, limits) = (novelty.features().clone(), novelty.limits().clone());
+        assert_eq!(Novelty::from_parts(features, limits.clone()), Some(novelty));
         assert_eq!(Novelty::from_parts(Array2::zeros((0, 4)), limits), None);
     }
 }

@@ -38,9 +38,9 @@ impl Tuning {
     /// C, so that each fit can start from the last.
     pub(super) fn choose(
         &self,
-        problem: &Problem<'_>,
+        problem: &TuningData<'_>,
         fit: impl Fn(&[usize], &[f64]) -> Result<Vec<FittedModel>, HeadError>,
-    ) -> Result<Choice, HeadError> {
+    ) -> Result<ChosenC, HeadError> {
         let mut path = self.grid.clone();
         path.sort_by(f64::total_cmp);
         path.dedup();
@@ -58,7 +58,7 @@ impl Tuning {
         for fold in 0..folds.count() {
             let training: Vec<usize> = folds.training(fold).iter().map(|&i| problem.rows[i]).collect();
             let testing: Vec<usize> = folds.testing(fold).iter().map(|&i| problem.rows[i]).collect();
-            let held_out = problem.codes.select(Axis(0), &testing);
+            let held_out = problem.features.select(Axis(0), &testing);
             for (mistakes, model) in mistakes.iter_mut().zip(fit(&training, &path)?) {
                 let scores = model.scores(held_out.view());
                 let wrong = |(scores, &row): (ndarray::ArrayView1<'_, f64>, &usize)| {
@@ -69,13 +69,13 @@ impl Tuning {
         }
         let fewest = mistakes.iter().min().copied().unwrap_or(0);
         let best = mistakes.iter().position(|&count| count == fewest).unwrap_or(0);
-        Ok(Choice { c: path[best], mistakes: fewest, rows: problem.rows.len(), by_default: false })
+        Ok(ChosenC { c: path[best], mistakes: fewest, rows: problem.rows.len(), by_default: false })
     }
 }
 
 /// What tuning chose, and how good it looked to the rows that it was chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct ChosenC {
     /// The value of C.
     pub c: f64,
     /// Mistakes of heads with this C on inner held-out rows: the fewest of the grid, so too few to be an honest figure.
@@ -88,9 +88,9 @@ pub struct Choice {
 }
 
 /// The rows that C is chosen by.
-pub(super) struct Problem<'a> {
+pub(super) struct TuningData<'a> {
     /// All features, standardised on `rows`.
-    pub codes: &'a Array2<f32>,
+    pub features: &'a Array2<f32>,
     pub labels: &'a [usize],
     pub groups: &'a [usize],
     pub class_names: &'a [String],

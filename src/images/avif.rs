@@ -30,14 +30,14 @@ pub(super) fn decode_avif(
     bytes: &[u8],
     options: &DecodeOptions,
 ) -> Result<(RgbImage, Orientation), DecodeError> {
-    use super::container::{Picture, Presentation, Refusal};
+    use super::container::{CodedPicture, ContainerRefusal, Presentation};
     use super::decode::check_pixels;
 
     let damaged = || DecodeError::Damaged { format: NAME };
     let unsupported = || DecodeError::unsupported(format!("this kind of {NAME}"));
-    let picture = Picture::of(bytes).map_err(|refusal| match refusal {
-        Refusal::Damaged => damaged(),
-        Refusal::Unsupported => unsupported(),
+    let picture = CodedPicture::of(bytes).map_err(|refusal| match refusal {
+        ContainerRefusal::Damaged => damaged(),
+        ContainerRefusal::Unsupported => unsupported(),
     })?;
     if let Some((width, height)) = picture.declared {
         check_pixels(width, height, options.max_pixels)?;

@@ -9,7 +9,7 @@ use image::metadata::Orientation;
 
 /// The coded data of the primary picture.
 #[cfg(feature = "avif")]
-pub(super) struct Picture<'a> {
+pub(super) struct CodedPicture<'a> {
     /// Its parts, row by row: one, or those of a grid.
     pub(super) parts: Vec<Cow<'a, [u8]>>,
     /// Parts of a row.
@@ -33,7 +33,7 @@ pub(super) struct Presentation {
 impl Presentation {
     /// That of the primary picture, if it is of one of the kinds.
     pub(super) fn of(file: &[u8], kinds: &[&[u8; 4]]) -> Option<Self> {
-        let meta = Meta::of(file)?;
+        let meta = MetaBox::of(file)?;
         let primary = meta.primary()?;
         let kind = meta.kind(primary)?;
         if !kinds.iter().any(|known| kind == *known) {
@@ -100,7 +100,7 @@ impl Presentation {
 
 /// Why there is none.
 #[cfg(feature = "avif")]
-pub(super) enum Refusal {
+pub(super) enum ContainerRefusal {
     Damaged,
     /// A kind of picture that is not read.
     Unsupported,
@@ -108,9 +108,9 @@ pub(super) enum Refusal {
 
 /// Numbers and bytes, from the start on; `None` at the end.
 #[derive(Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next box: its kind and its body.
-    fn next_box(&mut self) -> Option<(&'a [u8], Reader<'a>)> {
+    fn next_box(&mut self) -> Option<(&'a [u8], ByteReader<'a>)> {
         let mut header = *self;
         let length = header.size(4)?;
         let kind = header.take(4)?;
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         let header_length = self.0.len() - header.0.len();
         let body = header.take(length.checked_sub(header_length)?)?;
         self.0 = header.0;
-        Some((kind, Reader(body)))
+        Some((kind, ByteReader(body)))
     }
 
     /// The version of a box that has one, and its flags.
@@ -147,25 +147,25 @@ impl<'a> Reader<'a> {
         Some((*self.take(1)?.first()?, self.number(3)?))
     }
 
-    fn boxes(mut self) -> impl Iterator<Item = (&'a [u8], Reader<'a>)> {
+    fn boxes(mut self) -> impl Iterator<Item = (&'a [u8], ByteReader<'a>)> {
         std::iter::from_fn(move || self.next_box())
     }
 
-    fn find(self, kind: &[u8]) -> Option<Reader<'a>> {
+    fn find(self, kind: &[u8]) -> Option<ByteReader<'a>> {
         self.boxes().find(|(found, _)| *found == kind).map(|(_, body)| body)
     }
 }
 
 /// The boxes of `meta` that matter here.
-struct Meta<'a> {
+struct MetaBox<'a> {
     #[cfg(feature = "avif")]
     file: &'a [u8],
-    body: Reader<'a>,
+    body: ByteReader<'a>,
 }
 
-impl<'a> Meta<'a> {
+impl<'a> MetaBox<'a> {
     fn of(file: &'a [u8]) -> Option<Self> {
-        let mut body = Reader(file).find(b"meta")?;
+        let mut body = ByteReader(file).find(b"meta")?;
         body.version()?;
         Some(Self {
             #[cfg(feature = "avif")]
@@ -253,7 +253,7 @@ impl<'a> Meta<'a> {
     }
 
     /// An item's properties, in the order in which they apply.
-    fn properties(&self, item: u64) -> Option<Vec<(&'a [u8], Reader<'a>)>> {
+    fn properties(&self, item: u64) -> Option<Vec<(&'a [u8], ByteReader<'a>)>> {
         let all = self.body.find(b"iprp")?;
         let known: Vec<_> = all.find(b"ipco")?.boxes().collect();
         for (_, mut body) in all.boxes().filter(|(kind, _)| *kind == b"ipma") {
@@ -276,16 +276,16 @@ impl<'a> Meta<'a> {
 }
 
 #[cfg(feature = "avif")]
-impl<'a> Picture<'a> {
-    pub(super) fn of(file: &'a [u8]) -> Result<Self, Refusal> {
-        let meta = Meta::of(file).ok_or(Refusal::Damaged)?;
-        let primary = meta.primary().ok_or(Refusal::Damaged)?;
-        let mut picture = match meta.kind(primary).ok_or(Refusal::Damaged)? {
+impl<'a> CodedPicture<'a> {
+    pub(super) fn of(file: &'a [u8]) -> Result<Self, ContainerRefusal> {
+        let meta = MetaBox::of(file).ok_or(ContainerRefusal::Damaged)?;
+        let primary = meta.primary().ok_or(ContainerRefusal::Damaged)?;
+        let mut picture = match meta.kind(primary).ok_or(ContainerRefusal::Damaged)? {
             b"av01" => Self::single(&meta, primary),
             b"grid" => Self::grid(&meta, primary),
-            _ => return Err(Refusal::Unsupported),
+            _ => return Err(ContainerRefusal::Unsupported),
         }
-        .ok_or(Refusal::Damaged)?;
+        .ok_or(ContainerRefusal::Damaged)?;
         if let Some(properties) = meta.properties(primary) {
             picture.colours = colours(&properties).or(picture.colours);
             picture.declared = picture.declared.or(size(&properties));
@@ -293,13 +293,13 @@ impl<'a> Picture<'a> {
         Ok(picture)
     }
 
-    fn single(meta: &Meta<'a>, item: u64) -> Option<Self> {
+    fn single(meta: &MetaBox<'a>, item: u64) -> Option<Self> {
         Some(Self { parts: vec![meta.data(item)?], columns: 1, grid: None, declared: None, colours: None })
     }
 
-    fn grid(meta: &Meta<'a>, item: u64) -> Option<Self> {
+    fn grid(meta: &MetaBox<'a>, item: u64) -> Option<Self> {
         let data = meta.data(item)?;
-        let mut grid = Reader(&data);
+        let mut grid = ByteReader(&data);
         grid.number(1)?;
         let width = if grid.number(1)? & 1 == 1 { 4 } else { 2 };
         let (rows, columns) = (grid.size(1)? + 1, grid.size(1)? + 1);
@@ -318,14 +318,14 @@ impl<'a> Picture<'a> {
 }
 
 /// The size of a picture.
-fn size(properties: &[(&[u8], Reader<'_>)]) -> Option<(u32, u32)> {
+fn size(properties: &[(&[u8], ByteReader<'_>)]) -> Option<(u32, u32)> {
     let (_, mut body) = properties.iter().find(|(kind, _)| *kind == b"ispe").copied()?;
     body.version()?;
     Some((body.number(4)? as u32, body.number(4)? as u32))
 }
 
 #[cfg(feature = "avif")]
-fn colours(properties: &[(&[u8], Reader<'_>)]) -> Option<(u8, bool)> {
+fn colours(properties: &[(&[u8], ByteReader<'_>)]) -> Option<(u8, bool)> {
     properties.iter().filter(|(kind, _)| *kind == b"colr").find_map(|(_, body)| {
         let mut body = *body;
         if body.take(4)? != b"nclx" {
@@ -337,7 +337,7 @@ fn colours(properties: &[(&[u8], Reader<'_>)]) -> Option<(u8, bool)> {
 }
 
 /// A crop in whole pixels, of a picture of that size.
-fn crop_of(mut body: Reader<'_>, (width, height): (u32, u32)) -> Option<[u32; 4]> {
+fn crop_of(mut body: ByteReader<'_>, (width, height): (u32, u32)) -> Option<[u32; 4]> {
     let mut fraction = || {
         let (above, below) = (body.number(4)? as u32 as i32, body.number(4)? as u32 as i32);
         (below != 0).then(|| f64::from(above) / f64::from(below))

@@ -262,7 +262,7 @@ fn decode_unguarded(
     let metadata = match format {
         image::ImageFormat::Png => orientation::of_png(bytes),
         image::ImageFormat::WebP => orientation::of_webp(bytes),
-        _ => orientation::Metadata::default(),
+        _ => orientation::OrientationMetadata::default(),
     };
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     Ok((to_rgb8(image, name)?, metadata.orientation()))

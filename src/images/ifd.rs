@@ -8,12 +8,12 @@ pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     little_endian: bool,
     big: bool,
-    entries: Vec<Entry<'a>>,
+    entries: Vec<IfdEntry<'a>>,
     next: Option<u64>,
 }
 
 /// A tag with its values, undecoded.
-struct Entry<'a> {
+struct IfdEntry<'a> {
     tag: u16,
     kind: u16,
     data: &'a [u8],
@@ -84,7 +84,7 @@ impl<'a> Directory<'a> {
             };
             let data = self.bytes.get(start..start.checked_add(length)?)?;
             if !data.is_empty() {
-                self.entries.push(Entry { tag, kind, data, at });
+                self.entries.push(IfdEntry { tag, kind, data, at });
             }
         }
         let end = count.checked_mul(entry_width).and_then(|length| first.checked_add(length))?;
@@ -164,7 +164,7 @@ impl<'a> Directory<'a> {
         })
     }
 
-    fn find(&self, tag: u16) -> Option<&Entry<'a>> {
+    fn find(&self, tag: u16) -> Option<&IfdEntry<'a>> {
         self.entries.iter().find(|entry| entry.tag == tag)
     }
 

@@ -19,10 +19,10 @@ use mozjpeg_sys as ffi;
 use mozjpeg_sys::J_COLOR_SPACE::{JCS_CMYK, JCS_GRAYSCALE, JCS_RGB, JCS_YCCK, JCS_YCbCr};
 
 use super::decode::{DecodeError, DecodeOptions, check_pixels};
-use super::orientation::Metadata;
+use super::orientation::OrientationMetadata;
 use super::perceptual_hash::Luma;
 use super::resample::PADDING;
-use luma::Gatherer;
+use luma::LumaGatherer;
 
 mod luma;
 
@@ -62,7 +62,7 @@ pub(super) fn decode_jpeg(
 
 /// What the numbers in a JPEG without a header of its own mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Colours {
+pub(super) enum JpegColours {
     Grey,
     Rgb,
     YCbCr,
@@ -71,15 +71,15 @@ pub(super) enum Colours {
 /// Decodes a JPEG that is a part of another file, which says what its colours are.
 pub(super) fn decode_chunk(
     bytes: &[u8],
-    colours: Colours,
+    colours: JpegColours,
     options: &DecodeOptions,
 ) -> Result<RgbImage, DecodeError> {
     guarded(bytes, || {
         let mut jpeg = Jpeg::open(bytes, options)?;
         let (space, components) = match colours {
-            Colours::Grey => (JCS_GRAYSCALE, 1),
-            Colours::Rgb => (JCS_RGB, 3),
-            Colours::YCbCr => (JCS_YCbCr, 3),
+            JpegColours::Grey => (JCS_GRAYSCALE, 1),
+            JpegColours::Rgb => (JCS_RGB, 3),
+            JpegColours::YCbCr => (JCS_YCbCr, 3),
         };
         if jpeg.info.num_components != components {
             return Err(DecodeError::Jpeg { reason: "another number of colours than its file says" });
@@ -153,9 +153,9 @@ fn unread_kind(bytes: &[u8]) -> Option<&'static str> {
 /// How many eighths of a photo's side are decoded: a block of 8 x 8 pixels becomes one of this side, in the transform that
 /// decodes it anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reduction(u32);
+pub(super) struct JpegReduction(u32);
 
-impl Reduction {
+impl JpegReduction {
     pub(super) const NONE: Self = Self(8);
 
     /// The most reduced first; these are the ones that libjpeg has fast transforms for.
@@ -173,7 +173,7 @@ pub(super) struct Jpeg<'a> {
     /// `info` points to it.
     _manager: Box<ffi::jpeg_error_mgr>,
     /// `info` points to it once it is there.
-    gatherer: Option<Box<Gatherer>>,
+    gatherer: Option<Box<LumaGatherer>>,
     /// `info` reads them.
     bytes: &'a [u8],
 }
@@ -214,7 +214,7 @@ impl<'a> Jpeg<'a> {
 
     /// How EXIF or XMP says that it is to be turned.
     pub(super) fn orientation(&self) -> Orientation {
-        let mut metadata = Metadata::default();
+        let mut metadata = OrientationMetadata::default();
         let mut next = self.info.marker_list;
         // SAFETY: a list of nodes that live as long as `info`, each with as many bytes of data as it says.
         while let Some(marker) = unsafe { next.as_ref() } {
@@ -236,7 +236,7 @@ impl<'a> Jpeg<'a> {
 
     /// All pixels.
     fn whole(mut self) -> Result<RgbImage, DecodeError> {
-        let (width, height) = self.start(Reduction::NONE)?;
+        let (width, height) = self.start(JpegReduction::NONE)?;
         let length = 3 * width as usize;
         let mut samples = Vec::with_capacity(length * height as usize);
         self.read(0..width as usize, 0..height as usize, |_, row| {
@@ -246,7 +246,7 @@ impl<'a> Jpeg<'a> {
     }
 
     /// Starts decoding; gives the width and height of what will be read.
-    pub(super) fn start(&mut self, reduction: Reduction) -> Result<(u32, u32), DecodeError> {
+    pub(super) fn start(&mut self, reduction: JpegReduction) -> Result<(u32, u32), DecodeError> {
         self.info.out_color_space = match self.info.jpeg_color_space {
             JCS_CMYK | JCS_YCCK => JCS_CMYK,
             _ => JCS_RGB,
@@ -262,7 +262,7 @@ impl<'a> Jpeg<'a> {
     /// Has [`read`](Self::read) give the luma of the whole photo, where it is stored as such; call it after
     /// [`start`](Self::start).
     pub(super) fn gather_luma(&mut self) -> Result<(), DecodeError> {
-        self.gatherer = Gatherer::attach(&mut self.info)?;
+        self.gatherer = LumaGatherer::attach(&mut self.info)?;
         Ok(())
     }
 

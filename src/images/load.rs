@@ -7,10 +7,10 @@
 use image::metadata::Orientation;
 
 use super::decode::{DecodeError, DecodeOptions, decode};
-use super::jpeg::{Jpeg, Reduction, guarded};
+use super::jpeg::{Jpeg, JpegReduction, guarded};
 use super::perceptual_hash::{Luma, PerceptualHash, hash_of_pixels, perceptual_hash};
-use super::preprocess::{Layout, Preprocess, PreprocessError};
-use super::resample::Source;
+use super::preprocess::{Preprocess, PreprocessError, TensorLayout};
+use super::resample::StoredImage;
 use super::sniff::{ImageFormat, sniff};
 
 #[cfg(test)]
@@ -36,7 +36,7 @@ pub fn load(
     bytes: &[u8],
     options: &DecodeOptions,
     preprocess: &Preprocess,
-    layout: Layout,
+    layout: TensorLayout,
     out: &mut [f32],
 ) -> Result<(), LoadError> {
     if is_jpeg(bytes) {
@@ -55,7 +55,7 @@ pub fn load_and_hash(
     bytes: &[u8],
     options: &DecodeOptions,
     preprocess: &Preprocess,
-    layout: Layout,
+    layout: TensorLayout,
     out: &mut [f32],
 ) -> Result<PerceptualHash, LoadError> {
     if !is_jpeg(bytes) {
@@ -65,7 +65,7 @@ pub fn load_and_hash(
         return Ok(perceptual_hash(&image));
     }
     match load_jpeg(bytes, options, preprocess, layout, out, true)? {
-        Hashed::NoLuma => Ok(decode_hash(bytes, options)?),
+        LumaHash::NoLuma => Ok(decode_hash(bytes, options)?),
         hashed => Ok(hashed.or_decoded(bytes, options)?),
     }
 }
@@ -81,12 +81,12 @@ pub fn decode_hash(bytes: &[u8], options: &DecodeOptions) -> Result<PerceptualHa
     let hashed = guarded(bytes, || {
         let mut jpeg = Jpeg::open(bytes, options)?;
         let orientation = jpeg.orientation();
-        let (width, height) = jpeg.start(Reduction::ALL[1])?;
+        let (width, height) = jpeg.start(JpegReduction::ALL[1])?;
         jpeg.gather_luma()?;
         // The last row alone: the others' blocks need not be transformed.
         let last = height.saturating_sub(1) as usize;
         let luma = jpeg.read(0..width as usize, last..height as usize, |_, _| ())?;
-        Ok::<_, DecodeError>(Hashed::of(luma, orientation))
+        Ok::<_, DecodeError>(LumaHash::of(luma, orientation))
     })?;
     hashed.or_decoded(bytes, options)
 }
@@ -100,7 +100,7 @@ fn is_jpeg(bytes: &[u8]) -> bool {
 }
 
 /// What came of hashing a JPEG's luma.
-enum Hashed {
+enum LumaHash {
     Luma(PerceptualHash),
     /// It has too little detail.
     Flat,
@@ -108,7 +108,7 @@ enum Hashed {
     NoLuma,
 }
 
-impl Hashed {
+impl LumaHash {
     fn of(luma: Option<Luma>, orientation: Orientation) -> Self {
         match luma.map(|luma| luma.hash(orientation)) {
             Some(Some(hash)) => Self::Luma(hash),
@@ -131,10 +131,10 @@ fn load_jpeg(
     bytes: &[u8],
     options: &DecodeOptions,
     preprocess: &Preprocess,
-    layout: Layout,
+    layout: TensorLayout,
     out: &mut [f32],
     hashes: bool,
-) -> Result<Hashed, LoadError> {
+) -> Result<LumaHash, LoadError> {
     let mut tensor = preprocess.tensor(layout, out)?;
     guarded(bytes, || {
         let mut jpeg = Jpeg::open(bytes, options)?;
@@ -142,7 +142,7 @@ fn load_jpeg(
         let orientation = if options.apply_orientation { upright } else { Orientation::NoTransforms };
         let (width, height) = jpeg.size();
         let reduction = preprocess.reduction((width, height), orientation);
-        let source = Source {
+        let source = StoredImage {
             size: jpeg.start(reduction)?,
             extent: (f64::from(width) * reduction.factor(), f64::from(height) * reduction.factor()),
             orientation,
@@ -154,6 +154,6 @@ fn load_jpeg(
         let luma = jpeg.read(resampler.columns(), resampler.rows(), |index, row| {
             resampler.push(index, row, |line| tensor.put(&line));
         })?;
-        Ok(Hashed::of(luma, upright))
+        Ok(LumaHash::of(luma, upright))
     })
 }

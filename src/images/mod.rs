@@ -29,8 +29,8 @@ pub(crate) use encode::encode_jpeg;
 pub use load::{LoadError, decode_hash, load, load_and_hash};
 pub use perceptual_hash::{PerceptualHash, hamming_distance, perceptual_hash};
 pub use preprocess::{
-    ChannelOrder, CropOffset, Interpolation, Layout, Preprocess, PreprocessError, PreprocessOverrides,
-    Preset, Resize,
+    ChannelOrder, CropOffset, Interpolation, Preprocess, PreprocessError, PreprocessOverrides, Preset,
+    Resize, TensorLayout,
 };
 pub(crate) use preprocess::{GREY_WEIGHTS, all_alike};
 pub use sniff::{HEAD, ImageFormat, sniff};

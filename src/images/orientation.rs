@@ -22,14 +22,14 @@ const MAX_TEXT: u64 = 1 << 20;
 
 /// What a file knows of itself.
 #[derive(Default)]
-pub(super) struct Metadata<'a> {
+pub(super) struct OrientationMetadata<'a> {
     /// A small TIFF, perhaps behind `Exif\0\0`.
     pub(super) exif: Option<Cow<'a, [u8]>>,
     /// An XML text.
     pub(super) xmp: Option<Cow<'a, [u8]>>,
 }
 
-impl Metadata<'_> {
+impl OrientationMetadata<'_> {
     /// How the picture is to be turned.
     pub(super) fn orientation(&self) -> Orientation {
         let from_xmp = || self.xmp.as_deref().map_or(Orientation::NoTransforms, of_xmp);
@@ -74,8 +74,8 @@ fn of_xmp(xmp: &[u8]) -> Orientation {
 }
 
 /// Metadata of a PNG: the chunk eXIf, or the hexadecimal text that ImageMagick writes, and XMP. Of two, the later counts.
-pub(super) fn of_png(bytes: &[u8]) -> Metadata<'_> {
-    let mut metadata = Metadata::default();
+pub(super) fn of_png(bytes: &[u8]) -> OrientationMetadata<'_> {
+    let mut metadata = OrientationMetadata::default();
     let mut profile = None;
     let mut rest = bytes.get(8..).unwrap_or_default();
     // A chunk: length (big-endian), kind, body, checksum.
@@ -140,11 +140,11 @@ fn from_hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Metadata of a WebP, where its extended header says that there are some.
-pub(super) fn of_webp(bytes: &[u8]) -> Metadata<'_> {
+pub(super) fn of_webp(bytes: &[u8]) -> OrientationMetadata<'_> {
     const HAS_EXIF: u8 = 8;
     const HAS_XMP: u8 = 4;
 
-    let mut metadata = Metadata::default();
+    let mut metadata = OrientationMetadata::default();
     let mut flags = 0;
     let mut rest = bytes.get(12..).unwrap_or_default();
     // A chunk: kind, length (little-endian), body, a byte to make it even.

@@ -48,7 +48,7 @@ const ENOUGH_ROWS: usize = 2 * SIDE;
 /// assert!(hamming_distance(&perceptual_hash(&image), &perceptual_hash(&copy)) < 16);
 /// ```
 pub fn perceptual_hash(image: &RgbImage) -> PerceptualHash {
-    Cells::of_image(image).hash().unwrap_or_else(|| hash_of_pixels(image))
+    LumaCells::of_image(image).hash().unwrap_or_else(|| hash_of_pixels(image))
 }
 
 /// In how many bits two hashes differ.
@@ -85,21 +85,21 @@ impl Luma {
 
     /// The hash of the image once it is turned upright; `None` where it has too little detail.
     pub(super) fn hash(&self, orientation: Orientation) -> Option<PerceptualHash> {
-        let mut cells = Averages::new(self.size, self.extent);
+        let mut cells = CellAverages::new(self.size, self.extent);
         self.samples.chunks_exact(self.size.0).for_each(|row| cells.push(row));
         cells.finish().upright(orientation).hash()
     }
 }
 
 /// Averages of the luma, one for each of 64 x 64 equal parts of an image, row by row.
-struct Cells(Vec<[f32; SIDE]>);
+struct LumaCells(Vec<[f32; SIDE]>);
 
-impl Cells {
+impl LumaCells {
     fn of_image(image: &RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let step = (height / ENOUGH_ROWS).max(1);
         let rows = height.div_ceil(step);
-        let mut cells = Averages::new((width, rows), (width as f64, height as f64 / step as f64));
+        let mut cells = CellAverages::new((width, rows), (width as f64, height as f64 / step as f64));
         let mut luma = vec![0.0; width];
         for row in image.as_raw().chunks_exact(3 * width).step_by(step) {
             for (luma, &[red, green, blue]) in luma.iter_mut().zip(row.as_chunks::<3>().0) {
@@ -181,16 +181,16 @@ fn transform(side: &[f32; SIDE]) -> [f32; FREQUENCIES] {
 }
 
 /// Averages samples, which come row by row, to 64 x 64 cells.
-struct Averages {
-    across: Shares,
-    down: Shares,
+struct CellAverages {
+    across: CellShares,
+    down: CellShares,
     /// The averages of each row that has come.
     rows: Vec<[f32; SIDE]>,
 }
 
-impl Averages {
+impl CellAverages {
     fn new(size: (usize, usize), extent: (f64, f64)) -> Self {
-        let (across, down) = (Shares::new(size.0, extent.0), Shares::new(size.1, extent.1));
+        let (across, down) = (CellShares::new(size.0, extent.0), CellShares::new(size.1, extent.1));
         Self { across, down, rows: Vec::with_capacity(size.1) }
     }
 
@@ -203,7 +203,7 @@ impl Averages {
     }
 
     /// The cells, once all rows have come.
-    fn finish(self) -> Cells {
+    fn finish(self) -> LumaCells {
         let weighted = |(start, weights): (usize, &[f32])| {
             let mut cells = [0.0; SIDE];
             for (row, weight) in self.rows[start..].iter().zip(weights) {
@@ -211,12 +211,12 @@ impl Averages {
             }
             cells
         };
-        Cells(self.down.of_cells().map(weighted).collect())
+        LumaCells(self.down.of_cells().map(weighted).collect())
     }
 }
 
 /// Which samples of a side make up each of its 64 cells, and how much each counts.
-struct Shares {
+struct CellShares {
     /// The first sample of each cell.
     starts: Vec<usize>,
     /// As many for each cell as the largest needs, the others being zero.
@@ -225,7 +225,7 @@ struct Shares {
     count: usize,
 }
 
-impl Shares {
+impl CellShares {
     /// For 64 equal parts of the first `extent` of `samples`.
     fn new(samples: usize, extent: f64) -> Self {
         let border = |cell: usize| extent * cell as f64 / SIDE as f64;

@@ -29,10 +29,10 @@ use image::RgbImage;
 use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
 
-use self::fields::Fields;
-use self::tensor::Tensor;
-use super::jpeg::Reduction;
-use super::resample::{MAX_SIDE, Resampler, Source, upright, window};
+use self::fields::PreprocessFields;
+use self::tensor::ImageTensor;
+use super::jpeg::JpegReduction;
+use super::resample::{MAX_SIDE, Resampler, StoredImage, upright, window};
 
 mod choices;
 mod error;
@@ -41,7 +41,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{ChannelOrder, CropOffset, Interpolation, Layout, Preset, UnknownChoice};
+pub use choices::{ChannelOrder, CropOffset, Interpolation, Preset, TensorLayout, UnknownChoice};
 pub use error::PreprocessError;
 pub(crate) use tensor::GREY_WEIGHTS;
 
@@ -72,7 +72,7 @@ pub enum Resize {
 
 /// Which pixels of a picture the network sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Geometry {
+pub(super) struct CropGeometry {
     /// Width and height of the input tensor.
     pub size: (u32, u32),
     pub resize: Resize,
@@ -84,7 +84,7 @@ pub(super) struct Geometry {
 /// A channel's value is `(x / divisor - mean) / std` with x in 0..=255, computed in f32 in that order, as
 /// torchvision's ToTensor and Normalize and Keras's `preprocess_input` compute it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields", into = "Fields")]
+#[serde(try_from = "PreprocessFields", into = "PreprocessFields")]
 pub struct Preprocess {
     preset: Preset,
     size: (u32, u32),
@@ -100,7 +100,8 @@ pub struct Preprocess {
 }
 
 /// What to change in a recipe; `None` leaves it as it is.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PreprocessOverrides {
     /// Width and height of the input tensor.
     ///
@@ -366,10 +367,15 @@ impl Preprocess {
     /// # Errors
     /// When `out` has another length than [`Preprocess::tensor_len`], or the image no pixels or a side of more
     /// than 2^20.
-    pub fn apply(&self, image: &RgbImage, layout: Layout, out: &mut [f32]) -> Result<(), PreprocessError> {
+    pub fn apply(
+        &self,
+        image: &RgbImage,
+        layout: TensorLayout,
+        out: &mut [f32],
+    ) -> Result<(), PreprocessError> {
         let mut tensor = self.tensor(layout, out)?;
         let (width, height) = image.dimensions();
-        let source = Source::whole((width, height), Orientation::NoTransforms);
+        let source = StoredImage::whole((width, height), Orientation::NoTransforms);
         let mut resampler = self.resampler(source, (width, height))?;
         let columns = resampler.columns();
         for index in resampler.rows() {
@@ -386,25 +392,29 @@ impl Preprocess {
         window((width, height), self.geometry())
     }
 
-    fn geometry(&self) -> Geometry {
-        Geometry { size: self.size, resize: self.resize, crop_offset: self.crop_offset }
+    fn geometry(&self) -> CropGeometry {
+        CropGeometry { size: self.size, resize: self.resize, crop_offset: self.crop_offset }
     }
 
     /// The tensor that this recipe fills in `out`.
     pub(super) fn tensor<'a>(
         &self,
-        layout: Layout,
+        layout: TensorLayout,
         out: &'a mut [f32],
-    ) -> Result<Tensor<'a>, PreprocessError> {
+    ) -> Result<ImageTensor<'a>, PreprocessError> {
         let expected = self.tensor_len();
         if out.len() != expected {
             return Err(PreprocessError::BufferLength { expected, found: out.len() });
         }
-        Ok(Tensor::new(self, layout, out))
+        Ok(ImageTensor::new(self, layout, out))
     }
 
     /// What makes this recipe's pixels of `source`, a photo of `whole` pixels as it is stored.
-    pub(super) fn resampler(&self, source: Source, whole: (u32, u32)) -> Result<Resampler, PreprocessError> {
+    pub(super) fn resampler(
+        &self,
+        source: StoredImage,
+        whole: (u32, u32),
+    ) -> Result<Resampler, PreprocessError> {
         let (width, height) = whole;
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
             return Err(PreprocessError::ImageSize { width, height });
@@ -414,9 +424,9 @@ impl Preprocess {
 
     /// How far a JPEG of this size, as it is stored, is reduced while it is decoded: as far as leaves two of its pixels, or
     /// more, to one of the resized image.
-    pub(super) fn reduction(&self, size: (u32, u32), orientation: Orientation) -> Reduction {
+    pub(super) fn reduction(&self, size: (u32, u32), orientation: Orientation) -> JpegReduction {
         if !self.dct_scaling || self.interpolation == Interpolation::Nearest {
-            return Reduction::NONE;
+            return JpegReduction::NONE;
         }
         let (width, height) = upright(size, orientation);
         let shrink = match self.resize {
@@ -429,10 +439,10 @@ impl Preprocess {
                 (f64::from(width) / f64::from(across)).min(f64::from(height) / f64::from(down))
             }
         };
-        let mut reductions = Reduction::ALL.into_iter();
+        let mut reductions = JpegReduction::ALL.into_iter();
         reductions
             .find(|reduction| shrink * reduction.factor() >= LEAST_SHRINK_AFTER_DCT)
-            .unwrap_or(Reduction::NONE)
+            .unwrap_or(JpegReduction::NONE)
     }
 
     /// The recipe in one line, for people.

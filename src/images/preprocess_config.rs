@@ -89,9 +89,9 @@ pub fn read(path: &Path) -> Result<Option<PreprocessConfig>, PreprocessConfigErr
     let map: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|source| PreprocessConfigError::Json { path: path.to_path_buf(), source: source.into() })?;
     let is_model_config = path.file_name().is_some_and(|name| name == "config.json");
-    let mut keys = Keys { path: path.to_path_buf(), map };
+    let mut keys = UnusedKeys { path: path.to_path_buf(), map };
     if let Some(Value::Object(inner)) = keys.map.remove("image_processor") {
-        return transformers::read(Keys { map: inner, ..keys }).map(Some);
+        return transformers::read(UnusedKeys { map: inner, ..keys }).map(Some);
     }
     if keys.map.contains_key("pretrained_cfg") || keys.is_flat_timm() {
         return timm::read(keys).map(Some);
@@ -103,12 +103,12 @@ pub fn read(path: &Path) -> Result<Option<PreprocessConfig>, PreprocessConfigErr
 }
 
 /// The keys of a file that have not been used yet.
-struct Keys {
+struct UnusedKeys {
     path: PathBuf,
     map: Map<String, Value>,
 }
 
-impl Keys {
+impl UnusedKeys {
     /// timm's files of early versions have the keys of `pretrained_cfg` at the top.
     fn is_flat_timm(&self) -> bool {
         ["architecture", "input_size", "mean"].iter().all(|key| self.map.contains_key(*key))

@@ -16,7 +16,7 @@ use std::ops::Range;
 use image::metadata::Orientation;
 
 use self::convolve::{Instructions, Kernels, PRECISION_BITS, RowConvolution, weigh_rows};
-use super::preprocess::{CropOffset, Geometry, Interpolation, Resize};
+use super::preprocess::{CropGeometry, CropOffset, Interpolation, Resize};
 
 mod convolve;
 #[cfg(test)]
@@ -30,7 +30,7 @@ pub(super) const PADDING: usize = 32;
 
 /// An image as it is stored, before it is turned upright.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Source {
+pub(super) struct StoredImage {
     /// Pixels that are there.
     pub size: (u32, u32),
     /// Size of the whole photo in these pixels. A reduced photo's last column and row may stand for less than the others.
@@ -38,7 +38,7 @@ pub(super) struct Source {
     pub orientation: Orientation,
 }
 
-impl Source {
+impl StoredImage {
     /// A photo with all its pixels.
     pub(super) fn whole((width, height): (u32, u32), orientation: Orientation) -> Self {
         Self { size: (width, height), extent: (width.into(), height.into()), orientation }
@@ -128,7 +128,7 @@ impl Span {
     }
 
     /// The weighted source pixels of each kept pixel (Pillow's precompute_coeffs and normalize_coeffs_8bpc).
-    fn kernels(self, filter: Filter) -> Kernels {
+    fn kernels(self, filter: ResizeFilter) -> Kernels {
         let scale = self.scale();
         let stretch = scale.max(1.0);
         let support = filter.support * stretch;
@@ -158,15 +158,15 @@ impl Span {
 
 /// A resampling filter: its weight at a distance from the centre, zero beyond `support`.
 #[derive(Clone, Copy)]
-struct Filter {
+struct ResizeFilter {
     support: f64,
     weight: fn(f64) -> f64,
 }
 
-const BILINEAR: Filter = Filter { support: 1.0, weight: |x| (1.0 - x.abs()).max(0.0) };
+const BILINEAR: ResizeFilter = ResizeFilter { support: 1.0, weight: |x| (1.0 - x.abs()).max(0.0) };
 
 /// Keys's cubic with a = -0.5.
-const BICUBIC: Filter = Filter {
+const BICUBIC: ResizeFilter = ResizeFilter {
     support: 2.0,
     weight: |x| {
         const A: f64 = -0.5;
@@ -181,15 +181,17 @@ const BICUBIC: Filter = Filter {
     },
 };
 
-const LANCZOS: Filter =
-    Filter { support: 3.0, weight: |x| if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 } };
+const LANCZOS: ResizeFilter = ResizeFilter {
+    support: 3.0,
+    weight: |x| if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 },
+};
 
 fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
 /// The spans of the horizontal and the vertical side of an upright image.
-fn spans(source: [(u32, f64); 2], whole: (u32, u32), geometry: Geometry) -> (Span, Span) {
+fn spans(source: [(u32, f64); 2], whole: (u32, u32), geometry: CropGeometry) -> (Span, Span) {
     let ([across, down], (out_width, out_height)) = (source, geometry.size);
     let centred = |(new_width, new_height): (u64, u64)| {
         (
@@ -215,8 +217,8 @@ fn spans(source: [(u32, f64); 2], whole: (u32, u32), geometry: Geometry) -> (Spa
 
 /// The part of an image of `source` (width, height) that stays after the crop: left, top, width and height in pixels of
 /// the source.
-pub(super) fn window(source: (u32, u32), geometry: Geometry) -> [f64; 4] {
-    let whole = Source::whole(source, Orientation::NoTransforms);
+pub(super) fn window(source: (u32, u32), geometry: CropGeometry) -> [f64; 4] {
+    let whole = StoredImage::whole(source, Orientation::NoTransforms);
     let sides = [(source.0, whole.extent.0), (source.1, whole.extent.1)];
     let (across, down) = spans(sides, source, geometry);
     let extent = |span: Span| (span.offset as f64 * span.scale(), f64::from(span.length) * span.scale());
@@ -233,7 +235,7 @@ fn is_vertical_first(across: Span, down: Span) -> bool {
 
 /// A line of the upright result: a row, or a column where the image is stored on its side.
 #[derive(Debug, PartialEq)]
-pub(super) struct Line<'a> {
+pub(super) struct ResampledLine<'a> {
     pub index: usize,
     pub is_column: bool,
     /// RGB.
@@ -268,9 +270,9 @@ impl Resampler {
     ///
     /// The image has pixels and no side beyond [`MAX_SIDE`]; no side is shorter before the crop than after it.
     pub(super) fn new(
-        source: Source,
+        source: StoredImage,
         whole: (u32, u32),
-        geometry: Geometry,
+        geometry: CropGeometry,
         interpolation: Interpolation,
     ) -> Self {
         Self::with(Instructions::best(), source, whole, geometry, interpolation)
@@ -278,9 +280,9 @@ impl Resampler {
 
     fn with(
         instructions: Instructions,
-        source: Source,
+        source: StoredImage,
         whole: (u32, u32),
-        geometry: Geometry,
+        geometry: CropGeometry,
         interpolation: Interpolation,
     ) -> Self {
         let turn = Turn::from(source.orientation);
@@ -342,7 +344,7 @@ impl Resampler {
 
     /// Takes the wanted columns of stored row `index`, RGB, and hands out the lines that it completes. Wanted rows come in
     /// their order, and none is left out. `row` may be longer, and is best longer by [`PADDING`].
-    pub(super) fn push(&mut self, index: usize, row: &[u8], mut take: impl FnMut(Line<'_>)) {
+    pub(super) fn push(&mut self, index: usize, row: &[u8], mut take: impl FnMut(ResampledLine<'_>)) {
         let is_needed = |done: usize| done < self.down.len() && self.down.get(done).0.start <= index;
         if !is_needed(self.done) {
             return;
@@ -373,7 +375,7 @@ impl Resampler {
                 weigh_rows(&self.window, &self.offsets, weights, &mut self.line, self.instructions);
             }
             let index = if self.turn.mirrored.1 { self.down.len() - 1 - self.done } else { self.done };
-            take(Line { index, is_column: self.turn.swapped, pixels: &self.line });
+            take(ResampledLine { index, is_column: self.turn.swapped, pixels: &self.line });
             self.done += 1;
         }
     }

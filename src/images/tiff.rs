@@ -23,7 +23,7 @@ mod jpeg_chunks;
 mod layout;
 
 use colour::{YCbCr, float_levels, unassociated};
-use layout::{Layout, Photometric};
+use layout::{PageLayout, Photometric};
 
 /// Decodes the first page to RGB; orientation is returned, not applied.
 pub(super) fn decode_tiff(
@@ -33,7 +33,7 @@ pub(super) fn decode_tiff(
 ) -> Result<(RgbImage, Orientation), DecodeError> {
     let damaged = || DecodeError::Damaged { format: name };
     let directory = Directory::read(bytes).ok_or_else(damaged)?;
-    let layout = Layout::of(&directory, name)?;
+    let layout = PageLayout::of(&directory, name)?;
     check_pixels(layout.width, layout.height, options.max_pixels)?;
     if hides_the_photo(bytes, &directory, layout.width) {
         let format = ImageFormat::CameraRaw;
@@ -68,9 +68,9 @@ fn hides_the_photo(bytes: &[u8], first: &Directory, width: u32) -> bool {
 fn unpack(
     bytes: &[u8],
     directory: &Directory,
-    layout: &Layout,
+    layout: &PageLayout,
     name: &'static str,
-) -> Result<(Samples, usize), DecodeError> {
+) -> Result<(PageSamples, usize), DecodeError> {
     let refused = |error: TiffError| match error {
         TiffError::UnsupportedError(_) => DecodeError::unsupported(format!("this kind of {name}")),
         _ => DecodeError::Damaged { format: name },
@@ -94,23 +94,23 @@ fn unpack(
     let n_planes = planes.planes.max(1);
     let samples = match result {
         DecodingResult::U8(packed) if layout.bits < 8 => {
-            Samples::U8(colour::unpack_bits(&packed, layout, width))
+            PageSamples::U8(colour::unpack_bits(&packed, layout, width))
         }
-        DecodingResult::U8(samples) => Samples::U8(interleaved(samples, n_planes)),
-        DecodingResult::U16(samples) => Samples::U16(interleaved(samples, n_planes)),
-        DecodingResult::F16(samples) => Samples::Float(
+        DecodingResult::U8(samples) => PageSamples::U8(interleaved(samples, n_planes)),
+        DecodingResult::U16(samples) => PageSamples::U16(interleaved(samples, n_planes)),
+        DecodingResult::F16(samples) => PageSamples::Float(
             interleaved(samples, n_planes).into_iter().map(|value| f64::from(value.to_f32())).collect(),
         ),
         DecodingResult::F32(samples) => {
-            Samples::Float(interleaved(samples, n_planes).into_iter().map(f64::from).collect())
+            PageSamples::Float(interleaved(samples, n_planes).into_iter().map(f64::from).collect())
         }
-        DecodingResult::F64(samples) => Samples::Float(interleaved(samples, n_planes)),
+        DecodingResult::F64(samples) => PageSamples::Float(interleaved(samples, n_planes)),
         _ => return Err(DecodeError::unsupported(format!("this kind of {name}"))),
     };
     let found = match &samples {
-        Samples::U8(samples) => samples.len(),
-        Samples::U16(samples) => samples.len(),
-        Samples::Float(samples) => samples.len(),
+        PageSamples::U8(samples) => samples.len(),
+        PageSamples::U16(samples) => samples.len(),
+        PageSamples::Float(samples) => samples.len(),
     };
     // The crate leaves out what is beyond the colours and is not alpha.
     let a_pixel = found / (width * height);
@@ -121,7 +121,7 @@ fn unpack(
 }
 
 /// Samples of a page in one of the forms that are read.
-enum Samples {
+enum PageSamples {
     U8(Vec<u8>),
     U16(Vec<u16>),
     Float(Vec<f64>),
@@ -141,15 +141,15 @@ fn interleaved<T: Copy>(samples: Vec<T>, n_planes: usize) -> Vec<T> {
 
 /// What the samples look like.
 fn to_rgb(
-    samples: Samples,
+    samples: PageSamples,
     n: usize,
     directory: &Directory,
-    layout: &Layout,
+    layout: &PageLayout,
     name: &'static str,
 ) -> Result<Vec<u8>, DecodeError> {
     let mut levels = match samples {
-        Samples::U8(samples) => samples,
-        Samples::U16(samples) if layout.photometric == Photometric::Palette => {
+        PageSamples::U8(samples) => samples,
+        PageSamples::U16(samples) if layout.photometric == Photometric::Palette => {
             return palette_colours(
                 samples.iter().step_by(n).map(|&index| usize::from(index)),
                 directory,
@@ -157,8 +157,8 @@ fn to_rgb(
                 name,
             );
         }
-        Samples::U16(samples) => samples.into_iter().map(|sample| (sample >> 8) as u8).collect(),
-        Samples::Float(samples) => float_levels(&samples, name)?,
+        PageSamples::U16(samples) => samples.into_iter().map(|sample| (sample >> 8) as u8).collect(),
+        PageSamples::Float(samples) => float_levels(&samples, name)?,
     };
     match layout.photometric {
         Photometric::WhiteIsZero => levels.iter_mut().step_by(n).for_each(|level| *level = !*level),
@@ -199,7 +199,7 @@ fn to_rgb(
 fn palette_colours(
     indices: impl Iterator<Item = usize>,
     directory: &Directory,
-    layout: &Layout,
+    layout: &PageLayout,
     name: &'static str,
 ) -> Result<Vec<u8>, DecodeError> {
     const COLOR_MAP: u16 = 320;
@@ -214,7 +214,7 @@ fn palette_colours(
         .collect())
 }
 
-impl Layout {
+impl PageLayout {
     /// The file, altered where the crate would refuse what it can unpack.
     fn as_known_to_the_crate<'a>(&self, bytes: &'a [u8], directory: &Directory) -> Cow<'a, [u8]> {
         let photometric = match self.photometric {

@@ -125,11 +125,11 @@ fn level(value: f32) -> u8 {
 
 enum Matrix {
     Identity,
-    Weights(Weights),
+    Weights(ChromaWeights),
 }
 
 /// What a unit of chroma adds to the colours.
-struct Weights {
+struct ChromaWeights {
     cr_in_red: f32,
     cb_in_green: f32,
     cr_in_green: f32,
@@ -151,7 +151,7 @@ impl Matrix {
         };
         let green: f32 = 1.0 - red - blue;
         let (cr_in_red, cb_in_blue) = (2.0 * (1.0 - red), 2.0 * (1.0 - blue));
-        Some(Self::Weights(Weights {
+        Some(Self::Weights(ChromaWeights {
             cr_in_red,
             cb_in_green: -blue * cb_in_blue / green,
             cr_in_green: -red * cr_in_red / green,
@@ -160,7 +160,7 @@ impl Matrix {
     }
 }
 
-impl Weights {
+impl ChromaWeights {
     fn rgb(&self, luma: f32, cb: f32, cr: f32) -> [u8; 3] {
         [
             level(luma + self.cr_in_red * cr),

@@ -1,4 +1,4 @@
-//! What one image's activations of a layer are: a vector, a map, or tokens, and how they are pooled.
+//! The form of an image's activations at a layer (a vector, a map, or tokens), and how they are pooled.
 
 use super::layer::{Layer, Tokens};
 use super::pool::Pooling;
@@ -44,7 +44,7 @@ pub enum PoolingMismatch {
 }
 
 impl Activations {
-    /// Of a layer whose activations have this shape, for images of `size`, width and height.
+    /// The activations of `layer`, which have this shape, for images of `size` (width, height).
     pub(super) fn of(layer: &Layer, shape: Vec<usize>, size: (u32, u32)) -> Activations {
         let rows = match (&layer.tokens, &shape[..]) {
             (Some(tokens), &[rows, _]) => token_rows(tokens, rows, size),
@@ -56,12 +56,12 @@ impl Activations {
         }
     }
 
-    /// Of a layer of no tokens.
+    /// Activations of this shape that are not tokens.
     pub fn of_shape(shape: Vec<usize>) -> Activations {
         Activations { shape, tokens: None }
     }
 
-    /// Rows and columns of places that there are values at, for a map and for tokens.
+    /// Rows and columns of the places at which there are values, for a map or tokens.
     pub fn places(&self) -> Option<[usize; 2]> {
         match (&self.tokens, &self.shape[..]) {
             (Some(tokens), _) => Some(tokens.grid),
@@ -70,8 +70,8 @@ impl Activations {
         }
     }
 
-    /// The pooling that is done when `pooling` is asked for. A vector has nothing to pool. The mean over places is called
-    /// `mean` for tokens and `avg` for maps.
+    /// The pooling that [`pool`](Self::pool) does if `pooling` is asked for. A vector has nothing to pool. The mean over places
+    /// is called `mean` for tokens and `avg` for maps.
     ///
     /// # Errors
     /// It cannot be done.
@@ -157,15 +157,14 @@ impl TokenRows {
     }
 }
 
-/// The rows of `count` tokens; none where what follows the prefix is no grid of the image's proportions.
+/// What the rows of `count` tokens are; `None` if the tokens after the prefix do not form a grid of the image's proportions.
 fn token_rows(tokens: &Tokens, count: usize, size: (u32, u32)) -> Option<TokenRows> {
     let patches = count.checked_sub(tokens.prefix)?;
     let grid = grid_of(patches, size)?;
     Some(TokenRows { prefix: tokens.prefix, class_token: tokens.class_token, grid })
 }
 
-/// Rows and columns of so many square patches that cover an image of `size`, width and height, up to what is left over at the
-/// borders.
+/// Rows and columns of `count` square patches that cover an image of `size` (width, height), except for a rest at the borders.
 pub(super) fn grid_of(patches: usize, (width, height): (u32, u32)) -> Option<[usize; 2]> {
     let (width, height) = (f64::from(width), f64::from(height));
     let fits = |&rows: &usize| {

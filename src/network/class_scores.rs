@@ -1,10 +1,10 @@
-//! Where a network that still has its classifier says how well each class fits, before a softmax.
+//! Finds the class scores (logits) of a network that still has its classifier.
 
 use super::graph::Graph;
 use super::layer::Layer;
-use super::topology::{Kind, Topology};
+use super::topology::{OpKind, Topology};
 
-/// Operations that pass scores on, or turn them into probabilities without changing their order.
+/// Operations that keep the scores, or turn them into probabilities in the same order.
 const AFTER_SCORES: [&str; 9] =
     ["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Dropout", "Softmax", "LogSoftmax", "Sigmoid"];
 
@@ -15,7 +15,7 @@ const EMBEDDINGS: [&str; 5] =
 /// Numbers of classes of ImageNet-1k (with and without a background class) and ImageNet-21k.
 const IMAGENET_CLASSES: [usize; 4] = [1000, 1001, 21841, 21843];
 
-/// The scores of the classes, one for each class; `None` where no output of the graph comes from a classifier.
+/// The scores, one for each class; `None` if no output of the graph comes from a classifier.
 ///
 /// A classifier is a dense layer, or the mean of a map with as many channels as ImageNet has classes, with or without a softmax.
 pub fn class_scores(graph: &Graph) -> Option<Layer> {
@@ -36,17 +36,17 @@ pub fn class_scores(graph: &Graph) -> Option<Layer> {
     })
 }
 
-/// Whether `op` averages a map of a convolution that has one channel for each class, as SqueezeNet ends.
+/// Whether `op` averages a map of a convolution that has one channel for each class, as at the end of SqueezeNet.
 fn is_mean_of_classes(topology: &Topology, op: usize) -> bool {
     let source = |op: usize| topology.ops[op].inputs.first().copied();
-    let is_mean = matches!(topology.ops[op].kind, Kind::GlobalPool | Kind::AveragePool);
+    let is_mean = matches!(topology.ops[op].kind, OpKind::GlobalPool | OpKind::AveragePool);
     let below = source(op).and_then(|map| match topology.ops[map].kind {
-        Kind::Relu => source(map),
+        OpKind::Relu => source(map),
         _ => Some(map),
     });
     is_mean
         && below.is_some_and(|map| match topology.ops[map].kind {
-            Kind::Conv { channels, .. } => IMAGENET_CLASSES.contains(&channels),
+            OpKind::Conv { channels, .. } => IMAGENET_CLASSES.contains(&channels),
             _ => false,
         })
 }

@@ -1,4 +1,4 @@
-//! The numbers of a graph's constant tensors, wherever the exporter put them.
+//! Reads the numbers of a graph's constant tensors, wherever the exporter put them.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,7 +9,7 @@ use super::topology::attribute;
 use crate::files::folder_of;
 
 impl Graph {
-    /// The constant tensor that `name` stands for, be it an initializer, a `Constant` node's or passed on by `Identity`.
+    /// The constant tensor `name`: an initializer, the output of a `Constant` node, or one of these behind `Identity`.
     pub(super) fn constant<'a>(&'a self, name: &'a str) -> Option<&'a TensorProto> {
         let name = self.origin(name);
         self.initializer(name).or_else(|| {
@@ -36,7 +36,7 @@ impl Graph {
         shape(self.constant(name)?)
     }
 
-    /// The numbers of the constant tensor `name`; none where it is no constant, holds other than 32-bit floats, or cannot be read.
+    /// The numbers of the constant tensor `name`; `None` if it is not constant, does not hold 32-bit floats, or cannot be read.
     pub(super) fn floats(&self, name: &str) -> Option<Vec<f32>> {
         let tensor = self.constant(name).filter(|tensor| tensor.data_type() == i32::from(DataType::Float))?;
         let count = shape(tensor)?.into_iter().try_fold(1_usize, usize::checked_mul)?;
@@ -51,7 +51,7 @@ impl Graph {
         (floats.len() == count).then_some(floats)
     }
 
-    /// The bytes of `tensor` in the file beside the graph; none where they are not there.
+    /// The bytes of `tensor` in the file beside the graph; `None` if the file does not hold them.
     pub(super) fn external_values(&self, tensor: &TensorProto) -> Option<Vec<u8>> {
         let len = match entry(&tensor.external_data, "length") {
             Some(len) => len.parse().ok()?,
@@ -68,7 +68,7 @@ impl Graph {
         let location = entry(&tensor.external_data, "location")?;
         let offset = entry(&tensor.external_data, "offset").map_or(Some(0), |offset| offset.parse().ok())?;
         let mut file = File::open(folder_of(self.path()).join(location)).ok()?;
-        // Not to make room for what is not there.
+        // Check the length first, so that no memory is reserved for bytes that the file does not have.
         let there = file.metadata().ok()?.len().checked_sub(offset)?;
         if there < len as u64 {
             return None;

@@ -1,7 +1,7 @@
 //! What the network runs on: the CPU, CUDA or OpenVINO, and in which precision.
 //!
-//! A device that was asked for and is not there is an error that says what is missing, never a silent fall-back.
-//! `auto` takes CUDA where it works and the CPU elsewhere, and the choice is recorded.
+//! If a device that the user asked for is not there, the error says what is missing. There is no silent fall-back. `auto` takes
+//! CUDA if it works, else the CPU. The choice is recorded.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 use super::runtime::Runtime;
 use crate::messages::Cause;
 
-/// Images from which on a GPU pays: to start it takes about a second longer than a processor does, in which that has been
-/// through some hundred images (docs/bench-devices.md).
+/// Number of images from which a GPU pays. A GPU starts about a second later than the processor, which computes some hundred
+/// images in this time (docs/bench-devices.md).
 const WORTH_A_GPU: usize = 100;
 
 /// A device as the user names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// CUDA where it works and pays, else the CPU.
+    /// CUDA if it works and pays, else the CPU.
     #[default]
     Auto,
     /// The processor.
@@ -35,7 +35,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// What [`Device::Auto`] comes to where features are to be computed in `precision`; other devices stay what they are.
+    /// The device to use for features in `precision`: [`Device::Auto`] may become another one, the others stay.
     #[must_use]
     pub fn in_precision(self, precision: Precision) -> Device {
         match (self, precision) {
@@ -45,7 +45,7 @@ impl Device {
         }
     }
 
-    /// What [`Device::Auto`] comes to where so many images are to be looked at; other devices stay what they are.
+    /// The device to use for so many images: [`Device::Auto`] may become another one, the others stay.
     #[must_use]
     pub fn for_images(self, images: usize) -> Device {
         match self {
@@ -172,7 +172,7 @@ pub(super) fn needs(device: Device) -> &'static str {
 /// The execution provider of a device; none for the CPU, which every build has.
 ///
 /// # Errors
-/// The runtime was built without it, or the precision is not to be had on it.
+/// The runtime was built without it, or the device does not compute in the precision.
 pub(super) fn provider(
     device: Device,
     precision: Precision,
@@ -194,8 +194,8 @@ pub(super) fn provider(
             if !CUDA::is_available().unwrap_or(false) {
                 return Err(not_built("cuda"));
             }
-            // CUDA would take TF32 for convolutions by itself. An exhaustive search picks algorithms by how long they
-            // took this time, so that runs would differ in last bits; the heuristic is as fast and starts faster.
+            // CUDA takes TF32 for convolutions unless it is told otherwise. Its exhaustive search picks algorithms by measured
+            // times, so runs would differ in their last bits. The heuristic is as fast and starts sooner.
             let cuda = CUDA::default()
                 .with_device_id(i32::from(number))
                 .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
@@ -206,7 +206,7 @@ pub(super) fn provider(
             if !OpenVINO::is_available().unwrap_or(false) {
                 return Err(not_built("openvino"));
             }
-            // OpenVINO would choose bf16 by itself where the processor has it.
+            // OpenVINO chooses bf16 by itself if the processor has it.
             let hint = match precision {
                 Precision::Bf16 => r#"{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}"#,
                 Precision::Fp32 | Precision::Tf32 => r#"{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}"#,

@@ -1,64 +1,64 @@
-//! How a network's work is laid out on a machine: sessions side by side, the threads of each, and the images of a run.
+//! How a network runs on a machine: number of sessions, threads of each session, and batch size.
 //!
-//! Threads that share every operation wait for one another at its end, and most operations of a small network are short.
-//! So a thread for each session, with a small batch of its own that stays near its core, is faster: MobileNetV2 by a
-//! quarter on two cores, ResNet50 by 2 % (docs/bench-arrangement.md). But each session holds the weights anew. Networks whose
-//! weights are large, which is where dense layers are, therefore get a session for every few threads only, and read these
-//! weights once for a batch that is large enough to hide it.
+//! Threads that share an operation wait for one another at its end, and most operations of a small network are short. It is
+//! faster to give each thread its own session and its own small batch, which stays in the cache of its core: MobileNetV2 by a
+//! quarter on two cores, ResNet50 by 2 % (docs/bench-arrangement.md). But each session has its own copy of the weights. So a
+//! network with large weights, which means dense layers, gets fewer sessions with several threads each, and batches so large
+//! that reading the weights takes a small part of the time.
 
 use super::graph::Graph;
 use super::inference::fixed_batch;
 use super::layer::Layer;
 
-/// Bytes of weights from which on a session has several threads: they would not fit a processor's caches in any case, and
-/// to read them takes longer than to wait for a thread.
+/// Bytes of weights from which a session has several threads. Such weights do not fit into a processor's caches, and reading
+/// them takes longer than waiting for a thread.
 const LARGE_WEIGHTS: u64 = 256 << 20;
 
-/// The threads that such a session has at least, where there are so many.
+/// The fewest threads of such a session, if there are so many.
 const LARGE_THREADS: usize = 4;
 
-/// What a session's weights take in memory: as they are stored, and packed for the processor.
+/// How often a session holds its weights in memory: as they are stored, and packed for the processor.
 const COPIES: u64 = 2;
 
-/// Bytes of weights that are loaded in the time that an image gains by a session of its own.
+/// Bytes of weights that can be loaded in the time that another session saves for one image.
 const WEIGHTS_FOR_AN_IMAGE: u64 = 512 << 10;
 
 /// Activations of an image, in multiples of the input: two or three tensors of 64 channels at full resolution.
 const ACTIVATIONS: u64 = 64;
 
-/// Images a run in a session of one thread.
+/// Batch size of a session of one thread.
 const SMALL_BATCH: usize = 2;
 
-/// The same where weights are more than a cache keeps, so that reading them is shared by more images.
+/// The same for weights that do not fit into a cache: more images share the reading of them.
 ///
-/// Seven 14 x 14 maps, or those of half the side, are whole numbers of the tiles that registers hold (`cnncodes_convolution`).
+/// The maps of seven images, 14 x 14 or 7 x 7, fill whole tiles of registers in `cnncodes_convolution`.
 const MEDIUM_BATCH: usize = 7;
 
-/// Bytes of weights from which on they are.
+/// Bytes of weights from which they do not fit.
 const MEDIUM_WEIGHTS: u64 = 32 << 20;
 
-/// Images a run in a session of several threads.
+/// Batch size of a session of several threads.
 const BATCH: usize = 8;
 
-/// The same where weights are large.
+/// The same for large weights.
 const LARGE_BATCH: usize = 16;
 
-/// Images a run on a GPU.
+/// Batch size on a GPU.
 const GPU_BATCH: usize = 64;
 
-/// What decides the arrangement on the side of the network.
+/// What the plan depends on in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelFootprint {
     /// Bytes of the weights up to the tapped layers.
     pub weights: u64,
     /// Bytes of one preprocessed image.
     pub image: u64,
-    /// Images that every run holds, where the graph fixes it.
+    /// The batch size, if the graph fixes it.
     pub fixed_batch: Option<usize>,
 }
 
 impl ModelFootprint {
-    /// Of `graph` cut at `layers`, for images of `size` (width, height).
+    /// The footprint of `graph` cut at `layers`, for images of `size` (width, height).
     pub fn of(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Self {
         let (width, height) = size;
         Self {
@@ -69,7 +69,7 @@ impl ModelFootprint {
     }
 }
 
-/// As many threads as were asked for, or one for every core.
+/// The number of threads that was asked for, or one for each core.
 pub(crate) fn threads_or_all(threads: Option<usize>) -> usize {
     threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
@@ -81,12 +81,12 @@ pub struct ExecutionPlan {
     pub sessions: usize,
     /// Threads in each of them.
     pub threads: usize,
-    /// Images a run.
+    /// Batch size.
     pub batch: usize,
 }
 
 impl ExecutionPlan {
-    /// For `images` images on `threads` threads of a processor, within about `memory` bytes.
+    /// The plan for `images` images on `threads` threads of a processor, within about `memory` bytes.
     pub fn choose(demand: &ModelFootprint, images: usize, threads: usize, memory: u64) -> Self {
         let threads = threads.max(1);
         let weights = demand.weights.saturating_mul(COPIES);
@@ -124,7 +124,7 @@ impl ExecutionPlan {
         Self { sessions: 1, threads: self.sessions * self.threads, ..self }
     }
 
-    /// Gives every session something to do where there are few images.
+    /// Makes batches smaller if there are few images, so that every session has some.
     fn for_images(self, images: usize, demand: &ModelFootprint) -> Self {
         let share = images.div_ceil(self.sessions).max(1);
         Self { batch: demand.fixed_batch.unwrap_or(self.batch.min(share)), ..self }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(choose(VGG16, 100_000, 2, 8 * GIB), [1, 2, 16]);
         assert_eq!(choose(VGG16, 100_000, 6, 8 * GIB), [1, 6, 16]);
         assert_eq!(choose(VGG16, 100_000, 16, 8 * GIB), [4, 4, 16]);
-        // For as many as memory holds, and where there are images enough.
+        // As many as memory allows, if there are enough images.
         assert_eq!(choose(VGG16, 100_000, 16, 4 * GIB), [2, 8, 16]);
         assert_eq!(choose(VGG16, 1000, 16, 8 * GIB), [1, 16, 16]);
     }

@@ -1,12 +1,12 @@
-//! Which parts of a cut graph [`cnncodes_convolution`] computes, and the graph that says so.
+//! Fusion: replaces operations of a cut graph by layers of [`cnncodes_convolution`].
 //!
-//! Convolutions with constant filters become layers, and with them what follows directly: batch normalisation, the sum with
-//! another activation, ReLU. Pooling between them does too, so that activations stay blocked from one layer to the next; where
-//! another operation or an output wants them, a layer unpacks them. A graph that would gain less by this than the packing and
-//! unpacking costs is left as it is.
+//! A convolution with constant filters becomes a layer, together with the operations that follow it directly: batch
+//! normalisation, the sum with another activation, ReLU. Pooling between convolutions becomes a layer as well, so that
+//! activations stay blocked from one layer to the next. A layer unpacks activations that another operation or an output needs.
+//! If fusion would gain less than packing and unpacking cost, the graph stays as it is.
 //!
-//! [`planner`] goes through the nodes, [`attributes`] tells what one says, [`per_image`] links layers that go image by image,
-//! [`layer`] reads the weights, and [`affine`] changes them as what follows would change the activations.
+//! [`planner`] decides which nodes become layers, [`attributes`] reads a node's attributes, [`per_image`] links layers that run
+//! image by image, [`layer`] reads the weights, and [`affine`] folds factors and summands into them.
 
 mod affine;
 mod attributes;
@@ -19,19 +19,19 @@ use super::graph::proto::NodeProto;
 use super::nodes::{int, node};
 use super::operator;
 use cnncodes_convolution::{LayerOp, SimdIsa};
-use planner::{Planned, PlannedLayer, Planner};
+use planner::{PlannedLayer, PlannedNode, Planner};
 
-/// A cut graph with layers in the place of some of its nodes.
+/// A cut graph in which layers replace some of the nodes.
 pub(super) struct FusedGraph {
     pub(super) nodes: Vec<NodeProto>,
-    /// What the layers do, by the number in their attribute.
+    /// The layers, in the order of the number in their nodes' attribute.
     pub(super) ops: Vec<LayerOp>,
 }
 
-/// Puts layers in the place of `nodes`, which are in topological order, where that makes them faster. `outputs` are the tensors
-/// that leave the graph; images are `size`, width and height.
+/// Replaces some of `nodes`, which are in topological order, by layers that are faster. `outputs` are the tensors that leave
+/// the graph; images are of `size` (width, height).
 ///
-/// None where nothing would be gained.
+/// Returns `None` if that gains nothing.
 pub(super) fn fuse(
     graph: &Graph,
     nodes: &[NodeProto],
@@ -50,8 +50,8 @@ pub(super) fn fuse(
     let mut fused = FusedGraph { nodes: Vec::new(), ops: Vec::new() };
     for planned in plan {
         match planned {
-            Planned::Kept(index) => fused.nodes.push(nodes[index].clone()),
-            Planned::Layer(PlannedLayer { layer, inputs, output, .. }) => {
+            PlannedNode::Kept(index) => fused.nodes.push(nodes[index].clone()),
+            PlannedNode::Layer(PlannedLayer { layer, inputs, output, .. }) => {
                 fused.nodes.push(layer_node(inputs, output, fused.ops.len()));
                 fused.ops.push(layer.build(graph, isa)?);
             }

@@ -17,10 +17,10 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::inference::Fact;
+use super::inference::TensorFact;
 use super::network_file::NetworkFile;
 use crate::files::folder_of;
-use crate::images::Layout;
+use crate::images::TensorLayout;
 use crate::messages::Cause;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -71,10 +71,10 @@ pub enum GraphError {
     Training { path: PathBuf, node: String, operator: String, on: &'static str },
 }
 
-/// What the name of images that were rounded to float16 ends with in an exported graph, where a maximum keeps the rounding.
+/// The ending of the name of the images rounded to float16 in an exported graph, in which a maximum keeps the rounding.
 pub(crate) const ROUNDED: &str = "/rounded_to_float16";
 
-/// An ONNX graph that was read from a file and is not loaded into a runtime.
+/// An ONNX graph, read from a file. It is not loaded into a runtime.
 pub struct Graph {
     path: PathBuf,
     file: NetworkFile,
@@ -116,7 +116,7 @@ impl Graph {
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub fn open_as(path: &Path, layout: Option<Layout>) -> Result<Graph, GraphError> {
+    pub fn open_as(path: &Path, layout: Option<TensorLayout>) -> Result<Graph, GraphError> {
         Self::read(path, layout, |_| ())
     }
 
@@ -128,7 +128,7 @@ impl Graph {
     pub(crate) fn open_part(
         path: &Path,
         input: ValueInfoProto,
-        layout: Layout,
+        layout: TensorLayout,
         output: &str,
     ) -> Result<Graph, GraphError> {
         Self::read(path, Some(layout), |graph| {
@@ -141,7 +141,7 @@ impl Graph {
     /// Reads the graph in `path`, which `edit` may change before it is looked at.
     fn read(
         path: &Path,
-        layout: Option<Layout>,
+        layout: Option<TensorLayout>,
         edit: impl FnOnce(&mut GraphProto),
     ) -> Result<Graph, GraphError> {
         let (file, mut model) = read_message(path)?;
@@ -210,7 +210,7 @@ impl Graph {
     }
 
     /// The inputs besides the image that have no value of their own, with what is declared of them.
-    pub(super) fn other_inputs(&self) -> impl Iterator<Item = (String, Fact)> {
+    pub(super) fn other_inputs(&self) -> impl Iterator<Item = (String, TensorFact)> {
         let inputs = self.graph().input.iter();
         inputs
             .filter(|input| input.name() != self.input.name && self.initializer(input.name()).is_none())
@@ -219,7 +219,7 @@ impl Graph {
                 let element = tensor.and_then(|tensor| DataType::try_from(tensor.elem_type()).ok());
                 let dims =
                     tensor.and_then(|tensor| tensor.shape.as_ref()?.dim.iter().map(fixed_dim).collect());
-                (input.name().to_owned(), Fact { element, dims, values: None })
+                (input.name().to_owned(), TensorFact { element, dims, values: None })
             })
     }
 
@@ -314,7 +314,7 @@ impl Graph {
         used
     }
 
-    /// Makes sure that the weights that a cut graph referred to were the ones that this graph was read with.
+    /// Makes sure that the file still holds the weights that this graph was read with.
     ///
     /// # Errors
     /// The file was replaced or written to since.

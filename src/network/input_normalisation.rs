@@ -1,13 +1,12 @@
-//! Normalisation that a graph does itself, so that it is not done twice.
+//! Finds the normalisation that a graph does itself, so that it is not done twice.
 //!
-//! Keras's networks with `Rescaling` and `Normalization` layers, and graphs that somebody put preprocessing in front of,
-//! begin with sums and products by constants. They are followed from the input, through `Cast` and `Transpose`, to the first
-//! other operation.
+//! Keras's networks with `Rescaling` and `Normalization` layers, and graphs with added preprocessing, begin with sums and
+//! products with constants. These are followed from the input, through `Cast` and `Transpose`, to the first other operation.
 
 use super::graph::Graph;
 use super::graph::proto::NodeProto;
 use super::topology::{attribute, ints};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// What a graph does to the values of its input before anything else: `x * scale + offset` in each channel, in the order of
 /// the input's channels.
@@ -20,7 +19,7 @@ pub struct InputNormalisation {
 }
 
 impl InputNormalisation {
-    /// Whether it is meant for levels from 0 to 255, and not for values from 0 to 1.
+    /// Whether it expects levels from 0 to 255, not values from 0 to 1.
     pub fn wants_levels(&self) -> bool {
         let mean = (0..3).map(|channel| -self.offset[channel] / self.scale[channel]).sum::<f64>() / 3.0;
         let scale = self.scale.iter().map(|scale| scale.abs()).sum::<f64>() / 3.0;
@@ -48,7 +47,7 @@ impl Graph {
     /// The normalisation that the graph begins with; `None` where it begins with something else.
     pub fn input_normalisation(&self) -> Option<InputNormalisation> {
         let mut found = InputNormalisation { scale: [1.0; 3], offset: [0.0; 3] };
-        let mut channel_axis = if self.input().layout == Layout::Nchw { 1 } else { 3 };
+        let mut channel_axis = if self.input().layout == TensorLayout::Nchw { 1 } else { 3 };
         let mut tensor = self.input().name.clone();
         // No chain is longer than there are nodes, unless it is a circle.
         for _ in self.nodes() {

@@ -31,8 +31,8 @@ pub struct Tokens {
     pub class_token: bool,
     /// Whether the network's own head reads the class token; otherwise the mean of the patches stands for the image.
     pub reads_class_token: bool,
-    /// Whether they are a map, whose places stand one after another. Transformers in stages have such ones between maps, and
-    /// exporters and frameworks differ in where.
+    /// Whether they are the places of a map, one after another. Transformers in stages have such tokens between maps; exporters
+    /// and frameworks differ in where.
     pub is_map: bool,
 }
 
@@ -54,8 +54,7 @@ impl Layer {
         self.channels_last || self.tokens.is_some_and(|tokens| tokens.is_map)
     }
 
-    /// How its activations become features unless the user says otherwise: whole, but of tokens what the network's own head
-    /// reads.
+    /// The pooling unless the user says otherwise: none for maps and vectors; for tokens, what the network's own head reads.
     pub fn default_pooling(&self) -> Pooling {
         match self.tokens {
             None | Some(Tokens { is_map: true, .. }) => Pooling::None,

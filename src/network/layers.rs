@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::graph::Graph;
 use super::layer::Layer;
-use super::topology::{Kind, Topology};
+use super::topology::{OpKind, Topology};
 use super::{resnet, transformer, vgg};
 
 /// No layer of that name.
@@ -30,7 +30,7 @@ fn hint(nearest: &[String]) -> String {
 /// The layers of one network.
 #[derive(Debug)]
 pub struct Catalogue {
-    /// The architecture, when the topology is one that we know.
+    /// The architecture, if its topology is known.
     pub architecture: Option<String>,
     /// The layers, from the image upwards.
     pub layers: Vec<Layer>,
@@ -81,11 +81,11 @@ impl Catalogue {
                 .or_else(|| layers.iter().find(|layer| layer.tensor == wanted))
                 .or_else(|| layers.iter().find(|layer| layer.name.eq_ignore_ascii_case(wanted)))
             {
-                // An ONNX name of a layer that has a canonical one finds that.
+                // The ONNX name of a layer with a canonical name finds that layer.
                 return Ok(self.layers.iter().find(|listed| listed.tensor == layer.tensor).unwrap_or(layer));
             }
         }
-        // A layer that the network itself calls so was found above.
+        // A layer of the network with this very name was found above.
         if wanted == PENULTIMATE
             && let Some(layer) = self.penultimate()
         {
@@ -160,26 +160,26 @@ impl Catalogue {
 /// The name that finds the input of the last dense layer in any graph.
 pub const PENULTIMATE: &str = "penultimate";
 
-/// The map that `layer` averages, where it is the network's own average pooling: found by topology, so it is a
-/// candidate; whether the average is global is seen in the shapes.
+/// The map that `layer` averages, if `layer` is the network's own average pooling. It is a candidate that the topology shows;
+/// the shapes show whether the average is global.
 pub fn pooled_map(graph: &Graph, layer: &Layer) -> Option<Layer> {
     let topology = Topology::of(graph);
     let pool = &topology.ops[topology.op_of(&layer.tensor)?];
     let &[source] = &pool.inputs[..] else { return None };
     let map = &topology.ops[source];
-    matches!(pool.kind, Kind::GlobalPool | Kind::AveragePool).then(|| {
+    matches!(pool.kind, OpKind::GlobalPool | OpKind::AveragePool).then(|| {
         let transformer = transformer::recognise(graph, &topology);
         let tokens = transformer.and_then(|found| found.tokens_in(&topology, &map.tensor));
         Layer { tokens, ..Layer::of_tensor(&map.tensor, "what is pooled", map.channels_last) }
     })
 }
 
-/// The tensors that hold activations: what depends on the image's pixels, and not only on its size.
+/// The tensors that hold activations: those that depend on the image's pixels, not only on its size.
 pub fn activation_tensors(graph: &Graph) -> HashSet<String> {
     Topology::of(graph).tensors().map(str::to_owned).collect()
 }
 
-/// Every activation that hangs on the image, under its ONNX name.
+/// Every activation that depends on the image, under its ONNX name.
 fn activations(graph: &Graph, topology: &Topology) -> Vec<Layer> {
     let mut layers = Vec::new();
     for node in graph.nodes() {
@@ -187,7 +187,7 @@ fn activations(graph: &Graph, topology: &Topology) -> Vec<Layer> {
         if topology.op_of(tensor).is_none() {
             continue;
         }
-        // Where the channels stand in a tensor of another form cannot be told: it is taken as it stands.
+        // In a tensor of another form the dimension of the channels is not known: it is taken as it is.
         let channels_last = node.op_type() != "Reshape" && topology.is_channels_last(tensor);
         layers.push(Layer::of_tensor(tensor, node.op_type(), channels_last));
     }
@@ -201,7 +201,7 @@ fn penultimate(graph: &Graph, topology: &Topology) -> Option<String> {
         let source = *topology.ops[index].inputs.first()?;
         return Some(topology.ops[source].tensor.clone());
     }
-    let last_pool = topology.ops.iter().rposition(|op| op.kind == Kind::GlobalPool);
+    let last_pool = topology.ops.iter().rposition(|op| op.kind == OpKind::GlobalPool);
     // Keras's exports end in a transpose; the operation before it gives the same numbers, channels first.
     let last = last_pool.or_else(|| topology.op_of(graph.outputs().next()?))?;
     Some(topology.ops[last].tensor.clone())

@@ -15,7 +15,7 @@ use super::layers::NoSuchLayer;
 use crate::files::write_atomically;
 use crate::images::ChannelOrder;
 use crate::images::preprocess_config::PreprocessConfigError;
-use crate::images::{Layout, Preprocess, PreprocessError, Preset};
+use crate::images::{Preprocess, PreprocessError, Preset, TensorLayout};
 use crate::messages::Cause;
 
 /// Version of the manifest format that this program writes.
@@ -69,6 +69,12 @@ pub enum ModelError {
     NormalisedInside { config: PathBuf, wanted: String, done: String },
     #[error(transparent)]
     Config(#[from] PreprocessConfigError),
+    #[error(
+        "no file beside {} says how the network wants its images (preprocessor_config.json or config.json); name the \
+         preprocessing that it was trained with: torchvision, keras-caffe or tf",
+        path.display()
+    )]
+    NoPreprocessing { path: PathBuf },
     #[error("the preset {preset} has no preprocessing of its own")]
     NoRecipe { preset: Preset },
     #[error(transparent)]
@@ -128,7 +134,7 @@ pub struct InputManifest {
     /// Name of the graph's input.
     pub name: String,
     /// Where it has its channels.
-    pub layout: Layout,
+    pub layout: TensorLayout,
 }
 
 /// A model: its name, its manifest, and where its network lies.
@@ -151,7 +157,7 @@ impl Model {
         let path = || manifest_path.to_path_buf();
         let text = std::fs::read_to_string(manifest_path)
             .map_err(|source| ModelError::Read { path: path(), source })?;
-        if let Ok(Probe { format }) = toml::from_str::<Probe>(&text)
+        if let Ok(FormatProbe { format }) = toml::from_str::<FormatProbe>(&text)
             && format > FORMAT
         {
             return Err(ModelError::Format { path: path(), found: format });
@@ -209,7 +215,7 @@ impl Model {
 
 /// The one key that every format of the manifest has.
 #[derive(Deserialize)]
-struct Probe {
+struct FormatProbe {
     format: u32,
 }
 
@@ -255,10 +261,10 @@ pub fn check_input(manifest: &Manifest, graph: &Graph, path: &Path) -> Result<()
 }
 
 /// The layout's name as manifests and people have it.
-pub fn layout_name(layout: Layout) -> &'static str {
+pub fn layout_name(layout: TensorLayout) -> &'static str {
     match layout {
-        Layout::Nchw => "N x 3 x H x W",
-        Layout::Nhwc => "N x H x W x 3",
+        TensorLayout::Nchw => "N x 3 x H x W",
+        TensorLayout::Nhwc => "N x H x W x 3",
     }
 }
 

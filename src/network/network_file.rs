@@ -1,9 +1,9 @@
-//! The file that a network lies in: mapped into memory, hashed, and referred to instead of copied.
+//! A network's file: mapped into memory, hashed, and referred to instead of copied.
 //!
-//! Weights are most of a network. A cut graph that carries them exists three times before it runs: as bytes for
-//! the runtime, as the runtime's parsed message, and as its tensors. A cut graph that says where in the original
-//! file they lie lets the runtime map them from there: VGG16 at fc7 then takes 1.7 times its weights' memory
-//! instead of 3.8 times, is ready in half the time, and runs as fast.
+//! Weights are most of a network. A cut graph that carries them exists three times before it runs: as bytes for the runtime, as
+//! the runtime's parsed message, and as its tensors. If a cut graph names the place of the weights in the original file, the
+//! runtime maps them from there: VGG16 at fc7 then takes 1.7 times its weights' memory instead of 3.8 times, is ready in half
+//! the time, and runs as fast.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use memmap2::Mmap;
 use super::graph::proto::{StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
 use crate::files::Stamp;
 
-/// Smaller tensors stay in the graph: shapes and axes among them are read while the graph is loaded.
+/// Smaller tensors stay in the graph, because the runtime reads shapes and axes while it loads the graph.
 const SMALLEST_REFERENCE: usize = 1024;
 
 /// A file that is open and mapped.
@@ -23,8 +23,8 @@ pub(super) struct NetworkFile {
     file: File,
     map: Bytes,
     stamp: Stamp,
-    /// Where the runtime finds it: its folder and its name, without symbolic links, which the runtime does not
-    /// follow out of the folder. None where one of them is no UTF-8.
+    /// Its folder and its name for the runtime, without symbolic links, because the runtime does not follow them out of the
+    /// folder. `None` if one of them is not UTF-8.
     place: Option<(PathBuf, String)>,
 }
 

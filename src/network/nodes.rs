@@ -1,4 +1,4 @@
-//! ONNX nodes and attributes, as they are put into graphs that are cut, pooled, fused and exported.
+//! Makes ONNX nodes and attributes for graphs that are cut, pooled, fused or exported.
 
 use super::graph::proto::attribute_proto::AttributeType;
 use super::graph::proto::{AttributeProto, NodeProto, TensorProto, tensor_proto::DataType};

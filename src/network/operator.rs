@@ -112,7 +112,7 @@ impl Kernel for LayerKernel {
             .ok_or_else(|| ort::Error::new("a layer without its output"))?;
         let (_, out) = output.try_extract_tensor_mut::<f32>()?;
         let second = second.as_ref().map(|(numbers, shape)| (*numbers, &shape[..]));
-        let threads = Threads { context, count: self.threads };
+        let threads = SessionThreads { context, count: self.threads };
         op.run((numbers, &shape), second, out, &self.scratch, &threads).map_err(ort::Error::wrap)
     }
 }
@@ -122,12 +122,12 @@ fn dims(shape: &Shape) -> Vec<usize> {
 }
 
 /// The threads of the session.
-struct Threads<'a> {
+struct SessionThreads<'a> {
     context: &'a ComputeContext,
     count: usize,
 }
 
-impl Parallel for Threads<'_> {
+impl Parallel for SessionThreads<'_> {
     fn threads(&self) -> usize {
         self.count
     }

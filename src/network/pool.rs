@@ -6,16 +6,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Sums that a sum over a map is split into, for as long as one addition waits for the one before it.
+/// Number of partial sums of a sum over a map, so that an addition need not wait for the one before it.
 const LANES: usize = 16;
 
 /// The exponent of generalised-mean pooling, as Radenović et al. start from it.
 pub(crate) const GEM_EXPONENT: f64 = 3.0;
 
-/// What generalised-mean pooling takes for the least activation, so that the root has a slope everywhere.
+/// The smallest activation in generalised-mean pooling; smaller ones count as this, so that the root has a slope everywhere.
 pub(crate) const GEM_LEAST: f32 = 1e-6;
 
-/// The largest grid that is taken for meant.
+/// The largest grid that is plausible.
 const MAX_GRID: usize = 64;
 
 /// How maps of C x H x W, or the tokens of a transformer, become features.
@@ -109,7 +109,7 @@ impl FromStr for Pooling {
 }
 
 impl Pooling {
-    /// The pooling that is really done to activations of `shape`: none to what is no map.
+    /// The pooling that is done to activations of `shape`: none if they are not a map.
     pub fn on(self, shape: &[usize]) -> Pooling {
         if shape.len() == 3 { self } else { Pooling::None }
     }

@@ -1,7 +1,7 @@
-//! What each layer is and costs: the shape of its activations and the multiply-adds that lie below it.
+//! The shape of each layer's activations, and the multiply-adds up to each layer.
 //!
-//! Both come from the graph alone ([`Inference`]), in milliseconds. The runtime is asked only for the shapes of layers behind an
-//! operation that is not known here.
+//! Both come from the graph alone ([`Inference`]), in milliseconds. Only for layers behind an operation that is not known here,
+//! the runtime finds the shapes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -45,7 +45,7 @@ impl Profile {
                 None => open.push(layer.clone()),
             }
         }
-        // What needs an input besides the image cannot be run.
+        // A layer that needs an input besides the image cannot be run.
         let others: HashSet<String> = graph.other_inputs().map(|(name, _)| name).collect();
         open.retain(|layer| others.is_empty() || !graph.reads(&layer.tensor, &others));
         // The costs of products behind an operation that is not known.
@@ -65,7 +65,7 @@ impl Profile {
             }
         }
         let costs = costs(graph, &inference, &products);
-        let below = Below::of(graph, &costs);
+        let below = NodesBelow::of(graph, &costs);
         let total = below.of_all(graph.outputs());
         Ok(Profile { activations, below: below.by_tensor(graph), total })
     }
@@ -153,16 +153,16 @@ fn costs(graph: &Graph, inference: &Inference, products: &HashMap<String, Vec<us
     graph.nodes().iter().map(|node| cost(node).unwrap_or(0)).collect()
 }
 
-/// Which of the nodes that cost something lie below each node.
-struct Below<'a> {
+/// The nodes with costs that each node depends on.
+struct NodesBelow<'a> {
     /// A bit for each of them, by the node's outputs.
     sets: HashMap<&'a str, Vec<u64>>,
     /// What each of them costs.
     costs: Vec<u64>,
 }
 
-impl<'a> Below<'a> {
-    fn of(graph: &'a Graph, costs: &[u64]) -> Below<'a> {
+impl<'a> NodesBelow<'a> {
+    fn of(graph: &'a Graph, costs: &[u64]) -> NodesBelow<'a> {
         let counted: Vec<u64> = costs.iter().copied().filter(|&cost| cost > 0).collect();
         let words = counted.len().div_ceil(64);
         let mut sets: HashMap<&str, Vec<u64>> = HashMap::new();
@@ -182,7 +182,7 @@ impl<'a> Below<'a> {
                 sets.insert(output, set.clone());
             }
         }
-        Below { sets, costs: counted }
+        NodesBelow { sets, costs: counted }
     }
 
     fn sum(&self, set: &[u64]) -> u64 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{FORMAT, InputManifest, check_input};
+use super::network_folder::network_at;
 use super::{Catalogue, Graph, InputNormalisation, Manifest, Model, ModelError, ModelsFolder};
 use crate::images::preprocess_config::{self, PreprocessConfig};
 use crate::images::{ChannelOrder, Preprocess, PreprocessOverrides, Preset};
@@ -63,6 +64,32 @@ impl ModelsFolder {
 }
 
 impl Model {
+    /// The network in `file`, an ONNX file or a folder that holds one, without a manifest. Its preprocessing is `preset`, or else
+    /// what the files beside it say, with `changes`.
+    ///
+    /// # Errors
+    /// The file is no network that can be used, nothing says its preprocessing, or the changes contradict it.
+    pub fn of_file(
+        file: &Path,
+        preset: Option<Preset>,
+        changes: &PreprocessOverrides,
+    ) -> Result<Model, ModelError> {
+        let file = network_at(file)?;
+        let graph = Graph::open(&file)?;
+        let preprocess = match preset {
+            Some(preset) => preprocessing_of(preset, changes.clone(), &graph)?,
+            None => match preprocessing_beside(changes, &graph)? {
+                Some(configured) => configured.preprocess,
+                None => return Err(ModelError::NoPreprocessing { path: file }),
+            },
+        };
+        let absolute =
+            std::path::absolute(&file).map_err(|source| ModelError::Read { path: file.clone(), source })?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let manifest_path = absolute.with_extension("toml");
+        Model::describe(&graph, absolute, manifest_path, ModelMetadata::new(name, preprocess))
+    }
+
     /// The model of `graph`, which will be at `file`, as manifests name it. Writes nothing.
     ///
     /// # Errors
@@ -107,16 +134,18 @@ pub fn preprocessing_of(
     graph: &Graph,
 ) -> Result<Preprocess, ModelError> {
     let recipe = Preprocess::preset(preset).ok_or(ModelError::NoRecipe { preset })?;
-    let size = changes.size.or(own_size(graph)).filter(|&size| size != recipe.size());
+    let size = changes.size.or(graph.input_size()).filter(|&size| size != recipe.size());
     let grey = (graph.input().channels == 1).then_some(ChannelOrder::Grey);
     let channel_order = changes.channel_order.or(grey);
     Ok(recipe.with(&PreprocessOverrides { size, channel_order, ..changes })?)
 }
 
-/// Width and height that the graph fixes, if it fixes both.
-fn own_size(graph: &Graph) -> Option<(u32, u32)> {
-    let input = graph.input();
-    Some((u32::try_from(input.width?).ok()?, u32::try_from(input.height?).ok()?))
+impl Graph {
+    /// Width and height of its images that the graph fixes, if it fixes both.
+    pub fn input_size(&self) -> Option<(u32, u32)> {
+        let input = self.input();
+        Some((u32::try_from(input.width?).ok()?, u32::try_from(input.height?).ok()?))
+    }
 }
 
 /// A recipe that was written down beside a network, as this network wants it.
@@ -154,10 +183,11 @@ pub fn preprocessing_beside(
     Ok(Some(ConfiguredPreprocessing { preprocess: preprocess.with(changes)?, config, inside }))
 }
 
-/// What is left to do of a recipe's normalisation if the graph does `inside`; `None` where that is not the recipe's.
+/// The part of a recipe's normalisation that is left if the graph does `inside`; `None` if the two are not the same
+/// normalisation.
 fn without(recipe: &Preprocess, inside: &InputNormalisation) -> Option<PreprocessOverrides> {
     let wanted = recipe.scale_and_offset();
-    // What each takes the levels 0 and 255 to, within a hundredth of the distance between the two.
+    // Compares the results for the levels 0 and 255, within a hundredth of their distance.
     let is_same = |unit: f64| {
         (0..3).all(|channel| {
             let (scale, offset) = wanted[channel];
@@ -171,7 +201,7 @@ fn without(recipe: &Preprocess, inside: &InputNormalisation) -> Option<Preproces
     Some(PreprocessOverrides { divisor: Some(divisor), mean, std, ..PreprocessOverrides::default() })
 }
 
-/// What to warn of if `preprocess` normalises what the graph normalises itself.
+/// A warning if `preprocess` normalises and the graph does so itself.
 pub fn normalised_twice(preprocess: &Preprocess, graph: &Graph) -> Option<String> {
     let inside = graph.input_normalisation()?;
     let unit = if inside.wants_levels() { 1.0 } else { 255.0 };

@@ -1,12 +1,12 @@
 //! Finds ONNX Runtime, checks that this program can use it, and opens it once for the whole process.
 //!
-//! The library is loaded at run time, so that one binary serves the CPU build and the CUDA build of it. It
-//! is looked for in the order that [`SEARCH_ORDER`] tells the user; the first usable one is taken. A library
-//! that an environment variable names is used or refused, never passed over. One that the search meets and
-//! cannot use is remembered, and told if nothing better follows.
+//! The library is loaded at run time, so that one binary serves the CPU build and the CUDA build of it. It is looked for in the
+//! order that [`SEARCH_ORDER`] tells the user; the first usable one is taken. A library that an environment variable names is
+//! used or refused, never passed over. The error lists the libraries that the search found and could not use, if it finds no
+//! better one.
 //!
-//! ONNX Runtime's own messages below the level of an error are silent; the variable `ORT_LOG`
-//! (`verbose`, `info`, `warning`, `error`, `fatal`) changes that.
+//! ONNX Runtime's own messages below the level of an error are not shown; the variable `ORT_LOG` (`verbose`, `info`, `warning`,
+//! `error`, `fatal`) changes that.
 
 mod library;
 mod search;
@@ -21,7 +21,7 @@ use thiserror::Error;
 pub use library::LibraryError;
 use library::{Library, OLDEST_MINOR};
 pub use search::Host;
-use search::{Surroundings, VARIABLES, library_in, shared_by_all};
+use search::{SearchEnvironment, VARIABLES, library_in, shared_by_all};
 
 /// The order of the search, as the program's help tells it.
 pub const SEARCH_ORDER: &str = "\
@@ -73,7 +73,7 @@ pub enum RuntimeError {
         /// What the user can do.
         remedy: String,
         /// Every place, with what was wrong there.
-        searched: Searched,
+        searched: FailedSearch,
     },
     /// The library passed every check, but did not start.
     #[error(
@@ -94,13 +94,13 @@ pub enum RuntimeError {
 
 /// The places of a search that found nothing usable, in their order, each with the libraries refused there.
 #[derive(Debug, Clone, Default)]
-pub struct Searched {
+pub struct FailedSearch {
     places: Vec<(String, Vec<LibraryError>)>,
 }
 
-impl fmt::Display for Searched {
+impl fmt::Display for FailedSearch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A search is only made where no variable is set.
+        // There is a search only if no variable is set.
         write!(f, "  the variables {}: not set", VARIABLES.join(", "))?;
         for (place, refused) in &self.places {
             write!(f, "\n  {place}")?;
@@ -137,17 +137,17 @@ pub fn set_host(host: Host) {
 pub fn load() -> Result<&'static Runtime, RuntimeError> {
     static RUNTIME: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
     RUNTIME
-        .get_or_init(|| start(find(&Surroundings::of_this_process(HOST.get().cloned()))?))
+        .get_or_init(|| start(find(&SearchEnvironment::of_this_process(HOST.get().cloned()))?))
         .as_ref()
         .map_err(Clone::clone)
 }
 
 /// The first usable library of the search that starts from `surroundings`.
-fn find(surroundings: &Surroundings) -> Result<Library, RuntimeError> {
+fn find(surroundings: &SearchEnvironment) -> Result<Library, RuntimeError> {
     if let Some((variable, path)) = &surroundings.named {
         return open_named(path).map_err(|source| RuntimeError::Named { variable, source });
     }
-    let mut searched = Searched::default();
+    let mut searched = FailedSearch::default();
     let mut opened = Vec::new();
     for place in surroundings.places() {
         let mut refused = Vec::new();

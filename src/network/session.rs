@@ -18,14 +18,14 @@ use super::graph::{Graph, GraphError, TruncatedGraph};
 use super::inference::{Inference, fixed_batch};
 use super::layer::Layer;
 use super::operator;
-use super::output::Codes;
 use super::pool::Pooling;
 use super::runtime::{self, Runtime, RuntimeError};
-use super::tiles::Tiles;
-use crate::images::Layout;
+use super::tap_output::TapOutput;
+use super::tiles::TilePooling;
+use crate::images::TensorLayout;
 use crate::messages::Cause;
 use cnncodes_convolution::{LayerOp, SimdIsa};
-use run::{Cut, Output};
+use run::{SessionInterface, SessionOutput};
 
 /// Why a network could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum BackboneError {
     )]
     Run { network: String, images: usize, source: Cause },
     #[error("the layer {layer:?} of {network} cannot be features: {reason}")]
-    NotCodes { network: String, layer: String, reason: String },
+    NotFeatures { network: String, layer: String, reason: String },
     #[error(
         "{layer}: the pooling {pooling} does not suit this layer of {network}, whose shape is {shape}: {reason}"
     )]
@@ -55,17 +55,16 @@ pub enum BackboneError {
 /// How a session is to run.
 #[derive(Debug, Clone, Default)]
 pub struct SessionSettings {
-    /// Threads inside an operation; every core when absent.
+    /// Threads inside an operation; one for each core if absent.
     pub threads: Option<usize>,
-    /// Sessions side by side, each with as many threads; one when absent, and always one on other devices than the
-    /// processor.
+    /// Number of sessions, each with this many threads; one if absent, and always one on devices other than the CPU.
     pub sessions: Option<NonZero<usize>>,
     /// What to run on.
     pub device: Device,
     /// What to compute in.
     pub precision: Precision,
-    /// Whether other threads have work for the same cores. Threads that wait for one another then sleep, where they would
-    /// otherwise keep their core busy for a while.
+    /// Whether other threads have work for the same cores. If so, threads that wait for one another sleep at once; otherwise
+    /// they first keep their core busy for a while.
     pub shared_cores: bool,
     /// Whether to leave every operation to ONNX Runtime. Otherwise [`cnncodes_convolution`] computes those that it is faster at.
     pub runtime_only: bool,
@@ -78,7 +77,7 @@ pub struct Tap {
     pub layer: Layer,
     /// One image's activations, channels first.
     pub activations: Activations,
-    /// How they become features; none where they are a vector.
+    /// How they become features; [`Pooling::None`] if they are a vector.
     pub pooling: Pooling,
     /// The shape of one image's features.
     pub shape: Vec<usize>,
@@ -108,9 +107,9 @@ impl Tap {
 /// A frozen network, cut at the tapped layers and loaded.
 #[derive(Debug)]
 pub struct Backbone {
-    cut: Cut,
+    cut: SessionInterface,
     session: Session,
-    /// Others, loaded with the same.
+    /// Further sessions of the same graph.
     more: Vec<Session>,
     runtime_version: String,
     device: Device,
@@ -122,7 +121,7 @@ pub struct Backbone {
 /// One of the sessions of a [`Backbone`], to be run by a thread of its own.
 #[derive(Debug)]
 pub struct Runner<'a> {
-    cut: &'a Cut,
+    cut: &'a SessionInterface,
     session: &'a mut Session,
 }
 
@@ -139,20 +138,20 @@ impl Runner<'_> {
     ///
     /// # Panics
     /// `images` does not hold a whole number of images.
-    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<TapOutput>, BackboneError> {
         self.cut.run(self.session, images)
     }
 }
 
-/// A cut graph, and what its layers of [`cnncodes_convolution`] do.
-struct Prepared {
+/// A cut graph, and its layers of [`cnncodes_convolution`].
+struct PreparedGraph {
     truncated: TruncatedGraph,
     ops: Arc<[LayerOp]>,
 }
 
 /// What a session is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+enum SessionPurpose {
     /// Running images: everything that makes runs fast.
     Runs,
     /// Learning shapes: nothing that makes loading slow.
@@ -174,11 +173,11 @@ impl Backbone {
         Self::open_pooled(graph, layers, &vec![Pooling::None; layers.len()], size, settings)
     }
 
-    /// As [`open`](Self::open), and pools the maps of each layer in its own algorithm, in the order of the layers; layers that
-    /// are no maps are left as they are. A layer that is named several times is computed once and pooled as often.
+    /// As [`open`](Self::open), and pools the map of each layer by the pooling at the same place. Layers that are not maps stay
+    /// as they are. A layer that is named several times is computed once and pooled in each way.
     ///
-    /// On a CPU or a GPU the cut graph itself does the most of it, so that whole maps do not leave the session. With
-    /// OpenVINO they do, since it may average in another precision.
+    /// On a CPU or a GPU the cut graph itself does most of the pooling, so that whole maps do not leave the session. With
+    /// OpenVINO they do, because it may average in another precision.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -196,16 +195,16 @@ impl Backbone {
         let whole = whole_outputs(graph, layers, size);
         let mut outputs = whole.clone();
         let mut shapes = None;
-        if poolings.iter().any(Tiles::serve) && settings.device != Device::OpenVino {
+        if poolings.iter().any(TilePooling::serve) && settings.device != Device::OpenVino {
             let known = Self::shapes(graph, layers, size)?;
             for (index, output) in outputs.iter_mut().enumerate() {
-                if let Some(tiles) = Tiles::of(poolings[index], &known[index], graph.opset()) {
+                if let Some(tiles) = TilePooling::of(poolings[index], &known[index], graph.opset()) {
                     *output = output.clone().reduced(&layers[index], tiles, index);
                 }
             }
             shapes = Some(known);
         }
-        let mut backbone = Self::load(graph, layers, [whole, outputs], size, settings, Purpose::Runs)?;
+        let mut backbone = Self::load(graph, layers, [whole, outputs], size, settings, SessionPurpose::Runs)?;
         let shapes = match shapes {
             Some(shapes) => shapes,
             None => backbone.learn_shapes()?,
@@ -229,11 +228,11 @@ impl Backbone {
     ) -> Result<Vec<Vec<usize>>, BackboneError> {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
         let outputs = whole_outputs(graph, layers, size);
-        Self::load(graph, layers, [outputs.clone(), outputs], size, &settings, Purpose::Shapes)?
+        Self::load(graph, layers, [outputs.clone(), outputs], size, &settings, SessionPurpose::Shapes)?
             .learn_shapes()
     }
 
-    /// As [`shapes`](Self::shapes), for layers that may turn out to be no features, which have none.
+    /// As [`shapes`](Self::shapes), with `None` for layers that turn out not to be features.
     pub(super) fn shapes_of_all(
         graph: &Graph,
         layers: &[Layer],
@@ -242,7 +241,7 @@ impl Backbone {
         let settings = SessionSettings { device: Device::Cpu, ..Default::default() };
         let outputs = whole_outputs(graph, layers, size);
         let outputs = [outputs.clone(), outputs];
-        let mut backbone = Self::load(graph, layers, outputs, size, &settings, Purpose::Shapes)?;
+        let mut backbone = Self::load(graph, layers, outputs, size, &settings, SessionPurpose::Shapes)?;
         backbone.cut.shapes_of_run(&mut backbone.session)
     }
 
@@ -251,28 +250,28 @@ impl Backbone {
     fn load(
         graph: &Graph,
         layers: &[Layer],
-        [whole, outputs]: [Vec<Output>; 2],
+        [whole, outputs]: [Vec<SessionOutput>; 2],
         (width, height): (u32, u32),
         settings: &SessionSettings,
-        purpose: Purpose,
+        purpose: SessionPurpose,
     ) -> Result<Backbone, BackboneError> {
         let runtime = runtime::load()?;
         let network = graph.path().display().to_string();
         let threads = threads_or_all(settings.threads);
-        let outputs_on = |device: Device| -> Vec<Output> {
+        let outputs_on = |device: Device| -> Vec<SessionOutput> {
             outputs.iter().zip(&whole).map(|(output, whole)| output.on(device, whole)).collect()
         };
-        let cut_for = |device: Device| -> Result<Prepared, BackboneError> {
+        let cut_for = |device: Device| -> Result<PreparedGraph, BackboneError> {
             let outputs = outputs_on(device);
             let taps: Vec<(&str, &[NodeProto])> =
                 layers.iter().zip(&outputs).map(|(layer, output)| (&*layer.tensor, &*output.nodes)).collect();
-            let own = device == Device::Cpu && purpose == Purpose::Runs && !settings.runtime_only;
+            let own = device == Device::Cpu && purpose == SessionPurpose::Runs && !settings.runtime_only;
             let isa = SimdIsa::detect().filter(|_| own);
             let mut truncated = graph.truncate_and_append(&taps, isa.map(|isa| ((width, height), isa)))?;
             let ops = std::mem::take(&mut truncated.ops).into();
-            Ok(Prepared { truncated, ops })
+            Ok(PreparedGraph { truncated, ops })
         };
-        let load = |device: Device, prepared: &Prepared| -> Result<Session, BackboneError> {
+        let load = |device: Device, prepared: &PreparedGraph| -> Result<Session, BackboneError> {
             let provider = device::provider(device, settings.precision, threads, runtime)?;
             let failed = |source: ort::Error| BackboneError::Load {
                 network: network.clone(),
@@ -284,12 +283,12 @@ impl Backbone {
             let mut builder =
                 session_builder(runtime, threads, spin, purpose, &prepared.truncated.weights_folder)
                     .map_err(failed)?;
-            // On the processor a plan of a run's memory makes nothing faster, and its block is taken besides what the
-            // run that it was made in had taken.
+            // On the CPU, planning a run's memory makes nothing faster, and takes a block of memory besides that of the run in
+            // which the plan is made.
             builder =
                 builder.with_memory_pattern(provider.is_some()).map_err(|error| failed(error.into()))?;
             if prepared.truncated.pads_maxima {
-                // ONNX Runtime 1.24 takes padding with zeros for the padding of the maximum itself, which is never the maximum.
+                // ONNX Runtime 1.24 fuses a node that pads with zeros into the maximum, whose own padding never is the maximum.
                 builder =
                     builder.with_disabled_optimizers("Pad_Fusion").map_err(|error| failed(error.into()))?;
             }
@@ -306,8 +305,8 @@ impl Backbone {
             }
             builder.commit_from_memory(&prepared.truncated.bytes).map_err(failed)
         };
-        let first = |device: Device| -> Result<(Session, Prepared), BackboneError> {
-            // A device that is not there is told before anything is cut for it.
+        let first = |device: Device| -> Result<(Session, PreparedGraph), BackboneError> {
+            // If the device is not there, the error comes before the graph is cut for it.
             device::provider(device, settings.precision, threads, runtime)?;
             let prepared = cut_for(device)?;
             Ok((load(device, &prepared)?, prepared))
@@ -316,7 +315,7 @@ impl Backbone {
         let ((session, prepared), device, note) = match settings.device {
             Device::Auto => match first(Device::Cuda(0)) {
                 Ok(session) => (session, Device::Cuda(0), None),
-                // The usual case, and nothing to be told of: a library for the CPU alone.
+                // A library for the CPU alone is the usual case, and no reason for a message.
                 Err(BackboneError::Device(DeviceError::NotBuilt { .. } | DeviceError::Precision { .. })) => {
                     (first(Device::Cpu)?, Device::Cpu, None)
                 }
@@ -342,7 +341,7 @@ impl Backbone {
             pooling: Pooling::None,
             shape: Vec::new(),
         };
-        let cut = Cut {
+        let cut = SessionInterface {
             network,
             layout: input.layout,
             height: height as usize,
@@ -370,7 +369,7 @@ impl Backbone {
     }
 
     /// Where the channels of an input image stand.
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> TensorLayout {
         self.cut.layout
     }
 
@@ -384,13 +383,13 @@ impl Backbone {
         self.cut.fixed_batch
     }
 
-    /// From now on every run holds `images` images, as if the graph fixed it. What a GPU computes for an image depends in
-    /// its last bits on how many are run at once, though not on which.
+    /// From now on every run holds `images` images, as if the graph fixed the batch size. The last bits of a GPU's results
+    /// depend on the batch size, not on the other images.
     pub fn fix_batch(&mut self, images: usize) {
         self.cut.fixed_batch.get_or_insert(images);
     }
 
-    /// The sessions that were loaded, to be run side by side.
+    /// The loaded sessions, which may run side by side.
     pub fn runners(&mut self) -> impl ExactSizeIterator<Item = Runner<'_>> {
         let cut = &self.cut;
         let mut sessions: Vec<&mut Session> = vec![&mut self.session];
@@ -427,11 +426,11 @@ impl Backbone {
     /// channels first.
     ///
     /// # Errors
-    /// The runtime reports a failure, such as memory that is not to be had.
+    /// The runtime reports a failure, such as too little memory.
     ///
     /// # Panics
     /// `images` does not hold a whole number of images.
-    pub fn run(&mut self, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+    pub fn run(&mut self, images: &[f32]) -> Result<Vec<TapOutput>, BackboneError> {
         self.cut.run(&mut self.session, images)
     }
 
@@ -440,15 +439,16 @@ impl Backbone {
     }
 }
 
-/// What leaves a session whose maps stay whole.
-fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<Output> {
+/// The outputs of a session whose maps stay whole.
+fn whole_outputs(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Vec<SessionOutput> {
     let inference = Inference::of(graph, size);
-    let output =
-        |(index, layer): (usize, &Layer)| Output::whole(layer, inference.element(&layer.tensor), index);
+    let output = |(index, layer): (usize, &Layer)| {
+        SessionOutput::whole(layer, inference.element(&layer.tensor), index)
+    };
     layers.iter().enumerate().map(output).collect()
 }
 
-/// A shape as people write it.
+/// A shape in the usual notation.
 fn show_shape(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
 }
@@ -458,16 +458,16 @@ fn session_builder(
     runtime: &Runtime,
     threads: usize,
     spin: bool,
-    purpose: Purpose,
+    purpose: SessionPurpose,
     weights_folder: &Path,
 ) -> ort::Result<SessionBuilder> {
     let level = match purpose {
-        Purpose::Runs => GraphOptimizationLevel::Level3,
-        Purpose::Shapes => GraphOptimizationLevel::Disable,
+        SessionPurpose::Runs => GraphOptimizationLevel::Level3,
+        SessionPurpose::Shapes => GraphOptimizationLevel::Disable,
     };
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(level)?
-        .with_prepacking(purpose == Purpose::Runs)?
+        .with_prepacking(purpose == SessionPurpose::Runs)?
         .with_intra_threads(threads)?
         .with_intra_op_spinning(spin)?
         .with_config_entry(

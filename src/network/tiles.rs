@@ -1,9 +1,9 @@
 //! Pooling that begins inside the cut graph.
 //!
-//! A whole map is large: written out of the runtime, it costs more than some layers take to compute. So where a map is
-//! to be averaged or its maximum taken, a pooling over small tiles is appended to the cut graph, where the runtime does
-//! it on its own layout of the map, and only a number for each tile leaves the session. What is left to do is done in
-//! float64. Tiles are small, so that float32 sums within one lose nothing that counts.
+//! A whole map is large, and writing it out of the runtime takes longer than some layers take to compute. So for an average or
+//! a maximum, a pooling over small tiles is appended to the cut graph. The runtime pools in its own layout of the map, and only
+//! one number for each tile leaves the session. The rest of the pooling is done in float64. Tiles are so small that their sums
+//! in float32 are nearly exact.
 
 use super::graph::proto::NodeProto;
 use super::nodes::{int, ints, node};
@@ -17,7 +17,7 @@ const LEAST_OPSET: i64 = 7;
 
 /// How a map is reduced before it leaves the session.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tiles {
+pub(super) struct TilePooling {
     /// What the map becomes in the end.
     pooling: Pooling,
     /// Channels, height and width of the map.
@@ -28,15 +28,15 @@ pub(super) struct Tiles {
     count: [usize; 2],
 }
 
-impl Tiles {
-    /// Whether there are maps that tiles are of use for; what else a pooling needs is the map as a whole.
+impl TilePooling {
+    /// Whether tiles help this pooling; the others need the whole map.
     pub(super) fn serve(pooling: &Pooling) -> bool {
         matches!(pooling, Pooling::Average | Pooling::Max | Pooling::Grid(_))
     }
 
-    /// Tiles from which `pooling` of a map of `shape` can be finished; none where it takes the map itself, as it does
-    /// for a grid whose cells are not all alike.
-    pub(super) fn of(pooling: Pooling, shape: &[usize], opset: i64) -> Option<Tiles> {
+    /// The tiles from which `pooling` of a map of `shape` can be computed; `None` if it needs the map itself, such as for a
+    /// grid with cells of different sizes.
+    pub(super) fn of(pooling: Pooling, shape: &[usize], opset: i64) -> Option<TilePooling> {
         let &[_, height, width] = shape else { return None };
         let map = [shape[0], height, width];
         let covering = |length: usize| {
@@ -54,7 +54,7 @@ impl Tiles {
             Pooling::Grid(k) => (within_cells(height, k)?, within_cells(width, k)?),
             _ => return None,
         };
-        let tiles = Tiles { pooling, map, tile: [tile_height, tile_width], count: [rows, columns] };
+        let tiles = TilePooling { pooling, map, tile: [tile_height, tile_width], count: [rows, columns] };
         (opset >= LEAST_OPSET && tiles.tile != [1, 1]).then_some(tiles)
     }
 
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn geometry(pooling: Pooling, height: usize, width: usize) -> Option<([usize; 2], [usize; 2])> {
-        Tiles::of(pooling, &[8, height, width], LEAST_OPSET).map(|tiles| (tiles.tile, tiles.count))
+        TilePooling::of(pooling, &[8, height, width], LEAST_OPSET).map(|tiles| (tiles.tile, tiles.count))
     }
 
     #[test]
@@ -133,8 +133,9 @@ mod tests {
         assert_eq!(geometry(Pooling::Average, 1000, 17), Some(([16, 9], [63, 2])));
         assert_eq!(geometry(Pooling::Grid(2), 112, 56), Some(([14, 14], [8, 4])));
         assert_eq!(geometry(Pooling::Grid(1), 17, 13), Some(([1, 13], [17, 1])));
-        let overhang =
-            |height| Tiles::of(Pooling::Max, &[8, height, 14], LEAST_OPSET).map(|tiles| tiles.overhang());
+        let overhang = |height| {
+            TilePooling::of(Pooling::Max, &[8, height, 14], LEAST_OPSET).map(|tiles| tiles.overhang())
+        };
         assert_eq!([overhang(28), overhang(55)], [Some(false), Some(true)]);
     }
 
@@ -145,14 +146,14 @@ mod tests {
         for pooling in [Pooling::None, Pooling::Flatten, Pooling::Gem] {
             assert_eq!(geometry(pooling, 14, 14), None);
         }
-        assert_eq!(Tiles::of(Pooling::Average, &[4096], LEAST_OPSET), None, "no map");
-        assert_eq!(Tiles::of(Pooling::Average, &[8, 14, 14], LEAST_OPSET - 1), None);
+        assert_eq!(TilePooling::of(Pooling::Average, &[4096], LEAST_OPSET), None, "no map");
+        assert_eq!(TilePooling::of(Pooling::Average, &[8, 14, 14], LEAST_OPSET - 1), None);
     }
 
     #[test]
     fn what_lies_beyond_the_map_counts_for_nothing() {
         // A map of 1 x 17 ones: tiles of 1 x 9, of the second of which eight places lie within.
-        let tiles = Tiles::of(Pooling::Average, &[1, 1, 17], LEAST_OPSET).unwrap();
+        let tiles = TilePooling::of(Pooling::Average, &[1, 1, 17], LEAST_OPSET).unwrap();
         let mut out = Vec::new();
         tiles.finish(&[1.0, 8.0 / 9.0], &mut out);
         assert!((out[0] - 1.0).abs() < 1e-6, "{out:?}");

@@ -1,4 +1,4 @@
-//! The shape of a network, told without looking at names: which operations it has and what feeds what.
+//! The topology of a network without its names: its operations, and which of them reads which.
 //!
 //! Exporters differ in names, in whether they fold batch normalisation, in how they write a dense layer and where
 //! they put reshapes and transposes. [`Topology`] removes those differences, so that [`super::layers`] can
@@ -9,11 +9,11 @@ use std::collections::{HashMap, HashSet};
 use super::graph::proto::{AttributeProto, NodeProto};
 use super::graph::{Graph, names_read_by};
 use super::inference::Inference;
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// What an operation does, as far as recognising an architecture needs it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum OpKind {
     Input,
     /// A convolution: output channels, kernel, stride, groups, whether batch normalisation follows.
     Conv {
@@ -41,8 +41,8 @@ pub enum Kind {
 
 /// One operation of the simplified network.
 #[derive(Debug, Clone)]
-pub struct Op {
-    pub kind: Kind,
+pub struct TopologyOp {
+    pub kind: OpKind,
     /// The ONNX operator that it is, or begins with.
     pub operator: String,
     /// Indices of the operations whose results it reads.
@@ -51,15 +51,15 @@ pub struct Op {
     pub tensor: String,
     /// Whether that tensor has its channels last.
     pub channels_last: bool,
-    /// What the exporter calls the operation: its ONNX node and what that reads. Names are no ground to recognise
-    /// an architecture on; they may tell what its form has lost.
+    /// What the exporter calls the operation: its ONNX node and what that reads. Architectures are never recognised by names,
+    /// but names may show what the form has lost.
     pub written: Vec<String>,
 }
 
 /// The simplified network: operations in topological order, the image first.
 #[derive(Debug)]
 pub struct Topology {
-    pub ops: Vec<Op>,
+    pub ops: Vec<TopologyOp>,
     /// Shapes and types, for images of the graph's own size.
     pub(super) inference: Inference,
     by_tensor: HashMap<String, usize>,
@@ -85,7 +85,7 @@ const TRANSPARENT: [&str; 11] = [
 impl Topology {
     /// Simplifies `graph`.
     pub fn of(graph: &Graph) -> Topology {
-        let mut builder = Builder::new(graph);
+        let mut builder = TopologyBuilder::new(graph);
         let inference = Inference::at_own_size(graph);
         for node in graph.nodes() {
             builder.add(graph, node, &inference);
@@ -128,9 +128,9 @@ impl Topology {
     /// Whether `op` is a dense layer, which may be written as a 1x1 convolution of a globally pooled map.
     pub fn is_dense(&self, op: usize) -> bool {
         match &self.ops[op].kind {
-            Kind::Dense => true,
-            Kind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1) => {
-                self.ops[op].inputs.first().is_some_and(|&input| self.ops[input].kind == Kind::GlobalPool)
+            OpKind::Dense => true,
+            OpKind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1) => {
+                self.ops[op].inputs.first().is_some_and(|&input| self.ops[input].kind == OpKind::GlobalPool)
             }
             _ => false,
         }
@@ -138,25 +138,25 @@ impl Topology {
 
     /// The ReLU that follows `op` directly, when there is one.
     pub fn relu_after(&self, op: usize) -> Option<usize> {
-        self.consumers(op).iter().copied().find(|&next| self.ops[next].kind == Kind::Relu)
+        self.consumers(op).iter().copied().find(|&next| self.ops[next].kind == OpKind::Relu)
     }
 }
 
-struct Builder {
-    ops: Vec<Op>,
+struct TopologyBuilder {
+    ops: Vec<TopologyOp>,
     by_tensor: HashMap<String, usize>,
     /// Tensors whose channels stand last.
     channels_last: HashSet<String>,
     constant: HashSet<String>,
 }
 
-impl Builder {
-    fn new(graph: &Graph) -> Builder {
+impl TopologyBuilder {
+    fn new(graph: &Graph) -> TopologyBuilder {
         let input = graph.input();
-        let channels_last = input.layout == Layout::Nhwc;
-        let mut builder = Builder {
-            ops: vec![Op {
-                kind: Kind::Input,
+        let channels_last = input.layout == TensorLayout::Nhwc;
+        let mut builder = TopologyBuilder {
+            ops: vec![TopologyOp {
+                kind: OpKind::Input,
                 operator: String::new(),
                 inputs: Vec::new(),
                 tensor: input.name.clone(),
@@ -175,7 +175,7 @@ impl Builder {
 
     fn add(&mut self, graph: &Graph, node: &NodeProto, inference: &Inference) {
         let Some(output) = node.output.first() else { return };
-        let is_constant = |builder: &Builder, name: &str| {
+        let is_constant = |builder: &TopologyBuilder, name: &str| {
             graph.initializer(name).is_some() || builder.constant.contains(name)
         };
         if node.op_type() == "Constant"
@@ -190,7 +190,7 @@ impl Builder {
         let activations: Vec<&str> =
             names.into_iter().filter(|name| self.by_tensor.contains_key(*name)).collect();
         let Some(&first) = activations.first() else { return };
-        // Sizes, indices and truths are no activations, though they hang on the image's size or even on its pixels.
+        // Sizes, indices and booleans are not activations, although they may depend on the image's size or even on its pixels.
         let sums = matches!(node.op_type(), "ConvInteger" | "MatMulInteger");
         if !sums && !inference.may_be_activations(output) {
             return;
@@ -214,13 +214,13 @@ impl Builder {
         // Batch normalisation, and a bias or scale by a constant, belong to the operation before them.
         let affine = matches!(op_type, "Add" | "Mul" | "Sub" | "Div") && activations.len() == 1;
         // The same before the first operation is preprocessing that the graph does itself.
-        let weighted = matches!(self.ops[source].kind, Kind::Conv { .. } | Kind::Dense);
+        let weighted = matches!(self.ops[source].kind, OpKind::Conv { .. } | OpKind::Dense);
         if source == 0 && (op_type == "BatchNormalization" || affine) {
             self.set(output, source, layout_in);
             return;
         }
         if weighted && (op_type == "BatchNormalization" || affine) {
-            if let Kind::Conv { normalised, .. } = &mut self.ops[source].kind {
+            if let OpKind::Conv { normalised, .. } = &mut self.ops[source].kind {
                 *normalised |= op_type == "BatchNormalization" || op_type == "Mul";
             }
             self.ops[source].tensor = output.clone();
@@ -233,7 +233,7 @@ impl Builder {
         let written = std::iter::once(node.name()).chain(node.input.iter().map(String::as_str));
         let written = written.map(str::to_owned).collect();
         let operator = op_type.to_owned();
-        self.ops.push(Op { kind, operator, inputs, tensor: output.clone(), channels_last, written });
+        self.ops.push(TopologyOp { kind, operator, inputs, tensor: output.clone(), channels_last, written });
         self.set(output, self.ops.len() - 1, channels_last);
         for extra in &node.output[1..] {
             self.set(extra, self.ops.len() - 1, channels_last);
@@ -255,7 +255,7 @@ fn classify(
     activations: usize,
     layout_in: bool,
     inference: &Inference,
-) -> (Kind, bool) {
+) -> (OpKind, bool) {
     match node.op_type() {
         "Conv" => {
             let weights = node.input.get(1);
@@ -273,23 +273,23 @@ fn classify(
             let channels = shape.first().copied().unwrap_or(0);
             let stride = stride.max(1) as usize;
             let groups = int(node, "group").unwrap_or(1).max(1) as usize;
-            (Kind::Conv { channels, kernel, stride, groups, normalised: false }, false)
+            (OpKind::Conv { channels, kernel, stride, groups, normalised: false }, false)
         }
         "Gemm" | "MatMul" if activations == 1 => {
             // On a map it is a 1x1 convolution of channels that stand last.
             let is_map =
                 node.output.first().and_then(|output| inference.shape(output)).is_some_and(|d| d.len() == 4);
-            (Kind::Dense, layout_in && is_map)
+            (OpKind::Dense, layout_in && is_map)
         }
-        "Relu" => (Kind::Relu, layout_in),
-        "MaxPool" => (Kind::MaxPool, false),
-        "AveragePool" => (Kind::AveragePool, false),
-        "GlobalAveragePool" => (Kind::GlobalPool, false),
-        "ReduceMean" => (Kind::GlobalPool, layout_in),
-        "Add" | "Sum" if activations == 2 => (Kind::Sum, layout_in),
-        "Softmax" => (Kind::Softmax, layout_in),
-        "Attention" | "MultiHeadAttention" => (Kind::Attention, layout_in),
-        _ => (Kind::Other, layout_in),
+        "Relu" => (OpKind::Relu, layout_in),
+        "MaxPool" => (OpKind::MaxPool, false),
+        "AveragePool" => (OpKind::AveragePool, false),
+        "GlobalAveragePool" => (OpKind::GlobalPool, false),
+        "ReduceMean" => (OpKind::GlobalPool, layout_in),
+        "Add" | "Sum" if activations == 2 => (OpKind::Sum, layout_in),
+        "Softmax" => (OpKind::Softmax, layout_in),
+        "Attention" | "MultiHeadAttention" => (OpKind::Attention, layout_in),
+        _ => (OpKind::Other, layout_in),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Vision transformers by their form: residual blocks of attention and of dense layers, on the tokens of an image (Dosovitskiy et
 //! al. 2020, arXiv:2010.11929) or, in stages, on a map (Swin: Liu et al. 2021, arXiv:2103.14030).
 //!
-//! ViT, DeiT, DINOv2 and DINOv3, BEiT and the image towers of CLIP and SigLIP are one sequence of tokens: the patches of the image
-//! row by row, behind class, distillation and register tokens, if there are any. How many these are is seen where they are put
-//! before the patches. Convolutions may come first, as in hybrids. Networks that alternate convolutions with attention (MaxViT,
-//! MobileViT) are not recognised.
+//! ViT, DeiT, DINOv2 and DINOv3, BEiT and the image towers of CLIP and SigLIP are one sequence of tokens: the patches of the
+//! image row by row, behind class, distillation and register tokens, if there are any. The operation that puts them before the
+//! patches shows how many there are. Convolutions may come first, as in hybrids. Networks that alternate convolutions with
+//! attention (MaxViT, MobileViT) are not recognised.
 
 mod prefix;
 mod residuals;
@@ -12,9 +12,9 @@ mod residuals;
 use super::activations::grid_of;
 use super::graph::Graph;
 use super::layer::{Layer, Tokens};
-use super::topology::{Kind, Topology};
+use super::topology::{OpKind, Topology};
 use prefix::{reading, tokens_of};
-use residuals::{Block, Residual, blocks, residuals};
+use residuals::{Residual, TransformerBlock, blocks, residuals};
 
 /// A transformer's architecture and named layers.
 pub(super) struct Transformer {
@@ -39,7 +39,7 @@ impl Transformer {
 pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<Transformer> {
     let residuals = residuals(topology);
     let blocks = blocks(&residuals)?;
-    let form = Form::of(graph, topology, &blocks)?;
+    let form = BlockOutputs::of(graph, topology, &blocks)?;
     let first = &residuals[blocks[0].attention];
     let end = blocks.last()?.end;
     let mut layers = Vec::new();
@@ -79,8 +79,8 @@ pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<Transforme
     Some(Transformer { architecture: form.architecture(), layers, top, sequence: form.sequence })
 }
 
-/// What the blocks give.
-struct Form {
+/// The outputs of the blocks.
+struct BlockOutputs {
     /// Images of this width and height.
     size: (u32, u32),
     /// Blocks of each stage.
@@ -91,10 +91,10 @@ struct Form {
     sequence: Option<(usize, Tokens)>,
 }
 
-impl Form {
-    fn of(graph: &Graph, topology: &Topology, blocks: &[Block]) -> Option<Form> {
+impl BlockOutputs {
+    fn of(graph: &Graph, topology: &Topology, blocks: &[TransformerBlock]) -> Option<BlockOutputs> {
         let size = size(graph, topology)?;
-        let mut form = Form { size, stages: Vec::new(), widths: Vec::new(), sequence: None };
+        let mut form = BlockOutputs { size, stages: Vec::new(), widths: Vec::new(), sequence: None };
         let mut last: Option<&[usize]> = None;
         for block in blocks {
             let tensor = &topology.ops[block.end].tensor;
@@ -217,8 +217,8 @@ impl Form {
 fn size(graph: &Graph, topology: &Topology) -> Option<(u32, u32)> {
     let &[_, a, b, c] = topology.inference.shape(&graph.input().name)? else { return None };
     let (height, width) = match graph.input().layout {
-        crate::images::Layout::Nchw => (b, c),
-        crate::images::Layout::Nhwc => (a, b),
+        crate::images::TensorLayout::Nchw => (b, c),
+        crate::images::TensorLayout::Nhwc => (a, b),
     };
     Some((u32::try_from(width).ok()?, u32::try_from(height).ok()?))
 }
@@ -233,8 +233,7 @@ fn above(topology: &Topology, op: usize) -> Vec<usize> {
     (op + 1..topology.ops.len()).filter(|&at| depends[at]).collect()
 }
 
-/// The normalisation of all that `op` gives, be it one operation or written out as the difference from the mean over its
-/// deviation.
+/// The normalisation of the output of `op`: one operation, or written out as the difference from the mean over the deviation.
 fn norm_after(topology: &Topology, op: usize) -> Option<usize> {
     let shape = topology.inference.shape(&topology.ops[op].tensor)?;
     let same = |&at: &usize| topology.inference.shape(&topology.ops[at].tensor) == Some(shape);
@@ -272,8 +271,8 @@ fn top(
     let above_end = above(topology, end);
     let is_head = |&op: &usize| {
         let inner = |at: usize| residuals.iter().any(|residual| residual.sum == at);
-        topology.ops[op].kind == Kind::Dense
-            && above(topology, op).iter().all(|&at| topology.ops[at].kind != Kind::Dense && !inner(at))
+        topology.ops[op].kind == OpKind::Dense
+            && above(topology, op).iter().all(|&at| topology.ops[at].kind != OpKind::Dense && !inner(at))
     };
     let heads: Vec<usize> = above_end.iter().copied().filter(is_head).collect();
     if let &[head] = &heads[..]

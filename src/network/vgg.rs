@@ -3,26 +3,26 @@
 
 use super::graph::Graph;
 use super::layer::{Layer, Namer};
-use super::topology::{Kind, Topology};
+use super::topology::{OpKind, Topology};
 
 /// The architecture and its named layers, where the network is a VGG.
 ///
 /// Networks without the three dense layers (Keras's `include_top=False`), or with others in their place, have the
 /// layers of the convolutional part.
 pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<(String, Vec<Layer>)> {
-    let stack = Stack::of(topology)?;
+    let stack = VggStack::of(topology)?;
     let numbers = torchvision_numbers(graph, topology, &stack);
     let mut namer = Namer::new(topology);
     let mut block = 1;
     let mut position = 0;
     for (index, &step) in stack.steps.iter().enumerate() {
         let (name, keras, op, what) = match step {
-            Step::Convolution { relu, .. } => {
+            StackStep::Convolution { relu, .. } => {
                 position += 1;
                 let names = (format!("conv{block}_{position}"), format!("block{block}_conv{position}"));
                 (names.0, names.1, relu, "convolution, after ReLU")
             }
-            Step::Pool(pool) => {
+            StackStep::Pool(pool) => {
                 let names = (format!("pool{block}"), format!("block{block}_pool"));
                 (block, position) = (block + 1, 0);
                 (names.0, names.1, pool, "max-pool")
@@ -49,12 +49,12 @@ pub(super) fn recognise(graph: &Graph, topology: &Topology) -> Option<(String, V
 }
 
 /// The convolutional part, in order.
-struct Stack {
-    steps: Vec<Step>,
+struct VggStack {
+    steps: Vec<StackStep>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum StackStep {
     /// A convolution, and the ReLU after it.
     Convolution {
         conv: usize,
@@ -63,61 +63,61 @@ enum Step {
     Pool(usize),
 }
 
-impl Stack {
-    fn of(topology: &Topology) -> Option<Stack> {
+impl VggStack {
+    fn of(topology: &Topology) -> Option<VggStack> {
         let mut steps = Vec::new();
         let mut here = 0;
         loop {
             let next = topology.consumers(here).iter().copied().find_map(|op| match &topology.ops[op].kind {
-                Kind::Conv { kernel, stride: 1, groups: 1, .. } if kernel == &[3, 3] => {
-                    Some(Step::Convolution { conv: op, relu: topology.relu_after(op)? })
+                OpKind::Conv { kernel, stride: 1, groups: 1, .. } if kernel == &[3, 3] => {
+                    Some(StackStep::Convolution { conv: op, relu: topology.relu_after(op)? })
                 }
-                Kind::MaxPool => Some(Step::Pool(op)),
+                OpKind::MaxPool => Some(StackStep::Pool(op)),
                 _ => None,
             });
             let Some(step) = next else { break };
             steps.push(step);
             here = match step {
-                Step::Convolution { relu, .. } => relu,
-                Step::Pool(pool) => pool,
+                StackStep::Convolution { relu, .. } => relu,
+                StackStep::Pool(pool) => pool,
             };
         }
-        let stack = Stack { steps };
+        let stack = VggStack { steps };
         let blocks = stack.blocks();
-        let closed = matches!(stack.steps.last(), Some(Step::Pool(_)));
+        let closed = matches!(stack.steps.last(), Some(StackStep::Pool(_)));
         (closed && blocks.len() == 5 && !blocks.contains(&0)).then_some(stack)
     }
 
     /// Convolutions a block.
     fn blocks(&self) -> Vec<usize> {
         self.steps
-            .split_inclusive(|step| matches!(step, Step::Pool(_)))
-            .map(|block| block.iter().filter(|step| matches!(step, Step::Convolution { .. })).count())
+            .split_inclusive(|step| matches!(step, StackStep::Pool(_)))
+            .map(|block| block.iter().filter(|step| matches!(step, StackStep::Convolution { .. })).count())
             .collect()
     }
 
     /// The last max-pool.
     fn end(&self) -> usize {
         match self.steps.last() {
-            Some(&(Step::Pool(op) | Step::Convolution { relu: op, .. })) => op,
+            Some(&(StackStep::Pool(op) | StackStep::Convolution { relu: op, .. })) => op,
             None => 0,
         }
     }
 
     fn convolutions(&self) -> impl Iterator<Item = usize> {
         self.steps.iter().filter_map(|step| match *step {
-            Step::Convolution { conv, .. } => Some(conv),
-            Step::Pool(_) => None,
+            StackStep::Convolution { conv, .. } => Some(conv),
+            StackStep::Pool(_) => None,
         })
     }
 
     /// torchvision's number of the last module of each step, with and without batch normalisation between
     /// convolution and ReLU.
     fn numbers(&self, normalised: bool) -> Vec<usize> {
-        let modules = |step: &Step| match step {
-            Step::Convolution { .. } if normalised => 3,
-            Step::Convolution { .. } => 2,
-            Step::Pool(_) => 1,
+        let modules = |step: &StackStep| match step {
+            StackStep::Convolution { .. } if normalised => 3,
+            StackStep::Convolution { .. } => 2,
+            StackStep::Pool(_) => 1,
         };
         self.steps
             .iter()
@@ -134,7 +134,7 @@ impl Stack {
         self.steps
             .iter()
             .zip(self.numbers(normalised))
-            .filter(|(step, _)| matches!(step, Step::Convolution { .. }))
+            .filter(|(step, _)| matches!(step, StackStep::Convolution { .. }))
             .map(|(_, number)| number - modules)
             .collect()
     }
@@ -142,12 +142,11 @@ impl Stack {
 
 /// torchvision's module numbers (`features.N`), one a step, as far as they can be known.
 ///
-/// Batch normalisation is a module of its own and shifts them. Where it was folded into the convolutions, the
-/// form does not show it any more, and only names that PyTorch left in the graph do; without them a graph that
-/// PyTorch made may be either network, and no number is given rather than a wrong one. A graph from elsewhere
-/// without batch normalisation has the numbers of the plain network.
-fn torchvision_numbers(graph: &Graph, topology: &Topology, stack: &Stack) -> Option<Vec<usize>> {
-    let normalised = |op: usize| matches!(topology.ops[op].kind, Kind::Conv { normalised: true, .. });
+/// Batch normalisation is a module of its own and shifts them. If it was folded into the convolutions, only names that PyTorch
+/// left in the graph show it. A graph that PyTorch made without such names may be either network, so it gets no numbers rather
+/// than wrong ones. A graph from elsewhere without batch normalisation has the numbers of the plain network.
+fn torchvision_numbers(graph: &Graph, topology: &Topology, stack: &VggStack) -> Option<Vec<usize>> {
+    let normalised = |op: usize| matches!(topology.ops[op].kind, OpKind::Conv { normalised: true, .. });
     match stack.convolutions().filter(|&op| normalised(op)).count() {
         0 => {}
         some if some == stack.convolutions().count() => return Some(stack.numbers(true)),
@@ -185,12 +184,12 @@ type Named = (usize, &'static str, &'static [&'static str], &'static str);
 
 /// The three dense layers above the operation `end`, and the softmax where there is one.
 fn dense_layers(topology: &Topology, end: usize) -> Option<Vec<Named>> {
-    let next = |from: usize, wanted: &dyn Fn(&Kind) -> bool| {
+    let next = |from: usize, wanted: &dyn Fn(&OpKind) -> bool| {
         topology.consumers(from).iter().copied().find(|&op| wanted(&topology.ops[op].kind))
     };
-    let dense = |from| next(from, &|kind| *kind == Kind::Dense);
+    let dense = |from| next(from, &|kind| *kind == OpKind::Dense);
     // torchvision's adaptive pooling, which changes nothing at the native size.
-    let mut here = next(end, &|kind| *kind == Kind::AveragePool).unwrap_or(end);
+    let mut here = next(end, &|kind| *kind == OpKind::AveragePool).unwrap_or(end);
     let mut layers: Vec<Named> = Vec::new();
     let hidden: [(_, &[&str]); 2] = [("fc6", &["fc1", "classifier.1"]), ("fc7", &["fc2", "classifier.4"])];
     for (name, aliases) in hidden {
@@ -199,7 +198,7 @@ fn dense_layers(topology: &Topology, end: usize) -> Option<Vec<Named>> {
     }
     let scores = dense(here)?;
     layers.push((scores, "fc8", &["classifier.6"], "dense, class scores"));
-    if let Some(softmax) = next(scores, &|kind| *kind == Kind::Softmax) {
+    if let Some(softmax) = next(scores, &|kind| *kind == OpKind::Softmax) {
         layers.push((softmax, "prob", &["predictions"], "softmax"));
     }
     Some(layers)

@@ -15,7 +15,7 @@ pub const LICENCE: &str = "Apache-2.0";
 
 /// A published graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
+pub struct ZooNetwork {
     /// The zoo's file name without `.onnx`; the number at its end is the operator set.
     pub name: &'static str,
     /// What it is, for people.
@@ -31,8 +31,8 @@ pub struct Published {
 }
 
 /// Every graph that can be pulled by name.
-pub const PUBLISHED: &[Published] = &[
-    Published {
+pub const PUBLISHED: &[ZooNetwork] = &[
+    ZooNetwork {
         name: "vgg16-7",
         network: "VGG16",
         folder: "vgg",
@@ -40,7 +40,7 @@ pub const PUBLISHED: &[Published] = &[
         sha256: "f20805a3ecccaa88647bbab4ad011ff2412a9838485ea844de0fcbce349820b9",
         preprocess: Preset::Torchvision,
     },
-    Published {
+    ZooNetwork {
         name: "vgg16-12",
         network: "VGG16",
         folder: "vgg",
@@ -48,7 +48,7 @@ pub const PUBLISHED: &[Published] = &[
         sha256: "722c42f53ca03a5480296bf8f9c85a151de3eed9ec982d7d2302ff6e2900c67b",
         preprocess: Preset::Torchvision,
     },
-    Published {
+    ZooNetwork {
         name: "resnet50-v1-7",
         network: "ResNet50 v1",
         folder: "resnet",
@@ -56,7 +56,7 @@ pub const PUBLISHED: &[Published] = &[
         sha256: "af16a04a6ec48ac494065d4439fe9dea590d337b9ca6dc328160ccf04a217b9c",
         preprocess: Preset::Torchvision,
     },
-    Published {
+    ZooNetwork {
         name: "resnet50-v1-12",
         network: "ResNet50 v1",
         folder: "resnet",
@@ -151,9 +151,9 @@ impl OnHub {
     }
 }
 
-impl Published {
+impl ZooNetwork {
     /// The graph of this name.
-    pub fn find(name: &str) -> Option<&'static Published> {
+    pub fn find(name: &str) -> Option<&'static ZooNetwork> {
         PUBLISHED.iter().find(|published| published.name == name)
     }
 
@@ -162,7 +162,7 @@ impl Published {
     /// These follow the pattern that both places have for all of the zoo's graphs; the size and the checksum decide
     /// whether what is served there is the published file.
     pub fn urls(&self) -> [String; 2] {
-        let Published { name, folder, .. } = self;
+        let ZooNetwork { name, folder, .. } = self;
         [
             format!("https://huggingface.co/onnxmodelzoo/{name}/resolve/main/{name}.onnx"),
             format!(
@@ -174,30 +174,30 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
-    use super::{ON_HUB, OnHub, PUBLISHED, Published};
+    use super::{ON_HUB, OnHub, PUBLISHED, ZooNetwork};
 
     #[test]
     fn checksums_are_whole_and_names_are_unique() {
         for published in PUBLISHED {
             assert_eq!(published.sha256.len(), 64, "{}", published.name);
             assert!(published.sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
-            assert_eq!(Published::find(published.name), Some(published), "two graphs of one name");
+            assert_eq!(ZooNetwork::find(published.name), Some(published), "two graphs of one name");
         }
-        assert_eq!(Published::find("resnet50-v2-7"), None);
+        assert_eq!(ZooNetwork::find("resnet50-v2-7"), None);
     }
 
     #[test]
     fn networks_of_the_hub_have_names_of_their_own() {
         for known in ON_HUB {
             assert_eq!(OnHub::find(known.name), Some(known), "two networks of one name");
-            assert_eq!(Published::find(known.name), None);
+            assert_eq!(ZooNetwork::find(known.name), None);
             assert!(known.reference.starts_with("hf:"), "{}", known.reference);
         }
     }
 
     #[test]
     fn addresses_follow_the_name() {
-        let published = Published::find("resnet50-v1-7").unwrap();
+        let published = ZooNetwork::find("resnet50-v1-7").unwrap();
         assert_eq!(
             published.urls(),
             [

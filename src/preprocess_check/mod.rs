@@ -17,9 +17,9 @@ use rand::{SeedableRng, seq::index};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
-use crate::dataset::{Dataset, Problem, Sample};
+use crate::dataset::{Dataset, InputProblem, Sample};
 use crate::extract::{ImageReader, Readers};
-use crate::images::{DEFAULT_MAX_PIXELS, Layout, Preprocess, PreprocessError, PreprocessOverrides};
+use crate::images::{DEFAULT_MAX_PIXELS, Preprocess, PreprocessError, PreprocessOverrides, TensorLayout};
 use crate::network::{Backbone, BackboneError, Graph, SessionSettings, class_scores};
 use confidence::{Sureness, chance_limit, paired_interval, sureness};
 pub use text::options_of;
@@ -52,7 +52,7 @@ impl Default for CheckSettings {
 
 /// The recipe to begin with.
 #[derive(Debug, Clone, Copy)]
-pub enum Start<'a> {
+pub enum StartingRecipe<'a> {
     /// The one that somebody chose; the others are compared with it.
     Chosen(&'a Preprocess),
     /// Its crop and its filter are as good as any; its colours are nothing special.
@@ -96,7 +96,7 @@ pub struct RankedRecipe {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// No recipe makes the network surer than the chosen one, and the network tells at least some of them apart.
     Fits,
     /// Another order or normalisation of the colours makes the network clearly surer.
@@ -118,7 +118,7 @@ pub enum Verdict {
 pub struct PreprocessCheck {
     #[serde(flatten)]
     /// What it comes to.
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// Images that were tried.
     pub images: usize,
     /// Classes of the network; 0 where it has no classifier.
@@ -132,18 +132,18 @@ pub struct PreprocessCheck {
     pub crops: Vec<RankedRecipe>,
     /// Images that could not be read.
     #[serde(skip)]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<InputProblem>,
 }
 
 /// A recipe that was tried: how sure the network was of each image.
 #[derive(Clone)]
-struct Trial {
+struct RecipeTrial {
     preprocess: Preprocess,
     confidence: Vec<f64>,
     standing_out: f64,
 }
 
-impl Trial {
+impl RecipeTrial {
     fn mean(&self) -> f64 {
         self.confidence.iter().sum::<f64>() / self.confidence.len().max(1) as f64
     }
@@ -156,17 +156,17 @@ impl Trial {
 /// The network does not run, or too few images can be read.
 pub fn check_preprocessing(
     graph: &Graph,
-    start: Start<'_>,
+    start: StartingRecipe<'_>,
     dataset: &Dataset,
     settings: &CheckSettings,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<PreprocessCheck, CheckError> {
     let (recipe, is_chosen) = match start {
-        Start::Chosen(recipe) => (recipe, true),
-        Start::Unchosen(recipe) => (recipe, false),
+        StartingRecipe::Chosen(recipe) => (recipe, true),
+        StartingRecipe::Unchosen(recipe) => (recipe, false),
     };
     let cannot_tell = |why: &str, classes: usize| PreprocessCheck {
-        verdict: Verdict::CannotTell { why: why.to_owned() },
+        verdict: CheckVerdict::CannotTell { why: why.to_owned() },
         images: 0,
         classes,
         chance_limit: None,
@@ -177,7 +177,8 @@ pub fn check_preprocessing(
     let no_classifier = "the network has no classifier, so it is not sure of anything";
     let Some(scores) = class_scores(graph) else { return Ok(cannot_tell(no_classifier, 0)) };
     let backbone = Backbone::open(graph, &[scores], recipe.size(), &settings.session)?;
-    let mut network = Network { backbone, images: chosen_images(dataset, settings), problems: Vec::new() };
+    let mut network =
+        CheckedNetwork { backbone, images: chosen_images(dataset, settings), problems: Vec::new() };
     let Some(classes) = network.classes() else { return Ok(cannot_tell(no_classifier, 0)) };
     let Some(limit) = chance_limit(classes) else {
         let why = format!("scores of {classes} classes do not show how sure a network is");
@@ -213,7 +214,7 @@ pub fn check_preprocessing(
              last layers do not know such images",
             trials[best].standing_out
         );
-        Verdict::CannotTell { why }
+        CheckVerdict::CannotTell { why }
     } else {
         crops.push(trials[front].clone());
         for (index, geometry) in geometries.iter().enumerate().skip(1) {
@@ -236,27 +237,27 @@ pub fn check_preprocessing(
 }
 
 /// What the trials of colours say; the first is the chosen one, if there is one.
-fn verdict_on(colours: &[Trial], front: usize, best: usize, is_chosen: bool) -> Verdict {
+fn verdict_on(colours: &[RecipeTrial], front: usize, best: usize, is_chosen: bool) -> CheckVerdict {
     let others_behind = |of: usize| {
         let others = colours.iter().enumerate().filter(|&(index, _)| index != of);
         others.map(|(_, trial)| is_behind(trial, &colours[of])).collect::<Vec<_>>()
     };
     if !is_chosen {
-        return Verdict::Surest { clearly: others_behind(best).into_iter().all(|behind| behind) };
+        return CheckVerdict::Surest { clearly: others_behind(best).into_iter().all(|behind| behind) };
     }
     if front != 0 {
-        return Verdict::Better;
+        return CheckVerdict::Better;
     }
     if others_behind(best).into_iter().any(|behind| behind) {
-        return Verdict::Fits;
+        return CheckVerdict::Fits;
     }
     let why = "the recipes differ by less than the noise; try more images with --count";
-    Verdict::CannotTell { why: why.to_owned() }
+    CheckVerdict::CannotTell { why: why.to_owned() }
 }
 
 /// The trials in their order; `front` is the one that comes first if it is tied with the surest. The first trial may be the
 /// chosen one.
-fn rank(trials: &[Trial], front: usize, is_chosen: bool) -> Vec<RankedRecipe> {
+fn rank(trials: &[RecipeTrial], front: usize, is_chosen: bool) -> Vec<RankedRecipe> {
     let Some(best) = trials.get(surest(trials)) else { return Vec::new() };
     let mut ranking: Vec<(bool, RankedRecipe)> = trials
         .iter()
@@ -281,13 +282,13 @@ fn rank(trials: &[Trial], front: usize, is_chosen: bool) -> Vec<RankedRecipe> {
 }
 
 /// The trial with the largest mean.
-fn surest(trials: &[Trial]) -> usize {
-    let means = trials.iter().map(Trial::mean).enumerate();
+fn surest(trials: &[RecipeTrial]) -> usize {
+    let means = trials.iter().map(RecipeTrial::mean).enumerate();
     means.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map_or(0, |(index, _)| index)
 }
 
 /// Whether `trial` is behind `best` by more than the noise.
-fn is_behind(trial: &Trial, best: &Trial) -> bool {
+fn is_behind(trial: &RecipeTrial, best: &RecipeTrial) -> bool {
     paired_interval(&best.confidence, &trial.confidence)[0] > 0.0
 }
 
@@ -301,13 +302,13 @@ fn chosen_images<'a>(dataset: &'a Dataset, settings: &CheckSettings) -> Vec<Samp
 }
 
 /// The network that is asked, and the images that it is asked about.
-struct Network<'a> {
+struct CheckedNetwork<'a> {
     backbone: Backbone,
     images: Vec<Sample<'a>>,
-    problems: Vec<Problem>,
+    problems: Vec<InputProblem>,
 }
 
-impl Network<'_> {
+impl CheckedNetwork<'_> {
     /// Scores of an image; `None` where there are several for each class, as of every patch.
     fn classes(&self) -> Option<usize> {
         let tap = self.backbone.taps().first()?;
@@ -318,7 +319,7 @@ impl Network<'_> {
     fn read(&mut self, recipe: &Preprocess) -> Result<Vec<RgbImage>, CheckError> {
         let levels = recipe.with(&recipes::LEVELS)?;
         let (width, height) = levels.size();
-        let reader = ImageReader::new(&levels, Layout::Nhwc, DEFAULT_MAX_PIXELS);
+        let reader = ImageReader::new(&levels, TensorLayout::Nhwc, DEFAULT_MAX_PIXELS);
         let mut pictures = Vec::with_capacity(self.images.len());
         let mut unreadable = Vec::new();
         let mut values = Vec::new();
@@ -335,7 +336,11 @@ impl Network<'_> {
     }
 
     /// How sure the network is of `pictures` with the colours of `preprocess`, whose size they have.
-    fn try_recipe(&mut self, preprocess: Preprocess, pictures: &[RgbImage]) -> Result<Trial, CheckError> {
+    fn try_recipe(
+        &mut self,
+        preprocess: Preprocess,
+        pictures: &[RgbImage],
+    ) -> Result<RecipeTrial, CheckError> {
         let as_they_are =
             preprocess.with(&PreprocessOverrides { stretch: Some(true), ..Default::default() })?;
         let (layout, len) = (self.backbone.layout(), as_they_are.tensor_len());
@@ -351,7 +356,7 @@ impl Network<'_> {
         }
         let sureness = sureness(&scores, classes);
         let standing_out: f64 = sureness.iter().map(|image| image.standing_out).sum();
-        Ok(Trial {
+        Ok(RecipeTrial {
             preprocess,
             standing_out: standing_out / sureness.len().max(1) as f64,
             confidence: sureness.into_iter().map(|Sureness { confidence, .. }| confidence).collect(),
@@ -365,14 +370,14 @@ mod tests {
     use crate::images::Preset;
 
     /// Forty images of which each is surer by the recipe's share, with some noise that all recipes have.
-    fn trial(preset: Preset, share: f64) -> Trial {
+    fn trial(preset: Preset, share: f64) -> RecipeTrial {
         let image = |index: u32| f64::from(index * 7 % 40) / 10.0 + share * (1.0 + f64::from(index % 5));
         let preprocess = Preprocess::preset(preset).unwrap();
-        Trial { preprocess, confidence: (0..40).map(image).collect(), standing_out: 6.0 }
+        RecipeTrial { preprocess, confidence: (0..40).map(image).collect(), standing_out: 6.0 }
     }
 
     /// Neither is surer than the other on more than half of the images.
-    fn undecided(preset: Preset) -> Trial {
+    fn undecided(preset: Preset) -> RecipeTrial {
         let mut trial = trial(preset, 0.0);
         trial
             .confidence
@@ -389,10 +394,10 @@ mod tests {
     #[test]
     fn the_chosen_recipe_fits_unless_another_is_clearly_ahead() {
         let trials = [trial(Preset::Tf, 0.1), trial(Preset::Torchvision, 0.0), undecided(Preset::KerasCaffe)];
-        assert_eq!(verdict_on(&trials, 0, surest(&trials), true), Verdict::Fits);
+        assert_eq!(verdict_on(&trials, 0, surest(&trials), true), CheckVerdict::Fits);
         let trials = [trial(Preset::Torchvision, 0.0), trial(Preset::Tf, 0.1), undecided(Preset::KerasCaffe)];
         assert_eq!(surest(&trials), 1);
-        assert_eq!(verdict_on(&trials, 1, 1, true), Verdict::Better);
+        assert_eq!(verdict_on(&trials, 1, 1, true), CheckVerdict::Better);
         let ranking = rank(&trials, 1, true);
         assert_eq!(ranking[0].preprocess.preset_name(), Preset::Tf);
         assert_eq!(ranking.iter().map(|ranked| ranked.tied).collect::<Vec<_>>(), [true, false, false]);
@@ -405,18 +410,21 @@ mod tests {
     fn differences_within_the_noise_are_no_verdict_and_leave_the_chosen_one_first() {
         let trials = [trial(Preset::Torchvision, 0.0), undecided(Preset::Tf)];
         let verdict = verdict_on(&trials, 0, surest(&trials), true);
-        assert!(matches!(verdict, Verdict::CannotTell { ref why } if why.contains("--count")), "{verdict:?}");
+        assert!(
+            matches!(verdict, CheckVerdict::CannotTell { ref why } if why.contains("--count")),
+            "{verdict:?}"
+        );
         assert_eq!(presets(&rank(&trials, 0, true)), [Preset::Torchvision, Preset::Tf]);
     }
 
     #[test]
     fn without_a_chosen_recipe_it_says_whether_the_surest_is_clearly_ahead() {
         let clear = [trial(Preset::Torchvision, 0.0), trial(Preset::Tf, 0.1)];
-        assert_eq!(verdict_on(&clear, 1, 1, false), Verdict::Surest { clearly: true });
+        assert_eq!(verdict_on(&clear, 1, 1, false), CheckVerdict::Surest { clearly: true });
         let close = [trial(Preset::Torchvision, 0.0), undecided(Preset::Tf)];
         assert_eq!(
             verdict_on(&close, surest(&close), surest(&close), false),
-            Verdict::Surest { clearly: false }
+            CheckVerdict::Surest { clearly: false }
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{PreprocessCheck, RankedRecipe, Verdict};
+use super::{CheckVerdict, PreprocessCheck, RankedRecipe};
 use crate::evaluate::table;
 use crate::images::{CropOffset, Preprocess, Preset, Resize};
 
@@ -12,15 +12,15 @@ impl PreprocessCheck {
         let describe = |ranked: &RankedRecipe| ranked.preprocess.describe();
         let first = self.ranking.first().map(describe).unwrap_or_default();
         match &self.verdict {
-            Verdict::Fits => {
+            CheckVerdict::Fits => {
                 format!(
                     "{name}: the preprocessing fits; no other order or normalisation of the colours makes the network clearly surer"
                 )
             }
-            Verdict::Better => format!(
+            CheckVerdict::Better => format!(
                 "{name}: the preprocessing seems wrong; the network is clearly surer with another one\n  {first}"
             ),
-            Verdict::Surest { clearly: true } => {
+            CheckVerdict::Surest { clearly: true } => {
                 let mut text = format!("{name}: the network is clearly surest with\n  {first}");
                 if let Some(next) = self.ranking.get(1) {
                     let [low, high] = next.interval;
@@ -33,7 +33,7 @@ impl PreprocessCheck {
                 }
                 text
             }
-            Verdict::Surest { clearly: false } => {
+            CheckVerdict::Surest { clearly: false } => {
                 let mut text = format!(
                     "{name}: the network is surest with the first of these, but they are as good within the noise; check the \
                      choice against the network's source\n  {first}"
@@ -43,7 +43,7 @@ impl PreprocessCheck {
                 }
                 text
             }
-            Verdict::CannotTell { why } => {
+            CheckVerdict::CannotTell { why } => {
                 format!("{name}: the network cannot tell which preprocessing is right: {why}")
             }
         }
@@ -141,7 +141,7 @@ mod tests {
         Preprocess::preset(preset).unwrap()
     }
 
-    fn found(verdict: Verdict) -> PreprocessCheck {
+    fn found(verdict: CheckVerdict) -> PreprocessCheck {
         let ranked = |of: Preset, behind: f64, chosen: bool| RankedRecipe {
             preprocess: preset(of),
             confidence: 1.25 - behind,
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_ranking_marks_the_chosen_recipe_and_what_is_within_the_noise() {
-        let text = found(Verdict::Better).to_text("net");
+        let text = found(CheckVerdict::Better).to_text("net");
         assert!(text.starts_with(
             "net: the preprocessing seems wrong; the network is clearly surer with another one\n  tf: "
         ));
@@ -186,13 +186,13 @@ mod tests {
 
     #[test]
     fn a_choice_says_how_sure_it_is() {
-        let clearly = found(Verdict::Surest { clearly: true }).summary("net");
+        let clearly = found(CheckVerdict::Surest { clearly: true }).summary("net");
         assert!(clearly.contains("clearly surest with\n  tf: "), "{clearly}");
         assert!(
             clearly.contains("ahead by 0.050 (99 % interval -0.050 to 0.150) of\n  keras-caffe: "),
             "{clearly}"
         );
-        let tied = found(Verdict::Surest { clearly: false }).summary("net");
+        let tied = found(CheckVerdict::Surest { clearly: false }).summary("net");
         assert!(tied.contains("within the noise") && tied.contains("\n  keras-caffe: "), "{tied}");
         assert!(!tied.contains("torchvision: "), "{tied}");
     }

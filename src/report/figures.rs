@@ -6,7 +6,7 @@ use crate::evaluate::{
 
 /// Something with a name and a value, both in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
+pub struct NamedValue {
     /// What it is.
     pub name: String,
     /// How much, or which.
@@ -15,7 +15,7 @@ pub struct Fact {
     pub code: bool,
 }
 
-impl Fact {
+impl NamedValue {
     /// A fact in words.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.into(), code: false }
@@ -43,7 +43,7 @@ pub struct Figures {
     /// How far the probabilities can be trusted.
     pub calibration: CalibrationMetrics,
     /// Further figures.
-    pub facts: Vec<Fact>,
+    pub facts: Vec<NamedValue>,
     /// What else the reader should know.
     pub notes: Vec<Note>,
 }
@@ -69,16 +69,16 @@ impl Figures {
     /// Figures of a cross-validation. Heads of earlier versions do not tell their calibration; it is `calibration` then.
     pub fn of_evaluation(evaluation: &Evaluation, calibration: CalibrationMetrics) -> Self {
         let mut facts = vec![
-            Fact::new("log-loss", format!("{:.3}", evaluation.log_loss)),
-            Fact::new("calibration error (ECE, 15 bins)", percent(calibration.expected_error)),
-            Fact::new("Brier score", format!("{:.3}", calibration.brier)),
-            Fact::new("on the training photos themselves", percent(evaluation.training_accuracy)),
+            NamedValue::new("log-loss", format!("{:.3}", evaluation.log_loss)),
+            NamedValue::new("calibration error (ECE, 15 bins)", percent(calibration.expected_error)),
+            NamedValue::new("Brier score", format!("{:.3}", calibration.brier)),
+            NamedValue::new("on the training photos themselves", percent(evaluation.training_accuracy)),
         ];
         if let Some(leaky) = &evaluation.leaky_accuracy {
-            facts.push(Fact::new("with duplicates on both sides of the splits", percent(leaky.value)));
+            facts.push(NamedValue::new("with duplicates on both sides of the splits", percent(leaky.value)));
         }
         let folds: Vec<String> = evaluation.fold_accuracies.iter().map(|&share| percent(share)).collect();
-        facts.push(Fact::new("fold by fold", folds.join(", ")));
+        facts.push(NamedValue::new("fold by fold", folds.join(", ")));
         Self {
             how: format!(
                 "A head that had seen neither the photo nor a duplicate of it classified each photo \
@@ -99,19 +99,25 @@ impl Figures {
 impl From<&Assessment> for Figures {
     fn from(assessment: &Assessment) -> Self {
         let mut facts = vec![
-            Fact::new("log-loss", format!("{:.3}", assessment.log_loss)),
-            Fact::new("calibration error (ECE, 15 bins)", percent(assessment.calibration.expected_error)),
-            Fact::new("Brier score", format!("{:.3}", assessment.calibration.brier)),
+            NamedValue::new("log-loss", format!("{:.3}", assessment.log_loss)),
+            NamedValue::new(
+                "calibration error (ECE, 15 bins)",
+                percent(assessment.calibration.expected_error),
+            ),
+            NamedValue::new("Brier score", format!("{:.3}", assessment.calibration.brier)),
         ];
         if let Some(new) = &assessment.accuracy_on_new {
-            facts.push(Fact::new("on photos that the head was not fitted to", with_interval(new)));
+            facts.push(NamedValue::new("on photos that the head was not fitted to", with_interval(new)));
         }
         if let Some((coverage, covered)) = assessment.coverage.zip(assessment.covered.as_ref()) {
             let name = format!("sets at {} coverage that hold the true class", percent(coverage));
-            facts.push(Fact::new(name, with_interval(covered)));
+            facts.push(NamedValue::new(name, with_interval(covered)));
         }
         if let Some(unknown) = &assessment.unknown {
-            facts.push(Fact::new("called unknown", format!("{} of {}", unknown.successes, unknown.trials)));
+            facts.push(NamedValue::new(
+                "called unknown",
+                format!("{} of {}", unknown.successes, unknown.trials),
+            ));
         }
         let largest = assessment.per_class.iter().map(|class| class.support).max().unwrap_or(0);
         Self {

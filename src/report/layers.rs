@@ -31,7 +31,8 @@ pub struct LayerAndHead {
     /// Share of held-out images that were classified rightly.
     pub accuracy: Proportion,
     /// Number of features of an image.
-    pub codes: usize,
+    #[serde(rename = "codes")]
+    pub width: usize,
     /// Multiply-adds up to and with the layer, as a share of the whole network's.
     pub cost: f64,
     /// Milliseconds that the network cut at the layer takes for an image, where that was measured.
@@ -56,7 +57,7 @@ impl From<&SweepResult> for Layers {
                 head: kind_name(candidate.kind),
                 c: candidate.c,
                 accuracy: candidate.accuracy,
-                codes: features.codes,
+                width: features.width,
                 cost: features.share,
                 milliseconds: features.milliseconds,
                 best: at == result.advice.best,

@@ -51,8 +51,8 @@ impl LearningCurve {
         let rows = data.labels.len();
         let predicted = held_out.answers();
         let right: Vec<bool> = (0..rows).map(|row| predicted[row] == data.labels[row]).collect();
-        let folds: Vec<Part> = (0..=held_out.folds.iter().copied().max()?)
-            .map(|fold| Part::new(data, &held_out.folds, fold))
+        let folds: Vec<LearningFold> = (0..=held_out.folds.iter().copied().max()?)
+            .map(|fold| LearningFold::new(data, &held_out.folds, fold))
             .collect();
         let mut outcomes = vec![(mean_size(&folds, 1), right)];
         for halvings in 1..MOST_POINTS {
@@ -107,13 +107,13 @@ impl LearningCurve {
 }
 
 /// One fold: what may be trained on, class by class in random order, and what is tested.
-struct Part {
+struct LearningFold {
     /// Of each class, the groups of duplicates that may be trained on.
     groups: Vec<Vec<Vec<usize>>>,
     testing: Vec<usize>,
 }
 
-impl Part {
+impl LearningFold {
     fn new(data: &TrainingData<'_>, folds: &[usize], fold: usize) -> Self {
         let rows = 0..folds.len();
         let mut groups: Vec<Vec<Vec<usize>>> = vec![Vec::new(); data.class_names.len()];
@@ -154,7 +154,7 @@ impl Part {
         // A class that a head cannot be fitted to is left out, and its photos count as mistakes.
         let subset = Subset::of(data, &rows)?;
         let head = fit_head(&subset.data(), settings).ok()?.model;
-        let answers = head.predict(data.codes.select(Axis(0), &self.testing).view()).ok()?;
+        let answers = head.predict(data.features.select(Axis(0), &self.testing).view()).ok()?;
         for (&row, answer) in self.testing.iter().zip(answers) {
             right[row] = subset.classes[answer] == data.labels[row];
         }
@@ -163,7 +163,7 @@ impl Part {
 }
 
 /// Different photos a class, on average over classes and folds, where one part in `divisor` is kept.
-fn mean_size(folds: &[Part], divisor: usize) -> f64 {
+fn mean_size(folds: &[LearningFold], divisor: usize) -> f64 {
     let sizes: Vec<usize> = folds.iter().flat_map(|fold| fold.kept(divisor)).collect();
     sizes.iter().sum::<usize>() as f64 / sizes.len().max(1) as f64
 }

@@ -1,9 +1,8 @@
 //! The report: one HTML file that shows how good a head is, on what it fails, and what to do about it.
 //!
-//! [`FittingReport`] and [`AssessmentReport`] write it. [`Report`] gathers what is known (figures, answers,
-//! [`LearningCurve`], suspects, duplicates, [`CodesMap`], provenance); [`Report::html`] makes the page of it. The page needs no
-//! network: thumbnails, styles, the plotting library and the
-//! data stand in the file, and its content security policy forbids it to load anything.
+//! [`FittingReport`] and [`AssessmentReport`] write it. [`Report`] gathers what is known: figures, answers, [`LearningCurve`],
+//! suspects, duplicates, [`SimilarityMap`], provenance. [`Report::html`] makes the page, which needs no network: thumbnails,
+//! styles, the plotting library and the data are in the file, and its content security policy forbids it to load anything.
 
 mod figures;
 mod layers;
@@ -21,13 +20,13 @@ mod tests;
 use image::RgbImage;
 use ndarray::ArrayView2;
 
-pub use figures::{Fact, Figures};
+pub use figures::{Figures, NamedValue};
 pub use layers::{LayerAndHead, Layers};
 pub use learning::{LearningCurve, LearningPoint};
 pub use overlays::Overlays;
 pub use page::ReportError;
 pub use photos::{Photos, Thumbnails};
-pub use similarity_map::{CodesMap, MOST_MAPPED};
+pub use similarity_map::{MOST_MAPPED, SimilarityMap};
 pub use write::{AssessmentReport, FittingReport, ReportStep};
 
 use crate::dataset::DuplicateSet;
@@ -65,9 +64,9 @@ pub struct Report<'a> {
     /// Images that are duplicates of one another, as rows.
     pub duplicates: &'a [DuplicateSet<usize>],
     /// Where each image stands among the others.
-    pub map: Option<CodesMap>,
+    pub map: Option<SimilarityMap>,
     /// Where all of it comes from.
-    pub provenance: Vec<Fact>,
+    pub provenance: Vec<NamedValue>,
 }
 
 impl Report<'_> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use image::RgbImage;
 
 use super::{Report, ReportError, ReportStep};
-use crate::explain::{ExplainSettings, Explainer, Method, OcclusionSettings, overlay};
+use crate::explain::{ExplainMethod, ExplainSettings, Explainer, OcclusionSettings, overlay};
 use crate::head::Head;
 use crate::images::{DEFAULT_MAX_PIXELS, DecodeOptions, decode};
 use crate::network::ModelsFolder;
@@ -23,7 +23,7 @@ const STRIDE_PART: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Overlays {
     /// How it was found.
-    pub method: Method,
+    pub method: ExplainMethod,
     /// Laid over the image ([`crate::explain::overlay`]), by row.
     pub pictures: HashMap<usize, RgbImage>,
     /// Images for which it would have taken too long.
@@ -53,7 +53,8 @@ impl Overlays {
         let settings = ExplainSettings { occlusion, ..ExplainSettings::default() };
         let mut explainer = Explainer::open(&graph, &layer, head, preprocess, &settings)?;
         let (rows, answers) = (report.doubtful(), report.predicted);
-        let mut overlays = Self { method: Method::ActivationMap, pictures: HashMap::new(), left_out: 0 };
+        let mut overlays =
+            Self { method: ExplainMethod::ActivationMap, pictures: HashMap::new(), left_out: 0 };
         let mut affordable = None;
         for (done, &row) in rows.iter().enumerate() {
             progress(ReportStep::Explanations, done, rows.len());
@@ -62,7 +63,7 @@ impl Overlays {
             let Ok(photo) = decode(&bytes, &options) else { continue };
             let pass = explainer.run_on(&photo)?;
             overlays.method = pass.method();
-            if pass.method() == Method::Occlusion {
+            if pass.method() == ExplainMethod::Occlusion {
                 let most = match affordable {
                     Some(most) => most,
                     None => {

@@ -55,14 +55,14 @@ pub enum ReportError {
 }
 
 /// The rows whose photos a report holds, most important first, and where each stands.
-pub(super) struct Shown {
+pub(super) struct ShownPhotos {
     pub rows: Vec<usize>,
     /// How many of them are looked at one by one.
     pub featured: usize,
     place: HashMap<usize, usize>,
 }
 
-impl Shown {
+impl ShownPhotos {
     fn new(report: &Report<'_>, predicted: &[usize], featured: Vec<usize>) -> Self {
         let mut shown = Self { rows: Vec::new(), featured: 0, place: HashMap::new() };
         shown.extend(featured);
@@ -92,7 +92,7 @@ impl Shown {
 
 /// What the page's script works with.
 #[derive(Serialize)]
-struct Data<'a> {
+struct PageData<'a> {
     classes: &'a [String],
     photos: Vec<PhotoData<'a>>,
     layers: Option<&'a super::Layers>,
@@ -148,7 +148,7 @@ impl Report<'_> {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<String, ReportError> {
         let predicted = self.predicted;
-        let shown = Shown::new(self, predicted, super::view::featured(self, predicted));
+        let shown = ShownPhotos::new(self, predicted, super::view::featured(self, predicted));
         let names: Vec<&str> = shown.rows.iter().map(|&row| self.names[row].as_str()).collect();
         let total = names.len();
         let overlays: HashMap<usize, String> =
@@ -170,7 +170,7 @@ impl Report<'_> {
     fn data(
         &self,
         predicted: &[usize],
-        shown: &Shown,
+        shown: &ShownPhotos,
         links: &[Option<String>],
         thumbnails: &Thumbnails,
         overlays: &HashMap<usize, String>,
@@ -196,7 +196,7 @@ impl Report<'_> {
                 photos: bin.rows,
             }
         };
-        let data = Data {
+        let data = PageData {
             classes: self.class_names,
             photos: shown.rows.iter().enumerate().map(photo).collect(),
             layers: self.layers.as_ref(),

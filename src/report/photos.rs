@@ -36,10 +36,10 @@ impl Photos {
 
     /// Photos of a features file: `source` is the folder, or the CSV file in a folder, that they were extracted from. A
     /// relative one is looked for in the current folder and, if it is not there, in those above the features file.
-    pub fn of_codes(source: &str, codes: &Path) -> Self {
+    pub fn of_features(source: &str, features: &Path) -> Self {
         let mut found = PathBuf::from(source);
         if found.is_relative() && !found.exists() {
-            let above = codes.ancestors().skip(1).map(|folder| folder.join(source));
+            let above = features.ancestors().skip(1).map(|folder| folder.join(source));
             found = above.take(3).find(|candidate| candidate.exists()).unwrap_or(found);
         }
         if found.is_file() {

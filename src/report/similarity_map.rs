@@ -19,12 +19,12 @@ pub const MOST_MAPPED: usize = 2000;
 const COMPONENTS: usize = 50;
 /// About how many neighbours t-SNE keeps together.
 const PERPLEXITY: f64 = 30.0;
-/// Neighbours by code whose class is compared with an image's own.
+/// Neighbours by features whose class is compared with an image's own.
 const NEIGHBOURS: usize = 5;
 
 /// Where each image stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CodesMap {
+pub struct SimilarityMap {
     /// Rows that are on the map, in order.
     pub rows: Vec<usize>,
     /// First two principal components of each.
@@ -38,11 +38,11 @@ pub struct CodesMap {
     pub own_neighbours: Vec<Option<f64>>,
 }
 
-impl CodesMap {
-    /// Maps the finite `codes` (n x d), standardised column by column, or [`MOST_MAPPED`] random rows of them. The same
+impl SimilarityMap {
+    /// Maps the finite `features` (n x d), standardised column by column, or [`MOST_MAPPED`] random rows of them. The same
     /// features give the same map. `None` where there are fewer than three rows or the features do not vary.
-    pub fn draw(codes: ArrayView2<'_, f32>, labels: &[usize], classes: usize) -> Option<Self> {
-        let mut rows: Vec<usize> = (0..codes.nrows()).collect();
+    pub fn draw(features: ArrayView2<'_, f32>, labels: &[usize], classes: usize) -> Option<Self> {
+        let mut rows: Vec<usize> = (0..features.nrows()).collect();
         if rows.len() > MOST_MAPPED {
             rows.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(0));
             rows.truncate(MOST_MAPPED);
@@ -51,7 +51,7 @@ impl CodesMap {
         if rows.len() < 3 {
             return None;
         }
-        let chosen = codes.select(Axis(0), &rows);
+        let chosen = features.select(Axis(0), &rows);
         let everything: Vec<usize> = (0..rows.len()).collect();
         let standardized = Standardizer::fit(chosen.view(), &everything).transform(chosen.view());
         let (components, shares) = principal_components(standardized.view())?;
@@ -96,7 +96,7 @@ fn tsne(components: Array2<f64>) -> Option<Vec<[f64; 2]>> {
     sound.then(|| embedding.rows().into_iter().map(|row| [row[0] / largest, row[1] / largest]).collect())
 }
 
-/// See [`CodesMap::own_neighbours`].
+/// See [`SimilarityMap::own_neighbours`].
 fn own_neighbours(components: &Array2<f64>, labels: &[usize], classes: usize) -> Vec<Option<f64>> {
     let rows = components.nrows();
     let most = NEIGHBOURS.min(rows - 1);

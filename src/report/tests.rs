@@ -3,8 +3,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::dataset::{Duplicates, Likeness};
-use crate::evaluate::{Assessment, Difference, Evidence, Judged};
-use crate::explain::Method;
+use crate::evaluate::{Assessment, Difference, LabelledPredictions, SuspectEvidence};
+use crate::explain::ExplainMethod;
 use crate::head::{FitSettings, HeadKind, TrainingData, fit_head};
 
 /// Names that would be markup, end a script, or turn the text around.
@@ -31,12 +31,12 @@ impl Hostile {
     }
 
     fn html(&self, photos: Photos) -> String {
-        self.explained_by(Method::ActivationMap, photos)
+        self.explained_by(ExplainMethod::ActivationMap, photos)
     }
 
-    fn explained_by(&self, method: Method, photos: Photos) -> String {
+    fn explained_by(&self, method: ExplainMethod, photos: Photos) -> String {
         let labels = [0, 0, 1, 1];
-        let judged = Judged {
+        let judged = LabelledPredictions {
             class_names: &self.class_names,
             names: &self.names,
             labels: &labels,
@@ -47,7 +47,7 @@ impl Hostile {
             trained_on: &[false; 4],
         };
         let duplicates = Duplicates::find(&["1", "", "1", ""].map(String::from), &[], Likeness::None);
-        let evidence = Evidence {
+        let evidence = SuspectEvidence {
             class_names: &self.class_names,
             names: &self.names,
             labels: &labels,
@@ -75,8 +75,12 @@ impl Hostile {
             learning: None,
             suspects: Some(Suspects::rank(&evidence, 4)),
             duplicates: &duplicates.sets,
-            map: CodesMap::draw(array![[0.0f32, 1.0], [1.0, 0.0], [2.0, 2.0], [0.0, 3.0]].view(), &labels, 2),
-            provenance: vec![Fact::code("command", "cnncodes fit-head '<x>'")],
+            map: SimilarityMap::draw(
+                array![[0.0f32, 1.0], [1.0, 0.0], [2.0, 2.0], [0.0, 3.0]].view(),
+                &labels,
+                2,
+            ),
+            provenance: vec![NamedValue::code("command", "cnncodes fit-head '<x>'")],
         };
         let date = jiff::Timestamp::from_second(1_795_500_000).unwrap();
         report.html(std::path::Path::new("."), &date, |_, _| ()).unwrap()
@@ -119,7 +123,7 @@ fn hostile_names_stay_text() {
 fn the_page_says_what_the_second_picture_shows() {
     let hostile = Hostile::new();
     let photos = || Photos::below("nowhere");
-    let (map, occlusion) = (hostile.html(photos()), hostile.explained_by(Method::Occlusion, photos()));
+    let (map, occlusion) = (hostile.html(photos()), hostile.explained_by(ExplainMethod::Occlusion, photos()));
     assert!(map.contains("in the head fitted to all photos: yellow the most, dark violet"));
     assert!(
         occlusion.contains("yellow where covering a part of the photo lowers the answer&#39;s score most")
@@ -201,15 +205,15 @@ fn links_are_relative_and_cannot_be_a_scheme() {
 }
 
 #[test]
-fn photos_of_codes_are_found_from_the_file_of_codes() {
+fn photos_of_features_are_found_from_the_file_of_features() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("pictures/cats")).unwrap();
     std::fs::write(folder.path().join("pictures/list.csv"), "path,label\n").unwrap();
-    let codes = folder.path().join("features/x.h5");
+    let features = folder.path().join("features/x.h5");
     for source in ["pictures", "pictures/list.csv"] {
-        assert_eq!(Photos::of_codes(source, &codes).root(), folder.path().join("pictures"));
+        assert_eq!(Photos::of_features(source, &features).root(), folder.path().join("pictures"));
     }
-    assert_eq!(Photos::of_codes("gone", &codes).root(), std::path::Path::new("gone"));
+    assert_eq!(Photos::of_features("gone", &features).root(), std::path::Path::new("gone"));
 }
 
 #[test]
@@ -252,24 +256,24 @@ fn noisy(rows: usize) -> (Array2<f32>, Vec<usize>, Vec<usize>) {
     use rand::{Rng, SeedableRng};
     let mut random = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(3);
     let labels: Vec<usize> = (0..rows).map(|row| row / 2 % 2).collect();
-    let mut codes = Array2::from_shape_fn((rows, 30), |_| random.random_range(-1.0..1.0));
+    let mut features = Array2::from_shape_fn((rows, 30), |_| random.random_range(-1.0..1.0));
     for row in 0..rows {
-        codes[[row, 0]] += labels[row] as f32 * 1.2;
+        features[[row, 0]] += labels[row] as f32 * 1.2;
         if row % 2 == 1 {
             for column in 0..30 {
-                codes[[row, column]] = codes[[row - 1, column]];
+                features[[row, column]] = features[[row - 1, column]];
             }
         }
     }
-    (codes, labels, (0..rows).map(|row| row / 2).collect())
+    (features, labels, (0..rows).map(|row| row / 2).collect())
 }
 
 #[test]
 fn the_learning_curve_ends_in_the_accuracy_of_the_head() {
-    let (codes, labels, groups) = noisy(240);
+    let (features, labels, groups) = noisy(240);
     let class_names = ["a", "b"].map(String::from);
     let data = TrainingData {
-        codes: codes.view(),
+        features: features.view(),
         labels: &labels,
         class_names: &class_names,
         groups: Some(&groups),
@@ -294,10 +298,10 @@ fn the_learning_curve_ends_in_the_accuracy_of_the_head() {
 
 #[test]
 fn too_few_photos_make_no_learning_curve() {
-    let (codes, labels, groups) = noisy(16);
+    let (features, labels, groups) = noisy(16);
     let class_names = ["a", "b"].map(String::from);
     let data = TrainingData {
-        codes: codes.view(),
+        features: features.view(),
         labels: &labels,
         class_names: &class_names,
         groups: Some(&groups),
@@ -332,10 +336,10 @@ fn classes_that_lie_apart_lie_apart_on_the_map() {
     let (rows, columns) = (90, 12);
     let labels: Vec<usize> = (0..rows).map(|row| row % 3).collect();
     let (noise, ..) = noisy(rows);
-    let codes = Array2::from_shape_fn((rows, columns), |(row, column)| {
+    let features = Array2::from_shape_fn((rows, columns), |(row, column)| {
         noise[[row, column]] + if column % 3 == labels[row] { 6.0 } else { 0.0 }
     });
-    let map = CodesMap::draw(codes.view(), &labels, 4).unwrap();
+    let map = SimilarityMap::draw(features.view(), &labels, 4).unwrap();
     assert_eq!(map.rows, (0..rows).collect::<Vec<_>>());
     assert_eq!(map.own_neighbours, [Some(1.0), Some(1.0), Some(1.0), None]);
     for places in [&map.pca, map.tsne.as_ref().unwrap()] {
@@ -348,11 +352,15 @@ fn classes_that_lie_apart_lie_apart_on_the_map() {
             assert_eq!(labels[nearest], labels[row]);
         }
     }
-    assert_eq!(CodesMap::draw(codes.view(), &labels, 4).unwrap(), map, "the same codes give the same map");
+    assert_eq!(
+        SimilarityMap::draw(features.view(), &labels, 4).unwrap(),
+        map,
+        "the same features give the same map"
+    );
 }
 
 #[test]
 fn there_is_no_map_of_nothing() {
-    assert_eq!(CodesMap::draw(Array2::zeros((20, 5)).view(), &[0; 20], 1), None);
-    assert_eq!(CodesMap::draw(array![[1.0f32], [2.0]].view(), &[0, 0], 1), None);
+    assert_eq!(SimilarityMap::draw(Array2::zeros((20, 5)).view(), &[0; 20], 1), None);
+    assert_eq!(SimilarityMap::draw(array![[1.0f32], [2.0]].view(), &[0, 0], 1), None);
 }

@@ -6,17 +6,18 @@ mod parts;
 
 use askama::Template;
 
-use super::figures::{Fact, percent};
-use super::page::Shown;
+use super::figures::{NamedValue, percent};
+use super::page::ShownPhotos;
 use super::{Overlays, Report, Thumbnails};
 use crate::dataset::DuplicateSet;
 use crate::evaluate::{Proportion, ReliabilityBin, Severity};
-use crate::explain::Method;
+use crate::explain::ExplainMethod;
 use chosen::{by_name, mistakes};
 use confusion_matrix::ConfusionView;
 use parts::{
-    Bin, CalibrationView, Class, Copies, LayerRow, LayersView, Learning, Line, MapView, Neighbours, Photo,
-    Point, Sentence, SetView, Share, SuspectsView,
+    BinView, CalibrationView, ClassView, DuplicatesView, FindingView, LayerRow, LayersView,
+    LearningPointView, LearningView, MapView, NeighboursView, PhotoDetail, PhotoView, SetView, ShareView,
+    SuspectsView,
 };
 
 pub(super) use chosen::{doubtful, featured};
@@ -48,28 +49,28 @@ pub(super) struct Page<'a> {
     subtitle: &'a str,
     date: String,
     date_iso: String,
-    accuracy: Share,
+    accuracy: ShareView,
     chance: String,
     how: &'a str,
     warnings: Vec<&'a str>,
     notes: Vec<&'a str>,
-    sentences: Vec<Sentence>,
-    facts: &'a [Fact],
+    sentences: Vec<FindingView>,
+    facts: &'a [NamedValue],
     /// What the pictures beside mistakes and suspects show.
     explained: Option<String>,
     /// Whether mistakes have such pictures.
     mistakes_explained: bool,
     layers: Option<LayersView<'a>>,
-    learning: Option<Learning>,
+    learning: Option<LearningView>,
     confusion: ConfusionView<'a>,
-    classes: Vec<Class<'a>>,
-    mistakes: Vec<Photo<'a>>,
+    classes: Vec<ClassView<'a>>,
+    mistakes: Vec<PhotoView<'a>>,
     mistakes_text: String,
     suspects: Option<SuspectsView<'a>>,
     calibration: CalibrationView,
     map: Option<MapView<'a>>,
-    duplicates: Option<Copies<'a>>,
-    provenance: &'a [Fact],
+    duplicates: Option<DuplicatesView<'a>>,
+    provenance: &'a [NamedValue],
     photo_notes: Vec<String>,
 }
 
@@ -84,8 +85,8 @@ fn explained(overlays: &Overlays) -> Option<String> {
         return None;
     }
     let yellow = match overlays.method {
-        Method::ActivationMap => "yellow the most, dark violet nothing or less",
-        Method::Occlusion => {
+        ExplainMethod::ActivationMap => "yellow the most, dark violet nothing or less",
+        ExplainMethod::Occlusion => {
             "yellow where covering a part of the photo lowers the answer's score most, dark violet where it \
              does not lower it"
         }
@@ -108,18 +109,18 @@ fn photos(count: usize) -> String {
 }
 
 /// What the parts of a page are made from.
-struct Source<'a, 'r> {
+struct PageInputs<'a, 'r> {
     report: &'a Report<'r>,
     predicted: &'a [usize],
-    shown: &'a Shown,
+    shown: &'a ShownPhotos,
     links: &'a [Option<String>],
 }
 
-impl<'a> Source<'a, '_> {
-    fn photo(&self, row: usize, lines: Vec<Line<'a>>) -> Photo<'a> {
+impl<'a> PageInputs<'a, '_> {
+    fn photo(&self, row: usize, lines: Vec<PhotoDetail<'a>>) -> PhotoView<'a> {
         let index = self.shown.index(row);
         let link = index.and_then(|index| self.links[index].as_deref());
-        Photo { index, name: &self.report.names[row], link, lines }
+        PhotoView { index, name: &self.report.names[row], link, lines }
     }
 
     /// Whether some of the rows have a picture of what speaks for the answer.
@@ -132,15 +133,19 @@ impl<'a> Source<'a, '_> {
     }
 
     /// Given class and answer of a row, with the probabilities of both.
-    fn verdict(&self, row: usize) -> Vec<Line<'a>> {
+    fn verdict(&self, row: usize) -> Vec<PhotoDetail<'a>> {
         let (given, said) = (self.report.labels[row], self.predicted[row]);
         let probability = |class: usize| Some(percent(self.report.probabilities[[row, class]]));
         if given == said {
-            return vec![Line { text: "rightly", class: self.class(given), value: probability(given) }];
+            return vec![PhotoDetail {
+                text: "rightly",
+                class: self.class(given),
+                value: probability(given),
+            }];
         }
         vec![
-            Line { text: "given", class: self.class(given), value: probability(given) },
-            Line { text: "said", class: self.class(said), value: probability(said) },
+            PhotoDetail { text: "given", class: self.class(given), value: probability(given) },
+            PhotoDetail { text: "said", class: self.class(said), value: probability(said) },
         ]
     }
 
@@ -153,7 +158,8 @@ impl<'a> Source<'a, '_> {
         let left_out = rows.len().saturating_sub(MOST_OF_A_SET);
         let likeness = if left_out > 0 { format!("{likeness}; {left_out} more not shown") } else { likeness };
         let photo = |&row: &usize| {
-            let given = Line { text: "given", class: self.class(self.report.labels[row]), value: None };
+            let given =
+                PhotoDetail { text: "given", class: self.class(self.report.labels[row]), value: None };
             self.photo(row, vec![given])
         };
         SetView { likeness, photos: rows.iter().take(MOST_OF_A_SET).map(photo).collect() }
@@ -179,9 +185,12 @@ impl<'a> Source<'a, '_> {
         });
         let outliers = suspects.outliers.iter().take(MOST_SUSPECTS).filter_map(|outlier| {
             let given = row(&outlier.image)?;
-            let mut lines =
-                vec![Line { text: "given", class: self.class(self.report.labels[given]), value: None }];
-            lines.push(Line {
+            let mut lines = vec![PhotoDetail {
+                text: "given",
+                class: self.class(self.report.labels[given]),
+                value: None,
+            }];
+            lines.push(PhotoDetail {
                 text: "distance",
                 class: None,
                 value: Some(format!("{:.3}", outlier.distance)),
@@ -197,7 +206,7 @@ impl<'a> Source<'a, '_> {
         })
     }
 
-    fn copies(&self) -> Option<Copies<'a>> {
+    fn copies(&self) -> Option<DuplicatesView<'a>> {
         let sets = self.report.duplicates;
         if sets.is_empty() {
             return None;
@@ -216,7 +225,7 @@ impl<'a> Source<'a, '_> {
         let set = |set: &DuplicateSet<usize>| self.set(&set.images, set.similarity);
         let mut first: Vec<SetView<'_>> = sets.iter().take(MOST_SETS).map(set).collect();
         let others = first.split_off(first.len().min(SETS_AT_ONCE));
-        Some(Copies { text, first, others })
+        Some(DuplicatesView { text, first, others })
     }
 
     fn map(&self) -> Option<MapView<'a>> {
@@ -237,16 +246,16 @@ impl<'a> Source<'a, '_> {
         );
         let neighbours = self.report.class_names.iter().zip(&map.own_neighbours);
         let neighbours =
-            neighbours.filter_map(|(name, share)| Some(Neighbours { name, value: percent((*share)?) }));
+            neighbours.filter_map(|(name, share)| Some(NeighboursView { name, value: percent((*share)?) }));
         Some(MapView { has_tsne: map.tsne.is_some(), text, caption, neighbours: neighbours.collect() })
     }
 
     fn calibration(&self) -> CalibrationView {
         let calibration = &self.report.figures.calibration;
-        let bins = calibration.bins.iter().map(|bin| Bin {
+        let bins = calibration.bins.iter().map(|bin| BinView {
             range: format!("{:.0} – {:.0} %", 100.0 * bin.above, 100.0 * bin.up_to),
             claim: percent(bin.confidence),
-            right: Share::from(&proportion(bin)),
+            right: ShareView::from(&proportion(bin)),
             photos: bin.rows,
         });
         CalibrationView { text: self.trust(), bins: bins.collect() }
@@ -275,7 +284,7 @@ impl<'a> Source<'a, '_> {
         )
     }
 
-    fn sentences(&self) -> Vec<Sentence> {
+    fn sentences(&self) -> Vec<FindingView> {
         let mut sentences = Vec::new();
         let names = self.report.class_names;
         let confusion = &self.report.figures.confusion;
@@ -285,10 +294,14 @@ impl<'a> Source<'a, '_> {
                 "The most frequent confusion: {count} of {of} {} are taken for {}.",
                 names[truth], names[predicted]
             );
-            sentences.push(Sentence { text, anchor: "confusion", link: "All confusions" });
+            sentences.push(FindingView { text, anchor: "confusion", link: "All confusions" });
         }
         if let Some(learning) = &self.report.learning {
-            sentences.push(Sentence { text: learning.verdict(), anchor: "learning", link: "Learning curve" });
+            sentences.push(FindingView {
+                text: learning.verdict(),
+                anchor: "learning",
+                link: "Learning curve",
+            });
         }
         if self.report.suspects.is_some() {
             let improbable =
@@ -307,9 +320,9 @@ impl<'a> Source<'a, '_> {
                     100.0 * IMPROBABLE
                 ),
             };
-            sentences.push(Sentence { text, anchor: "suspects", link: "Suspects" });
+            sentences.push(FindingView { text, anchor: "suspects", link: "Suspects" });
         }
-        sentences.push(Sentence { text: self.trust(), anchor: "calibration", link: "Probabilities" });
+        sentences.push(FindingView { text: self.trust(), anchor: "calibration", link: "Probabilities" });
         sentences
     }
 }
@@ -319,12 +332,12 @@ impl<'a> Page<'a> {
     pub fn new(
         report: &'a Report<'_>,
         predicted: &'a [usize],
-        shown: &'a Shown,
+        shown: &'a ShownPhotos,
         links: &'a [Option<String>],
         thumbnails: &Thumbnails,
         date: &jiff::Timestamp,
     ) -> Self {
-        let source = Source { report, predicted, shown, links };
+        let source = PageInputs { report, predicted, shown, links };
         let figures = &report.figures;
         let notes = |severity: Severity| {
             figures.notes.iter().filter(move |note| note.severity == severity).map(|note| note.text.as_str())
@@ -362,7 +375,7 @@ impl<'a> Page<'a> {
             subtitle: &report.subtitle,
             date: date.strftime("%-d %B %Y, %H:%M UTC").to_string(),
             date_iso: date.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            accuracy: Share::from(&figures.accuracy),
+            accuracy: ShareView::from(&figures.accuracy),
             chance: percent(figures.chance),
             how: &figures.how,
             warnings: notes(Severity::Warning).collect(),
@@ -382,8 +395,8 @@ impl<'a> Page<'a> {
                         layer: &candidate.layer,
                         head: candidate.head,
                         c: candidate.c.map(|c| c.to_string()).unwrap_or_default(),
-                        accuracy: Share::from(&candidate.accuracy),
-                        codes: candidate.codes,
+                        accuracy: ShareView::from(&candidate.accuracy),
+                        width: candidate.width,
                         cost: percent(candidate.cost),
                         milliseconds: candidate.milliseconds.map(|ms| format!("{ms:.1}")).unwrap_or_default(),
                     })
@@ -391,11 +404,11 @@ impl<'a> Page<'a> {
             }),
             learning: report.learning.as_ref().map(|curve| {
                 let x = |per_class: f64| format!("{per_class:.0}");
-                let point = |point: &super::LearningPoint| Point {
+                let point = |point: &super::LearningPoint| LearningPointView {
                     x: x(point.per_class),
-                    accuracy: Share::from(&point.accuracy),
+                    accuracy: ShareView::from(&point.accuracy),
                 };
-                Learning {
+                LearningView {
                     verdict: curve.verdict(),
                     first: curve.points.first().map(|point| x(point.per_class)).unwrap_or_default(),
                     last: curve.points.last().map(|point| x(point.per_class)).unwrap_or_default(),
@@ -406,7 +419,7 @@ impl<'a> Page<'a> {
             classes: figures
                 .per_class
                 .iter()
-                .map(|class| Class {
+                .map(|class| ClassView {
                     name: &class.name,
                     precision: percent(class.precision),
                     recall: percent(class.recall),

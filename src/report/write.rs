@@ -4,14 +4,16 @@ use std::path::Path;
 
 use ndarray::ArrayView2;
 
-use super::{CodesMap, Fact, Figures, Layers, LearningCurve, Overlays, Photos, Report, ReportError};
-use crate::evaluate::{Assessment, CalibrationMetrics, Judged};
+use super::{
+    Figures, Layers, LearningCurve, NamedValue, Overlays, Photos, Report, ReportError, SimilarityMap,
+};
+use crate::evaluate::{Assessment, CalibrationMetrics, LabelledPredictions};
 use crate::features::FeatureFile;
 use crate::files;
 use crate::head::{Head, HeadKind};
 use crate::messages::{count, count_of};
 use crate::network::ModelsFolder;
-use crate::training::Trained;
+use crate::training::TrainedHead;
 
 /// Suspects of each kind that are ranked.
 const SUSPECTS: usize = 20;
@@ -35,7 +37,7 @@ pub struct FittingReport<'a> {
     /// The features that it was fitted to.
     pub file: &'a FeatureFile,
     /// The head and its images.
-    pub trained: &'a Trained,
+    pub trained: &'a TrainedHead,
     /// The head's file, if it was written.
     pub output: Option<&'a Path>,
     /// How other layers and heads do, if they were compared.
@@ -56,7 +58,7 @@ impl FittingReport<'_> {
         progress: &mut dyn FnMut(ReportStep, usize, usize),
     ) -> Result<(), ReportError> {
         let Self { file, trained, output, layers } = self;
-        let Trained { head, labelled, duplicates, out_of_fold, .. } = trained;
+        let TrainedHead { head, labelled, duplicates, out_of_fold, .. } = trained;
         let (probabilities, predicted) = (out_of_fold.probabilities.view(), out_of_fold.answers());
         let data = labelled.training_data(&duplicates.groups);
         progress(ReportStep::LearningCurve, 0, 1);
@@ -64,7 +66,7 @@ impl FittingReport<'_> {
             progress(ReportStep::LearningCurve, done, total);
         });
         progress(ReportStep::Map, 0, 1);
-        let map = CodesMap::draw(labelled.codes.view(), &labelled.labels, labelled.class_names.len());
+        let map = SimilarityMap::draw(labelled.features.view(), &labelled.labels, labelled.class_names.len());
         let calibration = match &head.evaluation.calibration {
             Some(calibration) => calibration.clone(),
             None => CalibrationMetrics::new(probabilities, &predicted, &labelled.labels),
@@ -79,7 +81,7 @@ impl FittingReport<'_> {
             labels: &labelled.labels,
             probabilities,
             predicted: &predicted,
-            photos: Photos::of_codes(source, file.path()),
+            photos: Photos::of_features(source, file.path()),
             overlays: None,
             layers,
             figures: Figures::of_evaluation(&head.evaluation, calibration),
@@ -88,7 +90,7 @@ impl FittingReport<'_> {
             duplicates: &duplicates.sets,
             map,
             provenance: provenance(
-                Fact::code("codes", file.path().display().to_string()),
+                NamedValue::code("codes", file.path().display().to_string()),
                 head,
                 output,
                 command,
@@ -106,7 +108,7 @@ pub struct AssessmentReport<'a> {
     /// Its file.
     pub head_path: &'a Path,
     /// What it said.
-    pub judged: &'a Judged<'a>,
+    pub judged: &'a LabelledPredictions<'a>,
     /// How good that is.
     pub assessment: &'a Assessment,
     /// What the user named as the source of the images.
@@ -146,8 +148,13 @@ impl AssessmentReport<'_> {
             learning: None,
             suspects: None,
             duplicates: &[],
-            map: CodesMap::draw(self.features, judged.labels, judged.class_names.len()),
-            provenance: provenance(Fact::code("assessed on", source), head, Some(self.head_path), command),
+            map: SimilarityMap::draw(self.features, judged.labels, judged.class_names.len()),
+            provenance: provenance(
+                NamedValue::code("assessed on", source),
+                head,
+                Some(self.head_path),
+                command,
+            ),
         };
         report.overlays = Overlays::draw(&report, head, models, progress)?;
         report.write(path, progress)
@@ -184,23 +191,23 @@ fn subtitle(photos: usize, classes: &[String], source: &str) -> String {
 }
 
 /// What was measured, where the head comes from, and what wrote the report.
-fn provenance(measured: Fact, head: &Head, head_path: Option<&Path>, command: &str) -> Vec<Fact> {
+fn provenance(measured: NamedValue, head: &Head, head_path: Option<&Path>, command: &str) -> Vec<NamedValue> {
     let spec = &head.provenance.spec;
     let settings = &head.model.settings;
     let mut facts = vec![measured];
-    facts.extend(head_path.map(|path| Fact::code("head", path.display().to_string())));
-    facts.extend((settings.kind != HeadKind::Ridge).then(|| Fact::new("C", settings.c().to_string())));
+    facts.extend(head_path.map(|path| NamedValue::code("head", path.display().to_string())));
+    facts.extend((settings.kind != HeadKind::Ridge).then(|| NamedValue::new("C", settings.c().to_string())));
     facts.extend([
-        Fact::new("network", spec.network_name()),
-        Fact::code("SHA-256 of the network", &spec.model_sha256),
-        Fact::new("layer", format!("{} (tensor {})", spec.layer, spec.tensor)),
-        Fact::new("pooling", spec.pooling.to_string()),
-        Fact::new("features of a photo", head.model.columns().to_string()),
-        Fact::code("preprocessing", serde_json::to_string(&spec.preprocess).unwrap_or_default()),
-        Fact::code("precision", spec.precision.to_string()),
-        Fact::new("cross-validation", format!("{} folds, seed {}", settings.folds, settings.seed)),
-        Fact::code("command", command),
-        Fact::new("program", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),
+        NamedValue::new("network", spec.network_name()),
+        NamedValue::code("SHA-256 of the network", &spec.model_sha256),
+        NamedValue::new("layer", format!("{} (tensor {})", spec.layer, spec.tensor)),
+        NamedValue::new("pooling", spec.pooling.to_string()),
+        NamedValue::new("features of a photo", head.model.columns().to_string()),
+        NamedValue::code("preprocessing", serde_json::to_string(&spec.preprocess).unwrap_or_default()),
+        NamedValue::code("precision", spec.precision.to_string()),
+        NamedValue::new("cross-validation", format!("{} folds, seed {}", settings.folds, settings.seed)),
+        NamedValue::code("command", command),
+        NamedValue::new("program", format!("cnncodes {}", env!("CARGO_PKG_VERSION"))),
     ]);
     facts
 }

@@ -1,4 +1,4 @@
-//! The nearest images by code: exactly, for many queries at once, in one pass over a features file.
+//! The nearest images by their features: exactly, for many queries at once, in one pass over a features file.
 //!
 //! Each thread reads a part of the file into a buffer that stays in its cache and compares it with all queries there,
 //! while the others read and compare theirs: memory holds a part a thread whatever the file's size, and a small batch of
@@ -8,6 +8,7 @@
 //!
 //! Equal distances are ordered by row: the earlier row of the file is the nearer one.
 
+mod queries;
 mod scan;
 
 use std::fmt;
@@ -18,7 +19,8 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use self::scan::{Best, Queries};
+pub use self::queries::{NearImage, Queries, QueryAnswer, QueryError};
+use self::scan::{NearestRows, PreparedQueries};
 use crate::features::{FeatureFile, FeatureFileError};
 
 /// Bytes of features that a thread reads and compares at a time: few enough for its share of the cache, and so many that
@@ -33,7 +35,7 @@ const QUERIES_OF_BLOCK: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
-    /// 1 - cosine of the angle between them: 0 to 2. A code of nothing but zeros has no direction and is at distance 1
+    /// 1 - cosine of the angle between them: 0 to 2. Features that are all zero have no direction and are at distance 1
     /// from all others, as scikit-learn has it.
     #[default]
     Cosine,
@@ -82,7 +84,7 @@ pub struct Neighbor {
 #[non_exhaustive]
 pub enum NeighborsError {
     #[error(transparent)]
-    Codes(#[from] FeatureFileError),
+    Features(#[from] FeatureFileError),
     #[error(
         "a query has {found} features, and the rows of {file} have {expected}; use features of the same \
          layer"
@@ -98,7 +100,7 @@ pub enum NeighborsError {
 
 /// What is looked for.
 #[derive(Clone, Copy)]
-pub struct Search<'a> {
+pub struct NeighborSearch<'a> {
     /// One query a row, m x d.
     pub queries: ArrayView2<'a, f32>,
     /// Neighbours of each query; fewer are found only where the file has fewer rows.
@@ -109,12 +111,12 @@ pub struct Search<'a> {
     pub left_out: &'a (dyn Fn(usize, usize) -> bool + Sync),
 }
 
-impl Search<'_> {
+impl NeighborSearch<'_> {
     /// The nearest rows of a layer of `file` (the primary one where none is named), nearest first, for each query.
     /// `progress` is told how many rows have been compared, by several threads.
     ///
     /// # Errors
-    /// The file has no such layer or cannot be read, the queries have another width, or a code is not finite.
+    /// The file has no such layer or cannot be read, the queries have another width, or a feature is not finite.
     pub fn run(
         &self,
         file: &FeatureFile,
@@ -127,14 +129,14 @@ impl Search<'_> {
         if found != width {
             return Err(NeighborsError::Width { file: name(), expected: width, found });
         }
-        let queries = Queries::new(self.queries, self.metric)
+        let queries = PreparedQueries::new(self.queries, self.metric)
             .map_err(|(query, value)| NeighborsError::QueryNotFinite { query, value })?;
         let rows = file.rows();
         let step = part_rows(width, file.rows_at_once(layer)?);
         let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
         // The nearest of the parts that one thread takes, or what is wrong with a row, and where its part begins.
-        let compare = || -> Result<Vec<Best>, (usize, NeighborsError)> {
-            let mut best = vec![Best::new(self.k); queries.len()];
+        let compare = || -> Result<Vec<NearestRows>, (usize, NeighborsError)> {
+            let mut best = vec![NearestRows::new(self.k); queries.len()];
             let mut part = vec![0.0; step.min(rows) * width];
             while !failed.load(Ordering::Relaxed) {
                 let start = next.fetch_add(step, Ordering::Relaxed);
@@ -158,7 +160,7 @@ impl Search<'_> {
             }
             Ok(best)
         };
-        let mut best = vec![Best::new(self.k); queries.len()];
+        let mut best = vec![NearestRows::new(self.k); queries.len()];
         let mut first_error: Option<(usize, NeighborsError)> = None;
         for compared in rayon::broadcast(|_| compare()) {
             match compared {
@@ -178,7 +180,7 @@ impl Search<'_> {
     }
 }
 
-/// The nearest of `rows` (n x d) to each row of `queries` (m x d), both in memory and finite: as [`Search`], with all
+/// The nearest of `rows` (n x d) to each row of `queries` (m x d), both in memory and finite: as [`NeighborSearch`], with all
 /// threads. A row that `left_out` names for a query is no answer to it.
 ///
 /// # Errors
@@ -194,8 +196,9 @@ pub(crate) fn nearest_rows(
     let part = part_rows(queries.ncols(), 1) * queries.ncols().max(1);
     let of_block = |(block, queries): (usize, ArrayView2<'_, f32>)| {
         let first = block * QUERIES_OF_BLOCK;
-        let queries = Queries::new(queries, Metric::Cosine).map_err(|(row, value)| (first + row, value))?;
-        let mut best = vec![Best::new(k); queries.len()];
+        let queries =
+            PreparedQueries::new(queries, Metric::Cosine).map_err(|(row, value)| (first + row, value))?;
+        let mut best = vec![NearestRows::new(k); queries.len()];
         for (index, rows) in rows.chunks(part).enumerate() {
             let left_out = |query: usize, row: usize| left_out(first + query, row);
             queries.scan(rows, index * part / queries.width().max(1), &mut best, &left_out)?;

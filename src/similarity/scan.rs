@@ -28,21 +28,21 @@ const AT_ONCE: usize = 16;
 
 /// A row that may be a neighbour, ordered by what decides: the distance, then the row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Candidate {
+pub(super) struct RowCandidate {
     /// Grows with the distance: the distance itself, or its square where the metric is Euclidean.
     pub(super) key: f64,
     pub(super) row: usize,
 }
 
-impl Eq for Candidate {}
+impl Eq for RowCandidate {}
 
-impl PartialOrd for Candidate {
+impl PartialOrd for RowCandidate {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Candidate {
+impl Ord for RowCandidate {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key.total_cmp(&other.key).then(self.row.cmp(&other.row))
     }
@@ -50,15 +50,15 @@ impl Ord for Candidate {
 
 /// The nearest rows of one query so far.
 #[derive(Debug, Clone)]
-pub(super) struct Best {
+pub(super) struct NearestRows {
     k: usize,
     /// The farthest on top.
-    heap: BinaryHeap<Candidate>,
+    heap: BinaryHeap<RowCandidate>,
 }
 
-impl Best {
-    pub(super) fn new(k: usize) -> Best {
-        Best { k, heap: BinaryHeap::new() }
+impl NearestRows {
+    pub(super) fn new(k: usize) -> NearestRows {
+        NearestRows { k, heap: BinaryHeap::new() }
     }
 
     /// What a later row's key must be below.
@@ -70,7 +70,7 @@ impl Best {
         }
     }
 
-    pub(super) fn add(&mut self, candidate: Candidate) {
+    pub(super) fn add(&mut self, candidate: RowCandidate) {
         self.heap.push(candidate);
         if self.heap.len() > self.k {
             self.heap.pop();
@@ -78,12 +78,12 @@ impl Best {
     }
 
     /// Adds what another has found in other rows.
-    pub(super) fn join(&mut self, other: Best) {
+    pub(super) fn join(&mut self, other: NearestRows) {
         other.heap.into_iter().for_each(|candidate| self.add(candidate));
     }
 
     pub(super) fn into_neighbors(self, metric: Metric) -> Vec<Neighbor> {
-        let neighbor = |Candidate { key, row }| Neighbor {
+        let neighbor = |RowCandidate { key, row }| Neighbor {
             row,
             distance: match metric {
                 Metric::Cosine => key,
@@ -95,7 +95,7 @@ impl Best {
 }
 
 /// The queries, and what is known about them beforehand.
-pub(super) struct Queries<'a> {
+pub(super) struct PreparedQueries<'a> {
     queries: ArrayView2<'a, f32>,
     metric: Metric,
     /// The queries brought to length 1, row after row.
@@ -110,7 +110,7 @@ pub(super) struct Queries<'a> {
 
 /// Rows whose product with a query's direction is at most `square * a + length * b + c` are no neighbours.
 #[derive(Debug, Clone, Copy)]
-struct Bound {
+struct RejectionBound {
     a: f64,
     b: f64,
     c: f64,
@@ -118,7 +118,7 @@ struct Bound {
 
 /// The bounds of several queries.
 #[derive(Debug, Default)]
-struct Bounds {
+struct RejectionBounds {
     a: Vec<f64>,
     b: Vec<f64>,
     c: Vec<f64>,
@@ -127,14 +127,17 @@ struct Bounds {
 /// What is known of rows beforehand. Not a number, which no bound rules out, for those that are not
 /// [safe](SAFE_SQUARES).
 #[derive(Debug, Default)]
-struct Lengths {
+struct RowLengths {
     squares: Vec<f64>,
     lengths: Vec<f64>,
 }
 
-impl<'a> Queries<'a> {
+impl<'a> PreparedQueries<'a> {
     /// Refuses values that are not finite; gives the query and the value.
-    pub(super) fn new(queries: ArrayView2<'a, f32>, metric: Metric) -> Result<Queries<'a>, (usize, f32)> {
+    pub(super) fn new(
+        queries: ArrayView2<'a, f32>,
+        metric: Metric,
+    ) -> Result<PreparedQueries<'a>, (usize, f32)> {
         let mut directions = Vec::with_capacity(queries.len());
         let mut squares = Vec::with_capacity(queries.nrows());
         for (index, query) in queries.rows().into_iter().enumerate() {
@@ -158,7 +161,7 @@ impl<'a> Queries<'a> {
         };
         let error = gamma(width) * (1.0 + unit) + unit + 1e-9;
         let square_error = gamma(1 + width.div_ceil(SQUARE_SUMS) + SQUARE_ROUNDINGS) + 1e-9;
-        Ok(Queries { queries, metric, directions, squares, error, square_error })
+        Ok(PreparedQueries { queries, metric, directions, squares, error, square_error })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -177,11 +180,11 @@ impl<'a> Queries<'a> {
         &self,
         rows: &[f32],
         first: usize,
-        best: &mut [Best],
+        best: &mut [NearestRows],
         left_out: &(dyn Fn(usize, usize) -> bool + Sync),
     ) -> Result<(), (usize, f32)> {
         let width = self.width();
-        let known = Lengths::of(rows, width).map_err(|(row, value)| (first + row, value))?;
+        let known = RowLengths::of(rows, width).map_err(|(row, value)| (first + row, value))?;
         let count = known.squares.len();
         let mut products = vec![0.0; count * QUERIES_AT_ONCE.min(self.len())];
         for start in (0..self.len()).step_by(QUERIES_AT_ONCE) {
@@ -201,7 +204,7 @@ impl<'a> Queries<'a> {
                 1.0,
                 Par::Seq,
             );
-            let mut bounds = Bounds::default();
+            let mut bounds = RejectionBounds::default();
             (start..end).for_each(|query| bounds.push(self.bound(query, best[query].limit())));
             let mut from = 0;
             while let Some(at) = bounds.first_above(products, &known, from) {
@@ -213,7 +216,7 @@ impl<'a> Queries<'a> {
                 let best = &mut best[query];
                 let key = self.key(query, &rows[index * width..][..width]);
                 if key < best.limit() {
-                    best.add(Candidate { key, row: first + index });
+                    best.add(RowCandidate { key, row: first + index });
                     bounds.set(query - start, self.bound(query, best.limit()));
                 }
             }
@@ -231,15 +234,15 @@ impl<'a> Queries<'a> {
     ///
     /// Euclidean: |r|² + |q|² - 2 r·q is below the limit only if s (1 - 2f) + |q|² - 2|q| (p + e l (1 + f)) is, but for
     /// roundings of float64.
-    fn bound(&self, query: usize, limit: f64) -> Bound {
+    fn bound(&self, query: usize, limit: f64) -> RejectionBound {
         let (error, square_error) = (self.error, self.square_error);
         match self.metric {
-            Metric::Cosine => Bound { a: 0.0, b: 1.0 - limit - error - 4.0 * square_error, c: 0.0 },
+            Metric::Cosine => RejectionBound { a: 0.0, b: 1.0 - limit - error - 4.0 * square_error, c: 0.0 },
             Metric::Euclidean => {
                 let square = self.squares[query];
                 // The direction of a query without length is 0, and so is every product with it, whatever this is.
                 let twice = 2.0 * if square > 0.0 { square.sqrt() } else { 1.0 };
-                Bound {
+                RejectionBound {
                     a: (1.0 - 2.0 * square_error - 1e-12) / twice,
                     b: -error * (1.0 + square_error) * (1.0 + 1e-12),
                     c: (square * (1.0 - 1e-12) - limit) / twice,
@@ -271,11 +274,11 @@ impl<'a> Queries<'a> {
     }
 }
 
-impl Lengths {
+impl RowLengths {
     /// Refuses values that are not finite; gives the row, counted from 0, and the value.
-    fn of(rows: &[f32], width: usize) -> Result<Lengths, (usize, f32)> {
+    fn of(rows: &[f32], width: usize) -> Result<RowLengths, (usize, f32)> {
         let count = rows.len() / width.max(1);
-        let mut known = Lengths { squares: Vec::with_capacity(count), lengths: Vec::with_capacity(count) };
+        let mut known = RowLengths { squares: Vec::with_capacity(count), lengths: Vec::with_capacity(count) };
         for (index, row) in rows.chunks_exact(width).enumerate() {
             let square = square(row);
             let square = if SAFE_SQUARES.contains(&square) {
@@ -293,19 +296,19 @@ impl Lengths {
     }
 }
 
-impl Bounds {
-    fn push(&mut self, Bound { a, b, c }: Bound) {
+impl RejectionBounds {
+    fn push(&mut self, RejectionBound { a, b, c }: RejectionBound) {
         self.a.push(a);
         self.b.push(b);
         self.c.push(c);
     }
 
-    fn set(&mut self, query: usize, Bound { a, b, c }: Bound) {
+    fn set(&mut self, query: usize, RejectionBound { a, b, c }: RejectionBound) {
         (self.a[query], self.b[query], self.c[query]) = (a, b, c);
     }
 
     /// The first of the products from `from` on that is not ruled out: rows, each with one for every query.
-    fn first_above(&self, products: &[f32], known: &Lengths, from: usize) -> Option<usize> {
+    fn first_above(&self, products: &[f32], known: &RowLengths, from: usize) -> Option<usize> {
         Arch::new().dispatch(FirstAbove { bounds: self, products, known, from })
     }
 
@@ -328,11 +331,11 @@ impl Bounds {
     }
 }
 
-/// See [`Bounds::first_above`].
+/// See [`RejectionBounds::first_above`].
 struct FirstAbove<'a> {
-    bounds: &'a Bounds,
+    bounds: &'a RejectionBounds,
     products: &'a [f32],
-    known: &'a Lengths,
+    known: &'a RowLengths,
     from: usize,
 }
 

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, Inner, Trial};
+use super::{CandidateHead, HeadTrial, InnerValidation};
 use crate::evaluate::{Difference, Proportion};
 
 /// Images a class from which a set counts as large. cs231n names no number; ImageNet, on which fine-tuning and training
@@ -62,7 +62,7 @@ pub enum Similarity {
 /// Whether images are so many that fine-tuning the network becomes worth a thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Size {
+pub enum DatasetSize {
     /// Fewer than [`LARGE_CLASS`] a class.
     Small,
     /// As many or more.
@@ -75,7 +75,7 @@ pub struct Scenario {
     /// How like ImageNet the images are.
     pub similarity: Similarity,
     /// How many images there are.
-    pub size: Size,
+    pub size: DatasetSize,
     /// Different images a class, on average: duplicates count once.
     pub images_per_class: usize,
     /// The network that this is about, an index into [`SweepResult::networks`](super::SweepResult::networks): that of the
@@ -98,7 +98,7 @@ pub struct Scenario {
 ///
 /// # Panics
 /// There is no trial.
-pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> Advice {
+pub fn advise(trials: &[HeadTrial], groups: usize, classes: usize, chance: f64) -> Advice {
     let all: Vec<usize> = (0..trials.len()).collect();
     let wrong = |at: usize| {
         let accuracy = trials[at].candidate.accuracy;
@@ -130,18 +130,18 @@ pub fn advise(trials: &[Trial], groups: usize, classes: usize, chance: f64) -> A
 
 /// The candidate among `among` with the fewest mistakes; of equals, the cheapest layer's, then the one with the fewest
 /// features, then the first.
-fn first(trials: &[Trial], among: &[usize], mistakes: impl Fn(usize) -> usize) -> usize {
+fn first(trials: &[HeadTrial], among: &[usize], mistakes: impl Fn(usize) -> usize) -> usize {
     let order = |&at: &usize| {
         let features = &trials[at].candidate.features;
-        (mistakes(at), features.multiply_adds, features.codes)
+        (mistakes(at), features.multiply_adds, features.width)
     };
     among.iter().copied().min_by_key(order).expect("there is a candidate")
 }
 
 /// Chooses among `among` anew in each fold; also tells which images were classified rightly that way.
-fn select(trials: &[Trial], among: &[usize]) -> (Selection, Vec<bool>) {
+fn select(trials: &[HeadTrial], among: &[usize]) -> (Selection, Vec<bool>) {
     let mistakes = |at: usize, fold: usize| {
-        trials[at].candidate.inner.get(fold).map_or(0, |inner: &Inner| inner.mistakes)
+        trials[at].candidate.inner.get(fold).map_or(0, |inner: &InnerValidation| inner.mistakes)
     };
     let folds = &trials[among[0]].folds;
     let count = folds.iter().max().map_or(0, |&last| last + 1);
@@ -155,7 +155,7 @@ fn select(trials: &[Trial], among: &[usize]) -> (Selection, Vec<bool>) {
 
 /// Whether `other` does not fall behind `best` by more than the standard error of the differences between folds,
 /// `s / sqrt(k)` with s their standard deviation (divisor k - 1) over k folds.
-fn within_one_standard_error(best: &Candidate, other: &Candidate) -> bool {
+fn within_one_standard_error(best: &CandidateHead, other: &CandidateHead) -> bool {
     let differences: Vec<f64> =
         best.fold_accuracies.iter().zip(&other.fold_accuracies).map(|(best, other)| best - other).collect();
     let count = differences.len() as f64;
@@ -166,7 +166,7 @@ fn within_one_standard_error(best: &Candidate, other: &Candidate) -> bool {
     mean <= error + 1e-12
 }
 
-fn scenario(trials: &[Trial], network: usize, groups: usize, classes: usize, learned: bool) -> Scenario {
+fn scenario(trials: &[HeadTrial], network: usize, groups: usize, classes: usize, learned: bool) -> Scenario {
     let part = |top: bool| -> Option<(Selection, Vec<bool>)> {
         let of_part = |&at: &usize| {
             let features = &trials[at].candidate.features;
@@ -188,7 +188,7 @@ fn scenario(trials: &[Trial], network: usize, groups: usize, classes: usize, lea
     let rows = trials[0].right.len();
     Scenario {
         similarity,
-        size: if images_per_class >= LARGE_CLASS { Size::Large } else { Size::Small },
+        size: if images_per_class >= LARGE_CLASS { DatasetSize::Large } else { DatasetSize::Small },
         images_per_class,
         network,
         top: top.map(|(selection, _)| selection),
@@ -231,12 +231,12 @@ mod tests {
     const EACH: usize = 20;
 
     /// A trial of a layer that cost `multiply_adds`, with so many mistakes in each fold, and inside it.
-    fn trial(multiply_adds: u64, top: bool, wrong: [usize; FOLDS], inner: [usize; FOLDS]) -> Trial {
+    fn trial(multiply_adds: u64, top: bool, wrong: [usize; FOLDS], inner: [usize; FOLDS]) -> HeadTrial {
         let right: Vec<bool> = (0..FOLDS * EACH).map(|row| row % EACH >= wrong[row / EACH]).collect();
         let fold_accuracies = wrong.iter().map(|&wrong| 1.0 - wrong as f64 / EACH as f64).collect();
         let successes = right.iter().filter(|&&right| right).count();
-        Trial {
-            candidate: Candidate {
+        HeadTrial {
+            candidate: CandidateHead {
                 features: CandidateFeatures {
                     network: 0,
                     layer: format!("layer{multiply_adds}"),
@@ -245,7 +245,7 @@ mod tests {
                     default_pooling: Pooling::None,
                     name: String::new(),
                     shape: vec![8],
-                    codes: 8,
+                    width: 8,
                     multiply_adds,
                     share: 0.0,
                     milliseconds: None,
@@ -256,7 +256,7 @@ mod tests {
                 accuracy: Proportion::new(successes, right.len()),
                 fold_accuracies,
                 log_loss: 0.0,
-                inner: inner.map(|mistakes| Inner { mistakes, rows: EACH * (FOLDS - 1) }).to_vec(),
+                inner: inner.map(|mistakes| InnerValidation { mistakes, rows: EACH * (FOLDS - 1) }).to_vec(),
                 seconds: 0.0,
             },
             folds: (0..FOLDS * EACH).map(|row| row / EACH).collect(),
@@ -317,7 +317,7 @@ mod tests {
             advise(&trials, 100, classes, 0.25).scenario
         };
         let different = told([1; FOLDS], [8; FOLDS], 4);
-        assert_eq!((different.similarity, different.size), (Similarity::Different, Size::Small));
+        assert_eq!((different.similarity, different.size), (Similarity::Different, DatasetSize::Small));
         assert_eq!(different.images_per_class, 25);
         let difference = different.difference.unwrap();
         assert_eq!((difference.only_first, difference.only_second), (35, 0));
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_thousand_different_images_a_class_are_large() {
         let trials = [trial(1, true, [0; FOLDS], [0; FOLDS])];
-        assert_eq!(advise(&trials, 3_999, 4, 0.25).scenario.size, Size::Small);
-        assert_eq!(advise(&trials, 4_000, 4, 0.25).scenario.size, Size::Large);
+        assert_eq!(advise(&trials, 3_999, 4, 0.25).scenario.size, DatasetSize::Small);
+        assert_eq!(advise(&trials, 4_000, 4, 0.25).scenario.size, DatasetSize::Large);
     }
 }

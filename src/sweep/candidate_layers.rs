@@ -28,7 +28,7 @@ pub enum CandidateLayersError {
     #[error(transparent)]
     Backbone(#[from] BackboneError),
     #[error("the layer {layer:?} of {model} has no features: it has no row of 32-bit floats for each image")]
-    NotCodes { model: String, layer: String },
+    NotFeatures { model: String, layer: String },
     #[error("{layer}: the pooling {pooling} does not suit this layer of {model}: {reason}")]
     Pooling { model: String, layer: String, pooling: Pooling, reason: PoolingMismatch },
     #[error("{model} has no layers to compare; name some with --layers")]
@@ -37,7 +37,7 @@ pub enum CandidateLayersError {
 
 /// Which layers are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum LayerChoice {
     /// So many at most, spread over the depth, the top among them.
     Spread(usize),
     /// Every layer that the whole network passes through, up to the top.
@@ -84,11 +84,11 @@ impl CandidateLayers {
         graph: &Graph,
         catalogue: &Catalogue,
         size: (u32, u32),
-        wanted: &Wanted,
+        wanted: &LayerChoice,
         poolings: &[Pooling],
     ) -> Result<CandidateLayers, CandidateLayersError> {
         let layers: Vec<Layer> = match wanted {
-            Wanted::Named(names) => {
+            LayerChoice::Named(names) => {
                 let mut seen = HashSet::new();
                 let mut layers = Vec::new();
                 for name in names {
@@ -99,7 +99,7 @@ impl CandidateLayers {
                 }
                 layers
             }
-            Wanted::Spread(_) | Wanted::All => dominator_layers(graph, catalogue),
+            LayerChoice::Spread(_) | LayerChoice::All => dominator_layers(graph, catalogue),
         };
         let profile = Profile::measure(graph, &layers, size)?;
         let mut candidates = Vec::with_capacity(layers.len());
@@ -112,8 +112,8 @@ impl CandidateLayers {
                     top: false,
                     layer,
                 }),
-                None if matches!(wanted, Wanted::Named(_)) => {
-                    return Err(CandidateLayersError::NotCodes {
+                None if matches!(wanted, LayerChoice::Named(_)) => {
+                    return Err(CandidateLayersError::NotFeatures {
                         model: model.to_owned(),
                         layer: layer.name,
                     });
@@ -122,11 +122,11 @@ impl CandidateLayers {
             }
         }
         candidates.sort_by_key(|candidate| candidate.multiply_adds);
-        if let Wanted::Named(_) = wanted {
+        if let LayerChoice::Named(_) = wanted {
             refuse_unsuited(model, &candidates, poolings)?;
         }
         pool(graph, &mut candidates, poolings);
-        if let Wanted::Spread(count) = wanted {
+        if let LayerChoice::Spread(count) = wanted {
             candidates = spread(candidates, *count);
         }
         if candidates.is_empty() {

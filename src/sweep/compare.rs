@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Candidate, CandidateFeatures, Inner};
+use super::{CandidateFeatures, CandidateHead, InnerValidation};
 use crate::evaluate::Uncertainty;
 use crate::head::{FitSettings, FittedHead, HeadError, HeadKind, Subset, TrainingData, Tuning, fit_head};
 
@@ -52,9 +52,9 @@ impl SearchSpace {
 
 /// A kind of head on the features of a layer, and how it did on each image.
 #[derive(Debug, Clone)]
-pub struct Trial {
+pub struct HeadTrial {
     /// What was tried.
-    pub candidate: Candidate,
+    pub candidate: CandidateHead,
     /// Whether each image was classified rightly by a head that had seen neither it nor a duplicate of it.
     pub right: Vec<bool>,
     /// The fold that each image was held out in; the same for all trials on the same images, groups and seed.
@@ -68,7 +68,7 @@ pub struct Trial {
 /// Tries every kind of head on the features of a layer, which `features` describes.
 ///
 /// For each fold and each kind, C is chosen by cross-validation among the fold's training images; how many mistakes the
-/// choice made there is kept in [`Candidate::inner`], so that layers and kinds can be chosen by it as well.
+/// choice made there is kept in [`CandidateHead::inner`], so that layers and kinds can be chosen by it as well.
 ///
 /// # Errors
 /// As [`fit_head`].
@@ -76,7 +76,7 @@ pub fn try_heads(
     data: &TrainingData<'_>,
     features: &CandidateFeatures,
     trying: &SearchSpace,
-) -> Result<Vec<Trial>, HeadError> {
+) -> Result<Vec<HeadTrial>, HeadError> {
     trying.kinds.par_iter().map(|&kind| try_head(data, features, kind, trying)).collect()
 }
 
@@ -85,7 +85,7 @@ fn try_head(
     features: &CandidateFeatures,
     kind: HeadKind,
     trying: &SearchSpace,
-) -> Result<Trial, HeadError> {
+) -> Result<HeadTrial, HeadError> {
     let start = Instant::now();
     let settings = trying.settings(kind);
     let FittedHead { model, evaluation, out_of_fold, choices } = fit_head(data, &settings)?;
@@ -93,12 +93,15 @@ fn try_head(
         let of_fold = |fold| ridge_within(data, &out_of_fold.folds, fold, &settings, trying);
         (0..evaluation.folds).map(of_fold).collect::<Result<_, _>>()?
     } else {
-        choices.iter().map(|choice| Inner { mistakes: choice.mistakes, rows: choice.rows }).collect()
+        choices
+            .iter()
+            .map(|choice| InnerValidation { mistakes: choice.mistakes, rows: choice.rows })
+            .collect()
     };
     let predicted = out_of_fold.answers();
     let right = predicted.iter().zip(data.labels).map(|(predicted, label)| predicted == label).collect();
-    Ok(Trial {
-        candidate: Candidate {
+    Ok(HeadTrial {
+        candidate: CandidateHead {
             features: features.clone(),
             kind,
             c: model.settings.c,
@@ -123,14 +126,14 @@ fn ridge_within(
     fold: usize,
     settings: &FitSettings,
     trying: &SearchSpace,
-) -> Result<Inner, HeadError> {
+) -> Result<InnerValidation, HeadError> {
     let training: Vec<usize> = (0..folds.len()).filter(|&row| folds[row] != fold).collect();
     let Some(subset) = Subset::of(data, &training) else {
-        return Ok(Inner { mistakes: training.len(), rows: training.len() });
+        return Ok(InnerValidation { mistakes: training.len(), rows: training.len() });
     };
     let settings = FitSettings { folds: trying.tuning.folds, ..settings.clone() };
     let accuracy = fit_head(&subset.data(), &settings)?.evaluation.accuracy;
-    Ok(Inner { mistakes: training.len() - accuracy.successes, rows: training.len() })
+    Ok(InnerValidation { mistakes: training.len() - accuracy.successes, rows: training.len() })
 }
 
 #[cfg(test)]
@@ -144,7 +147,7 @@ mod tests {
 
     const ROWS: usize = 60;
 
-    fn features() -> CandidateFeatures {
+    fn candidate_features() -> CandidateFeatures {
         CandidateFeatures {
             network: 0,
             layer: "fc7".to_owned(),
@@ -153,7 +156,7 @@ mod tests {
             default_pooling: Pooling::None,
             name: "fc7".to_owned(),
             shape: vec![12],
-            codes: 12,
+            width: 12,
             multiply_adds: 1,
             share: 1.0,
             milliseconds: None,
@@ -171,7 +174,7 @@ mod tests {
     }
 
     /// Three classes whose features overlap.
-    fn codes(seed: u64) -> Array2<f32> {
+    fn drawn(seed: u64) -> Array2<f32> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Array2::from_shape_fn((ROWS, 12), |(row, column)| {
             let own = f32::from(u8::from(column % 3 == row % 3));
@@ -179,23 +182,23 @@ mod tests {
         })
     }
 
-    fn tried(codes: &Array2<f32>) -> Vec<Trial> {
+    fn tried(features: &Array2<f32>) -> Vec<HeadTrial> {
         let labels: Vec<usize> = (0..ROWS).map(|row| row % 3).collect();
         let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
         let data = TrainingData {
-            codes: codes.view(),
+            features: features.view(),
             labels: &labels,
             class_names: &class_names,
             groups: None,
             row_names: None,
         };
-        try_heads(&data, &features(), &trying()).unwrap()
+        try_heads(&data, &candidate_features(), &trying()).unwrap()
     }
 
     #[test]
     fn every_kind_is_tried_on_the_same_folds_and_reported_as_fit_head_would() {
-        let codes = codes(1);
-        let trials = tried(&codes);
+        let first = drawn(1);
+        let trials = tried(&first);
         assert_eq!(trials.iter().map(|trial| trial.candidate.kind).collect::<Vec<_>>(), trying().kinds);
         for trial in &trials {
             assert_eq!(trial.folds, trials[0].folds);
@@ -216,9 +219,9 @@ mod tests {
 
     #[test]
     fn held_out_images_have_no_say_in_what_is_known_inside_their_fold() {
-        let before = tried(&codes(1));
-        let mut changed = codes(1);
-        let other = codes(2);
+        let before = tried(&drawn(1));
+        let mut changed = drawn(1);
+        let other = drawn(2);
         for row in (0..ROWS).filter(|&row| before[0].folds[row] == 1) {
             changed.row_mut(row).assign(&(&other.row(row) * 100.0));
         }
@@ -234,18 +237,18 @@ mod tests {
         // The third class has two images, one in each of two folds: within them only one is left.
         let labels: Vec<usize> = (0..22).map(|row| if row < 20 { row % 2 } else { 2 }).collect();
         let class_names: Vec<String> = (0..3).map(|class| class.to_string()).collect();
-        let codes = Array2::from_shape_fn((22, 4), |(row, column)| {
+        let features = Array2::from_shape_fn((22, 4), |(row, column)| {
             f32::from(u8::from(labels[row] == column)) + 0.01 * (row * 7 % 5) as f32
         });
         let data = TrainingData {
-            codes: codes.view(),
+            features: features.view(),
             labels: &labels,
             class_names: &class_names,
             groups: None,
             row_names: None,
         };
         let trying = SearchSpace { kinds: vec![HeadKind::Ridge], folds: 2, ..trying() };
-        let trials = try_heads(&data, &features(), &trying).unwrap();
-        assert_eq!(trials[0].candidate.inner, [Inner { mistakes: 1, rows: 11 }; 2]);
+        let trials = try_heads(&data, &candidate_features(), &trying).unwrap();
+        assert_eq!(trials[0].candidate.inner, [InnerValidation { mistakes: 1, rows: 11 }; 2]);
     }
 }

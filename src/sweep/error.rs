@@ -23,6 +23,9 @@ pub enum SweepError {
         /// What the user named as the source of the images.
         source_name: String,
     },
+    /// [`SweepSettings::stop`](super::SweepSettings::stop) was set.
+    #[error("the sweep was stopped; the same sweep resumes")]
+    Stopped,
     /// There is nothing to compare.
     #[error("no model is named; name at least one")]
     NoModel,

@@ -30,11 +30,11 @@ mod timing;
 
 use serde::{Deserialize, Serialize};
 
-pub use advise::{Advice, EQUAL_WITHIN, LARGE_CLASS, Scenario, Selection, Similarity, Size, advise};
+pub use advise::{Advice, DatasetSize, EQUAL_WITHIN, LARGE_CLASS, Scenario, Selection, Similarity, advise};
 pub use candidate_layers::{
-    CandidateLayer, CandidateLayers, CandidateLayersError, POOLINGS, SPREAD_LAYERS, Wanted,
+    CandidateLayer, CandidateLayers, CandidateLayersError, LayerChoice, POOLINGS, SPREAD_LAYERS,
 };
-pub use compare::{GRID, SearchSpace, Trial, try_heads};
+pub use compare::{GRID, HeadTrial, SearchSpace, try_heads};
 pub use error::SweepError;
 pub use run::{Sweep, SweepEvent, SweepSettings};
 pub use timing::milliseconds;
@@ -66,7 +66,7 @@ pub struct SweepResult {
     /// The networks, in the order in which they were named.
     pub networks: Vec<NetworkSummary>,
     /// Every layer with every pooling and every kind of head: networks in order, the earliest layer first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<CandidateHead>,
     /// What follows from it.
     pub advice: Advice,
     /// Commands that do what is advised, in order.
@@ -87,7 +87,8 @@ pub struct NetworkSummary {
     /// Multiply-adds of the whole network for one image.
     pub multiply_adds: u64,
     /// The file that holds the features of all its layers.
-    pub codes_file: String,
+    #[serde(rename = "codes_file")]
+    pub features_file: String,
     /// Number of layers that were compared.
     pub layers: usize,
     /// The deepest of them.
@@ -115,7 +116,8 @@ pub struct CandidateFeatures {
     /// Shape of one image's features.
     pub shape: Vec<usize>,
     /// Number of features of an image.
-    pub codes: usize,
+    #[serde(rename = "codes")]
+    pub width: usize,
     /// Multiply-adds for one image up to and with the layer.
     pub multiply_adds: u64,
     /// The same as a share of the whole network's.
@@ -128,7 +130,7 @@ pub struct CandidateFeatures {
 
 /// A kind of head on the features of a layer, cross-validated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
+pub struct CandidateHead {
     /// The features.
     #[serde(flatten)]
     pub features: CandidateFeatures,
@@ -144,7 +146,7 @@ pub struct Candidate {
     pub log_loss: f64,
     /// For each fold, how the head did within the training images: what a choice may go by that is to be judged on the
     /// fold's own images.
-    pub inner: Vec<Inner>,
+    pub inner: Vec<InnerValidation>,
     /// Seconds that cross-validating and fitting took.
     pub seconds: f64,
 }
@@ -160,7 +162,7 @@ pub fn kind_name(kind: HeadKind) -> &'static str {
 
 /// The outcome of a cross-validation within the training images of a fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inner {
+pub struct InnerValidation {
     /// Mistakes on inner held-out images, with the best C.
     pub mistakes: usize,
     /// Number of images.

@@ -1,16 +1,17 @@
 //! The features of all candidate layers of a network: one pass over the images, and one features file.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{
     CandidateFeatures, CandidateLayer, CandidateLayers, NetworkSummary, SweepError, SweepEvent,
     SweepSettings, milliseconds,
 };
-use crate::dataset::{Dataset, Problem};
-use crate::extract::{Event, Progress, Request, WantedLayer, extract};
-use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, Row, WriteOptions};
+use crate::dataset::{Dataset, InputProblem};
+use crate::extract::{ExtractEvent, ExtractProgress, ExtractRequest, WantedLayer, extract};
+use crate::features::{
+    FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter, WriteOptions,
+};
 use crate::images::PreprocessOverrides;
 use crate::network::{Catalogue, Layer, Model, Pooling, SessionSettings};
 
@@ -22,7 +23,7 @@ pub(super) struct NetworkFeatures {
     pub(super) candidates: Vec<CandidateFeatures>,
     pub(super) file: FeatureFile,
     /// The images that could not be read.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<InputProblem>,
     seconds: f64,
 }
 
@@ -68,7 +69,7 @@ impl NetworkFeatures {
                 pooling,
                 default_pooling: layer.layer.default_pooling(),
                 name: named.name.clone(),
-                codes: shape.iter().product(),
+                width: shape.iter().product(),
                 shape,
                 multiply_adds: layer.multiply_adds,
                 share: layer.multiply_adds as f64 / layers.total.max(1) as f64,
@@ -83,7 +84,7 @@ impl NetworkFeatures {
             WantedLayer::new(&model, layer, pooling, &preprocess, session.precision)
         };
         let tapped: Vec<WantedLayer> = tapped.into_iter().zip(&taps).map(wanted).collect();
-        let request = Request {
+        let request = ExtractRequest {
             samples: images,
             graph: &graph,
             layers: &tapped,
@@ -91,21 +92,21 @@ impl NetworkFeatures {
             output: &output,
             settings: &settings.extract,
         };
-        let summary = extract(&request, &AtomicBool::new(false), &mut |event| match event {
-            Event::Progress(progress) => tell(SweepEvent::Extracted(progress)),
-            Event::Note(note) => tell(SweepEvent::Note(note)),
-            Event::Planned(_) | Event::Arranged(_) | Event::Problem(_) => {}
+        let summary = extract(&request, &settings.stop, &mut |event| match event {
+            ExtractEvent::Progress(progress) => tell(SweepEvent::Extracted(progress)),
+            ExtractEvent::Note(note) => tell(SweepEvent::Note(note)),
+            ExtractEvent::Planned(_) | ExtractEvent::Arranged(_) | ExtractEvent::Problem(_) => {}
         })?;
         let seconds = start.elapsed().as_secs_f64();
         if settings.timing {
             let total = layers.layers.len();
             for (done, CandidateLayer { layer, .. }) in layers.layers.iter().enumerate() {
-                tell(SweepEvent::Timed(Progress { done, total }));
+                tell(SweepEvent::Timed(ExtractProgress { done, total }));
                 let measured = milliseconds(&graph, layer, size, &settings.session)?;
                 let of_layer = candidates.iter_mut().filter(|features| features.tensor == layer.tensor);
                 of_layer.for_each(|features| features.milliseconds = Some(measured));
             }
-            tell(SweepEvent::Timed(Progress { done: total, total }));
+            tell(SweepEvent::Timed(ExtractProgress { done: total, total }));
         }
         let file = FeatureFile::open(&output)?;
         Ok(Self { model, layers, candidates, file, problems: summary.problems, seconds })
@@ -116,7 +117,7 @@ impl NetworkFeatures {
             name: self.model.name.clone(),
             sha256: self.model.manifest.sha256.clone(),
             multiply_adds: self.layers.total,
-            codes_file: self.file.path().display().to_string(),
+            features_file: self.file.path().display().to_string(),
             layers: self.layers.layers.len(),
             top: self.layers.top().layer.name.clone(),
             seconds: self.seconds,
@@ -132,7 +133,7 @@ impl NetworkFeatures {
         let file = &self.file;
         let mut layer = file.layer(Some(&features.name))?.clone();
         layer.spec.layer.clone_from(&features.layer);
-        let header = Header { layers: vec![layer], ..file.header().clone() };
+        let header = FeatureFileHeader { layers: vec![layer], ..file.header().clone() };
         let options = WriteOptions { overwrite: true, expected_rows: file.rows() };
         let mut writer = FeatureWriter::create(output, &header, options)?;
         let values = file.read_layer(Some(&features.name))?;
@@ -141,15 +142,15 @@ impl NetworkFeatures {
             .into_iter()
             .map(|row| [row.to_slice().expect("features are read in standard layout")])
             .collect();
-        let rows: Vec<Row<'_>> = values
+        let rows: Vec<FeatureRow<'_>> = values
             .iter()
             .enumerate()
-            .map(|(at, codes)| Row {
+            .map(|(at, features)| FeatureRow {
                 name: &file.image_names()[at],
                 label: file.labels()[at],
                 sha256: &file.sha256()[at],
                 perceptual_hash: file.perceptual_hash(at),
-                codes,
+                features,
             })
             .collect();
         writer.append(&rows, file.errors())?;

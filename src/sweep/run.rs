@@ -1,20 +1,22 @@
 //! The sweep itself: features of every candidate layer, heads on each of them, and the advice.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::network_features::NetworkFeatures;
 use super::{
-    Candidate, CandidateFeatures, POOLINGS, SPREAD_LAYERS, SearchSpace, SweepError, SweepResult, Trial,
-    Wanted, advise, kind_name, try_heads,
+    CandidateFeatures, CandidateHead, HeadTrial, LayerChoice, POOLINGS, SPREAD_LAYERS, SearchSpace,
+    SweepError, SweepResult, advise, kind_name, try_heads,
 };
-use crate::dataset::{Dataset, Problem};
+use crate::dataset::{Dataset, InputProblem};
 use crate::evaluate::{Note, Severity};
-use crate::extract::{ExtractSettings, Progress};
+use crate::extract::{ExtractProgress, ExtractSettings};
 use crate::features::{FeatureFile, FeatureFileError};
 use crate::head::{NOT_ABOVE_CHANCE, fit_head};
 use crate::network::{Model, Pooling, SessionSettings};
 use crate::training::{
-    DuplicateSettings, LabelledFeatures, SmallClassPolicy, Trained, TrainingError, TrainingSet,
+    DuplicateSettings, LabelledFeatures, SmallClassPolicy, TrainedHead, TrainingError, TrainingSet,
     TrainingSettings, head_of,
 };
 
@@ -22,7 +24,7 @@ use crate::training::{
 #[derive(Debug, Clone)]
 pub struct SweepSettings {
     /// The layers of each network.
-    pub layers: Wanted,
+    pub layers: LayerChoice,
     /// How maps are pooled; each pooling gives features of their own.
     pub poolings: Vec<Pooling>,
     /// The heads that are tried on each layer.
@@ -41,13 +43,15 @@ pub struct SweepSettings {
     pub timing: bool,
     /// The folder for the features of each network, `MODEL-sweep.h5`; it is created if it does not exist.
     pub folder: PathBuf,
+    /// Set to end the sweep after what is in flight. Finished features are kept.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for SweepSettings {
     /// Six layers, maps averaged, every kind of head, and features in `features/`.
     fn default() -> Self {
         Self {
-            layers: Wanted::Spread(SPREAD_LAYERS),
+            layers: LayerChoice::Spread(SPREAD_LAYERS),
             poolings: POOLINGS.to_vec(),
             heads: SearchSpace::default(),
             duplicates: DuplicateSettings::default(),
@@ -57,6 +61,7 @@ impl Default for SweepSettings {
             extract: ExtractSettings::default(),
             timing: true,
             folder: PathBuf::from("features"),
+            stop: Arc::default(),
         }
     }
 }
@@ -65,11 +70,11 @@ impl Default for SweepSettings {
 #[derive(Debug, Clone, Copy)]
 pub enum SweepEvent<'a> {
     /// How many images have gone through the network.
-    Extracted(Progress),
+    Extracted(ExtractProgress),
     /// How many layers of the network have been timed.
-    Timed(Progress),
+    Timed(ExtractProgress),
     /// To how many features, of all networks, heads have been fitted.
-    Fitted(Progress),
+    Fitted(ExtractProgress),
     /// Something that the user ought to know.
     Note(&'a str),
 }
@@ -121,12 +126,12 @@ impl Sweep {
     }
 
     /// The images that could not be read.
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[InputProblem] {
         &self.networks[0].problems
     }
 
     /// The file that holds the features of a candidate, beside those of the network's other candidates.
-    pub fn file(&self, candidate: &Candidate) -> &FeatureFile {
+    pub fn file(&self, candidate: &CandidateHead) -> &FeatureFile {
         &self.networks[candidate.features.network].file
     }
 
@@ -134,12 +139,12 @@ impl Sweep {
     ///
     /// # Errors
     /// The sweep's file cannot be read, or the new one cannot be written.
-    pub fn write_features(&self, candidate: &Candidate, output: &Path) -> Result<(), FeatureFileError> {
+    pub fn write_features(&self, candidate: &CandidateHead, output: &Path) -> Result<(), FeatureFileError> {
         self.networks[candidate.features.network].write_alone(&candidate.features, output)
     }
 
     /// How a head of a candidate's kind is fitted to its features as the sweep fitted it.
-    pub fn training_settings(&self, candidate: &Candidate) -> TrainingSettings {
+    pub fn training_settings(&self, candidate: &CandidateHead) -> TrainingSettings {
         TrainingSettings {
             duplicates: self.settings.duplicates.clone(),
             small_classes: self.settings.small_classes,
@@ -151,8 +156,8 @@ impl Sweep {
     ///
     /// # Errors
     /// The features cannot be read, or the head cannot be fitted.
-    pub fn fit(&self, candidate: &Candidate) -> Result<Trained, SweepError> {
-        let Candidate { features, kind, .. } = candidate;
+    pub fn fit(&self, candidate: &CandidateHead) -> Result<TrainedHead, SweepError> {
+        let CandidateHead { features, kind, .. } = candidate;
         let file = self.file(candidate);
         let labelled = read(&self.images, file, features)?;
         let duplicates = self.images.duplicates.clone();
@@ -163,7 +168,7 @@ impl Sweep {
         let out_of_fold = fitted.out_of_fold.clone();
         let mut head = head_of(file, Some(&features.name), fitted, &labelled)?;
         head.provenance.spec.layer.clone_from(&features.layer);
-        Ok(Trained { head, labelled, duplicates, out_of_fold })
+        Ok(TrainedHead { head, labelled, duplicates, out_of_fold })
     }
 }
 
@@ -174,20 +179,20 @@ fn training_set(
 ) -> Result<(TrainingSet, Vec<Note>), SweepError> {
     let SweepSettings { duplicates, small_classes, heads, .. } = settings;
     let first = &networks[0];
-    let mut labelled = LabelledFeatures::without_codes(&first.file)?;
+    let mut labelled = LabelledFeatures::without_features(&first.file)?;
     // Hashes are of the images, so any network's file will do for those that an earlier version left out.
     for NetworkFeatures { file, .. } in &networks[1..] {
         if labelled.without_hash() == 0 {
             break;
         }
-        let other = LabelledFeatures::without_codes(file)?;
+        let other = LabelledFeatures::without_features(file)?;
         if (&other.names, &other.sha256) == (&labelled.names, &labelled.sha256) && other.without_hash() == 0 {
             labelled.hashes = other.hashes;
         }
     }
     let mut left_out = Vec::new();
     labelled = small_classes.apply(labelled, &mut left_out)?;
-    labelled.read_codes(&first.file, Some(&first.candidates[0].name))?;
+    labelled.read_features(&first.file, Some(&first.candidates[0].name))?;
     let set = TrainingSet::new(labelled, duplicates, small_classes, heads.folds)?;
     let mut notes = set.notes.clone();
     notes.extend(set.labelled.notes.iter().map(Note::info));
@@ -201,7 +206,7 @@ fn read(
     file: &FeatureFile,
     features: &CandidateFeatures,
 ) -> Result<LabelledFeatures, SweepError> {
-    let mut labelled = LabelledFeatures::without_codes(file)?;
+    let mut labelled = LabelledFeatures::without_features(file)?;
     let keep: Vec<bool> =
         labelled.class_names.iter().map(|name| set.labelled.class_names.contains(name)).collect();
     if keep.contains(&false) {
@@ -210,7 +215,7 @@ fn read(
     if labelled.names != set.labelled.names {
         return Err(SweepError::OtherImages { path: file.path().to_owned() });
     }
-    labelled.read_codes(file, Some(&features.name))?;
+    labelled.read_features(file, Some(&features.name))?;
     Ok(labelled)
 }
 
@@ -220,14 +225,17 @@ fn try_all(
     networks: &[NetworkFeatures],
     images: &TrainingSet,
     tell: &mut dyn FnMut(SweepEvent<'_>),
-) -> Result<Vec<Trial>, SweepError> {
+) -> Result<Vec<HeadTrial>, SweepError> {
     let total = networks.iter().map(|network| network.candidates.len()).sum();
     let mut done = 0;
-    let mut trials: Vec<Trial> = Vec::new();
-    tell(SweepEvent::Fitted(Progress { done, total }));
+    let mut trials: Vec<HeadTrial> = Vec::new();
+    tell(SweepEvent::Fitted(ExtractProgress { done, total }));
     for network in networks {
         // The earliest layer first, as the table has it.
         for features in network.candidates.iter().rev() {
+            if settings.stop.load(Ordering::Relaxed) {
+                return Err(SweepError::Stopped);
+            }
             let labelled = read(images, &network.file, features)?;
             let data = labelled.training_data(&images.duplicates.groups);
             let tried = try_heads(&data, features, &settings.heads).map_err(|source| SweepError::Head {
@@ -237,7 +245,7 @@ fn try_all(
             })?;
             trials.extend(tried);
             done += 1;
-            tell(SweepEvent::Fitted(Progress { done, total }));
+            tell(SweepEvent::Fitted(ExtractProgress { done, total }));
         }
     }
     Ok(trials)
@@ -247,7 +255,7 @@ fn conclude(
     settings: &SweepSettings,
     networks: &[NetworkFeatures],
     images: &TrainingSet,
-    trials: Vec<Trial>,
+    trials: Vec<HeadTrial>,
     notes: Vec<Note>,
 ) -> SweepResult {
     let TrainingSet { labelled, duplicates, .. } = images;
@@ -275,8 +283,8 @@ fn conclude(
 }
 
 /// The heads' warnings, each once, with whom it concerns. That a head is not shown to be above chance, the table shows.
-fn warnings(trials: &[Trial]) -> Vec<Note> {
-    let mut told: Vec<(&str, Vec<&Candidate>)> = Vec::new();
+fn warnings(trials: &[HeadTrial]) -> Vec<Note> {
+    let mut told: Vec<(&str, Vec<&CandidateHead>)> = Vec::new();
     for trial in trials {
         for note in trial.notes.iter().filter(|note| note.severity == Severity::Warning) {
             match told.iter_mut().find(|(text, _)| *text == note.text) {
@@ -286,7 +294,7 @@ fn warnings(trials: &[Trial]) -> Vec<Note> {
         }
     }
     told.retain(|(text, _)| !text.starts_with(NOT_ABOVE_CHANCE));
-    let note = |(text, concerned): (&str, Vec<&Candidate>)| {
+    let note = |(text, concerned): (&str, Vec<&CandidateHead>)| {
         if concerned.len() == trials.len() {
             return Note::warning(text);
         }

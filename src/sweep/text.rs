@@ -1,8 +1,8 @@
 //! A sweep's result as plain text: the table of layers, and the advice.
 
 use super::{
-    Candidate, EQUAL_WITHIN, LARGE_CLASS, NetworkSummary, NextStep, Selection, Similarity, Size, SweepResult,
-    kind_name,
+    CandidateHead, DatasetSize, EQUAL_WITHIN, LARGE_CLASS, NetworkSummary, NextStep, Selection, Similarity,
+    SweepResult, kind_name,
 };
 use crate::evaluate::{Difference, Proportion, percent, table};
 use crate::head::HeadKind;
@@ -53,7 +53,7 @@ impl SweepResult {
     fn layers_text(&self, at: usize, network: &NetworkSummary, width: usize) -> String {
         let best = &self.candidates[self.advice.best];
         let cheapest = &self.candidates[self.advice.cheapest];
-        let of_network: Vec<&Candidate> =
+        let of_network: Vec<&CandidateHead> =
             self.candidates.iter().filter(|candidate| candidate.features.network == at).collect();
         let kinds: Vec<HeadKind> =
             KINDS.into_iter().filter(|kind| of_network.iter().any(|found| found.kind == *kind)).collect();
@@ -72,7 +72,7 @@ impl SweepResult {
         let rows: Vec<Vec<String>> = names
             .into_iter()
             .map(|name| {
-                let heads: Vec<&&Candidate> =
+                let heads: Vec<&&CandidateHead> =
                     of_network.iter().filter(|candidate| candidate.features.name == name).collect();
                 let leader = heads
                     .iter()
@@ -82,7 +82,7 @@ impl SweepResult {
                 let mut row = vec![
                     features.layer.clone(),
                     pooled(features.pooling).unwrap_or_else(|| "-".to_owned()),
-                    features.codes.to_string(),
+                    features.width.to_string(),
                     percent(features.share),
                 ];
                 row.extend(
@@ -95,7 +95,8 @@ impl SweepResult {
                     head.map_or_else(|| "-".to_owned(), |head| percent(head.accuracy.value))
                 }));
                 row.push(interval(&leader.accuracy));
-                let is = |marked: &Candidate| marked.features.name == name && marked.features.network == at;
+                let is =
+                    |marked: &CandidateHead| marked.features.name == name && marked.features.network == at;
                 let mark = match (is(best), is(cheapest)) {
                     (true, _) => "<- best",
                     (_, true) => "<- cheapest",
@@ -150,8 +151,8 @@ impl SweepResult {
     fn scenario_text(&self) -> String {
         let scenario = &self.advice.scenario;
         let size = match scenario.size {
-            Size::Small => "small",
-            Size::Large => "large",
+            DatasetSize::Small => "small",
+            DatasetSize::Large => "large",
         };
         let network = &self.networks[scenario.network].name;
         let (name, meaning) = match scenario.similarity {
@@ -173,8 +174,8 @@ impl SweepResult {
             Similarity::Similar => (
                 format!("{size} and similar"),
                 match scenario.size {
-                    Size::Small => "use a linear head on the top features".to_owned(),
-                    Size::Large => {
+                    DatasetSize::Small => "use a linear head on the top features".to_owned(),
+                    DatasetSize::Large => {
                         "the top features serve well; with so many images, fine-tuning the network may do \
                          still better (cnncodes does not train networks)"
                             .to_owned()
@@ -184,8 +185,8 @@ impl SweepResult {
             Similarity::Different => (
                 format!("{size} and different"),
                 match scenario.size {
-                    Size::Small => "use a linear head on an earlier layer".to_owned(),
-                    Size::Large => {
+                    DatasetSize::Small => "use a linear head on an earlier layer".to_owned(),
+                    DatasetSize::Large => {
                         "an earlier layer serves better than the top; with so many images, fine-tuning or \
                                     training a network may do still better (cnncodes does not train networks)"
                             .to_owned()
@@ -208,7 +209,7 @@ impl SweepResult {
     }
 
     /// `fc7 of vgg16 with a logistic head (C = 0.01)`, as far as it needs to be said.
-    fn told(&self, candidate: &Candidate) -> String {
+    fn told(&self, candidate: &CandidateHead) -> String {
         let features = &candidate.features;
         let mut text = features.layer.clone();
         text.extend(pooled(features.pooling).map(|pooling| format!(" ({pooling})")));

@@ -75,8 +75,8 @@ impl LabelledFeatures {
             }
             return Ok((Likeness::Hashes(&self.hashes, distance), None));
         }
-        let in_memory = self.codes.nrows() == self.names.len();
-        let by_features = |threshold| Likeness::Features(self.codes.view(), threshold);
+        let in_memory = self.features.nrows() == self.names.len();
+        let by_features = |threshold| Likeness::Features(self.features.view(), threshold);
         match settings.cosine {
             Some(threshold) if threshold >= 1.0 => return Ok((Likeness::None, None)),
             Some(_) if !in_memory => return Err(TrainingError::CosineOfStreamed),
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn likeness_within_a_class_is_not_mistaken_for_copies_unless_it_is_asked_for() {
-        let code = |(row, column): (usize, usize)| ((row % 2 == column % 2) as u8 * 100 + row as u8) as f32;
-        let alike = labelled(Array2::from_shape_fn((12, 8), code), (0..12).map(|row| row % 2).collect());
+        let value = |(row, column): (usize, usize)| ((row % 2 == column % 2) as u8 * 100 + row as u8) as f32;
+        let alike = labelled(Array2::from_shape_fn((12, 8), value), (0..12).map(|row| row % 2).collect());
         let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("no perceptual hash of 12 images"), "{notes:?}");
@@ -234,11 +234,12 @@ mod tests {
 
     #[test]
     fn copies_with_different_labels_are_warned_of() {
-        let mut codes = Array2::from_shape_fn((12, 12), |(row, column)| f32::from(u8::from(row == column)));
-        let first = codes.row(0).to_owned();
-        codes.row_mut(1).assign(&first);
+        let mut features =
+            Array2::from_shape_fn((12, 12), |(row, column)| f32::from(u8::from(row == column)));
+        let first = features.row(0).to_owned();
+        features.row_mut(1).assign(&first);
         let (found, notes) =
-            labelled(codes, (0..12).map(|row| row % 2).collect()).duplicates(&arguments(None), 3).unwrap();
+            labelled(features, (0..12).map(|row| row % 2).collect()).duplicates(&arguments(None), 3).unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[1].text.contains("1 set of duplicates with different labels, such as 0.jpg and 1.jpg"));
     }
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_tell_copies_whatever_the_codes_are() {
+    fn hashes_tell_copies_whatever_the_features_are() {
         let mut alike = hashed((0..12).map(|row| row % 2).collect(), &[&[0, 4, 8], &[1, 3]]);
         let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
         let sets = |found: &Duplicates| found.sets.iter().map(|set| set.images.clone()).collect::<Vec<_>>();
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(found.sets[1].similarity, 1.0 - 3.0 / 256.0);
         assert_eq!(notes, []);
         // Features that were left in their file are not missed.
-        alike.codes = Array2::zeros((0, 0));
+        alike.features = Array2::zeros((0, 0));
         assert_eq!(alike.duplicates(&arguments(None), 5).unwrap(), (found, vec![]));
         let distance = DuplicateSettings { distance: Some(2), ..DuplicateSettings::default() };
         assert_eq!(alike.duplicates(&distance, 5).unwrap().0.sets, []);

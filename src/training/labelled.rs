@@ -16,7 +16,7 @@ use crate::messages::count;
 #[non_exhaustive]
 pub struct LabelledFeatures {
     /// Their features, one row an image; no row where they have been left in the file.
-    pub codes: Array2<f32>,
+    pub features: Array2<f32>,
     /// Their row numbers in the file.
     pub rows: Vec<usize>,
     /// The class of each, as an index into `class_names`.
@@ -41,8 +41,8 @@ impl LabelledFeatures {
     /// # Errors
     /// No image has a label, or the file cannot be read.
     pub fn read(file: &FeatureFile, layer: Option<&str>) -> Result<LabelledFeatures, TrainingError> {
-        let mut labelled = Self::without_codes(file)?;
-        labelled.read_codes(file, layer)?;
+        let mut labelled = Self::without_features(file)?;
+        labelled.read_features(file, layer)?;
         Ok(labelled)
     }
 
@@ -50,10 +50,10 @@ impl LabelledFeatures {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read_codes(&mut self, file: &FeatureFile, layer: Option<&str>) -> Result<(), TrainingError> {
-        self.codes = file.read_layer(layer)?;
+    pub fn read_features(&mut self, file: &FeatureFile, layer: Option<&str>) -> Result<(), TrainingError> {
+        self.features = file.read_layer(layer)?;
         if self.rows.len() < file.rows() {
-            self.codes = self.codes.select(Axis(0), &self.rows);
+            self.features = self.features.select(Axis(0), &self.rows);
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl LabelledFeatures {
     ///
     /// # Errors
     /// No image has a label.
-    pub fn without_codes(file: &FeatureFile) -> Result<LabelledFeatures, TrainingError> {
+    pub fn without_features(file: &FeatureFile) -> Result<LabelledFeatures, TrainingError> {
         Self::labelled_by(None, file)
     }
 
@@ -107,7 +107,7 @@ impl LabelledFeatures {
         }
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
         Ok(LabelledFeatures {
-            codes: Array2::zeros((0, 0)),
+            features: Array2::zeros((0, 0)),
             labels: rows.iter().map(|&row| renumbered[labels[row] as usize]).collect(),
             class_names,
             names: text(file.image_names()),
@@ -136,9 +136,9 @@ impl LabelledFeatures {
     pub fn select(&self, rows: &[usize]) -> LabelledFeatures {
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
         // Features that have been left in the file stay there.
-        let in_memory = self.codes.nrows() == self.names.len();
+        let in_memory = self.features.nrows() == self.names.len();
         LabelledFeatures {
-            codes: if in_memory { self.codes.select(Axis(0), rows) } else { Array2::zeros((0, 0)) },
+            features: if in_memory { self.features.select(Axis(0), rows) } else { Array2::zeros((0, 0)) },
             labels: rows.iter().map(|&row| self.labels[row]).collect(),
             class_names: self.class_names.clone(),
             names: text(&self.names),
@@ -153,7 +153,7 @@ impl LabelledFeatures {
     /// What a head is fitted to; rows of equal `groups` are duplicates of one image.
     pub fn training_data<'a>(&'a self, groups: &'a [usize]) -> TrainingData<'a> {
         TrainingData {
-            codes: self.codes.view(),
+            features: self.features.view(),
             labels: &self.labels,
             class_names: &self.class_names,
             groups: Some(groups),
@@ -181,10 +181,10 @@ fn numbered(names: &[Option<String>]) -> (Vec<i64>, Vec<String>) {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::training) fn labelled(codes: Array2<f32>, labels: Vec<usize>) -> LabelledFeatures {
+    pub(in crate::training) fn labelled(features: Array2<f32>, labels: Vec<usize>) -> LabelledFeatures {
         let rows = labels.len();
         LabelledFeatures {
-            codes,
+            features,
             rows: (0..rows).collect(),
             labels,
             class_names: ["a", "b"].map(String::from).to_vec(),
@@ -197,18 +197,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn classes_that_are_left_out_take_their_rows_along_wherever_the_codes_are() {
-        for codes in [Array2::from_shape_fn((5, 2), |(row, _)| row as f32), Array2::zeros((0, 0))] {
-            let expected = if codes.nrows() > 0 { vec![0.0, 2.0, 3.0, 4.0] } else { Vec::new() };
-            let mut all = labelled(codes, vec![2, 0, 1, 2, 1]);
+    fn classes_that_are_left_out_take_their_rows_along_wherever_the_features_are() {
+        for features in [Array2::from_shape_fn((5, 2), |(row, _)| row as f32), Array2::zeros((0, 0))] {
+            let expected = if features.nrows() > 0 { vec![0.0, 2.0, 3.0, 4.0] } else { Vec::new() };
+            let mut all = labelled(features, vec![2, 0, 1, 2, 1]);
             all.class_names = ["a", "b", "c"].map(String::from).to_vec();
             all.notes.push("said before".to_owned());
             let (kept, rows) = all.keep_classes(&[false, true, true]);
             assert_eq!((&rows, &kept.rows), (&vec![0, 2, 3, 4], &vec![0, 2, 3, 4]));
             assert_eq!((&kept.labels[..], &kept.class_names.concat()[..]), (&[1, 0, 1, 0][..], "bc"));
             assert_eq!((&kept.names[1][..], &kept.notes[0][..]), ("2.jpg", "said before"));
-            let codes: Vec<f32> = kept.codes.rows().into_iter().map(|row| row[0]).collect();
-            assert_eq!(codes, expected);
+            let features: Vec<f32> = kept.features.rows().into_iter().map(|row| row[0]).collect();
+            assert_eq!(features, expected);
         }
     }
 }

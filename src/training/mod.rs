@@ -26,7 +26,7 @@ pub use self::row_values::RowValues;
 pub use self::small_classes::{LeftOut, SmallClassPolicy};
 pub use self::suspects::{FoundSuspects, SuspectSettings, find_suspects};
 pub use self::test_split::SplitSource;
-use self::test_split::{Divided, divide, warning_of_classes};
+use self::test_split::{TrainTestSplit, divide, warning_of_classes};
 pub use self::training_set::TrainingSet;
 use crate::dataset::Duplicates;
 use crate::evaluate::{Note, TestSet};
@@ -35,7 +35,7 @@ use crate::head::{
     ClassWeights, Engine, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance,
     Kernel, Novelty, OutOfFold, StreamedData, fit_head, fit_head_streamed,
 };
-use crate::memory::Memory;
+use crate::memory::MemoryLimit;
 
 /// How a head is made of a feature file.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct TrainingSettings {
     pub split: Option<SplitSource>,
     /// Memory for the features; where they take more they are streamed. `None` is half of the machine's, and features that
     /// cannot be streamed are then read all the same.
-    pub max_memory: Option<Memory>,
+    pub max_memory: Option<MemoryLimit>,
     /// Measure as well what the accuracy would be with duplicates on both sides of the folds.
     pub leaky_accuracy: bool,
 }
@@ -127,7 +127,7 @@ impl TrainingSettings {
         }
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> MemoryLimit {
         self.max_memory.unwrap_or_default()
     }
 }
@@ -135,7 +135,7 @@ impl TrainingSettings {
 /// A head with what it was made of.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Trained {
+pub struct TrainedHead {
     /// The head; its evaluation holds what cross-validation found.
     pub head: Head,
     /// The images that it was fitted to.
@@ -166,7 +166,7 @@ pub fn train(
     file: &FeatureFile,
     settings: &TrainingSettings,
     on_step: &mut dyn FnMut(TrainingStep),
-) -> Result<Trained, TrainingError> {
+) -> Result<TrainedHead, TrainingError> {
     let layer = settings.layer.as_deref();
     let streamed = settings.streams(file)?;
     if streamed && settings.split.is_some() {
@@ -179,12 +179,12 @@ pub fn train(
         read = settings.small_classes.apply(read, &mut notes)?;
     }
     if !streamed {
-        read.read_codes(file, layer)?;
+        read.read_features(file, layer)?;
     }
     on_step(TrainingStep::FindingDuplicates);
-    let Parts { labelled, duplicates, test } = Parts::of(read, settings, &mut notes)?;
+    let FitInputs { labelled, duplicates, test } = FitInputs::of(read, settings, &mut notes)?;
     let class_weights = settings.class_weighting.of_classes(&labelled.class_names)?;
-    let fit = Fit { file, labelled: &labelled, settings, class_weights, streamed };
+    let fit = RepeatedFit { file, labelled: &labelled, settings, class_weights, streamed };
     on_step(TrainingStep::Fitting);
     let mut fitted = fit.with_groups(&duplicates.groups)?;
     if !duplicates.sets.is_empty() {
@@ -202,11 +202,11 @@ pub fn train(
             settings.memory()
         )));
     } else {
-        fitted.model.novelty = Novelty::fit(labelled.codes.view(), &duplicates.groups, settings.fit.seed);
+        fitted.model.novelty = Novelty::fit(labelled.features.view(), &duplicates.groups, settings.fit.seed);
     }
     let out_of_fold = fitted.out_of_fold.clone();
     let head = head_of(file, layer, fitted, &labelled)?;
-    Ok(Trained { head, labelled, duplicates, out_of_fold })
+    Ok(TrainedHead { head, labelled, duplicates, out_of_fold })
 }
 
 /// The fitted head with where its features come from.
@@ -222,8 +222,8 @@ pub fn head_of(
     let provenance = HeadProvenance {
         spec: file.spec(layer)?.clone(),
         row_shape: file.layer(layer)?.shape.clone(),
-        codes_file: file.path().display().to_string(),
-        codes_rows: file.rows(),
+        features_file: file.path().display().to_string(),
+        features_rows: file.rows(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Ok(Head::new(fitted, provenance, &labelled.sha256))
@@ -237,7 +237,7 @@ fn in_memory_bytes(file: &FeatureFile, layer: Option<&str>) -> Result<usize, Tra
 }
 
 /// A fit that is repeated with other groups.
-struct Fit<'a> {
+struct RepeatedFit<'a> {
     file: &'a FeatureFile,
     labelled: &'a LabelledFeatures,
     settings: &'a TrainingSettings,
@@ -245,7 +245,7 @@ struct Fit<'a> {
     streamed: bool,
 }
 
-impl Fit<'_> {
+impl RepeatedFit<'_> {
     fn with_groups(&self, groups: &[usize]) -> Result<FittedHead, TrainingError> {
         let Self { labelled, settings, .. } = *self;
         let fit = FitSettings { class_weights: self.class_weights.clone(), ..settings.fit.clone() };
@@ -265,32 +265,32 @@ impl Fit<'_> {
 }
 
 /// What a head is fitted to, and what it is tested on.
-struct Parts {
+struct FitInputs {
     labelled: LabelledFeatures,
     duplicates: Duplicates,
-    test: Option<SetApart>,
+    test: Option<TestPart>,
 }
 
 /// Images for testing, and which of them are duplicates of training images.
-struct SetApart {
+struct TestPart {
     images: LabelledFeatures,
     straddles: Vec<bool>,
 }
 
-impl Parts {
+impl FitInputs {
     /// `notes` is told what the reader of the results should know.
     fn of(
         mut labelled: LabelledFeatures,
         settings: &TrainingSettings,
         notes: &mut Vec<Note>,
-    ) -> Result<Parts, TrainingError> {
+    ) -> Result<FitInputs, TrainingError> {
         let TrainingSettings { duplicates: wanted, small_classes, .. } = settings;
         let folds = settings.fit.folds;
         let Some(source) = &settings.split else {
             labelled.notes.extend(warning_of_classes(&labelled.class_names));
             let set = TrainingSet::new(labelled, wanted, small_classes, folds)?;
             notes.extend(set.notes.into_iter().chain(set.left_out));
-            return Ok(Parts { labelled: set.labelled, duplicates: set.duplicates, test: None });
+            return Ok(FitInputs { labelled: set.labelled, duplicates: set.duplicates, test: None });
         };
         let mut divided = divide(labelled, source)?;
         let mut images = vec![0; divided.whole.class_names.len()];
@@ -309,18 +309,18 @@ impl Parts {
             let (kept, rows) = divided.keep_classes(&keep);
             (divided, duplicates) = (kept, duplicates.select(&rows));
         }
-        let Divided { whole, training, test } = divided;
+        let TrainTestSplit { whole, training, test } = divided;
         let trained: HashSet<usize> = training.iter().map(|&row| duplicates.groups[row]).collect();
         let straddles = test.iter().map(|&row| trained.contains(&duplicates.groups[row])).collect();
-        let test = SetApart { images: whole.select(&test), straddles };
+        let test = TestPart { images: whole.select(&test), straddles };
         let labelled = LabelledFeatures { notes: whole.notes.clone(), ..whole.select(&training) };
-        Ok(Parts { labelled, duplicates: duplicates.select(&training), test: Some(test) })
+        Ok(FitInputs { labelled, duplicates: duplicates.select(&training), test: Some(test) })
     }
 }
 
-impl SetApart {
+impl TestPart {
     fn measure(&self, model: &HeadModel) -> Result<TestSet, TrainingError> {
-        let LabelledFeatures { codes, labels, class_names, names, .. } = &self.images;
-        Ok(TestSet::new(class_names, names, labels, &model.predict(codes.view())?, &self.straddles))
+        let LabelledFeatures { features, labels, class_names, names, .. } = &self.images;
+        Ok(TestSet::new(class_names, names, labels, &model.predict(features.view())?, &self.straddles))
     }
 }

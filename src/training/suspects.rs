@@ -1,10 +1,11 @@
 //! Suspects of a features file: heads that have not seen an image judge it, and the most doubtful images are ranked.
 
 use super::{
-    DuplicateSettings, LabelledFeatures, SmallClassPolicy, Trained, TrainingError, TrainingSet, TrainingStep,
+    DuplicateSettings, LabelledFeatures, SmallClassPolicy, TrainedHead, TrainingError, TrainingSet,
+    TrainingStep,
 };
 use crate::dataset::Duplicates;
-use crate::evaluate::{Evidence, Note, Severity, Suspects};
+use crate::evaluate::{Note, Severity, SuspectEvidence, Suspects};
 use crate::features::FeatureFile;
 use crate::head::{FitSettings, HeadKind, Novelty, OutOfFold, fit_head};
 
@@ -64,8 +65,8 @@ pub fn find_suspects(
     let SuspectSettings { folds, seed, duplicates, small_classes, .. } = settings;
     duplicates.check(file)?;
     let mut left_out = Vec::new();
-    let mut labelled = small_classes.apply(LabelledFeatures::without_codes(file)?, &mut left_out)?;
-    labelled.read_codes(file, settings.layer.as_deref())?;
+    let mut labelled = small_classes.apply(LabelledFeatures::without_features(file)?, &mut left_out)?;
+    labelled.read_features(file, settings.layer.as_deref())?;
     on_step(TrainingStep::FindingDuplicates);
     let set = TrainingSet::new(labelled, duplicates, small_classes, *folds)?;
     left_out.extend(set.left_out);
@@ -81,7 +82,7 @@ pub fn find_suspects(
     Ok(FoundSuspects { suspects, notes })
 }
 
-impl Trained {
+impl TrainedHead {
     /// The most doubtful of the images that the head was fitted to, at most `most` of each kind.
     pub fn suspects(&self, most: usize) -> Suspects {
         let Self { head, labelled, duplicates, out_of_fold } = self;
@@ -96,13 +97,13 @@ fn rank(
     seed: u64,
     most: usize,
 ) -> Suspects {
-    let evidence = Evidence {
+    let evidence = SuspectEvidence {
         class_names: &labelled.class_names,
         names: &labelled.names,
         labels: &labelled.labels,
         probabilities: out_of_fold.probabilities.view(),
         predicted: &out_of_fold.answers(),
-        distances: &Novelty::held_out_distances(labelled.codes.view(), &duplicates.groups, seed),
+        distances: &Novelty::held_out_distances(labelled.features.view(), &duplicates.groups, seed),
         duplicates,
     };
     Suspects::rank(&evidence, most)

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::labelled::LabelledFeatures;
 use super::{RowValues, TrainingError};
-use crate::dataset::{Part, class_name_of, sort_class_names};
+use crate::dataset::{SplitPart, class_name_of, sort_class_names};
 use crate::messages::count;
 
 /// The argument of `--split`.
@@ -28,7 +28,7 @@ impl FromStr for SplitSource {
 }
 
 /// Images in two parts.
-pub struct Divided {
+pub struct TrainTestSplit {
     /// All images that take part, of either side; classes are those of both.
     pub whole: LabelledFeatures,
     /// Rows of `whole` to fit a head to.
@@ -37,20 +37,20 @@ pub struct Divided {
     pub test: Vec<usize>,
 }
 
-impl Divided {
+impl TrainTestSplit {
     /// Without the classes that are not to be kept; also the rows of `whole` that are left.
-    pub fn keep_classes(self, keep: &[bool]) -> (Divided, Vec<usize>) {
+    pub fn keep_classes(self, keep: &[bool]) -> (TrainTestSplit, Vec<usize>) {
         let (whole, rows) = self.whole.keep_classes(keep);
         let place = |row: &usize| rows.binary_search(row).ok();
         let training = self.training.iter().filter_map(place).collect();
         let test = self.test.iter().filter_map(place).collect();
-        (Divided { whole, training, test }, rows)
+        (TrainTestSplit { whole, training, test }, rows)
     }
 }
 
 /// What is odd about classes that are named as the parts of a split are, where all are.
 pub fn warning_of_classes(class_names: &[String]) -> Option<String> {
-    class_names.iter().all(|name| Part::named(name).is_some()).then(|| {
+    class_names.iter().all(|name| SplitPart::named(name).is_some()).then(|| {
         format!(
             "the classes are named {}: if these are the parts of a split, with the classes below them, use \
              --split",
@@ -61,7 +61,7 @@ pub fn warning_of_classes(class_names: &[String]) -> Option<String> {
 
 /// Divides the images as the user's folders or CSV file do. Validation images are fitted to as well, since
 /// cross-validation within the training images does their work.
-pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Divided, TrainingError> {
+pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<TrainTestSplit, TrainingError> {
     let parts = match source {
         SplitSource::Folders => by_folders(&mut labelled)?,
         SplitSource::File(csv) => {
@@ -71,7 +71,7 @@ pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Di
             labelled.notes.extend(unknown);
             let part = |(name, image): (Option<String>, &String)| match name {
                 None => Ok(None),
-                Some(name) => match Part::named(&name) {
+                Some(name) => match SplitPart::named(&name) {
                     None => Err(TrainingError::UnknownPart {
                         path: csv.clone(),
                         image: image.clone(),
@@ -83,7 +83,7 @@ pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Di
             names.into_iter().zip(&labelled.names).map(part).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let rows_of = |wanted: &[Option<Part>]| -> Vec<usize> {
+    let rows_of = |wanted: &[Option<SplitPart>]| -> Vec<usize> {
         (0..parts.len()).filter(|&row| wanted.contains(&parts[row])).collect()
     };
     let left_out = rows_of(&[None]).len();
@@ -91,15 +91,15 @@ pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Di
         let images = count(left_out, "image");
         labelled.notes.push(format!("left out {images} without a split"));
     }
-    let validation = rows_of(&[Some(Part::Validation)]).len();
+    let validation = rows_of(&[Some(SplitPart::Validation)]).len();
     if validation > 0 {
         let images = count(validation, "validation image");
         labelled.notes.push(format!(
             "{images} were fitted to as well: C and the calibration come from cross-validation within the training images"
         ));
     }
-    let training = rows_of(&[Some(Part::Train), Some(Part::Validation)]);
-    let test = rows_of(&[Some(Part::Test)]);
+    let training = rows_of(&[Some(SplitPart::Train), Some(SplitPart::Validation)]);
+    let test = rows_of(&[Some(SplitPart::Test)]);
     if training.is_empty() || test.is_empty() {
         let (missing, there) = if test.is_empty() { ("test", "training") } else { ("training", "test") };
         return Err(TrainingError::EmptyPart { missing, there });
@@ -110,15 +110,15 @@ pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Di
         let class = labelled.class_names[labelled.labels[row]].clone();
         return Err(TrainingError::UntrainedClass { class, image: labelled.names[row].clone() });
     }
-    Ok(Divided { whole: labelled, training, test })
+    Ok(TrainTestSplit { whole: labelled, training, test })
 }
 
 /// The part of each image by its first folder; the second becomes its class.
-fn by_folders(labelled: &mut LabelledFeatures) -> Result<Vec<Option<Part>>, TrainingError> {
+fn by_folders(labelled: &mut LabelledFeatures) -> Result<Vec<Option<SplitPart>>, TrainingError> {
     let mut found = Vec::with_capacity(labelled.names.len());
     for name in &labelled.names {
         let mut folders = name.split('/');
-        let part = folders.next().and_then(Part::named);
+        let part = folders.next().and_then(SplitPart::named);
         let class = folders.next().filter(|_| folders.next().is_some());
         let Some((part, class)) = part.zip(class) else {
             return Err(TrainingError::NotInPartFolders { image: name.clone() });

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cnncodes::dataset::{Content, Dataset, SourceOptions};
+use cnncodes::dataset::{Dataset, SampleContent, SourceOptions};
 use predicates::str::contains;
 
 use crate::common::{add_demo_network, cnncodes, python};
@@ -50,12 +50,12 @@ fn open(folder: &Path, input: &str, labels: Option<&str>, axes: Option<&str>) ->
 /// All pixels of all images, one after the other, and the height and width of the first.
 fn pixels(set: &Dataset) -> (Vec<u8>, (u32, u32)) {
     let images = set.samples.iter().map(|sample| match sample.read().unwrap() {
-        Content::Pixels { image, .. } => image,
-        Content::Encoded(_) => panic!("an image file"),
+        SampleContent::Pixels { image, .. } => image,
+        SampleContent::Encoded(_) => panic!("an image file"),
     });
     let images: Vec<_> = images.collect();
     let size = (images[0].height(), images[0].width());
-    (images.into_iter().flat_map(image::RgbImage::into_raw).collect(), size)
+    (images.into_iter().flat_map(|image| image.into_owned().into_raw()).collect(), size)
 }
 
 #[test]
@@ -91,13 +91,13 @@ fn pictures_stand_upright_whatever_the_order_of_their_dimensions() {
         assert_eq!(set.source, format!("{}{source}", folder.path().join(input).display()));
     }
     // The same bytes in another order are another image.
-    let hash =
-        |axes| match open(folder.path(), "a.h5:/nhwc", None, axes).unwrap().samples.get(0).read().unwrap() {
-            Content::Pixels { stored, .. } => stored,
-            Content::Encoded(bytes) => bytes,
-        };
-    assert_eq!(hash(None), hash(Some("NHWC")));
-    assert_ne!(hash(None), hash(Some("NWHC")));
+    let bytes = |axes| {
+        let set = open(folder.path(), "a.h5:/nhwc", None, axes).unwrap();
+        let content = set.samples.get(0).read().unwrap();
+        content.bytes().to_vec()
+    };
+    assert_eq!(bytes(None), bytes(Some("NHWC")));
+    assert_ne!(bytes(None), bytes(Some("NWHC")));
 }
 
 #[test]

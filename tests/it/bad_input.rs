@@ -14,7 +14,7 @@ fn extract(folder: &Path) {
     cnncodes(folder).args(["extract", "--layer", "fc7"]).assert().success();
 }
 
-fn codes(folder: &Path) -> FeatureFile {
+fn features(folder: &Path) -> FeatureFile {
     FeatureFile::open(&folder.join("features/demo-vgg-fc7.h5")).unwrap()
 }
 
@@ -22,7 +22,7 @@ fn codes(folder: &Path) -> FeatureFile {
 fn damaged_images_among_good_ones_are_listed_recorded_and_skipped() {
     let folder = workspace(6);
     extract(folder.path());
-    let good = codes(folder.path()).read_layer(None).unwrap();
+    let good = features(folder.path()).read_layer(None).unwrap();
 
     let fish = folder.path().join("data/fish");
     let whole = fs::read(fish.join("001.jpg")).unwrap();
@@ -60,7 +60,7 @@ fn damaged_images_among_good_ones_are_listed_recorded_and_skipped() {
         let line = line.unwrap_or_else(|| panic!("{name} is not reported:\n{said}"));
         assert!(line.contains(reason), "{line}");
     }
-    let file = codes(folder.path());
+    let file = features(folder.path());
     let mut names: Vec<&str> = file.errors().iter().map(|error| error.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names.len(), 7, "{names:?}");
@@ -124,7 +124,7 @@ fn folders_without_images_say_what_was_expected() {
 }
 
 #[test]
-fn one_class_is_no_classifier_and_the_codes_stay() {
+fn one_class_is_no_classifier_and_the_features_stay() {
     let folder = workspace(6);
     cnncodes(folder.path()).args(["extract", "data/fish"]).assert().success();
     cnncodes(folder.path()).args(["fit-head", "--svm"]).assert().code(2).stderr(contains("label"));
@@ -136,7 +136,7 @@ fn one_class_is_no_classifier_and_the_codes_stay() {
         .assert()
         .code(2)
         .stderr(contains("fish").and(contains("at least two classes")));
-    assert_eq!(codes(folder.path()).rows(), 6);
+    assert_eq!(features(folder.path()).rows(), 6);
     cnncodes(folder.path())
         .arg("fit-head")
         .assert()
@@ -192,7 +192,7 @@ fn a_layer_that_does_not_exist_offers_the_nearest() {
 }
 
 #[test]
-fn files_that_are_no_codes_or_heads_are_refused_by_name() {
+fn files_that_are_no_features_or_heads_are_refused_by_name() {
     let folder = workspace(6);
     extract(folder.path());
     cnncodes(folder.path()).args(["fit-head", "--svm"]).assert().success();
@@ -209,7 +209,7 @@ fn files_that_are_no_codes_or_heads_are_refused_by_name() {
     };
     cut(&features, "cut.h5");
     cut(&head, "cut.head.h5");
-    fs::write(folder.path().join("text.h5"), "codes").unwrap();
+    fs::write(folder.path().join("text.h5"), "features").unwrap();
     for file in ["other.h5", "cut.h5", "text.h5", "absent.h5", "models/demo-vgg-fc7-svm.head.h5"] {
         cnncodes(folder.path())
             .args(["fit-head", "--svm", file])
@@ -225,7 +225,7 @@ fn files_that_are_no_codes_or_heads_are_refused_by_name() {
             .stderr(contains(file).and(contains("cnncodes fit-head")));
     }
     // Nothing of this touched what was there.
-    assert_eq!(codes(folder.path()).rows(), 24);
+    assert_eq!(self::features(folder.path()).rows(), 24);
     cnncodes(folder.path()).args(["classify", "image.jpg"]).assert().success();
 }
 
@@ -249,7 +249,7 @@ fn outputs_that_cannot_be_written_are_named_before_any_work() {
     let folder = workspace(5);
     fs::write(folder.path().join("file"), "").unwrap();
     cnncodes(folder.path())
-        .args(["extract", "-o", "file/codes.h5"])
+        .args(["extract", "-o", "file/features.h5"])
         .assert()
         .code(2)
         .stderr(contains("cannot create the folder file").and(contains("choose an output")));
@@ -261,10 +261,10 @@ fn outputs_that_cannot_be_written_are_named_before_any_work() {
         .stderr(contains("file"));
     #[cfg(target_os = "linux")]
     cnncodes(folder.path())
-        .args(["extract", "-o", "/proc/codes.h5"])
+        .args(["extract", "-o", "/proc/features.h5"])
         .assert()
         .code(2)
-        .stderr(contains("/proc/codes.h5"));
+        .stderr(contains("/proc/features.h5"));
 }
 
 /// A small memory disk in a mount namespace of its own fills up; then it is given room.
@@ -278,11 +278,11 @@ fn a_full_disk_keeps_what_was_computed_and_the_same_command_goes_on() {
     let script = "
         mount -t tmpfs -o size=20m tmpfs disk || exit 77
         head -c $((20 * 1024 * 1024 - 700 * 1024)) /dev/zero >disk/filler
-        \"$0\" extract --layer pool3 -o disk/codes.h5; echo \"first: $?\"
+        \"$0\" extract --layer pool3 -o disk/features.h5; echo \"first: $?\"
         ls disk
         rm disk/filler
-        \"$0\" extract --layer pool3 -o disk/codes.h5; echo \"second: $?\"
-        cp disk/codes.h5 codes.h5";
+        \"$0\" extract --layer pool3 -o disk/features.h5; echo \"second: $?\"
+        cp disk/features.h5 features.h5";
     let output = Process::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "bash", "-c", script])
         .arg(assert_cmd::cargo::cargo_bin("cnncodes"))
@@ -298,7 +298,7 @@ fn a_full_disk_keeps_what_was_computed_and_the_same_command_goes_on() {
         return;
     }
     assert!(printed.contains("first: 2"), "{printed}{said}");
-    assert!(said.contains("disk/codes.h5") && said.contains("same command"), "{said}");
+    assert!(said.contains("disk/features.h5") && said.contains("same command"), "{said}");
     assert!(printed.contains("second: 0") && printed.contains("160 images"), "{printed}{said}");
 
     cnncodes(folder.path()).args(["extract", "--layer", "pool3", "-o", "whole.h5"]).assert().success();
@@ -306,7 +306,7 @@ fn a_full_disk_keeps_what_was_computed_and_the_same_command_goes_on() {
         let file = FeatureFile::open(&folder.path().join(name)).unwrap();
         (file.image_names().to_vec(), file.labels().to_vec(), file.read_layer(None).unwrap())
     };
-    assert_eq!(read("codes.h5"), read("whole.h5"));
+    assert_eq!(read("features.h5"), read("whole.h5"));
 }
 
 #[cfg(unix)]
@@ -322,7 +322,7 @@ fn a_folder_without_permission_is_reported_and_the_rest_goes_on() {
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
     if enforced {
         assert.code(1).stderr(contains("house"));
-        assert_eq!(codes(folder.path()).rows(), 15);
+        assert_eq!(features(folder.path()).rows(), 15);
     } else {
         eprintln!("SKIPPED: a_folder_without_permission_is_reported: this user may read everything");
     }

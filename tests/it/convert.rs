@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cnncodes::features::{
-    ConvertSettings, FeatureFile, FeatureWriter, Header, Row, StoredLayer, WriteOptions, convert,
+    ConvertSettings, FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions,
+    convert,
 };
 use cnncodes::head::Head;
 use cnncodes::network::Pooling;
@@ -35,7 +36,7 @@ fn converted(from: &Path, to: &Path, settings: &ConvertSettings) -> Result<Vec<S
 /// Values that are easily lost, under names that are easily mangled.
 fn write_example(output: &Path) {
     let layers = vec![StoredLayer { spec: spec("fc7", "relu7", Pooling::Average), shape: vec![2, 1, 3] }];
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "Fotos/Tiere".into(),
         runtime: "onnxruntime 1.24.4".into(),
@@ -50,12 +51,12 @@ fn write_example(output: &Path) {
         let values = hard.map(f32::from_bits);
         let name = format!("Käuzchen/„{row}“, \"梟\" 'x'.jpg");
         let sha256 = format!("{row:064x}");
-        let row = Row {
+        let row = FeatureRow {
             name: &name,
             label: i64::from(row % 3) - 1,
             sha256: &sha256,
             perceptual_hash: (row % 2 == 1).then_some([row as u8; 32]),
-            codes: &[&values],
+            features: &[&values],
         };
         writer.append(&[row], &[]).unwrap();
     }
@@ -71,10 +72,10 @@ fn endings() -> Vec<&'static str> {
 #[test]
 fn numpy_pyarrow_and_safetensors_read_the_same_bits_names_and_labels() {
     let folder = tempfile::tempdir().unwrap();
-    let from = folder.path().join("codes.h5");
+    let from = folder.path().join("features.h5");
     write_example(&from);
     for ending in endings() {
-        let to = folder.path().join(format!("codes.{ending}"));
+        let to = folder.path().join(format!("features.{ending}"));
         assert_eq!(converted(&from, &to, &ConvertSettings::default()).unwrap(), [""; 0]);
     }
     if let Some(libraries) = python("numpy_pyarrow_and_safetensors_read", "read", folder.path()) {

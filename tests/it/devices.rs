@@ -24,7 +24,7 @@ fn the_device_is_recorded_and_auto_says_what_it_chose() {
 }
 
 #[test]
-fn a_gpu_gives_the_codes_of_the_processor_whatever_the_batch() {
+fn a_gpu_gives_the_features_of_the_processor_whatever_the_batch() {
     let folder = workspace(30);
     let extract = |arguments: &[&str], output: &str| {
         let mut command = cnncodes(folder.path());
@@ -35,7 +35,7 @@ fn a_gpu_gives_the_codes_of_the_processor_whatever_the_batch() {
     };
     let said = extract(&["--device", "cuda"], "cuda.h5");
     if !said.get_output().status.success() {
-        eprintln!("SKIPPED: a GPU's codes: {}", String::from_utf8_lossy(&said.get_output().stderr));
+        eprintln!("SKIPPED: a GPU's features: {}", String::from_utf8_lossy(&said.get_output().stderr));
         return;
     }
     extract(&[], "auto.h5").success().stdout(contains("on cuda:0"));
@@ -45,12 +45,13 @@ fn a_gpu_gives_the_codes_of_the_processor_whatever_the_batch() {
         let file = FeatureFile::open(&folder.path().join(name)).unwrap();
         ["fc7", "conv1_1", "pool3"].map(|layer| file.read_layer(Some(layer)).unwrap())
     };
-    // Largest difference, in parts of the largest code.
+    // Largest difference, as a share of the largest feature.
     let apart = |one: &str, other: &str| {
         let pairs = layers(one).into_iter().zip(layers(other));
         let apart = pairs.map(|(one, other)| {
-            let largest =
-                |codes: &ndarray::Array2<f32>| codes.iter().fold(0_f32, |most, code| most.max(code.abs()));
+            let largest = |features: &ndarray::Array2<f32>| {
+                features.iter().fold(0_f32, |most, feature| most.max(feature.abs()))
+            };
             largest(&(&one - &other)) / largest(&one)
         });
         apart.fold(0_f32, f32::max)
@@ -80,8 +81,8 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_is_missing() {
         let output = format!("{}.h5", device.replace(':', "-"));
         let assert = cnncodes(folder.path()).args(["extract", "--device", device, "-o", &output]).assert();
         if assert.get_output().status.success() {
-            let codes = FeatureFile::open(&folder.path().join(output)).unwrap();
-            assert_eq!(codes.header().device, recorded, "it was there, so it must have been used");
+            let features = FeatureFile::open(&folder.path().join(output)).unwrap();
+            assert_eq!(features.header().device, recorded, "it was there, so it must have been used");
         } else {
             // Either the library was built without the provider, or the provider lacks its own libraries.
             assert
@@ -111,14 +112,14 @@ fn reduced_precision_is_refused_where_it_is_not_to_be_had() {
 }
 
 #[test]
-fn a_head_is_given_codes_of_its_own_precision_unless_another_is_asked_for() {
+fn a_head_is_given_features_of_its_own_precision_unless_another_is_asked_for() {
     let folder = workspace(12);
-    cnncodes(folder.path()).args(["extract", "--layer", "fc7", "-o", "codes.h5"]).assert().success();
-    let file = hdf5_metno::File::open_rw(folder.path().join("codes.h5")).unwrap();
+    cnncodes(folder.path()).args(["extract", "--layer", "fc7", "-o", "features.h5"]).assert().success();
+    let file = hdf5_metno::File::open_rw(folder.path().join("features.h5")).unwrap();
     let bf16: hdf5_metno::types::VarLenUnicode = "bf16".parse().unwrap();
     file.attr("precision").unwrap().write_scalar(&bf16).unwrap();
     file.close().unwrap();
-    cnncodes(folder.path()).args(["fit-head", "--logistic", "codes.h5"]).assert().success();
+    cnncodes(folder.path()).args(["fit-head", "--logistic", "features.h5"]).assert().success();
     let classify =
         |arguments: &[&str]| cnncodes(folder.path()).args(["classify", "image.jpg"]).args(arguments).assert();
     let said = classify(&[]);

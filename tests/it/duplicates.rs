@@ -123,7 +123,7 @@ fn hashes_do_not_depend_on_how_an_image_is_extracted() {
 }
 
 #[test]
-fn files_of_earlier_versions_go_by_their_codes_until_hashes_are_added_without_the_network() {
+fn files_of_earlier_versions_go_by_their_features_until_hashes_are_added_without_the_network() {
     let folder = workspace(8);
     write_copies(&folder.path().join("data"));
     let extract = ["extract", "--layer", "fc7", "-o", "a.h5"];

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use cnncodes::demo::{DemoClass, draw};
-use cnncodes::explain::{ExplainSettings, Explainer, ForwardPass, Method};
+use cnncodes::explain::{ExplainMethod, ExplainSettings, Explainer, ForwardPass};
 use cnncodes::head::Head;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, decode};
+use cnncodes::images::{DecodeOptions, Preprocess, TensorLayout, decode};
 use cnncodes::network::{Catalogue, Graph, Layer, ModelsFolder, pooled_map};
 use image::{Rgb, RgbImage, imageops};
 use predicates::prelude::*;
@@ -19,8 +19,15 @@ use crate::common::{assets, cnncodes, fixture, workspace};
 
 /// Extracts and fits in `folder`; gives the head's path.
 fn fit(folder: &Path, model: &str, extract: &[&str], kind: &str) -> std::path::PathBuf {
-    cnncodes(folder).args(["extract", "--model", model, "-o", "codes.h5"]).args(extract).assert().success();
-    cnncodes(folder).args(["fit-head", kind, "codes.h5", "-o", "models/fitted.head.h5"]).assert().success();
+    cnncodes(folder)
+        .args(["extract", "--model", model, "-o", "features.h5"])
+        .args(extract)
+        .assert()
+        .success();
+    cnncodes(folder)
+        .args(["fit-head", kind, "features.h5", "-o", "models/fitted.head.h5"])
+        .assert()
+        .success();
     folder.join("models/fitted.head.h5")
 }
 
@@ -41,10 +48,10 @@ fn explain_all(explainer: &mut Explainer<'_>, pass: &ForwardPass) -> Vec<cnncode
 
 /// The places of every class's map add up, with the bias, to the score that the head gives to the same features.
 fn assert_adds_up(explainer: &mut Explainer<'_>, head: &Head, pass: &ForwardPass) {
-    let codes = ndarray::ArrayView2::from_shape((1, pass.codes().len()), pass.codes()).unwrap();
-    let scores = head.scores(codes).unwrap();
+    let features = ndarray::ArrayView2::from_shape((1, pass.features().len()), pass.features()).unwrap();
+    let scores = head.scores(features).unwrap();
     for explanation in explain_all(explainer, pass) {
-        assert_eq!(explanation.method, Method::ActivationMap);
+        assert_eq!(explanation.method, ExplainMethod::ActivationMap);
         let score = scores[[0, explanation.class]];
         assert_eq!(explanation.score, score);
         let sum = explanation.map.sum() + explanation.bias.unwrap();
@@ -92,10 +99,10 @@ fn with_any_pooling_of_tokens_the_patches_and_the_rest_add_up_to_the_score() {
                 Explainer::open(&graph, &layer, &head, &preprocess, &ExplainSettings::default()).unwrap();
             let pass = explainer.run_on(&draw(DemoClass::Fish, 4711)).unwrap();
             if *pooling == "cls" {
-                assert_eq!(pass.method(), Method::Occlusion, "a class token has no place");
+                assert_eq!(pass.method(), ExplainMethod::Occlusion, "a class token has no place");
                 continue;
             }
-            assert_eq!(pass.method(), Method::ActivationMap, "{network_name} {pooling}");
+            assert_eq!(pass.method(), ExplainMethod::ActivationMap, "{network_name} {pooling}");
             assert_adds_up(&mut explainer, &head, &pass);
             assert_eq!(explain_all(&mut explainer, &pass)[0].map.dim(), (4, 4), "{network_name} {pooling}");
         }
@@ -128,7 +135,7 @@ fn maps_of_heads_on_a_networks_own_pooling_equal_onnxruntimes_and_numpys() {
         assert_adds_up(&mut explainer, &head, &pass);
 
         let layout = explainer.backbone().layout();
-        assert_eq!(layout == Layout::Nhwc, network_name.starts_with("keras"));
+        assert_eq!(layout == TensorLayout::Nhwc, network_name.starts_with("keras"));
         let mut tensor = vec![0.0; preprocess.tensor_len()];
         preprocess.apply(&photo, layout, &mut tensor).unwrap();
         let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -225,7 +232,7 @@ fn occlusion_finds_the_planted_object() {
         let top = pass.top();
         let explanation =
             explainer.explain(&pass, &[top], &mut |done, total| steps.push((done, total))).unwrap().remove(0);
-        assert_eq!((explanation.method, explanation.bias), (Method::Occlusion, None));
+        assert_eq!((explanation.method, explanation.bias), (ExplainMethod::Occlusion, None));
         assert_eq!(explanation.map.dim(), (64, 64), "a value for each pixel of the input");
         // A patch of 12 pixels that moves by 4: 14 places a side.
         assert_eq!(steps.last(), Some(&(196, 196)));
@@ -292,10 +299,10 @@ fn what_cannot_be_explained_as_asked_is_told() {
         .stderr(contains("no class \"cow\"; it knows fish, flower, house, sailboat"));
     classify(&["--explain", "image.jpg"]).code(2).stderr(contains("image.jpg is not a folder"));
     classify(&["--occlusion-size", "8"]).code(2).stderr(contains("--explain"));
-    fs::rename(folder.path().join("codes.h5"), folder.path().join("moved.h5")).unwrap();
+    fs::rename(folder.path().join("features.h5"), folder.path().join("moved.h5")).unwrap();
     classify(&["--explain", "why", "--occlusion-size", "16", "--occlusion-stride", "8"])
         .success()
         .stdout(contains("(occlusion)").and(contains("most similar").not()))
-        .stderr(contains("the most similar training images are not listed").and(contains("codes.h5")));
+        .stderr(contains("the most similar training images are not listed").and(contains("features.h5")));
     assert!(fs::read_dir(folder.path().join("why")).unwrap().count() == 1);
 }

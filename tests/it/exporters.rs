@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use cnncodes::images::Layout;
+use cnncodes::images::TensorLayout;
 use cnncodes::network::{Backbone, BackboneError, Catalogue, Graph, GraphError, SessionSettings};
 use serde_json::Value;
 
@@ -26,13 +26,13 @@ fn catalogue(graph: &Graph) -> Catalogue {
 }
 
 /// The image of the script, by the same formula.
-fn image(layout: Layout) -> Vec<f32> {
+fn image(layout: TensorLayout) -> Vec<f32> {
     let value = |channel: usize, row: usize, column: usize| {
         ((channel * 89 + row * 31 + column * 17) % 256) as f32 / 64.0 - 2.0
     };
     let places = (0..3 * SIDE * SIDE).map(|index| match layout {
-        Layout::Nchw => (index / (SIDE * SIDE), index / SIDE % SIDE, index % SIDE),
-        Layout::Nhwc => (index % 3, index / (3 * SIDE), index / 3 % SIDE),
+        TensorLayout::Nchw => (index / (SIDE * SIDE), index / SIDE % SIDE, index % SIDE),
+        TensorLayout::Nhwc => (index % 3, index / (3 * SIDE), index / 3 % SIDE),
     });
     places.map(|(channel, row, column)| value(channel, row, column)).collect()
 }
@@ -60,8 +60,8 @@ fn every_layer_has_the_frameworks_own_activations_channels_first() {
         let layers = catalogue(&graph).layers;
         let settings = SessionSettings { threads: Some(1), ..SessionSettings::default() };
         let mut backbone = Backbone::open(&graph, &layers, (SIDE as u32, SIDE as u32), &settings).unwrap();
-        let codes = backbone.run(&image(graph.input().layout)).unwrap();
-        for (layer, row) in layers.iter().zip(&codes) {
+        let features = backbone.run(&image(graph.input().layout)).unwrap();
+        for (layer, row) in layers.iter().zip(&features) {
             let reference = &expected["layers"][&layer.name];
             assert_eq!(row.len() as u64, reference["width"].as_u64().unwrap(), "{name} {}", layer.name);
             let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
@@ -155,7 +155,7 @@ fn weights_are_found_through_a_symbolic_link() {
     let (real, link) = (folder.path().join("real.onnx"), folder.path().join("models/link.onnx"));
     copy_of("torchvision_vgg11_bn_legacy", &real);
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    let fc7 = |path| backbone(path, "fc7").unwrap().run(&image(Layout::Nchw)).unwrap().remove(0);
+    let fc7 = |path| backbone(path, "fc7").unwrap().run(&image(TensorLayout::Nchw)).unwrap().remove(0);
     assert_eq!(fc7(&real)[..], fc7(&link)[..]);
 }
 

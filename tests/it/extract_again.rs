@@ -116,21 +116,21 @@ fn a_change_that_keeps_size_and_time_is_seen() {
 #[test]
 fn other_settings_compute_everything_and_say_why() {
     let folder = workspace(5);
-    extract(folder.path(), &["-o", "codes.h5"]).success();
-    extract(folder.path(), &["-o", "codes.h5", "--ignore-orientation"])
+    extract(folder.path(), &["-o", "features.h5"]).success();
+    extract(folder.path(), &["-o", "features.h5", "--ignore-orientation"])
         .success()
-        .stderr(contains("codes.h5 is computed again: the preprocessing differs"));
+        .stderr(contains("features.h5 is computed again: the preprocessing differs"));
     cnncodes(folder.path())
-        .args(["extract", "--layer", "fc6", "-o", "codes.h5", "--ignore-orientation"])
+        .args(["extract", "--layer", "fc6", "-o", "features.h5", "--ignore-orientation"])
         .assert()
         .success()
         .stderr(contains("it lacks fc6"));
-    let bytes = fs::read(folder.path().join("codes.h5")).unwrap();
-    fs::write(folder.path().join("codes.h5"), &bytes[..bytes.len() / 2]).unwrap();
-    extract(folder.path(), &["-o", "codes.h5"])
+    let bytes = fs::read(folder.path().join("features.h5")).unwrap();
+    fs::write(folder.path().join("features.h5"), &bytes[..bytes.len() / 2]).unwrap();
+    extract(folder.path(), &["-o", "features.h5"])
         .success()
         .stderr(contains("is computed again").and(contains("cut short")));
-    assert_eq!(FeatureFile::open(&folder.path().join("codes.h5")).unwrap().rows(), 20);
+    assert_eq!(FeatureFile::open(&folder.path().join("features.h5")).unwrap().rows(), 20);
 }
 
 #[test]

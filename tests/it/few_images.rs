@@ -48,7 +48,7 @@ fn heads() -> Vec<(&'static str, FitSettings)> {
 
 /// Features with their labels.
 struct Images {
-    codes: Array2<f32>,
+    features: Array2<f32>,
     labels: Vec<usize>,
     class_names: Vec<String>,
 }
@@ -57,7 +57,7 @@ impl Images {
     fn of_file(path: &Path) -> Self {
         let file = FeatureFile::open(path).unwrap();
         Self {
-            codes: file.read_layer(None).unwrap(),
+            features: file.read_layer(None).unwrap(),
             labels: file.labels().iter().map(|&label| usize::try_from(label).unwrap()).collect(),
             class_names: file.class_names().to_vec(),
         }
@@ -68,24 +68,25 @@ impl Images {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(8);
         let centres = Array2::from_shape_fn((classes, 256), |_| rng.random_range(-0.45f32..0.45));
         let labels: Vec<usize> = (0..classes * per_class).map(|row| row / per_class).collect();
-        let codes = Array2::from_shape_fn((labels.len(), 256), |(row, column)| {
+        let features = Array2::from_shape_fn((labels.len(), 256), |(row, column)| {
             centres[[labels[row], column]] + rng.random_range(-1f32..1.0) + rng.random_range(-1f32..1.0)
         });
-        Self { codes, labels, class_names: names(classes) }
+        Self { features, labels, class_names: names(classes) }
     }
 
     /// Features that have nothing to do with the labels.
     fn noise(classes: usize, per_class: usize, columns: usize, seed: u64) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let codes = Array2::from_shape_fn((classes * per_class, columns), |_| rng.random_range(-1f32..1.0));
+        let features =
+            Array2::from_shape_fn((classes * per_class, columns), |_| rng.random_range(-1f32..1.0));
         let labels = (0..classes * per_class).map(|row| row % classes).collect();
-        Self { codes, labels, class_names: names(classes) }
+        Self { features, labels, class_names: names(classes) }
     }
 
     /// The given rows, all of the first classes.
     fn select(&self, rows: &[usize], classes: usize) -> Self {
         Self {
-            codes: self.codes.select(Axis(0), rows),
+            features: self.features.select(Axis(0), rows),
             labels: rows.iter().map(|&row| self.labels[row]).collect(),
             class_names: self.class_names[..classes].to_vec(),
         }
@@ -107,7 +108,7 @@ impl Images {
 
     fn data(&self) -> TrainingData<'_> {
         TrainingData {
-            codes: self.codes.view(),
+            features: self.features.view(),
             labels: &self.labels,
             class_names: &self.class_names,
             groups: None,
@@ -146,11 +147,11 @@ struct Outcome {
 
 impl Outcome {
     fn of(head: &FittedHead, others: &Images) -> Self {
-        let scores = head.model.scores(others.codes.view()).unwrap();
+        let scores = head.model.scores(others.features.view()).unwrap();
         assert_eq!(head.model.calibration.reversed(), None);
         Self {
             told: head.evaluation.accuracy,
-            real: others.share_right(&head.model.predict(others.codes.view()).unwrap()),
+            real: others.share_right(&head.model.predict(others.features.view()).unwrap()),
             raw: others.share_right(&by_score(scores.view())),
         }
     }
@@ -198,7 +199,7 @@ fn check_draws(images: &Images, class_counts: &[usize], sizes: &[usize], draws: 
 }
 
 #[test]
-fn few_drawn_codes_are_answered_as_by_their_scores_and_the_told_accuracy_holds() {
+fn few_drawn_features_are_answered_as_by_their_scores_and_the_told_accuracy_holds() {
     check_draws(&Images::drawn(4, 100), &[2, 4], &[2, 3, 5, 10], 10);
 }
 
@@ -288,7 +289,7 @@ fn streamed_heads_on_few_images_are_calibrated_alike() {
                 let (few, others) = images.draw(4, size, seed);
                 let groups: Vec<usize> = (0..few.labels.len()).collect();
                 let row_names: Vec<String> = groups.iter().map(usize::to_string).collect();
-                let view = few.codes.view();
+                let view = few.features.view();
                 let data = StreamedData {
                     source: &view,
                     labels: &few.labels,

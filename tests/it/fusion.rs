@@ -183,16 +183,16 @@ impl Net {
             let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
             (0..len).map(|_| random.random_range(-1.0..1.0)).collect()
         };
-        assert_eq!(channels_last, graph.input().layout == cnncodes::images::Layout::Nhwc);
+        assert_eq!(channels_last, graph.input().layout == cnncodes::images::TensorLayout::Nhwc);
         let run = |threads: usize, runtime_only: bool| {
             let settings = SessionSettings { threads: Some(threads), runtime_only, ..Default::default() };
             let size = (SIDE as u32, SIDE as u32);
             let mut backbone = Backbone::open(&graph, &layers, size, &settings).unwrap();
             assert_eq!(backbone.own_layers() == 0, runtime_only, "{what}");
             let shapes: Vec<Vec<usize>> = backbone.taps().iter().map(|tap| tap.shape.clone()).collect();
-            let codes: Vec<Vec<f32>> =
-                backbone.run(&images).unwrap().iter().map(|codes| codes.to_vec()).collect();
-            (shapes, codes)
+            let features: Vec<Vec<f32>> =
+                backbone.run(&images).unwrap().iter().map(|features| features.to_vec()).collect();
+            (shapes, features)
         };
         let (shapes, expected) = run(1, true);
         for threads in [1, 2] {

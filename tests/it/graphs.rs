@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use cnncodes::images::Layout;
+use cnncodes::images::TensorLayout;
 use cnncodes::network::{Backbone, Catalogue, Graph, Layer, Pooling, SessionSettings};
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn references() -> serde_json::Map<String, Value> {
 fn images(graph: &Graph) -> Vec<f32> {
     let bytes = std::fs::read(fixture("fixtures/graphs/images.f32")).unwrap();
     let nchw: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    if graph.input().layout == Layout::Nchw {
+    if graph.input().layout == TensorLayout::Nchw {
         return nchw;
     }
     let pixels = SIDE * SIDE;
@@ -52,8 +52,8 @@ fn open(graph: &Graph, layers: &[Layer]) -> Backbone {
 
 /// Activations of `layers` for the two images: one vector a layer.
 fn activations(graph: &Graph, layers: &[Layer]) -> Vec<Vec<f32>> {
-    let codes = open(graph, layers).run(&images(graph)).unwrap();
-    codes.iter().map(|rows| rows.to_vec()).collect()
+    let features = open(graph, layers).run(&images(graph)).unwrap();
+    features.iter().map(|rows| rows.to_vec()).collect()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -68,12 +68,12 @@ fn every_layer_of_every_exporters_style_has_the_activations_of_the_uncut_graph()
         let expected = expected.as_object().unwrap();
         let names: Vec<&str> = catalogue.layers.iter().map(|layer| layer.name.as_str()).collect();
         assert_eq!(names, expected.keys().map(String::as_str).collect::<Vec<_>>(), "{name}");
-        for (layer, codes) in catalogue.layers.iter().zip(activations(&graph, &catalogue.layers)) {
+        for (layer, features) in catalogue.layers.iter().zip(activations(&graph, &catalogue.layers)) {
             let reference = &expected[&layer.name];
             assert_eq!(layer.tensor, reference["tensor"].as_str().unwrap(), "{name} {}", layer.name);
-            let width = codes.len() / 2;
+            let width = features.len() / 2;
             assert_eq!(width as u64, reference["width"].as_u64().unwrap(), "{name} {}", layer.name);
-            for (image, row) in codes.chunks(width).enumerate() {
+            for (image, row) in features.chunks(width).enumerate() {
                 let sum: f64 = row.iter().map(|&x| f64::from(x)).sum();
                 let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
                 let close = |found: f64, wanted: f64| (found - wanted).abs() <= 1e-4 * (1.0 + wanted.abs());
@@ -186,7 +186,7 @@ fn the_weights_below_a_layer_are_counted() {
 }
 
 #[test]
-fn sessions_side_by_side_give_the_same_codes() {
+fn sessions_side_by_side_give_the_same_features() {
     let graph = graph("vgg11_batch1");
     let layer = catalogue(&graph).find("", "fc6").unwrap().clone();
     let settings =
@@ -214,8 +214,8 @@ fn a_graph_with_a_fixed_batch_takes_any_number_of_images() {
     let images = images(&graph);
     let mut three = images.clone();
     three.extend_from_slice(&images[..backbone.image_len()]);
-    let codes = backbone.run(&three).unwrap();
-    let rows = &codes[0];
+    let features = backbone.run(&three).unwrap();
+    let rows = &features[0];
     let width = backbone.taps()[0].width();
     assert_eq!(rows.len(), 3 * width);
     assert_eq!(rows[..width], rows[2 * width..], "the first and the third image are the same");
@@ -247,8 +247,8 @@ fn maps_that_are_pooled_in_the_cut_graph_are_pooled_as_numpy_pools_them() {
     for name in ["maps", "maps_nhwc"] {
         let graph = graph(name);
         let images = match graph.input().layout {
-            Layout::Nchw => nchw.clone(),
-            Layout::Nhwc => {
+            TensorLayout::Nchw => nchw.clone(),
+            TensorLayout::Nhwc => {
                 let pixels = height * width;
                 let place = |at: usize| (at / (3 * pixels) * 3 + at % 3) * pixels + at / 3 % pixels;
                 (0..nchw.len()).map(|at| nchw[place(at)]).collect()

@@ -35,7 +35,7 @@ fn prepared_heads_say_the_same_in_python_and_in_evaluate() {
     let folder = workspace(12);
     cnncodes(folder.path()).args(["extract", "--layer", "fc7", "-o", "c.h5"]).assert().success();
     let of_python = format!(
-        "import h5py, numpy as np\nwith h5py.File('c.h5') as f: codes = f['features'][:].astype(np.float64)\n{}\n\
+        "import h5py, numpy as np\nwith h5py.File('c.h5') as f: features = f['features'][:].astype(np.float64)\n{}\n\
          np.savetxt('p.txt', p / p.sum(axis=1, keepdims=True))",
         documented_prediction().replace("models/head.h5", "h.h5")
     );
@@ -62,8 +62,8 @@ fn prepared_heads_say_the_same_in_python_and_in_evaluate() {
             .map(|number| number.parse().unwrap())
             .collect();
         let head = Head::load(&folder.path().join("h.h5")).unwrap();
-        let codes = cnncodes::features::FeatureFile::open(&folder.path().join("c.h5")).unwrap();
-        let found = head.probabilities(codes.read_layer(None).unwrap().view()).unwrap();
+        let features = cnncodes::features::FeatureFile::open(&folder.path().join("c.h5")).unwrap();
+        let found = head.probabilities(features.read_layer(None).unwrap().view()).unwrap();
         assert_eq!(found.len(), of_python.len());
         for (found, expected) in found.iter().zip(of_python) {
             assert!((found - expected).abs() < 1e-5, "{options:?}: {found} {expected}");

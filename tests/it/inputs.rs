@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnncodes::dataset::{Dataset, DatasetError, Problem, SourceOptions};
+use cnncodes::dataset::{Dataset, DatasetError, InputProblem, SourceOptions};
 use cnncodes::features::FeatureFile;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -15,17 +15,17 @@ use crate::common::{cnncodes, python, workspace};
 /// (Class, features) by the SHA-256 of the image's bytes.
 fn by_hash(path: &Path) -> BTreeMap<String, (Option<String>, Vec<u32>)> {
     let file = FeatureFile::open(path).unwrap();
-    let codes = file.read_layer(None).unwrap();
+    let features = file.read_layer(None).unwrap();
     let class = |label: i64| usize::try_from(label).ok().map(|label| file.class_names()[label].clone());
-    let rows = codes.rows().into_iter().map(|row| row.iter().map(|value| value.to_bits()).collect());
+    let rows = features.rows().into_iter().map(|row| row.iter().map(|value| value.to_bits()).collect());
     let hashes = file.sha256().iter().cloned();
     hashes.zip(file.labels().iter().map(|&label| class(label)).zip(rows)).collect()
 }
 
 fn without_classes(
-    codes: BTreeMap<String, (Option<String>, Vec<u32>)>,
+    features: BTreeMap<String, (Option<String>, Vec<u32>)>,
 ) -> BTreeMap<String, (Option<String>, Vec<u32>)> {
-    codes.into_iter().map(|(hash, (_, codes))| (hash, (None, codes))).collect()
+    features.into_iter().map(|(hash, (_, features))| (hash, (None, features))).collect()
 }
 
 fn names(path: &Path) -> Vec<String> {
@@ -36,8 +36,8 @@ fn names(path: &Path) -> Vec<String> {
 fn plain() -> (tempfile::TempDir, PathBuf) {
     let folder = workspace(2);
     cnncodes(folder.path()).args(["extract", "-o", "plain.h5"]).assert().success();
-    let codes = folder.path().join("plain.h5");
-    (folder, codes)
+    let features = folder.path().join("plain.h5");
+    (folder, features)
 }
 
 /// Writes a tar file of (name, content).
@@ -52,8 +52,8 @@ pub fn tar(path: &Path, members: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-pub fn problem(name: &str, reason: &str) -> Problem {
-    Problem { name: name.to_owned(), reason: reason.to_owned() }
+pub fn problem(name: &str, reason: &str) -> InputProblem {
+    InputProblem { name: name.to_owned(), reason: reason.to_owned() }
 }
 
 /// (Name, class) of each sample.
@@ -67,7 +67,7 @@ fn shards(paths: &[PathBuf]) -> Dataset {
 }
 
 #[test]
-fn shards_written_by_python_give_the_codes_of_the_folder() {
+fn shards_written_by_python_give_the_features_of_the_folder() {
     let (folder, plain) = plain();
     // Two shards: one of the oldest form with .cls of numbers, one with PAX headers, long names and .json.
     let program = r#"
@@ -116,7 +116,7 @@ for shard, form in enumerate([tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT]):
 }
 
 #[test]
-fn arrays_written_by_h5py_give_the_codes_of_the_folder() {
+fn arrays_written_by_h5py_give_the_features_of_the_folder() {
     let (folder, plain) = plain();
     let program = r#"
 import glob, hashlib, json
@@ -194,7 +194,7 @@ json.dump([hashlib.sha256(row.tobytes()).hexdigest() for row in pixels], open("h
 }
 
 #[test]
-fn lists_on_standard_input_give_the_codes_of_the_folder() {
+fn lists_on_standard_input_give_the_features_of_the_folder() {
     let (folder, plain) = plain();
     let paths: Vec<String> = names(&plain).iter().map(|name| format!("data/{name}")).collect();
     let expected = by_hash(&plain);

@@ -13,7 +13,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::common::{cnncodes, fixture, workspace};
 
-const OUTPUT: &str = "codes.h5";
+const OUTPUT: &str = "features.h5";
 
 fn start(folder: &Path, output: &str) -> Child {
     Command::new(assert_cmd::cargo::cargo_bin("cnncodes"))
@@ -90,7 +90,7 @@ fn ctrl_c_keeps_what_was_done_and_the_same_command_goes_on() {
     let folder = folder.path();
     assert!(start(folder, "whole.h5").wait().unwrap().success());
     let child = start(folder, OUTPUT);
-    let partial = folder.join("codes.h5.partial");
+    let partial = folder.join("features.h5.partial");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !partial.exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(2));
@@ -119,7 +119,7 @@ fn bomb(png: &[u8]) -> Vec<u8> {
 
 #[cfg(unix)]
 #[test]
-fn a_thousand_images_of_which_a_hundred_are_damaged_give_900_codes_and_100_reasons() {
+fn a_thousand_images_of_which_a_hundred_are_damaged_give_900_features_and_100_reasons() {
     let folder = workspace(25);
     let folder = folder.path();
     let (data, many) = (folder.join("data"), folder.join("many"));
@@ -175,10 +175,10 @@ fn a_thousand_images_of_which_a_hundred_are_damaged_give_900_codes_and_100_reaso
         );
     }
     assert_eq!(reasons, Default::default());
-    // Copies of one picture have one code.
-    let codes = file.read_layer(None).unwrap();
+    // Copies of one picture have the same features.
+    let features = file.read_layer(None).unwrap();
     for row in 100..900 {
-        assert_eq!(codes.row(row), codes.row(row % 100), "row {row}");
+        assert_eq!(features.row(row), features.row(row % 100), "row {row}");
     }
     assert_eq!(DecodeOptions::default().max_pixels, 250_000_000, "what the bomb exceeds");
 }

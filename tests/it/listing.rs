@@ -22,7 +22,7 @@ fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
     fs::write(path, bytes).unwrap();
 }
 
-fn codes(folder: &Path) -> FeatureFile {
+fn features(folder: &Path) -> FeatureFile {
     FeatureFile::open(&folder.join(OUTPUT)).unwrap()
 }
 
@@ -57,7 +57,7 @@ fn what_is_passed_over_is_told_wherever_a_run_tells_of_itself() {
         .success()
         .stdout(contains("passed over").not())
         .stderr("");
-    assert_eq!(codes(folder.path()).passed_over(), []);
+    assert_eq!(features(folder.path()).passed_over(), []);
     add_no_images(&folder.path().join("data"));
     let text = "passed over: 2 files that are not images (fish/list.csv, fish/notes.txt), 1 hidden file \
                 (house/._001.jpg) and 4 system files (#recycle/old.jpg, $RECYCLE.BIN/a.jpg, \
@@ -84,7 +84,7 @@ fn what_is_passed_over_is_told_wherever_a_run_tells_of_itself() {
         ("hidden", 1, "house/._001.jpg"),
         ("system", 4, "#recycle/old.jpg"),
     ];
-    assert_eq!(codes(folder.path()).passed_over(), expected.map(group));
+    assert_eq!(features(folder.path()).passed_over(), expected.map(group));
 
     // Once more: nothing has changed, and the file is left alone.
     let log = cnncodes(folder.path()).args(["extract", "--layer", "fc7", "--log", "json"]).assert().success();
@@ -141,7 +141,7 @@ fn classes_are_kept_whatever_their_files_are_called() {
             .and(contains("warning: none of the images of the class phone could be read"))
             .and(contains("skipped: phone/IMG_1.HEIC: damaged or cut-off HEIC/HEIF")),
     );
-    let file = codes(folder.path());
+    let file = features(folder.path());
     assert_eq!(file.class_names()[..4], ["fish", "flower", "house", "phone"]);
     assert_eq!(
         file.image_names()[..7],
@@ -239,13 +239,13 @@ fn labels_that_are_meant_are_found_or_asked_for_before_the_work() {
         [("path,class", ","), ("File Name;target", ";"), ("\u{feff}image\tcategory", "\t")]
     {
         extract(format!("{header}\n{}", rows(separator)), &["--force"]).success().stderr("");
-        assert_eq!(classes(&codes(folder.path())), expected, "{header}");
+        assert_eq!(classes(&features(folder.path())), expected, "{header}");
     }
     extract(format!("photo,kind\n{}", rows(",")), &["--path-column", "photo", "--label-column", "kind"])
         .success();
-    assert_eq!(classes(&codes(folder.path())), expected);
+    assert_eq!(classes(&features(folder.path())), expected);
     extract(format!("path,kind\n{}", rows(",")), &["--no-labels"]).success();
-    assert_eq!(classes(&codes(folder.path())), [None; 4]);
+    assert_eq!(classes(&features(folder.path())), [None; 4]);
     // The output stays away: nothing was computed for it.
     for (csv, message) in [
         (
@@ -301,8 +301,8 @@ fn classes_that_are_numbers_are_in_the_order_of_numbers_in_folders_and_csv_files
     let note = "2 of 8 images have no class, the first: ";
     cnncodes(folder.path()).args(["extract", "--layer", "fc7"]).assert().success().stderr(contains(note));
     let expected = [None, None, Some("1"), Some("1"), Some("10"), Some("10"), Some("2"), Some("2")];
-    assert_eq!(codes(folder.path()).class_names(), ["1", "2", "10"]);
-    assert_eq!(classes(&codes(folder.path())), expected);
+    assert_eq!(features(folder.path()).class_names(), ["1", "2", "10"]);
+    assert_eq!(classes(&features(folder.path())), expected);
     let rows: String = ["-1", "1", "10", "2"]
         .iter()
         .flat_map(|number| (1..3).map(move |image| format!("data/{number}/00{image}.jpg,{number}.0\n")))
@@ -313,15 +313,15 @@ fn classes_that_are_numbers_are_in_the_order_of_numbers_in_folders_and_csv_files
         .assert()
         .success()
         .stderr(contains(note));
-    assert_eq!(codes(folder.path()).class_names(), ["1", "2", "10"]);
-    assert_eq!(classes(&codes(folder.path())), expected);
+    assert_eq!(features(folder.path()).class_names(), ["1", "2", "10"]);
+    assert_eq!(classes(&features(folder.path())), expected);
 }
 
 #[test]
 fn groups_and_splits_are_read_as_lists_are() {
     let folder = workspace(6);
     cnncodes(folder.path()).args(["extract", "--layer", "fc7"]).assert().success();
-    let names = codes(folder.path()).image_names().to_vec();
+    let names = features(folder.path()).image_names().to_vec();
     let fit = |csv: &str, options: &[&str]| {
         write(folder.path(), "list.csv", csv);
         cnncodes(folder.path()).args(["fit-head", "--ridge", "--folds", "2"]).args(options).assert()

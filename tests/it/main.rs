@@ -4,7 +4,6 @@
 
 mod arrays;
 mod bad_input;
-mod codes_h5py;
 mod common;
 mod convert;
 mod devices;
@@ -13,6 +12,7 @@ mod explain;
 mod export;
 mod exporters;
 mod extract_again;
+mod features_h5py;
 mod fetch;
 mod few_images;
 mod fusion;

@@ -42,27 +42,27 @@ fn the_three_commands_work_as_typed() {
 }
 
 #[test]
-fn codes_carry_names_labels_hashes_and_where_they_come_from() {
+fn features_carry_names_labels_hashes_and_where_they_come_from() {
     let folder = workspace(5);
-    stdout(folder.path(), &["extract", "--layer", "fc2", "-o", "deep/er/codes.h5"]);
-    let codes = FeatureFile::open(&folder.path().join("deep/er/codes.h5")).unwrap();
-    assert_eq!(codes.class_names(), CLASSES);
-    assert_eq!(codes.image_names()[0], "fish/001.jpg");
-    assert_eq!(codes.image_names()[19], "sailboat/005.jpg");
-    assert_eq!(codes.labels()[..6], [0, 0, 0, 0, 0, 1]);
-    assert_eq!(codes.layers()[0].spec.layer, "fc7", "an alias is recorded under the canonical name");
+    stdout(folder.path(), &["extract", "--layer", "fc2", "-o", "deep/er/features.h5"]);
+    let features = FeatureFile::open(&folder.path().join("deep/er/features.h5")).unwrap();
+    assert_eq!(features.class_names(), CLASSES);
+    assert_eq!(features.image_names()[0], "fish/001.jpg");
+    assert_eq!(features.image_names()[19], "sailboat/005.jpg");
+    assert_eq!(features.labels()[..6], [0, 0, 0, 0, 0, 1]);
+    assert_eq!(features.layers()[0].spec.layer, "fc7", "an alias is recorded under the canonical name");
     let bytes = fs::read(folder.path().join("data/fish/001.jpg")).unwrap();
     use sha2::Digest;
-    assert_eq!(codes.sha256()[0], format!("{:x}", sha2::Sha256::digest(bytes)));
+    assert_eq!(features.sha256()[0], format!("{:x}", sha2::Sha256::digest(bytes)));
     let manifest = fs::read_to_string(folder.path().join("models/demo-vgg.toml")).unwrap();
-    assert!(manifest.contains(&codes.header().spec().model_sha256));
-    let recipe = serde_json::to_value(&codes.header().spec().preprocess).unwrap();
+    assert!(manifest.contains(&features.header().spec().model_sha256));
+    let recipe = serde_json::to_value(&features.header().spec().preprocess).unwrap();
     assert_eq!(recipe["size"], serde_json::json!([64, 64]));
     assert_eq!(recipe["divisor"], 127.5);
 }
 
 #[test]
-fn runs_in_any_arrangement_write_the_same_bytes_of_codes() {
+fn runs_in_any_arrangement_write_the_same_bytes_of_features() {
     let folder = workspace(5);
     stdout(folder.path(), &["extract", "--layer", "fc7", "-o", "a.h5"]);
     let read = |name: &str| FeatureFile::open(&folder.path().join(name)).unwrap().read_layer(None).unwrap();
@@ -128,20 +128,20 @@ fn a_csv_manifest_gives_the_labels() {
     let csv = "path,label\ndata/fish/001.jpg,swims\ndata/house/001.jpg,stands\ndata/fish/002.jpg,swims\nimage.jpg,\n";
     fs::write(folder.path().join("photos.csv"), csv).unwrap();
     stdout(folder.path(), &["extract", "photos.csv", "-o", "c.h5"]);
-    let codes = FeatureFile::open(&folder.path().join("c.h5")).unwrap();
-    assert_eq!(codes.class_names(), ["stands", "swims"]);
+    let features = FeatureFile::open(&folder.path().join("c.h5")).unwrap();
+    assert_eq!(features.class_names(), ["stands", "swims"]);
     let names = ["data/fish/001.jpg", "data/fish/002.jpg", "data/house/001.jpg", "image.jpg"];
-    assert_eq!(codes.image_names(), names);
-    assert_eq!(codes.labels(), [1, 1, 0, -1]);
+    assert_eq!(features.image_names(), names);
+    assert_eq!(features.labels(), [1, 1, 0, -1]);
 }
 
 #[test]
 fn labels_can_be_left_out() {
     let folder = workspace(5);
     stdout(folder.path(), &["extract", "--no-labels", "-o", "c.h5"]);
-    let codes = FeatureFile::open(&folder.path().join("c.h5")).unwrap();
-    assert!(codes.class_names().is_empty());
-    assert!(codes.labels().iter().all(|&label| label == -1));
+    let features = FeatureFile::open(&folder.path().join("c.h5")).unwrap();
+    assert!(features.class_names().is_empty());
+    assert!(features.labels().iter().all(|&label| label == -1));
     cnncodes(folder.path())
         .args(["fit-head", "--svm", "c.h5"])
         .assert()

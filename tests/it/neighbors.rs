@@ -1,10 +1,10 @@
-//! Nearest images by code: equal to NumPy's brute force, and as its users ask for them.
+//! Nearest images by their features: equal to NumPy's brute force, and as its users ask for them.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
 use cnncodes::network::Pooling;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -15,8 +15,8 @@ use crate::common::{cnncodes, spec, workspace};
 const WIDTH: usize = 96;
 
 /// A file of `rows` features as ReLU leaves them: half of them 0, the others of some size; row 7 is a copy of row 3.
-fn write_codes(path: &Path, rows: usize, seed: u64) {
-    let header = Header {
+fn write_features(path: &Path, rows: usize, seed: u64) {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "photos".into(),
         runtime: "onnxruntime".into(),
@@ -28,7 +28,7 @@ fn write_codes(path: &Path, rows: usize, seed: u64) {
     let mut writer = FeatureWriter::create(path, &header, options).unwrap();
     let mut state = seed;
     for row in 0..rows {
-        let mut codes: Vec<f32> = (0..WIDTH)
+        let mut features: Vec<f32> = (0..WIDTH)
             .map(|_| {
                 // Knuth's linear congruential generator; its upper bits are as good as they need to be here.
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -36,17 +36,17 @@ fn write_codes(path: &Path, rows: usize, seed: u64) {
             })
             .collect();
         if row == 3 || row == 7 {
-            codes = (0..WIDTH).map(|column| (column % 5) as f32).collect();
+            features = (0..WIDTH).map(|column| (column % 5) as f32).collect();
         }
         let (name, sha256) = (format!("{row:05}.jpg"), format!("{:064x}", seed + row as u64));
         writer
             .append(
-                &[Row {
+                &[FeatureRow {
                     name: &name,
                     label: (row % 2) as i64,
                     sha256: &sha256,
                     perceptual_hash: None,
-                    codes: &[&codes],
+                    features: &[&features],
                 }],
                 &[],
             )
@@ -76,8 +76,8 @@ fn neighbours_equal_numpys_brute_force() {
     };
     let folder = tempfile::tempdir().unwrap();
     // More than one block and part would hold, in all.
-    write_codes(&folder.path().join("rows.h5"), 5000, 1);
-    write_codes(&folder.path().join("queries.h5"), 40, 2);
+    write_features(&folder.path().join("rows.h5"), 5000, 1);
+    write_features(&folder.path().join("queries.h5"), 40, 2);
     for metric in ["cosine", "euclidean"] {
         let found = answers(folder.path(), &["rows.h5", "queries.h5", "-k", "12", "--metric", metric]);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_neighbors.py");
@@ -107,7 +107,7 @@ fn neighbours_equal_numpys_brute_force() {
 #[test]
 fn an_image_of_the_file_is_left_out_of_its_own_answer_and_copies_are_not() {
     let folder = tempfile::tempdir().unwrap();
-    write_codes(&folder.path().join("rows.h5"), 50, 1);
+    write_features(&folder.path().join("rows.h5"), 50, 1);
     let found = answers(folder.path(), &["rows.h5", "00003.jpg", "00007.jpg", "-k", "1"]);
     assert_eq!(found[0]["neighbors"][0]["image"], "00007.jpg");
     assert_eq!(found[0]["neighbors"][0]["distance"], 0.0);
@@ -138,11 +138,7 @@ fn new_photos_are_looked_at_by_the_network_of_the_file() {
     assert_eq!(queries[6], "image.jpg");
     for (number, answer) in found[1..6].iter().enumerate() {
         let nearest = &answer["neighbors"][0];
-        assert_eq!(
-            nearest["image"],
-            format!("fish/{:03}.jpg", number + 1),
-            "a photo is nearest to its own code"
-        );
+        assert_eq!(nearest["image"], format!("fish/{:03}.jpg", number + 1), "a photo is nearest to itself");
         assert!(nearest["distance"].as_f64().unwrap() < 1e-9);
     }
 
@@ -169,7 +165,7 @@ fn new_photos_are_looked_at_by_the_network_of_the_file() {
 #[test]
 fn text_is_aligned_and_csv_has_a_line_a_neighbour() {
     let folder = tempfile::tempdir().unwrap();
-    write_codes(&folder.path().join("rows.h5"), 20, 1);
+    write_features(&folder.path().join("rows.h5"), 20, 1);
     let run = |format: &str| {
         let arguments = ["neighbors", "rows.h5", "00003.jpg", "-k", "3", "--metric", "euclidean", "--format"];
         let output =

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cnncodes::images::{Layout, Preprocess, Preset};
+use cnncodes::images::{Preprocess, Preset, TensorLayout};
 use cnncodes::network::{Backbone, Catalogue, Graph, SessionSettings};
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -23,8 +23,8 @@ fn image(graph: &Graph) -> Vec<f32> {
     let nchw: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     let pixels = SIDE * SIDE;
     match graph.input().layout {
-        Layout::Nchw => nchw[..3 * pixels].to_vec(),
-        Layout::Nhwc => (0..3 * pixels).map(|index| nchw[index % 3 * pixels + index / 3]).collect(),
+        TensorLayout::Nchw => nchw[..3 * pixels].to_vec(),
+        TensorLayout::Nhwc => (0..3 * pixels).map(|index| nchw[index % 3 * pixels + index / 3]).collect(),
     }
 }
 
@@ -33,10 +33,10 @@ fn open_dimensions_are_told_by_the_first_convolution_or_the_inputs_name() {
     let text = std::fs::read_to_string(fixture("reference/inputs.json")).unwrap();
     let expected: BTreeMap<String, Vec<f32>> = serde_json::from_str(&text).unwrap();
     let layouts = [
-        ("pixel_values", Layout::Nchw),
-        ("channels_last", Layout::Nhwc),
-        ("mean_and_deviation", Layout::Nchw),
-        ("by_name", Layout::Nchw),
+        ("pixel_values", TensorLayout::Nchw),
+        ("channels_last", TensorLayout::Nhwc),
+        ("mean_and_deviation", TensorLayout::Nchw),
+        ("by_name", TensorLayout::Nchw),
     ];
     for (name, layout) in layouts {
         let graph = Graph::open(&path(name)).unwrap();

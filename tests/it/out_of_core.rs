@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cnncodes::features::{FeatureWriter, Header, Row, StoredLayer, WriteOptions};
+use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
 use cnncodes::head::Head;
 use cnncodes::network::Pooling;
 use predicates::str::contains;
@@ -13,8 +13,8 @@ const ROWS: usize = 6000;
 const COLUMNS: usize = 512;
 
 /// Noisy features of three classes; every 50th image has no label.
-fn write_codes(output: &Path, count: usize) {
-    let header = Header {
+fn write_features(output: &Path, count: usize) {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "data".into(),
         runtime: "none".into(),
@@ -31,15 +31,21 @@ fn write_codes(output: &Path, count: usize) {
     };
     for row in 0..count {
         let class = row * row % 7 % 3;
-        let code = |column: usize, noise: f32| {
+        let value = |column: usize, noise: f32| {
             noise + if column % 9 == class { 0.15 } else { 0.0 } + column as f32 * 0.01
         };
-        let codes: Vec<f32> = (0..COLUMNS).map(|column| code(column, noise())).collect();
+        let features: Vec<f32> = (0..COLUMNS).map(|column| value(column, noise())).collect();
         let (name, sha256) = (format!("{row:05}.jpg"), format!("{row:064x}"));
         let label = if row % 50 == 7 { -1 } else { class as i64 };
         writer
             .append(
-                &[Row { name: &name, label, sha256: &sha256, perceptual_hash: None, codes: &[&codes] }],
+                &[FeatureRow {
+                    name: &name,
+                    label,
+                    sha256: &sha256,
+                    perceptual_hash: None,
+                    features: &[&features],
+                }],
                 &[],
             )
             .unwrap();
@@ -54,13 +60,13 @@ fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
     for (kind, count, bound) in
         [("--svm", ROWS, "25MiB"), ("--logistic", ROWS, "25MiB"), ("--ridge", 2 * ROWS, "45MiB")]
     {
-        write_codes(&folder.path().join("codes.h5"), count);
+        write_features(&folder.path().join("features.h5"), count);
         let fit = |memory: &str, output: &str| {
             let mut command = cnncodes(folder.path());
             command.args([
                 "fit-head",
                 kind,
-                "codes.h5",
+                "features.h5",
                 "--max-memory",
                 memory,
                 "-o",
@@ -84,12 +90,12 @@ fn a_streamed_fit_makes_the_head_of_a_fit_in_memory() {
 }
 
 #[test]
-fn what_needs_the_codes_in_memory_says_so() {
+fn what_needs_the_features_in_memory_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    write_codes(&folder.path().join("codes.h5"), ROWS);
+    write_features(&folder.path().join("features.h5"), ROWS);
     let refused = |arguments: &[&str], message: &str| {
         let mut command = cnncodes(folder.path());
-        command.args(["fit-head", "codes.h5"]).args(arguments).assert().code(2).stderr(contains(message));
+        command.args(["fit-head", "features.h5"]).args(arguments).assert().code(2).stderr(contains(message));
     };
     refused(
         &["--ridge", "--class-weight", "balanced", "--max-memory", "25MiB"],

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::common::{assets, cnncodes, fixture};
 
 #[test]
-fn codes_equal_those_of_onnxruntime_and_pillow() {
-    let Some(assets) = assets("codes_equal_those_of_onnxruntime_and_pillow") else { return };
+fn features_equal_those_of_onnxruntime_and_pillow() {
+    let Some(assets) = assets("features_equal_those_of_onnxruntime_and_pillow") else { return };
     let text = std::fs::read_to_string(fixture("reference/parity.json")).unwrap();
     let reference: Value = serde_json::from_str(&text).unwrap();
     let photos: Vec<&str> =
@@ -19,25 +19,25 @@ fn codes_equal_those_of_onnxruntime_and_pillow() {
     let list: String = photos.iter().map(|photo| format!("{}\n", assets.join(photo).display())).collect();
     std::fs::write(folder.path().join("photos.csv"), format!("path\n{list}")).unwrap();
     for (name, network) in reference["networks"].as_object().unwrap() {
-        let codes = codes_of(folder.path(), &assets, name, network);
+        let features = features_of(folder.path(), &assets, name, network);
         let largest = network["largest"].as_f64().unwrap();
         for (position, photo) in photos.iter().enumerate() {
-            let row = codes.image_names().iter().position(|name| name.ends_with(photo)).unwrap();
-            let mut found = vec![0.0; codes.layers()[0].width().unwrap()];
-            codes.read_rows(None, row..row + 1, &mut found).unwrap();
+            let row = features.image_names().iter().position(|name| name.ends_with(photo)).unwrap();
+            let mut found = vec![0.0; features.layers()[0].width().unwrap()];
+            features.read_rows(None, row..row + 1, &mut found).unwrap();
             let expected = network["codes"][position].as_array().unwrap();
             for (expected, found) in expected.iter().zip(found.iter().step_by(97)) {
                 let difference = (f64::from(*found) - expected.as_f64().unwrap()).abs() / largest;
-                assert!(difference < 1e-3, "{name} {photo}: off by {difference} of the largest code");
+                assert!(difference < 1e-3, "{name} {photo}: off by {difference} of the largest feature");
             }
-            let sum: f64 = found.iter().map(|&code| f64::from(code)).sum();
+            let sum: f64 = found.iter().map(|&feature| f64::from(feature)).sum();
             let expected = network["sums"][position].as_f64().unwrap();
             assert!((sum - expected).abs() < 1e-3 * expected.abs(), "{name} {photo}: {sum}, not {expected}");
         }
     }
 }
 
-fn codes_of(folder: &Path, assets: &Path, name: &str, network: &Value) -> FeatureFile {
+fn features_of(folder: &Path, assets: &Path, name: &str, network: &Value) -> FeatureFile {
     let add: Vec<&str> =
         network["add"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
     cnncodes(folder)
@@ -49,8 +49,8 @@ fn codes_of(folder: &Path, assets: &Path, name: &str, network: &Value) -> Featur
         .success();
     cnncodes(folder)
         .args(["extract", "photos.csv", "--model", name, "--layer", network["layer"].as_str().unwrap()])
-        .args(["-o", "codes.h5"])
+        .args(["-o", "features.h5"])
         .assert()
         .success();
-    FeatureFile::open(&folder.join("codes.h5")).unwrap()
+    FeatureFile::open(&folder.join("features.h5")).unwrap()
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, Preset, decode};
+use cnncodes::images::{DecodeOptions, Preprocess, Preset, TensorLayout, decode};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -32,9 +32,9 @@ fn complaint(folder: &Path, case: &Case) -> Option<String> {
     // The way of `extract`, which turns a JPEG while it reads it.
     let recipe = Preprocess::preset(Preset::Torchvision).unwrap();
     let mut tensors = [vec![0.0; recipe.tensor_len()], vec![0.0; recipe.tensor_len()]];
-    recipe.apply(&image, Layout::Nchw, &mut tensors[0]).unwrap();
+    recipe.apply(&image, TensorLayout::Nchw, &mut tensors[0]).unwrap();
     let options = DecodeOptions::default();
-    cnncodes::images::load(&bytes, &options, &recipe, Layout::Nchw, &mut tensors[1]).unwrap();
+    cnncodes::images::load(&bytes, &options, &recipe, TensorLayout::Nchw, &mut tensors[1]).unwrap();
     if tensors[0] != tensors[1] {
         return Some(format!("{}: another tensor when it is loaded in one go", case.name));
     }

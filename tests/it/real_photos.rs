@@ -40,8 +40,8 @@ fn accuracy(folder: &Path, kind: &str, features: &str) -> f64 {
 }
 
 #[test]
-fn mobilenet_codes_classify_the_808_photos_and_the_nhwc_export_agrees() {
-    let Some(assets) = assets("mobilenet_codes_classify_the_808_photos") else { return };
+fn mobilenet_features_classify_the_808_photos_and_the_nhwc_export_agrees() {
+    let Some(assets) = assets("mobilenet_features_classify_the_808_photos") else { return };
     let folder = tempfile::tempdir().unwrap();
     let layer = "global_average_pooling2d";
     let nchw = extract(folder.path(), &assets, "mobilenetv2_1.0_224", layer, &["--preprocess", "tf"]);
@@ -82,13 +82,13 @@ fn mobilenet_codes_classify_the_808_photos_and_the_nhwc_export_agrees() {
 }
 
 #[test]
-fn squeezenet_codes_classify_the_808_photos() {
-    let Some(assets) = assets("squeezenet_codes_classify_the_808_photos") else { return };
+fn squeezenet_features_classify_the_808_photos() {
+    let Some(assets) = assets("squeezenet_features_classify_the_808_photos") else { return };
     let folder = tempfile::tempdir().unwrap();
     let add =
         ["--preprocess", "keras-caffe", "--crop", "--shorter-side", "256", "--interpolation", "bilinear"];
-    let codes = extract(folder.path(), &assets, "squeezenet1_1_notop", "avgpool10", &add);
-    assert_eq!(codes.layers()[0].shape, [512]);
+    let features = extract(folder.path(), &assets, "squeezenet1_1_notop", "avgpool10", &add);
+    assert_eq!(features.layers()[0].shape, [512]);
     let features = "features/squeezenet1_1_notop-avgpool10.h5";
     let logistic = accuracy(folder.path(), "--logistic", features);
     assert!(logistic >= 0.95, "{logistic}");

@@ -5,19 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
-use cnncodes::features::{FeatureFile, FeatureWriter, Row, Skipped, WriteOptions};
+use cnncodes::features::{FeatureFile, FeatureRow, FeatureWriter, SkippedImage, WriteOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 
 use crate::common::{cnncodes, workspace};
 
-const OUTPUT: &str = "codes.h5";
+const OUTPUT: &str = "features.h5";
 
 fn extract(folder: &Path, input: &str, more: &[&str]) -> Assert {
     cnncodes(folder).args(["extract", input, "--layer", "fc7", "-o", OUTPUT]).args(more).assert()
 }
 
-fn codes(folder: &Path) -> FeatureFile {
+fn features(folder: &Path) -> FeatureFile {
     FeatureFile::open(&folder.join(OUTPUT)).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn assert_as_new(folder: &Path, input: &str) {
 /// Makes of the output what a run leaves that is stopped after `count` images, of which it could not read those in
 /// `skipped` for the reason `reason`.
 fn interrupt(folder: &Path, count: usize, skipped: &[&str], reason: &str) {
-    let whole = codes(folder);
+    let whole = features(folder);
     let values = whole.read_layer(None).unwrap();
     fs::remove_file(folder.join(OUTPUT)).unwrap();
     let options = WriteOptions { overwrite: true, expected_rows: whole.rows() };
@@ -39,18 +39,20 @@ fn interrupt(folder: &Path, count: usize, skipped: &[&str], reason: &str) {
     for row in 0..count {
         let name = &whole.image_names()[row];
         if skipped.contains(&name.as_str()) {
-            let image = Skipped { name: name.clone(), reason: reason.to_owned() };
+            let image = SkippedImage { name: name.clone(), reason: reason.to_owned() };
             writer.append(&[], &[image]).unwrap();
         } else {
-            let codes = values.row(row);
-            let codes = [codes.as_slice().unwrap()];
+            let features = values.row(row);
+            let features = [features.as_slice().unwrap()];
             let label = whole.labels()[row];
             let (sha256, perceptual_hash) = (&whole.sha256()[row], whole.perceptual_hash(row));
-            writer.append(&[Row { name, label, sha256, perceptual_hash, codes: &codes }], &[]).unwrap();
+            writer
+                .append(&[FeatureRow { name, label, sha256, perceptual_hash, features: &features }], &[])
+                .unwrap();
         }
     }
     drop(writer);
-    assert!(folder.join("codes.h5.partial").exists() && !folder.join(OUTPUT).exists());
+    assert!(folder.join("features.h5.partial").exists() && !folder.join(OUTPUT).exists());
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn failures_of_an_interrupted_run_that_last_are_reported_as_they_are_now() {
     for (key, value) in [("rows", 19), ("resumed", 4), ("computed", 15), ("skipped", 1)] {
         assert_eq!(end[key], value, "{key}: {log}");
     }
-    let file = codes(folder);
+    let file = features(folder);
     let [error] = file.errors() else { panic!("{log}") };
     assert_eq!(error.name, "fish/002.jpg");
     assert!(error.reason.contains("looks like text"), "{error:?}");
@@ -152,10 +154,10 @@ fn labels_that_were_corrected_since_a_run_was_interrupted_count() {
     };
     list(false);
     extract(folder, "list.csv", &[]).success();
-    assert_eq!(codes(folder).labels(), [[0; 5], [1; 5]].concat());
+    assert_eq!(features(folder).labels(), [[0; 5], [1; 5]].concat());
     interrupt(folder, 7, &[], "");
     list(true);
     extract(folder, "list.csv", &[]).success().stdout(contains("7 kept from an interrupted run"));
-    assert_eq!(codes(folder).labels(), [[1; 5], [0; 5]].concat());
+    assert_eq!(features(folder).labels(), [[1; 5], [0; 5]].concat());
     assert_as_new(folder, "list.csv");
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use cnncodes::features::FeatureFile;
-use cnncodes::report::CodesMap;
+use cnncodes::report::SimilarityMap;
 use serde_json::{Value, json};
 
 use crate::common::{cnncodes, workspace};
@@ -93,12 +93,12 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
 given = json.load(sys.stdin)
-codes = np.array(given["codes"], dtype=np.float64)
-deviation = codes.std(axis=0)
-varying = deviation > 1e-6 * np.abs(codes).max()
-codes = (codes - codes.mean(axis=0))[:, varying] / deviation[varying]
-pca = PCA(50, svd_solver="full").fit(codes)
-scores = pca.transform(codes)
+features = np.array(given["features"], dtype=np.float64)
+deviation = features.std(axis=0)
+varying = deviation > 1e-6 * np.abs(features).max()
+features = (features - features.mean(axis=0))[:, varying] / deviation[varying]
+pca = PCA(50, svd_solver="full").fit(features)
+scores = pca.transform(features)
 print(json.dumps({
     "pca": scores[:, :2].tolist(),
     "explained": pca.explained_variance_ratio_[:2].tolist(),
@@ -118,10 +118,10 @@ fn the_map_is_scikit_learns_pca_and_a_trustworthy_embedding() {
     let folder = workspace(30);
     cnncodes(folder.path()).args(["extract", "--layer", "fc7"]).assert().success();
     let file = FeatureFile::open(&folder.path().join("features/demo-vgg-fc7.h5")).unwrap();
-    let codes = file.read_layer(None).unwrap();
+    let features = file.read_layer(None).unwrap();
     let labels: Vec<usize> = file.labels().iter().map(|&label| label as usize).collect();
-    let map = CodesMap::draw(codes.view(), &labels, 4).unwrap();
-    let rows: Vec<Vec<f32>> = codes.rows().into_iter().map(|row| row.to_vec()).collect();
+    let map = SimilarityMap::draw(features.view(), &labels, 4).unwrap();
+    let rows: Vec<Vec<f32>> = features.rows().into_iter().map(|row| row.to_vec()).collect();
 
     let mut judge = Command::new(python)
         .args(["-c", JUDGE])
@@ -129,7 +129,7 @@ fn the_map_is_scikit_learns_pca_and_a_trustworthy_embedding() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let given = json!({ "codes": rows, "tsne": map.tsne });
+    let given = json!({ "features": rows, "tsne": map.tsne });
     judge.stdin.take().unwrap().write_all(given.to_string().as_bytes()).unwrap();
     let output = judge.wait_with_output().unwrap();
     assert!(output.status.success());

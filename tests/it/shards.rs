@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnncodes::dataset::{Dataset, DatasetError, Problem, SourceOptions};
+use cnncodes::dataset::{Dataset, DatasetError, InputProblem, SourceOptions};
 use predicates::prelude::*;
 use predicates::str::contains;
 use tar::{EntryType, Header};
@@ -325,7 +325,7 @@ fn members_that_are_dropped_are_told() {
     let outside = "its name leads out of the tar file (..), so it was not used";
     let link = "a link or another special member of the tar file, which is not read; pack the file itself";
     let told: Vec<(&str, &str)> =
-        set.problems.iter().map(|Problem { name, reason }| (name.as_str(), reason.as_str())).collect();
+        set.problems.iter().map(|InputProblem { name, reason }| (name.as_str(), reason.as_str())).collect();
     assert_eq!(
         told,
         [
@@ -393,7 +393,7 @@ fn kinds_of_files_that_are_not_taken_are_named_with_what_to_do() {
     fs::write(at("a.tar.gz"), b"\x1f\x8b\x08 compressed").unwrap();
     fs::write(at("b.tar"), [b"\x1f\x8b\x08".as_slice(), &[7; 2000]].concat()).unwrap();
     fs::write(at("c.zip"), b"PK\x03\x04").unwrap();
-    let said = |error: DatasetError| Problem::from_error("", &error).reason;
+    let said = |error: DatasetError| InputProblem::from_error("", &error).reason;
     let gz = said(open(&at("a.tar.gz")).unwrap_err());
     let whole = at("a.tar");
     let remedy = format!(

@@ -82,8 +82,8 @@ fn sweep_refuses_classes_of_one_image_before_the_network_runs_and_leaves_them_ou
 fn fit_head_refuses_classes_of_one_image_and_leaves_out_small_ones_when_asked() {
     let folder = folder();
     let path = folder.path();
-    cnncodes(path).args(["extract", "--layer", "fc7", "-o", "codes.h5"]).assert().success();
-    let fit = ["fit-head", "--ridge", "codes.h5", "-o", "head.h5"];
+    cnncodes(path).args(["extract", "--layer", "fc7", "-o", "features.h5"]).assert().success();
+    let fit = ["fit-head", "--ridge", "features.h5", "-o", "head.h5"];
     cnncodes(path).args(fit).assert().code(2).stderr(contains(REFUSED));
     assert!(!path.join("head.h5").exists());
     let evaluation = json(path, &[&fit[..], &["--min-per-class", "2", "--format", "json"]].concat());
@@ -99,13 +99,13 @@ fn fit_head_refuses_classes_of_one_image_and_leaves_out_small_ones_when_asked() 
     // The head holds what was left out, and classifies among the others.
     let head = cnncodes::head::Head::load(&path.join("head.h5")).unwrap();
     assert_eq!(serde_json::to_value(&head.evaluation.notes).unwrap(), evaluation["notes"]);
-    let assessed = json(path, &["evaluate", "codes.h5", "--head", "head.h5", "--format", "json"]);
+    let assessed = json(path, &["evaluate", "features.h5", "--head", "head.h5", "--format", "json"]);
     assert_eq!((assessed["rows"].as_u64(), assessed["trained_on"].as_u64()), (Some(21), Some(21)));
     let least =
-        cnncodes(path).args(["fit-head", "--ridge", "codes.h5", "--min-per-class", "7"]).assert().code(2);
+        cnncodes(path).args(["fit-head", "--ridge", "features.h5", "--min-per-class", "7"]).assert().code(2);
     least.stderr(contains("--min-per-class 7 leaves 0 of 8 classes, and a classifier needs two"));
     cnncodes(path)
-        .args(["suspects", "codes.h5", "--min-per-class", "3"])
+        .args(["suspects", "features.h5", "--min-per-class", "3"])
         .assert()
         .success()
         .stderr(contains("--min-per-class 3 left out 4 images of 3 classes with fewer"))
@@ -116,19 +116,19 @@ fn fit_head_refuses_classes_of_one_image_and_leaves_out_small_ones_when_asked() 
 fn a_split_counts_the_training_images() {
     let folder = folder();
     let path = folder.path();
-    cnncodes(path).args(["extract", "--layer", "fc7", "-o", "codes.h5"]).assert().success();
+    cnncodes(path).args(["extract", "--layer", "fc7", "-o", "features.h5"]).assert().success();
     // Of each class the first image is for testing, where there is another one.
-    let codes = cnncodes::features::FeatureFile::open(&path.join("codes.h5")).unwrap();
+    let features = cnncodes::features::FeatureFile::open(&path.join("features.h5")).unwrap();
     let mut csv = "path,split\n".to_owned();
     let mut before = String::new();
-    for name in codes.image_names() {
+    for name in features.image_names() {
         let class = name.split('/').next().unwrap();
         let alone = ["lone", "only"].contains(&class);
         csv.push_str(&format!("{name},{}\n", if before != class && !alone { "test" } else { "train" }));
         before = class.to_owned();
     }
     fs::write(path.join("split.csv"), csv).unwrap();
-    let fit = ["fit-head", "--ridge", "codes.h5", "--split=split.csv", "-o", "head.h5"];
+    let fit = ["fit-head", "--ridge", "features.h5", "--split=split.csv", "-o", "head.h5"];
     cnncodes(path).args(fit).assert().code(2).stderr(contains(
         "3 classes have too few images: `lone` (1), `only` (1), `pair` (1), and at least 2 are needed",
     ));

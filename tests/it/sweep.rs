@@ -8,7 +8,8 @@ use cnncodes::features::FeatureFile;
 use cnncodes::head::HeadKind;
 use cnncodes::network::ModelsFolder;
 use cnncodes::sweep::{
-    SearchSpace, Similarity, Size, Sweep, SweepError, SweepEvent, SweepResult, SweepSettings, Wanted,
+    DatasetSize, LayerChoice, SearchSpace, Similarity, Sweep, SweepError, SweepEvent, SweepResult,
+    SweepSettings,
 };
 use ndarray::Array2;
 use predicates::str::contains;
@@ -28,12 +29,12 @@ fn sweep(folder: &Path, arguments: &[&str]) -> SweepResult {
     serde_json::from_slice(&output).unwrap()
 }
 
-fn codes(folder: &Path, file: &str, name: Option<&str>) -> Array2<f32> {
+fn features(folder: &Path, file: &str, name: Option<&str>) -> Array2<f32> {
     FeatureFile::open(&folder.join(file)).unwrap().read_layer(name).unwrap()
 }
 
 #[test]
-fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gives() {
+fn one_pass_gives_the_features_that_extract_gives_and_the_accuracy_that_fit_head_gives() {
     let folder = workspace(12);
     let folder = folder.path();
     let result = sweep(
@@ -47,15 +48,15 @@ fn one_pass_gives_the_codes_that_extract_gives_and_the_accuracy_that_fit_head_gi
     for pooling in ["avg", "2x2"] {
         cnncodes(folder).args(["extract", "--layer", "pool3", "--pool", pooling]).assert().success();
         assert_eq!(
-            codes(folder, swept, Some(&format!("pool3@{pooling}"))),
-            codes(folder, &format!("features/demo-vgg-pool3-{pooling}.h5"), None),
+            features(folder, swept, Some(&format!("pool3@{pooling}"))),
+            features(folder, &format!("features/demo-vgg-pool3-{pooling}.h5"), None),
             "{pooling}"
         );
     }
     cnncodes(folder).args(["extract", "--layer", "fc7"]).assert().success();
     assert_eq!(
-        codes(folder, swept, None),
-        codes(folder, "features/demo-vgg-fc7.h5", None),
+        features(folder, swept, None),
+        features(folder, "features/demo-vgg-fc7.h5", None),
         "the top comes first"
     );
 
@@ -74,7 +75,7 @@ fn the_library_sweeps_as_the_command_does() {
     let models = ModelsFolder { path: folder.join("models") };
     let photos = || Dataset::from_folder(&folder.join("data")).unwrap();
     let settings = SweepSettings {
-        layers: Wanted::Named(["pool3", "fc7"].map(str::to_owned).to_vec()),
+        layers: LayerChoice::Named(["pool3", "fc7"].map(str::to_owned).to_vec()),
         heads: SearchSpace { kinds: vec![HeadKind::Svm], ..SearchSpace::default() },
         timing: false,
         folder: folder.join("by-the-library"),
@@ -105,7 +106,7 @@ fn the_library_sweeps_as_the_command_does() {
     let alone = folder.join("alone.h5");
     swept.write_features(best, &alone).unwrap();
     let alone = FeatureFile::open(&alone).unwrap();
-    assert_eq!(alone.read_layer(None).unwrap(), trained.labelled.codes);
+    assert_eq!(alone.read_layer(None).unwrap(), trained.labelled.features);
     assert_eq!(*alone.spec(None).unwrap(), trained.head.provenance.spec);
 
     let refused = Sweep::run(photos(), Vec::new(), &settings, &mut |_| ());
@@ -209,7 +210,11 @@ fn the_808_photos_are_small_and_similar() {
     let result = sweep(folder.path(), &[&[photos.to_str().unwrap()], &short[..]].concat());
     assert_eq!((result.rows, result.groups), (808, 754));
     let scenario = &result.advice.scenario;
-    assert_eq!((scenario.similarity, scenario.size), (Similarity::Similar, Size::Small), "{scenario:?}");
+    assert_eq!(
+        (scenario.similarity, scenario.size),
+        (Similarity::Similar, DatasetSize::Small),
+        "{scenario:?}"
+    );
     let best = &result.candidates[result.advice.best].features;
     assert_eq!(best.layer, "global_average_pooling2d");
     assert!(result.advice.selection.accuracy.value >= 0.98, "{:?}", result.advice.selection);
@@ -226,7 +231,11 @@ fn textures_are_small_and_different() {
         &["--layers", "relu6_7,relu6_27,penultimate", "--heads", "logistic", "--no-timing"],
     );
     let scenario = &result.advice.scenario;
-    assert_eq!((scenario.similarity, scenario.size), (Similarity::Different, Size::Small), "{scenario:?}");
+    assert_eq!(
+        (scenario.similarity, scenario.size),
+        (Similarity::Different, DatasetSize::Small),
+        "{scenario:?}"
+    );
     let best = &result.candidates[result.advice.best].features;
     assert!(!best.top, "{best:?}");
     let (earlier, top) =

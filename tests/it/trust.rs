@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cnncodes::dataset::{DUPLICATE_DISTANCE, Duplicates, Likeness};
-use cnncodes::evaluate::{Evidence, Suspects};
+use cnncodes::evaluate::{SuspectEvidence, Suspects};
 use cnncodes::features::FeatureFile;
 use cnncodes::head::{FitSettings, Head, HeadKind, Novelty, TrainingData, fit_head};
 use ndarray::{Array2, Axis};
@@ -28,7 +28,7 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
 
 /// Features with labels and which of them are copies.
 struct Photos {
-    codes: Array2<f32>,
+    features: Array2<f32>,
     labels: Vec<usize>,
     class_names: Vec<String>,
     names: Vec<String>,
@@ -38,11 +38,11 @@ struct Photos {
 impl Photos {
     fn read(path: &Path) -> Self {
         let file = FeatureFile::open(path).unwrap();
-        let codes = file.read_layer(None).unwrap();
+        let features = file.read_layer(None).unwrap();
         let hashes: Vec<_> = (0..file.rows()).map(|row| file.perceptual_hash(row)).collect();
         let copies = Duplicates::find(file.sha256(), &[], Likeness::Hashes(&hashes, DUPLICATE_DISTANCE));
         Self {
-            codes,
+            features,
             labels: file.labels().iter().map(|&label| usize::try_from(label).unwrap()).collect(),
             class_names: file.class_names().to_vec(),
             names: file.image_names().to_vec(),
@@ -54,11 +54,11 @@ impl Photos {
     fn drawn() -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
         let labels: Vec<usize> = (0..240).map(|row| row % 4).collect();
-        let codes = Array2::from_shape_fn((240, 40), |(row, column)| {
+        let features = Array2::from_shape_fn((240, 40), |(row, column)| {
             rng.random_range(-1.0f32..1.0) + if column % 4 == labels[row] { 0.6 } else { 0.0 }
         });
         Self {
-            codes,
+            features,
             labels,
             class_names: ["a", "b", "c", "d"].map(String::from).to_vec(),
             names: (0..240).map(|row| format!("{row:03}.jpg")).collect(),
@@ -69,7 +69,7 @@ impl Photos {
     fn select(&self, rows: &[usize]) -> Self {
         let groups: Vec<usize> = rows.iter().map(|&row| self.copies.groups[row]).collect();
         Self {
-            codes: self.codes.select(Axis(0), rows),
+            features: self.features.select(Axis(0), rows),
             labels: rows.iter().map(|&row| self.labels[row]).collect(),
             class_names: self.class_names.clone(),
             names: rows.iter().map(|&row| self.names[row].clone()).collect(),
@@ -91,7 +91,7 @@ impl Photos {
 
     fn fit(&self, kind: HeadKind, labels: &[usize]) -> cnncodes::head::FittedHead {
         let data = TrainingData {
-            codes: self.codes.view(),
+            features: self.features.view(),
             labels,
             class_names: &self.class_names,
             groups: Some(&self.copies.groups),
@@ -107,12 +107,12 @@ impl Photos {
             let (training, test) = self.split(seed);
             let model = training.fit(kind, &training.labels).model;
             let conformal = model.conformal.as_ref().unwrap();
-            let novelty = Novelty::fit(training.codes.view(), &training.copies.groups, 0).unwrap();
-            let probabilities = model.probabilities(test.codes.view()).unwrap();
+            let novelty = Novelty::fit(training.features.view(), &training.copies.groups, 0).unwrap();
+            let probabilities = model.probabilities(test.features.view()).unwrap();
             for (row, label) in probabilities.rows().into_iter().zip(&test.labels) {
                 covered += usize::from(conformal.set(&row.to_vec(), 0.95).contains(label));
             }
-            let distances = novelty.distances(test.codes.view());
+            let distances = novelty.distances(test.features.view());
             known += distances.into_iter().filter(|&distance| !novelty.is_unknown(distance)).count();
             count += test.labels.len();
         }
@@ -131,13 +131,13 @@ impl Photos {
             labels[row] = (labels[row] + rng.random_range(1..classes)) % classes;
         }
         let fitted = self.fit(HeadKind::Logistic, &labels);
-        let evidence = Evidence {
+        let evidence = SuspectEvidence {
             class_names: &self.class_names,
             names: &self.names,
             labels: &labels,
             probabilities: fitted.out_of_fold.probabilities.view(),
             predicted: &fitted.out_of_fold.answers(),
-            distances: &Novelty::held_out_distances(self.codes.view(), &self.copies.groups, 0),
+            distances: &Novelty::held_out_distances(self.features.view(), &self.copies.groups, 0),
             duplicates: &self.copies,
         };
         let suspects = Suspects::rank(&evidence, self.labels.len() * 8 / 100);
@@ -149,7 +149,7 @@ impl Photos {
 }
 
 #[test]
-fn sets_cover_and_images_are_known_as_often_as_promised_on_drawn_codes() {
+fn sets_cover_and_images_are_known_as_often_as_promised_on_drawn_features() {
     for kind in [HeadKind::Logistic, HeadKind::Svm] {
         let (covered, known) = Photos::drawn().covered_and_known(kind, 20);
         assert!((0.93..=0.97).contains(&covered), "{kind:?}: {covered}");
@@ -158,7 +158,7 @@ fn sets_cover_and_images_are_known_as_often_as_promised_on_drawn_codes() {
 }
 
 #[test]
-fn flipped_labels_of_drawn_codes_are_among_the_first_suspects() {
+fn flipped_labels_of_drawn_features_are_among_the_first_suspects() {
     let found = Photos::drawn().flipped_found(1);
     assert!(found >= 0.8, "{found}");
 }
@@ -325,7 +325,7 @@ fn classify_gives_sets_and_says_unknown_unless_told_not_to() {
 }
 
 #[test]
-fn evaluate_measures_a_head_on_images_and_on_codes_alike() {
+fn evaluate_measures_a_head_on_images_and_on_features_alike() {
     let folder = workspace(20);
     let list = |range: std::ops::RangeInclusive<usize>| -> String {
         let lines = ["fish", "house", "mushroom", "sailboat"]
@@ -343,14 +343,14 @@ fn evaluate_measures_a_head_on_images_and_on_codes_alike() {
     stdout(folder.path(), &["fit-head", "--logistic", "train.h5"]);
 
     let of_images = json(folder.path(), &["evaluate", "test.csv", "--format", "json"]);
-    let of_codes = json(folder.path(), &["evaluate", "test.h5", "--format", "json"]);
-    assert_eq!(of_images["confusion"], of_codes["confusion"]);
-    let rows = of_codes["rows"].as_u64().unwrap();
-    assert_eq!(of_codes["trained_on"].as_u64().unwrap() * 7, rows, "one in seven was trained on");
-    assert_eq!(of_codes["accuracy_on_new"]["trials"].as_u64().unwrap() * 7, rows * 6);
-    assert!(of_codes["accuracy"]["value"].as_f64().unwrap() > 0.6, "{of_codes}");
-    assert_eq!(of_codes["coverage"], 0.95);
-    assert!(of_codes["notes"].to_string().contains("do not measure its accuracy"), "{of_codes}");
+    let of_features = json(folder.path(), &["evaluate", "test.h5", "--format", "json"]);
+    assert_eq!(of_images["confusion"], of_features["confusion"]);
+    let rows = of_features["rows"].as_u64().unwrap();
+    assert_eq!(of_features["trained_on"].as_u64().unwrap() * 7, rows, "one in seven was trained on");
+    assert_eq!(of_features["accuracy_on_new"]["trials"].as_u64().unwrap() * 7, rows * 6);
+    assert!(of_features["accuracy"]["value"].as_f64().unwrap() > 0.6, "{of_features}");
+    assert_eq!(of_features["coverage"], 0.95);
+    assert!(of_features["notes"].to_string().contains("do not measure its accuracy"), "{of_features}");
 
     let said = stdout(folder.path(), &["evaluate", "test.h5"]);
     assert!(said.starts_with("accuracy ") && said.contains("Confusion matrix"), "{said}");
@@ -364,8 +364,8 @@ fn evaluate_measures_a_head_on_images_and_on_codes_alike() {
 #[test]
 fn evaluate_says_what_it_cannot_use() {
     let folder = workspace(8);
-    stdout(folder.path(), &["extract", "--layer", "fc7", "-o", "codes.h5"]);
-    stdout(folder.path(), &["fit-head", "--svm", "codes.h5"]);
+    stdout(folder.path(), &["extract", "--layer", "fc7", "-o", "features.h5"]);
+    stdout(folder.path(), &["fit-head", "--svm", "features.h5"]);
     let data = folder.path().join("data");
     fs::create_dir(data.join("robots")).unwrap();
     fs::copy(data.join("fish/001.jpg"), data.join("robots/1.jpg")).unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cnncodes::images::Layout;
+use cnncodes::images::TensorLayout;
 use cnncodes::network::{Backbone, BackboneError, Catalogue, Graph, GraphError, Layer, SessionSettings};
 use image::{Rgb, RgbImage};
 use predicates::prelude::*;
@@ -24,11 +24,11 @@ fn references() -> serde_json::Map<String, Value> {
 }
 
 /// The images of the script, by the same formula.
-fn images(layout: Layout) -> Vec<f32> {
+fn images(layout: TensorLayout) -> Vec<f32> {
     let pixels = SIDE * SIDE;
     let place = |at: usize| match layout {
-        Layout::Nchw => at,
-        Layout::Nhwc => (at / (3 * pixels) * 3 + at % 3) * pixels + at / 3 % pixels,
+        TensorLayout::Nchw => at,
+        TensorLayout::Nhwc => (at / (3 * pixels) * 3 + at % 3) * pixels + at / 3 % pixels,
     };
     (0..IMAGES * 3 * pixels).map(|at| (place(at) * 7919 % 256) as f32).collect()
 }
@@ -73,7 +73,7 @@ fn features_of_every_type_are_those_of_the_whole_graph_image_by_image() {
 #[test]
 fn images_are_rounded_to_the_16_bits_that_a_graph_reads() {
     let graph = graph("float16");
-    let images: Vec<f32> = images(Layout::Nchw).iter().map(|level| level / 127.5 - 1.0).collect();
+    let images: Vec<f32> = images(TensorLayout::Nchw).iter().map(|level| level / 127.5 - 1.0).collect();
     let rounded: Vec<f32> = images.iter().map(|&value| half::f16::from_f32(value).to_f32()).collect();
     assert_ne!(images, rounded);
     for tensor in ["r1", "f"] {

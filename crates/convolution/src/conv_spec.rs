@@ -1,7 +1,7 @@
 //! The specification of a convolution, whichever algorithm computes it.
 
 use super::aligned_vec::AlignedVec;
-use super::layer_op::Dims;
+use super::layer_op::MapDims;
 use super::simd_isa::SimdIsa;
 use super::{Activation, Window};
 
@@ -55,9 +55,9 @@ impl ConvSpec {
     /// Asserts that the lengths of an input, of what is added and of an output are those of maps of these sizes.
     pub(super) fn assert_lengths(
         &self,
-        (input, from): (&[f32], Dims),
+        (input, from): (&[f32], MapDims),
         residual: Option<&[f32]>,
-        (output, to): (&[f32], Dims),
+        (output, to): (&[f32], MapDims),
     ) {
         let (maps, depth) = self.maps();
         let of_output = to.images * self.isa.blocks(self.outputs) * to.pixels() * self.isa.lanes();

@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::aligned_vec::AlignedVec;
 use super::conv_spec::ConvSpec;
 use super::disjoint_slice::DisjointSliceMut;
-use super::layer_op::{Dims, Parallel};
+use super::layer_op::{MapDims, Parallel};
 use super::simd_isa::SimdIsa;
 use super::{Activation, Window};
 
@@ -46,9 +46,9 @@ impl Depthwise {
     /// Convolves blocked maps of `input`'s size, adds `residual`, and writes maps of `output`'s size.
     pub(super) fn run(
         &self,
-        input: (&[f32], Dims),
+        input: (&[f32], MapDims),
         residual: Option<&[f32]>,
-        output: (&mut [f32], Dims),
+        output: (&mut [f32], MapDims),
         parallel: &dyn Parallel,
     ) {
         let ((input, from), (output, to)) = (input, output);
@@ -61,7 +61,7 @@ impl Depthwise {
             let taps = self.spec.window.kernel[0] * self.spec.window.kernel[1] * lanes;
             // SAFETY: each map is one task's.
             let out = unsafe { output.part(map * to.pixels() * lanes, to.pixels() * lanes) };
-            self.spec.isa.run(Map {
+            self.spec.isa.run(ChannelBlock {
                 input: &input[map * from.pixels() * lanes..][..from.pixels() * lanes],
                 from,
                 residual: residual
@@ -78,19 +78,19 @@ impl Depthwise {
 }
 
 /// A block of channels of an image.
-struct Map<'a> {
+struct ChannelBlock<'a> {
     input: &'a [f32],
-    from: Dims,
+    from: MapDims,
     residual: Option<&'a [f32]>,
     output: &'a mut [f32],
-    to: Dims,
+    to: MapDims,
     window: Window,
     filter: &'a [f32],
     bias: &'a [f32],
     activation: Activation,
 }
 
-impl WithSimd for Map<'_> {
+impl WithSimd for ChannelBlock<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -104,7 +104,7 @@ impl WithSimd for Map<'_> {
     }
 }
 
-impl Map<'_> {
+impl ChannelBlock<'_> {
     /// WIDTH is that of the window, or 0 for any.
     #[inline(always)]
     fn convolve<S: Simd, const WIDTH: usize>(self, simd: S) {
@@ -117,7 +117,7 @@ impl Map<'_> {
         let most = simd.splat_f32s(self.activation.most);
         let Window { kernel: [height, width], stride, pads: [top, left, ..] } = self.window;
         let width = if WIDTH == 0 { width } else { WIDTH };
-        let Dims { height: rows_in, width: columns_in, .. } = self.from;
+        let MapDims { height: rows_in, width: columns_in, .. } = self.from;
         for (y, line) in output.chunks_exact_mut(self.to.width).enumerate() {
             let first = y * self.to.width;
             let y = y * stride;

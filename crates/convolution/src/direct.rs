@@ -8,8 +8,8 @@ use pulp::{Simd, WithSimd};
 
 use super::conv_spec::ConvSpec;
 use super::disjoint_slice::DisjointSliceMut;
-use super::gemm::{self, Ahead, MANY, PackedWeights, Rows, Tiles, WIDE};
-use super::layer_op::{Dims, Parallel};
+use super::gemm::{self, MANY, PackedWeights, RowLayout, TileKernel, WIDE, WeightPrefetch};
+use super::layer_op::{MapDims, Parallel};
 use super::scratch::Scratch;
 use super::simd_isa::SimdIsa;
 use super::{Activation, Window};
@@ -74,9 +74,9 @@ impl Direct {
     /// Convolves maps of `input`'s size, adds `residual`, and writes blocked maps of `output`'s size.
     pub(super) fn run(
         &self,
-        input: (&[f32], Dims),
+        input: (&[f32], MapDims),
         residual: Option<&[f32]>,
-        output: (&mut [f32], Dims),
+        output: (&mut [f32], MapDims),
         scratch: &Scratch,
         parallel: &dyn Parallel,
     ) {
@@ -90,7 +90,7 @@ impl Direct {
             input
         } else {
             let [top, left, bottom, right] = self.spec.window.pads;
-            let to = Dims { height: from.height + top + bottom, width: from.width + left + right, ..from };
+            let to = MapDims { height: from.height + top + bottom, width: from.width + left + right, ..from };
             let len = to.images * maps * to.pixels() * depth;
             let framed = &mut framed.insert(scratch.take(len))[..len];
             self.frame((input, from), (framed, to), parallel);
@@ -114,7 +114,7 @@ impl Direct {
                 .collect()
         };
         let stride = self.spec.window.stride;
-        let rows = Rows {
+        let rows = RowLayout {
             offsets: &offsets,
             run: if self.spec.planes { kernel_width } else { depth },
             step: stride * depth,
@@ -135,7 +135,7 @@ impl Direct {
             let (image, part) = (task / tasks_of_image, task % tasks_of_image);
             let first_line = if flat { 0 } else { part * lines_of_task };
             let first_pixel = if flat { part * pixels_of_task } else { 0 };
-            self.spec.isa.run(Part {
+            self.spec.isa.run(DirectTask {
                 layer: self,
                 input: &input[image * maps * from.pixels() * depth..][..maps * from.pixels() * depth],
                 rows,
@@ -152,7 +152,7 @@ impl Direct {
     }
 
     /// Copies maps into frames of zeros.
-    fn frame(&self, input: (&[f32], Dims), framed: (&mut [f32], Dims), parallel: &dyn Parallel) {
+    fn frame(&self, input: (&[f32], MapDims), framed: (&mut [f32], MapDims), parallel: &dyn Parallel) {
         let [top, left, ..] = self.spec.window.pads;
         let (maps, depth) = self.spec.maps();
         let ((input, from), (framed, to)) = (input, framed);
@@ -176,11 +176,11 @@ impl Direct {
 }
 
 /// Some outputs of an image.
-struct Part<'a> {
+struct DirectTask<'a> {
     layer: &'a Direct,
     /// The image's input, framed.
     input: &'a [f32],
-    rows: Rows<'a>,
+    rows: RowLayout<'a>,
     /// From a row of windows to the next.
     line_step: usize,
     residual: Option<&'a [f32]>,
@@ -195,7 +195,7 @@ struct Part<'a> {
     columns: std::ops::Range<usize>,
 }
 
-impl WithSimd for Part<'_> {
+impl WithSimd for DirectTask<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -213,7 +213,7 @@ impl WithSimd for Part<'_> {
     }
 }
 
-impl Part<'_> {
+impl DirectTask<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S, run: usize, step: usize) {
         let lanes = S::F32_LANES;
@@ -232,16 +232,16 @@ impl Part<'_> {
             );
             let mut ahead = if layer.weights.are_large() && panel + 1 < layer.weights.count() {
                 let rows = self.lines.len() * count;
-                Ahead::over(layer.weights.panel(panel + 1), lanes, rows, self.rows.offsets.len())
+                WeightPrefetch::over(layer.weights.panel(panel + 1), lanes, rows, self.rows.offsets.len())
             } else {
-                Ahead::NONE
+                WeightPrefetch::NONE
             };
             for line in self.lines.clone() {
                 let first = line * self.line_step + self.columns.start * step;
-                let mut tiles = Line {
+                let mut tiles = OutputRow {
                     simd,
                     input: self.input[first..].as_ptr(),
-                    rows: Rows { offsets: self.rows.offsets, run, step },
+                    rows: RowLayout { offsets: self.rows.offsets, run, step },
                     weights: weights.as_ptr(),
                     ahead,
                     bias: &layer.spec.bias[panel * WIDE * lanes..][..width * lanes],
@@ -262,12 +262,12 @@ impl Part<'_> {
 }
 
 /// A row of outputs of one panel.
-struct Line<'a, S> {
+struct OutputRow<'a, S> {
     simd: S,
     input: *const f32,
-    rows: Rows<'a>,
+    rows: RowLayout<'a>,
     weights: *const f32,
-    ahead: Ahead,
+    ahead: WeightPrefetch,
     bias: &'a [f32],
     activation: Activation,
     residual: Option<&'a [f32]>,
@@ -278,9 +278,9 @@ struct Line<'a, S> {
     wide: bool,
 }
 
-impl<S: Simd> Line<'_, S> {
+impl<S: Simd> OutputRow<'_, S> {
     /// # Safety
-    /// As for [`Tiles::tile`], and the panel is N registers wide.
+    /// As for [`TileKernel::tile`], and the panel is N registers wide.
     #[inline(always)]
     unsafe fn write<const R: usize, const N: usize>(&mut self, row: usize) {
         let (simd, lanes) = (self.simd, S::F32_LANES);
@@ -318,7 +318,7 @@ impl<S: Simd> Line<'_, S> {
     }
 }
 
-impl<S: Simd> Tiles for Line<'_, S> {
+impl<S: Simd> TileKernel for OutputRow<'_, S> {
     #[inline(always)]
     unsafe fn tile<const R: usize>(&mut self, row: usize) {
         // SAFETY: promised by the caller.

@@ -72,7 +72,7 @@ impl PackedWeights {
 
 /// Where the inputs of rows lie.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(super) struct RowLayout<'a> {
     /// From the first input of a row to the first of each run of its inputs.
     pub(super) offsets: &'a [usize],
     /// Inputs in a run.
@@ -83,7 +83,7 @@ pub(super) struct Rows<'a> {
 
 /// Weights that will be wanted next, and how many cache lines of them to fetch in each run of a tile.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
+pub(super) struct WeightPrefetch {
     pub(super) weights: *const f32,
     pub(super) lines: usize,
 }
@@ -116,9 +116,9 @@ pub(super) fn prefetch<const LATER: bool>(address: *const f32) {
 pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
     simd: S,
     first: *const f32,
-    rows: Rows<'_>,
+    rows: RowLayout<'_>,
     weights: *const f32,
-    mut ahead: Ahead,
+    mut ahead: WeightPrefetch,
 ) -> [[S::f32s; N]; R] {
     let mut sums = [[simd.splat_f32s(0.0); N]; R];
     let mut weights = weights.cast::<S::f32s>();
@@ -157,14 +157,14 @@ pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
     sums
 }
 
-impl Ahead {
+impl WeightPrefetch {
     /// Nothing.
-    pub(super) const NONE: Ahead = Ahead { weights: std::ptr::null(), lines: 0 };
+    pub(super) const NONE: WeightPrefetch = WeightPrefetch { weights: std::ptr::null(), lines: 0 };
 
     /// All of `weights`, over `count` rows of so many runs.
-    pub(super) fn over(weights: &[f32], lanes: usize, count: usize, runs: usize) -> Ahead {
+    pub(super) fn over(weights: &[f32], lanes: usize, count: usize, runs: usize) -> WeightPrefetch {
         let tiles = count.div_ceil(if lanes == 8 { FEW } else { MANY });
-        Ahead {
+        WeightPrefetch {
             weights: weights.as_ptr(),
             lines: weights.len().div_ceil(LINE).div_ceil((tiles * runs).max(1)),
         }
@@ -178,7 +178,7 @@ impl Ahead {
 }
 
 /// Something that is done for R rows from `row` on.
-pub(super) trait Tiles {
+pub(super) trait TileKernel {
     /// # Safety
     /// The rows are among those that the implementor was made for.
     unsafe fn tile<const R: usize>(&mut self, row: usize);
@@ -189,7 +189,7 @@ pub(super) trait Tiles {
 /// # Safety
 /// The rows from 0 to `count` are among those that `tiles` was made for.
 #[inline(always)]
-pub(super) unsafe fn for_all<T: Tiles>(lanes: usize, count: usize, tiles: &mut T) {
+pub(super) unsafe fn for_all<T: TileKernel>(lanes: usize, count: usize, tiles: &mut T) {
     let mut row = 0;
     macro_rules! tiles_of {
         ($rows:literal, $until:expr) => {
@@ -225,11 +225,11 @@ pub(super) unsafe fn for_all<T: Tiles>(lanes: usize, count: usize, tiles: &mut T
 
 #[cfg(test)]
 mod tests {
-    use super::{Tiles, for_all};
+    use super::{TileKernel, for_all};
 
-    struct FileFingerprint(Vec<usize>);
+    struct VisitedRows(Vec<usize>);
 
-    impl Tiles for FileFingerprint {
+    impl TileKernel for VisitedRows {
         unsafe fn tile<const R: usize>(&mut self, row: usize) {
             self.0.extend(row..row + R);
         }
@@ -239,7 +239,7 @@ mod tests {
     fn every_row_is_in_one_tile() {
         for lanes in [4, 8, 16] {
             for count in 0..60 {
-                let mut seen = FileFingerprint(Vec::new());
+                let mut seen = VisitedRows(Vec::new());
                 // SAFETY: nothing is read or written.
                 unsafe { for_all(lanes, count, &mut seen) };
                 assert_eq!(seen.0, (0..count).collect::<Vec<_>>(), "{lanes} lanes");

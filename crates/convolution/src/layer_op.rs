@@ -32,13 +32,13 @@ pub trait Parallel {
 
 /// Images and their size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dims {
+pub(super) struct MapDims {
     pub(super) images: usize,
     pub(super) height: usize,
     pub(super) width: usize,
 }
 
-impl Dims {
+impl MapDims {
     pub(super) fn pixels(&self) -> usize {
         self.height * self.width
     }
@@ -95,7 +95,7 @@ pub enum LayerOp {
 }
 
 /// An input of a layer: its numbers and its shape.
-pub type Input<'a> = (&'a [f32], &'a [usize]);
+pub type LayerInput<'a> = (&'a [f32], &'a [usize]);
 
 impl LayerOp {
     /// The shape of what comes of a first input of `shape`.
@@ -141,8 +141,8 @@ impl LayerOp {
     /// A slice's length is not that of its shape.
     pub fn run(
         &self,
-        input: Input<'_>,
-        second: Option<Input<'_>>,
+        input: LayerInput<'_>,
+        second: Option<LayerInput<'_>>,
         output: &mut [f32],
         scratch: &Scratch,
         parallel: &dyn Parallel,
@@ -156,7 +156,7 @@ impl LayerOp {
         };
         assert_eq!(input.0.len(), input.1.iter().product::<usize>(), "the input has its shape");
         assert_eq!(output.len(), shape.iter().product::<usize>(), "the output has its shape");
-        let dims = |shape: &[usize]| Dims { images: shape[0], height: shape[2], width: shape[3] };
+        let dims = |shape: &[usize]| MapDims { images: shape[0], height: shape[2], width: shape[3] };
         let (from, to) = (dims(input.1), dims(&shape));
         let numbers = input.0;
         if output.is_empty() {
@@ -224,8 +224,8 @@ fn by_image(
 /// Runs `ops` image by image.
 fn run_chain<'a>(
     ops: &[LayerOp],
-    input: Input<'a>,
-    second: Option<Input<'a>>,
+    input: LayerInput<'a>,
+    second: Option<LayerInput<'a>>,
     output: &mut [f32],
     scratch: &Scratch,
     parallel: &dyn Parallel,
@@ -233,7 +233,7 @@ fn run_chain<'a>(
     let images = input.1[0];
     let Some((last, before)) = ops.split_last() else { return Ok(()) };
     let one = |shape: &[usize]| [&[1], &shape[1..]].concat();
-    let of_image = |(numbers, shape): Input<'a>, image: usize| {
+    let of_image = |(numbers, shape): LayerInput<'a>, image: usize| {
         let len = shape[1..].iter().product::<usize>();
         &numbers[image * len..][..len]
     };

@@ -60,7 +60,7 @@ mod winograd;
 
 pub use depthwise::Depthwise;
 pub use direct::Direct;
-pub use layer_op::{Conv, Input, LayerError, LayerOp, Parallel};
+pub use layer_op::{Conv, LayerError, LayerInput, LayerOp, Parallel};
 pub use pool::MaxPool;
 pub use scratch::Scratch;
 pub use simd_isa::SimdIsa;

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Window;
 use super::disjoint_slice::DisjointSliceMut;
-use super::layer_op::{Dims, Parallel};
+use super::layer_op::{MapDims, Parallel};
 use super::simd_isa::SimdIsa;
 
 /// The largest number of each window; padding never is.
@@ -28,7 +28,12 @@ impl MaxPool {
         &self.window
     }
 
-    pub(super) fn run(&self, input: (&[f32], Dims), output: (&mut [f32], Dims), parallel: &dyn Parallel) {
+    pub(super) fn run(
+        &self,
+        input: (&[f32], MapDims),
+        output: (&mut [f32], MapDims),
+        parallel: &dyn Parallel,
+    ) {
         let ((input, from), (output, to)) = (input, output);
         let isa = self.isa;
         let lanes = isa.lanes();
@@ -46,9 +51,9 @@ impl MaxPool {
 /// The maxima of a block of channels of an image.
 struct Maxima<'a> {
     input: &'a [f32],
-    from: Dims,
+    from: MapDims,
     output: &'a mut [f32],
-    to: Dims,
+    to: MapDims,
     window: Window,
 }
 

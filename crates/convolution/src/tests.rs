@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use super::*;
 
 /// All threads of the machine, or one.
-struct Threads(usize);
+struct TestThreads(usize);
 
-impl Parallel for Threads {
+impl Parallel for TestThreads {
     fn threads(&self) -> usize {
         self.0
     }
@@ -105,8 +105,8 @@ impl Case {
         let residual = self.with_residual.then(|| numbers(&mut random, self.images * self.outputs * oh * ow));
         let op = LayerOp::Conv(conv(&filters, &bias));
         let scratch = Scratch::default();
-        let parallel = Threads(threads);
-        let run = |op: &LayerOp, input: Input<'_>, second: Option<Input<'_>>| {
+        let parallel = TestThreads(threads);
+        let run = |op: &LayerOp, input: LayerInput<'_>, second: Option<LayerInput<'_>>| {
             let shape = op.output(input.1).unwrap();
             // Anything that was in this memory before.
             let mut out = vec![f32::NAN; shape.iter().product()];
@@ -209,7 +209,7 @@ fn outputs_are_divided_among_threads_where_tiles_are_few() {
         let by_one = run(&op, (&input, &shape), None);
         for threads in [2, 4, 50] {
             let mut out = vec![f32::NAN; by_one.len()];
-            op.run((&input, &shape), None, &mut out, &Scratch::default(), &Threads(threads)).unwrap();
+            op.run((&input, &shape), None, &mut out, &Scratch::default(), &TestThreads(threads)).unwrap();
             assert_eq!(out, by_one, "{threads} threads");
         }
     }
@@ -299,9 +299,9 @@ fn blocked_maps(lanes: usize, sign: f32) -> (Vec<f32>, [usize; 5]) {
     ((0..2 * 12 * lanes).map(value).collect(), [2, 1, 3, 4, lanes])
 }
 
-fn run(op: &LayerOp, input: Input<'_>, second: Option<Input<'_>>) -> Vec<f32> {
+fn run(op: &LayerOp, input: LayerInput<'_>, second: Option<LayerInput<'_>>) -> Vec<f32> {
     let mut out = vec![f32::NAN; op.output(input.1).unwrap().iter().product()];
-    op.run(input, second, &mut out, &Scratch::default(), &Threads(2)).unwrap();
+    op.run(input, second, &mut out, &Scratch::default(), &TestThreads(2)).unwrap();
     out
 }
 
@@ -373,7 +373,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let sum = LayerOp::Sum { activation: Activation::NONE };
     let mut out = vec![0.0; lanes];
     let inputs = ((&numbers[..lanes], &[1, 1, 1, 1, lanes][..]), (&numbers[..], &[1, 1, 1, 2, lanes][..]));
-    let result = sum.run(inputs.0, Some(inputs.1), &mut out, &Scratch::default(), &Threads(1));
+    let result = sum.run(inputs.0, Some(inputs.1), &mut out, &Scratch::default(), &TestThreads(1));
     assert_eq!(result, Err(LayerError::Shape { layer: "sum", shape: vec![1, 1, 1, 2, lanes] }));
 }
 

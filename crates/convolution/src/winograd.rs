@@ -16,8 +16,8 @@ use rayon::prelude::*;
 
 use super::conv_spec::ConvSpec;
 use super::disjoint_slice::DisjointSliceMut;
-use super::gemm::{self, Ahead, MANY, PackedWeights, Rows, Tiles, WIDE};
-use super::layer_op::{Dims, Parallel};
+use super::gemm::{self, MANY, PackedWeights, RowLayout, TileKernel, WIDE, WeightPrefetch};
+use super::layer_op::{MapDims, Parallel};
 use super::scratch::Scratch;
 use super::simd_isa::SimdIsa;
 use super::{Activation, Window};
@@ -81,9 +81,9 @@ impl Winograd {
     /// Convolves `images` blocked maps of `input`'s size, adds `residual`, and writes blocked maps of `output`'s size.
     pub(super) fn run(
         &self,
-        input: (&[f32], Dims),
+        input: (&[f32], MapDims),
         residual: Option<&[f32]>,
-        output: (&mut [f32], Dims),
+        output: (&mut [f32], MapDims),
         scratch: &Scratch,
         parallel: &dyn Parallel,
     ) {
@@ -94,7 +94,7 @@ impl Winograd {
         self.spec.assert_lengths((input, from), residual, (output, to));
         let [rows, columns] = [to.height, to.width].map(|length| length.div_ceil(OUT));
         let total = to.images * rows * columns;
-        let Split { tiles, panels } = self.split(total, parallel.threads());
+        let TaskSize { tiles, panels } = self.split(total, parallel.threads());
         let groups = self.filters.count().div_ceil(panels);
         let output = DisjointSliceMut::new(output);
         parallel.for_each(total.div_ceil(tiles) * groups, &|task| {
@@ -106,7 +106,7 @@ impl Winograd {
             let strides = [blocks_in, blocks_of_sums].map(|blocks| count * blocks * lanes + SKEW);
             let len = POINTS * (strides[0] + strides[1]);
             let mut scratch = scratch.take(len);
-            self.spec.isa.run(Chunk {
+            self.spec.isa.run(WinogradTask {
                 layer: self,
                 input,
                 from,
@@ -125,7 +125,7 @@ impl Winograd {
     }
 
     /// How `total` tiles are divided among `threads`.
-    pub(super) fn split(&self, total: usize, threads: usize) -> Split {
+    pub(super) fn split(&self, total: usize, threads: usize) -> TaskSize {
         let (inputs, outputs) = (self.spec.inputs, self.spec.outputs);
         // Each task reads the filters of its outputs, and transforms the inputs of its tiles. Of c parts of the tiles by g of the
         // outputs, all tasks together read c·inputs·outputs numbers for each point, and write and read g·inputs·total: least,
@@ -139,25 +139,25 @@ impl Winograd {
         let tiles = even.clamp(MANY, MOST_TILES).min(share);
         // A multiple of what registers hold, or of half of it where that is much of the share.
         let whole = if tiles < 4 * MANY { MANY / 2 } else { MANY };
-        Split { tiles: tiles.next_multiple_of(whole), panels: self.filters.count().div_ceil(groups) }
+        TaskSize { tiles: tiles.next_multiple_of(whole), panels: self.filters.count().div_ceil(groups) }
     }
 }
 
 /// What a task takes of a layer.
-pub(super) struct Split {
+pub(super) struct TaskSize {
     tiles: usize,
-    /// PackedWeights of outputs.
+    /// Panels of outputs.
     pub(super) panels: usize,
 }
 
 /// Some tiles, from their inputs to some of their outputs.
-struct Chunk<'a> {
+struct WinogradTask<'a> {
     layer: &'a Winograd,
     input: &'a [f32],
-    from: Dims,
+    from: MapDims,
     residual: Option<&'a [f32]>,
     output: &'a DisjointSliceMut<'a>,
-    to: Dims,
+    to: MapDims,
     /// Tiles along a row of a map.
     columns: usize,
     /// Tiles of an image.
@@ -173,13 +173,13 @@ struct Chunk<'a> {
 }
 
 /// Where a tile stands: its image, and its first output.
-struct Place {
+struct TilePosition {
     image: usize,
     y: usize,
     x: usize,
 }
 
-impl WithSimd for Chunk<'_> {
+impl WithSimd for WinogradTask<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -191,7 +191,7 @@ impl WithSimd for Chunk<'_> {
         let (of_inputs, of_sums) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * transformed);
         self.transform_inputs(simd, of_inputs, transformed);
         let offsets: Vec<usize> = (0..blocks_in).map(|block| block * count * lanes).collect();
-        let rows = Rows { offsets: &offsets, run: lanes, step: lanes };
+        let rows = RowLayout { offsets: &offsets, run: lanes, step: lanes };
         let large = layer.filters.are_large();
         for point in 0..POINTS {
             for panel in self.panels.clone() {
@@ -203,12 +203,12 @@ impl WithSimd for Chunk<'_> {
                 };
                 let place = panel - self.panels.start;
                 let ahead = if large && next.1 < POINTS {
-                    Ahead::over(layer.filters_of(next.0, next.1), lanes, count, blocks_in)
+                    WeightPrefetch::over(layer.filters_of(next.0, next.1), lanes, count, blocks_in)
                 } else {
-                    Ahead::NONE
+                    WeightPrefetch::NONE
                 };
                 let width = layer.filters.width(panel) * lanes;
-                let mut product = Product {
+                let mut product = PointProduct {
                     simd,
                     inputs: of_inputs[point * transformed..][..count * blocks_in * lanes].as_ptr(),
                     rows,
@@ -227,10 +227,10 @@ impl WithSimd for Chunk<'_> {
     }
 }
 
-impl Chunk<'_> {
-    fn place(&self, tile: usize) -> Place {
+impl WinogradTask<'_> {
+    fn place(&self, tile: usize) -> TilePosition {
         let (image, of_image) = (tile / self.per_image, tile % self.per_image);
-        Place { image, y: of_image / self.columns * OUT, x: of_image % self.columns * OUT }
+        TilePosition { image, y: of_image / self.columns * OUT, x: of_image % self.columns * OUT }
     }
 
     /// BᵀdB of all tiles: points x blocks x tiles x lanes, `stride` numbers from point to point.
@@ -238,13 +238,13 @@ impl Chunk<'_> {
     #[inline(always)]
     fn transform_inputs<S: Simd>(&self, simd: S, out: &mut [f32], stride: usize) {
         let lanes = S::F32_LANES;
-        let Dims { height, width, .. } = self.from;
+        let MapDims { height, width, .. } = self.from;
         let [top, left, ..] = self.layer.spec.window.pads;
         let blocks = self.layer.spec.isa.blocks(self.layer.spec.inputs);
         let inputs = InputTransform::new(simd);
         let zero = simd.splat_f32s(0.0);
         for tile in 0..self.count {
-            let Place { image, y, x } = self.place(self.first + tile);
+            let TilePosition { image, y, x } = self.place(self.first + tile);
             let inside = y >= top && x >= left && y - top + IN <= height && x - left + IN <= width;
             for block in 0..blocks {
                 let map = &self.input[(image * blocks + block) * height * width * lanes..]
@@ -291,7 +291,7 @@ impl Chunk<'_> {
     #[inline(always)]
     fn transform_sums<S: Simd>(&self, simd: S, sums: &[f32], stride: usize) {
         let lanes = S::F32_LANES;
-        let Dims { height, width, .. } = self.to;
+        let MapDims { height, width, .. } = self.to;
         let blocks = self.layer.spec.isa.blocks(self.layer.spec.outputs);
         let outputs = OutputTransform::new(simd);
         let zero = simd.splat_f32s(0.0);
@@ -302,7 +302,7 @@ impl Chunk<'_> {
         let mine = biases.iter().enumerate().take(self.panels.end * WIDE).skip(first);
         for (block, &bias) in mine {
             for tile in 0..self.count {
-                let Place { image, y, x } = self.place(self.first + tile);
+                let TilePosition { image, y, x } = self.place(self.first + tile);
                 let start = ((block - first) * self.count + tile) * lanes;
                 let sum = |row: usize, column: usize| {
                     let at = (row * IN + column) * stride + start;
@@ -344,26 +344,26 @@ impl Chunk<'_> {
 }
 
 /// One point's product: all tiles with a panel of filters.
-struct Product<'a, S> {
+struct PointProduct<'a, S> {
     simd: S,
     inputs: *const f32,
-    rows: Rows<'a>,
+    rows: RowLayout<'a>,
     weights: *const f32,
-    ahead: Ahead,
+    ahead: WeightPrefetch,
     sums: *mut f32,
     count: usize,
     wide: bool,
 }
 
-impl<S: Simd> Product<'_, S> {
+impl<S: Simd> PointProduct<'_, S> {
     /// # Safety
-    /// As for [`Tiles::tile`], and the panel is N registers wide.
+    /// As for [`TileKernel::tile`], and the panel is N registers wide.
     #[inline(always)]
     unsafe fn write<const R: usize, const N: usize>(&mut self, row: usize) {
         let lanes = S::F32_LANES;
         // SAFETY: promised by the caller.
         let first = unsafe { self.inputs.add(row * lanes) };
-        let rows = Rows { run: lanes, step: lanes, ..self.rows };
+        let rows = RowLayout { run: lanes, step: lanes, ..self.rows };
         // SAFETY: promised by the caller.
         let sums = unsafe { gemm::tile::<S, R, N>(self.simd, first, rows, self.weights, self.ahead) };
         self.ahead.advance(self.rows.offsets.len());
@@ -378,7 +378,7 @@ impl<S: Simd> Product<'_, S> {
     }
 }
 
-impl<S: Simd> Tiles for Product<'_, S> {
+impl<S: Simd> TileKernel for PointProduct<'_, S> {
     #[inline(always)]
     unsafe fn tile<const R: usize>(&mut self, row: usize) {
         // SAFETY: promised by the caller.

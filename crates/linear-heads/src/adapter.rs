@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::{SolverError, training_set::TrainingSet};
+use super::{SolverError, weighted_rows::WeightedRows};
 
 /// Settings of a solver, as linfa's traits need them.
 pub(crate) trait Solve {
@@ -12,11 +12,11 @@ pub(crate) trait Solve {
     fn check_settings(&self) -> Result<(), SolverError>;
 
     /// Fits to rows that have been checked.
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<Self::Model, SolverError>;
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<Self::Model, SolverError>;
 }
 
 /// A model that scores classes.
-pub(crate) trait Scores {
+pub(crate) trait ClassScorer {
     /// n x classes, for n rows of features.
     fn scores_of(&self, features: ArrayView2<'_, f32>) -> Array2<f64>;
 }
@@ -54,14 +54,14 @@ macro_rules! linfa_fit {
                 dataset: &linfa::DatasetBase<ndarray::ArrayBase<D, ndarray::Ix2>, T>,
             ) -> Result<$model, $crate::SolverError> {
                 let features = dataset.records().as_standard_layout();
-                let set = $crate::training_set::TrainingSet::of_dataset(features.view(), dataset)?;
+                let set = $crate::weighted_rows::WeightedRows::of_dataset(features.view(), dataset)?;
                 $crate::adapter::Solve::fit_set(self, &set)
             }
         }
     };
 }
 
-/// Implements linfa's `Predict` for a model that has [`Scores`]: the class of each row is the one of the highest score.
+/// Implements linfa's `Predict` for a model that has [`ClassScorer`]: the class of each row is the one of the highest score.
 macro_rules! linfa_predict {
     ($model:ty) => {
         impl<D: ndarray::Data<Elem = f32>>
@@ -73,7 +73,7 @@ macro_rules! linfa_predict {
                 features: &'a ndarray::ArrayBase<D, ndarray::Ix2>,
                 classes: &mut ndarray::Array1<usize>,
             ) {
-                let scores = $crate::adapter::Scores::scores_of(self, features.view());
+                let scores = $crate::adapter::ClassScorer::scores_of(self, features.view());
                 for (class, row) in classes.iter_mut().zip(scores.rows()) {
                     *class = $crate::highest(row.iter().copied());
                 }

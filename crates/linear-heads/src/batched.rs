@@ -20,7 +20,7 @@ use super::{
     packed_lower_triangle::{CholeskyFactor, column_products},
     simd::products_of_few,
     standardizer::parts,
-    training_set::TrainingSet,
+    weighted_rows::WeightedRows,
 };
 
 /// Rows of one block: 2 MiB at 2048 features, so that the second product finds it in the cache.
@@ -82,7 +82,7 @@ pub(super) trait RowLoss: Sync {
 
 /// Rows in memory: next to each other, or anywhere, or those of a lower triangle.
 #[derive(Clone, Copy)]
-pub(super) enum Rows<'a> {
+pub(super) enum MatrixRows<'a> {
     /// Row after row.
     Whole(&'a [f32]),
     /// One slice a row.
@@ -92,15 +92,15 @@ pub(super) enum Rows<'a> {
 }
 
 /// Some of these rows, for products with all of them at once.
-pub(super) enum Block<'a> {
+pub(super) enum RowBlock<'a> {
     /// Row after row.
     Whole(&'a [f32]),
     /// Rows of a lower triangle.
     Triangle(&'a CholeskyFactor<f32>, Range<usize>),
 }
 
-impl<'a> Rows<'a> {
-    pub fn of(set: &'a TrainingSet<'_>) -> Self {
+impl<'a> MatrixRows<'a> {
+    pub fn of(set: &'a WeightedRows<'_>) -> Self {
         match set.whole {
             Some(values) => Self::Whole(values),
             None => Self::Scattered(&set.rows),
@@ -131,23 +131,23 @@ impl<'a> Rows<'a> {
     }
 
     /// The given rows, copied to `buffer` where they do not lie together.
-    pub fn block<'b>(&self, range: Range<usize>, columns: usize, buffer: &'b mut Vec<f32>) -> Block<'b>
+    pub fn block<'b>(&self, range: Range<usize>, columns: usize, buffer: &'b mut Vec<f32>) -> RowBlock<'b>
     where
         'a: 'b,
     {
         match self {
-            Self::Whole(values) => Block::Whole(&values[range.start * columns..range.end * columns]),
+            Self::Whole(values) => RowBlock::Whole(&values[range.start * columns..range.end * columns]),
             Self::Scattered(rows) => {
                 buffer.clear();
                 rows[range].iter().for_each(|row| buffer.extend_from_slice(row));
-                Block::Whole(buffer)
+                RowBlock::Whole(buffer)
             }
-            Self::Triangle(lower) => Block::Triangle(lower, range),
+            Self::Triangle(lower) => RowBlock::Triangle(lower, range),
         }
     }
 }
 
-impl Block<'_> {
+impl RowBlock<'_> {
     /// Scores of the rows (a row's problems side by side) at `weights` (problems x d), without biases.
     pub fn scores(&self, weights: &[f32], columns: usize, scores: &mut [f32]) {
         match self {
@@ -214,7 +214,7 @@ pub(super) fn products(block: &[f32], weights: &[f32], columns: usize, scores: &
 }
 
 /// What all rows add up to at `weights` (problems x d) and `bias`.
-pub(super) fn pass(rows: Rows<'_>, loss: &impl RowLoss, weights: &[f32], bias: &[f64]) -> Sums {
+pub(super) fn pass(rows: MatrixRows<'_>, loss: &impl RowLoss, weights: &[f32], bias: &[f64]) -> Sums {
     let mut sums = Sums::zeros(bias.len(), weights.len() / bias.len().max(1));
     add_rows(rows, 0, weights, bias, loss, &mut sums);
     sums
@@ -223,7 +223,7 @@ pub(super) fn pass(rows: Rows<'_>, loss: &impl RowLoss, weights: &[f32], bias: &
 /// Adds to `sums` what `rows` contribute, at `weights` (classes x d) and `bias`. `first` is the number of the first row,
 /// as the loss counts them. The result does not depend on the number of threads.
 pub(super) fn add_rows(
-    rows: Rows<'_>,
+    rows: MatrixRows<'_>,
     first: usize,
     weights: &[f32],
     bias: &[f64],

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SolverError, training_set::TrainingSet};
+use super::{SolverError, weighted_rows::WeightedRows};
 
 /// How much the losses of each class's rows count; multiplies C.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ impl ClassWeights {
     }
 
     /// Multiplies the weights of the set's rows; `class_of` turns its labels into indices of the class names.
-    pub(super) fn apply(&self, set: &mut TrainingSet<'_>, class_of: impl Fn(usize) -> usize) {
+    pub(super) fn apply(&self, set: &mut WeightedRows<'_>, class_of: impl Fn(usize) -> usize) {
         let factors: Vec<f64> = match self {
             Self::Uniform => return,
             Self::Balanced => {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn balanced_weights_give_each_class_the_same_sum() {
         let features = Array2::zeros((6, 1));
-        let mut set = TrainingSet::select(&features, &[0, 0, 0, 0, 1, 1], &[0, 1, 2, 3, 4, 5], 2);
+        let mut set = WeightedRows::select(&features, &[0, 0, 0, 0, 1, 1], &[0, 1, 2, 3, 4, 5], 2);
         ClassWeights::Balanced.apply(&mut set, |label| label);
         assert_eq!(set.weights, [0.75, 0.75, 0.75, 0.75, 1.5, 1.5]);
     }
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn given_weights_follow_the_class_names_where_a_class_is_missing() {
         let features = Array2::zeros((2, 1));
-        let mut set = TrainingSet::select(&features, &[0, 1], &[0, 1], 2);
+        let mut set = WeightedRows::select(&features, &[0, 1], &[0, 1], 2);
         ClassWeights::Given(vec![2.0, 3.0, 5.0]).apply(&mut set, |label| [0, 2][label]);
         assert_eq!(set.weights, [2.0, 5.0]);
     }

@@ -9,7 +9,7 @@
 //! dual    D(α) = Σ α - ½ w·w - Σ α² / 4C  with α ≥ 0,  w = Σ α y x
 //! ```
 //!
-//! Every row has a constant code 1 appended, whose weight is the bias: the bias is regularised like any weight, as
+//! Every row has a constant feature 1 appended, whose weight is the bias: the bias is regularised like any weight, as
 //! LIBLINEAR (`-B 1`) and scikit-learn's `LinearSVC` (`intercept_scaling=1`) have it. P(w) - D(α) bounds the distance
 //! to the optimum, so that is what the stopping rule looks at.
 
@@ -31,7 +31,7 @@ pub(super) struct Binary<'a> {
 }
 
 /// When to stop, and the order of the visits.
-pub(super) struct Descent {
+pub(super) struct DescentSettings {
     /// Stop when (P - D) / P is at most this.
     pub tolerance: f64,
     /// Passes over the rows after which to give up.
@@ -39,7 +39,7 @@ pub(super) struct Descent {
     pub seed: u64,
 }
 
-impl Descent {
+impl DescentSettings {
     /// Asks for a little more, so that a change of rounding afterwards does not undo the convergence.
     pub fn tightened(&self) -> Self {
         Self { tolerance: 0.9 * self.tolerance, ..*self }
@@ -47,7 +47,7 @@ impl Descent {
 }
 
 /// The multipliers found, and the bounds that they prove.
-pub(super) struct Solution {
+pub(super) struct DualSolution {
     pub alpha: Vec<f64>,
     pub primal: f64,
     pub dual: f64,
@@ -55,7 +55,7 @@ pub(super) struct Solution {
     pub converged: bool,
 }
 
-impl Solution {
+impl DualSolution {
     /// (P - D) / P: at most this share of the objective could still be gained.
     pub fn gap(&self) -> f64 {
         relative_gap(self.primal, self.dual)
@@ -63,7 +63,7 @@ impl Solution {
 }
 
 /// The scores `f = w·x` that coordinate descent reads and changes. There are two ways to keep them.
-pub(super) trait Scores {
+pub(super) trait RowScores {
     /// Score of row `i`.
     fn score(&self, i: usize) -> f64;
     /// Adds `change` times row `i` to w.
@@ -73,19 +73,19 @@ pub(super) trait Scores {
 }
 
 /// Keeps w itself: a score costs d operations.
-pub(super) struct Weights<'a> {
+pub(super) struct FromWeights<'a> {
     rows: &'a [&'a [f32]],
     weights: Vec<f64>,
     bias: f64,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> FromWeights<'a> {
     pub fn new(rows: &'a [&'a [f32]], columns: usize) -> Self {
         Self { rows, weights: vec![0.0; columns], bias: 0.0 }
     }
 }
 
-impl Scores for Weights<'_> {
+impl RowScores for FromWeights<'_> {
     fn score(&self, i: usize) -> f64 {
         simd::dot_wide(self.rows[i], &self.weights) + self.bias
     }
@@ -103,7 +103,7 @@ impl Scores for Weights<'_> {
 }
 
 /// Keeps the scores of all rows, from the Gram matrix: reading one is free, a change costs n operations. Cheaper than
-/// [`Weights`] when n is well below d.
+/// [`FromWeights`] when n is well below d.
 pub(super) struct FromGram<'a> {
     gram: &'a Gram,
     /// Without the bias.
@@ -117,7 +117,7 @@ impl<'a> FromGram<'a> {
     }
 }
 
-impl Scores for FromGram<'_> {
+impl RowScores for FromGram<'_> {
     fn score(&self, i: usize) -> f64 {
         self.scores[i] + self.bias
     }
@@ -194,7 +194,7 @@ impl Binary<'_> {
     }
 
     /// P and D at `alpha`, from freshly computed scores.
-    fn objectives(&self, alpha: &[f64], scores: &mut impl Scores) -> (f64, f64) {
+    fn objectives(&self, alpha: &[f64], scores: &mut impl RowScores) -> (f64, f64) {
         let coefficients: Vec<f64> = alpha.iter().zip(self.signs).map(|(a, y)| a * y).collect();
         let half_norm = 0.5 * scores.rebuild(&coefficients);
         let (mut primal, mut dual) = (half_norm, -half_norm);
@@ -211,7 +211,12 @@ impl Binary<'_> {
     }
 
     /// Descends from `alpha` (zeros, or the solution of a similar problem) to the asked duality gap.
-    pub fn solve(&self, mut alpha: Vec<f64>, scores: &mut impl Scores, descent: &Descent) -> Solution {
+    pub fn solve(
+        &self,
+        mut alpha: Vec<f64>,
+        scores: &mut impl RowScores,
+        descent: &DescentSettings,
+    ) -> DualSolution {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(descent.seed);
         // A row without cost has no say; leaving it out also spares a division by zero.
         let mut order: Vec<usize> = (0..self.rows.len()).filter(|&i| self.costs[i] > 0.0).collect();
@@ -262,6 +267,6 @@ impl Binary<'_> {
             }
         }
         let converged = relative_gap(primal, dual) <= descent.tolerance;
-        Solution { alpha, primal, dual, passes, converged }
+        DualSolution { alpha, primal, dual, passes, converged }
     }
 }

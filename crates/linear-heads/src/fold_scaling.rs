@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_leave_give_the_scores_of_the_problems_own_codes_and_come_back_as_they_were() {
+    fn weights_that_leave_give_the_scores_of_the_problems_own_features_and_come_back_as_they_were() {
         let everything = standardizer([1.0, -2.0, 0.5], [2.0, 0.5, 1.0], [false; 3]);
         let own = standardizer([1.1, -1.8, 0.5], [1.9, 0.6, 1.0], [false, false, true]);
         let view = FoldScaling::new(&everything, &own);

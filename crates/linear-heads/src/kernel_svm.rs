@@ -17,7 +17,7 @@ use super::{
     Convergence, FittedModel, Kernel, KernelMap, LinearModel, SolverError,
     adapter::{Solve, linfa_fit},
     smo,
-    training_set::TrainingSet,
+    weighted_rows::WeightedRows,
 };
 
 /// Most rows that a kernel SVM is fitted to: memory and time grow with their square. This many take 1.4 GB and half a minute on
@@ -69,7 +69,7 @@ impl Solve for KernelSvmValidParams {
     }
 
     /// Every weight must be 1.
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<FittedModel, SolverError> {
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<FittedModel, SolverError> {
         if set.rows.len() > MOST_KERNEL_ROWS {
             return Err(SolverError::TooManyForKernels { rows: set.rows.len() });
         }
@@ -83,7 +83,7 @@ impl Solve for KernelSvmValidParams {
 }
 
 /// One class's part of the solution.
-struct Machine {
+struct BinarySvm {
     /// `α_i y_i` of each row.
     coefficients: Vec<f64>,
     bias: f64,
@@ -95,21 +95,21 @@ struct Machine {
 impl KernelSvmValidParams {
     /// Fits on rows that have been checked, at most [`MOST_KERNEL_ROWS`], each of weight 1. The weights are those of the
     /// map's values.
-    pub(super) fn solve(&self, set: &TrainingSet<'_>) -> (LinearModel, KernelMap) {
+    pub(super) fn solve(&self, set: &WeightedRows<'_>) -> (LinearModel, KernelMap) {
         let kernel = self.kernel.on(&set.rows);
         let matrix = kernel_matrix(kernel, &set.rows);
         // Two classes are one problem.
         let problems = if set.classes == 2 { 1 } else { set.classes };
         let finite = matrix.col_iter().all(|column| column.iter().all(|value| value.is_finite()));
-        let mut machines: Vec<Machine> = if finite {
+        let mut machines: Vec<BinarySvm> = if finite {
             (0..problems).into_par_iter().map(|class| self.machine(&matrix, &set.labels, class)).collect()
         } else {
-            (0..problems).map(|_| Machine::nothing(set.rows.len())).collect()
+            (0..problems).map(|_| BinarySvm::nothing(set.rows.len())).collect()
         };
         let convergence = self.convergence(&machines);
         if let [first] = &machines[..] {
             let coefficients = first.coefficients.iter().map(|a| -a).collect();
-            machines.push(Machine { coefficients, bias: -first.bias, ..*first });
+            machines.push(BinarySvm { coefficients, bias: -first.bias, ..*first });
         }
         let used: Vec<usize> = (0..set.rows.len())
             .filter(|&row| machines.iter().any(|machine| machine.coefficients[row] != 0.0))
@@ -125,17 +125,17 @@ impl KernelSvmValidParams {
     }
 
     /// The machine that tells `class` from the others.
-    fn machine(&self, matrix: &Mat<f64>, labels: &[usize], class: usize) -> Machine {
+    fn machine(&self, matrix: &Mat<f64>, labels: &[usize], class: usize) -> BinarySvm {
         let targets: Vec<bool> = labels.iter().map(|&label| label == class).collect();
         let smo::Multipliers { coefficients, bias } =
             smo::solve(matrix.as_ref(), &targets, self.c, self.tolerance);
         let (objective, gap) = smo::objective_and_gap(&coefficients, bias, &targets, self.c, |i| {
             coefficients.iter().zip(matrix.col(i).iter()).map(|(alpha, k)| alpha * k).sum()
         });
-        Machine { coefficients, bias, objective, gap }
+        BinarySvm { coefficients, bias, objective, gap }
     }
 
-    fn convergence(&self, machines: &[Machine]) -> Convergence {
+    fn convergence(&self, machines: &[BinarySvm]) -> Convergence {
         let criterion = machines.iter().map(|machine| machine.gap).fold(0.0, f64::max);
         let open = machines.iter().filter(|machine| machine.gap > self.tolerance || machine.gap.is_nan());
         let open = open.count();
@@ -167,7 +167,7 @@ impl KernelSvmValidParams {
     }
 }
 
-impl Machine {
+impl BinarySvm {
     /// Where there is no solution.
     fn nothing(rows: usize) -> Self {
         Self { coefficients: vec![0.0; rows], bias: 0.0, objective: 0.0, gap: f64::INFINITY }
@@ -258,7 +258,7 @@ mod tests {
 
         fn solve(&self, features: &Array2<f32>, params: KernelSvmParams) -> (LinearModel, KernelMap) {
             let rows: Vec<usize> = (0..self.labels.len()).collect();
-            let set = TrainingSet::select(features, &self.labels, &rows, self.classes);
+            let set = WeightedRows::select(features, &self.labels, &rows, self.classes);
             params.check().unwrap().solve(&set)
         }
     }

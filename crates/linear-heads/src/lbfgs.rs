@@ -24,7 +24,7 @@ const VALUE_NOISE: f64 = 1e-8;
 
 /// Why the iteration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Termination {
     /// The criterion fell to the tolerance.
     Converged,
     /// The iteration limit was hit first.
@@ -35,20 +35,20 @@ pub(super) enum Outcome {
 
 /// Where a descent ended.
 pub(super) struct Minimum {
-    pub at: Visited,
+    pub at: EvaluatedPoint,
     pub iterations: usize,
-    pub outcome: Outcome,
+    pub outcome: Termination,
 }
 
 /// A point with what the function says about it.
-pub(super) struct Visited {
+pub(super) struct EvaluatedPoint {
     pub point: Vec<f64>,
-    pub value: Value,
+    pub value: FunctionValue,
     gradient: Vec<f64>,
 }
 
-impl Visited {
-    pub fn new(function: &mut impl FnMut(&[f64], &mut [f64]) -> Value, point: Vec<f64>) -> Self {
+impl EvaluatedPoint {
+    pub fn new(function: &mut impl FnMut(&[f64], &mut [f64]) -> FunctionValue, point: Vec<f64>) -> Self {
         let mut gradient = vec![0.0; point.len()];
         let value = function(&point, &mut gradient);
         Self { point, value, gradient }
@@ -56,7 +56,7 @@ impl Visited {
 }
 
 /// Step, gradient change, and one over their product.
-struct Pair {
+struct CurvaturePair {
     step: Vec<f64>,
     change: Vec<f64>,
     inverse: f64,
@@ -64,11 +64,11 @@ struct Pair {
 
 /// The last steps: what is known of the curvature.
 #[derive(Default)]
-pub(super) struct Memory(VecDeque<Pair>);
+pub(super) struct CurvatureHistory(VecDeque<CurvaturePair>);
 
 /// What a function says about a point, besides its gradient.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value {
+pub(super) struct FunctionValue {
     /// What is minimised.
     pub value: f64,
     /// What the stopping rule looks at.
@@ -79,25 +79,25 @@ pub(super) struct Value {
 /// `tolerance` or less. `precondition` replaces a vector, or several one after the other, by the product
 /// with an estimate of the inverse Hessian (symmetric, positive definite).
 pub(super) fn minimize(
-    mut function: impl FnMut(&[f64], &mut [f64]) -> Value,
+    mut function: impl FnMut(&[f64], &mut [f64]) -> FunctionValue,
     precondition: impl Fn(&mut [f64]),
-    Memory(pairs): &mut Memory,
-    mut at: Visited,
+    CurvatureHistory(pairs): &mut CurvatureHistory,
+    mut at: EvaluatedPoint,
     tolerance: f64,
     max_iterations: usize,
 ) -> Minimum {
     let mut iterations = 0;
     let outcome = loop {
         if at.value.criterion <= tolerance {
-            break Outcome::Converged;
+            break Termination::Converged;
         }
         if iterations == max_iterations {
-            break Outcome::IterationLimit;
+            break Termination::IterationLimit;
         }
         let direction = descent_direction(&at.gradient, pairs, &precondition);
         let Some(next) = line_search(&mut function, &at, &direction) else {
             if pairs.is_empty() {
-                break Outcome::NoProgress;
+                break Termination::NoProgress;
             }
             // The curvature memory may be at fault: once more from the estimate alone.
             pairs.clear();
@@ -110,7 +110,7 @@ pub(super) fn minimize(
             if pairs.len() == MEMORY {
                 pairs.pop_front();
             }
-            pairs.push_back(Pair { step, change, inverse: 1.0 / product });
+            pairs.push_back(CurvaturePair { step, change, inverse: 1.0 / product });
         }
         at = next;
         iterations += 1;
@@ -121,7 +121,7 @@ pub(super) fn minimize(
 /// Two-loop recursion: minus the approximate inverse Hessian times the gradient.
 fn descent_direction(
     gradient: &[f64],
-    pairs: &VecDeque<Pair>,
+    pairs: &VecDeque<CurvaturePair>,
     precondition: impl Fn(&mut [f64]),
 ) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
@@ -152,10 +152,10 @@ fn descent_direction(
 
 /// A point along `direction` that meets the weak Wolfe conditions, or the lowest point seen when none could be found.
 fn line_search(
-    function: &mut impl FnMut(&[f64], &mut [f64]) -> Value,
-    from: &Visited,
+    function: &mut impl FnMut(&[f64], &mut [f64]) -> FunctionValue,
+    from: &EvaluatedPoint,
     direction: &[f64],
-) -> Option<Visited> {
+) -> Option<EvaluatedPoint> {
     let slope = dot(&from.gradient, direction);
     if !slope.is_finite() || slope >= 0.0 {
         return None;
@@ -166,10 +166,10 @@ fn line_search(
     let mut low = (0.0, start, slope);
     let mut high: Option<(f64, f64)> = None;
     let mut length = 1.0;
-    let mut lowest: Option<Visited> = None;
+    let mut lowest: Option<EvaluatedPoint> = None;
     for _ in 0..MAX_TRIALS {
         let point = from.point.iter().zip(direction).map(|(p, d)| p + length * d).collect();
-        let trial = Visited::new(function, point);
+        let trial = EvaluatedPoint::new(function, point);
         let (value, here) = (trial.value.value, dot(&trial.gradient, direction));
         let decreased = value.is_finite() && value <= start + DECREASE * length * slope + noise;
         let flat_enough = here >= CURVATURE * slope;
@@ -223,31 +223,31 @@ mod tests {
     use super::*;
 
     /// ½ Σ j² (x_j - j)²: condition number 400. The criterion is the gradient norm.
-    fn bowl(point: &[f64], gradient: &mut [f64]) -> Value {
+    fn bowl(point: &[f64], gradient: &mut [f64]) -> FunctionValue {
         let mut value = 0.0;
         for (j, (x, g)) in point.iter().zip(&mut *gradient).enumerate() {
             let j = (j + 1) as f64;
             *g = j * j * (x - j);
             value += 0.5 * j * j * (x - j).powi(2);
         }
-        Value { value, criterion: norm(gradient) }
+        FunctionValue { value, criterion: norm(gradient) }
     }
 
     /// Descends from `start` without a preconditioner.
     fn plain(
-        mut function: impl FnMut(&[f64], &mut [f64]) -> Value,
+        mut function: impl FnMut(&[f64], &mut [f64]) -> FunctionValue,
         start: Vec<f64>,
         tolerance: f64,
         most: usize,
     ) -> Minimum {
-        let at = Visited::new(&mut function, start);
-        minimize(function, |_| {}, &mut Memory::default(), at, tolerance, most)
+        let at = EvaluatedPoint::new(&mut function, start);
+        minimize(function, |_| {}, &mut CurvatureHistory::default(), at, tolerance, most)
     }
 
     #[test]
     fn the_minimum_of_a_quadratic_is_found() {
         let minimum = plain(bowl, vec![0.0; 20], 1e-8, 200);
-        assert_eq!(minimum.outcome, Outcome::Converged);
+        assert_eq!(minimum.outcome, Termination::Converged);
         assert!(minimum.at.value.criterion <= 1e-8 && minimum.at.value.value < 1e-15);
         for (j, x) in minimum.at.point.iter().enumerate() {
             assert!((x - (j + 1) as f64).abs() < 1e-7);
@@ -257,17 +257,17 @@ mod tests {
     #[test]
     fn with_the_inverse_hessian_one_step_is_enough_and_a_poor_one_may_be_replaced() {
         let inverse = |v: &mut [f64]| v.iter_mut().zip(1..).for_each(|(v, j)| *v /= f64::from(j * j));
-        let start = Visited::new(&mut bowl, vec![0.0; 20]);
-        let minimum = minimize(bowl, inverse, &mut Memory::default(), start, 1e-9, 200);
-        assert_eq!((minimum.iterations, minimum.outcome), (1, Outcome::Converged));
+        let start = EvaluatedPoint::new(&mut bowl, vec![0.0; 20]);
+        let minimum = minimize(bowl, inverse, &mut CurvatureHistory::default(), start, 1e-9, 200);
+        assert_eq!((minimum.iterations, minimum.outcome), (1, Termination::Converged));
 
-        let start = Visited::new(&mut bowl, vec![0.0; 20]);
-        let mut memory = Memory::default();
+        let start = EvaluatedPoint::new(&mut bowl, vec![0.0; 20]);
+        let mut memory = CurvatureHistory::default();
         let poor = |v: &mut [f64]| v.iter_mut().zip(1..).for_each(|(v, j)| *v *= f64::from(j));
         let first = minimize(bowl, poor, &mut memory, start, 1e-9, 4);
-        assert_eq!(first.outcome, Outcome::IterationLimit);
+        assert_eq!(first.outcome, Termination::IterationLimit);
         let second = minimize(bowl, inverse, &mut memory, first.at, 1e-9, 200);
-        assert_eq!(second.outcome, Outcome::Converged);
+        assert_eq!(second.outcome, Termination::Converged);
         assert!(second.iterations < 20, "{}", second.iterations);
     }
 
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn the_iteration_limit_is_told_from_convergence() {
         let minimum = plain(bowl, vec![0.0; 20], 1e-9, 3);
-        assert_eq!((minimum.outcome, minimum.iterations), (Outcome::IterationLimit, 3));
+        assert_eq!((minimum.outcome, minimum.iterations), (Termination::IterationLimit, 3));
     }
 
     #[test]
@@ -289,9 +289,9 @@ mod tests {
         // The gradient promises a descent that never comes.
         let lying = |_: &[f64], gradient: &mut [f64]| {
             gradient.fill(1.0);
-            Value { value: 7.0, criterion: 1.0 }
+            FunctionValue { value: 7.0, criterion: 1.0 }
         };
         let minimum = plain(lying, vec![0.0; 3], 1e-3, 50);
-        assert_eq!((minimum.outcome, minimum.at.value.value), (Outcome::NoProgress, 7.0));
+        assert_eq!((minimum.outcome, minimum.at.value.value), (Termination::NoProgress, 7.0));
     }
 }

@@ -70,7 +70,7 @@ mod solver;
 mod standardizer;
 mod streaming;
 mod svm;
-mod training_set;
+mod weighted_rows;
 
 #[cfg(test)]
 mod tests;
@@ -86,7 +86,7 @@ pub use linfa_engines::{
 };
 pub use logistic::{LogisticParams, LogisticValidParams};
 pub use pca::{LONGEST_PCA_SIDE, Pca};
-pub use prepare::{Preparation, Steps};
+pub use prepare::{Preparation, PreparationSteps};
 pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use row_source::RowSource;
 pub use solver::{FittedModel, Solver, TrainingRows};

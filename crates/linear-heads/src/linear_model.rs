@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, parallel::prelude::*};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adapter::{Scores, linfa_predict},
+    adapter::{ClassScorer, linfa_predict},
     simd,
 };
 
@@ -42,7 +42,7 @@ impl LinearModel {
     }
 }
 
-impl Scores for LinearModel {
+impl ClassScorer for LinearModel {
     fn scores_of(&self, features: ArrayView2<'_, f32>) -> Array2<f64> {
         self.scores(features)
     }

@@ -19,11 +19,11 @@ use ndarray::{Array1, Array2, Axis};
 use super::{
     Convergence, LinearModel, SolverError,
     adapter::{Solve, linfa_fit},
-    batched::{Rows, pass},
+    batched::{MatrixRows, pass},
     logistic::LogisticLoss,
     primal::{evaluate, joined},
     smo,
-    training_set::TrainingSet,
+    weighted_rows::WeightedRows,
 };
 
 /// Most rows that linfa-svm is given: the matrix of their pairs takes 128 MB.
@@ -76,7 +76,7 @@ impl Solve for LinfaSvmValidParams {
         SolverError::check_tolerance(self.tolerance, 1e-9)
     }
 
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<LinearModel, SolverError> {
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<LinearModel, SolverError> {
         let rows = set.rows.len();
         if rows > MOST_LINFA_SVM_ROWS {
             return Err(SolverError::TooManyForLinfaSvm { rows });
@@ -178,13 +178,13 @@ impl Solve for LinfaLogisticValidParams {
         SolverError::check_iterations(self.max_iterations)
     }
 
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<LinearModel, SolverError> {
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<LinearModel, SolverError> {
         /// Calls, each with a shorter gradient to stop at.
         const CALLS: usize = 5;
         check_unweighted(set)?;
         let dataset = DatasetBase::new(wide(set), Array1::from(set.labels.clone()));
         let loss = LogisticLoss::new(set, self.c);
-        let of_rows = |weights: &[f32], bias: &[f64]| Some(pass(Rows::of(set), &loss, weights, bias));
+        let of_rows = |weights: &[f32], bias: &[f64]| Some(pass(MatrixRows::of(set), &loss, weights, bias));
         let mut start = None;
         let mut model = None;
         // The gap is half the gradient's square; linfa's objective and gradient are ours over C. At zero weights the objective
@@ -290,11 +290,11 @@ fn first_counts(labels: &Array1<usize>) -> bool {
 }
 
 /// A copy of the rows in float64.
-fn wide(set: &TrainingSet<'_>) -> Array2<f64> {
+fn wide(set: &WeightedRows<'_>) -> Array2<f64> {
     Array2::from_shape_fn((set.rows.len(), set.columns()), |(i, j)| f64::from(set.rows[i][j]))
 }
 
-fn check_unweighted(set: &TrainingSet<'_>) -> Result<(), SolverError> {
+fn check_unweighted(set: &WeightedRows<'_>) -> Result<(), SolverError> {
     match set.weights.iter().find(|&&weight| weight != 1.0) {
         None => Ok(()),
         Some(&value) => Err(SolverError::Setting {

@@ -23,12 +23,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Convergence, LinearModel, SolverError,
     adapter::{Solve, linfa_fit},
-    batched::{RowLoss, Rows, Sums, pass},
-    lbfgs::Outcome,
-    primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
-    row_space::Reduced,
+    batched::{MatrixRows, RowLoss, Sums, pass},
+    lbfgs::Termination,
+    primal::{Linear, PrimalLoss, PrimalSolution, RowsInMemory, descend},
+    row_space::ReducedRows,
     simd,
-    training_set::TrainingSet,
+    weighted_rows::WeightedRows,
 };
 
 /// Checked settings of the logistic regression.
@@ -97,7 +97,7 @@ impl Solve for LogisticValidParams {
         SolverError::check_iterations(self.max_iterations)
     }
 
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<LinearModel, SolverError> {
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<LinearModel, SolverError> {
         Ok(self.solve_from(set, None))
     }
 }
@@ -116,7 +116,7 @@ impl LogisticValidParams {
     }
 
     /// Fits on rows that have been checked, starting from the solution of a similar problem where one is given.
-    pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+    pub(super) fn solve_from(&self, set: &WeightedRows<'_>, start: Option<&LinearModel>) -> LinearModel {
         let (rows, columns) = (set.rows.len(), set.columns());
         let start = start.map(linear);
         let loss = LogisticLoss::new(set, self.c);
@@ -127,7 +127,7 @@ impl LogisticValidParams {
             (start, 0)
         };
         let matrix = prefers_matrix(rows, columns);
-        let known = Known { rows: Rows::of(set), loss: &loss, matrix };
+        let known = RowsInMemory { rows: MatrixRows::of(set), loss: &loss, matrix };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(known.rows, &loss, weights, bias));
         let solution = descend(&known, columns, &pass, start, self.tolerance, self.max_iterations);
         let mut model = self.model(&loss, solution, columns);
@@ -139,15 +139,15 @@ impl LogisticValidParams {
     /// same length: a problem of n columns in place of d. Returns weights and biases, and the iterations made.
     fn in_fewer_columns(
         &self,
-        set: &TrainingSet<'_>,
+        set: &WeightedRows<'_>,
         loss: &LogisticLoss<'_>,
         start: Option<Linear>,
     ) -> (Linear, usize) {
         let count = set.rows.len();
-        let reduced = Reduced::new(&set.rows);
+        let reduced = ReducedRows::new(&set.rows);
         let rows = reduced.rows();
         // Of the same lengths and scores, so of the same loss.
-        let known = Known { rows, loss, matrix: true };
+        let known = RowsInMemory { rows, loss, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(rows, loss, weights, bias));
         let start = start.map(|(weights, bias)| (reduced.to_reduced(&set.rows, &weights), bias));
         // A little more is asked for, so that rounding on the way back does not undo the convergence.
@@ -173,14 +173,14 @@ impl LogisticValidParams {
 
     fn convergence(&self, solution: &PrimalSolution) -> Convergence {
         let reason = match solution.outcome {
-            Outcome::Converged => None,
-            Outcome::IterationLimit => {
+            Termination::Converged => None,
+            Termination::IterationLimit => {
                 Some(format!("stopped at its limit of {} iterations", self.max_iterations))
             }
-            Outcome::NoProgress => Some("could make no further progress in float32".to_owned()),
+            Termination::NoProgress => Some("could make no further progress in float32".to_owned()),
         };
         Convergence {
-            converged: solution.outcome == Outcome::Converged,
+            converged: solution.outcome == Termination::Converged,
             iterations: solution.iterations,
             objective: solution.objective,
             criterion: solution.gap,
@@ -224,7 +224,7 @@ pub(super) struct LogisticLoss<'a> {
 }
 
 impl<'a> LogisticLoss<'a> {
-    pub fn new(set: &'a TrainingSet<'_>, c: f64) -> Self {
+    pub fn new(set: &'a WeightedRows<'_>, c: f64) -> Self {
         let costs = set.weights.iter().map(|weight| c * weight).collect();
         let squares = set.rows.par_iter().map(|row| simd::dot(row, row)).collect();
         Self::of(&set.labels, set.classes, costs, squares)

@@ -18,12 +18,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 
 use super::{
-    batched::{BLOCK, Block, RowLoss, Rows, Sums, add_rows, products},
+    batched::{BLOCK, MatrixRows, RowBlock, RowLoss, Sums, add_rows, products},
     fold_scaling::FoldScaling,
-    lbfgs::{Memory, Visited, minimize},
-    preconditioner::{Curved, Estimate, Preconditioner, SHRINKAGE},
+    lbfgs::{CurvatureHistory, EvaluatedPoint, minimize},
+    preconditioner::{EstimateSettings, Preconditioner, PreconditionerInput, SHRINKAGE},
     primal::{
-        Linear, Pass, PrimalLoss, PrimalSolution, curvatures, evaluate, joined, separate, starting_point,
+        Linear, PassOverRows, PrimalLoss, PrimalSolution, curvatures, evaluate, joined, separate,
+        starting_point,
     },
 };
 
@@ -31,7 +32,7 @@ use super::{
 const LEFT: f64 = 0.3;
 /// Steps of the conjugate gradients for a solution.
 const MOST_STEPS: usize = 100;
-/// PrioritySample rows for each column from which the preconditioner is made.
+/// Sampled rows for each column from which the preconditioner is made.
 const PRECONDITIONED: usize = 4;
 
 /// Descends from `start`, or from 0, until the relative duality gap is at most `tolerance`. `direct` replaces gradients by
@@ -39,14 +40,14 @@ const PRECONDITIONED: usize = 4;
 pub(super) fn descend<L: PrimalLoss>(
     loss: &L,
     columns: usize,
-    pass: &Pass<'_>,
+    pass: &PassOverRows<'_>,
     start: Option<&Linear>,
     direct: impl Fn(&mut [f64]),
     (tolerance, max_iterations): (f64, usize),
 ) -> PrimalSolution {
     let mut evaluate = |point: &[f64], gradient: &mut [f64]| evaluate(loss, columns, pass, point, gradient);
-    let at = Visited::new(&mut evaluate, starting_point(start, loss, columns));
-    let found = minimize(evaluate, direct, &mut Memory::default(), at, tolerance, max_iterations);
+    let at = EvaluatedPoint::new(&mut evaluate, starting_point(start, loss, columns));
+    let found = minimize(evaluate, direct, &mut CurvatureHistory::default(), at, tolerance, max_iterations);
     PrimalSolution::new(&found.at, columns, found.iterations, found.outcome)
 }
 
@@ -152,11 +153,11 @@ impl PrioritySample {
         });
         let derivatives = |places: &[usize], block: &[f32], derivatives: &mut [f64]| {
             let numbers: Vec<usize> = places.iter().map(|&place| self.numbers[place]).collect();
-            curvatures(loss, &numbers, &Block::Whole(block), linear, derivatives);
+            curvatures(loss, &numbers, &RowBlock::Whole(block), linear, derivatives);
         };
-        let rows = Rows::Whole(&self.rows);
-        let curved = Curved { rows, weights: &heavy, problems, derivatives: &derivatives };
-        let estimate = Estimate {
+        let rows = MatrixRows::Whole(&self.rows);
+        let curved = PreconditionerInput { rows, weights: &heavy, problems, derivatives: &derivatives };
+        let estimate = EstimateSettings {
             penalties: loss.penalties(),
             sampled: PRECONDITIONED,
             shrinkage: SHRINKAGE / PRECONDITIONED as f32,
@@ -296,7 +297,7 @@ impl<L: PrimalLoss> SampledHessian<'_, L> {
         let (weights, bias) = separate(vectors, columns);
         let (weights, bias) = self.view.to_shared(&weights, &bias);
         let mut sums = Sums::zeros(bias.len(), columns);
-        add_rows(Rows::Whole(&self.drawn.rows), 0, &weights, &bias, self, &mut sums);
+        add_rows(MatrixRows::Whole(&self.drawn.rows), 0, &weights, &bias, self, &mut sums);
         self.view.gradient(&mut sums);
         let (penalty, of_bias) = self.loss.penalties();
         let mut products = joined(&sums.gradient, &sums.bias);
@@ -312,7 +313,7 @@ impl<L: PrimalLoss> SampledHessian<'_, L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Standardizer, logistic::LogisticLoss, svm::SvmLoss, training_set::TrainingSet};
+    use crate::{Standardizer, logistic::LogisticLoss, svm::SvmLoss, weighted_rows::WeightedRows};
 
     const COLUMNS: usize = 6;
 
@@ -353,11 +354,11 @@ mod tests {
 
     fn example() -> (Vec<f32>, Vec<usize>) {
         let labels: Vec<usize> = (0..80).map(|i| i * i % 7 % 3).collect();
-        let code = |i: usize| {
+        let value = |i: usize| {
             let (row, j) = (i / COLUMNS, i % COLUMNS);
             ((row * 31 + j * 17) as f32 * 0.61).sin() + (labels[row] * (j % 3)) as f32 * 0.2
         };
-        ((0..80 * COLUMNS).map(code).collect(), labels.clone())
+        ((0..80 * COLUMNS).map(value).collect(), labels.clone())
     }
 
     /// Changes of the gradient along `step`, and the Hessian's products with it, of problems with a view of their own.
@@ -378,7 +379,7 @@ mod tests {
             let pass = |weights: &[f32], bias: &[f64]| {
                 let (weights, bias) = view.to_shared(weights, bias);
                 let mut sums = Sums::zeros(bias.len(), COLUMNS);
-                add_rows(Rows::Whole(rows), 0, &weights, &bias, loss, &mut sums);
+                add_rows(MatrixRows::Whole(rows), 0, &weights, &bias, loss, &mut sums);
                 view.gradient(&mut sums);
                 Some(sums)
             };
@@ -417,7 +418,7 @@ mod tests {
     fn solutions_leave_as_little_of_each_system_as_is_asked_for() {
         let (rows, labels) = example();
         let set: Vec<&[f32]> = rows.chunks(COLUMNS).collect();
-        let set = TrainingSet {
+        let set = WeightedRows {
             rows: set,
             whole: Some(&rows),
             labels: labels.clone(),

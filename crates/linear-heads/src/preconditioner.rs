@@ -14,7 +14,7 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
 use super::{
-    batched::{FEW, Rows},
+    batched::{FEW, MatrixRows},
     packed_lower_triangle::{CholeskyFactor, PackedLowerTriangle},
 };
 
@@ -56,8 +56,8 @@ pub(super) struct Preconditioner {
 pub(super) type Derivatives<'a> = dyn Fn(&[usize], &[f32], &mut [f64]) + 'a;
 
 /// What a preconditioner is made from.
-pub(super) struct Curved<'a> {
-    pub rows: Rows<'a>,
+pub(super) struct PreconditionerInput<'a> {
+    pub rows: MatrixRows<'a>,
     /// What each row weighs: the mean of its second derivatives, times the number of rows that it stands for.
     pub weights: &'a [f64],
     pub problems: usize,
@@ -65,7 +65,7 @@ pub(super) struct Curved<'a> {
 }
 
 /// How an estimate is made.
-pub(super) struct Estimate {
+pub(super) struct EstimateSettings {
     /// Penalties of a weight and of the bias.
     pub penalties: (f64, f64),
     /// Rows for each column that are taken at most.
@@ -80,7 +80,12 @@ pub(super) struct Estimate {
 
 impl Preconditioner {
     /// `previous` is one that is no longer needed, whose memory is taken over.
-    pub fn new(of: &Curved<'_>, columns: usize, estimate: &Estimate, previous: Option<Self>) -> Self {
+    pub fn new(
+        of: &PreconditionerInput<'_>,
+        columns: usize,
+        estimate: &EstimateSettings,
+        previous: Option<Self>,
+    ) -> Self {
         let chosen = drawn(of.weights, estimate.sampled * (columns + 1));
         let previous = previous.and_then(|previous| previous.factor).map(CholeskyFactor::into_storage);
         let gram = estimate.matrix.then(|| match previous {
@@ -201,7 +206,7 @@ struct Scatter {
 impl Scatter {
     /// Of chosen rows, with what each weighs on the average. `gram` is zero.
     fn new(
-        of: &Curved<'_>,
+        of: &PreconditionerInput<'_>,
         chosen: &[(usize, f64)],
         columns: usize,
         mut gram: Option<PackedLowerTriangle<f32>>,
@@ -367,12 +372,17 @@ mod tests {
                 out.copy_from_slice(&derivatives(*i));
             }
         };
-        let curved =
-            Curved { rows: Rows::Whole(&features), weights: &weights, problems: 2, derivatives: &of_block };
+        let curved = PreconditionerInput {
+            rows: MatrixRows::Whole(&features),
+            weights: &weights,
+            problems: 2,
+            derivatives: &of_block,
+        };
         let shrinkage = 0.7;
         let mut previous = None;
         for matrix in [true, false] {
-            let estimate = Estimate { penalties: (2.0, 0.5), sampled: 1, shrinkage, matrix, joint: false };
+            let estimate =
+                EstimateSettings { penalties: (2.0, 0.5), sampled: 1, shrinkage, matrix, joint: false };
             // Made twice: the memory of the first is used again.
             previous = Some(Preconditioner::new(&curved, COLUMNS, &estimate, previous));
             let preconditioner = Preconditioner::new(&curved, COLUMNS, &estimate, previous.take());
@@ -434,14 +444,14 @@ mod tests {
             }
         };
         let weights: Vec<f64> = (0..6).map(|i| (1.5 + 0.2 * f64::from(i)) / 3.0).collect();
-        let curved = Curved {
-            rows: Rows::Whole(&features),
+        let curved = PreconditionerInput {
+            rows: MatrixRows::Whole(&features),
             weights: &weights,
             problems: 3,
             derivatives: &derivatives,
         };
         let estimate =
-            Estimate { penalties: (1.0, 0.0), sampled: 9, shrinkage: 1.0, matrix: true, joint: true };
+            EstimateSettings { penalties: (1.0, 0.0), sampled: 9, shrinkage: 1.0, matrix: true, joint: true };
         let preconditioner = Preconditioner::new(&curved, 2, &estimate, None);
         let vector = |phase: f64| {
             let mut vector: Vec<f64> = (0..9).map(|j| (f64::from(j) * 1.3 + phase).sin()).collect();
@@ -466,14 +476,19 @@ mod tests {
         let derivatives = |_: &[usize], _: &[f32], out: &mut [f64]| {
             out.chunks_mut(2).for_each(|of_row| of_row.copy_from_slice(&[2.0, 0.0]));
         };
-        let curved = Curved {
-            rows: Rows::Whole(&features),
+        let curved = PreconditionerInput {
+            rows: MatrixRows::Whole(&features),
             weights: &[1.0, 1.0],
             problems: 2,
             derivatives: &derivatives,
         };
-        let estimate =
-            Estimate { penalties: (1.0, 0.0), sampled: 1, shrinkage: 1.0, matrix: true, joint: false };
+        let estimate = EstimateSettings {
+            penalties: (1.0, 0.0),
+            sampled: 1,
+            shrinkage: 1.0,
+            matrix: true,
+            joint: false,
+        };
         let mut vectors = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0];
         Preconditioner::new(&curved, 2, &estimate, None).apply(&mut vectors);
         // The first has 4, with a mean of (0, 1.25) and a scatter of [4, 3; 3, 2.25], of which half counts, twice on the diagonal

@@ -19,7 +19,7 @@ const BLOCK: usize = 32;
 
 /// Which steps a preparation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Steps {
+pub struct PreparationSteps {
     /// Whether each row is divided by its length.
     pub l2_normalize: bool,
     /// Whether each column is brought to mean 0 and deviation 1.
@@ -42,7 +42,11 @@ impl Preparation {
     ///
     /// # Errors
     /// [`SolverError::TooManyComponents`] or [`SolverError::TooLargeForPca`].
-    pub fn fit(features: ArrayView2<'_, f32>, rows: &[usize], steps: Steps) -> Result<Self, SolverError> {
+    pub fn fit(
+        features: ArrayView2<'_, f32>,
+        rows: &[usize],
+        steps: PreparationSteps,
+    ) -> Result<Self, SolverError> {
         let columns = features.ncols();
         if !steps.standardize && steps.pca.is_none() {
             return Ok(Self {
@@ -174,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Steps = Steps { l2_normalize: false, standardize: false, pca: None };
+    const PLAIN: PreparationSteps = PreparationSteps { l2_normalize: false, standardize: false, pca: None };
 
     fn features() -> Array2<f32> {
         Array2::from_shape_fn((40, 6), |(i, j)| {
@@ -192,13 +196,14 @@ mod tests {
     fn rows_get_length_one_and_a_row_of_zeros_stays() {
         let features = array![[3.0f32, 4.0], [0.0, 0.0], [-5e-30, 0.0]];
         let preparation =
-            Preparation::fit(features.view(), &[0, 1], Steps { l2_normalize: true, ..PLAIN }).unwrap();
+            Preparation::fit(features.view(), &[0, 1], PreparationSteps { l2_normalize: true, ..PLAIN })
+                .unwrap();
         assert_eq!(preparation.transform(features.view()), array![[0.6f32, 0.8], [0.0, 0.0], [-1.0, 0.0]]);
     }
 
     #[test]
     fn columns_are_standardised_after_the_rows_and_by_the_named_rows_alone() {
-        let steps = Steps { l2_normalize: true, standardize: true, ..PLAIN };
+        let steps = PreparationSteps { l2_normalize: true, standardize: true, ..PLAIN };
         let rows: Vec<usize> = (0..20).collect();
         let found = Preparation::fit(features().view(), &rows, steps).unwrap().transform(features().view());
         let mut expected = features();
@@ -210,13 +215,17 @@ mod tests {
     #[test]
     fn all_components_only_rotate() {
         let all: Vec<usize> = (0..40).collect();
-        let standardized = Preparation::fit(features().view(), &all, Steps { standardize: true, ..PLAIN })
-            .unwrap()
-            .transform(features().view());
-        let rotated =
-            Preparation::fit(features().view(), &all, Steps { standardize: true, pca: Some(6), ..PLAIN })
+        let standardized =
+            Preparation::fit(features().view(), &all, PreparationSteps { standardize: true, ..PLAIN })
                 .unwrap()
                 .transform(features().view());
+        let rotated = Preparation::fit(
+            features().view(),
+            &all,
+            PreparationSteps { standardize: true, pca: Some(6), ..PLAIN },
+        )
+        .unwrap()
+        .transform(features().view());
         for (i, j) in [(0, 1), (3, 17), (20, 39)] {
             let distance = |z: &Array2<f32>| (&z.row(i) - &z.row(j)).mapv(|d| d * d).sum();
             assert_abs_diff_eq!(distance(&standardized), distance(&rotated), epsilon = 1e-4);
@@ -226,7 +235,7 @@ mod tests {
     #[test]
     fn a_block_is_prepared_as_the_whole_is() {
         let all: Vec<usize> = (0..40).collect();
-        let steps = Steps { l2_normalize: true, standardize: true, pca: Some(3) };
+        let steps = PreparationSteps { l2_normalize: true, standardize: true, pca: Some(3) };
         let preparation = Preparation::fit(features().view(), &all, steps).unwrap();
         let whole = preparation.transform(features().view());
         let mut block = vec![0f32; 5 * 3];
@@ -257,7 +266,7 @@ mod tests {
             let features =
                 Array2::from_shape_vec((case.features.len() / columns, columns), case.features).unwrap();
             let rows: Vec<usize> = (0..case.training_rows).collect();
-            let steps = Steps { l2_normalize, standardize, pca: Some(components) };
+            let steps = PreparationSteps { l2_normalize, standardize, pca: Some(components) };
             let preparation = Preparation::fit(features.view(), &rows, steps).unwrap();
             let pca = preparation.pca().unwrap();
             let largest = case.variances[0];
@@ -275,10 +284,10 @@ mod tests {
 
     #[test]
     fn components_beyond_the_rank_are_zero() {
-        let code = |(i, j): (usize, usize)| ((i % 3 * 5 + j) as f32).sin();
-        let few = Array2::from_shape_fn((9, 20), code);
+        let value = |(i, j): (usize, usize)| ((i % 3 * 5 + j) as f32).sin();
+        let few = Array2::from_shape_fn((9, 20), value);
         let all: Vec<usize> = (0..9).collect();
-        let steps = Steps { standardize: true, pca: Some(5), ..PLAIN };
+        let steps = PreparationSteps { standardize: true, pca: Some(5), ..PLAIN };
         let preparation = Preparation::fit(few.view(), &all, steps).unwrap();
         let pca = preparation.pca().unwrap();
         assert!(pca.variances()[1] > 0.0 && pca.variances()[2..] == [0.0; 3], "{:?}", pca.variances());
@@ -288,8 +297,10 @@ mod tests {
     #[test]
     fn more_components_than_there_are_directions_are_refused() {
         let all: Vec<usize> = (0..5).collect();
-        let refuse =
-            |pca| Preparation::fit(features().view(), &all, Steps { pca: Some(pca), ..PLAIN }).unwrap_err();
+        let refuse = |pca| {
+            Preparation::fit(features().view(), &all, PreparationSteps { pca: Some(pca), ..PLAIN })
+                .unwrap_err()
+        };
         assert!(matches!(refuse(0), SolverError::TooManyComponents { .. }));
         let said = refuse(5).to_string();
         assert!(said.contains("5 rows of 6 features have 4 at most"), "{said}");

@@ -13,9 +13,11 @@ use std::cell::{Cell, OnceCell};
 use rayon::prelude::*;
 
 use super::{
-    batched::{Block, RowLoss, Rows, Sums, rows_of_block},
-    lbfgs::{Memory, Outcome, Value, Visited, minimize},
-    preconditioner::{Curved, Estimate, Preconditioner, SHRINKAGE, project_out_class_mean},
+    batched::{MatrixRows, RowBlock, RowLoss, Sums, rows_of_block},
+    lbfgs::{CurvatureHistory, EvaluatedPoint, FunctionValue, Termination, minimize},
+    preconditioner::{
+        EstimateSettings, Preconditioner, PreconditionerInput, SHRINKAGE, project_out_class_mean,
+    },
 };
 
 /// Iterations of the first round: the fewest and the most before the preconditioner is made anew.
@@ -59,11 +61,11 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// What a pass over all rows adds up to at weights (problems x d) and biases; `None` when the rows could not be read.
-pub(super) type Pass<'a> = dyn Fn(&[f32], &[f64]) -> Option<Sums> + 'a;
+pub(super) type PassOverRows<'a> = dyn Fn(&[f32], &[f64]) -> Option<Sums> + 'a;
 
 /// The rows, in memory, from which the preconditioner is made.
-pub(super) struct Known<'a, L> {
-    pub rows: Rows<'a>,
+pub(super) struct RowsInMemory<'a, L> {
+    pub rows: MatrixRows<'a>,
     /// The loss of these rows.
     pub loss: &'a L,
     /// Whether there is memory for a matrix.
@@ -80,14 +82,14 @@ pub(super) struct PrimalSolution {
     /// Relative duality gap.
     pub gap: f64,
     pub iterations: usize,
-    pub outcome: Outcome,
+    pub outcome: Termination,
 }
 
 /// Descends from `start`, or from 0, until the relative duality gap is at most `tolerance`.
 pub(super) fn descend<L: PrimalLoss>(
-    known: &Known<'_, L>,
+    known: &RowsInMemory<'_, L>,
     columns: usize,
-    pass: &Pass<'_>,
+    pass: &PassOverRows<'_>,
     start: Option<Linear>,
     tolerance: f64,
     max_iterations: usize,
@@ -96,8 +98,8 @@ pub(super) fn descend<L: PrimalLoss>(
     let point = starting_point(start.as_ref(), known.loss, columns);
     let mut evaluate =
         |point: &[f64], gradient: &mut [f64]| evaluate(known.loss, columns, pass, point, gradient);
-    let mut at = Visited::new(&mut evaluate, point);
-    let mut memory = Memory::default();
+    let mut at = EvaluatedPoint::new(&mut evaluate, point);
+    let mut memory = CurvatureHistory::default();
     let full = known.round(columns);
     // The Hessian at zero weights says little about any other place where probabilities saturate.
     let mut round = if known.loss.joint() && !warm { SHORTEST_ROUND } else { full };
@@ -122,15 +124,15 @@ pub(super) fn descend<L: PrimalLoss>(
         at = found.at;
         iterations += found.iterations;
         let done = match found.outcome {
-            Outcome::Converged => true,
-            Outcome::IterationLimit => iterations >= max_iterations,
+            Termination::Converged => true,
+            Termination::IterationLimit => iterations >= max_iterations,
             // With another preconditioner rounding may leave room for more.
-            Outcome::NoProgress => stuck || !known.matrix || found.iterations == 0,
+            Termination::NoProgress => stuck || !known.matrix || found.iterations == 0,
         };
         if done {
             return PrimalSolution::new(&at, columns, iterations, found.outcome);
         }
-        stuck = found.outcome == Outcome::NoProgress;
+        stuck = found.outcome == Termination::NoProgress;
         // The closer the optimum, the less the Hessian changes on the way.
         rounds += 1;
         round = full + full * rounds / 2;
@@ -138,8 +140,8 @@ pub(super) fn descend<L: PrimalLoss>(
 }
 
 impl PrimalSolution {
-    pub fn new(at: &Visited, columns: usize, iterations: usize, outcome: Outcome) -> Self {
-        let Value { value: objective, criterion: gap } = at.value;
+    pub fn new(at: &EvaluatedPoint, columns: usize, iterations: usize, outcome: Termination) -> Self {
+        let FunctionValue { value: objective, criterion: gap } = at.value;
         Self { linear: separate(&at.point, columns), objective, gap, iterations, outcome }
     }
 }
@@ -172,7 +174,7 @@ pub(super) fn separate(point: &[f64], columns: usize) -> Linear {
     (weights, problems().map(|problem| problem[columns]).collect())
 }
 
-impl<L: PrimalLoss> Known<'_, L> {
+impl<L: PrimalLoss> RowsInMemory<'_, L> {
     /// Iterations that cost as much as a new preconditioner.
     fn round(&self, columns: usize) -> usize {
         let rows = self.rows.count(columns) as f64;
@@ -213,9 +215,10 @@ impl<L: PrimalLoss> Known<'_, L> {
             }
         });
         let derivatives = |numbers: &[usize], block: &[f32], derivatives: &mut [f64]| {
-            curvatures(self.loss, numbers, &Block::Whole(block), linear, derivatives);
+            curvatures(self.loss, numbers, &RowBlock::Whole(block), linear, derivatives);
         };
-        let curved = Curved { rows: self.rows, weights: &weights, problems, derivatives: &derivatives };
+        let curved =
+            PreconditionerInput { rows: self.rows, weights: &weights, problems, derivatives: &derivatives };
         let sampled = self.sampled(columns);
         let shrinkage = if at_zero && self.loss.joint() {
             let rows_of_column = rows as f32 / columns.max(1) as f32;
@@ -223,7 +226,7 @@ impl<L: PrimalLoss> Known<'_, L> {
         } else {
             SHRINKAGE / sampled as f32
         };
-        let estimate = Estimate {
+        let estimate = EstimateSettings {
             penalties: self.loss.penalties(),
             sampled,
             shrinkage,
@@ -239,7 +242,7 @@ impl<L: PrimalLoss> Known<'_, L> {
 pub(super) fn curvatures<L: PrimalLoss>(
     loss: &L,
     numbers: &[usize],
-    block: &Block<'_>,
+    block: &RowBlock<'_>,
     (weights, bias): &Linear,
     derivatives: &mut [f64],
 ) {
@@ -262,14 +265,14 @@ pub(super) fn curvatures<L: PrimalLoss>(
 pub(super) fn evaluate<L: PrimalLoss>(
     of: &L,
     columns: usize,
-    pass: &Pass<'_>,
+    pass: &PassOverRows<'_>,
     point: &[f64],
     gradient: &mut [f64],
-) -> Value {
+) -> FunctionValue {
     let (weights, bias) = separate(point, columns);
     let Some(sums) = pass(&weights, &bias) else {
         // Ends the descent; whoever could not read the rows says so.
-        return Value { value: f64::NAN, criterion: 0.0 };
+        return FunctionValue { value: f64::NAN, criterion: 0.0 };
     };
     let (penalty, of_bias) = of.penalties();
     let judged: Vec<(f64, f64)> = gradient
@@ -300,5 +303,5 @@ pub(super) fn evaluate<L: PrimalLoss>(
     } else {
         judged.iter().map(|&(primal, gap)| share(gap, primal)).fold(0.0, f64::max)
     };
-    Value { value, criterion }
+    FunctionValue { value, criterion }
 }

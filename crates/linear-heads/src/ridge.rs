@@ -19,12 +19,12 @@ use faer::{Mat, MatMut, MatRef};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::solution::{Rows, Solution};
-pub(super) use self::sums::{Normal, RidgeSums};
+pub(super) use self::solution::{LeftOutRows, RidgeSolution};
+pub(super) use self::sums::{NormalEquations, RidgeSums};
 use super::{
     Convergence, LinearModel, SolverError,
-    adapter::{Scores, Solve, linfa_fit, linfa_predict},
-    training_set::TrainingSet,
+    adapter::{ClassScorer, Solve, linfa_fit, linfa_predict},
+    weighted_rows::WeightedRows,
 };
 
 /// Rows that are brought to float64 at a time.
@@ -86,7 +86,7 @@ pub struct RidgeModel {
     pub errors: Vec<f64>,
 }
 
-impl Scores for RidgeModel {
+impl ClassScorer for RidgeModel {
     fn scores_of(&self, features: ArrayView2<'_, f32>) -> Array2<f64> {
         self.linear.scores(features)
     }
@@ -104,7 +104,7 @@ impl Solve for RidgeValidParams {
     }
 
     /// The squares of a row count as often as its weight says, which must be above 0.
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<RidgeModel, SolverError> {
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<RidgeModel, SolverError> {
         for &weight in &set.weights {
             SolverError::check_positive("the weight of a row", weight)?;
         }
@@ -119,13 +119,13 @@ impl RidgeValidParams {
     }
 
     /// Fits on rows that have been checked, for the classifier alone.
-    pub(super) fn fit_linear(&self, set: &TrainingSet<'_>) -> LinearModel {
+    pub(super) fn fit_linear(&self, set: &WeightedRows<'_>) -> LinearModel {
         self.solve(set, false).linear
     }
 
     /// Fits on rows that have been checked; scores of left-out rows only where they are asked for.
-    fn solve(&self, set: &TrainingSet<'_>, left_out: bool) -> RidgeModel {
-        let centred = Centred::new(set);
+    fn solve(&self, set: &WeightedRows<'_>, left_out: bool) -> RidgeModel {
+        let centred = CentredRows::new(set);
         if set.rows.len() > set.columns() {
             self.by_columns(&centred, left_out)
         } else {
@@ -134,7 +134,7 @@ impl RidgeValidParams {
     }
 
     /// More rows than columns: by the products of the columns.
-    fn by_columns(&self, centred: &Centred<'_>, left_out: bool) -> RidgeModel {
+    fn by_columns(&self, centred: &CentredRows<'_>, left_out: bool) -> RidgeModel {
         let (set, count) = (centred.set, centred.set.rows.len());
         // One for all: memory that is given back and taken again is not always the same.
         let mut block = Mat::zeros(set.columns(), BLOCK.min(count));
@@ -146,13 +146,13 @@ impl RidgeValidParams {
             }
             sums.normal(|_| 1.0)
         };
-        let solution = Solution::new(normal(), &self.alphas, &mut normal);
+        let solution = RidgeSolution::new(normal(), &self.alphas, &mut normal);
         let mut errors = vec![0f64; self.alphas.len()];
         let choosing = self.alphas.len() > 1;
         let mut leverages = Vec::new();
         if left_out || choosing {
             for (from, to) in centred.blocks() {
-                let rows = Rows { labels: &set.labels[from..to], roots: &centred.roots[from..to] };
+                let rows = LeftOutRows { labels: &set.labels[from..to], roots: &centred.roots[from..to] };
                 let columns = centred.columns(from, to, &mut block);
                 leverages.push(solution.leave_out(columns, &rows, &mut errors));
             }
@@ -185,7 +185,7 @@ impl RidgeValidParams {
     }
 
     /// Divides the sums of squared errors, and gives the penalty of the least.
-    fn best(&self, errors: &mut [f64], centred: &Centred<'_>) -> usize {
+    fn best(&self, errors: &mut [f64], centred: &CentredRows<'_>) -> usize {
         let entries = centred.weight * centred.set.classes as f64;
         errors.iter_mut().for_each(|error| *error /= entries);
         least(errors)
@@ -215,8 +215,8 @@ pub(super) fn linear_model(
 }
 
 /// The rows less their mean, times the root of their weight, in float64, block by block.
-struct Centred<'a> {
-    set: &'a TrainingSet<'a>,
+struct CentredRows<'a> {
+    set: &'a WeightedRows<'a>,
     mean: Vec<f64>,
     target_mean: Vec<f64>,
     /// Root of each row's weight.
@@ -225,8 +225,8 @@ struct Centred<'a> {
     weight: f64,
 }
 
-impl<'a> Centred<'a> {
-    fn new(set: &'a TrainingSet<'a>) -> Self {
+impl<'a> CentredRows<'a> {
+    fn new(set: &'a WeightedRows<'a>) -> Self {
         let weight: f64 = set.weights.iter().sum();
         let mut mean = vec![0f64; set.columns()];
         let mut target_mean = vec![-1f64; set.classes];
@@ -291,10 +291,10 @@ mod tests {
 
     fn example(rows: usize, columns: usize) -> (Array2<f32>, Vec<usize>) {
         let labels: Vec<usize> = (0..rows).map(|i| i * i % 7 % 3).collect();
-        let code = |(i, j): (usize, usize)| {
+        let value = |(i, j): (usize, usize)| {
             ((i * 31 + j * 17) as f32 * 0.61).sin() + 2.0 + (labels[i] * (j % 3)) as f32 * 0.2
         };
-        (Array2::from_shape_fn((rows, columns), code), labels)
+        (Array2::from_shape_fn((rows, columns), value), labels)
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
             let params = RidgeParams::new().alphas(vec![0.7; penalties]).check().unwrap();
             let all: Vec<usize> = (0..rows).collect();
             let select = |rows: &[usize]| {
-                let mut set = TrainingSet::select(&features, &labels, rows, 3);
+                let mut set = WeightedRows::select(&features, &labels, rows, 3);
                 set.weights = rows.iter().map(|&row| [1.0, 0.4, 2.5][row % 3]).collect();
                 set
             };
@@ -336,7 +336,7 @@ mod tests {
             let (features, labels) = example(rows, columns);
             let all: Vec<usize> = (0..rows).collect();
             let params = RidgeParams::new().alphas(vec![0.7; penalties]).check().unwrap();
-            let model = params.fit_linear(&TrainingSet::select(&features, &labels, &all, 3));
+            let model = params.fit_linear(&WeightedRows::select(&features, &labels, &all, 3));
             let squares = |(index, score): ((usize, usize), &f64)| {
                 (score - if labels[index.0] == index.1 { 1.0 } else { -1.0 }).powi(2)
             };
@@ -354,7 +354,7 @@ mod tests {
         let model = RidgeParams::new()
             .check()
             .unwrap()
-            .solve(&TrainingSet::select(&features, &labels, &rows, 3), true);
+            .solve(&WeightedRows::select(&features, &labels, &rows, 3), true);
         let least = model.errors.iter().copied().fold(f64::INFINITY, f64::min);
         let index = RidgeParams::new().0.alphas.iter().position(|&alpha| alpha == model.alpha).unwrap();
         assert_eq!(model.errors[index], least);

@@ -8,18 +8,18 @@
 use rayon::prelude::*;
 
 use super::{
-    batched::Rows,
+    batched::MatrixRows,
     dual::combine,
     packed_lower_triangle::{CholeskyFactor, PackedLowerTriangle},
     simd,
 };
 
 /// L, of `n (n + 1) / 2` values.
-pub(super) struct Reduced {
+pub(super) struct ReducedRows {
     lower: CholeskyFactor<f32>,
 }
 
-impl Reduced {
+impl ReducedRows {
     /// Of the rows of X.
     pub fn new(rows: &[&[f32]]) -> Self {
         let mut products = PackedLowerTriangle::of_rows(rows);
@@ -39,8 +39,8 @@ impl Reduced {
     }
 
     /// The rows of L.
-    pub fn rows(&self) -> Rows<'_> {
-        Rows::Triangle(&self.lower)
+    pub fn rows(&self) -> MatrixRows<'_> {
+        MatrixRows::Triangle(&self.lower)
     }
 
     /// `w = Xᵀ L⁻ᵀ u` of each problem (problems x d), from u (problems x n).
@@ -79,7 +79,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::batched::Block;
+    use crate::batched::RowBlock;
 
     /// Independent rows.
     fn example(count: usize, columns: usize) -> Vec<Vec<f32>> {
@@ -90,7 +90,7 @@ mod tests {
     /// Scores of two problems with the rows of L, and weights of the rows themselves; with what both are made of.
     fn solved(rows: &[&[f32]]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let count = rows.len();
-        let reduced = Reduced::new(rows);
+        let reduced = ReducedRows::new(rows);
         let variables: Vec<f32> = (0..2 * count).map(|i| (i as f32 * 0.7).sin()).collect();
         let mut scores = vec![f32::NAN; 2 * count];
         // In two blocks, of which the second begins within a panel.
@@ -98,7 +98,7 @@ mod tests {
         for range in [0..half, half..count] {
             let mut buffer = Vec::new();
             let block = reduced.rows().block(range.clone(), count, &mut buffer);
-            assert!(matches!(block, Block::Triangle(..)));
+            assert!(matches!(block, RowBlock::Triangle(..)));
             block.scores(&variables, count, &mut scores[2 * range.start..2 * range.end]);
         }
         (variables.clone(), scores, reduced.to_full(rows, &variables))
@@ -144,7 +144,7 @@ mod tests {
     fn weights_come_back_from_the_fewer_columns() {
         let rows = example(37, 150);
         let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        let reduced = Reduced::new(&rows);
+        let reduced = ReducedRows::new(&rows);
         let variables: Vec<f32> = (0..74).map(|i| (i as f32 * 0.3).cos()).collect();
         let found = reduced.to_reduced(&rows, &reduced.to_full(&rows, &variables));
         for (found, expected) in found.iter().zip(&variables) {
@@ -156,7 +156,7 @@ mod tests {
     fn rows_and_sums_are_those_of_the_triangle() {
         let rows = example(100, 420);
         let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        let reduced = Reduced::new(&rows);
+        let reduced = ReducedRows::new(&rows);
         let whole: Vec<Vec<f32>> = (0..100)
             .map(|i| {
                 let mut row = Vec::new();

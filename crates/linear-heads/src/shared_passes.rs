@@ -16,22 +16,22 @@ use std::{
 use super::batched::Sums;
 
 /// Where a solver wants to know the sums.
-pub(super) struct Request {
+pub(super) struct PassRequest {
     pub problem: usize,
     /// Problems' weights (classes x d).
     pub weights: Vec<f32>,
     pub bias: Vec<f64>,
 }
 
-enum Message {
-    Ask(Request),
+enum PassMessage {
+    Ask(PassRequest),
     Done,
 }
 
 /// A solver's line to the passes.
 pub(super) struct PassHandle<'a> {
     problem: usize,
-    ask: Sender<Message>,
+    ask: Sender<PassMessage>,
     answers: Receiver<Sums>,
     turn: &'a Mutex<()>,
     /// Held while the solver computes.
@@ -47,9 +47,9 @@ impl<'a> PassHandle<'a> {
 
     /// The sums at these weights; `None` when a pass failed.
     pub fn sums(&self, weights: &[f32], bias: &[f64]) -> Option<Sums> {
-        let request = Request { problem: self.problem, weights: weights.to_vec(), bias: bias.to_vec() };
+        let request = PassRequest { problem: self.problem, weights: weights.to_vec(), bias: bias.to_vec() };
         self.held.borrow_mut().take();
-        let answer = self.ask.send(Message::Ask(request)).ok().and_then(|()| self.answers.recv().ok());
+        let answer = self.ask.send(PassMessage::Ask(request)).ok().and_then(|()| self.answers.recv().ok());
         self.take_turn();
         answer
     }
@@ -58,7 +58,7 @@ impl<'a> PassHandle<'a> {
 impl Drop for PassHandle<'_> {
     fn drop(&mut self) {
         // Also when the solver panicked, so that the others are not kept waiting.
-        let _ = self.ask.send(Message::Done);
+        let _ = self.ask.send(PassMessage::Done);
     }
 }
 
@@ -69,7 +69,7 @@ impl Drop for PassHandle<'_> {
 pub(super) fn shared_passes<T: Send, E>(
     count: usize,
     solve: impl Fn(usize, &PassHandle<'_>) -> T + Sync,
-    mut pass: impl FnMut(&[Request]) -> Result<Vec<Sums>, E>,
+    mut pass: impl FnMut(&[PassRequest]) -> Result<Vec<Sums>, E>,
 ) -> Result<Vec<T>, E> {
     let turn = Mutex::new(());
     thread::scope(|scope| {
@@ -89,11 +89,11 @@ pub(super) fn shared_passes<T: Send, E>(
             .collect();
         drop(ask);
         let mut working = count;
-        let mut waiting: Vec<Request> = Vec::with_capacity(count);
+        let mut waiting: Vec<PassRequest> = Vec::with_capacity(count);
         for message in asked {
             match message {
-                Message::Ask(request) => waiting.push(request),
-                Message::Done => working -= 1,
+                PassMessage::Ask(request) => waiting.push(request),
+                PassMessage::Done => working -= 1,
             }
             if waiting.is_empty() || waiting.len() < working {
                 continue;
@@ -132,7 +132,8 @@ mod tests {
         let mut passes = Vec::new();
         let found = shared_passes(3, count_up, |requests| {
             passes.push(requests.iter().map(|request| request.problem).collect::<Vec<_>>());
-            let answer = |request: &Request| Sums { loss: vec![request.bias[0] + 1.0], ..Sums::zeros(1, 0) };
+            let answer =
+                |request: &PassRequest| Sums { loss: vec![request.bias[0] + 1.0], ..Sums::zeros(1, 0) };
             Ok::<_, ()>(requests.iter().map(answer).collect())
         });
         assert_eq!(found, Ok(vec![Some(1.0), Some(2.0), Some(3.0)]));

@@ -5,8 +5,8 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::{
     ClassWeights, Convergence, KernelMap, KernelSvmValidParams, LinearModel, LogisticValidParams,
     RidgeValidParams, SolverError, SvmValidParams,
-    adapter::{Scores, Solve, linfa_predict},
-    training_set::TrainingSet,
+    adapter::{ClassScorer, Solve, linfa_predict},
+    weighted_rows::WeightedRows,
 };
 #[cfg(feature = "linfa-engines")]
 use super::{LinfaLogisticValidParams, LinfaSvmValidParams};
@@ -66,7 +66,7 @@ impl FittedModel {
     }
 }
 
-impl Scores for FittedModel {
+impl ClassScorer for FittedModel {
     fn scores_of(&self, features: ArrayView2<'_, f32>) -> Array2<f64> {
         self.scores(features)
     }
@@ -102,7 +102,7 @@ impl Solver {
         let mut present: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
         present.sort_unstable();
         present.dedup();
-        let mut set = TrainingSet::select(features, labels, rows, present.len());
+        let mut set = WeightedRows::select(features, labels, rows, present.len());
         for label in &mut set.labels {
             *label = present.binary_search(label).expect("`present` holds every label of these rows");
         }
@@ -127,7 +127,7 @@ impl Solver {
         Ok(FittedModel { linear: LinearModel { weights, bias, convergence: part.convergence }, kernel })
     }
 
-    fn solve(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> Result<FittedModel, SolverError> {
+    fn solve(&self, set: &WeightedRows<'_>, start: Option<&LinearModel>) -> Result<FittedModel, SolverError> {
         Ok(match self {
             Self::Svm(params) => params.solve_from(set, start).into(),
             Self::Logistic(params) => params.solve_from(set, start).into(),

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn scaling_all_codes_leaves_the_result_unchanged() {
+    fn scaling_all_features_leaves_the_result_unchanged() {
         let features =
             Array2::from_shape_fn((50, 7), |(i, j)| ((i * 7 + j) as f32 * 0.71).sin() * (j + 1) as f32);
         let reference = Standardizer::fit(features.view(), &all(&features)).transform(features.view());

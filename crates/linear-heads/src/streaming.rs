@@ -17,16 +17,16 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use self::{first_pass::FirstPass, memory_plan::MemoryPlan};
 use super::{
     ClassWeights, LinearModel, Preparation, RowSource, Solver, SolverError,
-    batched::{Rows, Sums, add_rows},
+    batched::{MatrixRows, Sums, add_rows},
     fold_scaling::FoldScaling,
     linear_scores,
     logistic::LogisticLoss,
     newton::{PrioritySample, WeighedLoss, descend},
     primal::{PrimalLoss, PrimalSolution},
     row_source::scan,
-    shared_passes::{PassHandle, Request, shared_passes},
+    shared_passes::{PassHandle, PassRequest, shared_passes},
     svm::SvmLoss,
-    training_set::TrainingSet,
+    weighted_rows::WeightedRows,
 };
 
 /// Gap to which the models of the folds are fitted at least: they start from the model of all rows, which has learned from
@@ -219,7 +219,7 @@ impl<'a> Streaming<'a> {
     fn row_weights(&self, problem: usize) -> Vec<f64> {
         let labels = self.rows.labels;
         let training: Vec<usize> = (0..labels.len()).filter(|&row| self.rows.folds[row] != problem).collect();
-        let mut set = TrainingSet {
+        let mut set = WeightedRows {
             rows: Vec::new(),
             whole: None,
             labels: training.iter().map(|&row| labels[row]).collect(),
@@ -244,7 +244,7 @@ impl<'a> Streaming<'a> {
         let sample = RefCell::new(PrioritySample::new(self.plan.drawn, columns, self.settings.seed));
         let (place, failed) = (RefCell::default(), RefCell::new(None));
         let of_all = |weights: &[f32], bias: &[f64]| {
-            let request = Request { problem: last, weights: weights.to_vec(), bias: bias.to_vec() };
+            let request = PassRequest { problem: last, weights: weights.to_vec(), bias: bias.to_vec() };
             let sums = self.pass(losses, slice::from_ref(&request), Some(&mut sample.borrow_mut()));
             *place.borrow_mut() = (request.weights, request.bias);
             sums.map(|mut sums| sums.remove(0)).map_err(|error| *failed.borrow_mut() = Some(error)).ok()
@@ -278,7 +278,7 @@ impl<'a> Streaming<'a> {
     fn pass<L: PrimalLoss>(
         &self,
         losses: &[L],
-        requests: &[Request],
+        requests: &[PassRequest],
         mut sample: Option<&mut PrioritySample>,
     ) -> Result<Vec<Sums>, SolverError> {
         let columns = self.rows.source.columns();
@@ -293,7 +293,7 @@ impl<'a> Streaming<'a> {
         }
         self.scan(|first, block| {
             let values = block.to_slice().expect("made in standard layout");
-            let rows = Rows::Whole(values);
+            let rows = MatrixRows::Whole(values);
             for (i, ((request, (weights, bias)), sums)) in
                 requests.iter().zip(&shared).zip(&mut sums).enumerate()
             {

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Convergence, LinearModel, SolverError,
     adapter::{Solve, linfa_fit},
-    batched::{RowLoss, Rows, Sums, pass},
-    dual::{Binary, Descent, FromGram, Gram, Solution, Weights, combine},
-    lbfgs::Outcome,
-    primal::{Known, Linear, PrimalLoss, PrimalSolution, descend},
+    batched::{MatrixRows, RowLoss, Sums, pass},
+    dual::{Binary, DescentSettings, DualSolution, FromGram, FromWeights, Gram, combine},
+    lbfgs::Termination,
+    primal::{Linear, PrimalLoss, PrimalSolution, RowsInMemory, descend},
     simd,
-    training_set::TrainingSet,
+    weighted_rows::WeightedRows,
 };
 
 /// Checked settings of the SVM.
@@ -92,7 +92,7 @@ impl Solve for SvmValidParams {
         SolverError::check_iterations(self.max_passes)
     }
 
-    fn fit_set(&self, set: &TrainingSet<'_>) -> Result<LinearModel, SolverError> {
+    fn fit_set(&self, set: &WeightedRows<'_>) -> Result<LinearModel, SolverError> {
         Ok(self.solve_from(set, None))
     }
 }
@@ -112,7 +112,7 @@ impl SvmValidParams {
 
     /// Fits on rows that have been checked, by the method that suits their number, starting from the solution of a similar
     /// problem where one is given.
-    pub(super) fn solve_from(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+    pub(super) fn solve_from(&self, set: &WeightedRows<'_>, start: Option<&LinearModel>) -> LinearModel {
         let (rows, columns) = (set.rows.len(), set.columns());
         let by_primal = self.tolerance >= PRIMAL_TOLERANCE;
         if by_primal && prefers_primal(rows, columns) {
@@ -131,7 +131,7 @@ impl SvmValidParams {
     }
 
     /// In the primal; where float32 does not get there, the dual's float64 does.
-    fn solve_primal_first(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+    fn solve_primal_first(&self, set: &WeightedRows<'_>, start: Option<&LinearModel>) -> LinearModel {
         let found = self.solve_primal(set, start);
         if found.convergence.converged || found.convergence.iterations >= self.max_passes {
             return found;
@@ -140,9 +140,9 @@ impl SvmValidParams {
     }
 
     /// In the primal.
-    fn solve_primal(&self, set: &TrainingSet<'_>, start: Option<&LinearModel>) -> LinearModel {
+    fn solve_primal(&self, set: &WeightedRows<'_>, start: Option<&LinearModel>) -> LinearModel {
         let loss = SvmLoss::new(set, self.c);
-        let known = Known { rows: Rows::of(set), loss: &loss, matrix: true };
+        let known = RowsInMemory { rows: MatrixRows::of(set), loss: &loss, matrix: true };
         let pass = |weights: &[f32], bias: &[f64]| Some(pass(known.rows, &loss, weights, bias));
         let limit = self.max_passes.min(MOST_IN_PRIMAL);
         let start = start.map(|model| loss.linear(model));
@@ -152,7 +152,7 @@ impl SvmValidParams {
     /// The model of a solution in the primal.
     pub(super) fn model(&self, loss: &SvmLoss<'_>, solution: PrimalSolution, columns: usize) -> LinearModel {
         let PrimalSolution { linear: (weights, bias), objective, gap, iterations, outcome } = solution;
-        let converged = outcome == Outcome::Converged;
+        let converged = outcome == Termination::Converged;
         let mut model = LinearModel {
             weights: Array2::zeros((loss.classes, columns)),
             bias: Array1::zeros(loss.classes),
@@ -175,7 +175,7 @@ impl SvmValidParams {
     /// In the dual, through the Gram matrix or with the features themselves.
     fn solve_dual(
         &self,
-        set: &TrainingSet<'_>,
+        set: &WeightedRows<'_>,
         through_gram: bool,
         start: Option<&LinearModel>,
     ) -> LinearModel {
@@ -184,19 +184,19 @@ impl SvmValidParams {
         let costs: Vec<f64> = set.weights.iter().map(|weight| self.c * weight).collect();
         let gram = through_gram.then(|| Gram::new(&set.rows));
         let positives = positives(set.classes);
-        let solved: Vec<(Vec<f64>, f64, Solution)> = positives
+        let solved: Vec<(Vec<f64>, f64, DualSolution)> = positives
             .par_iter()
             .map(|&class| {
                 let sign = |&label: &usize| if label == class { 1.0 } else { -1.0 };
                 let signs: Vec<f64> = set.labels.iter().map(sign).collect();
                 let problem = Binary { rows: &set.rows, squares: &squares, signs: &signs, costs: &costs };
-                let descent = Descent {
+                let descent = DescentSettings {
                     tolerance: self.tolerance,
                     max_passes: self.max_passes,
                     seed: self.seed.wrapping_add(class as u64),
                 };
                 let start = self.start(set, class, &signs, &costs, start);
-                let mut weights = Weights::new(&set.rows, columns);
+                let mut weights = FromWeights::new(&set.rows, columns);
                 let solution = match &gram {
                     Some(gram) => {
                         let first = problem.solve(start, &mut FromGram::new(gram), &descent.tightened());
@@ -226,7 +226,7 @@ impl SvmValidParams {
     /// Multipliers to start from: those that a similar problem's solution defines, α = 2 C ξ, or zeros.
     fn start(
         &self,
-        set: &TrainingSet<'_>,
+        set: &WeightedRows<'_>,
         class: usize,
         signs: &[f64],
         costs: &[f64],
@@ -248,9 +248,9 @@ impl SvmValidParams {
         )
     }
 
-    fn convergence<'a>(&self, solutions: impl Iterator<Item = &'a Solution> + Clone) -> Convergence {
+    fn convergence<'a>(&self, solutions: impl Iterator<Item = &'a DualSolution> + Clone) -> Convergence {
         let stopped = solutions.clone().filter(|solution| !solution.converged).count();
-        let criterion = solutions.clone().map(Solution::gap).fold(0.0, f64::max);
+        let criterion = solutions.clone().map(DualSolution::gap).fold(0.0, f64::max);
         let problems = solutions.clone().count();
         let message =
             (stopped > 0).then(|| self.message(criterion, &format!(" in {stopped} of {problems} problems")));
@@ -291,7 +291,7 @@ pub(super) struct SvmLoss<'a> {
 }
 
 impl<'a> SvmLoss<'a> {
-    pub fn new(set: &'a TrainingSet<'_>, c: f64) -> Self {
+    pub fn new(set: &'a WeightedRows<'_>, c: f64) -> Self {
         Self::of(&set.labels, set.classes, set.weights.iter().map(|weight| c * weight).collect())
     }
 
@@ -390,17 +390,17 @@ mod tests {
     /// Few rows of many features, where both ways of keeping the scores are possible.
     fn wide() -> (Array2<f32>, Vec<usize>) {
         let labels: Vec<usize> = (0..41).map(|i| i % 3).collect();
-        let code = |(i, j): (usize, usize)| {
+        let value = |(i, j): (usize, usize)| {
             ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
         };
-        (Array2::from_shape_fn((41, 300), code), labels)
+        (Array2::from_shape_fn((41, 300), value), labels)
     }
 
     #[test]
     fn the_gram_matrix_and_the_weights_lead_to_the_same_optimum() {
         let (features, labels) = wide();
         let rows: Vec<usize> = (0..labels.len()).collect();
-        let set = TrainingSet::select(&features, &labels, &rows, 3);
+        let set = WeightedRows::select(&features, &labels, &rows, 3);
         for c in [0.01, 1.0] {
             let params = SvmParams::new().c(c).tolerance(1e-6).max_passes(50_000).check().unwrap();
             let (direct, gram) = (params.solve_dual(&set, false, None), params.solve_dual(&set, true, None));
@@ -416,13 +416,13 @@ mod tests {
     fn the_primal_and_the_dual_lead_to_the_same_optimum_and_a_start_saves_passes() {
         for classes in [2, 4] {
             let labels: Vec<usize> = (0..400).map(|i| i % classes).collect();
-            let code = |(i, j): (usize, usize)| {
+            let value = |(i, j): (usize, usize)| {
                 ((i * 31 + j * 17) as f32 * 0.61).sin() * (1 + j % 5) as f32
                     + (labels[i] * (j % 3)) as f32 * 0.1
             };
-            let features = Array2::from_shape_fn((400, 37), code);
+            let features = Array2::from_shape_fn((400, 37), value);
             let rows: Vec<usize> = (0..400).collect();
-            let set = TrainingSet::select(&features, &labels, &rows, classes);
+            let set = WeightedRows::select(&features, &labels, &rows, classes);
             for c in [0.001, 0.1] {
                 let params = SvmParams::new().c(c).tolerance(1e-5).max_passes(50_000).check().unwrap();
                 let (dual, primal) = (params.solve_dual(&set, false, None), params.solve_primal(&set, None));
@@ -442,15 +442,15 @@ mod tests {
     #[test]
     fn in_the_primal_two_rows_of_half_a_weight_are_one_row_and_their_order_is_nothing() {
         let labels: Vec<usize> = (0..300).map(|i| i * i % 7 % 3).collect();
-        let code = |(i, j): (usize, usize)| {
+        let value = |(i, j): (usize, usize)| {
             ((i * 31 + j * 17) as f32 * 0.61).sin() + (labels[i] * (j % 3)) as f32 * 0.1
         };
-        let features = Array2::from_shape_fn((300, 23), code);
+        let features = Array2::from_shape_fn((300, 23), value);
         let params = SvmParams::new().c(0.1).tolerance(1e-5).check().unwrap();
         let once: Vec<usize> = (0..300).collect();
-        let once = params.solve_primal(&TrainingSet::select(&features, &labels, &once, 3), None).convergence;
+        let once = params.solve_primal(&WeightedRows::select(&features, &labels, &once, 3), None).convergence;
         let twice: Vec<usize> = (0..300).rev().flat_map(|row| [row, row]).collect();
-        let mut set = TrainingSet::select(&features, &labels, &twice, 3);
+        let mut set = WeightedRows::select(&features, &labels, &twice, 3);
         set.weights.fill(0.5);
         let twice = params.solve_primal(&set, None).convergence;
         assert!(once.converged && twice.converged);
@@ -469,7 +469,7 @@ mod tests {
         };
         let features = Array2::from_shape_fn((245, 64), feature);
         let rows: Vec<usize> = (0..245).collect();
-        let set = TrainingSet::select(&features, &labels, &rows, 4);
+        let set = WeightedRows::select(&features, &labels, &rows, 4);
         let params = SvmParams::new().c(10.0).check().unwrap();
         assert!(!params.solve_dual(&set, false, None).convergence.converged);
         let model = params.solve_from(&set, None);
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gram_matrix_is_chosen_for_few_rows_of_many_codes() {
+    fn the_gram_matrix_is_chosen_for_few_rows_of_many_features() {
         assert!(prefers_gram(646, 4096));
         assert!(!prefers_gram(10_000, 2048));
         assert!(!prefers_gram(2048, 2048));
@@ -496,7 +496,7 @@ mod tests {
     fn the_seed_decides_the_order_and_nothing_else_is_random() {
         let (features, labels) = wide();
         let rows: Vec<usize> = (0..labels.len()).collect();
-        let set = TrainingSet::select(&features, &labels, &rows, 3);
+        let set = WeightedRows::select(&features, &labels, &rows, 3);
         let fit = |seed| SvmParams::new().seed(seed).check().unwrap().solve_from(&set, None);
         assert_eq!(fit(1), fit(1));
         assert_ne!(fit(1).weights, fit(2).weights);

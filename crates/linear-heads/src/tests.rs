@@ -407,7 +407,7 @@ fn by_linfa(features: &Array2<f64>, labels: &[usize], c: f64) -> Option<(Array2<
 }
 
 #[test]
-fn linfa_logistic_finds_the_same_optimum_on_standardised_codes() {
+fn linfa_logistic_finds_the_same_optimum_on_standardised_features() {
     let [problem, _] = reference();
     let rows: Vec<usize> = (0..problem.labels.len()).collect();
     let features = Standardizer::fit(problem.features().view(), &rows).transform(problem.features().view());

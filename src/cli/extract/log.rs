@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use crate::cli::show;
 use crate::dataset::Dataset;
 use crate::dataset::{PassedOver, PassedOverFiles, PassedOverReason};
-use crate::extract::{Event, ExtractError, Plan, Progress, Request, Summary, Tally};
-use crate::features::{Header, StoredLayer};
+use crate::extract::{
+    ExtractError, ExtractEvent, ExtractPlan, ExtractProgress, ExtractRequest, ExtractSummary, PlanTally,
+};
+use crate::features::{FeatureFileHeader, StoredLayer};
 use crate::messages::with_causes;
 use crate::network::{ExecutionPlan, Pooling, Precision};
 
@@ -73,32 +75,35 @@ impl Log {
         }
     }
 
-    pub fn event(&self, request: &Request<'_>, event: Event<'_>) {
+    pub fn event(&self, request: &ExtractRequest<'_>, event: ExtractEvent<'_>) {
         match (event, self.format) {
-            (Event::Note(text), _) => self.note(text),
-            (Event::Progress(progress), LogFormat::Text) => self.advance(progress),
-            (Event::Progress(Progress { done, total }), LogFormat::Json) => {
+            (ExtractEvent::Note(text), _) => self.note(text),
+            (ExtractEvent::Progress(progress), LogFormat::Text) => self.advance(progress),
+            (ExtractEvent::Progress(ExtractProgress { done, total }), LogFormat::Json) => {
                 let due = self.told.get().is_none_or(|told| told.elapsed() >= INTERVAL);
                 if due || done == total {
                     self.told.set(Some(Instant::now()));
                     emit(&json!({ "event": "progress", "done": done, "total": total }));
                 }
             }
-            (Event::Planned(plan), LogFormat::Json) => {
+            (ExtractEvent::Planned(plan), LogFormat::Json) => {
                 let mut line = planned(request, plan.tally());
                 line["event"] = "started".into();
                 emit(&line);
             }
-            (Event::Arranged(arrangement), LogFormat::Json) => {
+            (ExtractEvent::Arranged(arrangement), LogFormat::Json) => {
                 let mut line = json!(arrangement);
                 line["event"] = "arranged".into();
                 emit(&line);
             }
-            (Event::Problem(problem), LogFormat::Json) => {
+            (ExtractEvent::Problem(problem), LogFormat::Json) => {
                 emit(&json!({ "event": "problem", "name": problem.name, "reason": problem.reason }));
             }
             // People get the problems at the end, in order.
-            (Event::Planned(_) | Event::Arranged(_) | Event::Problem(_), LogFormat::Text) => {}
+            (
+                ExtractEvent::Planned(_) | ExtractEvent::Arranged(_) | ExtractEvent::Problem(_),
+                LogFormat::Text,
+            ) => {}
         }
     }
 
@@ -108,14 +113,14 @@ impl Log {
         self.notes.take().iter().for_each(|note| show::warning(note));
     }
 
-    pub fn finished(&self, request: &Request<'_>, summary: &Summary) {
+    pub fn finished(&self, request: &ExtractRequest<'_>, summary: &ExtractSummary) {
         match self.format {
             LogFormat::Text => {
                 show::problems(&summary.problems, LISTED);
                 println!("{}", one_line(request, summary));
             }
             LogFormat::Json => {
-                let Summary { tally, header, .. } = summary;
+                let ExtractSummary { tally, header, .. } = summary;
                 emit(&json!({
                     "event": "finished",
                     "output": summary.path,
@@ -154,8 +159,8 @@ impl Log {
     /// What would be done.
     pub fn dry_run(
         &self,
-        request: &Request<'_>,
-        plan: &Plan,
+        request: &ExtractRequest<'_>,
+        plan: &ExtractPlan,
         stored: &[StoredLayer],
         arrangement: &ExecutionPlan,
     ) {
@@ -202,7 +207,7 @@ impl Log {
         );
     }
 
-    fn advance(&self, Progress { done, total }: Progress) {
+    fn advance(&self, ExtractProgress { done, total }: ExtractProgress) {
         if self.bar.length() != Some(total as u64) {
             self.bar.set_length(total as u64);
             // What was done before this run does not count towards the rate.
@@ -220,7 +225,7 @@ fn emit(line: &Value) {
 }
 
 /// What is going to be done, as JSON.
-fn planned(request: &Request<'_>, tally: Tally) -> Value {
+fn planned(request: &ExtractRequest<'_>, tally: PlanTally) -> Value {
     json!({
         "event": Value::Null,
         "output": request.output,
@@ -253,8 +258,8 @@ fn layers(stored: &[StoredLayer]) -> Value {
 }
 
 /// The line that a run ends with.
-fn one_line(request: &Request<'_>, summary: &Summary) -> String {
-    let Summary { tally, header, .. } = summary;
+fn one_line(request: &ExtractRequest<'_>, summary: &ExtractSummary) -> String {
+    let ExtractSummary { tally, header, .. } = summary;
     let mut extra = String::new();
     if summary.resumed > 0 {
         extra += &format!(", {} kept from an interrupted run", summary.resumed);
@@ -281,7 +286,7 @@ fn one_line(request: &Request<'_>, summary: &Summary) -> String {
     )
 }
 
-fn on(header: &Header) -> String {
+fn on(header: &FeatureFileHeader) -> String {
     match header.spec().precision {
         Precision::Fp32 => header.device.clone(),
         precision => format!("{} in {precision}", header.device),

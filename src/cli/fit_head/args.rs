@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::cli::report::ReportArgs;
-use crate::cli::show::Listing;
+use crate::cli::show::ReportFormat;
 use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
 use crate::head::{CalibrationMethod, Engine, HeadKind};
-use crate::memory::Memory;
+use crate::memory::MemoryLimit;
 use crate::training::{ClassWeighting, Cost, HeadOptions, KernelFamily, SplitSource, TrainingSettings};
 
 /// Fit a linear SVM, logistic regression or ridge regression to features, and measure how good it is
@@ -74,7 +74,7 @@ pub struct Args {
     /// Memory limit, such as 2GiB or 500MB. Features that take more are streamed from their file, pass after pass
     /// [default: half of the machine's memory]
     #[arg(long, value_name = "SIZE")]
-    pub(super) max_memory: Option<Memory>,
+    pub(super) max_memory: Option<MemoryLimit>,
     /// Fit to the training and validation images and test on the test images: by folders train/CLASS, val/CLASS and
     /// test/CLASS, or by a CSV file with the columns path,split
     #[arg(long, value_name = "FILE.csv", num_args = 0..=1, require_equals = true, default_missing_value = "")]
@@ -94,7 +94,7 @@ pub struct Args {
     pub(super) report: ReportArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
-    pub(super) format: Listing,
+    pub(super) format: ReportFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

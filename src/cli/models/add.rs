@@ -6,14 +6,14 @@ use anyhow::{Context, bail};
 
 use super::super::{Status, show};
 use super::{check, preset, write_manifest};
-use crate::images::{ChannelOrder, Interpolation, Layout, Preprocess, PreprocessOverrides, Preset};
+use crate::images::{ChannelOrder, Interpolation, Preprocess, PreprocessOverrides, Preset, TensorLayout};
 use crate::network::manifest::layout_name;
 use crate::network::network_folder::network_at;
 use crate::network::register::{
     ConfiguredPreprocessing, normalised_twice, preprocessing_beside, preprocessing_of,
 };
 use crate::network::{Graph, Model, ModelMetadata, ModelsFolder};
-use crate::preprocess_check::{Start, Verdict};
+use crate::preprocess_check::{CheckVerdict, StartingRecipe};
 
 /// Write the manifest of a network, so that it can be used
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub struct Args {
     file: PathBuf,
     /// Preprocessing that the network was trained with: auto, torchvision, keras-caffe or tf
     #[arg(long, value_name = "PRESET", value_parser = choice)]
-    preprocess: Choice,
+    preprocess: PreprocessChoice,
     /// Images to try preprocessings on, if --preprocess auto finds no file that says it
     #[arg(long, value_name = "PATH")]
     images: Option<PathBuf>,
@@ -65,8 +65,8 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<(u32, u32)>,
     /// Where the channels of the input are, if the network does not say it: nchw (N x 3 x H x W) or nhwc (N x H x W x 3)
-    #[arg(long, value_name = "LAYOUT", value_parser = |text: &str| text.parse::<Layout>())]
-    layout: Option<Layout>,
+    #[arg(long, value_name = "LAYOUT", value_parser = |text: &str| text.parse::<TensorLayout>())]
+    layout: Option<TensorLayout>,
     /// Stretch images to the input size
     #[arg(long, conflicts_with_all = ["crop", "shorter_side"])]
     stretch: bool,
@@ -87,10 +87,10 @@ pub struct Args {
     divisor: Option<f64>,
     /// Mean that is subtracted from each channel, in the network's channel order; one number stands for all
     #[arg(long, value_name = "A[,B,C]", value_parser = triple)]
-    mean: Option<Triple>,
+    mean: Option<ChannelTriple>,
     /// Deviation by which each channel is divided at the end, in the network's channel order; one number stands for all
     #[arg(long, value_name = "A[,B,C]", value_parser = triple)]
-    std: Option<Triple>,
+    std: Option<ChannelTriple>,
     /// Note for people, such as the network's origin and licence
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -98,20 +98,20 @@ pub struct Args {
 
 /// Three numbers, one a channel; one number stands for all three.
 #[derive(Debug, Clone, Copy)]
-struct Triple([f64; 3]);
+struct ChannelTriple([f64; 3]);
 
 /// Where the preprocessing comes from.
 #[derive(Debug, Clone, Copy)]
-enum Choice {
+enum PreprocessChoice {
     /// A file beside the network, or what the network is surest with.
     Auto,
     Preset(Preset),
 }
 
-fn choice(text: &str) -> Result<Choice, String> {
+fn choice(text: &str) -> Result<PreprocessChoice, String> {
     match text {
-        "auto" => Ok(Choice::Auto),
-        _ => preset(text).map(Choice::Preset),
+        "auto" => Ok(PreprocessChoice::Auto),
+        _ => preset(text).map(PreprocessChoice::Preset),
     }
 }
 
@@ -133,11 +133,11 @@ fn size(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
-fn triple(text: &str) -> Result<Triple, String> {
+fn triple(text: &str) -> Result<ChannelTriple, String> {
     let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse::<f64>()).collect();
     match numbers.as_deref() {
-        Ok(&[a, b, c]) => Ok(Triple([a, b, c])),
-        Ok(&[all]) => Ok(Triple([all; 3])),
+        Ok(&[a, b, c]) => Ok(ChannelTriple([a, b, c])),
+        Ok(&[all]) => Ok(ChannelTriple([all; 3])),
         _ => Err("expected one number, or three separated by commas, such as 0.485,0.456,0.406".to_owned()),
     }
 }
@@ -209,16 +209,16 @@ fn preprocess(args: &Args, graph: &Graph) -> anyhow::Result<Preprocess> {
         interpolation: args.interpolation,
         channel_order: args.channel_order,
         divisor: args.divisor,
-        mean: args.mean.map(|Triple(mean)| mean),
-        std: args.std.map(|Triple(std)| std),
+        mean: args.mean.map(|ChannelTriple(mean)| mean),
+        std: args.std.map(|ChannelTriple(std)| std),
         ..PreprocessOverrides::default()
     };
     match args.preprocess {
-        Choice::Auto => found(args, changes, graph),
-        Choice::Preset(_) if args.images.is_some() => bail!(
+        PreprocessChoice::Auto => found(args, changes, graph),
+        PreprocessChoice::Preset(_) if args.images.is_some() => bail!(
             "--images goes with --preprocess auto; whether a preset fits, `cnncodes models check NAME --images PATH` says"
         ),
-        Choice::Preset(preset) => {
+        PreprocessChoice::Preset(preset) => {
             let preprocess = preprocessing_of(preset, changes, graph)?;
             if let Some(text) = normalised_twice(&preprocess, graph) {
                 show::warning(&text);
@@ -254,9 +254,9 @@ fn found(args: &Args, changes: PreprocessOverrides, graph: &Graph) -> anyhow::Re
         );
     };
     let start = preprocessing_of(Preset::Torchvision, changes.clone(), graph)?;
-    let checked = check::check(graph, Start::Unchosen(&start), images, &check::Sampling::default())?;
+    let checked = check::check(graph, StartingRecipe::Unchosen(&start), images, &check::Sampling::default())?;
     match (&checked.verdict, checked.ranking.first()) {
-        (Verdict::Surest { .. }, Some(first)) => {
+        (CheckVerdict::Surest { .. }, Some(first)) => {
             println!("{}", checked.summary("preprocessing"));
             // What the user says goes before what the network is surest with.
             Ok(first.preprocess.with(&changes)?)

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Status;
-use super::super::show::{self, Listing};
+use super::super::show::{self, ReportFormat};
 use crate::dataset::{Dataset, SourceOptions};
 use crate::network::{Graph, ModelsFolder};
 use crate::preprocess_check::{
-    CheckSettings, DEFAULT_IMAGES, PreprocessCheck, Start, Verdict, check_preprocessing, options_of,
+    CheckSettings, CheckVerdict, DEFAULT_IMAGES, PreprocessCheck, StartingRecipe, check_preprocessing,
+    options_of,
 };
 
 /// Check by the network's own confidence whether its preprocessing fits
@@ -34,7 +35,7 @@ pub struct Args {
     sampling: Sampling,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
-    format: Listing,
+    format: ReportFormat,
 }
 
 /// Which images are tried.
@@ -57,12 +58,12 @@ impl Default for Sampling {
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let model = models.find(Some(&args.name))?;
     let chosen = &model.manifest.preprocess;
-    let checked = check(&model.open()?, Start::Chosen(chosen), &args.images, &args.sampling)?;
+    let checked = check(&model.open()?, StartingRecipe::Chosen(chosen), &args.images, &args.sampling)?;
     match args.format {
-        Listing::Json => println!("{}", serde_json::to_string_pretty(&checked)?),
-        Listing::Text => {
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&checked)?),
+        ReportFormat::Text => {
             show::report(&checked.to_text(&model.name));
-            if checked.verdict == Verdict::Better
+            if checked.verdict == CheckVerdict::Better
                 && let Some(first) = checked.ranking.first()
             {
                 match options_of(&first.preprocess) {
@@ -86,7 +87,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
 /// Ranks preprocessings on the images at `path`, and says which could not be read.
 pub(super) fn check(
     graph: &Graph,
-    start: Start<'_>,
+    start: StartingRecipe<'_>,
     path: &Path,
     sampling: &Sampling,
 ) -> anyhow::Result<PreprocessCheck> {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use crate::cli::compute_args::{BatchSize, ComputeArgs};
 use crate::cli::input_args::InputArgs;
 use crate::cli::report::ReportArgs;
-use crate::cli::show::Format;
+use crate::cli::show::AnswerFormat;
 use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
 use crate::extract::ExtractSettings;
 use crate::head::HeadKind;
 use crate::images::DEFAULT_MAX_PIXELS;
 use crate::network::Pooling;
-use crate::sweep::{POOLINGS, SPREAD_LAYERS, SearchSpace, SweepSettings, Wanted};
+use crate::sweep::{LayerChoice, POOLINGS, SPREAD_LAYERS, SearchSpace, SweepSettings};
 
 /// Folds unless others are asked for; what `fit-head` takes as well.
 pub(super) const FOLDS: u16 = 5;
@@ -88,7 +88,7 @@ pub struct Args {
     pub(super) force: bool,
     /// Output format; CSV is only the table, with one line for each layer, pooling and head
     #[arg(long, value_enum, default_value = "text")]
-    pub(super) format: Format,
+    pub(super) format: AnswerFormat,
     #[command(flatten)]
     pub(super) report: ReportArgs,
 }
@@ -126,9 +126,9 @@ impl Args {
     pub(super) fn settings(&self) -> SweepSettings {
         SweepSettings {
             layers: match &self.layers[..] {
-                [] => Wanted::Spread(SPREAD_LAYERS),
-                [all] if all == "all" => Wanted::All,
-                names => Wanted::Named(names.to_vec()),
+                [] => LayerChoice::Spread(SPREAD_LAYERS),
+                [all] if all == "all" => LayerChoice::All,
+                names => LayerChoice::Named(names.to_vec()),
             },
             poolings: self.pool.clone(),
             heads: SearchSpace {

@@ -7,7 +7,7 @@ use crate::cli::extract::default_output;
 use crate::cli::fit_head;
 use crate::head::HeadKind;
 use crate::network::{ModelsFolder, Pooling};
-use crate::sweep::{Candidate, GRID, NextStep, SweepResult, kind_name};
+use crate::sweep::{CandidateHead, GRID, NextStep, SweepResult, kind_name};
 
 /// The way from a candidate to a head: its features in a file of their own, and the head fitted to them.
 pub(super) struct NextCommands<'a> {
@@ -17,29 +17,29 @@ pub(super) struct NextCommands<'a> {
 }
 
 /// The pooling of the features, where it is another than the layer's own.
-fn own_pooling(candidate: &Candidate) -> Option<Pooling> {
+fn own_pooling(candidate: &CandidateHead) -> Option<Pooling> {
     let features = &candidate.features;
     Some(features.pooling).filter(|&pooling| pooling != features.default_pooling)
 }
 
 impl NextCommands<'_> {
-    fn model_name(&self, candidate: &Candidate) -> &str {
+    fn model_name(&self, candidate: &CandidateHead) -> &str {
         &self.sweep.networks[candidate.features.network].name
     }
 
     /// `features/MODEL-LAYER-POOLING.h5`.
-    pub(super) fn features(&self, candidate: &Candidate) -> PathBuf {
+    pub(super) fn features(&self, candidate: &CandidateHead) -> PathBuf {
         let features = &candidate.features;
         default_output(self.model_name(candidate), [features.layer.as_str()], own_pooling(candidate))
     }
 
     /// The head's file.
-    pub(super) fn head(&self, candidate: &Candidate) -> PathBuf {
+    pub(super) fn head(&self, candidate: &CandidateHead) -> PathBuf {
         fit_head::default_output(self.models, &self.features(candidate), kind_name(candidate.kind))
     }
 
     /// `cnncodes extract …`.
-    pub(super) fn extract(&self, candidate: &Candidate) -> NextStep {
+    pub(super) fn extract(&self, candidate: &CandidateHead) -> NextStep {
         let (args, features) = (self.args, &candidate.features);
         let mut arguments = vec!["extract".to_owned()];
         arguments.extend(args.images.iter().map(|images| images.display().to_string()));
@@ -57,7 +57,7 @@ impl NextCommands<'_> {
     }
 
     /// `cnncodes fit-head …`.
-    pub(super) fn fit(&self, candidate: &Candidate) -> NextStep {
+    pub(super) fn fit(&self, candidate: &CandidateHead) -> NextStep {
         let (args, kind) = (self.args, candidate.kind);
         let mut arguments = vec!["fit-head".to_owned(), format!("--{}", kind_name(kind))];
         if kind != HeadKind::Ridge {
@@ -91,7 +91,7 @@ impl NextCommands<'_> {
     }
 
     /// `cnncodes classify …`.
-    pub(super) fn classify(&self, candidate: &Candidate) -> NextStep {
+    pub(super) fn classify(&self, candidate: &CandidateHead) -> NextStep {
         let mut arguments = ["classify", "image.jpg", "--head"].map(str::to_owned).to_vec();
         arguments.push(self.head(candidate).display().to_string());
         arguments.extend(self.models_folder());

@@ -1,13 +1,13 @@
 //! How a sweep's result is printed.
 
-use crate::cli::show::{self, Format};
-use crate::sweep::{Candidate, SweepResult, kind_name};
+use crate::cli::show::{self, AnswerFormat};
+use crate::sweep::{CandidateHead, SweepResult, kind_name};
 
-pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> {
+pub(super) fn print(result: &SweepResult, format: AnswerFormat) -> anyhow::Result<()> {
     match format {
-        Format::Text => show::report(&result.to_text_within(show::width())),
-        Format::Json => println!("{}", serde_json::to_string_pretty(result)?),
-        Format::Csv => {
+        AnswerFormat::Text => show::report(&result.to_text_within(show::width())),
+        AnswerFormat::Json => println!("{}", serde_json::to_string_pretty(result)?),
+        AnswerFormat::Csv => {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
             writer.write_record([
                 "model",
@@ -28,7 +28,7 @@ pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> 
                 "best",
                 "cheapest",
             ])?;
-            for (at, Candidate { features, kind, c, accuracy, log_loss, .. }) in
+            for (at, CandidateHead { features, kind, c, accuracy, log_loss, .. }) in
                 result.candidates.iter().enumerate()
             {
                 let optional =
@@ -37,7 +37,7 @@ pub(super) fn print(result: &SweepResult, format: Format) -> anyhow::Result<()> 
                     &result.networks[features.network].name,
                     &features.layer,
                     &features.pooling.to_string(),
-                    &features.codes.to_string(),
+                    &features.width.to_string(),
                     &features.multiply_adds.to_string(),
                     &features.share.to_string(),
                     &optional(features.milliseconds),

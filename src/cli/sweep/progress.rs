@@ -8,9 +8,9 @@ use crate::sweep::SweepEvent;
 
 /// The bar of what is going on.
 #[derive(Default)]
-pub(super) struct Progress(Option<(&'static str, ProgressBar)>);
+pub(super) struct SweepProgress(Option<(&'static str, ProgressBar)>);
 
-impl Progress {
+impl SweepProgress {
     pub(super) fn show(&mut self, event: SweepEvent<'_>) {
         match event {
             SweepEvent::Extracted(progress) => self.advance("extracting", show::progress_bar, progress),
@@ -31,7 +31,7 @@ impl Progress {
         &mut self,
         what: &'static str,
         new: fn(&'static str) -> ProgressBar,
-        extract::Progress { done, total }: extract::Progress,
+        extract::ExtractProgress { done, total }: extract::ExtractProgress,
     ) {
         if self.0.as_ref().is_none_or(|(shown, _)| *shown != what) {
             self.end();

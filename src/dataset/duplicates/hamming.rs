@@ -24,11 +24,11 @@ const FAR: u32 = 2 * BANDS as u32;
 const AT_ONCE: usize = 4 << 20;
 
 /// Two hashes by their places, and in how many bits they differ.
-pub(super) type Pair = (usize, usize, u32);
+pub(super) type HashPair = (usize, usize, u32);
 
 /// Hands out the pairs of `hashes` that differ in at most `distance` bits, in lists, in an order that depends on nothing else.
 /// A pair may come several times.
-pub(super) fn near_pairs(hashes: &[PerceptualHash], distance: u32, mut take: impl FnMut(Vec<Pair>)) {
+pub(super) fn near_pairs(hashes: &[PerceptualHash], distance: u32, mut take: impl FnMut(Vec<HashPair>)) {
     let each_with_each = hashes.len().saturating_mul(hashes.len()) / 2;
     // Where many hashes have the same bits, the bands tell little.
     let compared = |band| Buckets::new(hashes, band).comparisons();
@@ -114,7 +114,7 @@ impl Band {
         Self { number, buckets, sorted, places }
     }
 
-    fn search(&self, distance: u32, take: &mut impl FnMut(Vec<Pair>)) {
+    fn search(&self, distance: u32, take: &mut impl FnMut(Vec<HashPair>)) {
         let near = |at: usize| {
             let hash = &self.sorted[at];
             let value = value(hash, self.number);
@@ -152,13 +152,13 @@ mod tests {
 
     use super::*;
 
-    fn found(hashes: &[PerceptualHash], distance: u32) -> BTreeSet<Pair> {
+    fn found(hashes: &[PerceptualHash], distance: u32) -> BTreeSet<HashPair> {
         let mut pairs = BTreeSet::new();
         near_pairs(hashes, distance, |found| pairs.extend(found));
         pairs
     }
 
-    fn expected(hashes: &[PerceptualHash], distance: u32) -> BTreeSet<Pair> {
+    fn expected(hashes: &[PerceptualHash], distance: u32) -> BTreeSet<HashPair> {
         let all = (0..hashes.len()).flat_map(|a| (a + 1..hashes.len()).map(move |b| (a, b)));
         let differ = |a: usize, b: usize| -> u32 {
             hashes[a].iter().zip(&hashes[b]).map(|(a, b)| (a ^ b).count_ones()).sum()

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::super::classes::ClassNames;
 use super::super::labels::parse_label;
-use super::super::{Part, Problem, Samples};
+use super::super::{InputProblem, SampleList, SplitPart};
 
 /// The folders that became classes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Folders {
+pub(super) struct ClassFolders {
     /// The folder that holds them, "" where none does.
     pub root: String,
     pub names: BTreeSet<String>,
@@ -22,11 +22,11 @@ pub(super) struct Folders {
 /// # Errors
 /// Nothing is labelled: an image, which is named, lies in no such folder, or, without a name, all lie in one or in none.
 pub(super) fn label(
-    samples: &mut Samples,
+    samples: &mut SampleList,
     parts: &[(usize, usize)],
     classes: &mut ClassNames,
-    problems: &mut Vec<Problem>,
-) -> Result<Folders, Option<String>> {
+    problems: &mut Vec<InputProblem>,
+) -> Result<ClassFolders, Option<String>> {
     let found = find(&inner_names(samples, parts));
     let (root, folders) = found.map_err(|image| image.map(|image| samples.get(image).name.to_owned()))?;
     let names: BTreeSet<String> = folders.iter().map(|&folder| folder.to_owned()).collect();
@@ -39,17 +39,17 @@ pub(super) fn label(
     let mut labels = labels.into_iter();
     samples.retain_from(0, |_, sample| match labels.next() {
         Some(Err(reason)) => {
-            problems.push(Problem { name: sample.name.to_owned(), reason });
+            problems.push(InputProblem { name: sample.name.to_owned(), reason });
             false
         }
         _ => true,
     });
     samples.label_from(0, &numbers);
-    Ok(Folders { root, names })
+    Ok(ClassFolders { root, names })
 }
 
 /// The names of all images as the shards have them.
-fn inner_names<'a>(samples: &'a Samples, parts: &[(usize, usize)]) -> Vec<&'a str> {
+fn inner_names<'a>(samples: &'a SampleList, parts: &[(usize, usize)]) -> Vec<&'a str> {
     let ends = parts.iter().skip(1).map(|&(start, _)| start).chain([samples.len()]);
     let of_part = |(&(start, prefix), end): (&(usize, usize), usize)| {
         (start..end).map(move |index| &samples.get(index).name[prefix..])
@@ -64,7 +64,7 @@ fn find<'a>(names: &[&'a str]) -> Result<(&'a str, Vec<&'a str>), Option<usize>>
     let root = names.iter().map(|name| folder(name)).reduce(common).ok_or(None)?;
     let mut names: Vec<&str> = names.iter().map(|name| name[root.len()..].trim_start_matches('/')).collect();
     let mut folders = first_folders(&names)?;
-    if folders.iter().all(|folder| Part::named(folder).is_some()) {
+    if folders.iter().all(|folder| SplitPart::named(folder).is_some()) {
         names.iter_mut().zip(&folders).for_each(|(name, folder)| *name = &name[folder.len() + 1..]);
         folders = first_folders(&names)?;
     }

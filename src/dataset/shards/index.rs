@@ -27,7 +27,7 @@ const BLOCK: u64 = 512;
 
 /// What is of interest in a tar file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Member {
+pub(super) enum ShardMember {
     /// An image of `size` bytes that begin at `offset`.
     Image { offset: u64, size: u32 },
     /// What a `.cls` or `.json` says of the class, or what is wrong with it.
@@ -42,7 +42,7 @@ pub(super) enum Member {
 
 /// What a tar file is gone through for.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wanted<'a> {
+pub(super) enum WantedMembers<'a> {
     Images,
     /// Images, and labels in `.cls` and in the usual fields of `.json`.
     Labels,
@@ -57,8 +57,8 @@ pub(super) enum Wanted<'a> {
 pub(super) fn index(
     reader: impl Read + Seek,
     len: u64,
-    wanted: Wanted<'_>,
-    mut found: impl FnMut(&str, Member),
+    wanted: WantedMembers<'_>,
+    mut found: impl FnMut(&str, ShardMember),
 ) -> Result<(), String> {
     let mut archive = tar::Archive::new(reader);
     let mut end = 0;
@@ -72,7 +72,7 @@ pub(super) fn index(
     };
     let entries = archive.entries_with_seek().map_err(|error| damaged(error, 0, 0))?;
     for entry in entries {
-        let not_an_image = Member::PassedOver(PassedOverReason::NotAnImage);
+        let not_an_image = ShardMember::PassedOver(PassedOverReason::NotAnImage);
         let mut entry = entry.map_err(|error| damaged(error, members, end))?;
         let kind = entry.header().entry_type();
         // The size of a sparse file counts its holes, which take no space here.
@@ -97,7 +97,7 @@ pub(super) fn index(
         let Ok(name) = str::from_utf8(&entry.path_bytes()).map(str::to_owned) else {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let reason = "the name is not valid UTF-8, so it cannot be recorded".to_owned();
-            let member = if is_of_interest(&name) { Member::Bad(reason) } else { not_an_image };
+            let member = if is_of_interest(&name) { ShardMember::Bad(reason) } else { not_an_image };
             found(&name, member);
             continue;
         };
@@ -107,38 +107,42 @@ pub(super) fn index(
         let sparse = kind.is_gnu_sparse() || is_pax_sparse(&mut entry);
         let member = if name.split('/').any(|part| part == "..") {
             match is_of_interest(&name) {
-                true => Member::Bad("its name leads out of the tar file (..), so it was not used".to_owned()),
+                true => {
+                    ShardMember::Bad("its name leads out of the tar file (..), so it was not used".to_owned())
+                }
                 false => not_an_image,
             }
         } else if name.split('/').any(|part| is_system_name(OsStr::new(part))) {
-            Member::PassedOver(PassedOverReason::System)
+            ShardMember::PassedOver(PassedOverReason::System)
         } else if name.split('/').any(|part| part.starts_with('.')) {
-            Member::PassedOver(PassedOverReason::Hidden)
+            ShardMember::PassedOver(PassedOverReason::Hidden)
         } else if !is_of_interest(&name) {
             not_an_image
         } else if sparse || !kind.is_file() && !kind.is_contiguous() {
             let what = if sparse { "a sparse file" } else { "a link or another special member" };
             let reason = format!("{what} of the tar file, which is not read; pack the file itself");
-            if is_image { Member::Bad(reason) } else { Member::Label(Err(reason)) }
+            if is_image { ShardMember::Bad(reason) } else { ShardMember::Label(Err(reason)) }
         } else if is_image {
             match u32::try_from(size) {
-                Ok(size) => Member::Image { offset, size },
-                Err(_) => Member::Bad(format!("{size} bytes are too many for an image")),
+                Ok(size) => ShardMember::Image { offset, size },
+                Err(_) => ShardMember::Bad(format!("{size} bytes are too many for an image")),
             }
-        } else if let Wanted::Images = wanted {
+        } else if let WantedMembers::Images = wanted {
             continue;
         } else if is_cls(&name) {
-            let Wanted::Labels = wanted else { continue };
-            Member::Label(text_of(&mut entry, size, MAX_CLS).and_then(|text| parse_label(&text)))
+            let WantedMembers::Labels = wanted else { continue };
+            ShardMember::Label(text_of(&mut entry, size, MAX_CLS).and_then(|text| parse_label(&text)))
         } else {
             text_of(&mut entry, size, MAX_JSON)
                 .and_then(|text| label_in_json(&text, wanted))
-                .unwrap_or_else(|why| Member::Label(Err(why)))
+                .unwrap_or_else(|why| ShardMember::Label(Err(why)))
         };
         found(
             &name,
             match member {
-                Member::Label(Err(why)) => Member::Label(Err(format!("its class in {name}: {why}"))),
+                ShardMember::Label(Err(why)) => {
+                    ShardMember::Label(Err(format!("its class in {name}: {why}")))
+                }
                 member => member,
             },
         );
@@ -207,24 +211,26 @@ fn text_of(entry: &mut impl Read, size: u64, limit: u64) -> Result<String, Strin
 
 /// The class in the first of the fields that is a text, else in the first that is a number, else a truth value; where no
 /// field is named, a `.json` may also be nothing but a text or a number.
-fn label_in_json(text: &str, wanted: Wanted<'_>) -> Result<Member, String> {
+fn label_in_json(text: &str, wanted: WantedMembers<'_>) -> Result<ShardMember, String> {
     let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|error| format!("not well-formed JSON ({error})"))?;
     let fields: Vec<(&str, &Value)> = match &value {
         Value::Object(object) => {
             let names = match &wanted {
-                Wanted::Field(field) => std::slice::from_ref(field),
-                Wanted::Labels | Wanted::Images => &JSON_FIELDS[..],
+                WantedMembers::Field(field) => std::slice::from_ref(field),
+                WantedMembers::Labels | WantedMembers::Images => &JSON_FIELDS[..],
             };
             let named = |name| object.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
             names.iter().copied().flat_map(named).map(|(key, value)| (key.as_str(), value)).collect()
         }
-        Value::String(_) | Value::Number(_) if !matches!(wanted, Wanted::Field(_)) => vec![("", &value)],
+        Value::String(_) | Value::Number(_) if !matches!(wanted, WantedMembers::Field(_)) => {
+            vec![("", &value)]
+        }
         _ => Vec::new(),
     };
     let Some((key, first)) = fields.first() else {
         let keys = value.as_object().into_iter().flat_map(|object| object.keys().cloned());
-        return Ok(Member::Fields(keys.collect()));
+        return Ok(ShardMember::Fields(keys.collect()));
     };
     let first_of =
         |is_kind: fn(&Value) -> bool| fields.iter().map(|(_, value)| *value).find(|value| is_kind(value));
@@ -240,5 +246,5 @@ fn label_in_json(text: &str, wanted: Wanted<'_>) -> Result<Member, String> {
             if first.is_array() { "a list" } else { "an object" }
         )),
     }
-    .map(|class| Member::Label(Ok(class)))
+    .map(|class| ShardMember::Label(Ok(class)))
 }

@@ -20,7 +20,7 @@ pub(super) struct LabelMember {
 
 /// What becomes of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict<'a> {
+pub(super) enum ImageVerdict<'a> {
     /// Its class, if one is stated.
     Class(Option<&'a ClassLabel>),
     /// Its label cannot be used, and why.
@@ -33,7 +33,7 @@ pub(super) enum Verdict<'a> {
 #[derive(Debug)]
 pub(super) struct Pairing<'a> {
     /// Of each image.
-    pub verdicts: Vec<Verdict<'a>>,
+    pub verdicts: Vec<ImageVerdict<'a>>,
     /// Labels that belong to no image.
     pub orphans: Vec<&'a LabelMember>,
 }
@@ -53,7 +53,7 @@ pub(super) fn pair<'a>(images: &[&str], labels: &'a [LabelMember]) -> Result<Pai
 }
 
 /// The images and labels of one key.
-struct Group<'i, 'a> {
+struct SampleGroup<'i, 'a> {
     key: &'i str,
     images: &'i [&'i str],
     labels: &'a [LabelMember],
@@ -63,26 +63,26 @@ struct Group<'i, 'a> {
 fn groups<'i, 'a: 'i>(
     images: &'i [&'i str],
     labels: &'a [LabelMember],
-) -> impl Iterator<Item = Group<'i, 'a>> {
+) -> impl Iterator<Item = SampleGroup<'i, 'a>> {
     let (mut images, mut labels) = (images, labels);
     std::iter::from_fn(move || {
         let first_label = labels.first().map(|label| key_of(&label.name));
         let Some(key) = images.first().map(|name| key_of(name)) else {
             let rest = std::mem::take(&mut labels);
-            return (!rest.is_empty()).then_some(Group { key: "", images: &[], labels: rest });
+            return (!rest.is_empty()).then_some(SampleGroup { key: "", images: &[], labels: rest });
         };
         if first_label.is_some_and(|label| precedes(label, key)) {
             let count = labels.iter().take_while(|label| precedes(key_of(&label.name), key)).count();
             let (before, rest) = labels.split_at(count);
             labels = rest;
-            return Some(Group { key: "", images: &[], labels: before });
+            return Some(SampleGroup { key: "", images: &[], labels: before });
         }
         let (of_key, rest) = images.split_at(images.iter().take_while(|name| key_of(name) == key).count());
         images = rest;
         let (labels_of_key, rest) =
             labels.split_at(labels.iter().take_while(|label| key_of(&label.name) == key).count());
         labels = rest;
-        Some(Group { key, images: of_key, labels: labels_of_key })
+        Some(SampleGroup { key, images: of_key, labels: labels_of_key })
     })
 }
 
@@ -91,7 +91,7 @@ fn precedes(a: &str, b: &str) -> bool {
     a.bytes().chain([b'.']).lt(b.bytes().chain([b'.']))
 }
 
-impl<'a> Group<'_, 'a> {
+impl<'a> SampleGroup<'_, 'a> {
     /// The labels that have the whole name of `image`, but for their extension or the image's.
     fn own(&self, image: &str) -> impl Iterator<Item = (usize, &'a LabelMember)> + Clone {
         let labels = self.labels;
@@ -123,20 +123,20 @@ impl<'a> Group<'_, 'a> {
             let mut own = self.own(image).map(|(_, label)| label).peekable();
             let verdict = if own.peek().is_some() {
                 match said(own) {
-                    Said::Class(class) => Verdict::Class(class),
-                    Said::Wrong(why) => Verdict::Bad(why.to_owned()),
-                    Said::Differently(a, b) => {
-                        Verdict::Bad(format!("its class is {}; keep one of them", different(a, b)))
+                    StatedLabel::Class(class) => ImageVerdict::Class(class),
+                    StatedLabel::Wrong(why) => ImageVerdict::Bad(why.to_owned()),
+                    StatedLabel::Differently(a, b) => {
+                        ImageVerdict::Bad(format!("its class is {}; keep one of them", different(a, b)))
                     }
                 }
             } else if has_plain && stem(image) != self.key {
-                Verdict::Further
+                ImageVerdict::Further
             } else {
                 shared.iter().for_each(|&index| used[index] = true);
                 match said(shared.iter().map(|&index| &self.labels[index])) {
-                    Said::Class(class) => Verdict::Class(class),
-                    Said::Wrong(why) => Verdict::Bad(why.to_owned()),
-                    Said::Differently(a, b) => {
+                    StatedLabel::Class(class) => ImageVerdict::Class(class),
+                    StatedLabel::Wrong(why) => ImageVerdict::Bad(why.to_owned()),
+                    StatedLabel::Differently(a, b) => {
                         return Err(format!(
                             "{image} may belong to either of two classes: {}",
                             different(a, b)
@@ -153,14 +153,14 @@ impl<'a> Group<'_, 'a> {
 }
 
 /// What the labels of one image say together.
-enum Said<'a> {
+enum StatedLabel<'a> {
     Class(Option<&'a ClassLabel>),
     Wrong(&'a str),
     Differently(&'a LabelMember, &'a LabelMember),
 }
 
 /// A `.cls` counts before a `.json`, which may have a name for the other's number, or be about something else.
-fn said<'a>(labels: impl Iterator<Item = &'a LabelMember> + Clone) -> Said<'a> {
+fn said<'a>(labels: impl Iterator<Item = &'a LabelMember> + Clone) -> StatedLabel<'a> {
     let mut found: Option<(&LabelMember, &ClassLabel)> = None;
     let of = |cls: bool| move |label: &&LabelMember| is_cls(&label.name) == cls;
     for label in labels.clone().filter(of(true)).chain(labels.filter(of(false))) {
@@ -172,14 +172,14 @@ fn said<'a>(labels: impl Iterator<Item = &'a LabelMember> + Clone) -> Said<'a> {
                 let comparable =
                     matches!(class, ClassLabel::Number(_)) == matches!(known, ClassLabel::Number(_));
                 if comparable || is_cls(&first.name) == is_cls(&label.name) {
-                    return Said::Differently(first, label);
+                    return StatedLabel::Differently(first, label);
                 }
             }
             (Err(_), Some((first, _))) if is_cls(&first.name) && !is_cls(&label.name) => {}
-            (Err(why), _) => return Said::Wrong(why),
+            (Err(why), _) => return StatedLabel::Wrong(why),
         }
     }
-    Said::Class(found.map(|(_, class)| class))
+    StatedLabel::Class(found.map(|(_, class)| class))
 }
 
 fn different(a: &LabelMember, b: &LabelMember) -> String {
@@ -252,12 +252,12 @@ mod tests {
         labels.sort_by(|a, b| a.name.cmp(&b.name));
         let pairing = pair(&images, &labels)?;
         assert_eq!(pairing.verdicts.len(), images.len());
-        let image = |(image, verdict): (&&str, &Verdict<'_>)| match verdict {
-            Verdict::Class(class) => {
+        let image = |(image, verdict): (&&str, &ImageVerdict<'_>)| match verdict {
+            ImageVerdict::Class(class) => {
                 format!("{image}={}", class.map_or_else(String::new, ToString::to_string))
             }
-            Verdict::Bad(why) => format!("{image}: {why}"),
-            Verdict::Further => format!("{image} further"),
+            ImageVerdict::Bad(why) => format!("{image}: {why}"),
+            ImageVerdict::Further => format!("{image} further"),
         };
         let orphans = pairing.orphans.iter().map(|label| format!("{} of none", label.name));
         Ok(images.iter().zip(&pairing.verdicts).map(image).chain(orphans).collect())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::classes::ClassNames;
-use super::folders::Folders;
+use super::folders::ClassFolders;
 use super::index::JSON_FIELDS;
 
 /// Extensions and fields that are told apart: a hostile shard may have as many as it has members.
@@ -12,7 +12,7 @@ const MOST: usize = 100;
 const NAMED: usize = 12;
 
 #[derive(Debug, Default)]
-pub(super) struct Remarks {
+pub(super) struct ShardRemarks {
     /// Members that hold labels, used or not.
     pub labels: usize,
     /// `.json` of images that have no field for a class.
@@ -22,12 +22,12 @@ pub(super) struct Remarks {
     /// Members that are neither images nor labels, by extension.
     others: BTreeMap<String, usize>,
     /// The folders that became classes.
-    pub folders: Option<Folders>,
+    pub folders: Option<ClassFolders>,
     /// An image outside of the folders that could be classes otherwise.
     pub outside_of_folders: Option<String>,
 }
 
-impl Remarks {
+impl ShardRemarks {
     pub(super) fn add_fields(&mut self, fields: Vec<String>) {
         if self.fields.len() < MOST {
             self.fields.extend(fields);
@@ -69,7 +69,7 @@ impl Remarks {
     /// What to tell of it, where the images are of `classes`.
     pub(super) fn notes(&self, classes: &ClassNames) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(Folders { root, names }) = &self.folders {
+        if let Some(ClassFolders { root, names }) = &self.folders {
             let below = if root.is_empty() { String::new() } else { format!(" below {root}/") };
             notes.push(format!(
                 "the shards hold no labels, so the classes are the folders of their images{below}: {}",

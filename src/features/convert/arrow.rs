@@ -13,7 +13,7 @@ use arrow_schema::ArrowError;
 use super::ConvertError;
 use super::batches::{ArrowColumns, batch_of, guard, header_in, schema_of, unreadable};
 use super::columns::ColumnNames;
-use super::feature_table::{Blocks, FeatureTable, FoundTable, HEADER_KEY, Take};
+use super::feature_table::{FeatureTable, FoundTable, HEADER_KEY, RowBlocks, TakeBlock};
 use super::row_texts::RowTexts;
 
 /// Opens a file for some of its columns; `None` is all.
@@ -61,7 +61,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
     }
     let width = width.unwrap_or(0);
     let values =
-        |columns| -> Box<dyn Blocks> { Box::new(ArrowRows { path: path.to_owned(), columns, width }) };
+        |columns| -> Box<dyn RowBlocks> { Box::new(ArrowRows { path: path.to_owned(), columns, width }) };
     columns.into_table(path, header, (texts, wanted), width, values)
 }
 
@@ -72,8 +72,8 @@ struct ArrowRows {
     width: usize,
 }
 
-impl Blocks for ArrowRows {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for ArrowRows {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         let Self { path, columns, width } = self;
         let mut start = 0;
         each_batch(path, columns.feature_columns(), &mut |batch| {

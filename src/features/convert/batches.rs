@@ -18,10 +18,10 @@ use super::columns::{
     vector_of,
 };
 use super::feature_table::{
-    Blocks, FeatureTable, FoundTable, HEADER_KEY, RowsOfBlock, TableHeader, rows_of_block,
+    FeatureTable, FoundTable, HEADER_KEY, RowBlocks, RowsOfBlock, TableHeader, rows_of_block,
 };
 use super::hashes::to_hex;
-use super::labels::Labels;
+use super::labels::TableLabels;
 use super::row_texts::RowTexts;
 use crate::panics;
 
@@ -72,7 +72,7 @@ impl ArrowColumns {
         header: Option<TableHeader>,
         (texts, wanted): (RowTexts, &ColumnNames),
         width: usize,
-        values: impl FnOnce(Self) -> Box<dyn Blocks>,
+        values: impl FnOnce(Self) -> Box<dyn RowBlocks>,
     ) -> Result<FoundTable, ConvertError> {
         let mut notes: Vec<String> = self.note.clone().into_iter().collect();
         if header.is_none() {
@@ -84,7 +84,7 @@ impl ArrowColumns {
             rows: texts.rows,
             shape: vec![width],
             names: None,
-            labels: Labels::Unsaid,
+            labels: TableLabels::Unsaid,
             sha256: None,
             hashes: None,
             notes,
@@ -244,7 +244,7 @@ impl ArrowColumns {
     }
 
     /// The vectors of a column.
-    fn lists(&self, column: &ArrayRef, start: usize) -> Result<Lists, ConvertError> {
+    fn lists(&self, column: &ArrayRef, start: usize) -> Result<ListColumn, ConvertError> {
         let name = &self.columns[self.features[0]];
         if let Some(row) = (0..column.len()).find(|&row| column.is_null(row)) {
             let why = format!(
@@ -272,7 +272,7 @@ impl ArrowColumns {
             }
         };
         let values = self.numbers(values.as_ref(), &format!("a vector of the column {name}"), start)?;
-        Ok(Lists { lengths, values })
+        Ok(ListColumn { lengths, values })
     }
 
     fn numbers(&self, array: &dyn Array, what: &str, start: usize) -> Result<Vec<f32>, ConvertError> {
@@ -286,7 +286,7 @@ impl ArrowColumns {
 }
 
 /// Vectors one after the other, and the length of each.
-struct Lists {
+struct ListColumn {
     lengths: Vec<usize>,
     values: Vec<f32>,
 }

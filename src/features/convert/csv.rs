@@ -10,9 +10,11 @@ use super::ConvertError;
 use super::columns::{
     CLASS, ColumnNames, LABEL, NAME, PERCEPTUAL_HASH, RowColumns, SHA256, describe, may_be_feature,
 };
-use super::feature_table::{Blocks, FeatureTable, FoundTable, TableHeader, TableRows, Take, rows_of_block};
+use super::feature_table::{
+    FeatureTable, FoundTable, RowBlocks, TableHeader, TableRows, TakeBlock, rows_of_block,
+};
 use super::hashes::to_hex;
-use super::labels::Labels;
+use super::labels::TableLabels;
 use super::row_texts::RowTexts;
 
 /// What the columns of features begin with.
@@ -47,7 +49,7 @@ pub(super) fn header_beside(path: &Path) -> Result<Option<TableHeader>, ConvertE
 
 /// How a CSV file is written.
 #[derive(Debug, Clone)]
-pub(super) struct Dialect {
+pub(super) struct CsvDialect {
     path: PathBuf,
     separator: u8,
     /// Whether the first line names the columns.
@@ -55,7 +57,7 @@ pub(super) struct Dialect {
     columns: Vec<String>,
 }
 
-impl Dialect {
+impl CsvDialect {
     /// Looks at the first line.
     pub(super) fn of(path: &Path) -> Result<Self, ConvertError> {
         let file = File::open(path).map_err(ConvertError::read(path))?;
@@ -145,13 +147,13 @@ pub(super) fn read_rows(
     wanted: &ColumnNames,
     has_header: bool,
 ) -> Result<RowTexts, ConvertError> {
-    let dialect = Dialect::of(path)?;
+    let dialect = CsvDialect::of(path)?;
     dialect.texts(&dialect.row_columns(wanted, has_header)?)
 }
 
 /// Finds the features and what belongs to their rows.
 pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, ConvertError> {
-    let dialect = Dialect::of(path)?;
+    let dialect = CsvDialect::of(path)?;
     let header = header_beside(path)?;
     let columns = dialect.row_columns(wanted, header.is_some())?;
     if wanted.features.is_some() {
@@ -196,7 +198,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         rows: texts.rows,
         shape: vec![features.len()],
         names: None,
-        labels: Labels::Unsaid,
+        labels: TableLabels::Unsaid,
         sha256: None,
         hashes: None,
         notes,
@@ -218,12 +220,12 @@ fn ends_with_line(path: &Path) -> Result<bool, ConvertError> {
 
 /// The numbers of a CSV file.
 struct CsvRows {
-    dialect: Dialect,
+    dialect: CsvDialect,
     features: Vec<usize>,
 }
 
-impl Blocks for CsvRows {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for CsvRows {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         let Self { dialect, features } = self;
         let mut reader = dialect.reader()?;
         let most = rows_of_block(features.len()) * features.len();
@@ -331,7 +333,7 @@ mod tests {
             ("0,1\n0.5,2\n", b',', "0 1"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let dialect = Dialect::of(&path).unwrap();
+            let dialect = CsvDialect::of(&path).unwrap();
             assert_eq!(
                 (dialect.separator, dialect.columns.join(" ").as_str()),
                 (separator, columns),

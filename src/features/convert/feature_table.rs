@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ConvertError;
-use super::labels::{Labels, classes_of};
+use super::labels::{TableLabels, classes_of};
 use crate::dataset::column_values;
 use crate::feature_spec::FeatureSpec;
 use crate::features::schema::FORMAT_VERSION;
-use crate::features::{FeatureFileError, Header, PassedOverGroup, Skipped, StoredLayer};
+use crate::features::{FeatureFileError, FeatureFileHeader, PassedOverGroup, SkippedImage, StoredLayer};
 use crate::images::PerceptualHash;
 
 /// The key under which files of other formats hold the [`TableHeader`].
@@ -40,7 +40,7 @@ pub(super) struct TableHeader {
     pub(super) class_names: Vec<String>,
     pub(super) spec: FeatureSpec,
     pub(super) shape: Vec<usize>,
-    pub(super) errors: Vec<Skipped>,
+    pub(super) errors: Vec<SkippedImage>,
     pub(super) passed_over: Vec<PassedOverGroup>,
 }
 
@@ -50,12 +50,12 @@ fn width_of(shape: &[usize]) -> Option<usize> {
 }
 
 /// Takes blocks of whole rows.
-pub(super) type Take<'a> = dyn FnMut(&[f32]) -> Result<(), ConvertError> + 'a;
+pub(super) type TakeBlock<'a> = dyn FnMut(&[f32]) -> Result<(), ConvertError> + 'a;
 
 /// The features of a table, wherever they lie.
-pub(super) trait Blocks {
+pub(super) trait RowBlocks {
     /// Hands all rows on, in order, in blocks of whole rows.
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError>;
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError>;
 }
 
 /// What a file says, before it is a table that can be written.
@@ -68,17 +68,17 @@ pub(super) struct FoundTable {
     /// Shape of one row.
     pub(super) shape: Vec<usize>,
     pub(super) names: Option<Vec<String>>,
-    pub(super) labels: Labels,
+    pub(super) labels: TableLabels,
     pub(super) sha256: Option<Vec<String>>,
     pub(super) hashes: Option<Vec<Option<PerceptualHash>>>,
     /// What the user should know about how the file was understood.
     pub(super) notes: Vec<String>,
-    pub(super) values: Box<dyn Blocks>,
+    pub(super) values: Box<dyn RowBlocks>,
 }
 
 /// Where names and labels come from.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Overrides<'a> {
+pub(super) struct LabelOverrides<'a> {
     /// CSV file with the columns path,label.
     pub(super) labels: Option<&'a Path>,
     /// Whether the table is to have no labels.
@@ -88,12 +88,12 @@ pub(super) struct Overrides<'a> {
 /// A table of features that can be written.
 pub(super) struct FeatureTable<'p> {
     path: PathBuf,
-    pub(super) header: Header,
-    pub(super) errors: Vec<Skipped>,
+    pub(super) header: FeatureFileHeader,
+    pub(super) errors: Vec<SkippedImage>,
     pub(super) passed_over: Vec<PassedOverGroup>,
     pub(super) rows: TableRows,
     pub(super) notes: Vec<String>,
-    values: Box<dyn Blocks>,
+    values: Box<dyn RowBlocks>,
     /// Hears how many of how many rows have passed.
     progress: &'p mut dyn FnMut(usize, usize),
 }
@@ -125,7 +125,7 @@ impl<'p> FeatureTable<'p> {
     /// Completes what a file says: names, classes and a spec are made up where it has none, and all of it is checked.
     pub(super) fn of(
         found: FoundTable,
-        overrides: &Overrides<'_>,
+        overrides: &LabelOverrides<'_>,
         progress: &'p mut dyn FnMut(usize, usize),
     ) -> Result<Self, ConvertError> {
         let FoundTable { path, mut header, rows, shape, names, labels, sha256, hashes, mut notes, values } =
@@ -156,15 +156,15 @@ impl<'p> FeatureTable<'p> {
         check_names(&path, &names)?;
         let known = header.as_ref().map(|header| header.class_names.as_slice());
         let labels = match overrides {
-            Overrides { no_labels: true, .. } => Labels::None,
-            Overrides { labels: Some(csv), .. } => {
+            LabelOverrides { no_labels: true, .. } => TableLabels::None,
+            LabelOverrides { labels: Some(csv), .. } => {
                 let (labels, unknown) = column_values(csv, "label", &names)
                     .map_err(|source| ConvertError::Labels { path: csv.to_path_buf(), source })?;
                 if unknown > 0 {
                     let paths = crate::messages::count(unknown, "path");
                     notes.push(format!("{paths} of {} name no row", csv.display()));
                 }
-                Labels::Texts(labels)
+                TableLabels::Texts(labels)
             }
             _ => labels,
         };
@@ -174,7 +174,8 @@ impl<'p> FeatureTable<'p> {
             Some(header) => {
                 let layers = vec![StoredLayer { spec: header.spec, shape: header.shape }];
                 let TableHeader { program_version, source, runtime, device, .. } = header;
-                let written = Header { program_version, source, runtime, device, class_names, layers };
+                let written =
+                    FeatureFileHeader { program_version, source, runtime, device, class_names, layers };
                 (header.errors, header.passed_over, written)
             }
             None => {
@@ -182,7 +183,7 @@ impl<'p> FeatureTable<'p> {
                     "another program computed these features: a head on them predicts features, not images"
                         .to_owned(),
                 );
-                let header = Header {
+                let header = FeatureFileHeader {
                     program_version: env!("CARGO_PKG_VERSION").to_owned(),
                     source: path.display().to_string(),
                     runtime: String::new(),
@@ -211,7 +212,8 @@ impl<'p> FeatureTable<'p> {
     /// What other formats hold beside the rows, as JSON.
     pub(super) fn header_json(&self) -> String {
         let StoredLayer { spec, shape } = self.layer().clone();
-        let Header { program_version, source, runtime, device, class_names, .. } = self.header.clone();
+        let FeatureFileHeader { program_version, source, runtime, device, class_names, .. } =
+            self.header.clone();
         let header = TableHeader {
             format_version: FORMAT_VERSION,
             rows: self.rows.count(),

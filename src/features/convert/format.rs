@@ -1,4 +1,4 @@
-//! [`Format`]: what a file of features is, by the ending of its name.
+//! [`FileFormat`]: what a file of features is, by the ending of its name.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::ConvertError;
 
 /// A kind of file that features are converted to and from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum FileFormat {
     /// This program's features file.
     Hdf5,
     Npy,
@@ -17,7 +17,7 @@ pub(super) enum Format {
     Arrow,
 }
 
-impl Format {
+impl FileFormat {
     pub(super) fn of(path: &Path) -> Result<Self, ConvertError> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         match ending.to_ascii_lowercase().as_str() {

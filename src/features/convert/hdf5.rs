@@ -5,10 +5,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
-use super::feature_table::{Blocks, FeatureTable, FoundTable, TableHeader, Take, rows_of_block};
+use super::feature_table::{FeatureTable, FoundTable, RowBlocks, TableHeader, TakeBlock, rows_of_block};
 use super::hashes::to_hex;
-use super::labels::Labels;
-use crate::features::{FeatureFile, FeatureWriter, Header, Row, WriteOptions, schema};
+use super::labels::TableLabels;
+use crate::features::{FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, WriteOptions, schema};
 use crate::images::PerceptualHash;
 
 /// A layer of a features file; `None` is the primary one.
@@ -24,7 +24,8 @@ pub(super) fn read(path: &Path, layer: Option<&str>) -> Result<FoundTable, Conve
             others.join(", ")
         ));
     }
-    let Header { program_version, source, runtime, device, class_names, .. } = file.header().clone();
+    let FeatureFileHeader { program_version, source, runtime, device, class_names, .. } =
+        file.header().clone();
     let hashes: Vec<Option<PerceptualHash>> = (0..file.rows()).map(|row| file.perceptual_hash(row)).collect();
     let header = TableHeader {
         format_version: schema::FORMAT_VERSION,
@@ -44,7 +45,7 @@ pub(super) fn read(path: &Path, layer: Option<&str>) -> Result<FoundTable, Conve
         rows: file.rows(),
         shape: stored.shape,
         names: Some(file.image_names().to_vec()),
-        labels: Labels::Numbers(file.labels().to_vec()),
+        labels: TableLabels::Numbers(file.labels().to_vec()),
         sha256: Some(file.sha256().to_vec()),
         hashes: Some(hashes),
         header: Some(header),
@@ -59,8 +60,8 @@ struct LayerRows {
     layer: String,
 }
 
-impl Blocks for LayerRows {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for LayerRows {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         let layer = Some(self.layer.as_str());
         let width = self.file.layer(layer)?.width().unwrap_or(1);
         let (rows, step) = (self.file.rows(), rows_of_block(width));
@@ -90,17 +91,17 @@ pub(super) fn write(table: &mut FeatureTable<'_>, path: &Path) -> Result<(), Con
             Some(_) => Vec::new(),
             None => values.iter().map(|values| sha256_of(values)).collect(),
         };
-        let appended: Vec<Row<'_>> = block
+        let appended: Vec<FeatureRow<'_>> = block
             .range
             .clone()
             .zip(&values)
             .enumerate()
-            .map(|(at, (row, values))| Row {
+            .map(|(at, (row, values))| FeatureRow {
                 name: &rows.names[row],
                 label: rows.labels[row],
                 sha256: rows.sha256.as_ref().map_or_else(|| &made_up[at], |sha256| &sha256[row]),
                 perceptual_hash: rows.hashes[row],
-                codes: std::slice::from_ref(values),
+                features: std::slice::from_ref(values),
             })
             .collect();
         Ok(writer.append(&appended, &[])?)

@@ -8,7 +8,7 @@ use crate::dataset::{class_name_of, sort_class_names};
 use crate::messages::count_of;
 
 /// The labels of a table as its file has them, one a row.
-pub(super) enum Labels {
+pub(super) enum TableLabels {
     /// None were asked for.
     None,
     /// The file has none.
@@ -23,20 +23,20 @@ pub(super) enum Labels {
 
 /// An index of each row into the names of the classes, -1 where its class is unknown.
 pub(super) fn classes_of(
-    labels: Labels,
+    labels: TableLabels,
     names: &[String],
     known: Option<&[String]>,
     path: &Path,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<i64>, Vec<String>), ConvertError> {
     let texts = match (labels, known) {
-        (Labels::None, _) => return Ok((vec![-1; names.len()], Vec::new())),
-        (Labels::Unsaid, Some(known)) => return Ok((vec![-1; names.len()], known.to_vec())),
-        (Labels::Numbers(labels), Some(known)) => return indices(labels, known.to_vec(), path),
-        (Labels::Indices(labels, class_names), _) => return indices(labels, class_names, path),
-        (Labels::Unsaid, None) => by_folder(names, notes),
-        (Labels::Numbers(labels), None) => labels.iter().map(|label| Some(label.to_string())).collect(),
-        (Labels::Texts(texts), _) => texts,
+        (TableLabels::None, _) => return Ok((vec![-1; names.len()], Vec::new())),
+        (TableLabels::Unsaid, Some(known)) => return Ok((vec![-1; names.len()], known.to_vec())),
+        (TableLabels::Numbers(labels), Some(known)) => return indices(labels, known.to_vec(), path),
+        (TableLabels::Indices(labels, class_names), _) => return indices(labels, class_names, path),
+        (TableLabels::Unsaid, None) => by_folder(names, notes),
+        (TableLabels::Numbers(labels), None) => labels.iter().map(|label| Some(label.to_string())).collect(),
+        (TableLabels::Texts(texts), _) => texts,
     };
     let mut labels = Vec::with_capacity(texts.len());
     for (row, text) in texts.into_iter().enumerate() {
@@ -93,7 +93,7 @@ fn by_folder(names: &[String], notes: &mut Vec<String>) -> Vec<Option<String>> {
 mod tests {
     use super::*;
 
-    fn of(labels: Labels, names: &[&str]) -> (Vec<i64>, Vec<String>, Vec<String>) {
+    fn of(labels: TableLabels, names: &[&str]) -> (Vec<i64>, Vec<String>, Vec<String>) {
         let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
         let mut notes = Vec::new();
         let (labels, classes) = classes_of(labels, &names, None, Path::new("x.npy"), &mut notes).unwrap();
@@ -103,20 +103,20 @@ mod tests {
     #[test]
     fn the_folder_of_a_name_is_its_class_where_there_are_several() {
         let (labels, classes, notes) =
-            of(Labels::Unsaid, &["./d/cats/1.jpg", "d\\dogs\\2.jpg", "3.jpg", "d/cats/4"]);
+            of(TableLabels::Unsaid, &["./d/cats/1.jpg", "d\\dogs\\2.jpg", "3.jpg", "d/cats/4"]);
         assert_eq!((labels, classes.join(" ")), (vec![0, 1, -1, 0], "cats dogs".to_owned()));
         assert_eq!(notes, ["the labels are the folders in the names (2 classes)"]);
-        let (labels, classes, notes) = of(Labels::Unsaid, &["images/1.jpg", "images/2.jpg"]);
+        let (labels, classes, notes) = of(TableLabels::Unsaid, &["images/1.jpg", "images/2.jpg"]);
         assert_eq!((labels, classes.len()), (vec![-1, -1], 0));
         assert!(notes[0].contains("--labels CSV"), "{notes:?}");
     }
 
     #[test]
     fn numbers_are_classes_in_their_order_and_below_zero_is_unknown() {
-        let (labels, classes, _) = of(Labels::Numbers(vec![10, -1, 2, 10]), &["a", "b", "c", "d"]);
+        let (labels, classes, _) = of(TableLabels::Numbers(vec![10, -1, 2, 10]), &["a", "b", "c", "d"]);
         assert_eq!((labels, classes.join(" ")), (vec![1, -1, 0, 1], "2 10".to_owned()));
         let bad = classes_of(
-            Labels::Indices(vec![0, 2], vec!["a".into(), "b".into()]),
+            TableLabels::Indices(vec![0, 2], vec!["a".into(), "b".into()]),
             &["1".to_owned(), "2".to_owned()],
             None,
             Path::new("x.npz"),

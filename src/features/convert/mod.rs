@@ -32,9 +32,9 @@ use std::path::{Path, PathBuf};
 
 pub use self::columns::ColumnNames;
 pub use self::error::ConvertError;
-use self::feature_table::{FeatureTable, FoundTable, Overrides};
-use self::format::Format;
-use self::output::Output;
+use self::feature_table::{FeatureTable, FoundTable, LabelOverrides};
+use self::format::FileFormat;
+use self::output::OutputFiles;
 
 /// How features are converted.
 #[derive(Debug, Clone, Default)]
@@ -98,13 +98,13 @@ pub fn convert(
     settings: &ConvertSettings,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Converted, ConvertError> {
-    let written = Format::of(to)?;
-    let output = Output::new(to, written.endings(), settings.overwrite)?;
+    let written = FileFormat::of(to)?;
+    let output = OutputFiles::new(to, written.endings(), settings.overwrite)?;
     let mut found = read(from, settings)?;
     if let Some(list) = &settings.names {
         npy_files::name_rows(&mut found, list)?;
     }
-    let overrides = Overrides { labels: settings.labels.as_deref(), no_labels: settings.no_labels };
+    let overrides = LabelOverrides { labels: settings.labels.as_deref(), no_labels: settings.no_labels };
     let mut table = FeatureTable::of(found, &overrides, progress)?;
     write(&mut table, written, &output.path())?;
     let files = output.publish()?;
@@ -120,42 +120,42 @@ pub fn convert(
 
 fn read(from: &Path, settings: &ConvertSettings) -> Result<FoundTable, ConvertError> {
     let (wanted, named) = (&settings.columns, settings.names.is_some());
-    let format = if from.is_dir() { None } else { Some(Format::of(from)?) };
-    if settings.layer.is_some() && format != Some(Format::Hdf5) {
+    let format = if from.is_dir() { None } else { Some(FileFormat::of(from)?) };
+    if settings.layer.is_some() && format != Some(FileFormat::Hdf5) {
         return Err(ConvertError::unusable(from, "--layer is for features files (.h5)"));
     }
     let Some(format) = format else { return npy_files::read_folder(from, wanted, named) };
     match format {
-        Format::Hdf5 => {
+        FileFormat::Hdf5 => {
             wanted.refuse(from, "a features file (.h5) names its own")?;
             hdf5::read(from, settings.layer.as_deref())
         }
-        Format::Npy => npy_files::read(from, wanted, named),
-        Format::Npz => npz::read(from, wanted),
-        Format::Csv => csv::read(from, wanted),
-        Format::Safetensors => safetensors::read(from, wanted),
+        FileFormat::Npy => npy_files::read(from, wanted, named),
+        FileFormat::Npz => npz::read(from, wanted),
+        FileFormat::Csv => csv::read(from, wanted),
+        FileFormat::Safetensors => safetensors::read(from, wanted),
         #[cfg(feature = "parquet")]
-        Format::Parquet => parquet::read(from, wanted),
+        FileFormat::Parquet => parquet::read(from, wanted),
         #[cfg(feature = "parquet")]
-        Format::Arrow => arrow::read(from, wanted),
+        FileFormat::Arrow => arrow::read(from, wanted),
         #[cfg(not(feature = "parquet"))]
-        Format::Parquet | Format::Arrow => Err(ConvertError::NotBuilt { path: from.to_owned() }),
+        FileFormat::Parquet | FileFormat::Arrow => Err(ConvertError::NotBuilt { path: from.to_owned() }),
     }
 }
 
-fn write(table: &mut FeatureTable<'_>, format: Format, to: &Path) -> Result<(), ConvertError> {
+fn write(table: &mut FeatureTable<'_>, format: FileFormat, to: &Path) -> Result<(), ConvertError> {
     match format {
-        Format::Hdf5 => hdf5::write(table, to),
-        Format::Npy => npy_files::write(table, to),
-        Format::Npz => npz::write(table, to),
-        Format::Csv => csv::write(table, to),
-        Format::Safetensors => safetensors::write(table, to),
+        FileFormat::Hdf5 => hdf5::write(table, to),
+        FileFormat::Npy => npy_files::write(table, to),
+        FileFormat::Npz => npz::write(table, to),
+        FileFormat::Csv => csv::write(table, to),
+        FileFormat::Safetensors => safetensors::write(table, to),
         #[cfg(feature = "parquet")]
-        Format::Parquet => parquet::write(table, to),
+        FileFormat::Parquet => parquet::write(table, to),
         #[cfg(feature = "parquet")]
-        Format::Arrow => arrow::write(table, to),
+        FileFormat::Arrow => arrow::write(table, to),
         #[cfg(not(feature = "parquet"))]
-        Format::Parquet | Format::Arrow => Err(ConvertError::NotBuilt { path: to.to_owned() }),
+        FileFormat::Parquet | FileFormat::Arrow => Err(ConvertError::NotBuilt { path: to.to_owned() }),
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::ConvertError;
 use super::columns::ColumnNames;
 use super::csv::{beside, header_beside, read_rows, write_rows};
-use super::feature_table::{Blocks, FeatureTable, FoundTable, Take};
-use super::labels::Labels;
+use super::feature_table::{FeatureTable, FoundTable, RowBlocks, TakeBlock};
+use super::labels::TableLabels;
 use super::npy::{DType, NpyHeader, NpyRows, write_values};
 use super::row_texts::RowTexts;
 use crate::messages::count;
@@ -25,10 +25,10 @@ const METADATA: &str = "metadata";
 const NO_COLUMNS: &str = "an array has no named columns; --names FILE and --labels CSV give names and labels";
 
 /// Arrays of one table, one after the other.
-struct Parts(Vec<NpyRows>);
+struct NpyFiles(Vec<NpyRows>);
 
-impl Blocks for Parts {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for NpyFiles {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         self.0.iter_mut().try_for_each(|part| part.each(take))
     }
 }
@@ -56,11 +56,11 @@ fn found(path: &Path, arrays: &[PathBuf]) -> Result<FoundTable, ConvertError> {
         rows: parts.iter().map(|part| part.header.shape[0]).sum(),
         shape,
         names: None,
-        labels: Labels::Unsaid,
+        labels: TableLabels::Unsaid,
         sha256: None,
         hashes: None,
         notes,
-        values: Box::new(Parts(parts)),
+        values: Box::new(NpyFiles(parts)),
     })
 }
 

@@ -12,9 +12,9 @@ use super::ConvertError;
 use super::columns::{
     CLASS_NAMES, ColumnNames, FEATURES, IMAGE_NAMES, LABELS, PERCEPTUAL_HASH, RowColumns, SHA256, vector_of,
 };
-use super::feature_table::{Blocks, FeatureTable, FoundTable, HEADER_KEY, TableHeader, Take};
+use super::feature_table::{FeatureTable, FoundTable, HEADER_KEY, RowBlocks, TableHeader, TakeBlock};
 use super::hashes::{hash_of_bytes, hash_to_bytes, sha256_of_bytes, sha256_to_bytes};
-use super::labels::Labels;
+use super::labels::TableLabels;
 use super::npy::{
     DType, NpyHeader, NpyRows, each_block_c, read_floats, read_integers, read_texts, write_one_text,
     write_texts, write_values,
@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
     let file = File::open(path).map_err(ConvertError::read(path))?;
     let stored = file.metadata().map_err(ConvertError::read(path))?.len();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(zip_error(path))?;
-    let mut arrays = Arrays { path, headers: Vec::new(), names: Vec::new() };
+    let mut arrays = NpzArrays { path, headers: Vec::new(), names: Vec::new() };
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(zip_error(path))?;
         let name = entry.name().map_err(zip_error(path))?;
@@ -80,14 +80,14 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         None => None,
     };
     let labels = match wanted.label.as_ref().and(columns.label).or(ours(LABELS)).or(columns.label) {
-        None => Labels::Unsaid,
+        None => TableLabels::Unsaid,
         Some(at) if !arrays.headers[at].dtype.is_integer() => {
-            Labels::Texts(arrays.texts(&mut archive, at, rows)?.into_iter().map(Some).collect())
+            TableLabels::Texts(arrays.texts(&mut archive, at, rows)?.into_iter().map(Some).collect())
         }
         Some(at) => {
             let numbers = arrays.integers(&mut archive, at, rows)?;
             match ours(CLASS_NAMES).filter(|_| arrays.names[at] == LABELS) {
-                Some(classes) => Labels::Indices(
+                Some(classes) => TableLabels::Indices(
                     numbers,
                     arrays.texts(
                         &mut archive,
@@ -95,7 +95,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
                         arrays.headers[classes].shape.first().copied().unwrap_or(0),
                     )?,
                 ),
-                None => Labels::Numbers(numbers),
+                None => TableLabels::Numbers(numbers),
             }
         }
     };
@@ -109,7 +109,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         notes.push(format!("features: {name}; arrays in the file: {}", arrays.names.join(", ")));
     }
     let shape = header.shape[1..].to_vec();
-    let values: Box<dyn Blocks> = match header.fortran {
+    let values: Box<dyn RowBlocks> = match header.fortran {
         true => Box::new(unpacked(&mut archive, &name, path)?),
         false => Box::new(NpzRows { archive, entry: format!("{name}.npy"), path: path.to_owned() }),
     };
@@ -127,13 +127,13 @@ fn unpacked(archive: &mut Archive, name: &str, path: &Path) -> Result<NpyRows, C
 }
 
 /// The arrays of the file, by their headers.
-struct Arrays<'a> {
+struct NpzArrays<'a> {
     path: &'a Path,
     names: Vec<String>,
     headers: Vec<NpyHeader>,
 }
 
-impl Arrays<'_> {
+impl NpzArrays<'_> {
     fn position(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|array| array == name)
     }
@@ -222,8 +222,8 @@ struct NpzRows {
     path: PathBuf,
 }
 
-impl Blocks for NpzRows {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for NpzRows {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         let path = self.path.as_path();
         let entry = self.archive.by_name(&self.entry).map_err(zip_error(path))?;
         let mut entry = BufReader::with_capacity(1 << 18, entry);

@@ -1,4 +1,4 @@
-//! [`Output`]: files that appear together when they are complete. They are written in a folder of their own beside the place
+//! [`OutputFiles`]: files that appear together when they are complete. They are written in a folder of their own beside the place
 //! where they belong, and renamed.
 
 use std::ffi::OsString;
@@ -10,14 +10,14 @@ use super::csv::beside;
 use crate::files::{TemporaryFolder, folder_of, sync_folder};
 
 /// A file that is being written, with those that stand beside it.
-pub(super) struct Output {
+pub(super) struct OutputFiles {
     folder: TemporaryFolder,
     name: OsString,
     to: PathBuf,
     endings: &'static [&'static str],
 }
 
-impl Output {
+impl OutputFiles {
     /// Prepares the file `to`, and its name with each of the `endings`.
     pub(super) fn new(
         to: &Path,

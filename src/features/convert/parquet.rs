@@ -18,7 +18,7 @@ use parquet::schema::types::ColumnPath;
 use super::ConvertError;
 use super::batches::{ArrowColumns, batch_of, guard, header_in, schema_of, unreadable};
 use super::columns::{ColumnNames, FEATURES};
-use super::feature_table::{Blocks, FeatureTable, FoundTable, HEADER_KEY, Take, rows_of_block};
+use super::feature_table::{FeatureTable, FoundTable, HEADER_KEY, RowBlocks, TakeBlock, rows_of_block};
 use super::row_texts::RowTexts;
 
 /// Features in a row group, which is as much as a writer keeps in memory: 64 MiB.
@@ -26,11 +26,11 @@ const GROUP_VALUES: usize = 1 << 24;
 /// Rows of texts that are read at a time.
 const TEXT_ROWS: usize = 1 << 14;
 
-type Builder = ParquetRecordBatchReaderBuilder<File>;
+type BatchReaderBuilder = ParquetRecordBatchReaderBuilder<File>;
 
-fn open(path: &Path) -> Result<Builder, ConvertError> {
+fn open(path: &Path) -> Result<BatchReaderBuilder, ConvertError> {
     let file = File::open(path).map_err(ConvertError::read(path))?;
-    guard(path, || Builder::try_new(file).map_err(not_parquet(path)))
+    guard(path, || BatchReaderBuilder::try_new(file).map_err(not_parquet(path)))
 }
 
 fn not_parquet(path: &Path) -> impl FnOnce(ParquetError) -> ConvertError {
@@ -43,7 +43,7 @@ fn not_parquet(path: &Path) -> impl FnOnce(ParquetError) -> ConvertError {
 
 /// Hands on batches of some columns.
 fn each_batch(
-    builder: Builder,
+    builder: BatchReaderBuilder,
     columns: Vec<usize>,
     rows_at_once: usize,
     path: &Path,
@@ -58,7 +58,11 @@ fn each_batch(
     Ok(())
 }
 
-fn texts_of(builder: Builder, columns: &ArrowColumns, path: &Path) -> Result<RowTexts, ConvertError> {
+fn texts_of(
+    builder: BatchReaderBuilder,
+    columns: &ArrowColumns,
+    path: &Path,
+) -> Result<RowTexts, ConvertError> {
     let rows = rows_of(&builder, path)?;
     let wanted = columns.row_columns();
     if wanted.is_empty() {
@@ -69,7 +73,7 @@ fn texts_of(builder: Builder, columns: &ArrowColumns, path: &Path) -> Result<Row
     Ok(texts)
 }
 
-fn rows_of(builder: &Builder, path: &Path) -> Result<usize, ConvertError> {
+fn rows_of(builder: &BatchReaderBuilder, path: &Path) -> Result<usize, ConvertError> {
     let rows = usize::try_from(builder.metadata().file_metadata().num_rows());
     rows.map_err(|_| ConvertError::damaged(path, "it claims an impossible number of rows"))
 }
@@ -106,7 +110,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         return Err(ConvertError::damaged(path, format!("it holds {} of its {rows} rows", texts.rows)));
     }
     let values =
-        |columns| -> Box<dyn Blocks> { Box::new(ParquetRows { path: path.to_owned(), columns, width }) };
+        |columns| -> Box<dyn RowBlocks> { Box::new(ParquetRows { path: path.to_owned(), columns, width }) };
     columns.into_table(path, header, (texts, wanted), width, values)
 }
 
@@ -117,8 +121,8 @@ struct ParquetRows {
     width: usize,
 }
 
-impl Blocks for ParquetRows {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for ParquetRows {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         let Self { path, columns, width } = self;
         let mut start = 0;
         each_batch(open(path)?, columns.feature_columns(), rows_of_block(*width), path, &mut |batch| {

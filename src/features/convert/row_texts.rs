@@ -6,7 +6,7 @@ use super::ConvertError;
 use super::columns::ColumnNames;
 use super::feature_table::FoundTable;
 use super::hashes::{hash_column, sha256_column};
-use super::labels::Labels;
+use super::labels::TableLabels;
 
 /// A column of texts; a value may be missing.
 pub(super) type TextColumn = Option<Vec<Option<String>>>;
@@ -48,11 +48,11 @@ impl RowTexts {
             labels.iter().map(|label| label.as_deref().unwrap_or("-1").parse().ok()).collect()
         };
         found.labels = match labels {
-            None => Labels::Unsaid,
+            None => TableLabels::Unsaid,
             Some(labels) => {
                 match numbers(&labels).filter(|_| found.header.is_some() && wanted.label.is_none()) {
-                    Some(numbers) => Labels::Numbers(numbers),
-                    None => Labels::Texts(labels),
+                    Some(numbers) => TableLabels::Numbers(numbers),
+                    None => TableLabels::Texts(labels),
                 }
             }
         };

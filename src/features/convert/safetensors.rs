@@ -15,7 +15,7 @@ use super::ConvertError;
 use super::columns::{ColumnNames, FEATURES, IMAGE_NAMES, LABELS, PERCEPTUAL_HASH, SHA256, vector_of};
 use super::feature_table::{FeatureTable, FoundTable, HEADER_KEY, TableHeader};
 use super::hashes::{hash_of_bytes, hash_to_bytes, sha256_of_bytes, sha256_to_bytes};
-use super::labels::Labels;
+use super::labels::TableLabels;
 use super::npy::{DType, NpyHeader, NpyRows, read_integers, write_values};
 
 /// Readers refuse headers above this.
@@ -92,7 +92,7 @@ pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, Conv
         rows,
         shape: header.shape[1..].to_vec(),
         names: image_names,
-        labels: labels.map_or(Labels::Unsaid, Labels::Numbers),
+        labels: labels.map_or(TableLabels::Unsaid, TableLabels::Numbers),
         sha256: sha256.map(|bytes| bytes.as_chunks().0.iter().map(sha256_of_bytes).collect()),
         hashes: hashes.map(|bytes| bytes.as_chunks().0.iter().map(hash_of_bytes).collect()),
         notes,

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::feature_spec::FeatureSpec;
 use crate::features::testing::{append_wide, header, name, options, skipped};
-use crate::features::{FeatureFile, FeatureFileError, FeatureWriter, Header, PassedOverGroup, Row};
+use crate::features::{
+    FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter, PassedOverGroup,
+};
 
 const WIDTH: usize = 5;
 
@@ -29,7 +31,7 @@ fn value(row: usize, column: usize) -> f32 {
 /// A features file of one layer whose rows have awkward names, and some of which have no class and no hash.
 fn example(path: &Path, rows: usize) -> Vec<String> {
     let full = header();
-    let header = Header { layers: vec![full.layers[1].clone()], ..full };
+    let header = FeatureFileHeader { layers: vec![full.layers[1].clone()], ..full };
     let mut writer = FeatureWriter::create(path, &header, options(rows)).unwrap();
     let awkward = [
         "Käuzchen/„梟“.jpg",
@@ -43,13 +45,13 @@ fn example(path: &Path, rows: usize) -> Vec<String> {
     let names: Vec<String> =
         (0..rows).map(|row| awkward.get(row).map_or_else(|| name(row), |name| name.to_string())).collect();
     for (row, name) in names.iter().enumerate() {
-        let codes: Vec<f32> = (0..WIDTH).map(|column| value(row, column)).collect();
-        let row = Row {
+        let features: Vec<f32> = (0..WIDTH).map(|column| value(row, column)).collect();
+        let row = FeatureRow {
             name,
             label: (row % 3) as i64 - 1,
             sha256: &format!("{:064x}", row * 31 + 1),
             perceptual_hash: (row % 2 == 0).then_some([row as u8 + 1; 32]),
-            codes: &[&codes],
+            features: &[&features],
         };
         writer.append(&[row], &[]).unwrap();
     }

@@ -13,7 +13,7 @@ const ROWS: usize = 6;
 
 /// A complete file of [`ROWS`] rows.
 fn good(folder: &tempfile::TempDir) -> PathBuf {
-    let path = folder.path().join("codes.h5");
+    let path = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&path, &header(), options(ROWS)).unwrap();
     append(&mut writer, 0..ROWS, &[skipped(0), skipped(1)]).unwrap();
     writer.finish().unwrap();
@@ -49,7 +49,7 @@ fn strings(texts: &[&str]) -> Vec<VarLenUnicode> {
 #[test]
 fn files_of_versions_that_did_not_tell_what_was_passed_over_are_read() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(2)).unwrap();
     append(&mut writer, 0..2, &[]).unwrap();
     let one = PassedOverGroup { reason: "hidden".into(), files: 1, example: ".x".into() };
@@ -75,7 +75,7 @@ fn rows_and_layers_are_read_by_either_name() {
 
     let mut rows = [0.0; 10];
     file.read_rows(Some("fc7"), 3..5, &mut rows).unwrap();
-    let expected: Vec<_> = (0..10).map(|i| code(3 + i / 5, 1, i % 5)).collect();
+    let expected: Vec<_> = (0..10).map(|i| value(3 + i / 5, 1, i % 5)).collect();
     assert_eq!(rows[..], expected);
     file.read_rows(Some("fc7"), 6..6, &mut []).unwrap();
 
@@ -130,7 +130,7 @@ fn a_missing_file_and_a_folder_are_told_from_bad_contents() {
 #[test]
 fn bytes_that_are_not_hdf5_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("codes.h5");
+    let path = folder.path().join("features.h5");
     for bytes in [&b""[..], b"no HDF5 at all", b"\x89HDF\r\n\x1a\n"] {
         fs::write(&path, bytes).unwrap();
         let error = FeatureFile::open(&path).err().unwrap();
@@ -177,13 +177,13 @@ fn hdf5_of_another_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.h5");
     File::create(&path).unwrap().new_dataset_builder().with_data(&[1, 2]).create("x").unwrap();
-    assert!(matches!(FeatureFile::open(&path), Err(FeatureFileError::NotCodes { .. })));
+    assert!(matches!(FeatureFile::open(&path), Err(FeatureFileError::NotFeatures { .. })));
     let error = error_after(|file| {
         file.delete_attr("format").unwrap();
         let attribute = file.new_attr::<VarLenUnicode>().create("format").unwrap();
         attribute.write_scalar(&strings(&["something"])[0]).unwrap();
     });
-    assert!(matches!(error, FeatureFileError::NotCodes { .. }), "{error:?}");
+    assert!(matches!(error, FeatureFileError::NotFeatures { .. }), "{error:?}");
 }
 
 #[test]

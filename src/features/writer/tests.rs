@@ -1,5 +1,6 @@
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+mod crash;
+
+use std::io::Write;
 
 use super::super::testing::*;
 use super::super::{FeatureFile, StoredLayer};
@@ -21,7 +22,7 @@ fn listing(folder: &Path) -> Vec<String> {
 #[test]
 fn all_values_come_back_as_they_were_written() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("new/folder/codes.h5");
+    let output = folder.path().join("new/folder/features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..4, &[skipped(0)]).unwrap();
     append(&mut writer, 4..4, &[]).unwrap();
@@ -40,7 +41,7 @@ fn all_values_come_back_as_they_were_written() {
     assert_eq!(file.class_names(), ["Katze", "Köter"]);
     assert_eq!(file.errors(), [skipped(0), skipped(1), skipped(2)]);
     assert_rows(&file, 10);
-    assert_eq!(listing(output.parent().unwrap()), ["codes.h5"]);
+    assert_eq!(listing(output.parent().unwrap()), ["features.h5"]);
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn chunks_hold_whole_rows_of_about_half_a_mebibyte() {
     let mut header = header();
     header.layers[0].shape = vec![4096];
     header.layers[1].shape = vec![64, 112, 112];
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     FeatureWriter::create(&output, &header, options(1000)).unwrap().finish().unwrap();
     let file = hdf5_metno::File::open(&output).unwrap();
     let chunk = |layer: &str| file.dataset(&format!("layers/{layer}")).unwrap().chunk().unwrap();
@@ -98,7 +99,7 @@ fn chunks_hold_whole_rows_of_about_half_a_mebibyte() {
 #[test]
 fn an_existing_output_stays_until_the_new_one_is_complete() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     fs::write(&output, "old").unwrap();
     let refused = FeatureWriter::create(&output, &header(), options(2)).err().unwrap();
     assert!(matches!(refused, FeatureFileError::Exists { path } if path == output));
@@ -114,7 +115,7 @@ fn an_existing_output_stays_until_the_new_one_is_complete() {
 #[test]
 fn an_output_that_appears_meanwhile_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let writer = FeatureWriter::create(&output, &header(), options(0)).unwrap();
     fs::write(&output, "somebody else's").unwrap();
     assert!(matches!(writer.finish(), Err(FeatureFileError::Exists { .. })));
@@ -125,7 +126,7 @@ fn an_output_that_appears_meanwhile_is_not_replaced() {
 fn an_output_that_cannot_be_made_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    let below_a_file = folder.path().join("file/codes.h5");
+    let below_a_file = folder.path().join("file/features.h5");
     let error = FeatureWriter::create(&below_a_file, &header(), options(0)).err().unwrap();
     assert!(error.to_string().contains(&folder.path().join("file").display().to_string()), "{error}");
     let error = FeatureWriter::create(folder.path(), &header(), options(0)).err().unwrap();
@@ -135,19 +136,19 @@ fn an_output_that_cannot_be_made_is_refused_by_name() {
 #[test]
 fn a_dropped_writer_is_resumed_with_all_its_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(50)).unwrap();
-    assert!(matches!(start, Start::New));
+    assert!(matches!(start, WriterStart::New));
     append(&mut writer, 0..20, &[skipped(0)]).unwrap();
     drop(writer);
-    assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.partial"]);
+    assert_eq!(listing(folder.path()), ["features.h5.journal", "features.h5.partial"]);
     assert!(matches!(FeatureFile::open(&partial(&output)), Err(FeatureFileError::Incomplete { .. })));
 
     let mut other_machine = header();
     other_machine.device = "cuda:0".into();
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &other_machine, options(50)).unwrap();
-    let Start::Resumed { done, skipped: problems } = start else { panic!("{start:?}") };
-    let expected: Vec<_> = (0..20).map(|row| Done { name: name(row), sha256: sha256(row) }).collect();
+    let WriterStart::Resumed { done, skipped: problems } = start else { panic!("{start:?}") };
+    let expected: Vec<_> = (0..20).map(|row| CommittedRow { name: name(row), sha256: sha256(row) }).collect();
     assert_eq!(done, expected);
     assert_eq!(problems, [skipped(0)]);
     append(&mut writer, 20..50, &[skipped(1)]).unwrap();
@@ -160,7 +161,7 @@ fn a_dropped_writer_is_resumed_with_all_its_rows() {
 #[test]
 fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..4, &[]).unwrap();
     drop(writer);
@@ -168,7 +169,7 @@ fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
     file.unlink(schema::PERCEPTUAL_HASH).unwrap();
     file.close().unwrap();
     let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(10)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == 4), "{start:?}");
+    assert!(matches!(start, WriterStart::Resumed { ref done, .. } if done.len() == 4), "{start:?}");
     append(&mut writer, 4..10, &[]).unwrap();
     writer.finish().unwrap();
     let file = FeatureFile::open(&output).unwrap();
@@ -178,7 +179,7 @@ fn what_an_older_program_began_is_resumed_without_perceptual_hashes() {
 
 #[test]
 fn a_run_with_other_settings_starts_anew_and_says_why() {
-    type Change = fn(&mut Header);
+    type Change = fn(&mut FeatureFileHeader);
     let changes: [(&str, Change); 5] = [
         ("the network's SHA-256", |h| {
             h.layers.iter_mut().for_each(|l| l.spec.model_sha256 = "cd".repeat(32))
@@ -193,14 +194,14 @@ fn a_run_with_other_settings_starts_anew_and_says_why() {
     ];
     let folder = tempfile::tempdir().unwrap();
     for (what, change) in changes {
-        let output = folder.path().join("codes.h5");
+        let output = folder.path().join("features.h5");
         let mut writer = FeatureWriter::create(&output, &header(), options(5)).unwrap();
         append(&mut writer, 0..5, &[]).unwrap();
         drop(writer);
         let mut changed = header();
         change(&mut changed);
         let (writer, start) = FeatureWriter::open_or_create(&output, &changed, options(5)).unwrap();
-        assert!(matches!(start, Start::Anew(NotResumed::Differs(found)) if found == what), "{start:?}");
+        assert!(matches!(start, WriterStart::Anew(NotResumed::Differs(found)) if found == what), "{start:?}");
         assert_eq!(writer.rows(), 0);
     }
 }
@@ -208,7 +209,7 @@ fn a_run_with_other_settings_starts_anew_and_says_why() {
 #[test]
 fn a_damaged_partial_file_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     for damage in [0, 100, 3000] {
         let mut writer = FeatureWriter::create(&output, &header(), options(5)).unwrap();
         append(&mut writer, 0..5, &[]).unwrap();
@@ -216,7 +217,7 @@ fn a_damaged_partial_file_is_started_anew() {
         let length = fs::OpenOptions::new().write(true).open(partial(&output)).unwrap();
         length.set_len(damage).unwrap();
         let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
-        assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{start:?}");
+        assert!(matches!(start, WriterStart::Anew(NotResumed::Damaged(_))), "{start:?}");
         append(&mut writer, 0..5, &[]).unwrap();
         writer.finish().unwrap();
         assert_rows(&FeatureFile::open(&output).unwrap(), 5);
@@ -227,7 +228,7 @@ fn a_damaged_partial_file_is_started_anew() {
 #[test]
 fn a_partial_file_without_what_rows_need_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     for object in ["image_names", "labels", "errors/name"] {
         let mut writer = FeatureWriter::create(&output, &header(), options(5)).unwrap();
         append(&mut writer, 0..5, &[]).unwrap();
@@ -236,7 +237,7 @@ fn a_partial_file_without_what_rows_need_is_started_anew() {
         file.unlink(object).unwrap();
         file.close().unwrap();
         let (mut writer, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
-        assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{object}: {start:?}");
+        assert!(matches!(start, WriterStart::Anew(NotResumed::Damaged(_))), "{object}: {start:?}");
         append(&mut writer, 0..5, &[]).unwrap();
         writer.finish().unwrap();
         assert_rows(&FeatureFile::open(&output).unwrap(), 5);
@@ -258,7 +259,7 @@ fn kill_before_renaming(output: &Path, rows: usize) {
 /// Continues that file up to row 30 and checks it.
 fn assert_continued(output: &Path, rows: usize) {
     let (mut writer, start) = FeatureWriter::open_or_create(output, &header(), options(100)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == rows), "{start:?}");
+    assert!(matches!(start, WriterStart::Resumed { ref done, .. } if done.len() == rows), "{start:?}");
     append(&mut writer, rows..30, &[skipped(1)]).unwrap();
     drop(writer);
     assert!(matches!(FeatureFile::open(&partial(output)), Err(FeatureFileError::Incomplete { .. })));
@@ -271,7 +272,7 @@ fn assert_continued(output: &Path, rows: usize) {
 #[test]
 fn a_file_killed_before_its_renaming_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     kill_before_renaming(&output, 7);
     assert_continued(&output, 7);
 }
@@ -279,7 +280,7 @@ fn a_file_killed_before_its_renaming_is_resumed() {
 #[test]
 fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     kill_before_renaming(&output, 5);
     // What a kill leaves when the references are on the disk and the strings are not.
     let file = hdf5_metno::File::open(partial(&output)).unwrap();
@@ -299,14 +300,14 @@ fn names_that_a_killed_run_did_not_bring_to_the_disk_are_forgotten() {
 #[test]
 fn a_resumed_run_may_expect_more_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(10)).unwrap();
     append(&mut writer, 0..10, &[]).unwrap();
     let error = append(&mut writer, 10..12, &[]).unwrap_err();
     assert!(error.to_string().contains("more than the 10 announced rows"), "{error}");
     drop(writer);
     let (mut writer, _) = FeatureWriter::open_or_create(&output, &header(), options(5000)).unwrap();
-    assert_eq!(listing(folder.path()), ["codes.h5.journal", "codes.h5.lock", "codes.h5.partial"]);
+    assert_eq!(listing(folder.path()), ["features.h5.journal", "features.h5.lock", "features.h5.partial"]);
     append(&mut writer, 10..5000, &[]).unwrap();
     drop(writer);
     let (writer, _) = FeatureWriter::open_or_create(&output, &header(), options(0)).unwrap();
@@ -317,30 +318,30 @@ fn a_resumed_run_may_expect_more_rows() {
 #[test]
 fn a_journal_of_more_rows_than_the_file_has_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     drop(FeatureWriter::create(&output, &header(), options(1)).unwrap());
     let mut journal = fs::OpenOptions::new().append(true).open(sibling(&output, JOURNAL)).unwrap();
     journal.write_all(b"{\"image\":\"a\"}\n{\"image\":\"b\"}\n").unwrap();
     journal.write_all(b"{\"commit\":{\"rows\":2,\"skipped\":0}}\n").unwrap();
     let (_, start) = FeatureWriter::open_or_create(&output, &header(), options(1)).unwrap();
-    let Start::Anew(NotResumed::Damaged(error)) = start else { panic!("{start:?}") };
+    let WriterStart::Anew(NotResumed::Damaged(error)) = start else { panic!("{start:?}") };
     assert!(matches!(*error, FeatureFileError::WrongLength { found: 1, expected: 2, .. }), "{error:?}");
 }
 
 #[test]
 fn a_partial_file_without_its_journal_is_started_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     drop(FeatureWriter::create(&output, &header(), options(5)).unwrap());
     fs::remove_file(sibling(&output, JOURNAL)).unwrap();
     let (_, start) = FeatureWriter::open_or_create(&output, &header(), options(5)).unwrap();
-    assert!(matches!(start, Start::Anew(NotResumed::Damaged(_))), "{start:?}");
+    assert!(matches!(start, WriterStart::Anew(NotResumed::Damaged(_))), "{start:?}");
 }
 
 #[test]
 fn two_writers_of_one_output_exclude_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut first = FeatureWriter::create(&output, &header(), options(1)).unwrap();
     append(&mut first, 0..1, &[]).unwrap();
     for attempt in [
@@ -358,24 +359,24 @@ fn two_writers_of_one_output_exclude_each_other() {
 #[test]
 fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut writer = FeatureWriter::create(&output, &header(), options(3)).unwrap();
     append(&mut writer, 0..1, &[]).unwrap();
     let (a, b) = ([0.0; 18], [0.0; 5]);
     let good = sha256(9);
     let fit: &[&[f32]] = &[&a, &b];
-    let first = Row { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, codes: fit };
+    let first = FeatureRow { name: "x.jpg", label: 0, sha256: &good, perceptual_hash: None, features: fit };
     for (bad, why) in [
-        (Row { label: 2, ..first }, "its label is 2"),
-        (Row { label: -2, ..first }, "its label is -2"),
-        (Row { codes: &[&a, &a], ..first }, "values"),
-        (Row { codes: &[&a], ..first }, "values"),
-        (Row { sha256: "ABC", ..first }, "SHA-256"),
-        (Row { name: "a\0b", ..first }, "NUL"),
-        (Row { name: &name(0), ..first }, "already"),
-        (Row { name: "first.jpg", ..first }, "already"),
+        (FeatureRow { label: 2, ..first }, "its label is 2"),
+        (FeatureRow { label: -2, ..first }, "its label is -2"),
+        (FeatureRow { features: &[&a, &a], ..first }, "values"),
+        (FeatureRow { features: &[&a], ..first }, "values"),
+        (FeatureRow { sha256: "ABC", ..first }, "SHA-256"),
+        (FeatureRow { name: "a\0b", ..first }, "NUL"),
+        (FeatureRow { name: &name(0), ..first }, "already"),
+        (FeatureRow { name: "first.jpg", ..first }, "already"),
     ] {
-        let batch = [Row { name: "first.jpg", ..first }, bad];
+        let batch = [FeatureRow { name: "first.jpg", ..first }, bad];
         let error = writer.append(&batch, &[]).unwrap_err();
         assert!(
             matches!(error, FeatureFileError::BadRow { .. }) && error.to_string().contains(why),
@@ -389,7 +390,7 @@ fn rows_that_do_not_fit_are_refused_and_leave_no_trace() {
 
 #[test]
 fn impossible_headers_are_refused() {
-    type Change = fn(&mut Header);
+    type Change = fn(&mut FeatureFileHeader);
     let changes: [(&str, Change); 6] = [
         ("no layer", |h| h.layers.clear()),
         ("named twice", |h| h.layers[1].spec.layer = h.layers[0].spec.layer.clone()),
@@ -413,7 +414,7 @@ fn layer_names_of_every_kind_are_stored_and_found() {
     let names =
         ["fire9/concat", "/features/features.0/Conv_output_0", ".", "..", "50%", "%2F", "a//b", "ü ?"];
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     let mut header = header();
     header.layers = names
         .iter()
@@ -427,190 +428,7 @@ fn layer_names_of_every_kind_are_stored_and_found() {
     for (layer, name) in names.iter().enumerate() {
         for spelling in [(*name).to_owned(), crate::features::escape_layer_name(name)] {
             // "%2F" is the name of one layer and could be the escaped name of another: the name wins.
-            assert_eq!(file.read_layer(Some(&spelling)).unwrap()[(1, 0)], code(1, layer, 0), "{spelling}");
+            assert_eq!(file.read_layer(Some(&spelling)).unwrap()[(1, 0)], value(1, layer, 0), "{spelling}");
         }
     }
-}
-
-// The tests below run a part of themselves in a child process, which is this same test executable told to
-// run `child` only.
-
-const CHILD: &str = "CNNCODES_TEST_CHILD";
-const CHILD_OUTPUT: &str = "CNNCODES_TEST_CHILD_OUTPUT";
-
-#[test]
-fn child() {
-    let Ok(task) = std::env::var(CHILD) else { return };
-    let output = PathBuf::from(std::env::var_os(CHILD_OUTPUT).unwrap());
-    match task.as_str() {
-        "append forever" => append_forever(&output),
-        "fill the disk" => fill(&output),
-        "reach the file size limit" => reach_limit(&output),
-        other => panic!("unknown task {other:?}"),
-    }
-}
-
-fn spawn(task: &str, output: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "features::writer::tests::child", "--nocapture"])
-        .env(CHILD, task)
-        .env(CHILD_OUTPUT, output)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Appends and commits without end, telling each count that it has committed.
-fn append_forever(output: &Path) {
-    let (mut writer, _) = FeatureWriter::open_or_create(output, &header(), options(100_000)).unwrap();
-    let mut stdout = std::io::stdout();
-    loop {
-        let rows = writer.rows();
-        append(&mut writer, rows..rows + 7, &[skipped(rows)]).unwrap();
-        writer.commit().unwrap();
-        writeln!(stdout, "committed {}", writer.rows()).unwrap();
-    }
-}
-
-fn wide_header() -> Header {
-    let mut header = header();
-    header.layers[0].shape = vec![1024];
-    header
-}
-
-/// Appends until the disk is full, and checks how that is told.
-fn fill(output: &Path) {
-    let mut writer = FeatureWriter::create(output, &wide_header(), options(100_000)).unwrap();
-    let error = append_until_failure(&mut writer);
-    assert_failed(writer, error, output, libc::ENOSPC);
-}
-
-/// Appends until a limit on the size of files is met, and checks how that is told.
-fn reach_limit(output: &Path) {
-    let mut writer = FeatureWriter::create(output, &wide_header(), options(1000)).unwrap();
-    append_wide(&mut writer, &[1024, 5], 0..50, &[]).unwrap();
-    writer.commit().unwrap();
-    let old = limit_file_size(64 << 10);
-    let error = append_until_failure(&mut writer);
-    limit_file_size(old);
-    assert_failed(writer, error, output, libc::EFBIG);
-}
-
-fn append_until_failure(writer: &mut FeatureWriter) -> FeatureFileError {
-    loop {
-        let rows = writer.rows();
-        let result = append_wide(writer, &[1024, 5], rows..rows + 10, &[]);
-        if let Err(error) = result.and_then(|()| writer.commit()) {
-            return error;
-        }
-    }
-}
-
-fn assert_failed(mut writer: FeatureWriter, error: FeatureFileError, output: &Path, expected: i32) {
-    let FeatureFileError::Write { rows, source, .. } = &error else { panic!("{error}") };
-    let errno = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    assert_eq!(errno, Some(expected), "{source}");
-    assert!(error.to_string().contains("codes.h5.partial"), "{error}");
-    println!("kept {rows}");
-    assert!(matches!(writer.append(&[], &[]), Err(FeatureFileError::Failed { .. })));
-    assert_eq!(writer.rows() as u64, *rows);
-    drop(writer);
-    // The same process can go on with the file at once.
-    let (resumed, start) = FeatureWriter::open_or_create(output, &wide_header(), options(0)).unwrap();
-    assert!(matches!(start, Start::Resumed { .. }), "{start:?}");
-    assert_eq!(resumed.rows() as u64, *rows);
-}
-
-/// Limits the size of files in this process; gives the former limit back.
-fn limit_file_size(bytes: u64) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the calls only change this child process, which runs nothing else.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        assert_eq!(libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit), 0);
-        let old = std::mem::replace(&mut limit.rlim_cur, bytes);
-        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
-        old
-    }
-}
-
-#[test]
-fn a_kill_at_any_moment_loses_no_committed_row() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
-    let mut committed = 0;
-    for round in 0..12_u64 {
-        let mut child = spawn("append forever", &output);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let told = |line: &String| line.split_once("committed ").map(|(_, n)| n.parse::<usize>().unwrap());
-        let first = lines.by_ref().find(|line| told(line).is_some());
-        assert!(first.is_some(), "the child ended early");
-        std::thread::sleep(Duration::from_micros(1 + round * 7919 % 40_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // Everything that the child could still say before the kill.
-        let last = lines.filter_map(|line| told(&line)).last();
-        let at_least = last.or(first.as_ref().and_then(told)).unwrap();
-
-        // The lock has vanished with the child, and what it had committed is there.
-        let (writer, start) = FeatureWriter::open_or_create(&output, &header(), options(0)).unwrap();
-        let Start::Resumed { done, skipped } = start else { panic!("round {round}: {start:?}") };
-        assert!(done.len() >= at_least, "round {round}: {} rows of {at_least}", done.len());
-        assert!(done.len() > committed);
-        assert_eq!(skipped.len() * 7, done.len());
-        committed = done.len();
-        drop(writer);
-    }
-    let (writer, _) = FeatureWriter::open_or_create(&output, &header(), options(0)).unwrap();
-    writer.finish().unwrap();
-    assert_rows(&FeatureFile::open(&output).unwrap(), committed);
-}
-
-/// Runs a child that fills its output, and checks that what it kept is resumed and completed.
-fn assert_kept(task: &str, output: &Path, make_room: impl FnOnce()) {
-    let mut child = spawn(task, output);
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert!(child.wait().unwrap().success(), "{stdout}\n{stderr}");
-    assert_eq!(stderr, "", "HDF5 must not write to the standard error");
-    let (_, kept) = stdout.split_once("kept ").unwrap();
-    let kept: usize = kept.lines().next().unwrap().parse().unwrap();
-    assert!(kept >= 10, "{kept}");
-
-    make_room();
-    let (mut writer, start) =
-        FeatureWriter::open_or_create(output, &wide_header(), options(kept + 5)).unwrap();
-    assert!(matches!(start, Start::Resumed { ref done, .. } if done.len() == kept), "{start:?}");
-    append_wide(&mut writer, &[1024, 5], kept..kept + 5, &[]).unwrap();
-    writer.finish().unwrap();
-    assert_rows(&FeatureFile::open(output).unwrap(), kept + 5);
-}
-
-#[test]
-fn a_file_size_limit_keeps_the_committed_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_kept("reach the file size limit", &folder.path().join("codes.h5"), || {});
-}
-
-#[test]
-fn a_full_disk_keeps_the_committed_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let mount = |options: &str| {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
-        command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    if !mount("size=3m") {
-        eprintln!("SKIPPED: a_full_disk_keeps_the_committed_rows: may not mount a small file system");
-        return;
-    }
-    let result = std::panic::catch_unwind(|| {
-        assert_kept("fill the disk", &folder.path().join("codes.h5"), || {
-            assert!(mount("remount,size=64m"));
-        });
-    });
-    Command::new("umount").arg(folder.path()).status().unwrap();
-    result.unwrap();
 }

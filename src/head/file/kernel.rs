@@ -1,12 +1,12 @@
 //! The parts of a head file that only an SVM with a kernel has: files of version 3.
 
-use super::{HeadFileError, Reader, Writer, hdf5};
+use super::{HeadFileError, HeadReader, HeadWriter, hdf5};
 use crate::head::{Kernel, KernelMap};
 
 const KERNEL: &str = "kernel";
 const VECTORS: &str = "support_vectors";
 
-impl Writer<'_> {
+impl HeadWriter<'_> {
     pub(super) fn kernel(&self, map: &KernelMap) -> hdf5::Result<()> {
         let (rows, columns) = map.vectors().dim();
         self.numbers(VECTORS, &[rows, columns], &map.vectors().iter().copied().collect::<Vec<f32>>())?;
@@ -14,7 +14,7 @@ impl Writer<'_> {
     }
 }
 
-impl Reader<'_> {
+impl HeadReader<'_> {
     /// The kernel, where the head has one: of as many support vectors as there are `weights` a class.
     pub(super) fn kernel(&self, weights: usize) -> Result<Option<KernelMap>, HeadFileError> {
         if !self.has_attribute(KERNEL) && !self.has(VECTORS)? {

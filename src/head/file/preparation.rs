@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeadFileError, Reader, Writer, hdf5};
+use super::{HeadFileError, HeadReader, HeadWriter, hdf5};
 use crate::head::{Pca, Preparation, Standardizer};
 
 const MEAN: &str = "mean";
@@ -24,7 +24,7 @@ struct PcaAttribute {
     total_variance: f64,
 }
 
-impl Writer<'_> {
+impl HeadWriter<'_> {
     pub(super) fn preparation(&self, preparation: &Preparation) -> hdf5::Result<()> {
         let (standardizer, columns) = (preparation.standardizer(), preparation.columns());
         self.numbers(MEAN, &[columns], standardizer.mean())?;
@@ -47,7 +47,7 @@ impl Writer<'_> {
     }
 }
 
-impl Reader<'_> {
+impl HeadReader<'_> {
     /// How features become the `prepared` values that the classifier takes.
     pub(super) fn preparation(&self, prepared: usize) -> Result<Preparation, HeadFileError> {
         let written = if self.has_attribute(PREPARATION) {

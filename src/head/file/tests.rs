@@ -9,7 +9,7 @@ use crate::head::{FitSettings, HeadError, HeadKind, Kernel, Novelty, TrainingDat
 use crate::images::{Preprocess, Preset};
 use crate::network::{Pooling, Precision};
 
-fn codes() -> Array2<f32> {
+fn features() -> Array2<f32> {
     Array2::from_shape_fn((30, 6), |(i, j)| ((i * 7 + j * 3) as f32).sin() + (i % 3 * j) as f32)
 }
 
@@ -20,9 +20,9 @@ fn head(kind: HeadKind) -> Head {
 fn head_with(settings: &FitSettings) -> Head {
     let labels: Vec<usize> = (0..30).map(|i| i % 3).collect();
     let class_names = ["cats", "größere Hunde", "馬"].map(String::from);
-    let codes = codes();
+    let features = features();
     let data = TrainingData {
-        codes: codes.view(),
+        features: features.view(),
         labels: &labels,
         class_names: &class_names,
         groups: None,
@@ -40,12 +40,12 @@ fn head_with(settings: &FitSettings) -> Head {
             precision: Precision::Bf16,
         },
         row_shape: vec![6, 1, 1],
-        codes_file: "features/tiny-fc7.h5".into(),
-        codes_rows: 30,
+        features_file: "features/tiny-fc7.h5".into(),
+        features_rows: 30,
         program_version: "0.1.0".into(),
     };
     let groups: Vec<usize> = (0..30).collect();
-    let novelty = Novelty::fit(codes.view(), &groups, 0);
+    let novelty = Novelty::fit(features.view(), &groups, 0);
     assert!(novelty.is_some());
     let model = HeadModel { novelty, ..fitted.model };
     let trained_on = vec![0, 0x0123_4567_89ab_cdef, u64::MAX];
@@ -80,10 +80,13 @@ fn a_head_comes_back_as_it_was_and_predicts_the_same() {
         let (_folder, path, head) = saved(kind);
         let loaded = Head::load(&path).unwrap();
         assert_eq!(loaded, head);
-        let codes = codes();
-        assert_eq!(loaded.probabilities(codes.view()).unwrap(), head.probabilities(codes.view()).unwrap());
-        assert_eq!(loaded.ranked(codes.view()).unwrap(), head.ranked(codes.view()).unwrap());
-        assert_eq!(loaded.scores(codes.view()).unwrap().dim(), (30, 3));
+        let features = features();
+        assert_eq!(
+            loaded.probabilities(features.view()).unwrap(),
+            head.probabilities(features.view()).unwrap()
+        );
+        assert_eq!(loaded.ranked(features.view()).unwrap(), head.ranked(features.view()).unwrap());
+        assert_eq!(loaded.scores(features.view()).unwrap().dim(), (30, 3));
     }
 }
 
@@ -139,7 +142,7 @@ fn text_and_truncated_files_are_told_from_heads() {
 }
 
 #[test]
-fn codes_and_foreign_files_are_told_from_heads() {
+fn features_and_foreign_files_are_told_from_heads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.h5");
     hdf5::File::create(&path).unwrap().close().unwrap();
@@ -291,8 +294,8 @@ fn lengths_and_components_come_back_in_a_file_that_earlier_programs_refuse() {
     let loaded = Head::load(&path).unwrap();
     assert_eq!(loaded, head);
     assert_eq!((loaded.model.columns(), loaded.model.weights.ncols()), (6, 4));
-    let codes = codes();
-    assert_eq!(loaded.scores(codes.view()).unwrap(), head.scores(codes.view()).unwrap());
+    let features = features();
+    assert_eq!(loaded.scores(features.view()).unwrap(), head.scores(features.view()).unwrap());
     assert_eq!(version(&path), 2);
     // What needs nothing new is written as before.
     let (_folder, path, _) = saved(HeadKind::Svm);

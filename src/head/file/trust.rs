@@ -4,14 +4,14 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{HeadFileError, Reader, Writer, hdf5};
+use super::{HeadFileError, HeadReader, HeadWriter, hdf5};
 use crate::head::{Conformal, Novelty, NoveltyLimits};
 
 /// Data sets and attributes.
 const CONFORMAL: &str = "conformal";
 const CONFORMAL_SCORES: &str = "conformal_scores";
 const NOVELTY: &str = "novelty";
-const NOVELTY_CODES: &str = "novelty_codes";
+const NOVELTY_FEATURES: &str = "novelty_codes";
 const TRAINED_ON: &str = "trained_on";
 
 /// The attribute beside the scores of prediction sets.
@@ -20,16 +20,16 @@ struct ConformalAttribute {
     rows: usize,
 }
 
-impl Writer<'_> {
+impl HeadWriter<'_> {
     pub(super) fn conformal(&self, conformal: &Conformal) -> hdf5::Result<()> {
         self.numbers(CONFORMAL_SCORES, &[conformal.scores().len()], conformal.scores())?;
         self.json(CONFORMAL, &ConformalAttribute { rows: conformal.rows() })
     }
 
     pub(super) fn novelty(&self, novelty: &Novelty) -> hdf5::Result<()> {
-        let (rows, columns) = novelty.codes().dim();
-        let codes: Vec<i8> = novelty.codes().iter().copied().collect();
-        self.numbers(NOVELTY_CODES, &[rows, columns], &codes)?;
+        let (rows, columns) = novelty.features().dim();
+        let features: Vec<i8> = novelty.features().iter().copied().collect();
+        self.numbers(NOVELTY_FEATURES, &[rows, columns], &features)?;
         self.json(NOVELTY, novelty.limits())
     }
 
@@ -38,7 +38,7 @@ impl Writer<'_> {
     }
 }
 
-impl Reader<'_> {
+impl HeadReader<'_> {
     pub(super) fn conformal(&self) -> Result<Option<Conformal>, HeadFileError> {
         if !self.has(CONFORMAL_SCORES)? {
             return Ok(None);
@@ -52,17 +52,17 @@ impl Reader<'_> {
     }
 
     pub(super) fn novelty(&self, columns: usize) -> Result<Option<Novelty>, HeadFileError> {
-        if !self.has(NOVELTY_CODES)? {
+        if !self.has(NOVELTY_FEATURES)? {
             return Ok(None);
         }
-        let (shape, codes) = self.values::<i8>(NOVELTY_CODES, 2)?;
+        let (shape, features) = self.values::<i8>(NOVELTY_FEATURES, 2)?;
         if shape[1] != columns {
             return Err(self.unsound("`novelty_codes` and the weights have different numbers of columns"));
         }
-        let codes = Array2::from_shape_vec((shape[0], shape[1]), codes)
+        let features = Array2::from_shape_vec((shape[0], shape[1]), features)
             .map_err(|_| self.unsound("`novelty_codes` has fewer values than its shape says"))?;
         let limits: NoveltyLimits = self.json(NOVELTY)?;
-        match Novelty::from_parts(codes, limits) {
+        match Novelty::from_parts(features, limits) {
             None => Err(self.unsound("its training features or their limits hold values that cannot be")),
             sound => Ok(sound),
         }

@@ -10,7 +10,7 @@ use super::{FitSettings, TrainingData};
 use crate::evaluate::{Folds, Note};
 use crate::head::{
     Calibration, CalibrationMethod, HeadError, Preparation, ranking,
-    tune::{Choice, Problem},
+    tune::{ChosenC, TuningData},
 };
 
 /// Scores of every row by the head of the fold that it was held out of.
@@ -21,7 +21,7 @@ pub(super) struct HeldOut {
     /// Messages of solvers that did not converge.
     pub unconverged: Vec<String>,
     /// What tuning chose for each fold.
-    pub chosen: Vec<Choice>,
+    pub chosen: Vec<ChosenC>,
 }
 
 /// What tuning on `rows` may look at; `prepared` by what was learned from them.
@@ -31,9 +31,9 @@ pub(super) fn problem<'a>(
     settings: &FitSettings,
     prepared: &'a Array2<f32>,
     rows: &'a [usize],
-) -> Problem<'a> {
-    Problem {
-        codes: prepared,
+) -> TuningData<'a> {
+    TuningData {
+        features: prepared,
         labels: data.labels,
         groups,
         class_names: data.class_names,
@@ -61,7 +61,8 @@ impl HeldOut {
         for fold in 0..folds.count() {
             let training = folds.training(fold);
             let testing = folds.testing(fold);
-            Preparation::fit(data.codes, &training, settings.steps())?.transform_into(data.codes, prepared);
+            Preparation::fit(data.features, &training, settings.steps())?
+                .transform_into(data.features, prepared);
             let problem = problem(data, groups, settings, prepared, &training);
             let (solver, chosen) = settings.tuned(&problem, solver)?;
             held_out.chosen.extend(chosen);

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluate::FoldError;
 use crate::head::{
-    CalibrationMethod, ClassWeights, HeadError, Kernel, Steps, Tuning,
-    tune::{Choice, Problem},
+    CalibrationMethod, ClassWeights, HeadError, Kernel, PreparationSteps, Tuning,
+    tune::{ChosenC, TuningData},
 };
 
 /// Which classifier.
@@ -133,8 +133,8 @@ impl FitSettings {
     }
 
     /// What is done to the features first.
-    pub fn steps(&self) -> Steps {
-        Steps { l2_normalize: self.l2_normalize, standardize: self.standardize, pca: self.pca }
+    pub fn steps(&self) -> PreparationSteps {
+        PreparationSteps { l2_normalize: self.l2_normalize, standardize: self.standardize, pca: self.pca }
     }
 
     /// The solver's checked settings, with C = `c`.
@@ -215,9 +215,13 @@ impl FitSettings {
     }
 
     /// What a solver is fitted to: the given rows of a problem.
-    pub(super) fn training_rows<'a>(&'a self, problem: &Problem<'a>, rows: &'a [usize]) -> TrainingRows<'a> {
+    pub(super) fn training_rows<'a>(
+        &'a self,
+        problem: &TuningData<'a>,
+        rows: &'a [usize],
+    ) -> TrainingRows<'a> {
         TrainingRows {
-            features: problem.codes,
+            features: problem.features,
             labels: problem.labels,
             rows,
             classes: problem.class_names.len(),
@@ -229,9 +233,9 @@ impl FitSettings {
     /// returned as well.
     pub(super) fn tuned(
         &self,
-        problem: &Problem<'_>,
+        problem: &TuningData<'_>,
         plain: &Solver,
-    ) -> Result<(Solver, Option<Choice>), HeadError> {
+    ) -> Result<(Solver, Option<ChosenC>), HeadError> {
         let Some(tuning) = &self.tuning else { return Ok((plain.clone(), None)) };
         let solvers = |path: &[f64]| path.iter().map(|&c| self.solver_with(c)).collect::<Result<Vec<_>, _>>();
         solvers(&tuning.grid)?;
@@ -247,7 +251,7 @@ impl FitSettings {
             // Of two images a class, a fold is left with one.
             Err(HeadError::Folds(FoldError::OneGroupPerClass)) => {
                 let rows = problem.rows.len();
-                Choice { c: self.c(), mistakes: rows, rows, by_default: true }
+                ChosenC { c: self.c(), mistakes: rows, rows, by_default: true }
             }
             chosen => chosen?,
         };

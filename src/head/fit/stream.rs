@@ -9,7 +9,7 @@ use cnncodes_linear_heads::{
 };
 
 use super::{
-    FitSettings, FittedHead, OutOfFold, Said, check_labels, evaluate,
+    FitSettings, FittedHead, OutOfFold, RowAnswers, check_labels, evaluate,
     held_out::{Calibrated, HeldOut},
     solver_notes,
 };
@@ -109,7 +109,7 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
         let predicted = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
         in_training[first..first + predicted.len()].copy_from_slice(&predicted);
     })?;
-    let said = Said { probabilities: &probabilities, answers: &answers, in_training: &in_training };
+    let said = RowAnswers { probabilities: &probabilities, answers: &answers, in_training: &in_training };
     let mut evaluation = evaluate(labelled, settings, &folds, &said);
     evaluation.notes.extend(note);
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));

@@ -6,7 +6,7 @@ use super::TrainingData;
 
 /// A copy of some rows, without the classes that have too few of them for a head.
 pub(crate) struct Subset {
-    codes: Array2<f32>,
+    features: Array2<f32>,
     labels: Vec<usize>,
     class_names: Vec<String>,
     groups: Option<Vec<usize>>,
@@ -29,7 +29,7 @@ impl Subset {
             .filter_map(|&row| Some((row, classes.binary_search(&data.labels[row]).ok()?)))
             .unzip();
         Some(Self {
-            codes: data.codes.select(Axis(0), &rows),
+            features: data.features.select(Axis(0), &rows),
             labels,
             class_names: classes.iter().map(|&class| data.class_names[class].clone()).collect(),
             groups: data.groups.map(|groups| rows.iter().map(|&row| groups[row]).collect()),
@@ -40,7 +40,7 @@ impl Subset {
     /// What a head is fitted to.
     pub(crate) fn data(&self) -> TrainingData<'_> {
         TrainingData {
-            codes: self.codes.view(),
+            features: self.features.view(),
             labels: &self.labels,
             class_names: &self.class_names,
             groups: self.groups.as_deref(),
@@ -55,10 +55,10 @@ mod tests {
 
     #[test]
     fn classes_with_one_row_are_left_out_and_the_others_renumbered() {
-        let codes = Array2::from_shape_fn((6, 2), |(row, column)| (10 * row + column) as f32);
+        let features = Array2::from_shape_fn((6, 2), |(row, column)| (10 * row + column) as f32);
         let class_names = ["a", "b", "c"].map(String::from);
         let data = TrainingData {
-            codes: codes.view(),
+            features: features.view(),
             labels: &[0, 2, 1, 0, 2, 1],
             class_names: &class_names,
             groups: Some(&[0, 1, 2, 3, 4, 2]),
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(subset.labels, [0, 1, 0, 1]);
         assert_eq!(subset.class_names, ["a", "c"]);
         assert_eq!(subset.groups, Some(&[0, 1, 3, 4][..]));
-        assert_eq!(subset.codes.column(0).to_vec(), [0.0, 10.0, 30.0, 40.0]);
+        assert_eq!(subset.features.column(0).to_vec(), [0.0, 10.0, 30.0, 40.0]);
         assert!(Subset::of(&data, &[0, 3, 1]).is_none(), "one class has 2 rows");
     }
 }

@@ -1,3 +1,5 @@
+mod solvers;
+
 use cnncodes_linear_heads::{SolverError, TrainingRows};
 use ndarray::{Array2, Axis, s};
 use rand::{Rng, SeedableRng};
@@ -9,7 +11,7 @@ use crate::head::{ClassWeights, Kernel, Tuning};
 
 /// `rows` noisy features of each class around centres that a linear head can tell apart.
 struct Example {
-    codes: Array2<f32>,
+    features: Array2<f32>,
     labels: Vec<usize>,
     class_names: Vec<String>,
 }
@@ -19,14 +21,14 @@ impl Example {
         let labels: Vec<usize> = (0..rows * classes).map(|i| i % classes).collect();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut noise = || rng.random_range(-1.5f32..1.5);
-        let code = |(i, j)| noise() + if j % classes == labels[i] { 1.0 } else { 0.0 };
-        let codes = Array2::from_shape_fn((rows * classes, 24), code);
-        Self { codes, labels, class_names: (0..classes).map(|k| format!("class{k}")).collect() }
+        let value = |(i, j)| noise() + if j % classes == labels[i] { 1.0 } else { 0.0 };
+        let features = Array2::from_shape_fn((rows * classes, 24), value);
+        Self { features, labels, class_names: (0..classes).map(|k| format!("class{k}")).collect() }
     }
 
     fn data(&self) -> TrainingData<'_> {
         TrainingData {
-            codes: self.codes.view(),
+            features: self.features.view(),
             labels: &self.labels,
             class_names: &self.class_names,
             groups: None,
@@ -41,6 +43,12 @@ impl Example {
 
 const KINDS: [HeadKind; 3] = [HeadKind::Svm, HeadKind::Logistic, HeadKind::Ridge];
 
+const RBF: Kernel = Kernel::Rbf { gamma: None };
+
+fn with_kernel() -> FitSettings {
+    FitSettings { kernel: RBF, ..FitSettings::new(HeadKind::Svm) }
+}
+
 #[test]
 fn a_head_learns_what_can_be_learned_and_says_how_well() {
     let example = Example::new(40, 3);
@@ -53,13 +61,13 @@ fn a_head_learns_what_can_be_learned_and_says_how_well() {
         assert!((evaluation.chance - 1.0 / 3.0).abs() < 1e-12);
         assert!(evaluation.log_loss < 3f64.ln());
         assert_eq!(evaluation.notes, []);
-        let probabilities = fitted.model.probabilities(example.codes.view()).unwrap();
+        let probabilities = fitted.model.probabilities(example.features.view()).unwrap();
         for row in probabilities.rows() {
             assert!((row.sum() - 1.0).abs() < 1e-12);
         }
-        let ranked = fitted.model.ranked(example.codes.slice(s![..1, ..])).unwrap();
+        let ranked = fitted.model.ranked(example.features.slice(s![..1, ..])).unwrap();
         assert!(ranked[0].windows(2).all(|pair| pair[0].1 >= pair[1].1));
-        assert_eq!(ranked[0][0].0, fitted.model.predict(example.codes.view()).unwrap()[0]);
+        assert_eq!(ranked[0][0].0, fitted.model.predict(example.features.view()).unwrap()[0]);
     }
 }
 
@@ -82,11 +90,11 @@ fn held_out_scores_come_from_a_head_that_saw_neither_the_row_nor_its_scale() {
     // The same by hand, for one fold, from a copy that holds nothing but its training rows.
     let folds = &fitted.out_of_fold.folds;
     let training: Vec<usize> = (0..24).filter(|&row| folds[row] != 2).collect();
-    let codes = example.codes.select(Axis(0), &training);
+    let features = example.features.select(Axis(0), &training);
     let labels: Vec<usize> = training.iter().map(|&row| example.labels[row]).collect();
     let everything: Vec<usize> = (0..labels.len()).collect();
-    let scaler = Standardizer::fit(codes.view(), &everything);
-    let scaled = scaler.transform(codes.view());
+    let scaler = Standardizer::fit(features.view(), &everything);
+    let scaled = scaler.transform(features.view());
     let training = TrainingRows {
         features: &scaled,
         labels: &labels,
@@ -95,7 +103,7 @@ fn held_out_scores_come_from_a_head_that_saw_neither_the_row_nor_its_scale() {
         class_weights: &ClassWeights::Uniform,
     };
     let model = settings.solver().unwrap().fit(&training, None).unwrap();
-    let expected = model.scores(scaler.transform(example.codes.view()).view());
+    let expected = model.scores(scaler.transform(example.features.view()).view());
     for row in (0..24).filter(|&row| folds[row] == 2) {
         for class in 0..2 {
             assert!((fitted.out_of_fold.scores[[row, class]] - expected[[row, class]]).abs() < 1e-6);
@@ -104,13 +112,13 @@ fn held_out_scores_come_from_a_head_that_saw_neither_the_row_nor_its_scale() {
 }
 
 #[test]
-fn codes_of_any_size_give_the_same_head() {
+fn features_of_any_size_give_the_same_head() {
     let example = Example::new(30, 3);
     for kind in KINDS {
         let reference = example.fit(kind).evaluation;
         for factor in [1e-6f32, 1e6] {
             let scaled = Example {
-                codes: &example.codes * factor,
+                features: &example.features * factor,
                 labels: example.labels.clone(),
                 ..Example::new(1, 3)
             };
@@ -120,9 +128,9 @@ fn codes_of_any_size_give_the_same_head() {
 }
 
 #[test]
-fn unscaled_tiny_codes_are_not_learned_from_in_silence() {
+fn unscaled_tiny_features_are_not_learned_from_in_silence() {
     let mut example = Example::new(30, 3);
-    example.codes *= 1e-6;
+    example.features *= 1e-6;
     for kind in KINDS {
         let settings = FitSettings { standardize: false, ..FitSettings::new(kind) };
         let evaluation = fit_head(&example.data(), &settings).unwrap().evaluation;
@@ -153,11 +161,11 @@ fn copies_never_help_each_other() {
     let groups: Vec<usize> = (0..200).map(|i| i / 5).collect();
     for row in 0..200 {
         if row % 5 == 0 {
-            example.codes.row_mut(row).mapv_inplace(|_| rng.random_range(-1.0..1.0));
+            example.features.row_mut(row).mapv_inplace(|_| rng.random_range(-1.0..1.0));
             example.labels[row] = rng.random_range(0..2);
         } else {
-            let original = example.codes.row(row - 1).to_owned();
-            example.codes.row_mut(row).assign(&original);
+            let original = example.features.row(row - 1).to_owned();
+            example.features.row_mut(row).assign(&original);
             example.labels[row] = example.labels[row - 1];
         }
     }
@@ -198,7 +206,7 @@ fn two_images_a_class_are_enough() {
 #[test]
 fn constant_columns_are_mentioned() {
     let mut example = Example::new(30, 2);
-    example.codes.column_mut(5).fill(7.0);
+    example.features.column_mut(5).fill(7.0);
     let notes = example.fit(HeadKind::Svm).evaluation.notes;
     assert!(notes.contains(&Note::info("1 of 24 columns are the same for all images")), "{notes:?}");
 }
@@ -239,15 +247,15 @@ fn unusable_data_is_refused_with_the_reason() {
     let short = TrainingData { labels: &[0, 1], ..example.data() };
     assert!(refusal(&short).contains("labels: 2 where 10 were expected"));
     let flat = Array2::from_elem((10, 4), 3.5f32);
-    assert!(refusal(&TrainingData { codes: flat.view(), ..example.data() }).contains("are the same"));
+    assert!(refusal(&TrainingData { features: flat.view(), ..example.data() }).contains("are the same"));
     let none = Array2::zeros((0, 4));
-    let empty = TrainingData { codes: none.view(), labels: &[], ..example.data() };
+    let empty = TrainingData { features: none.view(), labels: &[], ..example.data() };
     assert!(refusal(&empty).contains("no features"));
 
-    let mut broken = example.codes.clone();
+    let mut broken = example.features.clone();
     broken[[3, 5]] = f32::INFINITY;
     let names: Vec<String> = (0..10).map(|i| format!("img{i}.jpg")).collect();
-    let broken = TrainingData { codes: broken.view(), row_names: Some(&names), ..example.data() };
+    let broken = TrainingData { features: broken.view(), row_names: Some(&names), ..example.data() };
     assert_eq!(
         refusal(&broken),
         "the features of image 3 (img3.jpg) hold inf in column 5: extract this image again or leave it out"
@@ -260,7 +268,7 @@ fn unusable_data_is_refused_with_the_reason() {
 }
 
 #[test]
-fn codes_of_another_layer_or_with_nan_are_not_classified() {
+fn features_of_another_layer_or_with_nan_are_not_classified() {
     let model = Example::new(5, 2).fit(HeadKind::Svm).model;
     let narrow = Array2::<f32>::zeros((1, 7));
     assert!(matches!(
@@ -310,7 +318,7 @@ fn a_held_out_fold_has_no_say_in_its_c() {
     let folds =
         Folds::stratified(&example.labels, &(0..40).collect::<Vec<_>>(), &example.class_names, 5, 0).unwrap();
     let training = folds.training(3);
-    let scaled = Standardizer::fit(example.codes.view(), &training).transform(example.codes.view());
+    let scaled = Standardizer::fit(example.features.view(), &training).transform(example.features.view());
     let groups: Vec<usize> = (0..40).collect();
     let mut turned = example.labels.clone();
     folds.testing(3).into_iter().for_each(|row| turned[row] = 1 - turned[row]);
@@ -326,21 +334,21 @@ fn a_held_out_fold_has_no_say_in_its_c() {
 fn balanced_weights_help_the_small_class() {
     let mut example = Example::new(120, 2);
     let kept: Vec<usize> = (0..240).filter(|i| i % 2 == 0 || i % 24 == 1).collect();
-    example.codes = example.codes.select(Axis(0), &kept);
+    example.features = example.features.select(Axis(0), &kept);
     example.labels = kept.iter().map(|&row| row % 2).collect();
     let everything: Vec<usize> = (0..kept.len()).collect();
     for kind in [HeadKind::Svm, HeadKind::Logistic] {
         let recalled = |class_weights: ClassWeights| {
             let settings = FitSettings { class_weights, c: Some(1e-3), ..FitSettings::new(kind) };
             let training = TrainingRows {
-                features: &example.codes,
+                features: &example.features,
                 labels: &example.labels,
                 rows: &everything,
                 classes: 2,
                 class_weights: &settings.class_weights,
             };
             let model = settings.solver().unwrap().fit(&training, None).unwrap();
-            let scores = model.scores(example.codes.view());
+            let scores = model.scores(example.features.view());
             everything
                 .iter()
                 .filter(|&&row| example.labels[row] == 1 && scores[[row, 1]] > scores[[row, 0]])
@@ -361,90 +369,11 @@ fn settings_of_older_heads_can_be_read() {
     assert_eq!(serde_json::from_value::<FitSettings>(json).unwrap(), FitSettings::new(HeadKind::Svm));
 }
 
-const RBF: Kernel = Kernel::Rbf { gamma: None };
-
-fn with_kernel() -> FitSettings {
-    FitSettings { kernel: RBF, ..FitSettings::new(HeadKind::Svm) }
-}
-
-/// Two classes, one inside the other, which no linear head can tell apart.
-fn rings() -> Example {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
-    let labels: Vec<usize> = (0..120).map(|i| i % 2).collect();
-    let codes = Array2::from_shape_fn((120, 2), |(i, j)| {
-        let angle = i as f32 * 0.7;
-        let direction = if j == 0 { angle.sin() } else { angle.cos() };
-        (1.0 + 2.0 * labels[i] as f32) * direction + rng.random_range(-0.4..0.4)
-    });
-    Example { codes, labels, class_names: ["inner", "outer"].map(String::from).to_vec() }
-}
-
-#[test]
-fn a_kernel_tells_apart_what_no_line_can_and_is_calibrated_without_its_own_rows() {
-    let example = rings();
-    let linear = example.fit(HeadKind::Svm).evaluation.accuracy.value;
-    let fitted = fit_head(&example.data(), &with_kernel()).unwrap();
-    let evaluation = &fitted.evaluation;
-    assert!(linear < 0.7 && evaluation.accuracy.value > 0.97, "{linear} {}", evaluation.to_text());
-    assert_eq!(evaluation.notes, []);
-    let model = &fitted.model;
-    let Some(Kernel::Rbf { gamma: Some(gamma) }) = model.kernel.as_ref().map(|map| map.kernel()) else {
-        panic!()
-    };
-    // 2 standardised columns of variance 1.
-    assert!((gamma - 0.5).abs() < 1e-6, "{gamma}");
-    assert_eq!(model.predict(example.codes.view()).unwrap(), example.labels);
-    let calibration = model.probabilities(example.codes.view()).unwrap();
-    assert!(calibration.rows().into_iter().all(|row| (row.sum() - 1.0).abs() < 1e-12));
-}
-
-#[test]
-fn codes_of_any_size_and_constant_columns_give_the_same_kernel_head() {
-    let example = Example::new(30, 3);
-    let reference = fit_head(&example.data(), &with_kernel()).unwrap().evaluation.confusion;
-    for factor in [1e-6f32, 1e6] {
-        let mut codes = Array2::from_elem((90, 27), 7.0f32);
-        codes.slice_mut(s![.., 3..]).assign(&(&example.codes * factor));
-        let data = TrainingData { codes: codes.view(), ..example.data() };
-        assert_eq!(fit_head(&data, &with_kernel()).unwrap().evaluation.confusion, reference);
-    }
-}
-
-#[test]
-fn a_kernel_takes_tuning_and_few_rows_but_neither_weights_nor_many_rows() {
-    let example = rings();
-    let settings = FitSettings { tuning: Some(Tuning::new(vec![1.0, 1e-7])), ..with_kernel() };
-    let tuned = fit_head(&example.data(), &settings).unwrap();
-    let chosen = tuned.model.settings.c;
-    assert!([Some(1.0), Some(1e-7)].contains(&chosen));
-    let plain = FitSettings { c: chosen, ..with_kernel() };
-    assert_eq!(fit_head(&example.data(), &plain).unwrap().model.weights, tuned.model.weights);
-    assert!(tuned.evaluation.accuracy.value > 0.97, "{}", tuned.evaluation.to_text());
-    // A class that is missing from a training fold has no say in it.
-    let groups: Vec<usize> = (0..120).map(|i| if i % 2 == 1 { 1000 } else { i }).collect();
-    let data = TrainingData { groups: Some(&groups), ..example.data() };
-    assert_eq!(fit_head(&data, &with_kernel()).unwrap().evaluation.per_class[1].recall, 0.0);
-
-    let refused =
-        |data: &TrainingData<'_>, settings: &FitSettings| fit_head(data, settings).unwrap_err().to_string();
-    let weighted = FitSettings { class_weights: ClassWeights::Balanced, ..with_kernel() };
-    assert!(refused(&example.data(), &weighted).starts_with("class weights cannot have a kernel"));
-    let logistic = FitSettings { kernel: RBF, ..FitSettings::new(HeadKind::Logistic) };
-    assert!(refused(&example.data(), &logistic).contains("only an SVM"));
-    let many = Example {
-        codes: Array2::zeros((10_001, 1)),
-        labels: (0..10_001).map(|i| i % 2).collect(),
-        ..rings()
-    };
-    let said = refused(&many.data(), &with_kernel());
-    assert!(said.contains("10001 images are more than the 10000") && said.contains("square"), "{said}");
-}
-
 #[test]
 fn a_class_of_fewer_images_than_folds_is_said_by_every_head() {
     let mut example = Example::new(20, 3);
     let kept: Vec<usize> = (0..60).filter(|&row| row % 3 < 2 || row < 9).collect();
-    example.codes = example.codes.select(Axis(0), &kept);
+    example.features = example.features.select(Axis(0), &kept);
     example.labels = kept.iter().map(|&row| row % 3).collect();
     let all = KINDS.map(FitSettings::new).into_iter().chain([with_kernel()]);
     for settings in all {
@@ -455,73 +384,4 @@ fn a_class_of_fewer_images_than_folds_is_said_by_every_head() {
         });
         assert!(said, "{:?}: {:?}", settings.kind, evaluation.notes);
     }
-}
-
-fn by_linfa(kind: HeadKind) -> FitSettings {
-    FitSettings { solver: Engine::Linfa, ..FitSettings::new(kind) }
-}
-
-#[test]
-#[cfg(feature = "linfa-engines")]
-fn heads_of_linfa_are_nearly_as_accurate_as_ours_and_calibrated_and_record_their_solver() {
-    let example = Example::new(40, 3);
-    for kind in [HeadKind::Svm, HeadKind::Logistic] {
-        let ours = example.fit(kind);
-        let fitted = fit_head(&example.data(), &by_linfa(kind)).unwrap();
-        let evaluation = &fitted.evaluation;
-        let difference = evaluation.accuracy.value - ours.evaluation.accuracy.value;
-        assert!(difference.abs() < 0.05 && evaluation.accuracy.value > 0.8, "{}", evaluation.to_text());
-        assert_eq!(evaluation.notes, []);
-        assert!(evaluation.log_loss < 3f64.ln());
-        if kind == HeadKind::Logistic {
-            // The same objective, to the same gap.
-            let ratio = fitted.model.convergence.objective / ours.model.convergence.objective;
-            assert!((ratio - 1.0).abs() < 2e-4, "{ratio}");
-        }
-        let written = serde_json::to_value(&fitted.model.settings).unwrap();
-        assert_eq!(written["solver"], "linfa");
-        assert_eq!(serde_json::from_value::<FitSettings>(written).unwrap(), fitted.model.settings);
-    }
-}
-
-#[test]
-#[cfg(feature = "linfa-engines")]
-fn linfas_solvers_take_tuning_and_missing_classes_but_neither_weights_nor_kernels_nor_many_rows() {
-    let example = Example::new(20, 3);
-    for kind in [HeadKind::Svm, HeadKind::Logistic] {
-        let settings = FitSettings { tuning: Some(Tuning::new(vec![1.0, 1e-6, 0.01])), ..by_linfa(kind) };
-        let chosen = fit_head(&example.data(), &settings).unwrap().model.settings.c.unwrap();
-        assert!([1.0, 1e-6, 0.01].contains(&chosen));
-        let groups: Vec<usize> = (0..60).map(|i| if i % 3 == 2 { 1000 } else { i }).collect();
-        let data = TrainingData { groups: Some(&groups), ..example.data() };
-        assert_eq!(fit_head(&data, &by_linfa(kind)).unwrap().evaluation.per_class[2].recall, 0.0);
-    }
-    let refused = |settings: &FitSettings| fit_head(&example.data(), settings).unwrap_err().to_string();
-    for (settings, what) in [
-        (by_linfa(HeadKind::Ridge), "ridge regression"),
-        (FitSettings { class_weights: ClassWeights::Balanced, ..by_linfa(HeadKind::Svm) }, "class weights"),
-        (FitSettings { kernel: RBF, ..by_linfa(HeadKind::Svm) }, "a kernel"),
-        (
-            FitSettings { standardize: false, ..by_linfa(HeadKind::Logistic) },
-            "features that are not standardised",
-        ),
-    ] {
-        let said = refused(&settings);
-        assert!(said.starts_with(&format!("linfa's solvers cannot be used with {what}:")), "{said}");
-        assert!(said.contains("--solver own"), "{said}");
-    }
-    let many = Example {
-        codes: Array2::zeros((4001, 1)),
-        labels: (0..4001).map(|i| i % 2).collect(),
-        ..Example::new(1, 2)
-    };
-    let said = fit_head(&many.data(), &by_linfa(HeadKind::Svm)).unwrap_err().to_string();
-    assert!(said.contains("4001 images are more than the 4000") && said.contains("--solver own"), "{said}");
-}
-
-#[test]
-fn the_linear_svm_has_no_plain_hinge() {
-    let settings = FitSettings { loss: Loss::Hinge, ..FitSettings::new(HeadKind::Svm) };
-    let refused = fit_head(&Example::new(5, 2).data(), &settings);
-    assert!(matches!(refused, Err(HeadError::HingeOfLinearSvm)), "{refused:?}");
 }

@@ -39,9 +39,9 @@ impl Drop for Decoder {
 }
 
 /// Data on their way to the decoder.
-struct Data(Dav1dData);
+struct CodedData(Dav1dData);
 
-impl Drop for Data {
+impl Drop for CodedData {
     fn drop(&mut self) {
         // SAFETY: made by `dav1d_data_create`; what the decoder took is gone from it.
         unsafe { dav1d_data_unref(Some(NonNull::from(&mut self.0))) }
@@ -49,9 +49,9 @@ impl Drop for Data {
 }
 
 /// A decoded picture, or an empty one.
-struct Picture(Dav1dPicture);
+struct DecodedPicture(Dav1dPicture);
 
-impl Drop for Picture {
+impl Drop for DecodedPicture {
     fn drop(&mut self) {
         // SAFETY: empty, or filled by the decoder.
         unsafe { dav1d_picture_unref(Some(NonNull::from(&mut self.0))) }
@@ -84,7 +84,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Option<Frame> {
     if opened.0 != 0 {
         return None;
     }
-    let mut data = Data(Dav1dData::default());
+    let mut data = CodedData(Dav1dData::default());
     // SAFETY: the function gives room for so many bytes, or none.
     unsafe {
         let room = dav1d_data_create(Some(NonNull::from(&mut data.0)), bytes.len());
@@ -100,7 +100,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Option<Frame> {
                 return None;
             }
         }
-        let mut picture = Picture(Dav1dPicture::default());
+        let mut picture = DecodedPicture(Dav1dPicture::default());
         // SAFETY: an open context, and a place for a picture.
         let got = unsafe { dav1d_get_picture(decoder.0, Some(NonNull::from(&mut picture.0))) };
         match got.0 {

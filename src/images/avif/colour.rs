@@ -11,7 +11,7 @@ pub(super) fn to_rgb(frame: &Frame, colours: Option<(u8, bool)>) -> Option<Vec<u
         samples.iter().map(|&sample| i32::from(sample >> (frame.depth - 8)).min(255)).collect()
     };
     let luma = upper(&frame.luma);
-    let steps = Steps::of(matrix, is_full_range);
+    let steps = LibyuvConstants::of(matrix, is_full_range);
     let size = (frame.width, frame.height);
     let Some((cb, cr, width, height)) = &frame.chroma else {
         // Here libavif computes by itself.
@@ -31,7 +31,7 @@ pub(super) fn to_rgb(frame: &Frame, colours: Option<(u8, bool)>) -> Option<Vec<u
 }
 
 /// Libyuv's constants of a conversion.
-struct Steps {
+struct LibyuvConstants {
     luma: u32,
     offset: i32,
     cb_in_blue: i32,
@@ -40,7 +40,7 @@ struct Steps {
     cr_in_red: i32,
 }
 
-impl Steps {
+impl LibyuvConstants {
     /// `None` for a matrix that libyuv does not have.
     fn of(matrix: u8, is_full_range: bool) -> Option<Self> {
         let (luma, offset) = match (is_full_range, matrix) {

@@ -39,7 +39,8 @@ fn decoded(name: &str) -> RgbImage {
 }
 
 fn message(bytes: &[u8]) -> String {
-    crate::dataset::Problem::from_error("x", &decode(bytes, &DecodeOptions::default()).unwrap_err()).reason
+    crate::dataset::InputProblem::from_error("x", &decode(bytes, &DecodeOptions::default()).unwrap_err())
+        .reason
 }
 
 /// Largest and mean difference of two images of the same size.
@@ -450,7 +451,7 @@ fn real_photos_equal_pillows() {
             Sha256::digest(image.as_raw()).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(digest, photo.rgb_sha256, "{}", photo.name);
         let mut tensor = vec![0.0; recipe.tensor_len()];
-        recipe.apply(&image, crate::images::Layout::Nchw, &mut tensor).unwrap();
+        recipe.apply(&image, crate::images::TensorLayout::Nchw, &mut tensor).unwrap();
         let sums: Vec<u64> = tensor.chunks(224 * 224).map(|c| c.iter().map(|&v| v as u64).sum()).collect();
         assert_eq!(sums, photo.resized_channel_sums, "{}", photo.name);
     }

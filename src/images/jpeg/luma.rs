@@ -2,7 +2,7 @@
 //!
 //! A block's first coefficient is the mean of its 8 x 8 pixels, its first few are the block in small. libjpeg decodes the
 //! coefficients of every block, in the order of the file, even of those that no pixel is made of because the crop leaves
-//! them out. [`Gatherer`] looks on as it does so. What it gathers therefore depends on the file alone: not on the crop, not on
+//! them out. [`LumaGatherer`] looks on as it does so. What it gathers therefore depends on the file alone: not on the crop, not on
 //! how far the photo is reduced, not on the network. It costs next to nothing, where a second decoding would cost as much as
 //! the first one's most expensive part.
 
@@ -33,8 +33,8 @@ unsafe extern "C" {
 }
 
 /// Gathers the luma of the photo that is being decoded.
-pub(super) struct Gatherer {
-    blocks: Blocks,
+pub(super) struct LumaGatherer {
+    blocks: BlockSampler,
     /// Blocks of luma in a minimum coded unit: across, down.
     unit: (usize, usize),
     /// Units across.
@@ -46,14 +46,14 @@ pub(super) struct Gatherer {
     spare: [ffi::JBLOCK; MOST_BLOCKS],
 }
 
-impl Gatherer {
+impl LumaGatherer {
     /// Looks on from now on, or takes what is there already; `None` where the photo's first component is no luma, and where
     /// more than the means of its blocks is wanted but libjpeg decodes no more, which is so for small photos that are reduced
     /// to an eighth. Decoding has started, and no row was read. The result must stay where it is as long as `info` is
     /// decoded.
     pub(super) fn attach(
         info: &mut ffi::jpeg_decompress_struct,
-    ) -> Result<Option<Box<Gatherer>>, DecodeError> {
+    ) -> Result<Option<Box<LumaGatherer>>, DecodeError> {
         if !matches!(info.jpeg_color_space, JCS_GRAYSCALE | JCS_YCbCr) {
             return Ok(None);
         }
@@ -68,14 +68,14 @@ impl Gatherer {
             |pixels: u32, factor: usize, most: usize| f64::from(pixels) * factor as f64 / most as f64;
         let extent =
             (extent(info.image_width, sampling.0, most.0), extent(info.image_height, sampling.1, most.1));
-        let blocks = Blocks::new(size, extent, &table.quantval);
+        let blocks = BlockSampler::new(size, extent, &table.quantval);
         if blocks.side > 1 && info.scale_num == 1 {
             return Ok(None);
         }
         let is_alone = info.num_components == 1;
         // SAFETY: `info` is a decoder that has started.
         let slot = unsafe { cnncodes_jpeg_decode_mcu(info) };
-        let mut gatherer = Box::new(Gatherer {
+        let mut gatherer = Box::new(LumaGatherer {
             blocks,
             // The blocks of a lone component come one by one.
             unit: if is_alone { (1, 1) } else { sampling },
@@ -128,7 +128,7 @@ unsafe extern "C-unwind" fn decode_mcu(
     wanted: *mut ffi::JBLOCKROW,
 ) -> c_int {
     // SAFETY: `attach` has set it to the gatherer, which nothing else uses while libjpeg decodes.
-    let gatherer = unsafe { &mut *info.common.client_data.cast::<Gatherer>() };
+    let gatherer = unsafe { &mut *info.common.client_data.cast::<LumaGatherer>() };
     let mut pointers: [ffi::JBLOCKROW; MOST_BLOCKS];
     let blocks = if wanted.is_null() {
         // libjpeg writes only what is not zero.
@@ -155,7 +155,7 @@ unsafe extern "C-unwind" fn decode_mcu(
 }
 
 /// Makes samples of blocks.
-struct Blocks {
+struct BlockSampler {
     /// Across, down.
     size: (usize, usize),
     /// Samples along the side of a block.
@@ -165,7 +165,7 @@ struct Blocks {
     luma: Luma,
 }
 
-impl Blocks {
+impl BlockSampler {
     /// For `size` blocks, of which `extent` pixels are of the photo.
     fn new(size: (usize, usize), extent: (f64, f64), quantisation: &[u16; 64]) -> Self {
         let shorter = size.0.min(size.1);

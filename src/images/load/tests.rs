@@ -26,13 +26,13 @@ fn recipe(overrides: PreprocessOverrides) -> Preprocess {
 fn in_two_steps(bytes: &[u8], options: &DecodeOptions, recipe: &Preprocess) -> Result<Vec<f32>, String> {
     let image = decode(bytes, options).map_err(|error| error.to_string())?;
     let mut out = vec![f32::NAN; recipe.tensor_len()];
-    recipe.apply(&image, Layout::Nchw, &mut out).map_err(|error| error.to_string())?;
+    recipe.apply(&image, TensorLayout::Nchw, &mut out).map_err(|error| error.to_string())?;
     Ok(out)
 }
 
 fn in_one(bytes: &[u8], options: &DecodeOptions, recipe: &Preprocess) -> Result<Vec<f32>, String> {
     let mut out = vec![f32::NAN; recipe.tensor_len()];
-    load(bytes, options, recipe, Layout::Nchw, &mut out).map_err(|error| error.to_string())?;
+    load(bytes, options, recipe, TensorLayout::Nchw, &mut out).map_err(|error| error.to_string())?;
     Ok(out)
 }
 
@@ -185,9 +185,9 @@ fn hashes(bytes: &[u8]) -> Vec<PerceptualHash> {
                 .with(&PreprocessOverrides { dct_scaling: Some(dct_scaling), ..Default::default() })
                 .unwrap();
             let mut out = vec![f32::NAN; recipe.tensor_len()];
-            hashes.push(load_and_hash(bytes, &options, &recipe, Layout::Nchw, &mut out).unwrap());
+            hashes.push(load_and_hash(bytes, &options, &recipe, TensorLayout::Nchw, &mut out).unwrap());
             let mut expected = vec![f32::NAN; recipe.tensor_len()];
-            load(bytes, &options, &recipe, Layout::Nchw, &mut expected).unwrap();
+            load(bytes, &options, &recipe, TensorLayout::Nchw, &mut expected).unwrap();
             assert!(out == expected, "hashing changes the tensor");
         }
     }

@@ -132,21 +132,21 @@ fn luma_is_turned_as_images_are() {
         let orientation = Orientation::from_exif(exif).unwrap();
         let mut turned = image::DynamicImage::ImageRgb8(image.clone());
         turned.apply_orientation(orientation);
-        let cells = Cells::of_image(&image).upright(orientation);
-        assert_eq!(cells.0, Cells::of_image(&turned.into_rgb8()).0, "{orientation:?}");
+        let cells = LumaCells::of_image(&image).upright(orientation);
+        assert_eq!(cells.0, LumaCells::of_image(&turned.into_rgb8()).0, "{orientation:?}");
     }
 }
 
 proptest! {
     #[test]
     fn cells_are_averages_of_what_they_cover(width in 1u32..200, height in 1u32..120, level in 1u8..=255) {
-        let flat = Cells::of_image(&RgbImage::from_pixel(width, height, Rgb([level; 3])));
+        let flat = LumaCells::of_image(&RgbImage::from_pixel(width, height, Rgb([level; 3])));
         for &cell in flat.0.as_flattened() {
             prop_assert!((cell - f32::from(level)).abs() < 0.01, "{cell} for {level}");
         }
         // Halves stay halves, whatever the size.
         let half = RgbImage::from_fn(2 * width, height, |x, _| Rgb([if x < width { 0 } else { level }; 3]));
-        for row in Cells::of_image(&half).0 {
+        for row in LumaCells::of_image(&half).0 {
             prop_assert!(row[..32].iter().all(|&cell| cell.abs() < 0.01));
             prop_assert!(row[32..].iter().all(|&cell| (cell - f32::from(level)).abs() < 0.01));
         }

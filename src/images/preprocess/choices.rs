@@ -103,7 +103,7 @@ choices! {
 
 choices! {
     /// How a batch of input tensors lies in memory.
-    Layout, "layout":
+    TensorLayout, "layout":
     /// Batch, channel, row, column (PyTorch, Caffe).
     Nchw = "nchw",
     /// Batch, row, column, channel (TensorFlow).

@@ -9,7 +9,7 @@ use super::{
 /// The fields as they stand in a file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Fields {
+pub(super) struct PreprocessFields {
     preset: Preset,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<(u32, u32)>,
@@ -46,7 +46,7 @@ enum ResizeName {
     Stretch,
 }
 
-impl From<Preprocess> for Fields {
+impl From<Preprocess> for PreprocessFields {
     fn from(recipe: Preprocess) -> Self {
         let (resize, shorter_side, stretched) = match recipe.resize {
             Resize::ShorterSide(shorter_side) => (ResizeName::ShorterSide, Some(shorter_side), None),
@@ -71,10 +71,10 @@ impl From<Preprocess> for Fields {
     }
 }
 
-impl TryFrom<Fields> for Preprocess {
+impl TryFrom<PreprocessFields> for Preprocess {
     type Error = PreprocessError;
 
-    fn try_from(fields: Fields) -> Result<Self, PreprocessError> {
+    fn try_from(fields: PreprocessFields) -> Result<Self, PreprocessError> {
         let Some(base) = Self::preset(fields.preset) else { return fields.into_custom() };
         base.with(&PreprocessOverrides {
             size: fields.size,
@@ -93,7 +93,7 @@ impl TryFrom<Fields> for Preprocess {
     }
 }
 
-impl Fields {
+impl PreprocessFields {
     /// A recipe without a preset to fall back on.
     fn into_custom(self) -> Result<Preprocess, PreprocessError> {
         let missing = |field| PreprocessError::MissingField { field };

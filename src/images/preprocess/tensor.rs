@@ -1,12 +1,12 @@
 //! Normalised pixels on their way into a network's input tensor.
 
-use super::{ChannelOrder, Layout, Preprocess};
-use crate::images::resample::Line;
+use super::{ChannelOrder, Preprocess, TensorLayout};
+use crate::images::resample::ResampledLine;
 
 /// One image's part of an input tensor, filled line by line.
-pub(in crate::images) struct Tensor<'a> {
+pub(in crate::images) struct ImageTensor<'a> {
     values: &'a mut [f32],
-    layout: Layout,
+    layout: TensorLayout,
     width: usize,
     /// The channel of an RGB pixel that becomes each of the tensor's.
     source_channel: [usize; 3],
@@ -16,9 +16,9 @@ pub(in crate::images) struct Tensor<'a> {
     levels: [[f32; 256]; 3],
 }
 
-impl<'a> Tensor<'a> {
+impl<'a> ImageTensor<'a> {
     /// `values` has as many values as `recipe` wants.
-    pub(super) fn new(recipe: &Preprocess, layout: Layout, values: &'a mut [f32]) -> Self {
+    pub(super) fn new(recipe: &Preprocess, layout: TensorLayout, values: &'a mut [f32]) -> Self {
         let divisor = recipe.divisor as f32;
         Self {
             values,
@@ -37,7 +37,7 @@ impl<'a> Tensor<'a> {
     }
 
     /// Normalises a row, or a column, into its place.
-    pub(in crate::images) fn put(&mut self, line: &Line<'_>) {
+    pub(in crate::images) fn put(&mut self, line: &ResampledLine<'_>) {
         let (pixels, _) = line.pixels.as_chunks::<3>();
         let grey: Vec<[u8; 3]>;
         let pixels = if self.is_grey {
@@ -49,7 +49,7 @@ impl<'a> Tensor<'a> {
         let (first, step) =
             if line.is_column { (line.index, self.width) } else { (line.index * self.width, 1) };
         match self.layout {
-            Layout::Nchw => {
+            TensorLayout::Nchw => {
                 let (zeroth, rest) = self.values.split_at_mut(self.values.len() / 3);
                 let (first_plane, second) = rest.split_at_mut(rest.len() / 2);
                 let [table_0, table_1, table_2] = &self.levels;
@@ -65,7 +65,7 @@ impl<'a> Tensor<'a> {
                     *c = table_2[usize::from(pixel[source_2])];
                 }
             }
-            Layout::Nhwc => {
+            TensorLayout::Nhwc => {
                 let (places, _) = self.values.as_chunks_mut::<3>();
                 for (values, pixel) in places[first..].iter_mut().step_by(step).zip(pixels) {
                     for channel in 0..3 {

@@ -59,7 +59,7 @@ fn levels_as_they_are(case: &Case) -> Preprocess {
     serde_json::from_value(fields.into()).unwrap()
 }
 
-fn tensor(recipe: &Preprocess, image: &RgbImage, layout: Layout) -> Vec<f32> {
+fn tensor(recipe: &Preprocess, image: &RgbImage, layout: TensorLayout) -> Vec<f32> {
     let mut out = vec![f32::NAN; recipe.tensor_len()];
     recipe.apply(image, layout, &mut out).unwrap();
     out
@@ -71,7 +71,7 @@ fn resized_pixels_are_pillows() {
     assert!(cases.len() > 20);
     for case in cases {
         let recipe = levels_as_they_are(&case);
-        let found = tensor(&recipe, &fixture(&case.image), Layout::Nhwc);
+        let found = tensor(&recipe, &fixture(&case.image), TensorLayout::Nhwc);
         let path = tests_folder().join("reference/images").join(&case.expected);
         let expected = image::open(path).unwrap().into_rgb8();
         assert_eq!(expected.dimensions(), recipe.size());
@@ -89,7 +89,7 @@ fn levels_are_normalised_as_the_frameworks_do_it() {
         // Every pixel of a grey image of one level becomes that level's value, in all three channels.
         for level in 0..=255u8 {
             let image = RgbImage::from_pixel(2, 2, image::Rgb([level; 3]));
-            let found = tensor(&recipe, &image, Layout::Nchw);
+            let found = tensor(&recipe, &image, TensorLayout::Nchw);
             let n_pixels = recipe.tensor_len() / 3;
             for channel in 0..3 {
                 let value = found[channel * n_pixels];
@@ -116,11 +116,11 @@ fn channels_and_layouts_are_where_they_belong() {
         overridden(Preset::Torchvision, change).unwrap()
     };
     let rgb = recipe(ChannelOrder::Rgb);
-    assert_eq!(tensor(&rgb, &image, Layout::Nchw), [0.0, 3.0, 1.0, 2.5, 3.0, 6.0]);
-    assert_eq!(tensor(&rgb, &image, Layout::Nhwc), [0.0, 1.0, 3.0, 3.0, 2.5, 6.0]);
+    assert_eq!(tensor(&rgb, &image, TensorLayout::Nchw), [0.0, 3.0, 1.0, 2.5, 3.0, 6.0]);
+    assert_eq!(tensor(&rgb, &image, TensorLayout::Nhwc), [0.0, 1.0, 3.0, 3.0, 2.5, 6.0]);
     let bgr = recipe(ChannelOrder::Bgr);
-    assert_eq!(tensor(&bgr, &image, Layout::Nchw), [2.0, 5.0, 1.0, 2.5, 1.0, 4.0]);
-    assert_eq!(tensor(&bgr, &image, Layout::Nhwc), [2.0, 1.0, 1.0, 5.0, 2.5, 4.0]);
+    assert_eq!(tensor(&bgr, &image, TensorLayout::Nchw), [2.0, 5.0, 1.0, 2.5, 1.0, 4.0]);
+    assert_eq!(tensor(&bgr, &image, TensorLayout::Nhwc), [2.0, 1.0, 1.0, 5.0, 2.5, 4.0]);
 }
 
 #[test]
@@ -129,21 +129,21 @@ fn elongated_images_cost_no_more_than_others() {
         let image = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
         for &interpolation in Interpolation::ALL {
             let recipe = overridden(Preset::Tf, |o| o.interpolation = Some(interpolation)).unwrap();
-            assert!(tensor(&recipe, &image, Layout::Nchw).iter().all(|&value| value == 1.0));
+            assert!(tensor(&recipe, &image, TensorLayout::Nchw).iter().all(|&value| value == 1.0));
         }
     }
     let image = RgbImage::new((1 << 20) + 1, 1);
     let recipe = preset(Preset::Torchvision);
-    let error = recipe.apply(&image, Layout::Nchw, &mut vec![0.0; recipe.tensor_len()]).unwrap_err();
+    let error = recipe.apply(&image, TensorLayout::Nchw, &mut vec![0.0; recipe.tensor_len()]).unwrap_err();
     assert!(matches!(error, PreprocessError::ImageSize { width: 1_048_577, height: 1 }));
 }
 
 #[test]
 fn a_buffer_of_another_length_is_refused() {
     let recipe = preset(Preset::Torchvision);
-    let error = recipe.apply(&RgbImage::new(9, 9), Layout::Nchw, &mut [0.0; 12]).unwrap_err();
+    let error = recipe.apply(&RgbImage::new(9, 9), TensorLayout::Nchw, &mut [0.0; 12]).unwrap_err();
     assert!(matches!(error, PreprocessError::BufferLength { expected: 150_528, found: 12 }));
-    let error = recipe.apply(&RgbImage::new(0, 9), Layout::Nchw, &mut vec![0.0; 150_528]).unwrap_err();
+    let error = recipe.apply(&RgbImage::new(0, 9), TensorLayout::Nchw, &mut vec![0.0; 150_528]).unwrap_err();
     assert!(matches!(error, PreprocessError::ImageSize { width: 0, height: 9 }));
 }
 
@@ -293,7 +293,7 @@ fn files_with_unknown_or_missing_fields_are_refused() {
 #[test]
 fn choices_are_parsed_by_their_names() {
     assert_eq!("keras-caffe".parse(), Ok(Preset::KerasCaffe));
-    assert_eq!(Layout::Nhwc.to_string(), "nhwc");
+    assert_eq!(TensorLayout::Nhwc.to_string(), "nhwc");
     let error = "cubic".parse::<Interpolation>().unwrap_err();
     assert_eq!(
         error.to_string(),

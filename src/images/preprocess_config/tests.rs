@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::images::preprocess::{Layout, Resize};
+use crate::images::preprocess::{Resize, TensorLayout};
 use crate::images::{DecodeOptions, decode};
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ fn tensors_are_those_of_transformers_and_timm() {
             let picture = decode(&bytes, &DecodeOptions::default()).unwrap();
             let tensor = |recipe: &Preprocess| {
                 let mut out = vec![f32::NAN; recipe.tensor_len()];
-                recipe.apply(&picture, Layout::Nchw, &mut out).unwrap();
+                recipe.apply(&picture, TensorLayout::Nchw, &mut out).unwrap();
                 out
             };
             let seen: Vec<u8> = tensor(&levels).iter().map(|&level| level as u8).collect();

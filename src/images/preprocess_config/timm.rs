@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Keys, PreprocessConfig, PreprocessConfigError, recipe};
+use super::{PreprocessConfig, PreprocessConfigError, UnusedKeys, recipe};
 use crate::images::preprocess::{ChannelOrder, Interpolation, PreprocessOverrides};
 
 /// Keys that say nothing about the pixels of an evaluation: the others of `timm.models.PretrainedCfg`, and what stands
@@ -44,7 +44,7 @@ const OTHER_KEYS: [&str; 30] = [
 ];
 
 /// The recipe of a file with `pretrained_cfg`, or with its keys at the top as early versions wrote them.
-pub(super) fn read(mut keys: Keys) -> Result<PreprocessConfig, PreprocessConfigError> {
+pub(super) fn read(mut keys: UnusedKeys) -> Result<PreprocessConfig, PreprocessConfigError> {
     // What stands beside `pretrained_cfg` are the network's own settings.
     if let Some(inner) = keys.take::<Map<String, Value>>("pretrained_cfg")? {
         keys.map = inner;

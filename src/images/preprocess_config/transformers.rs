@@ -7,12 +7,12 @@
 
 use serde_json::{Map, Value};
 
-use super::{Keys, PreprocessConfig, PreprocessConfigError, recipe};
+use super::{PreprocessConfig, PreprocessConfigError, UnusedKeys, recipe};
 use crate::images::preprocess::{ChannelOrder, CropOffset, Interpolation, PreprocessOverrides};
 
 mod classes;
 
-use classes::{Class, Resizing};
+use classes::{ProcessorClass, Resizing};
 
 /// Keys that say nothing about the pixels of an RGB image, or only how the processor is called.
 const OTHER_KEYS: [&str; 15] = [
@@ -35,17 +35,17 @@ const OTHER_KEYS: [&str; 15] = [
 
 /// `size` and `crop_size` in all their forms.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Size {
+enum SizeSetting {
     /// Width and height.
     Sides(u32, u32),
     ShortestEdge(u32),
 }
 
 /// The recipe of an image processor.
-pub(super) fn read(mut keys: Keys) -> Result<PreprocessConfig, PreprocessConfigError> {
+pub(super) fn read(mut keys: UnusedKeys) -> Result<PreprocessConfig, PreprocessConfigError> {
     if let Some(inner) = keys.map.get("pretrained_cfg") {
         let map = Map::from_iter([("pretrained_cfg".to_owned(), inner.clone())]);
-        return super::timm::read(Keys { map, ..keys });
+        return super::timm::read(UnusedKeys { map, ..keys });
     }
     if keys.map.get("auto_map").is_some_and(|value| !value.is_null()) {
         return Err(keys.error("auto_map", "the network's own Python code prepares its images"));
@@ -106,7 +106,7 @@ pub(super) fn read(mut keys: Keys) -> Result<PreprocessConfig, PreprocessConfigE
 
 /// The processor's name as it stands in the file, and what it does. Early files do not name it; then the network's
 /// `config.json` beside them says what network it is.
-fn class_of(keys: &Keys) -> Result<(String, &'static Class), PreprocessConfigError> {
+fn class_of(keys: &UnusedKeys) -> Result<(String, &'static ProcessorClass), PreprocessConfigError> {
     let text = |key: &str| keys.map.get(key).and_then(Value::as_str).map(str::to_owned);
     for key in ["image_processor_type", "feature_extractor_type"] {
         if let Some(name) = text(key) {
@@ -130,7 +130,7 @@ fn class_of(keys: &Keys) -> Result<(String, &'static Class), PreprocessConfigErr
 }
 
 /// `crop_size`, where the processor crops.
-fn crop(keys: &mut Keys, class: &Class) -> Result<Option<(u32, u32)>, PreprocessConfigError> {
+fn crop(keys: &mut UnusedKeys, class: &ProcessorClass) -> Result<Option<(u32, u32)>, PreprocessConfigError> {
     let asked = keys.take::<bool>("do_center_crop")?;
     let size = take_size(keys, "crop_size", true)?;
     let Some((default, side)) = class.crop else {
@@ -148,16 +148,16 @@ fn crop(keys: &mut Keys, class: &Class) -> Result<Option<(u32, u32)>, Preprocess
     }
     match size {
         None => Ok(Some((side, side))),
-        Some(Size::Sides(width, height)) => Ok(Some((width, height))),
-        Some(Size::ShortestEdge(_)) => Err(keys.error("crop_size", "a crop has a height and a width")),
+        Some(SizeSetting::Sides(width, height)) => Ok(Some((width, height))),
+        Some(SizeSetting::ShortestEdge(_)) => Err(keys.error("crop_size", "a crop has a height and a width")),
     }
 }
 
 /// What resizing and cropping there is, as the fields of a recipe.
 fn geometry(
-    keys: &mut Keys,
-    class: &Class,
-    size: Size,
+    keys: &mut UnusedKeys,
+    class: &ProcessorClass,
+    size: SizeSetting,
     crop: Option<(u32, u32)>,
 ) -> Result<PreprocessOverrides, PreprocessConfigError> {
     let part = match class.resizing {
@@ -188,43 +188,46 @@ fn geometry(
         ..PreprocessOverrides::default()
     };
     match (class.resizing, size) {
-        (Resizing::Sides, Size::ShortestEdge(_)) => {
+        (Resizing::Sides, SizeSetting::ShortestEdge(_)) => {
             let problem = format!(
                 "shortest_edge is not for {}ImageProcessor, which wants height and width",
                 class.name
             );
             Err(keys.error("size", problem))
         }
-        (Resizing::ConvNext, Size::Sides(..)) => {
+        (Resizing::ConvNext, SizeSetting::Sides(..)) => {
             Err(keys.error("size", "ConvNextImageProcessor wants shortest_edge"))
         }
-        (Resizing::ConvNext, Size::ShortestEdge(side)) => Ok(match part {
+        (Resizing::ConvNext, SizeSetting::ShortestEdge(side)) => Ok(match part {
             Some(part) if side < 384 => shorter_side(before_crop(side, part), (side, side)),
             _ => stretched((side, side), None),
         }),
         (Resizing::PoolFormer, size) if part.is_some() => {
             let part = part.unwrap_or(1.0);
             let side = match size {
-                Size::ShortestEdge(side) => side,
-                Size::Sides(width, height) if width == height => width,
-                Size::Sides(width, height) => {
+                SizeSetting::ShortestEdge(side) => side,
+                SizeSetting::Sides(width, height) if width == height => width,
+                SizeSetting::Sides(width, height) => {
                     let sides = (before_crop(width, part), before_crop(height, part));
                     return Ok(stretched(sides, crop));
                 }
             };
             Ok(shorter_side(before_crop(side, part), crop.ok_or_else(unsized_network)?))
         }
-        (Resizing::Levit, Size::ShortestEdge(side)) => {
+        (Resizing::Levit, SizeSetting::ShortestEdge(side)) => {
             let side = (256.0 / 224.0 * f64::from(side)) as u32;
             Ok(shorter_side(side, crop.ok_or_else(unsized_network)?))
         }
-        (_, Size::ShortestEdge(side)) => Ok(shorter_side(side, crop.ok_or_else(unsized_network)?)),
-        (_, Size::Sides(width, height)) => Ok(stretched((width, height), crop)),
+        (_, SizeSetting::ShortestEdge(side)) => Ok(shorter_side(side, crop.ok_or_else(unsized_network)?)),
+        (_, SizeSetting::Sides(width, height)) => Ok(stretched((width, height), crop)),
     }
 }
 
 /// Rescaling and normalisation as divisor, mean and deviation.
-fn normalisation(keys: &mut Keys, class: &Class) -> Result<(f64, [f64; 3], [f64; 3]), PreprocessConfigError> {
+fn normalisation(
+    keys: &mut UnusedKeys,
+    class: &ProcessorClass,
+) -> Result<(f64, [f64; 3], [f64; 3]), PreprocessConfigError> {
     let rescales = keys.take::<bool>("do_rescale")?.unwrap_or(true);
     let factor = keys.take::<f64>("rescale_factor")?.unwrap_or(1.0 / 255.0);
     let offset = class.rescales_twice && keys.take::<bool>("rescale_offset")?.unwrap_or(false);
@@ -262,15 +265,19 @@ fn normalisation(keys: &mut Keys, class: &Class) -> Result<(f64, [f64; 3], [f64;
 }
 
 /// The size under `key`; `square` says what a single number means.
-fn take_size(keys: &mut Keys, key: &str, square: bool) -> Result<Option<Size>, PreprocessConfigError> {
+fn take_size(
+    keys: &mut UnusedKeys,
+    key: &str,
+    square: bool,
+) -> Result<Option<SizeSetting>, PreprocessConfigError> {
     let Some(value) = keys.take::<Value>(key)? else { return Ok(None) };
     let side = |value: &Value| value.as_u64().and_then(|side| u32::try_from(side).ok());
     let size = match &value {
-        Value::Number(_) if square => side(&value).map(|side| Size::Sides(side, side)),
-        Value::Number(_) => side(&value).map(Size::ShortestEdge),
+        Value::Number(_) if square => side(&value).map(|side| SizeSetting::Sides(side, side)),
+        Value::Number(_) => side(&value).map(SizeSetting::ShortestEdge),
         Value::Array(sides) => match &sides[..] {
             [height, width] => {
-                side(width).zip(side(height)).map(|(width, height)| Size::Sides(width, height))
+                side(width).zip(side(height)).map(|(width, height)| SizeSetting::Sides(width, height))
             }
             _ => None,
         },
@@ -282,9 +289,9 @@ fn take_size(keys: &mut Keys, key: &str, square: bool) -> Result<Option<Size>, P
                 .collect();
             match set[..] {
                 [("height", height), ("width", width)] | [("width", width), ("height", height)] => {
-                    side(width).zip(side(height)).map(|(width, height)| Size::Sides(width, height))
+                    side(width).zip(side(height)).map(|(width, height)| SizeSetting::Sides(width, height))
                 }
-                [("shortest_edge", edge)] => side(edge).map(Size::ShortestEdge),
+                [("shortest_edge", edge)] => side(edge).map(SizeSetting::ShortestEdge),
                 _ if map.contains_key("longest_edge") || map.contains_key("max_height") => {
                     let problem =
                         format!("{value} gives every image its own size; the network needs one size");

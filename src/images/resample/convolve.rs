@@ -134,15 +134,15 @@ pub(super) struct RowConvolution {
     /// Column of the image where the rows begin.
     first_column: usize,
     #[cfg(target_arch = "x86_64")]
-    vectors: Option<Vectors>,
+    vectors: Option<VectorKernels>,
 }
 
 /// The kernels of a row for vectorised loops.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug)]
-enum Vectors {
-    Avx2(steps::Steps<{ avx2::STEP }>),
-    Avx512(steps::Steps<{ avx512::STEP }>),
+enum VectorKernels {
+    Avx2(steps::KernelSteps<{ avx2::STEP }>),
+    Avx512(steps::KernelSteps<{ avx512::STEP }>),
 }
 
 impl RowConvolution {
@@ -155,10 +155,10 @@ impl RowConvolution {
             vectors: match instructions {
                 Instructions::Portable => None,
                 Instructions::Avx2 => {
-                    Some(Vectors::Avx2(steps::Steps::new(&kernels, first_column, avx2::LOAD)))
+                    Some(VectorKernels::Avx2(steps::KernelSteps::new(&kernels, first_column, avx2::LOAD)))
                 }
                 Instructions::Avx512 => {
-                    Some(Vectors::Avx512(steps::Steps::new(&kernels, first_column, avx512::LOAD)))
+                    Some(VectorKernels::Avx512(steps::KernelSteps::new(&kernels, first_column, avx512::LOAD)))
                 }
             },
             kernels,
@@ -170,13 +170,13 @@ impl RowConvolution {
     pub(super) fn apply(&mut self, row: &[u8], out: &mut [u8]) {
         #[cfg(target_arch = "x86_64")]
         match &mut self.vectors {
-            Some(Vectors::Avx2(steps)) => {
+            Some(VectorKernels::Avx2(steps)) => {
                 return steps.on(row, out, |steps, row, out| {
                     // SAFETY: steps of this kind are made only where the processor has AVX2.
                     unsafe { avx2::weigh_pixels(steps, row, out) }
                 });
             }
-            Some(Vectors::Avx512(steps)) => {
+            Some(VectorKernels::Avx512(steps)) => {
                 return steps.on(row, out, |steps, row, out| {
                     // SAFETY: steps of this kind are made only where the processor has these parts of AVX-512.
                     unsafe { avx512::weigh_pixels(steps, row, out) }
@@ -246,24 +246,24 @@ mod steps {
 
     /// The weights of `PIXELS` neighbouring pixels.
     #[derive(Debug, Clone, Copy)]
-    pub(super) struct Step<const PIXELS: usize> {
+    pub(super) struct KernelStep<const PIXELS: usize> {
         pub upper: [i16; PIXELS],
         pub lower: [i16; PIXELS],
     }
 
     /// Kernels cut into steps.
     #[derive(Debug)]
-    pub(super) struct Steps<const PIXELS: usize> {
+    pub(super) struct KernelSteps<const PIXELS: usize> {
         /// Where in the row each output pixel's first step begins, in samples, and where its steps begin and end.
         pub spans: Vec<(usize, Range<usize>)>,
-        pub steps: Vec<Step<PIXELS>>,
+        pub steps: Vec<KernelStep<PIXELS>>,
         /// Samples that the steps load.
         pub reach: usize,
         /// A row that lacked the padding.
         padded: Vec<u8>,
     }
 
-    impl<const PIXELS: usize> Steps<PIXELS> {
+    impl<const PIXELS: usize> KernelSteps<PIXELS> {
         /// For rows that begin with column `first_column`; a step loads `load` samples.
         pub fn new(kernels: &Kernels, first_column: usize, load: usize) -> Self {
             let mut spans = Vec::with_capacity(kernels.len());
@@ -272,7 +272,7 @@ mod steps {
             for (range, weights) in kernels.iter() {
                 let (start, first) = (3 * (range.start - first_column), steps.len());
                 for weights in weights.chunks(PIXELS) {
-                    let mut step = Step { upper: [0; PIXELS], lower: [0; PIXELS] };
+                    let mut step = KernelStep { upper: [0; PIXELS], lower: [0; PIXELS] };
                     for (index, &weight) in weights.iter().enumerate() {
                         (step.upper[index], step.lower[index]) = parts(weight);
                     }
@@ -305,7 +305,7 @@ mod steps {
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::steps::{LOW_BITS, Steps};
+    use super::steps::{KernelSteps, LOW_BITS};
     use super::{HALF, PRECISION_BITS};
 
     /// Pixels that one step weighs.
@@ -315,7 +315,7 @@ mod avx512 {
     pub(super) const LOAD: usize = 32;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-    pub(super) fn weigh_pixels(steps: &Steps<STEP>, row: &[u8], out: &mut [u8]) {
+    pub(super) fn weigh_pixels(steps: &KernelSteps<STEP>, row: &[u8], out: &mut [u8]) {
         assert!(row.len() >= steps.reach);
         // Of eight pixels RGB: eight r as 16-bit numbers, then eight g, eight b, and nothing.
         let mut places = [0u8; 64];
@@ -362,7 +362,7 @@ mod avx512 {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::steps::{LOW_BITS, Steps, parts};
+    use super::steps::{KernelSteps, LOW_BITS, parts};
     use super::{HALF, PRECISION_BITS};
 
     /// Pixels that one step along a row weighs.
@@ -375,7 +375,7 @@ mod avx2 {
     pub(super) const BLOCK: usize = 32;
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn weigh_pixels(steps: &Steps<STEP>, row: &[u8], out: &mut [u8]) {
+    pub(super) fn weigh_pixels(steps: &KernelSteps<STEP>, row: &[u8], out: &mut [u8]) {
         assert!(row.len() >= steps.reach);
         // Of four pixels RGB RGB RGB RGB: below, the pairs r0 r1, r2 r3, g0 g1, g2 g3 as 16-bit numbers; above, the
         // same of b. A negative index gives a zero.

@@ -29,10 +29,10 @@ fn resampled(
     instructions: Instructions,
     stored: &RgbImage,
     orientation: Orientation,
-    geometry: Geometry,
+    geometry: CropGeometry,
     interpolation: Interpolation,
 ) -> RgbImage {
-    let source = Source::whole(stored.dimensions(), orientation);
+    let source = StoredImage::whole(stored.dimensions(), orientation);
     let mut resampler = Resampler::with(instructions, source, stored.dimensions(), geometry, interpolation);
     let columns = resampler.columns();
     let mut out = RgbImage::from_pixel(geometry.size.0, geometry.size.1, Rgb([77; 3]));
@@ -54,7 +54,7 @@ fn interpolations() -> impl Strategy<Value = Interpolation> {
     prop::sample::select(Interpolation::ALL)
 }
 
-fn geometries(width: u32, height: u32) -> impl Strategy<Value = Geometry> {
+fn geometries(width: u32, height: u32) -> impl Strategy<Value = CropGeometry> {
     (1..width, 1..height).prop_flat_map(|size| {
         let (width, height) = size;
         let longest = width.max(height);
@@ -63,7 +63,7 @@ fn geometries(width: u32, height: u32) -> impl Strategy<Value = Geometry> {
             (longest..longest + 40).prop_map(Resize::ShorterSide),
             (width..width + 40, height..height + 40).prop_map(|(x, y)| Resize::StretchThenCrop(x, y)),
         ];
-        (resize, prop::sample::select(CropOffset::ALL)).prop_map(move |(resize, crop_offset)| Geometry {
+        (resize, prop::sample::select(CropOffset::ALL)).prop_map(move |(resize, crop_offset)| CropGeometry {
             size,
             resize,
             crop_offset,
@@ -128,11 +128,12 @@ fn a_reduced_photo_keeps_its_place() {
     };
     let whole = ramp(803, 0.3, 0.0);
     let reduced = ramp(101, 2.4, 0.4375);
-    let geometry = Geometry { size: (30, 10), resize: Resize::Stretch, crop_offset: CropOffset::HalfEven };
+    let geometry =
+        CropGeometry { size: (30, 10), resize: Resize::Stretch, crop_offset: CropOffset::HalfEven };
     let expected =
         resampled(Instructions::best(), &whole, Orientation::NoTransforms, geometry, Interpolation::Bilinear);
     let source =
-        Source { size: (101, 40), extent: (803.0 / 8.0, 40.0), orientation: Orientation::NoTransforms };
+        StoredImage { size: (101, 40), extent: (803.0 / 8.0, 40.0), orientation: Orientation::NoTransforms };
     let mut resampler = Resampler::new(source, (803, 40), geometry, Interpolation::Bilinear);
     let mut lines = 0;
     for index in resampler.rows() {

@@ -2,11 +2,11 @@
 
 use super::super::decode::DecodeError;
 use super::super::ifd::Directory;
-use super::layout::Layout;
+use super::layout::PageLayout;
 
 /// One sample a byte, from samples of 1, 2 or 4 bits whose rows end at a byte: indices of a palette as they are, greys
 /// stretched to 0 to 255.
-pub(super) fn unpack_bits(packed: &[u8], layout: &Layout, samples_a_row: usize) -> Vec<u8> {
+pub(super) fn unpack_bits(packed: &[u8], layout: &PageLayout, samples_a_row: usize) -> Vec<u8> {
     let bits = layout.bits;
     let largest = (1_u8 << bits) - 1;
     let factor = if layout.photometric == super::Photometric::Palette { 1 } else { 255 / largest };

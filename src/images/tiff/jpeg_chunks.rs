@@ -4,14 +4,14 @@ use image::RgbImage;
 
 use super::super::decode::{DecodeError, DecodeOptions, check_pixels};
 use super::super::ifd::Directory;
-use super::super::jpeg::{Colours, decode_chunk};
-use super::layout::{Layout, Photometric, chunks};
+use super::super::jpeg::{JpegColours, decode_chunk};
+use super::layout::{PageLayout, Photometric, chunks};
 
 /// The page, put together from its strips or tiles.
 pub(super) fn decode(
     bytes: &[u8],
     directory: &Directory,
-    layout: &Layout,
+    layout: &PageLayout,
     name: &'static str,
     options: &DecodeOptions,
 ) -> Result<RgbImage, DecodeError> {
@@ -19,9 +19,9 @@ pub(super) fn decode(
     const JPEG_TABLES: u16 = 347;
     let damaged = || DecodeError::Damaged { format: name };
     let colours = match (layout.photometric, layout.samples) {
-        (Photometric::BlackIsZero, 1) => Colours::Grey,
-        (Photometric::Rgb, 3) => Colours::Rgb,
-        (Photometric::YCbCr, 3) => Colours::YCbCr,
+        (Photometric::BlackIsZero, 1) => JpegColours::Grey,
+        (Photometric::Rgb, 3) => JpegColours::Rgb,
+        (Photometric::YCbCr, 3) => JpegColours::YCbCr,
         _ => return Err(DecodeError::unsupported(format!("{name} with JPEG of {} bands", layout.samples))),
     };
     if layout.samples > 1 && directory.first(PLANAR) == Some(2) {

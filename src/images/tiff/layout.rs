@@ -29,7 +29,7 @@ pub(super) enum SampleKind {
 
 /// The page's size and the form of its samples.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct PageLayout {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) photometric: Photometric,
@@ -45,7 +45,7 @@ pub(super) struct Layout {
     pub(super) reverses_bits: bool,
 }
 
-impl Layout {
+impl PageLayout {
     pub(super) fn of(directory: &Directory, name: &'static str) -> Result<Self, DecodeError> {
         let number = |tag| directory.first(tag);
         let size = |tag| number(tag).and_then(|length| u32::try_from(length).ok());

@@ -1,5 +1,5 @@
-//! What a graph does to each channel of a convolution by a factor and a summand, which the weights take in: batch normalisation,
-//! and the products and sums that exporters write in its place.
+//! Operations that multiply each channel of a convolution by a factor and add a summand: batch normalisation, and the products
+//! and sums that exporters write instead. They are folded into the convolution's weights.
 
 use super::super::constants;
 use super::super::graph::Graph;
@@ -8,15 +8,16 @@ use super::super::topology::attribute;
 use super::attributes::operation;
 
 /// One such operation, by the names of its constants.
-pub(super) enum Affine {
+pub(super) enum AffineOp {
     Normalise { scale: String, shift: String, mean: String, variance: String, epsilon: f64 },
     Scale(String),
     Shift(String),
 }
 
-impl Affine {
-    /// What `node` does to `input`, of so many channels; none where it is something else or its constants are not such.
-    pub(super) fn of(graph: &Graph, node: &NodeProto, input: &str, channels: usize) -> Option<Affine> {
+impl AffineOp {
+    /// The operation of `node` on `input`, which has so many channels; `None` if it is another one, or if its constants are not
+    /// one for each channel.
+    pub(super) fn of(graph: &Graph, node: &NodeProto, input: &str, channels: usize) -> Option<AffineOp> {
         match (operation(node), &node.input[..]) {
             ("BatchNormalization", [first, scale, shift, mean, variance]) if first == input => {
                 let constants = [scale, shift, mean, variance];
@@ -25,7 +26,7 @@ impl Affine {
                     shape.is_some_and(|shape| shape == [channels])
                 };
                 let epsilon = attribute(node, "epsilon").and_then(|epsilon| epsilon.f).unwrap_or(1e-5);
-                constants.iter().all(fit).then(|| Affine::Normalise {
+                constants.iter().all(fit).then(|| AffineOp::Normalise {
                     scale: scale.clone(),
                     shift: shift.clone(),
                     mean: mean.clone(),
@@ -38,18 +39,18 @@ impl Affine {
                 let shape = constants::shape(graph.constant(constant)?)?;
                 let by_channel = shape.len() >= 3 && shape[shape.len() - 3] == channels;
                 let count = shape.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim))?;
-                // Of a higher rank it would change the shape of what it is multiplied with.
+                // A constant of a higher rank would change the shape of the product.
                 if shape.len() > 4 || count != 1 && !(by_channel && count == channels) {
                     return None;
                 }
                 let constant = constant.clone();
-                Some(if operation == "Mul" { Affine::Scale(constant) } else { Affine::Shift(constant) })
+                Some(if operation == "Mul" { AffineOp::Scale(constant) } else { AffineOp::Shift(constant) })
             }
             _ => None,
         }
     }
 
-    /// Takes it into `filters`, an equal number for each output, and `bias`; none where its constants cannot be read.
+    /// Folds the operation into `filters`, an equal number for each output, and `bias`; `None` if its constants cannot be read.
     pub(super) fn apply(&self, graph: &Graph, filters: &mut [f32], bias: &mut [f32]) -> Option<()> {
         let channels = bias.len();
         let of_channel = |name: &str| -> Option<Vec<f64>> {
@@ -61,9 +62,9 @@ impl Affine {
         };
         let ones = || vec![1.0; channels];
         let (scales, shifts) = match self {
-            Affine::Scale(scale) => (of_channel(scale)?, vec![0.0; channels]),
-            Affine::Shift(shift) => (ones(), of_channel(shift)?),
-            Affine::Normalise { scale, shift, mean, variance, epsilon } => {
+            AffineOp::Scale(scale) => (of_channel(scale)?, vec![0.0; channels]),
+            AffineOp::Shift(shift) => (ones(), of_channel(shift)?),
+            AffineOp::Normalise { scale, shift, mean, variance, epsilon } => {
                 let (mut scales, mut shifts) = (of_channel(scale)?, of_channel(shift)?);
                 let (means, variances) = (of_channel(mean)?, of_channel(variance)?);
                 for (scale, variance) in scales.iter_mut().zip(variances) {

@@ -1,12 +1,12 @@
-//! What a node of an ONNX graph says, as far as layers need it.
+//! Reads the attributes of ONNX nodes that layers need.
 
 use super::super::graph::Graph;
 use super::super::graph::proto::NodeProto;
 use super::super::topology::{attribute, ints};
-use super::planner::Map;
+use super::planner::MapShape;
 use cnncodes_convolution::{Activation, Window};
 
-/// What a node does; nothing that is known here in another domain than ONNX's own.
+/// The operator of a node; the empty text if it is not of ONNX's own domain.
 pub(super) fn operation(node: &NodeProto) -> &str {
     if matches!(node.domain(), "" | "ai.onnx") { node.op_type() } else { "" }
 }
@@ -14,9 +14,9 @@ pub(super) fn operation(node: &NodeProto) -> &str {
 /// The largest window, stride or padding.
 const LARGEST: usize = 1 << 15;
 
-/// The window of a convolution or pooling over `map`; none where it is dilated, or strides are not the same both ways.
-pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Option<Window> {
-    // Nobody has larger ones, and sums of these do not overflow.
+/// The window of a convolution or pooling over `map`; `None` if it is dilated, or if the strides of rows and columns differ.
+pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<MapShape>) -> Option<Window> {
+    // No network has larger ones, and sums of these do not overflow.
     let whole = |value: i64| usize::try_from(value).ok().filter(|&value| value <= LARGEST);
     let [height, width] = *kernel else { return None };
     let kernel = [whole(height)?, whole(width)?];
@@ -50,7 +50,7 @@ pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Opti
         }
         _ => return None,
     };
-    // A window of padding alone is not worth the room that the padding takes.
+    // A window may lie in the padding alone. No network needs it, and it would take room.
     let [top, left, bottom, right] = pads;
     if top.max(bottom) >= kernel[0] || left.max(right) >= kernel[1] {
         return None;
@@ -58,7 +58,7 @@ pub(super) fn window(node: &NodeProto, kernel: &[i64], map: Option<Map>) -> Opti
     Some(Window { kernel, stride, pads })
 }
 
-/// What an activation's node does; none for one that is not known or has bounds that are not constant.
+/// The activation function of a node; `None` for an unknown one, or one whose bounds are not constant.
 pub(super) fn activation(graph: &Graph, node: &NodeProto) -> Option<Activation> {
     match operation(node) {
         "Relu" => Some(Activation::RELU),

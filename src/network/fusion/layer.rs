@@ -1,13 +1,13 @@
-//! A layer as it is planned, and as it is when its weights are read.
+//! A fused layer before and after its weights are read.
 
 use super::super::graph::Graph;
-use super::affine::Affine;
+use super::affine::AffineOp;
 use cnncodes_convolution::{
     Activation, Conv, Depthwise, Direct, LayerOp, MaxPool, SimdIsa, Window, Winograd,
 };
 
 /// A layer whose weights are not read yet.
-pub(super) enum Layer {
+pub(super) enum FusedLayer {
     Conv(Box<Convolution>),
     MaxPool(Window),
     GlobalAverage(usize),
@@ -15,15 +15,15 @@ pub(super) enum Layer {
     Pack(usize),
     Unpack(usize),
     /// One after another, image by image.
-    Chain(Vec<Layer>),
+    Chain(Vec<FusedLayer>),
 }
 
 /// A convolution as the graph has it.
 pub(super) struct Convolution {
     pub(super) filters: String,
     pub(super) bias: Option<String>,
-    /// What is done to its channels then, in this order.
-    pub(super) affine: Vec<Affine>,
+    /// The operations on its channels after it, in order.
+    pub(super) affine: Vec<AffineOp>,
     pub(super) window: Window,
     pub(super) outputs: usize,
     pub(super) algorithm: ConvAlgorithm,
@@ -40,17 +40,17 @@ pub(super) enum ConvAlgorithm {
     Depthwise,
 }
 
-impl Layer {
+impl FusedLayer {
     /// The layer with its weights; none where they cannot be read.
     pub(super) fn build(self, graph: &Graph, isa: SimdIsa) -> Option<LayerOp> {
         Some(match self {
-            Layer::Conv(convolution) => LayerOp::Conv(convolution.build(graph, isa)?),
-            Layer::MaxPool(window) => LayerOp::MaxPool(MaxPool::new(isa, window)),
-            Layer::GlobalAverage(channels) => LayerOp::GlobalAverage { isa, channels },
-            Layer::Sum(activation) => LayerOp::Sum { activation },
-            Layer::Pack(channels) => LayerOp::Pack { isa, channels },
-            Layer::Unpack(channels) => LayerOp::Unpack { isa, channels },
-            Layer::Chain(layers) => LayerOp::Chain(
+            FusedLayer::Conv(convolution) => LayerOp::Conv(convolution.build(graph, isa)?),
+            FusedLayer::MaxPool(window) => LayerOp::MaxPool(MaxPool::new(isa, window)),
+            FusedLayer::GlobalAverage(channels) => LayerOp::GlobalAverage { isa, channels },
+            FusedLayer::Sum(activation) => LayerOp::Sum { activation },
+            FusedLayer::Pack(channels) => LayerOp::Pack { isa, channels },
+            FusedLayer::Unpack(channels) => LayerOp::Unpack { isa, channels },
+            FusedLayer::Chain(layers) => LayerOp::Chain(
                 layers.into_iter().map(|layer| layer.build(graph, isa)).collect::<Option<_>>()?,
             ),
         })

@@ -1,4 +1,4 @@
-//! Goes through the nodes of a graph and plans which become layers.
+//! Decides which nodes of a graph become layers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,58 +7,58 @@ use super::super::graph::proto::NodeProto;
 use super::super::graph::{Graph, names_read_by};
 use super::super::inference::Inference;
 use super::super::topology::{int, ints};
-use super::affine::Affine;
+use super::affine::AffineOp;
 use super::attributes::{activation, operation, window};
-use super::layer::{ConvAlgorithm, Convolution, Layer};
+use super::layer::{ConvAlgorithm, Convolution, FusedLayer};
 use cnncodes_convolution::{Activation, Direct, Winograd};
 
-/// Multiply-adds that take as long as to move a number from one layout to another: a nanosecond at 125 to a nanosecond, and as
-/// much for the runtime, which has a blocked layout of its own.
+/// Multiply-adds that take as long as moving a number from one layout to another: a nanosecond, at 125 multiply-adds in a
+/// nanosecond, and as long again in the runtime, which has a blocked layout of its own.
 const MULTIPLIES_FOR_A_MOVE: f64 = 250.0;
 
-/// The share of all multiply-adds that has to be saved: the plain layers take up to that much longer than the runtime's, so a
-/// network with hardly any 3x3 convolutions (Xception) would lose.
+/// The smallest share of all multiply-adds that fusion must save. Layers other than Winograd's take up to this much longer than
+/// the runtime's, so a network with hardly any 3x3 convolutions (Xception) would become slower.
 const MARGIN: f64 = 0.05;
 
 /// The share of a convolution's multiply-adds that Winograd's algorithm saves, transforms included.
 const SAVED: f64 = 0.6;
 
-/// Rows and columns from which on Winograd's algorithm pays: for fewer there are too few tiles to share the reading of the filters,
-/// four times as many as the plain ones.
+/// Rows and columns from which Winograd's algorithm pays. Its transformed filters are four times as large as the plain ones,
+/// and in smaller maps too few tiles share the reading of them.
 const LEAST_MAP: usize = 7;
 
-/// Weights of a convolution, of which no network comes near: products of a few of its sizes do not overflow.
+/// More weights than any network's convolution has; products of a few sizes below this do not overflow.
 const MOST_WEIGHTS: usize = 1 << 40;
 
 /// A node of the new graph.
-pub(super) enum Planned {
-    /// One of the nodes that were there.
+pub(super) enum PlannedNode {
+    /// A node of the graph, unchanged.
     Kept(usize),
     Layer(PlannedLayer),
 }
 
 /// A layer, and what it reads and makes.
 pub(super) struct PlannedLayer {
-    pub(super) layer: Layer,
+    pub(super) layer: FusedLayer,
     pub(super) inputs: Vec<String>,
     pub(super) output: String,
-    /// Whether its weights are few beside an image's activations, so that it may go image by image.
+    /// Whether its weights are small beside an image's activations, so that it may run image by image.
     pub(super) light: bool,
 }
 
 /// A map: channels, height and width.
-pub(super) type Map = [usize; 3];
+pub(super) type MapShape = [usize; 3];
 
 /// Numbers in a map.
-fn numbers_of(map: &Map) -> usize {
+fn numbers_of(map: &MapShape) -> usize {
     map.iter().fold(1, |numbers: usize, &dim| numbers.saturating_mul(dim))
 }
 
-/// A tensor that is there blocked.
+/// A tensor that exists in the blocked layout.
 #[derive(Clone, Copy)]
 struct Blocked {
     channels: usize,
-    /// Whether it is there in planes as well.
+    /// Whether it also exists in planes.
     planes: bool,
 }
 
@@ -72,20 +72,20 @@ pub(super) struct Planner<'a> {
     makers: HashMap<&'a str, usize>,
     /// The shapes of all tensors, for one image.
     shapes: Inference,
-    /// Tensors that are there blocked.
+    /// Tensors that exist in the blocked layout.
     blocked: HashMap<String, Blocked>,
-    /// Layers that are to be put in the place of the last of their nodes.
-    pending: HashMap<usize, Planned>,
+    /// Layers, by the last of the nodes that they replace.
+    pending: HashMap<usize, PlannedNode>,
     /// Nodes that are part of a layer.
     absorbed: HashSet<usize>,
-    plan: Vec<Planned>,
+    plan: Vec<PlannedNode>,
     /// Multiply-adds of the convolutions that become layers, how many of them are saved, and numbers that are moved for it.
     multiplies: f64,
     saved: f64,
     moved: f64,
 }
 
-/// What is put after the name of a tensor where it is blocked.
+/// The ending of a tensor's name in the blocked layout.
 const BLOCKED: &str = "/cnncodes.blocked";
 
 fn blocked_name(tensor: &str) -> String {
@@ -126,8 +126,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What was planned; none where it would not be faster.
-    pub(super) fn plan_if_it_pays(self) -> Option<Vec<Planned>> {
+    /// The plan; `None` if it would not be faster.
+    pub(super) fn plan_if_it_pays(self) -> Option<Vec<PlannedNode>> {
         let cost = self.moved * MULTIPLIES_FOR_A_MOVE + self.multiplies * MARGIN;
         (self.saved > cost).then_some(self.plan)
     }
@@ -156,12 +156,12 @@ impl<'a> Planner<'a> {
             for name in names {
                 self.unpack(name);
             }
-            self.plan.push(Planned::Kept(index));
+            self.plan.push(PlannedNode::Kept(index));
         }
     }
 
-    /// What one image has in `tensor`, where that is a map of known size.
-    fn map(&self, tensor: &str) -> Option<Map> {
+    /// The shape of one image's map in `tensor`, if it is a map of known size.
+    fn map(&self, tensor: &str) -> Option<MapShape> {
         match *self.shapes.shape(tensor)? {
             [1, channels, height, width] => Some([channels, height, width]),
             _ => None,
@@ -176,16 +176,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Notes the layer, which is put in the place of the node `last`.
+    /// Notes a layer that replaces the node `last`.
     fn place(
         &mut self,
-        layer: Layer,
+        layer: FusedLayer,
         inputs: Vec<String>,
         (output, channels): (&str, usize),
         last: Option<usize>,
     ) {
         let light = self.is_light(&layer, &inputs[0], output);
-        let planned = Planned::Layer(PlannedLayer { layer, inputs, output: blocked_name(output), light });
+        let planned = PlannedNode::Layer(PlannedLayer { layer, inputs, output: blocked_name(output), light });
         self.blocked.insert(output.to_owned(), Blocked { channels, planes: false });
         match last {
             Some(last) => {
@@ -197,13 +197,13 @@ impl<'a> Planner<'a> {
 
     /// Whether the weights of a layer from the blocked tensor or planes `input` to `output` take at most half of the memory of
     /// an image's activations.
-    fn is_light(&self, layer: &Layer, input: &str, output: &str) -> bool {
+    fn is_light(&self, layer: &FusedLayer, input: &str, output: &str) -> bool {
         let numbers = |tensor: &str| Some(numbers_of(&self.map(tensor)?));
         let input = input.strip_suffix(BLOCKED).unwrap_or(input);
         let (Some(map), Some(made)) = (self.map(input), numbers(output)) else { return false };
         let weights = match layer {
-            Layer::Conv(convolution) => convolution.weights(map[0]),
-            Layer::MaxPool(_) | Layer::Sum(_) => 0,
+            FusedLayer::Conv(convolution) => convolution.weights(map[0]),
+            FusedLayer::MaxPool(_) | FusedLayer::Sum(_) => 0,
             _ => return false,
         };
         weights <= (numbers_of(&map) / 2).saturating_add(made / 2)
@@ -258,23 +258,23 @@ impl<'a> Planner<'a> {
             vec![if algorithm == ConvAlgorithm::Planes { input } else { self.block(&input, inputs) }];
         names.extend(added.map(|added| blocked_name(&added)));
         let last = (last != index).then_some(last);
-        self.place(Layer::Conv(Box::new(convolution)), names, (&output, outputs), last);
+        self.place(FusedLayer::Conv(Box::new(convolution)), names, (&output, outputs), last);
         Some(())
     }
 
-    /// Takes the nodes after the convolution `index` into it: the last of them, a tensor that is added and what comes out.
+    /// Fuses the nodes after the convolution `index` into it. Gives the last of them, a tensor that is added, and the output.
     fn follow(
         &mut self,
         index: usize,
         output: &str,
         convolution: &mut Convolution,
-        map: Map,
+        map: MapShape,
     ) -> (usize, Option<String>, String) {
         let (mut last, mut added, mut output) = (index, None, output.to_owned());
         while let Some(reader) = self.only_reader(&output) {
             let node = &self.nodes[reader];
             let bounded = convolution.activation != Activation::NONE;
-            let affine = Affine::of(self.graph, node, &output, convolution.outputs);
+            let affine = AffineOp::of(self.graph, node, &output, convolution.outputs);
             match operation(node) {
                 _ if affine.is_some() && added.is_none() && !bounded => convolution.affine.extend(affine),
                 "Add" if added.is_none() && !bounded => {
@@ -306,7 +306,7 @@ impl<'a> Planner<'a> {
         }
         let window = window(node, ints(node, "kernel_shape")?, Some(map))?;
         window.output(map[1], map[2])?;
-        self.place(Layer::MaxPool(window), vec![blocked_name(input)], (output, map[0]), None);
+        self.place(FusedLayer::MaxPool(window), vec![blocked_name(input)], (output, map[0]), None);
         Some(())
     }
 
@@ -314,8 +314,8 @@ impl<'a> Planner<'a> {
         let (input, output) = (node.input.first()?, node.output.first()?);
         let Blocked { channels, .. } = *self.blocked.get(input)?;
         let (inputs, output) = (vec![blocked_name(input)], output.clone());
-        self.plan.push(Planned::Layer(PlannedLayer {
-            layer: Layer::GlobalAverage(channels),
+        self.plan.push(PlannedNode::Layer(PlannedLayer {
+            layer: FusedLayer::GlobalAverage(channels),
             inputs,
             output,
             light: false,
@@ -323,7 +323,7 @@ impl<'a> Planner<'a> {
         Some(())
     }
 
-    /// A sum of two blocked tensors that no convolution took.
+    /// A sum of two blocked tensors that is not part of a convolution.
     fn sum(&mut self, index: usize) -> Option<()> {
         let node = &self.nodes[index];
         let [a, b] = &node.input[..] else { return None };
@@ -340,11 +340,11 @@ impl<'a> Planner<'a> {
             (of_sum, output, last) = (activation, next.clone(), Some(reader));
             self.absorbed.insert(reader);
         }
-        self.place(Layer::Sum(of_sum), vec![blocked_name(a), blocked_name(b)], (&output, map[0]), last);
+        self.place(FusedLayer::Sum(of_sum), vec![blocked_name(a), blocked_name(b)], (&output, map[0]), last);
         Some(())
     }
 
-    /// An activation of a blocked tensor that no layer took.
+    /// An activation of a blocked tensor that is not part of another layer.
     fn activation_alone(&mut self, node: &NodeProto) -> Option<()> {
         let (input, output) = (node.input.first()?, node.output.first()?);
         let map = self.map(input)?;
@@ -352,17 +352,17 @@ impl<'a> Planner<'a> {
         if !self.blocked.contains_key(input) {
             return None;
         }
-        self.place(Layer::Sum(activation), vec![blocked_name(input)], (output, map[0]), None);
+        self.place(FusedLayer::Sum(activation), vec![blocked_name(input)], (output, map[0]), None);
         Some(())
     }
 
-    /// The name of `tensor` blocked, which it becomes if it is not.
+    /// The name of `tensor` in the blocked layout; packs it if it exists in planes only.
     fn block(&mut self, tensor: &str, channels: usize) -> String {
         if !self.blocked.contains_key(tensor) {
             self.note_move(tensor);
             let (inputs, output) = (vec![tensor.to_owned()], blocked_name(tensor));
-            self.plan.push(Planned::Layer(PlannedLayer {
-                layer: Layer::Pack(channels),
+            self.plan.push(PlannedNode::Layer(PlannedLayer {
+                layer: FusedLayer::Pack(channels),
                 inputs,
                 output,
                 light: false,
@@ -372,13 +372,13 @@ impl<'a> Planner<'a> {
         blocked_name(tensor)
     }
 
-    /// Makes planes of `tensor` if it is only there blocked.
+    /// Unpacks `tensor` if it exists in the blocked layout only.
     pub(super) fn unpack(&mut self, tensor: &str) {
         if let Some(blocked) = self.blocked.get_mut(tensor).filter(|blocked| !blocked.planes) {
             blocked.planes = true;
-            let layer = Layer::Unpack(blocked.channels);
+            let layer = FusedLayer::Unpack(blocked.channels);
             let (inputs, output) = (vec![blocked_name(tensor)], tensor.to_owned());
-            self.plan.push(Planned::Layer(PlannedLayer { layer, inputs, output, light: false }));
+            self.plan.push(PlannedNode::Layer(PlannedLayer { layer, inputs, output, light: false }));
             self.note_move(tensor);
         }
     }

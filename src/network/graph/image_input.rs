@@ -1,4 +1,4 @@
-//! Which input of a graph is its image, and what it wants: its name, layout, channels, size and type.
+//! Finds the image input of a graph: its name, layout, channels, size and type.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::proto::tensor_proto::DataType;
 use super::proto::{self, GraphProto, ValueInfoProto};
 use super::{GraphError, input_layout};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// The image input of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct GraphInput {
     /// What it holds. Images are given as 32-bit floats and converted in the graph.
     pub element: proto::tensor_proto::DataType,
     /// Where the channels stand.
-    pub layout: Layout,
+    pub layout: TensorLayout,
     /// The number of images a run must hold, where the graph fixes it.
     pub batch: Option<usize>,
     /// Height and width, where the graph fixes them.
@@ -48,7 +48,7 @@ pub(super) fn image_input(
     graph: &GraphProto,
     initializers: &HashMap<String, usize>,
     path: &Path,
-    stated: Option<Layout>,
+    stated: Option<TensorLayout>,
 ) -> Result<GraphInput, GraphError> {
     let unsupported = |reason: String| GraphError::Unsupported { path: path.to_path_buf(), reason };
     let inputs: Vec<&ValueInfoProto> =
@@ -95,8 +95,8 @@ pub(super) fn image_input(
     let convolved = input_layout::by_first_convolution(graph, name);
     let convolved_channels = convolved.and_then(|convolved| convolved.channels);
     let layout = match (a == Some(3), c == Some(3)) {
-        (true, false) => Layout::Nchw,
-        (false, true) => Layout::Nhwc,
+        (true, false) => TensorLayout::Nchw,
+        (false, true) => TensorLayout::Nhwc,
         (both, _) => {
             if let Some(channels) = convolved_channels.filter(|channels| ![1, 3, 4].contains(channels)) {
                 return Err(unsupported(format!(
@@ -104,15 +104,15 @@ pub(super) fn image_input(
                      images 1, one for images with an alpha channel 4"
                 )));
             }
-            let by_name = NCHW_NAMES.contains(&name).then_some(Layout::Nchw);
+            let by_name = NCHW_NAMES.contains(&name).then_some(TensorLayout::Nchw);
             let known = convolved.map(|convolved| convolved.layout).or(by_name).or(stated);
             let is_count = |dim: Option<usize>| dim == Some(1) || dim == Some(4);
             let by_count = match (is_count(a), is_count(c)) {
-                (true, false) => Some(Layout::Nchw),
-                (false, true) => Some(Layout::Nhwc),
+                (true, false) => Some(TensorLayout::Nchw),
+                (false, true) => Some(TensorLayout::Nhwc),
                 _ => None,
             };
-            match known.or(both.then_some(Layout::Nchw)).or(by_count) {
+            match known.or(both.then_some(TensorLayout::Nchw)).or(by_count) {
                 Some(layout) => layout,
                 None if a.is_some() && c.is_some() => return Err(no_colours()),
                 None => {
@@ -127,8 +127,8 @@ pub(super) fn image_input(
         }
     };
     let (channels, height, width) = match layout {
-        Layout::Nchw => (a, b, c),
-        Layout::Nhwc => (c, a, b),
+        TensorLayout::Nchw => (a, b, c),
+        TensorLayout::Nhwc => (c, a, b),
     };
     let channels = match channels.or(convolved_channels) {
         None | Some(3) => 3,

@@ -1,4 +1,4 @@
-//! `If` with a condition that is constant: the branch that is always taken takes its place, so that its layers can be tapped.
+//! Replaces `If` nodes whose condition is constant by the branch that always runs, so that its layers can be tapped.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,18 +1,18 @@
-//! Where the channels of an image input stand, as its first convolution tells.
+//! Finds the dimension of an image input that holds the channels, from the first convolution.
 //!
-//! ONNX convolutions read N x C x H x W. So what lies between the input and the convolution says which of the input's
-//! dimensions holds the channels, even if the exporter left all four open, as Hugging Face's exports do.
+//! ONNX convolutions read N x C x H x W. So the operations between the input and the convolution show which dimension of the
+//! input holds the channels, even if the exporter left all four open, as in Hugging Face's exports.
 
 use std::collections::{HashMap, HashSet};
 
 use super::super::topology::{attribute, int, ints};
 use super::proto::{GraphProto, NodeProto};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
 /// What the first convolution says about the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Convolved {
-    pub layout: Layout,
+    pub layout: TensorLayout,
     /// How many channels it reads, where its weights say so.
     pub channels: Option<usize>,
 }
@@ -50,8 +50,8 @@ pub(super) fn by_first_convolution(graph: &GraphProto, input: &str) -> Option<Co
             let dimensions = match node.op_type() {
                 "Conv" | "ConvInteger" | "QLinearConv" if is_image => {
                     let layout = match dimensions {
-                        [0, 1, ..] => Layout::Nchw,
-                        [0, 3, ..] => Layout::Nhwc,
+                        [0, 1, ..] => TensorLayout::Nchw,
+                        [0, 3, ..] => TensorLayout::Nhwc,
                         _ => continue,
                     };
                     return Some(Convolved { layout, channels: channels(graph, node) });

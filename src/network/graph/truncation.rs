@@ -1,9 +1,9 @@
-//! How a graph is cut.
+//! Cuts a graph at the tapped layers.
 //!
-//! ONNX Runtime returns graph outputs only, and runs every node that leads to a declared output. So a graph is
-//! edited before it is loaded: the tapped tensors become the outputs, and every node, initializer and input that
-//! leads to none of them is dropped. An early layer then costs an early layer's time and memory. What is left may have
-//! layers of this program's own in the place of some of its nodes ([`super::super::fusion`]).
+//! ONNX Runtime returns graph outputs only, and runs every node that leads to a declared output. So a graph is edited before it
+//! is loaded: the tapped tensors become the outputs, and every node, initializer and input that leads to none of them is
+//! dropped. An early layer then costs an early layer's time and memory. Layers of this program may replace some of the
+//! remaining nodes ([`super::super::fusion`]).
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use super::proto::{
 };
 use super::{Graph, GraphError, entry, names_read_by};
 use crate::files::folder_of;
-use crate::images::Layout;
+use crate::images::TensorLayout;
 use cnncodes_convolution::{LayerOp, SimdIsa};
 
 /// A graph cut at some tensors, ready to be loaded.
@@ -29,11 +29,11 @@ pub struct TruncatedGraph {
     pub bytes: Vec<u8>,
     /// The folder that relative paths of external weights start from.
     pub weights_folder: PathBuf,
-    /// How many nodes it has.
+    /// Number of its nodes.
     pub nodes: usize,
-    /// Whether it takes maxima of padded maps.
+    /// Whether it takes the maximum of a map that another node has padded.
     pub pads_maxima: bool,
-    /// What the nodes do that are layers of [`cnncodes_convolution`].
+    /// The layers of [`cnncodes_convolution`] that its nodes run.
     pub ops: Vec<LayerOp>,
 }
 
@@ -62,11 +62,11 @@ impl Graph {
         self.truncate_and_append(&taps, SimdIsa::detect().map(|isa| (size, isa)))
     }
 
-    /// As [`truncate`](Self::truncate), with nodes that go on from a tap: where there are any, the first reads the
-    /// tapped tensor, and the output of the last becomes an output of the graph in its place.
+    /// As [`truncate`](Self::truncate), with nodes that follow a tap, if there are any. The first of them reads the tapped
+    /// tensor, and the output of the last replaces it as an output of the graph.
     ///
-    /// For images of a `size`, width and height, and a processor's registers, layers of [`cnncodes_convolution`] take the place of
-    /// nodes where that is faster.
+    /// If the `size` of the images (width, height) and the processor's instruction set are given, layers of
+    /// [`cnncodes_convolution`] replace nodes if that is faster.
     ///
     /// # Errors
     /// As for [`truncate`](Self::truncate).
@@ -86,8 +86,8 @@ impl Graph {
         Ok(TruncatedGraph { bytes: model.encode_to_vec(), weights_folder, nodes, pads_maxima, ops })
     }
 
-    /// The graph cut at `tap` as a message that holds its weights itself, for whoever puts it into a larger graph. They are not
-    /// copied where they lie in the graph's own file. The input takes 32-bit floats, whatever the graph makes of them.
+    /// The graph cut at `tap`, as a message that holds its weights and can become part of a larger graph. Weights in the
+    /// graph's own file are not copied. The input takes 32-bit floats, whatever type the graph computes in.
     ///
     /// # Errors
     /// As for [`truncate`](Self::truncate), and if weights beside the graph cannot be read.
@@ -107,7 +107,7 @@ impl Graph {
         Ok(model)
     }
 
-    /// The graph cut at `taps`, with what its nodes do that are layers of [`cnncodes_convolution`].
+    /// The graph cut at `taps`, with the layers of [`cnncodes_convolution`] that its nodes run.
     fn cut(
         &self,
         taps: &[(&str, &[NodeProto])],
@@ -166,8 +166,8 @@ impl Graph {
                 .filter(|tensor| tensor.values.as_ref().is_some_and(|values| used.contains(values.name())))
                 .cloned()
                 .collect(),
-            // Weights that also stand as inputs (IR version 3) could be overridden at run time, which keeps the
-            // runtime from folding them: only the image stays an input.
+            // In IR version 3 weights are inputs as well. A caller could override them, so the runtime would not fold them:
+            // only the image stays an input.
             input: input.into_iter().collect(),
             // The runtime infers the type of an output; a name is all it needs.
             output: outputs
@@ -200,8 +200,8 @@ impl Graph {
         }
     }
 
-    /// The image input as three channels of 32-bit floats. Where the graph wants other numbers, one channel or four, first nodes make
-    /// the tensor that the graph reads.
+    /// The image input as three channels of 32-bit floats. If the graph reads another type, one channel or four, added nodes
+    /// make the tensor that it reads.
     fn take_images(&self, mut input: ValueInfoProto, nodes: &mut Vec<NodeProto>) -> ValueInfoProto {
         let has_three = self.input.channels == 3;
         if self.input.element == DataType::Float && has_three {
@@ -215,7 +215,7 @@ impl Graph {
                 DataType::Float => self.input.name.clone(),
                 _ => format!("{name}/channels"),
             };
-            let axis = if self.input.layout == Layout::Nchw { 1 } else { 3 };
+            let axis = if self.input.layout == TensorLayout::Nchw { 1 } else { 3 };
             match self.input.channels {
                 1 => first.extend(first_of_axis(&tensor, &made, axis)),
                 _ => first.extend(one_more_on_axis(&tensor, &made, axis, self.alpha)),
@@ -231,7 +231,7 @@ impl Graph {
         {
             tensor.elem_type = Some(DataType::Float.into());
             if let (false, Some(shape)) = (has_three, tensor.shape.as_mut()) {
-                let channels = if self.input.layout == Layout::Nchw { 1 } else { 3 };
+                let channels = if self.input.layout == TensorLayout::Nchw { 1 } else { 3 };
                 shape.dim[channels].value = Some(tensor_shape_proto::dimension::Value::DimValue(3));
             }
         }
@@ -239,7 +239,7 @@ impl Graph {
     }
 }
 
-/// Whether a maximum is taken of what a node of its own has padded.
+/// Whether a maximum is taken of a map that another node has padded.
 fn pads_maxima(nodes: &[NodeProto]) -> bool {
     let is = |node: &NodeProto, operator: &str| node.op_type() == operator;
     let padded: HashSet<&String> =

@@ -1,7 +1,8 @@
-//! bfloat16 as 32-bit floats: ONNX Runtime's processor has no operations on bfloat16, and every bfloat16 is a 32-bit float.
+//! Turns bfloat16 into 32-bit floats, because ONNX Runtime has no bfloat16 operations on the CPU. Every bfloat16 is exactly a
+//! 32-bit float.
 //!
-//! The weights stay as they are in the file; a node behind each of them widens it when the graph is loaded. Activations are not
-//! rounded to bfloat16 between operations, so they are nearer to those of a network in float32 than a GPU's are.
+//! The weights stay as they are in the file. A node behind each of them widens it when the graph is loaded. Activations are not
+//! rounded to bfloat16 between operations, so they are nearer to float32 than on a GPU.
 
 use super::super::nodes::cast;
 use super::proto::tensor_proto::DataType;
@@ -17,7 +18,7 @@ pub(super) fn bfloat16(graph: &mut GraphProto) {
         casts.push(cast(&stored, &name, DataType::Float));
         tensor.name = Some(stored);
     }
-    // What was a default of an input is a constant now.
+    // The default of an input is now a constant.
     graph.input.retain(|input| casts.iter().all(|cast| cast.output[0] != input.name()));
     for input in &mut graph.input {
         let value = input.r#type.as_mut().and_then(|kind| kind.value.as_mut());

@@ -1,9 +1,9 @@
 //! The shape and the element type of every tensor of a graph, worked out from the graph alone, in milliseconds.
 //!
-//! ONNX Runtime says what it can infer only after it has loaded the weights, and leaves the rest open: what follows a
-//! reshape whose target the graph computes from the shape of the image, as exporters of transformers write it. Here the
-//! image has a size and a batch has a number of images, so such small computations are carried out ([`values`]), and the
-//! shapes of what follows are known ([`shapes`]). An operation that is not known here leaves the shapes behind it open.
+//! ONNX Runtime infers shapes only after it has loaded the weights. It leaves those open that follow a reshape whose target the
+//! graph computes from the shape of the image, as in exported transformers. Here the size of the images and the batch size are
+//! known, so these small computations can be carried out ([`values`]), and the shapes behind them are known ([`shapes`]). The
+//! shapes behind an operation that is not known here stay open.
 
 mod shapes;
 mod values;
@@ -14,60 +14,60 @@ use super::graph::Graph;
 use super::graph::proto::{GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 use super::layer::Layer;
 use super::topology::{attribute, int};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
-/// Tensors of more numbers are no sizes, axes or indices, and their numbers are not followed.
+/// Larger tensors do not hold sizes, axes or indices, and their numbers are not followed.
 const MOST_VALUES: usize = 4096;
 
-/// Numbers of the largest tensor that is taken for meant.
+/// Numbers of the largest tensor that is plausible.
 const LARGEST: usize = 1 << 40;
 
 /// Sides of images that networks are made for: a graph that leaves its input's size open may fit to one of them only, by the
 /// number of its position embeddings.
 const USUAL_SIDES: [u32; 10] = [224, 256, 384, 336, 518, 288, 448, 512, 240, 299];
 
-/// Images in a batch where the graph leaves their number open: a number that no other dimension is likely to have, so that what
-/// has one row for each image differs from the rest.
+/// Batch size if the graph leaves it open: a number that no other dimension is likely to have, so that tensors with a row for
+/// each image can be recognised.
 const OPEN_BATCH: usize = 13;
 
 /// What is known of a tensor.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Fact {
+pub(super) struct TensorFact {
     pub(super) element: Option<DataType>,
     pub(super) dims: Option<Vec<usize>>,
     /// Its numbers, if they are few and do not depend on pixels.
     pub(super) values: Option<Vec<f64>>,
 }
 
-impl Fact {
-    fn new(element: Option<DataType>, dims: Option<Vec<usize>>) -> Fact {
-        Fact { element, dims, values: None }
+impl TensorFact {
+    fn new(element: Option<DataType>, dims: Option<Vec<usize>>) -> TensorFact {
+        TensorFact { element, dims, values: None }
     }
 }
 
 /// What is known of the tensors of a graph, for batches of so many images of one size.
 #[derive(Debug)]
 pub(super) struct Inference {
-    facts: HashMap<String, Fact>,
+    facts: HashMap<String, TensorFact>,
     batch: usize,
 }
 
 impl Inference {
-    /// For images of `size`, width and height, and as many of them in a batch as the graph fixes, or else [`OPEN_BATCH`].
+    /// Infers for images of `size` (width, height) and the batch size that the graph fixes, or else [`OPEN_BATCH`].
     pub(super) fn of(graph: &Graph, size: (u32, u32)) -> Inference {
         Self::of_batch(graph, size, graph.input().batch.unwrap_or(OPEN_BATCH))
     }
 
-    /// For batches of `batch` images.
+    /// Infers for batches of `batch` images.
     pub(super) fn of_batch(graph: &Graph, (width, height): (u32, u32), batch: usize) -> Inference {
         let input = graph.input();
         let (height, width) = (height as usize, width as usize);
         let dims = match input.layout {
-            Layout::Nchw => vec![batch, input.channels, height, width],
-            Layout::Nhwc => vec![batch, height, width, input.channels],
+            TensorLayout::Nchw => vec![batch, input.channels, height, width],
+            TensorLayout::Nhwc => vec![batch, height, width, input.channels],
         };
-        let mut facts: HashMap<String, Fact> = graph.other_inputs().collect();
-        facts.insert(input.name.clone(), Fact::new(Some(input.element), Some(dims)));
+        let mut facts: HashMap<String, TensorFact> = graph.other_inputs().collect();
+        facts.insert(input.name.clone(), TensorFact::new(Some(input.element), Some(dims)));
         let constants = Constants { graph };
         for node in graph.nodes() {
             add(node, &mut facts, &constants, graph.opset());
@@ -75,7 +75,7 @@ impl Inference {
         Inference { facts, batch }
     }
 
-    /// For images of the size that the graph fixes, or else of a usual one that it fits to.
+    /// Infers for images of the size that the graph fixes, or else of a usual size that fits it.
     pub(super) fn at_own_size(graph: &Graph) -> Inference {
         let input = graph.input();
         let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
@@ -115,9 +115,9 @@ impl Inference {
     }
 }
 
-/// The number of images that every run up to `layers` must hold: what the input says; or one, where a reshape inside of the graph
-/// is written for one image whatever the input says, or where activations are quantised by their range in the whole batch, so
-/// that features would depend on the other images.
+/// The batch size that every run up to `layers` must have, if it is fixed. The input may fix it. It is one if a reshape inside
+/// the graph is written for one image whatever the input says. It is also one if activations are quantised by their range in
+/// the whole batch, because features would depend on the other images.
 pub(crate) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> Option<usize> {
     graph.input().batch.or_else(|| {
         let needed = graph.ancestors(layers.iter().map(|layer| layer.tensor.as_str()));
@@ -136,7 +136,7 @@ pub(crate) fn fixed_batch(graph: &Graph, layers: &[Layer], size: (u32, u32)) -> 
     })
 }
 
-/// What the activations of `layer` are made of, for images of `size`, width and height.
+/// The element type of the activations of `layer`, for images of `size` (width, height).
 pub(crate) fn element_of(graph: &Graph, layer: &Layer, size: (u32, u32)) -> Option<DataType> {
     Inference::of(graph, size).element(&layer.tensor)
 }
@@ -157,31 +157,31 @@ struct Constants<'a> {
 }
 
 impl Constants<'_> {
-    fn fact(&self, name: &str) -> Option<Fact> {
+    fn fact(&self, name: &str) -> Option<TensorFact> {
         Some(fact_of(self.graph.initializer(name)?, Some(self.graph)))
     }
 }
 
 /// What a constant tensor is; `graph` reads numbers that lie in a file beside it.
-fn fact_of(tensor: &TensorProto, graph: Option<&Graph>) -> Fact {
+fn fact_of(tensor: &TensorProto, graph: Option<&Graph>) -> TensorFact {
     let element = DataType::try_from(tensor.data_type()).ok();
     let dims = super::constants::shape(tensor);
     let count = dims.as_ref().and_then(|dims| dims.iter().try_fold(1_usize, |n, &dim| n.checked_mul(dim)));
     let values = count.filter(|&count| count <= MOST_VALUES).and_then(|count| {
         values::of_tensor(tensor, element?, count, graph).filter(|values| values.len() == count)
     });
-    Fact { element, dims, values }
+    TensorFact { element, dims, values }
 }
 
 /// Adds what is known of the outputs of `node`.
-fn add(node: &NodeProto, facts: &mut HashMap<String, Fact>, constants: &Constants, opset: i64) {
-    let inputs: Vec<Option<Fact>> =
+fn add(node: &NodeProto, facts: &mut HashMap<String, TensorFact>, constants: &Constants, opset: i64) {
+    let inputs: Vec<Option<TensorFact>> =
         node.input.iter().map(|name| facts.get(name).cloned().or_else(|| constants.fact(name))).collect();
     let outputs = match node.op_type() {
         "Constant" => vec![constant(node, constants.graph)],
         "If" => branch(node, &inputs, facts, constants, opset),
         _ => {
-            let inputs = Inputs(&inputs);
+            let inputs = NodeInputs(&inputs);
             let mut outputs = shapes::infer(node, &inputs, opset);
             if let Some(first) = outputs.first_mut() {
                 first.values = values::compute(node, &inputs, first);
@@ -202,15 +202,15 @@ fn is_possible(dims: &[usize]) -> bool {
 }
 
 /// What a `Constant` node holds.
-fn constant(node: &NodeProto, graph: &Graph) -> Fact {
-    let Some(value) = node.attribute.first() else { return Fact::default() };
-    let numbers = |element, dims: Vec<usize>, values: Vec<f64>| Fact {
+fn constant(node: &NodeProto, graph: &Graph) -> TensorFact {
+    let Some(value) = node.attribute.first() else { return TensorFact::default() };
+    let numbers = |element, dims: Vec<usize>, values: Vec<f64>| TensorFact {
         element: Some(element),
         dims: Some(dims),
         values: Some(values).filter(|values| values.len() <= MOST_VALUES),
     };
     match value.name() {
-        "value" => value.t.as_ref().map_or_else(Fact::default, |tensor| fact_of(tensor, Some(graph))),
+        "value" => value.t.as_ref().map_or_else(TensorFact::default, |tensor| fact_of(tensor, Some(graph))),
         "value_int" => numbers(DataType::Int64, Vec::new(), vec![value.i() as f64]),
         "value_float" => numbers(DataType::Float, Vec::new(), vec![f64::from(value.f())]),
         "value_ints" => {
@@ -221,32 +221,32 @@ fn constant(node: &NodeProto, graph: &Graph) -> Fact {
             let values: Vec<f64> = value.floats.iter().map(|&float| f64::from(float)).collect();
             numbers(DataType::Float, vec![values.len()], values)
         }
-        _ => Fact::default(),
+        _ => TensorFact::default(),
     }
 }
 
 /// The outputs of a branch whose condition is known; without it, what both branches agree on.
 fn branch(
     node: &NodeProto,
-    inputs: &[Option<Fact>],
-    facts: &HashMap<String, Fact>,
+    inputs: &[Option<TensorFact>],
+    facts: &HashMap<String, TensorFact>,
     constants: &Constants,
     opset: i64,
-) -> Vec<Fact> {
-    let outputs = |name: &str| -> Vec<Fact> {
+) -> Vec<TensorFact> {
+    let outputs = |name: &str| -> Vec<TensorFact> {
         let Some(graph) = attribute(node, name).and_then(|attribute| attribute.g.as_ref()) else {
             return Vec::new();
         };
         inside(graph, facts, constants, opset)
     };
-    let condition = Inputs(inputs).values(0).and_then(|values| values.first().copied());
+    let condition = NodeInputs(inputs).values(0).and_then(|values| values.first().copied());
     match condition {
         Some(0.0) => outputs("else_branch"),
         Some(_) => outputs("then_branch"),
         None => outputs("then_branch")
             .into_iter()
             .zip(outputs("else_branch"))
-            .map(|(a, b)| Fact {
+            .map(|(a, b)| TensorFact {
                 element: a.element.filter(|_| a.element == b.element),
                 dims: a.dims.filter(|dims| b.dims.as_ref() == Some(dims)),
                 values: None,
@@ -256,7 +256,12 @@ fn branch(
 }
 
 /// The outputs of a graph inside of the graph.
-fn inside(graph: &GraphProto, facts: &HashMap<String, Fact>, constants: &Constants, opset: i64) -> Vec<Fact> {
+fn inside(
+    graph: &GraphProto,
+    facts: &HashMap<String, TensorFact>,
+    constants: &Constants,
+    opset: i64,
+) -> Vec<TensorFact> {
     let mut facts = facts.clone();
     for tensor in &graph.initializer {
         facts.insert(tensor.name().to_owned(), fact_of(tensor, Some(constants.graph)));
@@ -269,10 +274,10 @@ fn inside(graph: &GraphProto, facts: &HashMap<String, Fact>, constants: &Constan
 }
 
 /// What is known of the inputs of a node.
-struct Inputs<'a>(&'a [Option<Fact>]);
+struct NodeInputs<'a>(&'a [Option<TensorFact>]);
 
-impl<'a> Inputs<'a> {
-    fn fact(&self, at: usize) -> Option<&'a Fact> {
+impl<'a> NodeInputs<'a> {
+    fn fact(&self, at: usize) -> Option<&'a TensorFact> {
         self.0.get(at)?.as_ref()
     }
 

@@ -5,20 +5,20 @@ mod rearranged;
 
 use super::super::graph::proto::{NodeProto, tensor_proto::DataType};
 use super::super::topology::{attribute, int, ints};
-use super::{Fact, Inputs, axis, axis_of};
+use super::{NodeInputs, TensorFact, axis, axis_of};
 use maps::{blocks, convolution, pad, resize, windows};
 pub(super) use rearranged::cuts;
 use rearranged::{
     concat, expand, flatten, gather, gather_nd, reshape, slice, split, squeeze, tile, transpose, unsqueeze,
 };
 
-type Dims = Option<Vec<usize>>;
+type KnownDims = Option<Vec<usize>>;
 
 /// What is known of the outputs of `node`.
-pub(super) fn infer(node: &NodeProto, inputs: &Inputs, opset: i64) -> Vec<Fact> {
+pub(super) fn infer(node: &NodeProto, inputs: &NodeInputs, opset: i64) -> Vec<TensorFact> {
     let element = inputs.element(0);
-    let as_input = |dims: Dims| vec![Fact::new(element, dims)];
-    let of = |element: DataType, dims: Dims| vec![Fact::new(Some(element), dims)];
+    let as_input = |dims: KnownDims| vec![TensorFact::new(element, dims)];
+    let of = |element: DataType, dims: KnownDims| vec![TensorFact::new(Some(element), dims)];
     let same = || inputs.dims(0).map(<[usize]>::to_vec);
     let all = 0..node.input.len();
     match node.op_type() {
@@ -37,14 +37,14 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs, opset: i64) -> Vec<Fact> 
         "Size" => of(DataType::Int64, Some(Vec::new())),
         "Cast" => {
             let to = int(node, "to").and_then(|to| DataType::try_from(i32::try_from(to).ok()?).ok());
-            vec![Fact::new(to, same())]
+            vec![TensorFact::new(to, same())]
         }
-        "CastLike" => vec![Fact::new(inputs.element(1), same())],
+        "CastLike" => vec![TensorFact::new(inputs.element(1), same())],
         "Not" | "IsNaN" | "IsInf" => of(DataType::Bool, same()),
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" | "And" | "Or" | "Xor" => {
             of(DataType::Bool, broadcast(inputs, all))
         }
-        "Where" => vec![Fact::new(inputs.element(1), broadcast(inputs, all))],
+        "Where" => vec![TensorFact::new(inputs.element(1), broadcast(inputs, all))],
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Mean" | "Sum" | "PRelu" => {
             // Before opset 7 the second input was fitted to the first.
             as_input(if opset < 7 { same() } else { broadcast(inputs, all) })
@@ -52,13 +52,13 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs, opset: i64) -> Vec<Fact> 
         "QLinearAdd" | "QLinearMul" => as_input(broadcast_pair(inputs.dims(0), inputs.dims(3))),
         "QuantizeLinear" => {
             let zero_point = inputs.element(2);
-            vec![Fact::new(zero_point.or(Some(DataType::Uint8)), same())]
+            vec![TensorFact::new(zero_point.or(Some(DataType::Uint8)), same())]
         }
-        "DequantizeLinear" => vec![Fact::new(inputs.element(1), same())],
+        "DequantizeLinear" => vec![TensorFact::new(inputs.element(1), same())],
         "DynamicQuantizeLinear" => vec![
-            Fact::new(Some(DataType::Uint8), same()),
-            Fact::new(Some(DataType::Float), Some(Vec::new())),
-            Fact::new(Some(DataType::Uint8), Some(Vec::new())),
+            TensorFact::new(Some(DataType::Uint8), same()),
+            TensorFact::new(Some(DataType::Float), Some(Vec::new())),
+            TensorFact::new(Some(DataType::Uint8), Some(Vec::new())),
         ],
         "MatMul" => as_input(product(inputs.dims(0), inputs.dims(1))),
         "MatMulInteger" => of(DataType::Int32, product(inputs.dims(0), inputs.dims(1))),
@@ -71,7 +71,7 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs, opset: i64) -> Vec<Fact> 
             let kernel = ints(node, "kernel_shape").map(<[i64]>::to_vec);
             let channels = inputs.dims(0).and_then(|dims| dims.get(1).copied());
             let dims = windows(node, inputs.dims(0), kernel.as_deref(), channels);
-            vec![Fact::new(element, dims.clone()), Fact::new(Some(DataType::Int64), dims)]
+            vec![TensorFact::new(element, dims.clone()), TensorFact::new(Some(DataType::Int64), dims)]
         }
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" | "QLinearGlobalAveragePool" => {
             as_input(same().map(|dims| {
@@ -101,11 +101,11 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs, opset: i64) -> Vec<Fact> 
             let value = attribute(node, "value").and_then(|attribute| attribute.t.as_ref());
             let element =
                 value.map_or(Some(DataType::Float), |tensor| DataType::try_from(tensor.data_type()).ok());
-            vec![Fact::new(element, inputs.whole(0).and_then(whole_dims))]
+            vec![TensorFact::new(element, inputs.whole(0).and_then(whole_dims))]
         }
         "Range" => as_input(range(inputs)),
         "Einsum" => as_input(einsum(node, inputs)),
-        "Dropout" => vec![Fact::new(element, same()), Fact::new(Some(DataType::Bool), same())],
+        "Dropout" => vec![TensorFact::new(element, same()), TensorFact::new(Some(DataType::Bool), same())],
         "LayerNormalization" | "RMSNormalization" | "BatchNormalization" | "SimplifiedLayerNormalization" => {
             as_input(same())
         }
@@ -172,11 +172,11 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs, opset: i64) -> Vec<Fact> 
 }
 
 /// Sizes as dimensions; none where one is negative.
-fn whole_dims(sizes: Vec<i64>) -> Dims {
+fn whole_dims(sizes: Vec<i64>) -> KnownDims {
     sizes.into_iter().map(|size| usize::try_from(size).ok()).collect()
 }
 
-fn broadcast(inputs: &Inputs, of: std::ops::Range<usize>) -> Dims {
+fn broadcast(inputs: &NodeInputs, of: std::ops::Range<usize>) -> KnownDims {
     let mut dims: Vec<usize> = Vec::new();
     for at in of {
         dims = broadcast_pair(Some(&dims), inputs.dims(at))?;
@@ -185,7 +185,7 @@ fn broadcast(inputs: &Inputs, of: std::ops::Range<usize>) -> Dims {
 }
 
 /// NumPy's rule: aligned at the end, and a dimension of one fits any.
-fn broadcast_pair(a: Option<&[usize]>, b: Option<&[usize]>) -> Dims {
+fn broadcast_pair(a: Option<&[usize]>, b: Option<&[usize]>) -> KnownDims {
     let (a, b) = (a?, b?);
     let rank = a.len().max(b.len());
     let dim = |dims: &[usize], axis: usize| match (axis + dims.len()).checked_sub(rank) {
@@ -199,7 +199,7 @@ fn broadcast_pair(a: Option<&[usize]>, b: Option<&[usize]>) -> Dims {
     (0..rank).map(both).collect()
 }
 
-fn product(a: Option<&[usize]>, b: Option<&[usize]>) -> Dims {
+fn product(a: Option<&[usize]>, b: Option<&[usize]>) -> KnownDims {
     let (a, b) = (a?, b?);
     match (a, b) {
         ([.., inner], [other]) => (inner == other).then(|| a[..a.len() - 1].to_vec()),
@@ -214,7 +214,7 @@ fn product(a: Option<&[usize]>, b: Option<&[usize]>) -> Dims {
     }
 }
 
-fn gemm(node: &NodeProto, inputs: &Inputs) -> Dims {
+fn gemm(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let (&[a, b], &[c, d]) = (inputs.dims(0)?, inputs.dims(1)?) else { return None };
     let (rows, inner) = if int(node, "transA") == Some(1) { (b, a) } else { (a, b) };
     let (other, columns) = if int(node, "transB") == Some(1) { (d, c) } else { (c, d) };
@@ -222,7 +222,7 @@ fn gemm(node: &NodeProto, inputs: &Inputs) -> Dims {
 }
 
 /// The axes that a node names, by an attribute or by its input `at`.
-fn axes(node: &NodeProto, inputs: &Inputs, at: usize, rank: usize) -> Option<Option<Vec<usize>>> {
+fn axes(node: &NodeProto, inputs: &NodeInputs, at: usize, rank: usize) -> Option<Option<Vec<usize>>> {
     let named = match ints(node, "axes") {
         Some(axes) => axes.to_vec(),
         None if node.input.get(at).is_some_and(|name| !name.is_empty()) => inputs.whole(at)?,
@@ -231,7 +231,7 @@ fn axes(node: &NodeProto, inputs: &Inputs, at: usize, rank: usize) -> Option<Opt
     named.into_iter().map(|named| axis(named, rank)).collect::<Option<_>>().map(Some)
 }
 
-fn reduce(node: &NodeProto, inputs: &Inputs) -> Dims {
+fn reduce(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let dims = inputs.dims(0)?;
     let keep = int(node, "keepdims") != Some(0);
     let axes = axes(node, inputs, 1, dims.len())?.filter(|axes| !axes.is_empty());
@@ -247,7 +247,7 @@ fn reduce(node: &NodeProto, inputs: &Inputs) -> Dims {
     Some(left.collect())
 }
 
-fn arg(node: &NodeProto, inputs: &Inputs) -> Dims {
+fn arg(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let mut dims = inputs.dims(0)?.to_vec();
     let axis = axis_of(node, "axis", 0, dims.len()).filter(|&axis| axis < dims.len())?;
     match int(node, "keepdims") {
@@ -257,13 +257,13 @@ fn arg(node: &NodeProto, inputs: &Inputs) -> Dims {
     Some(dims)
 }
 
-fn range(inputs: &Inputs) -> Dims {
+fn range(inputs: &NodeInputs) -> KnownDims {
     let one = |at: usize| inputs.values(at)?.first().copied();
     let count = ((one(1)? - one(0)?) / one(2)?).ceil();
     (count.is_finite() && count < 1e9).then(|| vec![count.max(0.0) as usize])
 }
 
-fn attention(node: &NodeProto, inputs: &Inputs) -> Dims {
+fn attention(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let mut dims = inputs.dims(0)?.to_vec();
     if node.domain() == "com.microsoft" {
         // Width of query, key and value together, by the weights.
@@ -283,7 +283,7 @@ fn attention(node: &NodeProto, inputs: &Inputs) -> Dims {
 }
 
 /// `equation` such as `bhid,bhjd->bhij`; none with an ellipsis.
-fn einsum(node: &NodeProto, inputs: &Inputs) -> Dims {
+fn einsum(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let equation = attribute(node, "equation")?.s.as_deref()?;
     let equation: String = std::str::from_utf8(equation).ok()?.split_whitespace().collect();
     let (from, to) = equation.split_once("->")?;

@@ -21,17 +21,17 @@ fn text(name: &str, value: &str) -> AttributeProto {
     }
 }
 
-fn map(dims: &[usize]) -> Option<Fact> {
-    Some(Fact::new(Some(DataType::Float), Some(dims.to_vec())))
+fn map(dims: &[usize]) -> Option<TensorFact> {
+    Some(TensorFact::new(Some(DataType::Float), Some(dims.to_vec())))
 }
 
-fn numbers(values: &[i64]) -> Option<Fact> {
+fn numbers(values: &[i64]) -> Option<TensorFact> {
     let values: Vec<f64> = values.iter().map(|&value| value as f64).collect();
-    Some(Fact { element: Some(DataType::Int64), dims: Some(vec![values.len()]), values: Some(values) })
+    Some(TensorFact { element: Some(DataType::Int64), dims: Some(vec![values.len()]), values: Some(values) })
 }
 
 /// What is known of the first output.
-fn of(operator: &str, inputs: &[Option<Fact>], attribute: Vec<AttributeProto>) -> Fact {
+fn of(operator: &str, inputs: &[Option<TensorFact>], attribute: Vec<AttributeProto>) -> TensorFact {
     let node = NodeProto {
         op_type: Some(operator.to_owned()),
         input: (0..inputs.len()).map(|at| format!("input{at}")).collect(),
@@ -39,13 +39,17 @@ fn of(operator: &str, inputs: &[Option<Fact>], attribute: Vec<AttributeProto>) -
         attribute,
         ..Default::default()
     };
-    let inputs = Inputs(inputs);
+    let inputs = NodeInputs(inputs);
     let mut fact = shapes::infer(&node, &inputs, 17).into_iter().next().unwrap_or_default();
     fact.values = values::compute(&node, &inputs, &fact);
     fact
 }
 
-fn dims(operator: &str, inputs: &[Option<Fact>], attributes: Vec<AttributeProto>) -> Option<Vec<usize>> {
+fn dims(
+    operator: &str,
+    inputs: &[Option<TensorFact>],
+    attributes: Vec<AttributeProto>,
+) -> Option<Vec<usize>> {
     of(operator, inputs, attributes).dims
 }
 
@@ -103,13 +107,13 @@ fn numbers_are_rearranged_as_numpy_rearranges_them() {
 #[test]
 fn small_computations_are_carried_out() {
     let values =
-        |operator: &str, inputs: &[Option<Fact>], attributes| of(operator, inputs, attributes).values;
+        |operator: &str, inputs: &[Option<TensorFact>], attributes| of(operator, inputs, attributes).values;
     assert_eq!(values("Shape", &[map(&[2, 3, 4])], vec![]), Some(vec![2.0, 3.0, 4.0]));
     assert_eq!(values("Div", &[numbers(&[-7]), numbers(&[2])], vec![]), Some(vec![-3.0]), "towards zero");
     let reversed =
         [numbers(&[1, 2, 3, 4, 5]), numbers(&[-1]), numbers(&[i64::MIN + 1]), numbers(&[0]), numbers(&[-2])];
     assert_eq!(values("Slice", &reversed, vec![]), Some(vec![5.0, 3.0, 1.0]));
-    let pairs = Some(Fact { dims: Some(vec![2, 2]), ..numbers(&[1, 2, 3, 4]).unwrap() });
+    let pairs = Some(TensorFact { dims: Some(vec![2, 2]), ..numbers(&[1, 2, 3, 4]).unwrap() });
     assert_eq!(values("Transpose", &[pairs], vec![]), Some(vec![1.0, 3.0, 2.0, 4.0]));
     assert_eq!(values("Gather", &[numbers(&[7, 8, 9]), numbers(&[-1, 0])], vec![]), Some(vec![9.0, 7.0]));
     let joined = values("Concat", &[numbers(&[1]), numbers(&[2, 3])], vec![ints("axis", &[0])]);

@@ -1,10 +1,10 @@
-//! The small computations of a graph: sizes, axes and indices, which exporters write as operations.
+//! Carries out the small computations of a graph on sizes, axes and indices, which exporters write as operations.
 
 use super::super::graph::Graph;
 use super::super::graph::proto::{NodeProto, TensorProto, tensor_proto::DataType};
 use super::super::topology::{attribute, int, ints};
 use super::shapes::cuts;
-use super::{Fact, Inputs, MOST_VALUES, axis_of};
+use super::{MOST_VALUES, NodeInputs, TensorFact, axis_of};
 
 /// The numbers of a constant tensor of `count` numbers.
 pub(super) fn of_tensor(
@@ -52,7 +52,7 @@ pub(super) fn of_tensor(
 }
 
 /// The numbers of the first output of `node`, whose shape and type are known to be `output`'s.
-pub(super) fn compute(node: &NodeProto, inputs: &Inputs, output: &Fact) -> Option<Vec<f64>> {
+pub(super) fn compute(node: &NodeProto, inputs: &NodeInputs, output: &TensorFact) -> Option<Vec<f64>> {
     let dims = output.dims.as_deref()?;
     let count = dims.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim))?;
     if count > MOST_VALUES {
@@ -196,7 +196,7 @@ fn coordinates(mut index: usize, dims: &[usize]) -> Vec<usize> {
 }
 
 /// The numbers of an input, broadcast to `dims`.
-fn spread(inputs: &Inputs, at: usize, dims: &[usize]) -> Option<Vec<f64>> {
+fn spread(inputs: &NodeInputs, at: usize, dims: &[usize]) -> Option<Vec<f64>> {
     let (values, own) = (inputs.values(at)?, inputs.dims(at)?);
     let count: usize = dims.iter().product();
     let missing = dims.len().checked_sub(own.len())?;

@@ -1,8 +1,7 @@
 //! One candidate file: is it an ONNX Runtime that this program can use?
 //!
-//! Everything is checked before `ort` sees the library, because `ort` panics, and some builds hang, where
-//! the version does not fit. Only the two functions behind `OrtGetApiBase` are called, which have kept their
-//! place and meaning since ONNX Runtime 1.0.
+//! Everything is checked before `ort` sees the library. With a wrong version `ort` panics, and some builds hang. The checks
+//! call only the two functions behind `OrtGetApiBase`, which have not changed since ONNX Runtime 1.0.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -13,7 +12,7 @@ use std::sync::Arc;
 use ort::sys::{ORT_API_VERSION, OrtApiBase};
 use thiserror::Error;
 
-/// The oldest minor version of ONNX Runtime 1.x that will do: the API version that `ort` is built for.
+/// The oldest minor version of ONNX Runtime 1.x that works: the API version that `ort` is built for.
 pub(super) const OLDEST_MINOR: u32 = ORT_API_VERSION;
 
 /// Why one file cannot serve as ONNX Runtime.
@@ -86,7 +85,7 @@ pub enum LibraryError {
         /// Its version.
         version: String,
     },
-    /// Of a later major version, whose interface this program does not know.
+    /// A later major version, whose interface this program does not know.
     #[error("{} is ONNX Runtime {version}, which is too new: 1.{OLDEST_MINOR} or a later 1.x is needed", path.display())]
     TooNew {
         /// The candidate.
@@ -94,7 +93,7 @@ pub enum LibraryError {
         /// Its version.
         version: String,
     },
-    /// The version would do, but the library does not offer the interface.
+    /// The version is new enough, but the library does not offer the interface.
     #[error("{} is ONNX Runtime {version}, but does not offer version {OLDEST_MINOR} of its API", path.display())]
     NoApi {
         /// The candidate.
@@ -151,8 +150,8 @@ impl Library {
             if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
         };
         check_version(name, &version)?;
-        // SAFETY: any number may be asked for; null is the answer to one that is not offered. This stands
-        // behind the check of the version because older libraries print to standard error here.
+        // SAFETY: the function accepts any number and returns null for one that it does not offer. It is called after the check
+        // of the version because older libraries print to standard error here.
         if unsafe { (base.GetApi)(ORT_API_VERSION) }.is_null() {
             return Err(LibraryError::NoApi { path: path(), version });
         }
@@ -200,7 +199,7 @@ fn check_header(path: &Path) -> Result<(), LibraryError> {
         243 => "riscv64",
         _ => "another processor",
     };
-    // A processor that the table lacks is left to the dynamic loader.
+    // The dynamic loader judges processors that the table lacks.
     let known = ["x86", "s390x", "powerpc64", "arm", "x86_64", "aarch64", "riscv64"];
     if known.contains(&std::env::consts::ARCH) && found != std::env::consts::ARCH {
         return Err(LibraryError::OtherProcessor { path: path.to_path_buf(), found: found.to_owned() });

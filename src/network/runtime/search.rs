@@ -27,7 +27,7 @@ const SYSTEM_NAMES: &[&str] = if cfg!(target_vendor = "apple") {
 pub(super) const VARIABLES: [&str; 2] = ["CNNCODES_ONNXRUNTIME", "ORT_DYLIB_PATH"];
 
 /// Folders that belong together in the order of the search and in the message when none holds the library.
-pub(super) struct Place {
+pub(super) struct SearchLocation {
     /// What the message calls it.
     pub description: String,
     /// Where to look, the nearest first.
@@ -49,7 +49,7 @@ pub struct Host {
 
 /// What the search starts from.
 #[derive(Default)]
-pub(super) struct Surroundings {
+pub(super) struct SearchEnvironment {
     /// The variable that is set, and its value.
     pub named: Option<(&'static str, PathBuf)>,
     /// What the program that this library is part of knows.
@@ -64,7 +64,7 @@ pub(super) struct Surroundings {
     pub system: &'static [&'static str],
 }
 
-impl Surroundings {
+impl SearchEnvironment {
     /// Those of the running process.
     pub fn of_this_process(host: Option<Host>) -> Self {
         let named = VARIABLES.into_iter().find_map(|variable| {
@@ -82,11 +82,11 @@ impl Surroundings {
     }
 
     /// Every place that holds folders, in the order of the search.
-    pub fn places(&self) -> Vec<Place> {
+    pub fn places(&self) -> Vec<SearchLocation> {
         let program_folder = self.executable.as_deref().and_then(Path::parent);
         let mut places = Vec::new();
         if let Some(Host { description, folders, .. }) = self.host.clone() {
-            places.push(Place { description, folders, only_private: false });
+            places.push(SearchLocation { description, folders, only_private: false });
         }
         if let Some(folder) = program_folder {
             let folders = [
@@ -94,7 +94,7 @@ impl Surroundings {
                 Some(folder.join("lib")),
                 folder.parent().map(|above| above.join("lib")),
             ];
-            places.push(Place {
+            places.push(SearchLocation {
                 description: format!("beside the program: {}, lib/ in it, ../lib", folder.display()),
                 folders: folders.into_iter().flatten().collect(),
                 only_private: false,
@@ -102,7 +102,7 @@ impl Surroundings {
         }
         for (start, only_private) in [(self.current.as_deref(), true), (program_folder, false)] {
             let Some(start) = start else { continue };
-            places.push(Place {
+            places.push(SearchLocation {
                 description: format!(
                     "the project's folder: {PROJECT_FOLDER} in {} and in every folder above",
                     start.display()
@@ -113,7 +113,7 @@ impl Surroundings {
         }
         if let Some(data) = &self.user_data {
             let folder = data.join("cnncodes").join("onnxruntime").join("lib");
-            places.push(Place {
+            places.push(SearchLocation {
                 description: format!("the user's data folder: {}", folder.display()),
                 folders: vec![folder],
                 only_private: false,

@@ -10,17 +10,17 @@ use tempfile::TempDir;
 use super::*;
 
 /// A machine of its own: a program in `bin/`, a project, a user's data folder, no system libraries.
-struct Machine {
+struct TestMachine {
     folder: TempDir,
-    surroundings: Surroundings,
+    surroundings: SearchEnvironment,
 }
 
-impl Machine {
+impl TestMachine {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir_all(root.join("project/photos")).unwrap();
-        let surroundings = Surroundings {
+        let surroundings = SearchEnvironment {
             named: None,
             host: None,
             executable: Some(root.join("prefix/bin/cnncodes")),
@@ -97,7 +97,7 @@ fn in_project(folder: &str) -> String {
 
 #[test]
 fn a_named_file_is_used() {
-    let machine = Machine::new().with_library("here/any-name.so", "1.24.4", 24).named("here/any-name.so");
+    let machine = TestMachine::new().with_library("here/any-name.so", "1.24.4", 24).named("here/any-name.so");
     let library = machine.find().unwrap();
     assert_eq!(library.version, "1.24.4");
     assert_eq!(library.path, machine.path("here/any-name.so"));
@@ -105,14 +105,14 @@ fn a_named_file_is_used() {
 
 #[test]
 fn a_named_folder_is_searched_for_the_library() {
-    let machine = Machine::new().with_library(&format!("here/{LIBRARY}"), "1.24.4", 24).named("here");
+    let machine = TestMachine::new().with_library(&format!("here/{LIBRARY}"), "1.24.4", 24).named("here");
     assert_eq!(machine.find().unwrap().path, machine.path("here").join(LIBRARY));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn of_versioned_names_the_highest_version_is_taken() {
-    let machine = Machine::new()
+    let machine = TestMachine::new()
         .with_library("here/libonnxruntime.so.1.9.0", "1.9.0", 9)
         .with_library("here/libonnxruntime.so.1.24.4", "1.24.4", 24)
         .file("here/libonnxruntime.so.1.99.0.txt", b"notes")
@@ -122,13 +122,13 @@ fn of_versioned_names_the_highest_version_is_taken() {
 
 #[test]
 fn a_later_minor_version_that_still_offers_the_api_is_used() {
-    let machine = Machine::new().with_library("lib.so", "1.31.1", 31).named("lib.so");
+    let machine = TestMachine::new().with_library("lib.so", "1.31.1", 31).named("lib.so");
     assert_eq!(machine.find().unwrap().version, "1.31.1");
 }
 
 #[test]
 fn a_library_that_is_too_old_is_refused_with_both_versions_and_the_remedy() {
-    let machine = Machine::new().with_library("lib.so", "1.17.0", 17).named("lib.so");
+    let machine = TestMachine::new().with_library("lib.so", "1.17.0", 17).named("lib.so");
     let fault = machine.fault();
     assert!(matches!(&fault, LibraryError::TooOld { version, .. } if version == "1.17.0"), "{fault}");
     let path = machine.path("lib.so");
@@ -142,34 +142,35 @@ fn a_library_that_is_too_old_is_refused_with_both_versions_and_the_remedy() {
 
 #[test]
 fn a_library_of_the_next_major_version_is_refused_as_too_new() {
-    let fault = Machine::new().with_library("lib.so", "2.0.0", 40).named("lib.so").fault();
+    let fault = TestMachine::new().with_library("lib.so", "2.0.0", 40).named("lib.so").fault();
     assert!(matches!(&fault, LibraryError::TooNew { version, .. } if version == "2.0.0"), "{fault}");
     assert!(fault.to_string().contains("too new"), "{fault}");
 }
 
 #[test]
 fn a_library_that_does_not_offer_the_api_of_its_version_is_refused() {
-    let fault = Machine::new().with_library("lib.so", "1.24.4", 23).named("lib.so").fault();
+    let fault = TestMachine::new().with_library("lib.so", "1.24.4", 23).named("lib.so").fault();
     assert!(matches!(fault, LibraryError::NoApi { .. }), "{fault}");
 }
 
 #[test]
 fn a_version_that_is_none_is_quoted() {
-    let fault = Machine::new().with_library("lib.so", "nightly", 24).named("lib.so").fault();
+    let fault = TestMachine::new().with_library("lib.so", "nightly", 24).named("lib.so").fault();
     assert!(matches!(fault, LibraryError::StrangeVersion { .. }), "{fault}");
     assert!(fault.to_string().contains("\"nightly\""), "{fault}");
 }
 
 #[test]
 fn a_library_without_the_entry_point_is_not_onnx_runtime() {
-    let fault = Machine::new().compiled("lib.so", "int other(void) { return 1; }").named("lib.so").fault();
+    let fault =
+        TestMachine::new().compiled("lib.so", "int other(void) { return 1; }").named("lib.so").fault();
     assert!(matches!(fault, LibraryError::NotOnnxRuntime { .. }), "{fault}");
 }
 
 #[test]
 fn an_entry_point_that_returns_nothing_is_refused() {
     let source = "const void *OrtGetApiBase(void) { return 0; }";
-    let fault = Machine::new().compiled("lib.so", source).named("lib.so").fault();
+    let fault = TestMachine::new().compiled("lib.so", source).named("lib.so").fault();
     assert!(matches!(fault, LibraryError::NotOnnxRuntime { .. }), "{fault}");
 }
 
@@ -177,7 +178,7 @@ fn an_entry_point_that_returns_nothing_is_refused() {
 #[test]
 fn a_text_file_an_empty_file_and_a_cut_library_are_no_libraries() {
     for content in [&b"GROUP ( libonnxruntime.so.1 ) and more words"[..], b"", b"\x7fELF\x02\x01"] {
-        let fault = Machine::new().file("lib.so", content).named("lib.so").fault();
+        let fault = TestMachine::new().file("lib.so", content).named("lib.so").fault();
         assert!(matches!(fault, LibraryError::NotALibrary { .. }), "{fault}");
     }
 }
@@ -185,7 +186,7 @@ fn a_text_file_an_empty_file_and_a_cut_library_are_no_libraries() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_library_for_another_processor_is_named_as_such() {
-    let machine = Machine::new().with_library("lib.so", "1.24.4", 24).named("lib.so");
+    let machine = TestMachine::new().with_library("lib.so", "1.24.4", 24).named("lib.so");
     let path = machine.path("lib.so");
     let mut content = fs::read(&path).unwrap();
     content[18..20].copy_from_slice(&243_u16.to_le_bytes());
@@ -197,7 +198,7 @@ fn a_library_for_another_processor_is_named_as_such() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_library_that_was_cut_short_is_refused_with_the_loaders_words() {
-    let machine = Machine::new().with_library("lib.so", "1.24.4", 24).named("lib.so");
+    let machine = TestMachine::new().with_library("lib.so", "1.24.4", 24).named("lib.so");
     let path = machine.path("lib.so");
     let content = fs::read(&path).unwrap();
     fs::write(&path, &content[..100]).unwrap();
@@ -208,14 +209,14 @@ fn a_library_that_was_cut_short_is_refused_with_the_loaders_words() {
 
 #[test]
 fn a_name_that_leads_nowhere_is_an_error_even_where_another_library_is_at_hand() {
-    let machine = Machine::new().with_library(&in_project("project"), "1.24.4", 24).named("gone.so");
+    let machine = TestMachine::new().with_library(&in_project("project"), "1.24.4", 24).named("gone.so");
     let fault = machine.fault();
     assert!(matches!(fault, LibraryError::Missing { .. }), "{fault}");
 }
 
 #[test]
 fn a_named_folder_without_the_library_is_an_error() {
-    let fault = Machine::new().file("here/notes.txt", b"").named("here").fault();
+    let fault = TestMachine::new().file("here/notes.txt", b"").named("here").fault();
     assert!(matches!(fault, LibraryError::NoneInFolder { .. }), "{fault}");
     assert!(fault.to_string().contains(LIBRARY), "{fault}");
 }
@@ -232,7 +233,7 @@ fn places_are_searched_in_the_order_that_the_help_tells() {
         format!("share/cnncodes/onnxruntime/lib/{LIBRARY}"),
     ];
     let machine =
-        order.iter().fold(Machine::new(), |machine, place| machine.with_library(place, "1.24.4", 24));
+        order.iter().fold(TestMachine::new(), |machine, place| machine.with_library(place, "1.24.4", 24));
     for place in order {
         assert_eq!(machine.find().unwrap().path, machine.path(&place));
         fs::remove_file(machine.path(&place)).unwrap();
@@ -242,7 +243,7 @@ fn places_are_searched_in_the_order_that_the_help_tells() {
 
 #[test]
 fn a_library_that_is_met_and_unusable_is_passed_over_for_a_usable_one() {
-    let machine = Machine::new()
+    let machine = TestMachine::new()
         .with_library(&format!("prefix/lib/{LIBRARY}"), "1.17.0", 17)
         .file(&in_project("project"), b"some words, more than twenty bytes")
         .with_library(&format!("share/cnncodes/onnxruntime/lib/{LIBRARY}"), "1.24.4", 24);
@@ -251,7 +252,7 @@ fn a_library_that_is_met_and_unusable_is_passed_over_for_a_usable_one() {
 
 #[test]
 fn when_nothing_is_usable_one_message_tells_every_place_and_its_fault() {
-    let mut machine = Machine::new().with_library(&format!("prefix/lib/{LIBRARY}"), "1.17.0", 17);
+    let mut machine = TestMachine::new().with_library(&format!("prefix/lib/{LIBRARY}"), "1.17.0", 17);
     machine.surroundings.system = &["libno-such-onnxruntime.so.1"];
     let message = machine.find().err().unwrap().to_string();
     let root = machine.folder.path().display().to_string();
@@ -274,7 +275,7 @@ fn when_nothing_is_usable_one_message_tells_every_place_and_its_fault() {
 
 #[test]
 fn a_library_that_serves_both_the_folder_and_the_program_is_told_once() {
-    let mut machine = Machine::new().with_library(&in_project("project"), "1.17.0", 17);
+    let mut machine = TestMachine::new().with_library(&in_project("project"), "1.17.0", 17);
     machine.surroundings.executable = Some(machine.path("project/target/debug/cnncodes"));
     let message = machine.find().err().unwrap().to_string();
     assert_eq!(message.matches("is ONNX Runtime 1.17.0").count(), 1, "{message}");
@@ -285,7 +286,7 @@ fn a_library_that_serves_both_the_folder_and_the_program_is_told_once() {
 fn a_library_in_a_folder_open_to_all_users_is_left_alone_unless_the_program_lies_there() {
     use std::os::unix::fs::PermissionsExt;
 
-    let mut machine = Machine::new().with_library(&in_project("project"), "1.24.4", 24);
+    let mut machine = TestMachine::new().with_library(&in_project("project"), "1.24.4", 24);
     fs::set_permissions(machine.path("project"), fs::Permissions::from_mode(0o1777)).unwrap();
     let message = machine.find().err().unwrap().to_string();
     assert!(message.contains("was left alone: every user of this machine may write to"), "{message}");
@@ -296,7 +297,7 @@ fn a_library_in_a_folder_open_to_all_users_is_left_alone_unless_the_program_lies
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[test]
 fn a_library_that_the_loader_knows_by_its_bare_name_gets_its_real_path() {
-    let mut machine = Machine::new().with_library("lib.so", "1.24.4", 24);
+    let mut machine = TestMachine::new().with_library("lib.so", "1.24.4", 24);
     // The loader answers a bare name with a loaded library of that SONAME before it searches the system.
     let path = machine.path("lib.so");
     let named = machine.path("system.so");
@@ -336,7 +337,7 @@ fn the_help_names_every_variable_and_the_oldest_version() {
 
 #[test]
 fn what_the_host_knows_comes_before_the_program_and_its_remedy_is_told() {
-    let mut machine = Machine::new()
+    let mut machine = TestMachine::new()
         .with_library("wheel/libonnxruntime.so.1.24.4", "1.24.4", 24)
         .with_library(&format!("prefix/lib/{LIBRARY}"), "1.30.0", 30);
     let host = |folder: PathBuf| Host {

@@ -1,4 +1,4 @@
-//! What the sessions of a cut network take and give, and one run of one of them.
+//! The inputs and outputs of the sessions of a cut network, and one run of a session.
 
 use half::f16;
 use ort::session::Session;
@@ -9,43 +9,43 @@ use super::super::graph::proto::{NodeProto, tensor_proto::DataType};
 use super::super::inference::is_float;
 use super::super::layer::Layer;
 use super::super::nodes::cast;
-use super::super::output::Codes;
 use super::super::pool::Pooling;
 use super::super::profile::of_one_image;
-use super::super::tiles::Tiles;
+use super::super::tap_output::TapOutput;
+use super::super::tiles::TilePooling;
 use super::{BackboneError, Tap};
-use crate::images::Layout;
+use crate::images::TensorLayout;
 
-/// What the sessions of a cut network take and give.
+/// The inputs and outputs of the sessions of a cut network.
 #[derive(Debug)]
-pub(super) struct Cut {
+pub(super) struct SessionInterface {
     pub(super) network: String,
-    pub(super) layout: Layout,
+    pub(super) layout: TensorLayout,
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) fixed_batch: Option<usize>,
-    /// Whether the graph reads 16-bit floats. The runtime would leave out the rounding of the images as well.
+    /// Whether the graph reads 16-bit floats. The images are rounded here, because the runtime would leave that out.
     pub(super) takes_half: bool,
     pub(super) taps: Vec<Tap>,
-    /// What a session gives out for each tap.
-    pub(super) outputs: Vec<Output>,
+    /// The output of a session for each tap.
+    pub(super) outputs: Vec<SessionOutput>,
 }
 
-/// What a session gives out for a tap: the tapped tensor, or what tiles have made of its maps.
+/// A session's output for a tap: the tapped tensor, or its map pooled over tiles.
 #[derive(Debug, Clone)]
-pub(super) struct Output {
+pub(super) struct SessionOutput {
     pub(super) name: String,
-    pub(super) tiles: Option<Tiles>,
-    /// Whether the tapped tensor holds 16-bit floats. The runtime computes in 32-bit floats what it has no 16-bit operation for,
-    /// and leaves out a rounding that is undone at once, as where the tensor is converted for the output.
+    pub(super) tiles: Option<TilePooling>,
+    /// Whether the tapped tensor holds 16-bit floats. The runtime has no 16-bit operations on the CPU and computes in 32-bit
+    /// floats. It leaves out a rounding to 16 bits that is undone at once, such as the one before the output's conversion.
     is_half: bool,
-    /// The nodes that make of the tapped tensor what is given out.
+    /// The nodes that make the output of the tapped tensor.
     pub(super) nodes: Vec<NodeProto>,
 }
 
-impl Output {
+impl SessionOutput {
     /// The tapped tensor, as 32-bit floats. `index` tells the names of one tap from those of the others.
-    pub(super) fn whole(layer: &Layer, element: Option<DataType>, index: usize) -> Output {
+    pub(super) fn whole(layer: &Layer, element: Option<DataType>, index: usize) -> SessionOutput {
         let nodes = match element {
             Some(element) if element != DataType::Float && is_float(element) => {
                 vec![cast(&layer.tensor, &format!("cnncodes/{index}/float"), DataType::Float)]
@@ -53,20 +53,19 @@ impl Output {
             _ => Vec::new(),
         };
         let name = nodes.last().and_then(|node: &NodeProto| node.output.first()).unwrap_or(&layer.tensor);
-        Output { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
+        SessionOutput { name: name.clone(), tiles: None, is_half: element == Some(DataType::Float16), nodes }
     }
 
-    /// What tiles make of the maps that `self` gives out.
-    pub(super) fn reduced(self, layer: &Layer, tiles: Tiles, index: usize) -> Output {
-        let Output { name: whole, is_half, mut nodes, .. } = self;
+    /// This output, pooled over tiles.
+    pub(super) fn reduced(self, layer: &Layer, tiles: TilePooling, index: usize) -> SessionOutput {
+        let SessionOutput { name: whole, is_half, mut nodes, .. } = self;
         nodes.extend(tiles.nodes(&whole, layer.channels_last, &format!("cnncodes/{index}")));
         let name = nodes.last().and_then(|node| node.output.first());
-        Output { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
+        SessionOutput { name: name.unwrap_or(&layer.tensor).clone(), tiles: Some(tiles), is_half, nodes }
     }
 
-    /// What `device` gives out instead: providers for other devices than the processor may not pad maps on one side
-    /// only.
-    pub(super) fn on(&self, device: Device, whole: &Output) -> Output {
+    /// The output on `device`: providers for devices other than the CPU cannot pad maps on one side only.
+    pub(super) fn on(&self, device: Device, whole: &SessionOutput) -> SessionOutput {
         match &self.tiles {
             Some(tiles) if device != Device::Cpu && tiles.overhang() => whole.clone(),
             _ => self.clone(),
@@ -74,12 +73,12 @@ impl Output {
     }
 }
 
-impl Cut {
+impl SessionInterface {
     pub(super) fn image_len(&self) -> usize {
         3 * self.height * self.width
     }
 
-    pub(super) fn run(&self, session: &mut Session, images: &[f32]) -> Result<Vec<Codes>, BackboneError> {
+    pub(super) fn run(&self, session: &mut Session, images: &[f32]) -> Result<Vec<TapOutput>, BackboneError> {
         assert_eq!(images.len() % self.image_len(), 0, "a batch holds whole images");
         let count = images.len() / self.image_len();
         match self.fixed_batch {
@@ -93,7 +92,7 @@ impl Cut {
         session: &mut Session,
         images: &[f32],
         count: usize,
-    ) -> Result<Vec<Codes>, BackboneError> {
+    ) -> Result<Vec<TapOutput>, BackboneError> {
         let shape = self.input_shape(count);
         let failed = |source: ort::Error| BackboneError::Run {
             network: self.network.clone(),
@@ -106,7 +105,7 @@ impl Cut {
         let mut outputs = session.run(ort::inputs![input]).map_err(failed)?;
         let mut all = Vec::with_capacity(self.taps.len());
         for (index, (tap, output)) in self.taps.iter().zip(&self.outputs).enumerate() {
-            let not_returned = || self.not_codes(tap, "the runtime did not return it".to_owned());
+            let not_returned = || self.not_features(tap, "the runtime did not return it".to_owned());
             let value = outputs.get(&output.name).ok_or_else(not_returned)?;
             let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(failed)?;
             let width = match &output.tiles {
@@ -115,7 +114,7 @@ impl Cut {
             };
             if numbers.len() != count * width {
                 let reason = format!("{count} images gave the shape {shape:?}, not {count} rows of {width}");
-                return Err(self.not_codes(tap, reason));
+                return Err(self.not_features(tap, reason));
             }
             if let Some(tiles) = &output.tiles {
                 let mut pooled = Vec::new();
@@ -137,7 +136,7 @@ impl Cut {
                 }
                 (Pooling::None | Pooling::Flatten, None) => {
                     let value = outputs.remove(&output.name).ok_or_else(not_returned)?;
-                    Codes::of_runtime(value.downcast().map_err(failed)?)
+                    TapOutput::of_runtime(value.downcast().map_err(failed)?)
                 }
                 (pooling, reordered) => {
                     let mut pooled = Vec::new();
@@ -156,10 +155,11 @@ impl Cut {
         images: &[f32],
         count: usize,
         batch: usize,
-    ) -> Result<Vec<Codes>, BackboneError> {
+    ) -> Result<Vec<TapOutput>, BackboneError> {
         let len = self.image_len();
         let widths: Vec<usize> = self.taps.iter().map(Tap::width).collect();
-        let mut codes: Vec<Vec<f32>> = widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
+        let mut features: Vec<Vec<f32>> =
+            widths.iter().map(|width| Vec::with_capacity(count * width)).collect();
         for chunk in images.chunks(batch * len) {
             let real = chunk.len() / len;
             let mut padded = Vec::new();
@@ -171,17 +171,17 @@ impl Cut {
                 &padded
             };
             let runs = self.run_once(session, chunk, batch)?;
-            for ((codes, width), rows) in codes.iter_mut().zip(&widths).zip(runs) {
-                codes.extend_from_slice(&rows[..real * width]);
+            for ((features, width), rows) in features.iter_mut().zip(&widths).zip(runs) {
+                features.extend_from_slice(&rows[..real * width]);
             }
         }
-        Ok(codes.into_iter().map(Codes::from).collect())
+        Ok(features.into_iter().map(TapOutput::from).collect())
     }
 
     fn input_shape(&self, count: usize) -> [usize; 4] {
         match self.layout {
-            Layout::Nchw => [count, 3, self.height, self.width],
-            Layout::Nhwc => [count, self.height, self.width, 3],
+            TensorLayout::Nchw => [count, 3, self.height, self.width],
+            TensorLayout::Nhwc => [count, self.height, self.width, 3],
         }
     }
 
@@ -197,13 +197,13 @@ impl Cut {
         };
         let of_tap = |(tap, dims): (&Tap, Vec<usize>)| {
             of_one_image(&dims, count, &tap.layer).ok_or_else(|| {
-                self.not_codes(tap, format!("its shape {dims:?} does not have one row an image"))
+                self.not_features(tap, format!("its shape {dims:?} does not have one row an image"))
             })
         };
         self.taps.iter().zip(shapes).map(of_tap).collect()
     }
 
-    /// As [`learn_shapes`](Self::learn_shapes), by a run. Taps that cannot be features have none.
+    /// As [`learn_shapes`](Self::learn_shapes), always by a run; `None` for taps that cannot be features.
     pub(super) fn shapes_of_run(
         &self,
         session: &mut Session,
@@ -214,8 +214,8 @@ impl Cut {
         Ok(self.taps.iter().zip(self.dims_of_a_run(session, count)?).map(of_tap).collect())
     }
 
-    fn not_codes(&self, tap: &Tap, reason: String) -> BackboneError {
-        BackboneError::NotCodes { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
+    fn not_features(&self, tap: &Tap, reason: String) -> BackboneError {
+        BackboneError::NotFeatures { network: self.network.clone(), layer: tap.layer.name.clone(), reason }
     }
 
     /// The shapes that the taps have when `count` black images are run, each known or the reason why it is no features.
@@ -233,13 +233,13 @@ impl Cut {
         };
         let input = TensorRef::from_array_view((shape, image.as_slice())).map_err(failed)?;
         let outputs = session.run(ort::inputs![input]).map_err(failed)?;
-        let shape_of = |(tap, output): (&Tap, &Output)| {
+        let shape_of = |(tap, output): (&Tap, &SessionOutput)| {
             let value = outputs
                 .get(&output.name)
-                .ok_or_else(|| self.not_codes(tap, "the runtime did not return it".to_owned()))?;
-            let (shape, _) = value
-                .try_extract_tensor::<f32>()
-                .map_err(|_| self.not_codes(tap, format!("it holds {}, not 32-bit floats", value.dtype())))?;
+                .ok_or_else(|| self.not_features(tap, "the runtime did not return it".to_owned()))?;
+            let (shape, _) = value.try_extract_tensor::<f32>().map_err(|_| {
+                self.not_features(tap, format!("it holds {}, not 32-bit floats", value.dtype()))
+            })?;
             Ok(shape.iter().map(|&dim| dim.max(0) as usize).collect())
         };
         Ok(self.taps.iter().zip(&self.outputs).map(shape_of).collect())
@@ -265,7 +265,7 @@ fn inferred_shape(session: &Session, tensor: &str, count: usize) -> Option<Vec<u
     shape.into_iter().map(|dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect()
 }
 
-/// As 16-bit floats have them.
+/// The values rounded to 16-bit floats.
 fn rounded_to_half(numbers: &[f32]) -> Vec<f32> {
     numbers.iter().map(|&number| f16::from_f32(number).to_f32()).collect()
 }

@@ -1,18 +1,18 @@
-//! The tokens of a sequence that are no patches: how many there are, and which of them the network's head reads.
+//! The tokens of a sequence that are not patches: their number, and which of them the network's head reads.
 
 use super::super::activations::grid_of;
 use super::super::graph::Graph;
 use super::super::graph::proto::NodeProto;
 use super::super::layer::Tokens;
-use super::super::topology::{Kind, Topology, int, ints};
+use super::super::topology::{OpKind, Topology, int, ints};
 use super::above;
-use super::residuals::Block;
+use super::residuals::TransformerBlock;
 
 /// Tokens that are put before the patches at once: a class token; with it a distillation token; with it four registers.
 const WITH_CLASS_TOKEN: [usize; 3] = [1, 2, 5];
 
-/// The tokens before the patches, as they are put there below `tensor`, which holds `count` tokens: their number, and whether the
-/// first of them is a class token. None where the rest is no grid.
+/// The tokens before the patches of `tensor`, which holds `count` tokens, by the operation that puts them there: their number,
+/// and whether the first of them is a class token. `None` if the others are not a grid.
 pub(super) fn tokens_of(
     graph: &Graph,
     topology: &Topology,
@@ -46,7 +46,7 @@ pub(super) fn tokens_of(
 pub(super) fn reading(
     graph: &Graph,
     topology: &Topology,
-    blocks: &[Block],
+    blocks: &[TransformerBlock],
     (prefix, has_class): (usize, bool),
 ) -> Tokens {
     let end = blocks.last().map_or(0, |block| block.end);
@@ -67,7 +67,7 @@ pub(super) fn reading(
         }
     };
     let first = above.iter().find_map(|&op| {
-        if topology.ops[op].kind == Kind::GlobalPool {
+        if topology.ops[op].kind == OpKind::GlobalPool {
             let source = &topology.ops[*topology.ops[op].inputs.first()?].tensor;
             let result = topology.inference.shape(&topology.ops[op].tensor)?;
             // The mean that a normalisation subtracts keeps a number for each token.

@@ -1,19 +1,19 @@
 //! The residual sums of a network, and the blocks of attention and dense layers that they make.
 
-use super::super::topology::{Kind, Topology};
+use super::super::topology::{OpKind, Topology};
 
-/// A sum of something with what was made of it.
+/// A residual sum: an activation plus what a branch makes of it.
 pub(super) struct Residual {
     /// The addition.
     pub(super) sum: usize,
-    /// The operation whose result goes around.
+    /// The operation whose result skips the branch.
     pub(super) skip: usize,
-    branch: Branch,
+    branch: ResidualBranch,
 }
 
 /// What a residual branch is made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Branch {
+enum ResidualBranch {
     Attention,
     /// Dense layers, or convolutions of 1x1.
     Dense,
@@ -26,7 +26,7 @@ enum Branch {
 /// Every residual sum of a weighted branch, in order, without those around others.
 pub(super) fn residuals(topology: &Topology) -> Vec<Residual> {
     let mut residuals: Vec<Residual> = Vec::new();
-    for (sum, op) in topology.ops.iter().enumerate().filter(|(_, op)| op.kind == Kind::Sum) {
+    for (sum, op) in topology.ops.iter().enumerate().filter(|(_, op)| op.kind == OpKind::Sum) {
         let &[a, b] = &op.inputs[..] else { continue };
         let (skip, made) = (a.min(b), a.max(b));
         let Some(between) = between(topology, skip, made).or_else(|| beside(topology, &residuals, [a, b]))
@@ -60,7 +60,7 @@ fn between(topology: &Topology, skip: usize, made: usize) -> Option<Vec<usize>> 
 fn beside(topology: &Topology, residuals: &[Residual], inputs: [usize; 2]) -> Option<Vec<usize>> {
     let last = residuals.last()?.sum;
     let branches = inputs.map(|input| between(topology, last, input));
-    let is_attention = |ops: &Vec<usize>| branch(topology, ops) == Some(Branch::Attention);
+    let is_attention = |ops: &Vec<usize>| branch(topology, ops) == Some(ResidualBranch::Attention);
     match branches {
         [Some(a), Some(b)] if is_attention(&a) != is_attention(&b) => {
             Some(if is_attention(&a) { a } else { b })
@@ -69,49 +69,51 @@ fn beside(topology: &Topology, residuals: &[Residual], inputs: [usize; 2]) -> Op
     }
 }
 
-fn branch(topology: &Topology, ops: &[usize]) -> Option<Branch> {
+fn branch(topology: &Topology, ops: &[usize]) -> Option<ResidualBranch> {
     let kinds = || ops.iter().map(|&op| &topology.ops[op].kind);
-    let has = |wanted: &dyn Fn(&Kind) -> bool| kinds().any(wanted);
-    let spatial =
-        |kind: &Kind| matches!(kind, Kind::Conv { kernel, groups: 1, .. } if kernel.iter().any(|&k| k > 1));
-    let pointwise = |kind: &Kind| matches!(kind, Kind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1));
-    if has(&|kind| matches!(kind, Kind::Softmax | Kind::Attention)) {
-        return Some(Branch::Attention);
+    let has = |wanted: &dyn Fn(&OpKind) -> bool| kinds().any(wanted);
+    let spatial = |kind: &OpKind| matches!(kind, OpKind::Conv { kernel, groups: 1, .. } if kernel.iter().any(|&k| k > 1));
+    let pointwise =
+        |kind: &OpKind| matches!(kind, OpKind::Conv { kernel, .. } if kernel.iter().all(|&k| k == 1));
+    if has(&|kind| matches!(kind, OpKind::Softmax | OpKind::Attention)) {
+        return Some(ResidualBranch::Attention);
     }
     if has(&spatial) {
-        return Some(Branch::Convolutions);
+        return Some(ResidualBranch::Convolutions);
     }
-    if has(&|kind| *kind == Kind::Dense) || has(&pointwise) {
-        return Some(Branch::Dense);
+    if has(&|kind| *kind == OpKind::Dense) || has(&pointwise) {
+        return Some(ResidualBranch::Dense);
     }
-    has(&|kind| matches!(kind, Kind::Conv { .. })).then_some(Branch::Depthwise)
+    has(&|kind| matches!(kind, OpKind::Conv { .. })).then_some(ResidualBranch::Depthwise)
 }
 
 /// A block: the residual sum of its attention, as an index of the residuals, and the operation that it ends with.
-pub(super) struct Block {
+pub(super) struct TransformerBlock {
     pub(super) attention: usize,
     pub(super) end: usize,
 }
 
 /// The blocks of a transformer; none where there are fewer than two, or convolutional blocks between them.
-pub(super) fn blocks(residuals: &[Residual]) -> Option<Vec<Block>> {
-    let mut blocks: Vec<Block> = Vec::new();
+pub(super) fn blocks(residuals: &[Residual]) -> Option<Vec<TransformerBlock>> {
+    let mut blocks: Vec<TransformerBlock> = Vec::new();
     let mut complete = false;
     for (at, residual) in residuals.iter().enumerate() {
         match (residual.branch, blocks.last_mut()) {
-            (Branch::Attention, _) => {
-                blocks.push(Block { attention: at, end: residual.sum });
+            (ResidualBranch::Attention, _) => {
+                blocks.push(TransformerBlock { attention: at, end: residual.sum });
                 complete = false;
             }
-            (Branch::Dense, Some(block)) if !complete && residual.skip >= residuals[block.attention].sum => {
+            (ResidualBranch::Dense, Some(block))
+                if !complete && residual.skip >= residuals[block.attention].sum =>
+            {
                 block.end = residual.sum;
                 complete = true;
             }
-            (Branch::Depthwise, _) | (_, None) => {}
+            (ResidualBranch::Depthwise, _) | (_, None) => {}
             // A pooling with attention of its own ends in such a branch, but nothing follows it.
-            (Branch::Dense | Branch::Convolutions, Some(_)) => {
-                let goes_on = residuals[at..].iter().any(|later| later.branch == Branch::Attention);
-                if goes_on || residual.branch == Branch::Convolutions {
+            (ResidualBranch::Dense | ResidualBranch::Convolutions, Some(_)) => {
+                let goes_on = residuals[at..].iter().any(|later| later.branch == ResidualBranch::Attention);
+                if goes_on || residual.branch == ResidualBranch::Convolutions {
                     return None;
                 }
             }

@@ -40,8 +40,8 @@ fn brute_force(
 
 fn search(rows: &Array2<f32>, queries: &Array2<f32>, k: usize, metric: Metric) -> Vec<Vec<Neighbor>> {
     let width = rows.ncols();
-    let queries = Queries::new(queries.view(), metric).unwrap();
-    let mut best = vec![Best::new(k); queries.len()];
+    let queries = PreparedQueries::new(queries.view(), metric).unwrap();
+    let mut best = vec![NearestRows::new(k); queries.len()];
     // In uneven parts, as a file's end has them.
     for (part, values) in rows.as_slice().unwrap().chunks(7 * width).enumerate() {
         queries.scan(values, part * 7, &mut best, &keep_all).unwrap();
@@ -49,7 +49,7 @@ fn search(rows: &Array2<f32>, queries: &Array2<f32>, k: usize, metric: Metric) -
     best.into_iter().map(|best| best.into_neighbors(metric)).collect()
 }
 
-fn codes(rows: usize, width: usize, seed: u64, scale: f32, offset: f32) -> Array2<f32> {
+fn features(rows: usize, width: usize, seed: u64, scale: f32, offset: f32) -> Array2<f32> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     Array2::from_shape_fn((rows, width), |_| offset + scale * rng.random_range(0.0..1.0f32).powi(3))
 }
@@ -58,7 +58,7 @@ fn codes(rows: usize, width: usize, seed: u64, scale: f32, offset: f32) -> Array
 fn the_nearest_are_those_of_a_comparison_with_every_row() {
     // Features that are nearly parallel, tiny and huge ones: the bound must never dismiss what float64 would keep.
     for (scale, offset) in [(1.0, 0.0), (1.0, 1000.0), (1e-30, 0.0), (1e30, 0.0), (1e-38, 0.0)] {
-        let (rows, queries) = (codes(200, 37, 1, scale, offset), codes(5, 37, 2, scale, offset));
+        let (rows, queries) = (features(200, 37, 1, scale, offset), features(5, 37, 2, scale, offset));
         for metric in [Metric::Cosine, Metric::Euclidean] {
             let found = search(&rows, &queries, 9, metric);
             for (query, found) in found.iter().enumerate() {
@@ -95,7 +95,7 @@ fn of_equally_near_rows_the_earlier_is_the_nearer() {
 }
 
 #[test]
-fn codes_without_direction_are_at_cosine_distance_one() {
+fn features_without_direction_are_at_cosine_distance_one() {
     let rows = Array2::from_shape_vec((3, 2), vec![0.0, 0.0, 1.0, 1.0, -1.0, 0.0]).unwrap();
     let found =
         search(&rows, &Array2::from_shape_vec((2, 2), vec![1.0, 0.0, 0.0, 0.0]).unwrap(), 3, Metric::Cosine);
@@ -109,11 +109,12 @@ fn codes_without_direction_are_at_cosine_distance_one() {
 
 #[test]
 fn values_that_are_not_finite_are_named() {
-    let mut rows = codes(10, 4, 1, 1.0, 0.0);
+    let mut rows = features(10, 4, 1, 1.0, 0.0);
     rows[[6, 2]] = f32::NAN;
-    let queries = codes(1, 4, 2, 1.0, 0.0);
-    let prepared = Queries::new(queries.view(), Metric::Cosine).unwrap();
-    let refused = prepared.scan(rows.as_slice().unwrap(), 100, &mut [Best::new(1)], &keep_all).unwrap_err();
+    let queries = features(1, 4, 2, 1.0, 0.0);
+    let prepared = PreparedQueries::new(queries.view(), Metric::Cosine).unwrap();
+    let refused =
+        prepared.scan(rows.as_slice().unwrap(), 100, &mut [NearestRows::new(1)], &keep_all).unwrap_err();
     assert!(refused.0 == 106 && refused.1.is_nan(), "{refused:?}");
-    assert_eq!(Queries::new(rows.view(), Metric::Cosine).map(|_| ()).unwrap_err().0, 6);
+    assert_eq!(PreparedQueries::new(rows.view(), Metric::Cosine).map(|_| ()).unwrap_err().0, 6);
 }

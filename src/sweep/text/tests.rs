@@ -2,8 +2,8 @@ use super::super::{Advice, CandidateFeatures, Scenario};
 use super::*;
 use crate::evaluate::Note;
 
-fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, right: usize) -> Candidate {
-    Candidate {
+fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, right: usize) -> CandidateHead {
+    CandidateHead {
         features: CandidateFeatures {
             network: 0,
             layer: layer.to_owned(),
@@ -12,7 +12,7 @@ fn candidate(layer: &str, pooling: &str, multiply_adds: u64, kind: HeadKind, rig
             default_pooling: crate::network::Pooling::None,
             name: format!("{layer}@{pooling}"),
             shape: vec![16],
-            codes: 16,
+            width: 16,
             multiply_adds,
             share: multiply_adds as f64 / 1e8,
             milliseconds: Some(multiply_adds as f64 / 1e7),
@@ -44,7 +44,7 @@ fn result(similarity: Similarity) -> SweepResult {
             name: "vgg16".to_owned(),
             sha256: String::new(),
             multiply_adds: 100_000_000,
-            codes_file: "features/vgg16-sweep.h5".to_owned(),
+            features_file: "features/vgg16-sweep.h5".to_owned(),
             layers: 2,
             top: "fc7".to_owned(),
             seconds: 1.0,
@@ -63,7 +63,7 @@ fn result(similarity: Similarity) -> SweepResult {
             learned: true,
             scenario: Scenario {
                 similarity,
-                size: Size::Small,
+                size: DatasetSize::Small,
                 images_per_class: 49,
                 network: 0,
                 top: Some(selection(96, 3)),

@@ -9,7 +9,7 @@ use cnncodes::dataset::{Dataset, ImageArray, SourceOptions, count_images};
 use cnncodes::features::FeatureFile;
 use cnncodes::hdf5::Hdf5;
 use cnncodes::head::Head;
-use cnncodes::images::{DecodeOptions, Layout, Preprocess, PreprocessOverrides, Preset, decode, sniff};
+use cnncodes::images::{DecodeOptions, Preprocess, PreprocessOverrides, Preset, TensorLayout, decode, sniff};
 use cnncodes::network::{Catalogue, Graph, class_scores};
 
 /// An image file: decoded and, where that works, preprocessed as each framework does.
@@ -23,7 +23,7 @@ pub fn image(data: &[u8]) -> bool {
         let small = PreprocessOverrides { size: Some((32, 24)), ..PreprocessOverrides::default() };
         let recipe = Preprocess::preset(preset).unwrap().with(&small).unwrap();
         let mut tensor = vec![f32::NAN; recipe.tensor_len()];
-        if recipe.apply(&image, Layout::Nchw, &mut tensor).is_ok() {
+        if recipe.apply(&image, TensorLayout::Nchw, &mut tensor).is_ok() {
             assert!(tensor.iter().all(|value| value.is_finite()), "a value that is not finite");
         }
     }
@@ -88,17 +88,17 @@ pub fn network(data: &[u8]) -> bool {
 /// A features file: opened, and all of its features read, at once and in parts.
 pub fn features(data: &[u8]) -> bool {
     let file = on_disk(data);
-    let Ok(features) = FeatureFile::open(file.path()) else { return false };
-    let known = -1..features.class_names().len() as i64;
-    assert!(features.labels().iter().all(|label| known.contains(label)));
-    assert_eq!((features.labels().len(), features.sha256().len()), (features.rows(), features.rows()));
-    for layer in features.layers() {
+    let Ok(opened) = FeatureFile::open(file.path()) else { return false };
+    let known = -1..opened.class_names().len() as i64;
+    assert!(opened.labels().iter().all(|label| known.contains(label)));
+    assert_eq!((opened.labels().len(), opened.sha256().len()), (opened.rows(), opened.rows()));
+    for layer in opened.layers() {
         let name = Some(layer.spec.layer.as_str());
-        let _ = features.first_non_finite(name);
-        let Ok(codes) = features.read_layer(name) else { continue };
-        for (row, whole) in codes.rows().into_iter().enumerate().take(8) {
-            let mut part = vec![0.0; codes.ncols()];
-            features.read_rows(name, row..row + 1, &mut part).unwrap();
+        let _ = opened.first_non_finite(name);
+        let Ok(features) = opened.read_layer(name) else { continue };
+        for (row, whole) in features.rows().into_iter().enumerate().take(8) {
+            let mut part = vec![0.0; features.ncols()];
+            opened.read_rows(name, row..row + 1, &mut part).unwrap();
             assert!(
                 part.iter().zip(whole).all(|(a, b)| a.to_bits() == b.to_bits()),
                 "a row differs from itself"
@@ -112,14 +112,14 @@ pub fn features(data: &[u8]) -> bool {
 pub fn head(data: &[u8]) -> bool {
     let file = on_disk(data);
     let Ok(head) = Head::load(file.path()) else { return false };
-    let codes = ndarray::Array2::from_elem((2, head.model.columns()), 0.5);
-    if let Ok(ranked) = head.ranked(codes.view()) {
+    let features = ndarray::Array2::from_elem((2, head.model.columns()), 0.5);
+    if let Ok(ranked) = head.ranked(features.view()) {
         assert!(
             ranked.iter().flatten().all(|(class, p)| *class < head.model.class_names.len() && !p.is_nan())
         );
     }
     if let Some(novelty) = &head.model.novelty {
-        let _ = novelty.distances(codes.view());
+        let _ = novelty.distances(features.view());
     }
     true
 }

@@ -8,14 +8,14 @@ use faer::Mat;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::{Centred, RidgeModel, inverse::Inverse, least, linear_model};
+use super::{CentredRows, RidgeModel, inverse::Inverse, least, linear_model};
 use crate::{dual::combine, packed_lower_triangle::PackedLowerTriangle};
 
 /// Columns that are brought to float64 at a time.
 const BLOCK: usize = 128;
 
 /// Fits with the best of the penalties.
-pub(super) fn solve(centred: &Centred<'_>, alphas: &[f64], left_out: bool) -> RidgeModel {
+pub(super) fn solve(centred: &CentredRows<'_>, alphas: &[f64], left_out: bool) -> RidgeModel {
     let (set, roots) = (centred.set, &centred.roots);
     let (count, classes) = (set.rows.len(), set.classes);
     let targets =
@@ -68,7 +68,7 @@ pub(super) fn solve(centred: &Centred<'_>, alphas: &[f64], left_out: bool) -> Ri
 }
 
 /// The products of the centred rows with one another.
-fn products(centred: &Centred<'_>) -> PackedLowerTriangle<f64> {
+fn products(centred: &CentredRows<'_>) -> PackedLowerTriangle<f64> {
     let (set, columns) = (centred.set, centred.set.columns());
     let mut products = PackedLowerTriangle::zeros(set.rows.len());
     for from in (0..columns).step_by(BLOCK) {

@@ -2,10 +2,10 @@
 
 use faer::{Mat, MatMut, Par};
 
-use super::{inverse::Inverse, sums::Normal};
+use super::{inverse::Inverse, sums::NormalEquations};
 
 /// The solution for each of some penalties.
-pub(crate) struct Solution {
+pub(crate) struct RidgeSolution {
     /// Mean of the rows, less the shift of the sums.
     pub(crate) mean: Vec<f64>,
     /// Mean target of each class.
@@ -19,17 +19,21 @@ pub(crate) struct Solution {
 }
 
 /// Rows that are left out one by one.
-pub(crate) struct Rows<'a> {
+pub(crate) struct LeftOutRows<'a> {
     pub labels: &'a [usize],
     /// Root of each row's weight.
     pub roots: &'a [f64],
 }
 
-impl Solution {
+impl RidgeSolution {
     /// For these penalties; `again` makes the normal equations once more.
-    pub(crate) fn new(normal: Normal, alphas: &[f64], again: impl FnOnce() -> Normal) -> Self {
+    pub(crate) fn new(
+        normal: NormalEquations,
+        alphas: &[f64],
+        again: impl FnOnce() -> NormalEquations,
+    ) -> Self {
         let squared_targets = normal.squared_targets();
-        let Normal { mean, target_mean, weight, right, products } = normal;
+        let NormalEquations { mean, target_mean, weight, right, products } = normal;
         let inverse = Inverse::new(products, alphas, &right, || again().products);
         Self { mean, target_mean, weight, squared_targets, right, alphas: alphas.to_vec(), inverse }
     }
@@ -54,7 +58,7 @@ impl Solution {
     pub(crate) fn leave_out(
         &self,
         mut columns: MatMut<'_, f64>,
-        rows: &Rows<'_>,
+        rows: &LeftOutRows<'_>,
         errors: &mut [f64],
     ) -> Mat<f64> {
         let count = columns.ncols();

@@ -21,7 +21,7 @@ pub(crate) struct RidgeSums {
 
 /// The normal equations `(products + α) V = right` of centred rows and targets.
 #[derive(Debug, Clone)]
-pub(crate) struct Normal {
+pub(crate) struct NormalEquations {
     /// Mean of the rows, less the shift.
     pub(super) mean: Vec<f64>,
     /// Mean target of each class.
@@ -73,7 +73,7 @@ impl RidgeSums {
     }
 
     /// The normal equations, where column j counts `scale[j]` times: centred, so that the shift is of no account.
-    pub(crate) fn normal(self, scale: impl Fn(usize) -> f64) -> Normal {
+    pub(crate) fn normal(self, scale: impl Fn(usize) -> f64) -> NormalEquations {
         let Self { weights, mut rows, mut products } = self;
         let (columns, weight) = (rows.nrows(), weights.iter().sum::<f64>());
         let mut mean = vec![0.0; columns];
@@ -86,11 +86,11 @@ impl RidgeSums {
             sums.for_each(|(j, (sum, mean))| *sum = scale(j) * 2.0 * (*sum - own * mean));
         }
         let target_mean = weights.iter().map(|own| 2.0 * own / weight - 1.0).collect();
-        Normal { mean, target_mean, weight, right: rows, products }
+        NormalEquations { mean, target_mean, weight, right: rows, products }
     }
 }
 
-impl Normal {
+impl NormalEquations {
     /// Weighted sum of the squares of the centred targets.
     pub(super) fn squared_targets(&self) -> f64 {
         self.target_mean.iter().map(|mean| self.weight * (1.0 - mean * mean)).sum()

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{MemoryPlan, RowSample, StreamSettings, StreamedRows};
 use crate::{SolverError, Standardizer, prepare::inverse_length, row_source::scan};
 
-/// Sums of the columns of some rows, each code less a shift.
+/// Sums of the columns of some rows, each value less a shift.
 #[derive(Clone)]
 struct Moments {
     count: f64,

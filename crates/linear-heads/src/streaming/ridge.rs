@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use super::{LinearModel, SolverError, Streaming};
 use crate::{
     RidgeValidParams,
-    ridge::{Normal, RidgeSums, Rows, Solution, least, linear_model},
+    ridge::{LeftOutRows, NormalEquations, RidgeSolution, RidgeSums, least, linear_model},
 };
 
 /// Score of a class that was not trained on; e^-30 leaves nothing of its probability.
@@ -33,7 +33,7 @@ impl Streaming<'_> {
                 sums.add(rows.as_ref(), &self.labels(first, &own), &vec![1.0; own.len()]);
             }
         })?;
-        let problems: Vec<Problem> = (0..self.scalings.len())
+        let problems: Vec<FoldSolution> = (0..self.scalings.len())
             .map(|problem| {
                 let training = || {
                     let mut sums = RidgeSums::zeros(columns, classes);
@@ -42,11 +42,11 @@ impl Streaming<'_> {
                     sums
                 };
                 let factor = &self.scalings[problem].factor;
-                let normal = || -> Normal { training().normal(|j| factor[j]) };
+                let normal = || -> NormalEquations { training().normal(|j| factor[j]) };
                 let sums = training();
                 let trained = (0..classes).map(|class| sums.has(class)).collect();
-                let solution = Solution::new(sums.normal(|j| factor[j]), params.alphas(), normal);
-                Problem { solution, trained }
+                let solution = RidgeSolution::new(sums.normal(|j| factor[j]), params.alphas(), normal);
+                FoldSolution { solution, trained }
             })
             .collect();
         drop(of_folds);
@@ -62,19 +62,25 @@ impl Streaming<'_> {
     fn penalties(
         &self,
         alphas: usize,
-        problems: &[Problem],
+        problems: &[FoldSolution],
         shift: &[f64],
     ) -> Result<Vec<usize>, SolverError> {
         let mut errors = vec![vec![0.0; alphas]; problems.len()];
         if alphas > 1 {
             self.scan(|first, block| {
-                for (p, (Problem { solution, .. }, errors)) in problems.iter().zip(&mut errors).enumerate() {
+                for (p, (FoldSolution { solution, .. }, errors)) in
+                    problems.iter().zip(&mut errors).enumerate()
+                {
                     let own = self.rows_of(first, block.nrows(), |of_row| of_row != p);
                     let factor = &self.scalings[p].factor;
                     let mut rows =
                         centred(&block, &own, |j, z| factor[j] * (z - shift[j] - solution.mean[j]));
                     let (labels, roots) = (self.labels(first, &own), vec![1.0; own.len()]);
-                    solution.leave_out(rows.as_mut(), &Rows { labels: &labels, roots: &roots }, errors);
+                    solution.leave_out(
+                        rows.as_mut(),
+                        &LeftOutRows { labels: &labels, roots: &roots },
+                        errors,
+                    );
                 }
             })?;
         }
@@ -82,8 +88,8 @@ impl Streaming<'_> {
     }
 
     /// The model of a problem, on features as the problem sees them.
-    fn ridge_model(&self, p: usize, problem: &Problem, chosen: usize, shift: &[f64]) -> LinearModel {
-        let (scaling, Problem { solution, trained }) = (&self.scalings[p], problem);
+    fn ridge_model(&self, p: usize, problem: &FoldSolution, chosen: usize, shift: &[f64]) -> LinearModel {
+        let (scaling, FoldSolution { solution, trained }) = (&self.scalings[p], problem);
         let weights = solution.weights(chosen);
         let mean: Vec<f64> = (0..shift.len())
             .map(|j| scaling.factor[j] * (shift[j] + solution.mean[j] - scaling.shift[j]))
@@ -104,8 +110,8 @@ impl Streaming<'_> {
 }
 
 /// The solution of a fold's training rows, or of all, and which classes they are of.
-struct Problem {
-    solution: Solution,
+struct FoldSolution {
+    solution: RidgeSolution,
     trained: Vec<bool>,
 }
 

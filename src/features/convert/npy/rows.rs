@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::NpyHeader;
 use crate::features::convert::ConvertError;
-use crate::features::convert::feature_table::{BLOCK_VALUES, Blocks, Take, rows_of_block};
+use crate::features::convert::feature_table::{BLOCK_VALUES, RowBlocks, TakeBlock, rows_of_block};
 
 /// Hands on the rows of an array in C order.
 pub(in crate::features::convert) fn each_block_c(
     reader: &mut dyn Read,
     header: &NpyHeader,
     path: &Path,
-    take: &mut Take<'_>,
+    take: &mut TakeBlock<'_>,
 ) -> Result<(), ConvertError> {
     let (width, row_bytes) = header.row();
     let (rows, step) = (header.shape[0], rows_of_block(width));
@@ -36,7 +36,7 @@ fn each_block_fortran(
     file: &mut File,
     header: &NpyHeader,
     path: &Path,
-    take: &mut Take<'_>,
+    take: &mut TakeBlock<'_>,
 ) -> Result<(), ConvertError> {
     let (width, _) = header.row();
     // Larger blocks: each costs a seek for every column.
@@ -107,8 +107,8 @@ impl NpyRows {
     }
 }
 
-impl Blocks for NpyRows {
-    fn each(&mut self, take: &mut Take<'_>) -> Result<(), ConvertError> {
+impl RowBlocks for NpyRows {
+    fn each(&mut self, take: &mut TakeBlock<'_>) -> Result<(), ConvertError> {
         let Self { file, header, path } = self;
         if header.fortran {
             return each_block_fortran(file, header, path, take);

@@ -10,13 +10,13 @@ fn example() -> (Array2<f32>, Vec<usize>, Vec<String>) {
     let labels: Vec<usize> = (0..900).map(|i| i * i % 7 % 3).collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
     let mut noise = || rng.random_range(-2f32..2.0);
-    let code = |(i, j): (usize, usize)| match j {
+    let value = |(i, j): (usize, usize)| match j {
         5 => 3.0,
         6 => 20.0 + 3.0 * noise(),
         _ => noise() + if j % 3 == labels[i] { 0.6 } else { 0.0 },
     };
-    let codes = Array2::from_shape_fn((900, 20), code);
-    (codes, labels, ["a", "b", "c"].map(String::from).to_vec())
+    let features = Array2::from_shape_fn((900, 20), value);
+    (features, labels, ["a", "b", "c"].map(String::from).to_vec())
 }
 
 /// Groups of a row each, and names of `count` rows.
@@ -36,18 +36,18 @@ fn streamed_data<'a>(
 }
 
 fn both(settings: &FitSettings) -> (FittedHead, FittedHead) {
-    let (codes, labels, class_names) = example();
+    let (features, labels, class_names) = example();
     let groups: Vec<usize> = (0..900).map(|row| if row == 899 { 0 } else { row }).collect();
     let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
     let data = TrainingData {
-        codes: codes.view(),
+        features: features.view(),
         labels: &labels,
         class_names: &class_names,
         groups: Some(&groups),
         row_names: Some(&names),
     };
     let in_memory = fit_head(&data, settings).unwrap();
-    let view = codes.view();
+    let view = features.view();
     let streamed = streamed_data(&view, &labels, &class_names, &groups, &names);
     (in_memory, fit_head_streamed(&streamed, settings).unwrap())
 }
@@ -89,10 +89,10 @@ fn the_streamed_fit_reaches_the_optimum_of_the_fit_in_memory_and_says_the_same()
 
 #[test]
 fn what_cannot_be_streamed_is_refused_with_the_reason() {
-    let (mut codes, labels, class_names) = example();
-    codes[[700, 3]] = f32::NAN;
+    let (mut features, labels, class_names) = example();
+    features[[700, 3]] = f32::NAN;
     let (groups, names) = numbered(900);
-    let view = codes.view();
+    let view = features.view();
     let data = |max_memory: usize| StreamedData {
         source: &view,
         labels: &labels,
@@ -138,10 +138,10 @@ fn streamed_ridge_regression_is_that_in_memory() {
 
 #[test]
 fn a_fold_that_holds_all_of_a_class_says_nothing_of_it() {
-    let (codes, labels, class_names) = example();
+    let (features, labels, class_names) = example();
     let groups: Vec<usize> = (0..900).map(|row| if labels[row] == 1 { 5000 } else { row }).collect();
     let names: Vec<String> = (0..900).map(|row| format!("{row}.jpg")).collect();
-    let view = codes.view();
+    let view = features.view();
     let data = streamed_data(&view, &labels, &class_names, &groups, &names);
     let fitted = fit_head_streamed(&data, &FitSettings::new(HeadKind::Ridge)).unwrap();
     assert_eq!(fitted.evaluation.per_class[1].recall, 0.0);
@@ -156,10 +156,10 @@ fn heads_of_folds_forget_the_final_head_that_they_start_from() {
     // Labels without a pattern, and as many features as let the final head know nearly all of them by heart.
     let labels: Vec<usize> = (0..300).map(|i| i % 2).collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(9);
-    let codes = Array2::from_shape_fn((300, 150), |_| rng.random_range(-1f32..1.0));
+    let features = Array2::from_shape_fn((300, 150), |_| rng.random_range(-1f32..1.0));
     let class_names = ["a", "b"].map(String::from);
     let (groups, names) = numbered(300);
-    let view = codes.view();
+    let view = features.view();
     let data = streamed_data(&view, &labels, &class_names, &groups, &names);
     for kind in [HeadKind::Svm, HeadKind::Logistic] {
         // So coarse that the final head itself would do for the folds.

@@ -1,6 +1,6 @@
 //! The image processors of transformers: what each does where its file leaves a key out.
 
-use super::Size;
+use super::SizeSetting;
 use crate::images::preprocess::Interpolation;
 
 /// How a processor reads `size`.
@@ -21,13 +21,13 @@ pub(super) enum Resizing {
 
 /// An image processor.
 #[derive(Debug)]
-pub(super) struct Class {
+pub(super) struct ProcessorClass {
     /// Its name before `ImageProcessor`.
     pub name: &'static str,
     /// `model_type` of the networks that it is for.
     model_types: &'static [&'static str],
     pub resizing: Resizing,
-    pub size: Size,
+    pub size: SizeSetting,
     /// Whether it crops the centre by default, and to which side; `None` for those that do not know `do_center_crop`.
     pub crop: Option<(bool, u32)>,
     pub interpolation: Interpolation,
@@ -46,11 +46,11 @@ const IMAGENET: Option<([f64; 3], [f64; 3])> = Some(([0.485, 0.456, 0.406], [0.2
 const CLIP: Option<([f64; 3], [f64; 3])> =
     Some(([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]));
 
-const VIT: Class = Class {
+const VIT: ProcessorClass = ProcessorClass {
     name: "ViT",
     model_types: &["vit", "vit_mae", "vit_msn", "swin", "swinv2", "dinat", "nat", "ijepa", "swiftformer"],
     resizing: Resizing::Sides,
-    size: Size::Sides(224, 224),
+    size: SizeSetting::Sides(224, 224),
     crop: None,
     interpolation: Interpolation::Bilinear,
     mean_and_std: HALF,
@@ -59,131 +59,131 @@ const VIT: Class = Class {
     resizes_floats: false,
 };
 
-const DEIT: Class = Class {
+const DEIT: ProcessorClass = ProcessorClass {
     name: "DeiT",
     model_types: &["deit"],
-    size: Size::Sides(256, 256),
+    size: SizeSetting::Sides(256, 256),
     crop: Some((true, 224)),
     interpolation: Interpolation::Bicubic,
     ..VIT
 };
 
-const CLIP_CLASS: Class = Class {
+const CLIP_CLASS: ProcessorClass = ProcessorClass {
     name: "CLIP",
     model_types: &["clip", "clip_vision_model", "aimv2", "aimv2_vision_model", "mlcd", "git", "groupvit"],
     resizing: Resizing::Either,
-    size: Size::ShortestEdge(224),
+    size: SizeSetting::ShortestEdge(224),
     mean_and_std: CLIP,
     ..DEIT
 };
 
-const MOBILENET_V2: Class = Class {
+const MOBILENET_V2: ProcessorClass = ProcessorClass {
     name: "MobileNetV2",
     model_types: &["mobilenet_v2"],
-    size: Size::ShortestEdge(256),
+    size: SizeSetting::ShortestEdge(256),
     interpolation: Interpolation::Bilinear,
     mean_and_std: HALF,
     ..CLIP_CLASS
 };
 
-static CLASSES: [Class; 19] = [
+static CLASSES: [ProcessorClass; 19] = [
     VIT,
     DEIT,
     CLIP_CLASS,
     MOBILENET_V2,
-    Class { name: "Beit", model_types: &["beit", "data2vec-vision"], ..DEIT },
-    Class {
+    ProcessorClass { name: "Beit", model_types: &["beit", "data2vec-vision"], ..DEIT },
+    ProcessorClass {
         name: "EfficientFormer",
         model_types: &["efficientformer"],
-        size: Size::Sides(224, 224),
+        size: SizeSetting::Sides(224, 224),
         mean_and_std: IMAGENET,
         ..DEIT
     },
-    Class {
+    ProcessorClass {
         name: "Siglip",
         model_types: &["siglip", "siglip_vision_model"],
         interpolation: Interpolation::Bicubic,
         ..VIT
     },
-    Class { name: "Pvt", model_types: &["pvt", "pvt_v2"], mean_and_std: IMAGENET, ..VIT },
-    Class {
+    ProcessorClass { name: "Pvt", model_types: &["pvt", "pvt_v2"], mean_and_std: IMAGENET, ..VIT },
+    ProcessorClass {
         name: "Blip",
         model_types: &["blip", "blip-2"],
-        size: Size::Sides(384, 384),
+        size: SizeSetting::Sides(384, 384),
         interpolation: Interpolation::Bicubic,
         mean_and_std: CLIP,
         ..VIT
     },
-    Class {
+    ProcessorClass {
         name: "ChineseCLIP",
         model_types: &["chinese_clip"],
-        size: Size::Sides(224, 224),
+        size: SizeSetting::Sides(224, 224),
         resizing: Resizing::Sides,
         ..CLIP_CLASS
     },
-    Class {
+    ProcessorClass {
         name: "DINOv3ViT",
         model_types: &["dinov3_vit", "dinov3_convnext"],
         mean_and_std: IMAGENET,
         resizes_floats: true,
         ..VIT
     },
-    Class {
+    ProcessorClass {
         name: "Bit",
         model_types: &["bit", "dinov2", "dinov2_with_registers", "focalnet", "hiera"],
         ..CLIP_CLASS
     },
-    Class { name: "MobileNetV1", model_types: &["mobilenet_v1"], ..MOBILENET_V2 },
-    Class {
+    ProcessorClass { name: "MobileNetV1", model_types: &["mobilenet_v1"], ..MOBILENET_V2 },
+    ProcessorClass {
         name: "ConvNext",
         model_types: &["convnext", "convnextv2", "resnet", "regnet", "van", "cvt"],
         resizing: Resizing::ConvNext,
-        size: Size::ShortestEdge(384),
+        size: SizeSetting::ShortestEdge(384),
         ..VIT
     },
-    Class {
+    ProcessorClass {
         name: "Levit",
         model_types: &["levit"],
         resizing: Resizing::Levit,
         mean_and_std: IMAGENET,
         ..CLIP_CLASS
     },
-    Class {
+    ProcessorClass {
         name: "PoolFormer",
         model_types: &["poolformer"],
         resizing: Resizing::PoolFormer,
         mean_and_std: IMAGENET,
         ..CLIP_CLASS
     },
-    Class {
+    ProcessorClass {
         name: "EfficientNet",
         model_types: &["efficientnet", "align"],
-        size: Size::Sides(346, 346),
+        size: SizeSetting::Sides(346, 346),
         crop: Some((false, 289)),
         interpolation: Interpolation::Nearest,
         rescales_twice: true,
         ..VIT
     },
-    Class {
+    ProcessorClass {
         name: "MobileViT",
         model_types: &["mobilevit", "mobilevitv2"],
-        size: Size::ShortestEdge(224),
+        size: SizeSetting::ShortestEdge(224),
         crop: Some((true, 256)),
         mean_and_std: None,
         flips: true,
         ..MOBILENET_V2
     },
-    Class { name: "ViTHybrid", model_types: &["vit-hybrid", "vit_hybrid"], ..CLIP_CLASS },
+    ProcessorClass { name: "ViTHybrid", model_types: &["vit-hybrid", "vit_hybrid"], ..CLIP_CLASS },
 ];
 
 /// The processor of this name; `FeatureExtractor` is what early versions said, `Fast` and `Pil` say with what it resizes.
-pub(super) fn by_name(name: &str) -> Option<&'static Class> {
+pub(super) fn by_name(name: &str) -> Option<&'static ProcessorClass> {
     let name = ["Fast", "Pil"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
     let name = ["ImageProcessor", "FeatureExtractor"].iter().find_map(|end| name.strip_suffix(end))?;
     CLASSES.iter().find(|class| class.name == name)
 }
 
 /// The processor of the networks of this `model_type`.
-pub(super) fn by_model_type(model_type: &str) -> Option<&'static Class> {
+pub(super) fn by_model_type(model_type: &str) -> Option<&'static ProcessorClass> {
     CLASSES.iter().find(|class| class.model_types.contains(&model_type))
 }

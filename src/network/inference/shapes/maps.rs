@@ -2,10 +2,10 @@
 
 use super::super::super::graph::proto::NodeProto;
 use super::super::super::topology::{attribute, int, ints};
-use super::super::{Inputs, axis};
-use super::Dims;
+use super::super::{NodeInputs, axis};
+use super::KnownDims;
 
-pub(super) fn convolution(node: &NodeProto, input: Option<&[usize]>, weights: Option<&[usize]>) -> Dims {
+pub(super) fn convolution(node: &NodeProto, input: Option<&[usize]>, weights: Option<&[usize]>) -> KnownDims {
     let (input, weights) = (input?, weights?);
     let groups = int(node, "group").unwrap_or(1).max(1) as usize;
     if input.get(1)? != &(weights.get(1)? * groups) {
@@ -21,7 +21,7 @@ pub(super) fn windows(
     input: Option<&[usize]>,
     kernel: Option<&[i64]>,
     channels: Option<usize>,
-) -> Dims {
+) -> KnownDims {
     let (input, kernel) = (input?, kernel?);
     let map = input.get(2..).filter(|map| map.len() == kernel.len())?;
     let auto = attribute(node, "auto_pad").and_then(|attribute| attribute.s.as_deref());
@@ -48,11 +48,11 @@ pub(super) fn windows(
         }
         usize::try_from(steps + 1).ok()
     };
-    let map: Dims = (0..map.len()).map(length).collect();
+    let map: KnownDims = (0..map.len()).map(length).collect();
     Some([&[*input.first()?, channels?][..], &map?].concat())
 }
 
-pub(super) fn pad(node: &NodeProto, inputs: &Inputs) -> Dims {
+pub(super) fn pad(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let mut dims = inputs.dims(0)?.to_vec();
     let own = ints(node, "pads").or_else(|| ints(node, "paddings")).map(<[i64]>::to_vec);
     let pads = own.or_else(|| inputs.whole(1))?;
@@ -70,7 +70,7 @@ pub(super) fn pad(node: &NodeProto, inputs: &Inputs) -> Dims {
     Some(dims)
 }
 
-pub(super) fn resize(node: &NodeProto, inputs: &Inputs) -> Dims {
+pub(super) fn resize(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let mut dims = inputs.dims(0)?.to_vec();
     let policy = attribute(node, "keep_aspect_ratio_policy").and_then(|attribute| attribute.s.as_deref());
     if policy.is_some_and(|policy| policy != b"stretch") {
@@ -104,7 +104,7 @@ pub(super) fn resize(node: &NodeProto, inputs: &Inputs) -> Dims {
     Some(dims)
 }
 
-pub(super) fn blocks(node: &NodeProto, inputs: &Inputs) -> Dims {
+pub(super) fn blocks(node: &NodeProto, inputs: &NodeInputs) -> KnownDims {
     let &[batch, channels, height, width] = inputs.dims(0)? else { return None };
     let side = usize::try_from(int(node, "blocksize")?).ok()?;
     let area = side.checked_mul(side).filter(|&area| area > 0)?;

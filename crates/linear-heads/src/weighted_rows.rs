@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayBase, ArrayView2, Data, Ix2};
 use super::SolverError;
 
 /// Rows, labels and weights that a solver works on. Borrowed row by row, so a fold needs no copy of its training rows.
-pub(crate) struct TrainingSet<'a> {
+pub(crate) struct WeightedRows<'a> {
     /// n rows of d features each.
     pub rows: Vec<&'a [f32]>,
     /// The same rows as one slice, where they lie next to each other.
@@ -19,7 +19,7 @@ pub(crate) struct TrainingSet<'a> {
     pub classes: usize,
 }
 
-impl<'a> TrainingSet<'a> {
+impl<'a> WeightedRows<'a> {
     /// The given rows of contiguous `features` (n x d), each with weight 1.
     pub fn select(features: &'a Array2<f32>, labels: &[usize], rows: &[usize], classes: usize) -> Self {
         let values = features.as_slice().expect("an owned array made in standard layout is contiguous");

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use cnncodes::features::{FeatureWriter, Header, Row, Skipped, StoredLayer, WriteOptions};
+use cnncodes::features::{
+    FeatureFileHeader, FeatureRow, FeatureWriter, SkippedImage, StoredLayer, WriteOptions,
+};
 use cnncodes::network::Pooling;
 use serde_json::{Value, json};
 
@@ -15,7 +17,7 @@ fn write_example(output: &Path) {
         spec: spec(name, tensor, pooling),
         shape: shape.to_vec(),
     };
-    let header = Header {
+    let header = FeatureFileHeader {
         program_version: "0.1.0".into(),
         source: "Fotos/Tiere".into(),
         runtime: "onnxruntime 1.24.4".into(),
@@ -34,14 +36,14 @@ fn write_example(output: &Path) {
         let fc7 = [value * 1e30, 0.1, value - 0.5];
         let name = format!("Käuzchen/{row} 梟.jpg");
         let sha256 = format!("{row:064x}");
-        let row = Row {
+        let row = FeatureRow {
             name: &name,
             label: i64::from(row) - 1,
             sha256: &sha256,
             perceptual_hash: (row != 1).then_some([row + 7; 32]),
-            codes: &[&conv, &fc7],
+            features: &[&conv, &fc7],
         };
-        let skipped = Skipped { name: "broken.jpg".into(), reason: "cut short: „Ende“".into() };
+        let skipped = SkippedImage { name: "broken.jpg".into(), reason: "cut short: „Ende“".into() };
         let skipped = if row.label == 1 { vec![skipped] } else { vec![] };
         writer.append(&[row], &skipped).unwrap();
     }
@@ -55,17 +57,17 @@ fn floats(value: &Value) -> Vec<f32> {
 }
 
 #[test]
-fn h5py_reads_names_labels_classes_and_codes() {
+fn h5py_reads_names_labels_classes_and_features() {
     let Some(python) = std::env::var_os("CNNCODES_PYTHON") else {
         eprintln!(
-            "SKIPPED: h5py_reads_names_labels_classes_and_codes: CNNCODES_PYTHON names no Python with h5py"
+            "SKIPPED: h5py_reads_names_labels_classes_and_features: CNNCODES_PYTHON names no Python with h5py"
         );
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("codes.h5");
+    let output = folder.path().join("features.h5");
     write_example(&output);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_codes_h5py.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/reference/check_features_h5py.py");
     let run = Command::new(python).arg(script).arg(&output).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let read: Value = serde_json::from_slice(&run.stdout).unwrap();
@@ -73,8 +75,8 @@ fn h5py_reads_names_labels_classes_and_codes() {
     let tiny = f32::MIN_POSITIVE;
     let conv = [0.0, 0.25, 0.0, tiny, 1.0, 1.25, -1.0, tiny, 2.0, 2.25, -2.0, tiny];
     let fc7 = [0.0, 0.1, -0.5, 1e30, 0.1, 0.5, 2e30, 0.1, 1.5];
-    assert_eq!(floats(&read["codes"]), conv);
-    assert_eq!(read["codes_as_activations"], json!([3, 2, 1, 2]));
+    assert_eq!(floats(&read["features"]), conv);
+    assert_eq!(read["features_as_activations"], json!([3, 2, 1, 2]));
     assert_eq!(read["features_link"], "/layers/%2Ffeatures%2FConv_output_0");
     assert_eq!(read["names"], json!(["Käuzchen/0 梟.jpg", "Käuzchen/1 梟.jpg", "Käuzchen/2 梟.jpg"]));
     assert_eq!(read["labels"], json!([-1, 0, 1]));
@@ -95,15 +97,15 @@ fn h5py_reads_names_labels_classes_and_codes() {
         })
     );
     let mut first = read["layers"]["/features/Conv_output_0"].clone();
-    assert_eq!(floats(&first["codes"].take()), conv);
+    assert_eq!(floats(&first["features"].take()), conv);
     let expected = json!({
-        "codes": null, "dtype": "float32", "tensor": "conv", "pooling": "none", "shape": [2, 1, 2], "index": 0,
+        "features": null, "dtype": "float32", "tensor": "conv", "pooling": "none", "shape": [2, 1, 2], "index": 0,
     });
     assert_eq!(first, expected);
     let mut second = read["layers"]["fc7"].clone();
-    assert_eq!(floats(&second["codes"].take()), fc7);
+    assert_eq!(floats(&second["features"].take()), fc7);
     let expected = json!({
-        "codes": null, "dtype": "float32", "tensor": "relu7", "pooling": "avg", "shape": [3], "index": 1,
+        "features": null, "dtype": "float32", "tensor": "relu7", "pooling": "avg", "shape": [3], "index": 1,
     });
     assert_eq!(second, expected);
 }
@@ -111,10 +113,10 @@ fn h5py_reads_names_labels_classes_and_codes() {
 #[test]
 fn the_documented_snippet_is_the_tested_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = std::fs::read_to_string(root.join("scripts/reference/check_codes_h5py.py")).unwrap();
-    let (_, rest) = script.split_once("# The snippet of docs/codes-format.md:\n").unwrap();
+    let script = std::fs::read_to_string(root.join("scripts/reference/check_features_h5py.py")).unwrap();
+    let (_, rest) = script.split_once("# The snippet of docs/features-format.md:\n").unwrap();
     let (snippet, _) = rest.split_once("    # End of the snippet.").unwrap();
-    for page in ["docs/codes-format.md", "README.md"] {
+    for page in ["docs/features-format.md", "README.md"] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         assert!(text.contains(snippet), "{page} lacks:\n{snippet}");
     }

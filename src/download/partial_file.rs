@@ -15,7 +15,7 @@ use crate::files::{is_still_named, write_atomically};
 
 /// What the server said of the file whose first bytes lie in the partial file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Version {
+pub(super) struct RemoteVersion {
     pub url: String,
     pub etag: Option<String>,
     pub last_modified: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Version {
     pub length: Option<u64>,
 }
 
-impl Version {
+impl RemoteVersion {
     /// What goes into `If-Range`; a weak entity tag does not promise equal bytes (RFC 9110, 13.1.5).
     pub(super) fn validator(&self) -> Option<&str> {
         let strong = self.etag.as_deref().filter(|tag| !tag.starts_with("W/"));
@@ -33,16 +33,16 @@ impl Version {
 
 /// The partial file, locked against other runs for as long as it is held.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialFile {
     path: PathBuf,
     journal: PathBuf,
     file: File,
     hasher: Sha256,
     length: u64,
-    version: Option<Version>,
+    version: Option<RemoteVersion>,
 }
 
-impl Part {
+impl PartialFile {
     /// Opens or makes the partial file of `target` and reads what is there already.
     pub(super) fn open(target: &Path) -> Result<Self, FetchError> {
         let path = sibling(target, ".part");
@@ -70,7 +70,7 @@ impl Part {
         };
         // A journal that cannot be read says nothing about the bytes: they are fetched anew.
         let version = std::fs::read(&journal).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let mut part = Part { path, journal, file, hasher: Sha256::new(), length: 0, version };
+        let mut part = PartialFile { path, journal, file, hasher: Sha256::new(), length: 0, version };
         part.hash_what_is_there().map_err(|source| part.error(source))?;
         Ok(part)
     }
@@ -98,14 +98,14 @@ impl Part {
     }
 
     /// The version that can be gone on with from `url`, if there is one.
-    pub(super) fn resumable(&self, url: &str) -> Option<&Version> {
+    pub(super) fn resumable(&self, url: &str) -> Option<&RemoteVersion> {
         let version = self.version.as_ref()?;
         let fits = version.length.is_none_or(|length| self.length <= length);
         (self.length > 0 && version.url == url && version.validator().is_some() && fits).then_some(version)
     }
 
     /// Empties the file for the bytes of `version`.
-    pub(super) fn restart(&mut self, version: Version) -> Result<(), FetchError> {
+    pub(super) fn restart(&mut self, version: RemoteVersion) -> Result<(), FetchError> {
         self.hasher.reset();
         self.length = 0;
         // Emptied before the journal says otherwise, so that it never vouches for another version's bytes.

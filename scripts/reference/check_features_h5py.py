@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Reads a file of codes with h5py, using nothing but the calls that docs/codes-format.md shows.
+"""Reads a features file with h5py, using nothing but the calls that docs/features-format.md shows.
 
-Prints what it read as JSON. tests/it/codes_h5py.rs writes the file and compares.
+Prints what it read as JSON. tests/it/features_h5py.rs writes the file and compares.
 
-usage: check_codes_h5py.py FILE
+usage: check_features_h5py.py FILE
 """
 
 import json
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import h5py
 
 with h5py.File(sys.argv[1]) as f:
-    # The snippet of docs/codes-format.md:
+    # The snippet of docs/features-format.md:
     features = f["features"][:]                       # float32, images x values
     names = f["image_names"].asstr()[:]               # str
     labels = f["labels"][:]                           # int64, -1 where unknown
@@ -29,7 +29,7 @@ with h5py.File(sys.argv[1]) as f:
         assert unquote(link) == dataset.attrs["name"], link
         layers[dataset.attrs["name"]] = {
             "dtype": str(dataset.dtype),
-            "codes": dataset[:].tolist(),
+            "features": dataset[:].tolist(),
             "shape": dataset.attrs["shape"].tolist(),
             "tensor": dataset.attrs["tensor"],
             "pooling": dataset.attrs["pooling"],
@@ -39,8 +39,8 @@ with h5py.File(sys.argv[1]) as f:
         json.dumps(
             {
                 "attributes": attributes,
-                "codes": features.tolist(),
-                "codes_as_activations": list(features.reshape(-1, *shape).shape),
+                "features": features.tolist(),
+                "features_as_activations": list(features.reshape(-1, *shape).shape),
                 "features_link": f.get("features", getlink=True).path,
                 "names": list(names),
                 "labels": labels.tolist(),

@@ -8,7 +8,7 @@ use hdf5_reader::{ByteOrder, Datatype, StringPadding, StringSize, VarLenKind};
 /// What an element is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "a variant says what its fields are")]
-pub enum Kind {
+pub enum ElementType {
     /// A whole number.
     Integer(Integer),
     /// A number in IEEE 754's format of 2, 4 or 8 bytes.
@@ -49,13 +49,13 @@ const HALF: [u8; 12] = [0, 0, 16, 0, 10, 5, 0, 10, 15, 0, 0, 0];
 const SINGLE: [u8; 12] = [0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0];
 const DOUBLE: [u8; 12] = [0, 0, 64, 0, 52, 11, 0, 52, 0xff, 3, 0, 0];
 
-impl Kind {
+impl ElementType {
     /// From the type as it was parsed and as it is stored. `reference` is the size of a reference to a text.
-    pub(super) fn of(datatype: &Datatype, stored: &[u8], reference: usize) -> Kind {
+    pub(super) fn of(datatype: &Datatype, stored: &[u8], reference: usize) -> ElementType {
         match datatype {
             Datatype::FixedPoint { .. } => match whole(datatype, stored) {
-                Some(integer) => Kind::Integer(integer),
-                None => Kind::other("a whole number of an unusual size", datatype, reference),
+                Some(integer) => ElementType::Integer(integer),
+                None => ElementType::other("a whole number of an unusual size", datatype, reference),
             },
             Datatype::FloatingPoint { size, byte_order } => {
                 let properties = stored.get(8..20);
@@ -68,23 +68,26 @@ impl Kind {
                     _ => false,
                 };
                 if ieee && plain {
-                    Kind::Float { size: usize::from(*size), big_endian: *byte_order == ByteOrder::BigEndian }
+                    ElementType::Float {
+                        size: usize::from(*size),
+                        big_endian: *byte_order == ByteOrder::BigEndian,
+                    }
                 } else {
-                    Kind::other("a number in an unusual format", datatype, reference)
+                    ElementType::other("a number in an unusual format", datatype, reference)
                 }
             }
-            Datatype::String { size: StringSize::Fixed(size), padding, encoding } => Kind::FixedText {
+            Datatype::String { size: StringSize::Fixed(size), padding, encoding } => ElementType::FixedText {
                 size: *size as usize,
                 padding: if *padding == StringPadding::SpacePad { Padding::Space } else { Padding::Null },
                 utf8: *encoding == hdf5_reader::StringEncoding::Utf8,
             },
             Datatype::String { size: StringSize::Variable, encoding, .. } => {
-                Kind::Text { utf8: *encoding == hdf5_reader::StringEncoding::Utf8 }
+                ElementType::Text { utf8: *encoding == hdf5_reader::StringEncoding::Utf8 }
             }
             Datatype::VarLen { base, kind: VarLenKind::String, encoding, .. }
                 if base.is_vlen_string_base() =>
             {
-                Kind::Text { utf8: *encoding == hdf5_reader::StringEncoding::Utf8 }
+                ElementType::Text { utf8: *encoding == hdf5_reader::StringEncoding::Utf8 }
             }
             Datatype::Enum { base, members } => {
                 // The type of the numbers stands behind the first eight bytes.
@@ -93,39 +96,43 @@ impl Kind {
                     let named = members
                         .iter()
                         .map(|member| Some((member.name.clone(), integer.read(&member.value)?)));
-                    Some(Kind::Enumeration { base: integer, members: named.collect::<Option<_>>()? })
+                    Some(ElementType::Enumeration { base: integer, members: named.collect::<Option<_>>()? })
                 };
-                integer.and_then(named).unwrap_or_else(|| Kind::other("an enumeration", datatype, reference))
+                integer
+                    .and_then(named)
+                    .unwrap_or_else(|| ElementType::other("an enumeration", datatype, reference))
             }
-            Datatype::Compound { .. } => Kind::other("a compound type", datatype, reference),
-            Datatype::Array { .. } => Kind::other("an array type", datatype, reference),
-            Datatype::VarLen { .. } => Kind::other("lists of any length", datatype, reference),
-            Datatype::Opaque { .. } => Kind::other("opaque bytes", datatype, reference),
-            Datatype::Reference { .. } => Kind::other("references", datatype, reference),
-            Datatype::Bitfield { .. } => Kind::other("bit fields", datatype, reference),
+            Datatype::Compound { .. } => ElementType::other("a compound type", datatype, reference),
+            Datatype::Array { .. } => ElementType::other("an array type", datatype, reference),
+            Datatype::VarLen { .. } => ElementType::other("lists of any length", datatype, reference),
+            Datatype::Opaque { .. } => ElementType::other("opaque bytes", datatype, reference),
+            Datatype::Reference { .. } => ElementType::other("references", datatype, reference),
+            Datatype::Bitfield { .. } => ElementType::other("bit fields", datatype, reference),
         }
     }
 
-    fn other(name: &'static str, datatype: &Datatype, reference: usize) -> Kind {
-        Kind::Other { name, size: size_of_element(datatype, reference).unwrap_or(0) }
+    fn other(name: &'static str, datatype: &Datatype, reference: usize) -> ElementType {
+        ElementType::Other { name, size: size_of_element(datatype, reference).unwrap_or(0) }
     }
 
     /// Bytes an element; 0 where that is not known.
     pub(super) fn size(&self, reference: usize) -> usize {
         match self {
-            Kind::Integer(integer) | Kind::Enumeration { base: integer, .. } => integer.size,
-            Kind::Float { size, .. } | Kind::FixedText { size, .. } | Kind::Other { size, .. } => *size,
-            Kind::Text { .. } => reference,
+            ElementType::Integer(integer) | ElementType::Enumeration { base: integer, .. } => integer.size,
+            ElementType::Float { size, .. }
+            | ElementType::FixedText { size, .. }
+            | ElementType::Other { size, .. } => *size,
+            ElementType::Text { .. } => reference,
         }
     }
 
     /// Whether it is the type `T`, in this machine's order of bytes or the other.
     pub fn is<T: Number>(&self) -> bool {
         match self {
-            Kind::Integer(integer) => {
+            ElementType::Integer(integer) => {
                 !T::FLOAT && integer.signed == T::SIGNED && integer.size == size_of::<T>()
             }
-            Kind::Float { size, .. } => T::FLOAT && *size == size_of::<T>(),
+            ElementType::Float { size, .. } => T::FLOAT && *size == size_of::<T>(),
             _ => false,
         }
     }
@@ -137,8 +144,8 @@ impl Kind {
 
     fn big_endian(&self) -> bool {
         match self {
-            Kind::Integer(integer) => integer.big_endian,
-            Kind::Float { big_endian, .. } => *big_endian,
+            ElementType::Integer(integer) => integer.big_endian,
+            ElementType::Float { big_endian, .. } => *big_endian,
             _ => false,
         }
     }
@@ -167,10 +174,10 @@ impl Kind {
     /// elements are no numbers; the inner `None` where a float has a fraction or is out of range, NaN among them.
     pub(super) fn whole_numbers(&self, bytes: &[u8]) -> Option<Vec<Option<i64>>> {
         match self {
-            Kind::Integer(integer) | Kind::Enumeration { base: integer, .. } => {
+            ElementType::Integer(integer) | ElementType::Enumeration { base: integer, .. } => {
                 Some(bytes.chunks_exact(integer.size).map(|bytes| integer.read(bytes)).collect())
             }
-            Kind::Float { .. } => Some(self.floats(bytes)?.into_iter().map(whole_float).collect()),
+            ElementType::Float { .. } => Some(self.floats(bytes)?.into_iter().map(whole_float).collect()),
             _ => None,
         }
     }
@@ -178,11 +185,11 @@ impl Kind {
     /// The floats in `bytes`, whatever their size.
     pub(super) fn floats(&self, bytes: &[u8]) -> Option<Vec<f64>> {
         match self {
-            Kind::Float { size: 8, .. } => self.numbers(bytes),
-            Kind::Float { size: 4, .. } => {
+            ElementType::Float { size: 8, .. } => self.numbers(bytes),
+            ElementType::Float { size: 4, .. } => {
                 Some(self.numbers::<f32>(bytes)?.into_iter().map(f64::from).collect())
             }
-            Kind::Float { size: 2, big_endian } => {
+            ElementType::Float { size: 2, big_endian } => {
                 let halves = bytes.chunks_exact(2).map(|pair| {
                     let pair = [pair[0], pair[1]];
                     half(if *big_endian { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })
@@ -265,15 +272,15 @@ fn size_of_element(datatype: &Datatype, reference: usize) -> Option<usize> {
 }
 
 /// `uint8`, `float32`, `text of 4 bytes`.
-impl fmt::Display for Kind {
+impl fmt::Display for ElementType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Integer(integer) => write!(f, "{integer}"),
-            Kind::Float { size, .. } => write!(f, "float{}", size * 8),
-            Kind::FixedText { size, .. } => write!(f, "text of {size} bytes"),
-            Kind::Text { .. } => write!(f, "text of any length"),
-            Kind::Enumeration { base, .. } => write!(f, "an enumeration of {base}"),
-            Kind::Other { name, .. } => write!(f, "{name}"),
+            ElementType::Integer(integer) => write!(f, "{integer}"),
+            ElementType::Float { size, .. } => write!(f, "float{}", size * 8),
+            ElementType::FixedText { size, .. } => write!(f, "text of {size} bytes"),
+            ElementType::Text { .. } => write!(f, "text of any length"),
+            ElementType::Enumeration { base, .. } => write!(f, "an enumeration of {base}"),
+            ElementType::Other { name, .. } => write!(f, "{name}"),
         }
     }
 }

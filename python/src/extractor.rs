@@ -1,0 +1,427 @@
+//! The extractor: a network cut at a layer.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cnncodes::classifier::HeadNetwork;
+use cnncodes::dataset::{Dataset, SourceOptions};
+use cnncodes::extract::{
+    self, ExtractError, ExtractEvent, ExtractRequest, ExtractSettings, ExtractorSettings, WantedLayer,
+};
+use cnncodes::feature_spec::FeatureSpec;
+use cnncodes::images::{DEFAULT_MAX_PIXELS, Preset};
+use cnncodes::network::{
+    Catalogue, Device, Graph, Layer, LayerList, Model, ModelsFolder, PENULTIMATE, Pooling, Precision,
+    SessionSettings,
+};
+use ndarray::Array2;
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::failed;
+use crate::images::image_of;
+use crate::process::not_forked;
+
+/// Which of the images could be read, the features of these, and of the others their index, name and reason.
+type Extracted<'py> = (Bound<'py, PyArray2<f32>>, Vec<usize>, Vec<(usize, String, String)>);
+
+/// What a network runs on.
+#[derive(FromPyObject)]
+pub struct Compute {
+    #[pyo3(item)]
+    device: String,
+    #[pyo3(item)]
+    precision: Option<String>,
+    #[pyo3(item)]
+    threads: Option<usize>,
+    #[pyo3(item)]
+    batch_size: Option<usize>,
+    #[pyo3(item)]
+    max_pixels: Option<u64>,
+}
+
+impl Compute {
+    /// The settings; `precision` is that of features which are to be compared with.
+    pub fn settings(&self, precision: Precision) -> PyResult<ExtractorSettings> {
+        let precision = self.precision.as_deref().map_or(Ok(precision), parsed)?;
+        let threads = self.threads.filter(|&threads| threads > 0);
+        let device: Device = parsed(&self.device)?;
+        let session = SessionSettings { device, precision, threads, ..SessionSettings::default() };
+        Ok(ExtractorSettings {
+            session,
+            max_pixels: self.max_pixels.unwrap_or(DEFAULT_MAX_PIXELS),
+            batch_size: self.batch_size.and_then(NonZero::new).map(NonZero::get),
+            digests: false,
+            ..ExtractorSettings::default()
+        })
+    }
+}
+
+/// A value from its name.
+pub fn parsed<T: FromStr<Err: std::fmt::Display>>(name: &str) -> PyResult<T> {
+    name.parse().map_err(|error: T::Err| PyValueError::new_err(error.to_string()))
+}
+
+/// The model that is named: by its name in the models folder, by its manifest (.toml), or as a network's file or folder.
+pub fn model_of(name: &str, models: PathBuf, preset: Option<&str>, changes: Option<&str>) -> PyResult<Model> {
+    let changes = match changes {
+        Some(json) => serde_json::from_str(json)
+            .map_err(|error| PyValueError::new_err(format!("preprocess: {error}")))?,
+        None => Default::default(),
+    };
+    let preset: Option<Preset> = preset.map(parsed).transpose()?;
+    let path = Path::new(name);
+    let is_file = path.extension().is_some_and(|extension| extension == "onnx" || extension == "toml");
+    let folder = ModelsFolder { path: models };
+    let mut model = match path.extension() {
+        Some(extension) if extension == "toml" => Model::read(path).map_err(failed)?,
+        _ if is_file || (name.contains(['/', '\\']) && path.is_dir()) => {
+            return Model::of_file(path, preset, &changes).map_err(failed);
+        }
+        _ => folder.find((!name.is_empty()).then_some(name)).map_err(failed)?,
+    };
+    if let Some(preset) = preset {
+        let graph = model.open().map_err(failed)?;
+        model.manifest.preprocess =
+            cnncodes::network::register::preprocessing_of(preset, changes, &graph).map_err(failed)?;
+    } else {
+        model.manifest.preprocess = model.manifest.preprocess.with(&changes).map_err(failed)?;
+    }
+    Ok(model)
+}
+
+/// The spec of a layer of `model`, with the opened graph.
+fn spec_of(
+    model: &Model,
+    layer: Option<&str>,
+    pool: Option<&str>,
+    precision: Precision,
+) -> PyResult<(FeatureSpec, Graph, Layer)> {
+    let graph = model.open().map_err(failed)?;
+    let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
+    let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
+    let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+    let pooling = pool.map(parsed::<Pooling>).transpose()?.unwrap_or_else(|| layer.default_pooling());
+    let spec = FeatureSpec { pooling, precision, ..FeatureSpec::of_layer(model, &layer, pooling) };
+    Ok((spec, graph, layer))
+}
+
+/// A network that makes features of one layer.
+#[pyclass(module = "cnncodes._cnncodes", frozen)]
+pub struct Extractor {
+    inner: Mutex<extract::Extractor>,
+    /// What decides the features' values, as JSON.
+    #[pyo3(get)]
+    spec: String,
+    /// Shape of an image's features.
+    #[pyo3(get)]
+    shape: Vec<usize>,
+    /// Whether the preprocessing turns images as their EXIF orientation says.
+    #[pyo3(get)]
+    exif_orientation: bool,
+    /// The device that the network runs on.
+    #[pyo3(get)]
+    device: String,
+}
+
+impl Extractor {
+    fn of(spec: FeatureSpec, graph: Graph, layer: Layer, settings: ExtractorSettings) -> PyResult<Self> {
+        let inner = extract::Extractor::of_network(spec, graph, layer, settings).map_err(failed)?;
+        let spec = inner.spec();
+        Ok(Self {
+            spec: serde_json::to_string(spec).map_err(failed)?,
+            shape: inner.shape().to_vec(),
+            exif_orientation: spec.preprocess.exif_orientation(),
+            device: inner.backbone().device().to_string(),
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// The features of `set`, until Ctrl-C. `progress` hears how many images are done.
+    fn extract<'py>(
+        &self,
+        py: Python<'py>,
+        set: &Dataset,
+        progress: Option<&Py<PyAny>>,
+    ) -> PyResult<Extracted<'py>> {
+        not_forked()?;
+        let (stop, mut interrupted) = (AtomicBool::new(false), None);
+        let total = set.samples.len();
+        let found = py.detach(|| {
+            let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            inner.extract_until(set.samples.iter(), &stop, |done| {
+                if let Err(error) = heed(progress, done, total) {
+                    interrupted.get_or_insert(error);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            })
+        });
+        if let Some(error) = interrupted {
+            return Err(error);
+        }
+        let batch = found.map_err(failed)?;
+        let problems = batch.failed.into_iter().zip(batch.problems);
+        let problems = problems.map(|(index, problem)| (index, problem.name, problem.reason)).collect();
+        Ok((rows(py, batch.features)?, batch.indices, problems))
+    }
+}
+
+/// Lets Python's signal handlers run, and tells `progress`.
+fn heed(progress: Option<&Py<PyAny>>, done: usize, total: usize) -> PyResult<()> {
+    Python::attach(|py| {
+        py.check_signals()?;
+        match progress {
+            Some(progress) => progress.call1(py, (done, total)).map(drop),
+            None => Ok(()),
+        }
+    })
+}
+
+/// A matrix as NumPy has it, without a copy.
+pub fn rows(py: Python<'_>, matrix: Array2<f32>) -> PyResult<Bound<'_, PyArray2<f32>>> {
+    let shape = [matrix.nrows(), matrix.ncols()];
+    // Rows that were collected one after another begin at the vector's beginning.
+    PyArray1::from_vec(py, matrix.into_raw_vec_and_offset().0).reshape(shape)
+}
+
+#[pymethods]
+impl Extractor {
+    /// Opens a layer of a model.
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "Python's side has the names")]
+    #[pyo3(signature = (model, models, layer, pool, preset, changes, compute))]
+    fn new(
+        py: Python<'_>,
+        model: &str,
+        models: PathBuf,
+        layer: Option<&str>,
+        pool: Option<&str>,
+        preset: Option<&str>,
+        changes: Option<&str>,
+        compute: Compute,
+    ) -> PyResult<Self> {
+        not_forked()?;
+        let settings = compute.settings(Precision::Fp32)?;
+        py.detach(|| {
+            let model = model_of(model, models, preset, changes)?;
+            let (spec, graph, layer) = spec_of(&model, layer, pool, settings.session.precision)?;
+            Self::of(spec, graph, layer, settings)
+        })
+    }
+
+    /// Opens the network that a head's features come from.
+    #[staticmethod]
+    fn of_head(py: Python<'_>, head: PathBuf, models: PathBuf, compute: Compute) -> PyResult<Self> {
+        not_forked()?;
+        py.detach(|| {
+            let (head, network) =
+                HeadNetwork::of_file(&head, &ModelsFolder { path: models }).map_err(failed)?;
+            let spec = head.provenance.spec;
+            let settings = compute.settings(spec.precision)?;
+            let (graph, layer) = network.open(&spec).map_err(failed)?;
+            Self::of(spec, graph, layer, settings)
+        })
+    }
+
+    /// Opens the network of a spec (JSON), which is searched in the models folder by its hash.
+    #[staticmethod]
+    fn of_spec(py: Python<'_>, spec: &str, models: PathBuf, compute: Compute) -> PyResult<Self> {
+        not_forked()?;
+        let spec: FeatureSpec = serde_json::from_str(spec).map_err(failed)?;
+        let settings = compute.settings(spec.precision)?;
+        py.detach(|| {
+            let (graph, layer) = spec.network(&ModelsFolder { path: models }).map_err(failed)?;
+            Self::of(spec, graph, layer, settings)
+        })
+    }
+
+    /// Features of images: each a name, and bytes or an array, or nothing for the file of that name.
+    #[pyo3(signature = (images, progress = None))]
+    fn extract_images<'py>(
+        &self,
+        py: Python<'py>,
+        images: Vec<(String, Option<Bound<'py, PyAny>>)>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Extracted<'py>> {
+        let images: Vec<_> = images
+            .into_iter()
+            .map(|(name, image)| Ok((name, image_of(image.as_ref())?)))
+            .collect::<PyResult<_>>()?;
+        self.extract(py, &Dataset::from_images(images), progress.as_ref())
+    }
+
+    /// Features of all images of a folder, a CSV file, tar shards or an array, with their names.
+    #[pyo3(signature = (source, progress = None))]
+    fn extract_source<'py>(
+        &self,
+        py: Python<'py>,
+        source: PathBuf,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Extracted<'py>, Vec<String>)> {
+        let options = SourceOptions { no_labels: true, ..SourceOptions::default() };
+        let set = py.detach(|| Dataset::open(&[source], &options)).map_err(failed)?;
+        let names = set.samples.iter().map(|sample| sample.name.to_owned()).collect();
+        Ok((self.extract(py, &set, progress.as_ref())?, names))
+    }
+}
+
+/// Writes features of layers to a file, as the command `extract` does; gives what was done.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "Python's side has the names")]
+#[pyo3(signature = (model, models, layers, pool, preset, changes, compute, images, output, options, progress))]
+fn extract_to<'py>(
+    py: Python<'py>,
+    model: &str,
+    models: PathBuf,
+    layers: Vec<String>,
+    pool: Option<&str>,
+    preset: Option<&str>,
+    changes: Option<&str>,
+    compute: Compute,
+    images: Vec<PathBuf>,
+    output: PathBuf,
+    options: FileOptions,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    not_forked()?;
+    let ExtractorSettings { session, max_pixels, batch_size, memory, .. } =
+        compute.settings(Precision::Fp32)?;
+    let (stop, mut interrupted, mut notes) = (AtomicBool::new(false), None, Vec::new());
+    let summary = py.detach(|| {
+        let model = model_of(model, models, preset, changes)?;
+        let names: Vec<Option<&str>> = match &layers[..] {
+            [] => vec![None],
+            names => names.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        let mut wanted = Vec::with_capacity(names.len());
+        let mut opened = None;
+        for name in names {
+            let (spec, graph, layer) = spec_of(&model, name, pool, session.precision)?;
+            if let Some(WantedLayer { layer: twice, .. }) =
+                wanted.iter().find(|there: &&WantedLayer| there.layer.tensor == layer.tensor)
+            {
+                return Err(PyValueError::new_err(format!(
+                    "the layer {} is named twice; name it once",
+                    twice.name
+                )));
+            }
+            wanted.push(WantedLayer { layer, spec });
+            opened = Some(graph);
+        }
+        let graph = opened.ok_or_else(|| PyValueError::new_err("no layer is named"))?;
+        let source = SourceOptions {
+            no_labels: !options.labels,
+            path_column: options.path_column,
+            label_column: options.label_column,
+            ..SourceOptions::default()
+        };
+        let mut samples = Dataset::open(&images, &source).map_err(failed)?;
+        if !options.labels {
+            samples.class_names.clear();
+            samples.samples.forget_labels();
+        }
+        let settings = ExtractSettings {
+            batch_size,
+            max_pixels,
+            threads: session.threads,
+            memory,
+            strict: options.strict,
+            force: options.force,
+            rehash: options.rehash,
+        };
+        let request = ExtractRequest {
+            samples: &samples,
+            graph: &graph,
+            layers: &wanted,
+            session: &session,
+            output: &output,
+            settings: &settings,
+        };
+        let mut tell = |event: ExtractEvent<'_>| match event {
+            ExtractEvent::Progress(at) => {
+                if let Err(error) = heed(progress.as_ref(), at.done, at.total) {
+                    interrupted.get_or_insert(error);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            ExtractEvent::Note(note) => notes.push(note.to_owned()),
+            _ => {}
+        };
+        extract::extract(&request, &stop, &mut tell).map_err(|error| match error {
+            ExtractError::Interrupted { .. } => PyKeyboardInterrupt::new_err(error.to_string()),
+            error => failed(error),
+        })
+    });
+    // What the callback or a signal handler raised says more than that the run was stopped.
+    if let Some(error) = interrupted.filter(|_| summary.is_err()) {
+        return Err(error);
+    }
+    let summary = summary?;
+    let done = PyDict::new(py);
+    done.set_item("path", summary.path)?;
+    done.set_item("rows", summary.rows)?;
+    done.set_item("computed", summary.computed)?;
+    done.set_item("kept", summary.kept)?;
+    done.set_item("resumed", summary.resumed)?;
+    done.set_item("up_to_date", summary.up_to_date)?;
+    let problems = summary.problems.into_iter().map(|problem| (problem.name, problem.reason));
+    done.set_item("problems", problems.collect::<Vec<_>>())?;
+    done.set_item("notes", notes)?;
+    done.set_item("seconds", summary.elapsed.as_secs_f64())?;
+    Ok(done)
+}
+
+/// How a file of features is written.
+#[derive(FromPyObject)]
+struct FileOptions {
+    #[pyo3(item)]
+    labels: bool,
+    #[pyo3(item)]
+    strict: bool,
+    #[pyo3(item)]
+    force: bool,
+    #[pyo3(item)]
+    rehash: bool,
+    #[pyo3(item)]
+    path_column: Option<String>,
+    #[pyo3(item)]
+    label_column: Option<String>,
+}
+
+/// The layers of a model, as the command `layers` lists them: JSON. `all` adds those without a name but ONNX's.
+#[pyfunction]
+#[pyo3(signature = (model, models, all))]
+fn layers(py: Python<'_>, model: &str, models: PathBuf, all: bool) -> PyResult<String> {
+    not_forked()?;
+    py.detach(|| {
+        let (graph, model) = match Path::new(model) {
+            file if file.extension().is_some_and(|extension| extension == "onnx") => {
+                (Graph::open(file).map_err(failed)?, None)
+            }
+            _ => {
+                let model = model_of(model, models, None, None)?;
+                (model.open().map_err(failed)?, Some(model))
+            }
+        };
+        let aliases = model.as_ref().map(|model| model.manifest.aliases.clone()).unwrap_or_default();
+        // A graph without a manifest is listed at its own size, or at the usual one.
+        let size = model.map_or_else(
+            || graph.input_size().unwrap_or((224, 224)),
+            |model| model.manifest.preprocess.size(),
+        );
+        let catalogue = Catalogue::of(&graph, &aliases);
+        let list = LayerList::of(&graph, &catalogue, size, all).map_err(failed)?;
+        serde_json::to_string(&list.layers).map_err(failed)
+    })
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Extractor>()?;
+    module.add_function(wrap_pyfunction!(extract_to, module)?)?;
+    module.add_function(wrap_pyfunction!(layers, module)?)
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Writes docs/python-api.md from the docstrings of the Python package.
+
+    python_api.py [--check]     --check writes nothing and fails where the page is not current
+
+The package has to be importable: scripts/dev/python-module builds it, and PYTHONPATH=python finds it.
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+import cnncodes
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "python-api.md"
+
+HEAD = """# Python: reference
+
+<!-- Written by scripts/dev/python_api.py from the docstrings. Change those, and run it again. -->
+
+[python.md](python.md) shows how these are used. Arrays are NumPy's; n is the number of images, d that of features.
+"""
+
+# Whatever scikit-learn adds to its estimators is documented there.
+INHERITED = {"set_fit_request", "set_score_request", "set_transform_request", "get_metadata_routing", "set_output"}
+
+
+def text_of(thing: object) -> str:
+    return inspect.cleandoc(getattr(thing, "__doc__", None) or "")
+
+
+def signature_of(thing: object) -> str:
+    try:
+        signature = str(inspect.signature(thing))
+    except (TypeError, ValueError):
+        return ""
+    return signature.replace("self, ", "").replace("(self)", "()").replace("cls, ", "")
+
+
+def members_of(kind: type) -> list[tuple[str, object]]:
+    found = []
+    for name, value in vars(kind).items():
+        if name.startswith("_") or name in INHERITED:
+            continue
+        if isinstance(value, (classmethod, staticmethod)):
+            value = value.__func__
+        if isinstance(value, property) or inspect.isfunction(value):
+            found.append((name, value))
+    for base in kind.__mro__[1:]:
+        if base.__module__.startswith("cnncodes"):
+            known = {name for name, _ in found}
+            found += [(name, value) for name, value in members_of(base) if name not in known]
+    return found
+
+
+def block(text: str) -> str:
+    return f"```text\n{text}\n```\n" if text else ""
+
+
+def page() -> str:
+    parts = [HEAD]
+    for name in sorted(cnncodes.__all__, key=str.lower):
+        thing = getattr(cnncodes, name)
+        if name == "__version__":
+            continue
+        is_class = inspect.isclass(thing)
+        is_error = is_class and issubclass(thing, BaseException)
+        kind = "exception " if is_error else "class " if is_class else ""
+        parts.append(f"## {kind}{name}\n")
+        if not is_error:
+            parts.append(f"```python\n{name}{signature_of(thing)}\n```\n")
+        parts.append(block(text_of(thing)))
+        if not is_class or is_error:
+            continue
+        for member, value in members_of(thing):
+            if isinstance(value, property):
+                parts.append(f"### {name}.{member}\n")
+                parts.append(block(text_of(value)))
+            else:
+                parts.append(f"### {name}.{member}()\n")
+                parts.append(f"```python\n{member}{signature_of(value)}\n```\n")
+                parts.append(block(text_of(value)))
+    return "\n".join(part for part in parts if part)
+
+
+def main() -> int:
+    written = page()
+    if "--check" in sys.argv[1:]:
+        if PAGE.read_text("utf-8") == written:
+            return 0
+        print(f"{PAGE} is not what the docstrings say; run scripts/dev/python_api.py", file=sys.stderr)
+        return 1
+    PAGE.write_text(written, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
