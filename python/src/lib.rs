@@ -3,11 +3,15 @@
 //! The package around it (python/cnncodes) is what users see; it has the docstrings, scikit-learn's protocols and the checks
 //! of arguments. This module takes and gives plain values: text, numbers, bytes, arrays.
 
+mod arrays;
 mod errors;
 mod explain;
 mod extractor;
+mod features;
+mod heads;
 mod images;
 mod process;
+mod solvers;
 mod sweep;
 
 use std::ffi::OsString;
@@ -37,5 +41,8 @@ fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     explain::register(module)?;
     extractor::register(module)?;
+    features::register(module)?;
+    heads::register(module)?;
+    solvers::register(module)?;
     sweep::register(module)
 }

@@ -1,5 +1,6 @@
 """What the tests share: the demo folder with its network, photos and features."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import cnncodes
+
 
 def _run(*arguments: str, folder: Path) -> str:
     """Runs the program in a folder and returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cnncodes", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    # PYTHONPATH may be relative to another folder.
+    environment = {**os.environ, "PYTHONPATH": str(Path(cnncodes.__file__).parents[1])}
+    command = [sys.executable, "-m", "cnncodes", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -23,6 +23,14 @@ pub(super) fn check_kind<E: From<SpecMismatch> + From<FeatureFileError>>(
 }
 
 impl Head {
+    /// Makes sure that the features in `file` are of the head's kind. `holder` is what messages call the head.
+    ///
+    /// # Errors
+    /// They are of another network, layer, pooling or preprocessing, or the file lacks the layer.
+    pub fn check_features(&self, file: &FeatureFile, holder: &str) -> Result<(), ClassifyError> {
+        check_kind(file, &self.provenance.spec, holder)
+    }
+
     /// Hands the answer for each row of `file` to `take`, with the image's name and in the order of the file, which is read in
     /// blocks. `holder` is what messages call the head.
     ///
@@ -37,7 +45,7 @@ impl Head {
     ) -> Result<(), E> {
         let wanted = &self.provenance.spec;
         let layer = Some(wanted.layer.as_str());
-        check_kind::<ClassifyError>(file, wanted, holder)?;
+        self.check_features(file, holder)?;
         let width = file.layer(layer).map_err(ClassifyError::from)?.width().unwrap_or(0);
         let step = (BLOCK_VALUES / width.max(1)).max(1);
         let mut values = vec![0.0; step.min(file.rows()) * width];

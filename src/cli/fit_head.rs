@@ -4,8 +4,6 @@ mod args;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-
 pub use self::args::Args;
 use super::find_unique::{FileKind, find_unique};
 use super::report::write as write_report;
@@ -35,14 +33,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     };
     let report = args.report.file()?;
     let file = FeatureFile::open(&features)?;
-    if let Some(report) = report
-        && settings.streams(&file)?
-    {
-        bail!(
-            "the report {} needs the features in memory, which take more than {}; raise --max-memory, or fit without --report",
-            report.display(),
-            settings.max_memory.unwrap_or_default()
-        );
+    if let Some(report) = report {
+        settings.check_report(&file, report)?;
     }
     let output = match &args.output {
         Some(output) => output.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::training::{DuplicateSettings, SmallClassPolicy};
+use crate::training::{DuplicateSettings, RowValues, SmallClassPolicy};
 
 /// Which images belong together.
 #[derive(Debug, Default, clap::Args)]
@@ -25,7 +25,7 @@ impl DuplicateArgs {
         DuplicateSettings {
             distance: self.duplicate_distance,
             cosine: self.duplicate_threshold,
-            groups: self.groups.clone(),
+            groups: self.groups.clone().map(RowValues::File),
         }
     }
 }

@@ -196,6 +196,16 @@ impl FeatureFile {
         Ok(rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(1))
     }
 
+    /// Where the features of a layer begin in the file, if they lie there in one piece, row by row, as float32 of this machine, so
+    /// that the file may be mapped into memory.
+    ///
+    /// # Errors
+    /// [`FeatureFileError::NoSuchLayer`], or [`FeatureFileError::Damaged`].
+    pub fn position_of_features(&self, name: Option<&str>) -> Result<Option<u64>, FeatureFileError> {
+        let (object, dataset) = self.dataset(self.index(name)?);
+        dataset.position_of_f32().map_err(FeatureFileError::damaged(&self.path, object.as_str()))
+    }
+
     /// The first value of a layer that is not a number or infinite, with the image it belongs to.
     ///
     /// # Errors

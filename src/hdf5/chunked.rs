@@ -40,6 +40,22 @@ impl Chunked {
         self.grid.shape.iter().zip(&self.grid.chunk).skip(1).all(|(size, chunk)| size == chunk)
     }
 
+    /// Where the values begin, if the chunks hold whole rows as they are and lie one after the other, none left out.
+    pub(super) fn one_piece(&self, place: &DatasetStorage) -> Result<Option<u64>, Hdf5Error> {
+        if !self.holds_whole_rows() || self.pipeline.is_some() {
+            return Ok(None);
+        }
+        let (chunks, bytes) = (self.chunks(place)?, self.bytes as u64);
+        let count = self.grid.shape[0].div_ceil(self.grid.chunk[0]);
+        let Some(first) = chunks.first().filter(|_| chunks.len() as u64 == count) else { return Ok(None) };
+        let follows = |(number, chunk): (u64, &Chunk)| {
+            chunk.number == number
+                && number.checked_mul(bytes).and_then(|gap| first.address.checked_add(gap))
+                    == Some(chunk.address)
+        };
+        Ok((0..).zip(chunks).all(follows).then_some(first.address))
+    }
+
     pub(super) fn chunks(&self, place: &DatasetStorage) -> Result<&[Chunk], Hdf5Error> {
         if let Some(chunks) = self.chunks.get() {
             return Ok(chunks);

@@ -184,6 +184,24 @@ impl Hdf5Dataset {
         }
     }
 
+    /// Where its values begin in the file, if they lie there in one piece, row by row, and are float32 as this machine has
+    /// them: the file's bytes from there on are the array.
+    ///
+    /// # Errors
+    /// [`Hdf5Error::Damaged`].
+    pub fn position_of_f32(&self) -> Result<Option<u64>, Hdf5Error> {
+        if !self.kind.is_native::<f32>() || self.bytes() == 0 {
+            return Ok(None);
+        }
+        let (source, bytes) = (&self.place.source, self.bytes());
+        let address = match &self.layout {
+            StorageLayout::Contiguous(address) => Some(*address),
+            StorageLayout::Chunked(chunked) => chunked.one_piece(&self.place)?,
+            StorageLayout::Compact(_) | StorageLayout::Nowhere => None,
+        };
+        Ok(address.filter(|&address| source.holds(address, bytes)).map(|address| address + source.base()))
+    }
+
     /// Finds out where its values lie, which reading does otherwise.
     ///
     /// # Errors

@@ -137,6 +137,11 @@ impl ElementType {
         }
     }
 
+    /// Whether it is exactly `T`, in this machine's order of bytes.
+    pub(super) fn is_native<T: Number>(&self) -> bool {
+        self.is::<T>() && self.big_endian() == cfg!(target_endian = "big")
+    }
+
     fn big_endian(&self) -> bool {
         match self {
             ElementType::Integer(integer) => integer.big_endian,

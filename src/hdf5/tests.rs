@@ -55,6 +55,48 @@ fn rows_are_the_same_however_the_file_lays_them_out() {
 }
 
 #[test]
+fn the_position_of_values_in_one_piece_is_where_their_bytes_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pieces.h5");
+    let file = File::create(&path).unwrap();
+    let values = Array2::from_shape_fn((11, WIDTH), |(row, column)| (row * 100 + column) as f32);
+    let new = || file.new_dataset_builder().with_data(&values);
+    new().no_chunk().create("contiguous").unwrap();
+    new().chunk((4, WIDTH)).create("consecutive").unwrap();
+    new().chunk((4, 4)).create("parts").unwrap();
+    new().chunk((4, WIDTH)).deflate(6).create("filtered").unwrap();
+    let scattered = file.new_dataset_builder().chunk((4, WIDTH)).empty::<f32>().shape((11, WIDTH));
+    let scattered = scattered.create("scattered").unwrap();
+    for start in [8, 0, 4] {
+        let rows = values.slice(ndarray17::s![start..(start + 4).min(11), ..]);
+        scattered.write_slice(&rows, (start..(start + 4).min(11), ..)).unwrap();
+    }
+    // A file is written to the end when the last object in it is closed.
+    drop(scattered);
+    let holes = file.new_dataset_builder().chunk((4, WIDTH)).empty::<f32>().shape((11, WIDTH));
+    let holes = holes.create("holes").unwrap();
+    holes.write_slice(&Array2::<f32>::ones((4, WIDTH)), (0..4, ..)).unwrap();
+    drop(holes);
+    file.new_dataset_builder().with_data(&values.mapv(f64::from)).create("float64").unwrap();
+    file.close().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let position = |name: &str| Hdf5::open(&path).unwrap().dataset(name).unwrap().position_of_f32().unwrap();
+    for name in ["contiguous", "consecutive"] {
+        let position = position(name).unwrap() as usize;
+        let found: Vec<f32> = bytes[position..position + values.len() * 4]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&bytes| f32::from_ne_bytes(bytes))
+            .collect();
+        assert_eq!(found, values.as_slice().unwrap(), "{name}");
+    }
+    for name in ["parts", "filtered", "scattered", "holes", "float64"] {
+        assert_eq!(position(name), None, "{name}");
+    }
+}
+
+#[test]
 fn chunks_that_were_never_written_hold_the_fill_value() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.h5");

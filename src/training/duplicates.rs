@@ -1,12 +1,11 @@
 //! Which images of a training set count as duplicates: how they are searched for, and when likeness is not relied on.
 //! The search itself is [`crate::dataset::Duplicates::find`].
 
-use std::path::PathBuf;
-
-use super::TrainingError;
-use super::labelled::{LabelledFeatures, read_column};
+use super::labelled::LabelledFeatures;
+use super::{RowValues, TrainingError};
 use crate::dataset::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, Likeness, MOST_COMPARED};
 use crate::evaluate::Note;
+use crate::features::FeatureFile;
 use crate::messages::count;
 
 /// How a file gets the perceptual hashes that an earlier version left out.
@@ -23,8 +22,19 @@ pub struct DuplicateSettings {
     /// Go by the features instead: the cosine of centred features above which two images count as duplicates; 1 for
     /// byte-identical files only.
     pub cosine: Option<f64>,
-    /// CSV file with the columns path,group: images of one group count as duplicates, whatever they look like.
-    pub groups: Option<PathBuf>,
+    /// The group of each image (in a CSV file: the columns path,group): images of one group count as duplicates, whatever they
+    /// look like.
+    pub groups: Option<RowValues>,
+}
+
+impl DuplicateSettings {
+    /// Refuses groups that are not one for each row of the file.
+    ///
+    /// # Errors
+    /// [`TrainingError::RowValues`].
+    pub fn check(&self, file: &FeatureFile) -> Result<(), TrainingError> {
+        self.groups.as_ref().map_or(Ok(()), |groups| groups.check("group", file))
+    }
 }
 
 /// Images in sets of several classes that are put down to wrong labels, however few images there are.
@@ -121,13 +131,10 @@ impl LabelledFeatures {
         folds: usize,
     ) -> Result<(Duplicates, Vec<Note>), TrainingError> {
         let (mut groups, mut notes) = (Vec::new(), Vec::new());
-        if let Some(csv) = &settings.groups {
-            let (column, unknown) = read_column(csv, "group", &self.names)?;
+        if let Some(given) = &settings.groups {
+            let (column, unknown) = given.of_rows("group", self.rows.iter().copied(), &self.names)?;
             groups = column;
-            if unknown > 0 {
-                let unknown = count(unknown, "path");
-                notes.push(Note::warning(format!("{unknown} of {} name no labelled image", csv.display())));
-            }
+            notes.extend(unknown.map(Note::warning));
         }
         let (likeness, note) = self.likeness(settings)?;
         notes.extend(note);

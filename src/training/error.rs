@@ -30,6 +30,15 @@ pub enum TrainingError {
         "cannot use the {column}s in {}; its first line must be path,{column}, and every other line must name an image as the features file does", path.display()
     )]
     Column { path: PathBuf, column: &'static str, source: Box<dyn Error + Send + Sync> },
+    /// Values that are not one a row.
+    #[error("{found} values were given as the {column}s of the {rows} rows in {}; give one for each row", path.display())]
+    RowValues { path: PathBuf, column: &'static str, rows: usize, found: usize },
+    /// A kernel of a head that has none.
+    #[error("--kernel is for the SVM: use it with --svm")]
+    KernelOfLinearHead,
+    /// A parameter that the chosen kernel has not.
+    #[error("{options} are for {kernels}")]
+    ParameterOfKernel { options: &'static str, kernels: &'static str },
     /// Perceptual hashes were asked for, and the file has none.
     #[error(
         "--duplicate-distance compares perceptual hashes, which the file lacks for {}: {why}; {remedy}", count(*images, "image")
@@ -43,6 +52,11 @@ pub enum TrainingError {
     /// A split needs the features in memory.
     #[error("--split needs the features in memory, and they take more than {limit}; raise --max-memory")]
     SplitOfStreamed { limit: String },
+    /// A report needs the features in memory.
+    #[error(
+        "the report {} needs the features in memory, which take more than {limit}; raise --max-memory, or fit without --report", report.display()
+    )]
+    ReportOfStreamed { report: PathBuf, limit: String },
     /// A word that is no part of a split.
     #[error("{} gives {image} the split `{part}`, but it must be train, val or test", path.display())]
     UnknownPart { path: PathBuf, image: String, part: String },

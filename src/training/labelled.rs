@@ -1,11 +1,11 @@
 //! [`LabelledFeatures`]: the rows of a feature file whose class is known, and columns of CSV files about them.
 
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
 
 use ndarray::{Array2, Axis};
 
-use super::TrainingError;
-use crate::dataset::column_values;
+use super::{RowValues, TrainingError};
+use crate::dataset::sort_class_names;
 use crate::features::FeatureFile;
 use crate::head::TrainingData;
 use crate::images::PerceptualHash;
@@ -63,21 +63,41 @@ impl LabelledFeatures {
     /// # Errors
     /// No image has a label.
     pub fn without_features(file: &FeatureFile) -> Result<LabelledFeatures, TrainingError> {
-        let rows: Vec<usize> = (0..file.rows()).filter(|&row| file.labels()[row] >= 0).collect();
+        Self::labelled_by(None, file)
+    }
+
+    /// All but the features themselves, with the given labels in place of the file's where there are some.
+    ///
+    /// # Errors
+    /// No image has a label, or the given labels cannot be used.
+    pub fn labelled_by(
+        given: Option<&RowValues>,
+        file: &FeatureFile,
+    ) -> Result<LabelledFeatures, TrainingError> {
+        let mut notes = Vec::new();
+        let (labels, names_of_classes) = match given {
+            None => (file.labels().to_vec(), file.class_names().to_vec()),
+            Some(given) => {
+                given.check("label", file)?;
+                let (names, note) = given.of_rows("label", 0..file.rows(), file.image_names())?;
+                notes.extend(note);
+                numbered(&names)
+            }
+        };
+        let rows: Vec<usize> = (0..file.rows()).filter(|&row| labels[row] >= 0).collect();
         if rows.is_empty() {
             return Err(TrainingError::NoLabels { path: file.path().to_owned() });
         }
-        let mut notes = Vec::new();
         if rows.len() < file.rows() {
             let unlabelled = count(file.rows() - rows.len(), "image");
             notes.push(format!("left out {unlabelled} without a label"));
         }
         // A class all of whose images were skipped is no class of the head.
-        let mut present = vec![false; file.class_names().len()];
-        rows.iter().for_each(|&row| present[file.labels()[row] as usize] = true);
+        let mut present = vec![false; names_of_classes.len()];
+        rows.iter().for_each(|&row| present[labels[row] as usize] = true);
         let mut renumbered = vec![0; present.len()];
         let mut class_names = Vec::new();
-        for (class, name) in file.class_names().iter().enumerate() {
+        for (class, name) in names_of_classes.iter().enumerate() {
             if present[class] {
                 renumbered[class] = class_names.len();
                 class_names.push(name.clone());
@@ -88,7 +108,7 @@ impl LabelledFeatures {
         let text = |column: &[String]| rows.iter().map(|&row| column[row].clone()).collect();
         Ok(LabelledFeatures {
             features: Array2::zeros((0, 0)),
-            labels: rows.iter().map(|&row| renumbered[file.labels()[row] as usize]).collect(),
+            labels: rows.iter().map(|&row| renumbered[labels[row] as usize]).collect(),
             class_names,
             names: text(file.image_names()),
             sha256: text(file.sha256()),
@@ -147,18 +167,14 @@ impl LabelledFeatures {
     }
 }
 
-/// What the `column` of a CSV file beside `path` says about each image, `None` for those that the file does not name or
-/// says nothing of; and how many paths are of no image. Values are read as labels are: `1.0` is 1, and `-1` nothing.
-pub(super) fn read_column(
-    csv: &Path,
-    column: &'static str,
-    names: &[String],
-) -> Result<(Vec<Option<String>>, usize), TrainingError> {
-    column_values(csv, column, names).map_err(|source| TrainingError::Column {
-        path: csv.to_owned(),
-        column,
-        source,
-    })
+/// The number of each row's class, -1 where it has none, and the names of the classes in the order of their numbers.
+fn numbered(names: &[Option<String>]) -> (Vec<i64>, Vec<String>) {
+    let classes: BTreeSet<&String> = names.iter().flatten().collect();
+    let mut classes: Vec<String> = classes.into_iter().cloned().collect();
+    sort_class_names(&mut classes);
+    let number_of: HashMap<&String, i64> = classes.iter().zip(0..).collect();
+    let labels = names.iter().map(|name| name.as_ref().map_or(-1, |name| number_of[name])).collect();
+    (labels, classes)
 }
 
 #[cfg(test)]

@@ -6,18 +6,23 @@
 mod class_weighting;
 mod duplicates;
 mod error;
+mod head_options;
 mod labelled;
+mod row_values;
 mod small_classes;
 mod suspects;
 mod test_split;
 mod training_set;
 
 use std::collections::HashSet;
+use std::path::Path;
 
 pub use self::class_weighting::ClassWeighting;
 pub use self::duplicates::DuplicateSettings;
 pub use self::error::TrainingError;
+pub use self::head_options::{Cost, HeadOptions, KernelFamily};
 pub use self::labelled::LabelledFeatures;
+pub use self::row_values::RowValues;
 pub use self::small_classes::{LeftOut, SmallClassPolicy};
 pub use self::suspects::{FoundSuspects, SuspectSettings, find_suspects};
 pub use self::test_split::SplitSource;
@@ -42,6 +47,8 @@ pub struct TrainingSettings {
     pub class_weighting: ClassWeighting,
     /// The layer; `None` is the file's first.
     pub layer: Option<String>,
+    /// The classes of the images, in place of those in the file.
+    pub labels: Option<RowValues>,
     /// Which images count as duplicates of one another.
     pub duplicates: DuplicateSettings,
     /// What happens to small classes.
@@ -62,6 +69,7 @@ impl TrainingSettings {
             fit,
             class_weighting: ClassWeighting::default(),
             layer: None,
+            labels: None,
             duplicates: DuplicateSettings::default(),
             small_classes: SmallClassPolicy::default(),
             split: None,
@@ -103,6 +111,20 @@ impl TrainingSettings {
         // What cannot be streamed is refused only where the bound was asked for.
         let too_large = in_memory_bytes(file, self.layer.as_deref())? > self.memory().bytes();
         Ok(too_large && (self.is_streamable() || self.max_memory.is_some()))
+    }
+
+    /// Refuses a report on features that will be left in their file.
+    ///
+    /// # Errors
+    /// [`TrainingError::ReportOfStreamed`], or the file has no such layer.
+    pub fn check_report(&self, file: &FeatureFile, report: &Path) -> Result<(), TrainingError> {
+        match self.streams(file)? {
+            false => Ok(()),
+            true => {
+                let (report, limit) = (report.to_owned(), self.memory().to_string());
+                Err(TrainingError::ReportOfStreamed { report, limit })
+            }
+        }
     }
 
     fn memory(&self) -> MemoryLimit {
@@ -150,7 +172,8 @@ pub fn train(
     if streamed && settings.split.is_some() {
         return Err(TrainingError::SplitOfStreamed { limit: settings.memory().to_string() });
     }
-    let mut read = LabelledFeatures::without_features(file)?;
+    settings.duplicates.check(file)?;
+    let mut read = LabelledFeatures::labelled_by(settings.labels.as_ref(), file)?;
     let mut notes = Vec::new();
     if settings.split.is_none() {
         read = settings.small_classes.apply(read, &mut notes)?;

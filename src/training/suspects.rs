@@ -63,6 +63,7 @@ pub fn find_suspects(
     on_step: &mut dyn FnMut(TrainingStep),
 ) -> Result<FoundSuspects, TrainingError> {
     let SuspectSettings { folds, seed, duplicates, small_classes, .. } = settings;
+    duplicates.check(file)?;
     let mut left_out = Vec::new();
     let mut labelled = small_classes.apply(LabelledFeatures::without_features(file)?, &mut left_out)?;
     labelled.read_features(file, settings.layer.as_deref())?;

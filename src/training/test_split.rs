@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::TrainingError;
-use super::labelled::{LabelledFeatures, read_column};
+use super::labelled::LabelledFeatures;
+use super::{RowValues, TrainingError};
 use crate::dataset::{SplitPart, class_name_of, sort_class_names};
 use crate::messages::count;
 
@@ -65,11 +65,10 @@ pub fn divide(mut labelled: LabelledFeatures, source: &SplitSource) -> Result<Tr
     let parts = match source {
         SplitSource::Folders => by_folders(&mut labelled)?,
         SplitSource::File(csv) => {
-            let (names, unknown) = read_column(csv, "split", &labelled.names)?;
-            if unknown > 0 {
-                let unknown = count(unknown, "path");
-                labelled.notes.push(format!("{unknown} of {} name no labelled image", csv.display()));
-            }
+            let values = RowValues::File(csv.clone());
+            let rows = labelled.rows.iter().copied();
+            let (names, unknown) = values.of_rows("split", rows, &labelled.names)?;
+            labelled.notes.extend(unknown);
             let part = |(name, image): (Option<String>, &String)| match name {
                 None => Ok(None),
                 Some(name) => match SplitPart::named(&name) {

@@ -38,17 +38,44 @@ impl Standardizer {
         Self::fit_scaled(features, rows, |_| 1.0)
     }
 
+    /// As [`Self::fit`] on all rows, each counted as often as its weight says.
+    ///
+    /// There must be a finite weight of at least 0 for each row, and one above 0.
+    ///
+    /// ```
+    /// use cnncodes_linear_heads::Standardizer;
+    /// use ndarray::array;
+    ///
+    /// let standardizer = Standardizer::fit_weighted(array![[1.0f32], [4.0], [99.0]].view(), &[2.0, 1.0, 0.0]);
+    /// assert_eq!((standardizer.mean(), standardizer.scale()), (&[2.0][..], &[2f64.sqrt()][..]));
+    /// ```
+    pub fn fit_weighted(features: ArrayView2<'_, f32>, weights: &[f64]) -> Self {
+        let rows: Vec<usize> = (0..features.nrows()).collect();
+        Self::learn(features, &rows, |_| 1.0, |row| weights[row])
+    }
+
     /// As [`Self::fit`], after each row has been multiplied by its `factor`.
     pub(super) fn fit_scaled(
         features: ArrayView2<'_, f32>,
         rows: &[usize],
         factor: impl Fn(usize) -> f64 + Sync,
     ) -> Self {
-        let count = rows.len() as f64;
+        Self::learn(features, rows, factor, |_| 1.0)
+    }
+
+    /// From rows that have been multiplied by their `factor`, and count as often as their `weight` says.
+    fn learn(
+        features: ArrayView2<'_, f32>,
+        rows: &[usize],
+        factor: impl Fn(usize) -> f64 + Sync,
+        weight: impl Fn(usize) -> f64 + Sync,
+    ) -> Self {
+        let count: f64 = rows.iter().map(|&row| weight(row)).sum();
+        let scale = |row| (factor(row), weight(row));
         let mean: Vec<f64> =
-            column_sums(features, rows, &factor, |_, x| x).iter().map(|sum| sum / count).collect();
+            column_sums(features, rows, scale, |_, x| x).iter().map(|sum| sum / count).collect();
         // A second pass over centred values: the textbook difference of squares would cancel for large means.
-        let squares = column_sums(features, rows, &factor, |j, x| (x - mean[j]).powi(2));
+        let squares = column_sums(features, rows, scale, |j, x| (x - mean[j]).powi(2));
         let variances = squares.iter().map(|square| square / count).collect();
         Self::from_variances(mean, variances)
     }
@@ -126,11 +153,11 @@ impl Standardizer {
     }
 }
 
-/// Sums `term(column, value)` down each column, over `rows`, each multiplied by its `factor`.
+/// Sums `weight * term(column, factor * value)` down each column, over `rows`; `scale` gives a row's factor and weight.
 fn column_sums(
     features: ArrayView2<'_, f32>,
     rows: &[usize],
-    factor: impl Fn(usize) -> f64 + Sync,
+    scale: impl Fn(usize) -> (f64, f64) + Sync,
     term: impl Fn(usize, f64) -> f64 + Sync,
 ) -> Vec<f64> {
     let partial: Vec<Vec<f64>> = parts(rows.len(), PARTS)
@@ -138,9 +165,9 @@ fn column_sums(
         .map(|part| {
             let mut sums = vec![0.0; features.ncols()];
             for &row in &rows[part] {
-                let factor = factor(row);
+                let (factor, weight) = scale(row);
                 for (j, (sum, &x)) in sums.iter_mut().zip(features.row(row)).enumerate() {
-                    *sum += term(j, factor * f64::from(x));
+                    *sum += weight * term(j, factor * f64::from(x));
                 }
             }
             sums

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
-
 use crate::cli::report::ReportArgs;
 use crate::cli::show::ReportFormat;
 use crate::cli::training_args::{DuplicateArgs, SmallClassArgs};
-use crate::head::{CalibrationMethod, Engine, FitSettings, HeadKind, Kernel, Loss, Tuning};
+use crate::head::{CalibrationMethod, Engine, HeadKind};
 use crate::memory::MemoryLimit;
-use crate::training::{ClassWeighting, SplitSource, TrainingSettings};
+use crate::training::{ClassWeighting, Cost, HeadOptions, KernelFamily, SplitSource, TrainingSettings};
 
 /// Fit a linear SVM, logistic regression or ridge regression to features, and measure how good it is
 #[derive(Debug, clap::Args)]
@@ -185,48 +183,6 @@ enum KernelChoice {
     Poly,
 }
 
-impl KernelArgs {
-    fn kernel(&self, kind: HeadKind) -> anyhow::Result<Kernel> {
-        let Some(choice) = self.kernel else { return Ok(Kernel::Linear) };
-        if kind != HeadKind::Svm {
-            bail!("--kernel is for the SVM: use it with --svm");
-        }
-        match choice {
-            KernelChoice::Rbf if self.degree.is_some() || self.coef0.is_some() => {
-                bail!("--degree and --coef0 are for --kernel poly; --kernel rbf takes --gamma alone")
-            }
-            KernelChoice::Rbf => Ok(Kernel::Rbf { gamma: self.gamma }),
-            KernelChoice::Poly => Ok(Kernel::Poly {
-                gamma: self.gamma,
-                degree: self.degree.unwrap_or(3),
-                constant: self.coef0.unwrap_or(1.0),
-            }),
-        }
-    }
-}
-
-/// The argument of `--c`.
-#[derive(Debug, Clone, PartialEq)]
-enum Cost {
-    Fixed(f64),
-    Tuned(Tuning),
-}
-
-impl std::str::FromStr for Cost {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(Self::Tuned(Tuning::auto()));
-        }
-        let number = |part: &str| part.trim().parse::<f64>().map_err(|error| format!("`{part}`: {error}"));
-        match text.split(',').map(number).collect::<Result<Vec<_>, _>>()?[..] {
-            [only] => Ok(Self::Fixed(only)),
-            ref grid => Ok(Self::Tuned(Tuning::new(grid.to_vec()))),
-        }
-    }
-}
-
 impl Args {
     fn kind(&self) -> HeadKind {
         match self.kind {
@@ -246,54 +202,32 @@ impl Args {
             split: self.split.clone(),
             max_memory: self.max_memory,
             leaky_accuracy: self.leaky_accuracy,
-            ..TrainingSettings::new(self.fit_settings()?)
+            ..TrainingSettings::new(self.options().fit_settings()?)
         })
     }
 
-    fn fit_settings(&self) -> anyhow::Result<FitSettings> {
-        let kind = self.kind();
-        let kernel = self.kernel.kernel(kind)?;
-        let plain = FitSettings::new(kind);
-        Ok(FitSettings {
-            c: match self.c {
-                Some(Cost::Fixed(c)) => Some(c),
-                _ => None,
-            },
-            tuning: match &self.c {
-                Some(Cost::Tuned(tuning)) => Some(tuning.clone()),
-                _ => None,
-            },
-            kernel,
+    fn options(&self) -> HeadOptions {
+        let KernelArgs { kernel, gamma, degree, coef0 } = self.kernel;
+        HeadOptions {
+            kind: self.kind(),
+            kernel: kernel.map(|kernel| match kernel {
+                KernelChoice::Rbf => KernelFamily::Rbf,
+                KernelChoice::Poly => KernelFamily::Poly,
+            }),
+            gamma,
+            degree,
+            coef0,
             solver: match self.solver {
                 EngineChoice::Own => Engine::Own,
                 EngineChoice::Linfa => Engine::Linfa,
             },
-            loss: match kind {
-                HeadKind::Svm if kernel != Kernel::Linear || self.solver == EngineChoice::Linfa => {
-                    Loss::Hinge
-                }
-                _ => plain.loss,
-            },
+            cost: self.c.clone(),
             folds: self.folds,
             seed: self.seed,
             standardize: self.preparation.standardize || !self.preparation.no_standardize,
             l2_normalize: self.preparation.l2_normalize,
             pca: self.preparation.pca,
             calibration: self.calibration.map(CalibrationMethod::from),
-            ..plain
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c_is_a_number_several_numbers_or_auto() {
-        assert_eq!("0.1".parse(), Ok(Cost::Fixed(0.1)));
-        assert_eq!("auto".parse(), Ok(Cost::Tuned(Tuning::auto())));
-        assert_eq!("0.01, 1".parse(), Ok(Cost::Tuned(Tuning::new(vec![0.01, 1.0]))));
-        assert!("0.01,much".parse::<Cost>().unwrap_err().contains("`much`"));
+        }
     }
 }
