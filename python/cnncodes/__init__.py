@@ -58,7 +58,7 @@ _MODULES = {
     "sweep": "_sweep",
 }
 
-__all__ = ["Error", "ImageError", "__version__", *_MODULES]
+__all__ = ["Error", "ImageError", "__version__", *_MODULES]  # noqa: PLE0604 - its keys are strings
 
 
 def __getattr__(name: str) -> Any:
