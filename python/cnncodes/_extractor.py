@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +126,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.precision = precision
         self.threads = threads
-        self.batch_size = batch_size
+        self.batch_size: int | Literal["auto"] = batch_size
         self.models = models
         self.on_error = on_error
         self.max_pixels = max_pixels
@@ -369,7 +369,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
+        state: dict[str, Any] = dict(cast("dict[str, Any]", super().__getstate__()))
         opened = state.pop("_opened", None)
         if opened is not None:
             state["_expected_hash"] = _spec(opened[1].spec)["model_sha256"]
@@ -438,7 +438,7 @@ class _Bar:
         self._bar: Any = None
 
     def __enter__(self) -> Progress | None:
-        if self._progress != "auto":
+        if not isinstance(self._progress, str):
             return self._progress
         try:
             from tqdm.auto import tqdm

@@ -30,7 +30,7 @@ def is_source(images: object) -> bool:
 
 def as_sequence(images: Any) -> Sequence[ImageLike]:
     """Many images, or one as a list of one."""
-    if isinstance(images, str | bytes | os.PathLike | io.IOBase) or _is_pillow(images):
+    if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read") or _is_pillow(images):
         return [images]
     if isinstance(images, np.ndarray):
         return _of_array(images)

@@ -384,6 +384,7 @@ def test_calls_do_not_leak(demo, extractor):
 
 
 def test_the_module_has_what_it_names():
+    assert set(cnncodes.__all__) == {*cnncodes._MODULES, "Error", "ImageError", "__version__"}
     for name in cnncodes.__all__:
         assert getattr(cnncodes, name) is not None
     with pytest.raises(AttributeError, match="nothing_like_it"):
