@@ -18,6 +18,8 @@ mod fit_head;
 mod input_args;
 mod interrupt;
 mod layers;
+#[cfg(feature = "man-pages")]
+mod man_pages;
 mod models;
 mod neighbors;
 mod pull;
@@ -81,6 +83,8 @@ enum Command {
     Convert(convert::Args),
     Demo(demo::Args),
     Completions(completions::Args),
+    #[cfg(feature = "man-pages")]
+    ManPages(man_pages::Args),
 }
 
 impl Command {
@@ -201,6 +205,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Convert(args) => convert::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
+        #[cfg(feature = "man-pages")]
+        Command::ManPages(args) => man_pages::run(args),
     }
 }
 
