@@ -27,7 +27,7 @@ def program(*arguments: str) -> None:
 
 with h5py.File(FEATURES) as file:
     first = file["features"][:]
-assert first.shape == (240, 128) and np.isfinite(first).all() and first.std() > 0, first.shape
+assert first.shape == (240, 160) and np.isfinite(first).all() and first.std() > 0, first.shape
 
 # cnncodes writes while h5py has files open, to read and to write.
 numbers = np.random.default_rng(0).normal(size=(300, 40)).astype("float32")
