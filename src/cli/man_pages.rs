@@ -1,25 +1,21 @@
-//! `cnncodes man-pages`: a page of the manual for the program and for each of its commands. scripts/release calls it.
+//! `cnncodes man-pages FOLDER`: a page of the manual for the program and for each of its commands. scripts/release calls it.
+//!
+//! clap does not know this command: completions would offer a hidden one as well.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use anyhow::Context;
 use clap::CommandFactory;
 
-use super::{Cli, Status};
+use super::{Cli, Status, show};
 
-/// Write the pages of the manual into a folder
-#[derive(Debug, clap::Args)]
-#[command(hide = true, after_help = "\
-Example:
-  cnncodes man-pages ~/.local/share/man/man1")]
-pub struct Args {
-    /// The folder, which must exist
-    folder: PathBuf,
-}
-
-pub fn run(args: &Args) -> anyhow::Result<Status> {
-    // `Command::ManPages` hides itself, and clap_mangen leaves out what is hidden.
-    clap_mangen::generate_to(Cli::command(), &args.folder)
-        .with_context(|| format!("{}: the pages of the manual cannot be written", args.folder.display()))?;
-    Ok(Status::Done)
+/// Writes the pages into `folder`, which must exist.
+pub fn write(folder: &Path) -> Status {
+    match clap_mangen::generate_to(Cli::command(), folder) {
+        Ok(()) => Status::Done,
+        Err(error) => {
+            let text = format!("{}: the pages of the manual cannot be written", folder.display());
+            show::error(&anyhow::Error::new(error).context(text));
+            Status::Failed
+        }
+    }
 }

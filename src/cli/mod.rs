@@ -83,8 +83,6 @@ enum Command {
     Convert(convert::Args),
     Demo(demo::Args),
     Completions(completions::Args),
-    #[cfg(feature = "man-pages")]
-    ManPages(man_pages::Args),
 }
 
 impl Command {
@@ -169,6 +167,12 @@ fn invocation() -> Option<&'static Invocation> {
 /// The program: parses the command line, runs the command and prints errors. A command line that is wrong, and one that asks for
 /// help, end the process.
 pub fn main(invocation: Invocation) -> Status {
+    #[cfg(feature = "man-pages")]
+    if let [command, folder] = &invocation.arguments[..]
+        && command == "man-pages"
+    {
+        return man_pages::write(folder.as_ref());
+    }
     let words = std::iter::once(OsString::from("cnncodes")).chain(invocation.arguments.iter().cloned());
     let cli = Cli::parse_from(words);
     // There is one program in a process; a second call keeps the first one's.
@@ -205,8 +209,6 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Convert(args) => convert::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
-        #[cfg(feature = "man-pages")]
-        Command::ManPages(args) => man_pages::run(args),
     }
 }
 
