@@ -42,13 +42,19 @@ set_up_portable_build() {
     tools_site=$("$tools_python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 }
 
-# portable_build ARGUMENT...: `maturin build` with zig. Both the wheel and the program come from it, because the compilers' names
-# are then the same and cargo compiles what they share once.
+# portable_build ARGUMENT...: `maturin build` with zig. Both the wheel and the program come from it: cargo compiles anew whatever
+# is linked by a linker of another name.
 portable_build() {
     # A user's HDF5 would be taken instead of the static one.
     env -u HDF5_DIR CMAKE="$tools_site/cmake/data/bin/cmake" PATH="$private/wheel/bin:$tools_site/bin:$PATH" \
         maturin build --zig --release --locked --strip --target "$portable_target" --compatibility "$portable_policy" \
-        --features "$portable_features" "$@"
+        --features "$portable_features" "$@" || return
+    local mozjpeg
+    mozjpeg=$(ls -t "target/$portable_target/release/build/"mozjpeg-sys-*/out/libmozjpeg*.a | head -n 1)
+    if ! grep -q jsimd_idct_islow_avx2 "$mozjpeg"; then
+        echo "$0: $mozjpeg has no SIMD code; is $(command -v nasm) a working nasm?" >&2
+        return 1
+    fi
 }
 
 # write_third_party_licences FILE: the licences of all that the portable build links.
