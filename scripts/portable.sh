@@ -24,7 +24,7 @@ set_up_portable_build() {
         command -v "$found" >/dev/null || missing+=("$found")
     done
     if [ ${#missing[@]} -gt 0 ]; then
-        echo "$0: this machine lacks ${missing[*]}; scripts/setup --static-hdf5 installs what it can and lists the rest" >&2
+        echo "$0: this machine lacks ${missing[*]}; scripts/setup helps with Rust, the C compiler and nasm" >&2
         return 1
     fi
     if ! cat scripts/requirements/wheel.txt scripts/requirements/cmake.txt | cmp -s - "$place/installed.txt"; then
