@@ -1,5 +1,6 @@
 """Where ONNX Runtime lies: in the Python package of it that the user installed, which is found without being imported."""
 
+import sys
 from importlib import metadata, util
 from pathlib import Path
 
@@ -8,7 +9,11 @@ from . import _cnncodes
 # The distributions that bring the package `onnxruntime`.
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime")
 
-_REMEDY = "run `pip install onnxruntime` (or onnxruntime-gpu, onnxruntime-openvino)"
+_REMEDY = (
+    "run `pip install --upgrade onnxruntime` (or onnxruntime-gpu, onnxruntime-openvino)"
+    if sys.version_info >= (3, 11)
+    else "use Python 3.11 or newer, because onnxruntime 1.24 has no wheel for Python 3.10"
+)
 
 
 def announce() -> None:

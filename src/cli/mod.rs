@@ -18,6 +18,8 @@ mod fit_head;
 mod input_args;
 mod interrupt;
 mod layers;
+#[cfg(feature = "man-pages")]
+mod man_pages;
 mod models;
 mod neighbors;
 mod pull;
@@ -165,6 +167,12 @@ fn invocation() -> Option<&'static Invocation> {
 /// The program: parses the command line, runs the command and prints errors. A command line that is wrong, and one that asks for
 /// help, end the process.
 pub fn main(invocation: Invocation) -> Status {
+    #[cfg(feature = "man-pages")]
+    if let [command, folder] = &invocation.arguments[..]
+        && command == "man-pages"
+    {
+        return man_pages::write(folder.as_ref());
+    }
     let words = std::iter::once(OsString::from("cnncodes")).chain(invocation.arguments.iter().cloned());
     let cli = Cli::parse_from(words);
     // There is one program in a process; a second call keeps the first one's.
