@@ -90,6 +90,13 @@ impl FeaturesFile {
         to_numpy(py, features)
     }
 
+    /// Refuses features of another file that are of another kind than those of this layer.
+    fn check_kind(&self, layer: &str, other: &Self) -> PyResult<()> {
+        let holder = self.file.path().display().to_string();
+        let (own, found) = (self.file.spec(Some(layer)), other.file.spec(Some(layer)));
+        own.map_err(failed)?.check(&holder, found.map_err(failed)?, other.file.path()).map_err(failed)
+    }
+
     /// The nearest rows of each query (m x d), nearest first, as rows and distances; `left_out` is a row for each query, or -1.
     fn neighbors(
         &self,
