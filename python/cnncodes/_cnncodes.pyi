@@ -72,7 +72,7 @@ def convert(
     labels: Path | None,
     no_labels: bool,
     overwrite: bool,
-) -> tuple[int, int, int, int, list[Path], list[str]]: ...
+) -> tuple[list[Path], list[str]]: ...
 
 class HeadFile:
     def __init__(self, path: PathLike[str]) -> None: ...
@@ -102,7 +102,7 @@ class HeadFile:
         with_features: bool,
         fp16_weights: bool,
         external_data: bool,
-    ) -> tuple[list[tuple[Path, int]], list[str]]: ...
+    ) -> tuple[list[Path], list[str]]: ...
 
 def fit_head(
     file: FeaturesFile, options: dict[str, Any], report: Path | None, models: Path

@@ -156,7 +156,7 @@ impl FeaturesFile {
     }
 }
 
-/// Converts features to or from the file of another program. Gives rows, width, labelled rows, classes, files, notes.
+/// Converts features to or from the file of another program. Gives the files, and what the reader should know.
 #[pyfunction]
 #[pyo3(signature = (from, to, *, layer, name_column, label_column, features_column, names, labels, no_labels, overwrite))]
 #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
@@ -172,7 +172,7 @@ fn convert(
     labels: Option<PathBuf>,
     no_labels: bool,
     overwrite: bool,
-) -> PyResult<(usize, usize, usize, usize, Vec<PathBuf>, Vec<String>)> {
+) -> PyResult<(Vec<PathBuf>, Vec<String>)> {
     if name_column.is_some() && names.is_some() {
         return Err(PyValueError::new_err(
             "names come from name_column or from the file names; give one of them",
@@ -191,7 +191,7 @@ fn convert(
     settings.no_labels = no_labels;
     settings.overwrite = overwrite;
     let done = py.detach(|| features::convert(&from, &to, &settings, &mut |_, _| ())).map_err(failed)?;
-    Ok((done.rows, done.width, done.labelled, done.classes, done.files, done.notes))
+    Ok((done.files, done.notes.iter().map(|note| in_python(note)).collect()))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
