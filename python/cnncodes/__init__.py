@@ -11,11 +11,16 @@ from . import _cnncodes, _runtime
 from ._cnncodes import Error, ImageError
 
 if TYPE_CHECKING:
+    from ._classifier import Classifier as Classifier
     from ._estimators import LinearSVM as LinearSVM
     from ._estimators import LogisticRegression as LogisticRegression
     from ._estimators import RidgeClassifier as RidgeClassifier
     from ._evaluation import Evaluation as Evaluation
     from ._evaluation import Proportion as Proportion
+    from ._extractor import ExtractionSummary as ExtractionSummary
+    from ._extractor import Extractor as Extractor
+    from ._extractor import Problem as Problem
+    from ._extractor import layers as layers
     from ._features import Features as Features
     from ._features import convert as convert
     from ._features import read_features as read_features
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from ._heads import fit_head as fit_head
     from ._neighbors import neighbors as neighbors
     from ._suspects import suspects as suspects
+    from ._sweep import Sweep as Sweep
+    from ._sweep import sweep as sweep
 
 __version__ = _cnncodes.__version__
 
@@ -30,20 +37,25 @@ _runtime.announce()
 
 # Where each public name lives. The modules are imported on first use, so that the program starts without scikit-learn.
 _MODULES = {
-    "Extractor": "_extractor",
-    # Heads and features.
+    "Classifier": "_classifier",
     "Evaluation": "_evaluation",
+    "ExtractionSummary": "_extractor",
+    "Extractor": "_extractor",
     "Features": "_features",
     "Head": "_heads",
     "LinearSVM": "_estimators",
     "LogisticRegression": "_estimators",
+    "Problem": "_extractor",
     "Proportion": "_evaluation",
     "RidgeClassifier": "_estimators",
+    "Sweep": "_sweep",
     "convert": "_features",
     "fit_head": "_heads",
+    "layers": "_extractor",
     "neighbors": "_neighbors",
     "read_features": "_features",
     "suspects": "_suspects",
+    "sweep": "_sweep",
 }
 
 __all__ = ["Error", "ImageError", "__version__", *_MODULES]

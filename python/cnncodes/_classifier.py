@@ -40,7 +40,7 @@ class Classifier:
     Parameters
     ----------
     head : path or Head
-        A head file, an exported classifier (`.onnx`, which has its network inside), or a head that was saved or opened.
+        A head file, an exported classifier (`.onnx`, which has its network inside), or a head.
     models : str or path
         The models folder, in which the head's network is searched by its hash.
     device, precision, threads, batch_size, max_pixels
@@ -76,15 +76,8 @@ class Classifier:
             raise ValueError(f'on_error is "raise" or "skip", and not {on_error!r}')
         self._compute = compute_arguments(device, precision, threads, batch_size, max_pixels)
         self._models = os.fspath(models)
-        if isinstance(head, Head):
-            if head.path is None:
-                raise ValueError("the head has no file; save it with head.save(path) first")
-            self._path = os.fspath(head.path)
-            self.head = head
-        else:
-            self._path = os.fspath(head)
-            self.head = Head.open(self._path)
-        core = _cnncodes.Extractor.of_head(self._path, self._models, self._compute)
+        self.head = head if isinstance(head, Head) else Head.open(head)
+        core = _cnncodes.Extractor.of_head(self.head._head, self._models, self._compute)
         self._extractor = _HeadExtractor(core, on_error)
 
     @property
@@ -149,7 +142,7 @@ class Classifier:
         with tempfile.TemporaryDirectory() as folder:
             found = json.loads(
                 _cnncodes.explain(
-                    self._path,
+                    self.head._head,
                     self._models,
                     self._compute,
                     named(image, 0, exif=exif),
@@ -173,4 +166,4 @@ class Classifier:
         return picture
 
     def __repr__(self) -> str:
-        return f"Classifier({self._path!r}: {', '.join(self.classes)})"
+        return f"Classifier({self.head!r})"

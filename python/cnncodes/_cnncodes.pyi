@@ -1,5 +1,6 @@
 """The extension module: plain values in, plain values out. The package around it is what users see."""
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +21,68 @@ class ImageError(Error):
 
 def main(arguments: list[str], program: list[str]) -> int: ...
 def set_runtime(description: str, folders: list[str], remedy: str) -> None: ...
+
+# Extraction, explanations, sweeps.
+
+_Image: TypeAlias = tuple[str, bytes | NDArray[np.uint8] | None]
+_Extracted: TypeAlias = tuple[NDArray[np.float32], list[int], list[tuple[int, str, str]]]
+
+class Extractor:
+    spec: str
+    shape: list[int]
+    exif_orientation: bool
+    device: str
+
+    def __init__(
+        self,
+        model: str,
+        models: str,
+        layer: str | None,
+        pool: str | None,
+        preset: str | None,
+        changes: str | None,
+        compute: dict[str, Any],
+    ) -> None: ...
+    @staticmethod
+    def of_head(head: HeadFile, models: str, compute: dict[str, Any]) -> Extractor: ...
+    def extract_images(
+        self, images: list[_Image], progress: Callable[[int, int], None] | None = None
+    ) -> _Extracted: ...
+    def extract_source(
+        self, source: str, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[_Extracted, list[str]]: ...
+
+def extract_to(
+    model: str,
+    models: str,
+    layers: list[str],
+    pool: str | None,
+    preset: str | None,
+    changes: str | None,
+    compute: dict[str, Any],
+    images: list[str],
+    output: str,
+    options: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]: ...
+def layers(model: str, models: str, all: bool) -> str: ...
+def explain(
+    head: HeadFile,
+    models: str,
+    compute: dict[str, Any],
+    image: _Image,
+    classes: list[str],
+    folder: str,
+    occlusion: tuple[int | None, int | None],
+) -> str: ...
+def sweep(
+    images: list[str],
+    networks: list[str],
+    models: str,
+    trials: dict[str, Any],
+    compute: dict[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[str, str]: ...
 
 # Solvers, features files and heads.
 

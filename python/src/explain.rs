@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cnncodes::classifier::{Answer, AnswerOptions, HeadNetwork};
+use cnncodes::classifier::{Answer, AnswerOptions};
 use cnncodes::dataset::Dataset;
 use cnncodes::explain::{ExplainError, ExplainSettings, Explainer, ExplainingClassifier, OcclusionSettings};
-use cnncodes::network::ModelsFolder;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::{ImageError, failed};
-use crate::extractor::Compute;
+use crate::extractor::{Compute, network_of};
+use crate::heads::HeadFile;
 use crate::images::image_of;
 use crate::process::not_forked;
 
@@ -22,7 +22,7 @@ use crate::process::not_forked;
 #[expect(clippy::too_many_arguments, reason = "Python's side has the names")]
 fn explain(
     py: Python<'_>,
-    head: PathBuf,
+    head: &HeadFile,
     models: PathBuf,
     compute: Compute,
     image: (String, Option<Bound<'_, PyAny>>),
@@ -34,7 +34,8 @@ fn explain(
     let (name, content) = image;
     let set = Dataset::from_images([(name, image_of(content.as_ref())?)]);
     py.detach(|| {
-        let (head, network) = HeadNetwork::of_file(&head, &ModelsFolder { path: models }).map_err(failed)?;
+        let (graph, layer) = network_of(head, models)?;
+        let head = &*head.head;
         let known = &head.model.class_names;
         let position = |name: &String| {
             known.iter().position(|class| class == name).ok_or_else(|| {
@@ -47,13 +48,11 @@ fn explain(
         let classes = classes.iter().map(position).collect::<PyResult<Vec<_>>>()?;
         let spec = &head.provenance.spec;
         let settings = compute.settings(spec.precision)?;
-        let (graph, layer) = network.open(spec).map_err(failed)?;
         let occlusion = OcclusionSettings { size: occlusion.0, stride: occlusion.1 };
         let how = ExplainSettings { session: settings.session, occlusion };
-        let explainer = Explainer::open(&graph, &layer, &head, &spec.preprocess, &how).map_err(failed)?;
-        let mut classifier =
-            ExplainingClassifier::new(&head, explainer, folder, classes, settings.max_pixels)
-                .map_err(failed)?;
+        let explainer = Explainer::open(&graph, &layer, head, &spec.preprocess, &how).map_err(failed)?;
+        let mut classifier = ExplainingClassifier::new(head, explainer, folder, classes, settings.max_pixels)
+            .map_err(failed)?;
         let stop = AtomicBool::new(false);
         let mut progress = |_, _| {
             if Python::attach(|py| py.check_signals()).is_err() {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cnncodes::classifier::HeadNetwork;
 use cnncodes::dataset::{Dataset, SourceOptions};
+use cnncodes::export::SealedClassifier;
 use cnncodes::extract::{
     self, ExtractError, ExtractEvent, ExtractRequest, ExtractSettings, ExtractorSettings, WantedLayer,
 };
@@ -17,13 +17,14 @@ use cnncodes::network::{
     Catalogue, Device, Graph, Layer, LayerList, Model, ModelsFolder, PENULTIMATE, Pooling, Precision,
     SessionSettings,
 };
-use ndarray::Array2;
-use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use numpy::PyArray2;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::arrays::to_numpy;
 use crate::errors::failed;
+use crate::heads::{HeadFile, is_exported};
 use crate::images::image_of;
 use crate::process::not_forked;
 
@@ -111,6 +112,14 @@ fn spec_of(
     Ok((spec, graph, layer))
 }
 
+/// The network of a head and its layer: in the head's own file, or in the models folder.
+pub fn network_of(head: &HeadFile, models: PathBuf) -> PyResult<(Graph, Layer)> {
+    match head.path.as_deref().filter(|path| is_exported(path)) {
+        Some(path) => SealedClassifier::open(path).map_err(failed)?.network().map_err(failed),
+        None => head.head.provenance.spec.network(&ModelsFolder { path: models }).map_err(failed),
+    }
+}
+
 /// A network that makes features of one layer.
 #[pyclass(module = "cnncodes._cnncodes", frozen)]
 pub struct Extractor {
@@ -167,7 +176,7 @@ impl Extractor {
         let batch = found.map_err(failed)?;
         let problems = batch.failed.into_iter().zip(batch.problems);
         let problems = problems.map(|(index, problem)| (index, problem.name, problem.reason)).collect();
-        Ok((rows(py, batch.features)?, batch.indices, problems))
+        Ok((to_numpy(py, batch.features)?, batch.indices, problems))
     }
 }
 
@@ -180,13 +189,6 @@ fn heed(progress: Option<&Py<PyAny>>, done: usize, total: usize) -> PyResult<()>
             None => Ok(()),
         }
     })
-}
-
-/// A matrix as NumPy has it, without a copy.
-pub fn rows(py: Python<'_>, matrix: Array2<f32>) -> PyResult<Bound<'_, PyArray2<f32>>> {
-    let shape = [matrix.nrows(), matrix.ncols()];
-    // Rows that were collected one after another begin at the vector's beginning.
-    PyArray1::from_vec(py, matrix.into_raw_vec_and_offset().0).reshape(shape)
 }
 
 #[pymethods]
@@ -216,26 +218,12 @@ impl Extractor {
 
     /// Opens the network that a head's features come from.
     #[staticmethod]
-    fn of_head(py: Python<'_>, head: PathBuf, models: PathBuf, compute: Compute) -> PyResult<Self> {
+    fn of_head(py: Python<'_>, head: &HeadFile, models: PathBuf, compute: Compute) -> PyResult<Self> {
         not_forked()?;
-        py.detach(|| {
-            let (head, network) =
-                HeadNetwork::of_file(&head, &ModelsFolder { path: models }).map_err(failed)?;
-            let spec = head.provenance.spec;
-            let settings = compute.settings(spec.precision)?;
-            let (graph, layer) = network.open(&spec).map_err(failed)?;
-            Self::of(spec, graph, layer, settings)
-        })
-    }
-
-    /// Opens the network of a spec (JSON), which is searched in the models folder by its hash.
-    #[staticmethod]
-    fn of_spec(py: Python<'_>, spec: &str, models: PathBuf, compute: Compute) -> PyResult<Self> {
-        not_forked()?;
-        let spec: FeatureSpec = serde_json::from_str(spec).map_err(failed)?;
+        let spec = head.head.provenance.spec.clone();
         let settings = compute.settings(spec.precision)?;
         py.detach(|| {
-            let (graph, layer) = spec.network(&ModelsFolder { path: models }).map_err(failed)?;
+            let (graph, layer) = network_of(head, models)?;
             Self::of(spec, graph, layer, settings)
         })
     }

@@ -377,7 +377,7 @@ impl HeadFile {
 }
 
 /// Whether a head's file is an exported classifier, by its name.
-fn is_exported(path: &Path) -> bool {
+pub fn is_exported(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("onnx"))
 }
 

@@ -203,7 +203,7 @@
     const [x, y] = ["x", "y"].map((name) => svg.scale(name));
     const group = svg.querySelector('[aria-label="dot"]');
     svg.setAttribute("role", "group");
-    svg.setAttribute("aria-label", "Map of the codes: one button a photo; arrow keys walk to the next photo in their direction");
+    svg.setAttribute("aria-label", "Map of the features: one button a photo; arrow keys walk to the next photo in their direction");
     group.removeAttribute("aria-label");
     mapped = { svg, items: [] };
     for (const node of group.children) {

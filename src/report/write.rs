@@ -90,7 +90,7 @@ impl FittingReport<'_> {
             duplicates: &duplicates.sets,
             map,
             provenance: provenance(
-                NamedValue::code("codes", file.path().display().to_string()),
+                NamedValue::code("features", file.path().display().to_string()),
                 head,
                 output,
                 command,

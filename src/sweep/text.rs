@@ -59,7 +59,7 @@ impl SweepResult {
             KINDS.into_iter().filter(|kind| of_network.iter().any(|found| found.kind == *kind)).collect();
         let timed = of_network.iter().any(|candidate| candidate.features.milliseconds.is_some());
         let mut header =
-            vec!["layer".to_owned(), "pooling".to_owned(), "codes".to_owned(), "cost".to_owned()];
+            vec!["layer".to_owned(), "pooling".to_owned(), "features".to_owned(), "cost".to_owned()];
         header.extend(timed.then(|| "ms".to_owned()));
         header.extend(kinds.iter().map(|kind| kind_name(*kind).to_owned()));
         header.extend([INTERVAL, ""].map(str::to_owned));
@@ -265,7 +265,7 @@ fn quoted(arguments: &[String]) -> String {
 /// Header of the intervals.
 const INTERVAL: &str = "95 % interval";
 /// The columns that are given up where a table is too wide, one after the other.
-const SPARED: [&str; 3] = ["ms", "codes", INTERVAL];
+const SPARED: [&str; 3] = ["ms", "features", INTERVAL];
 /// What is left of a layer's name at least, in the first column, before a column is given up, and after.
 const LEAST_NAMES: [usize; 2] = [20, 10];
 

@@ -95,9 +95,9 @@ fn the_text_is_aligned_and_says_what_to_do() {
         lines[..4],
         [
             "vgg16: 2 layers, 100 million multiply-adds for an image",
-            " layer  pooling  codes    cost   ms     svm   ridge     95 % interval",
-            " pool3      avg     16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
-            " fc7          -     16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
+            " layer  pooling  features    cost   ms     svm   ridge     95 % interval",
+            " pool3      avg        16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
+            " fc7          -        16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
         ]
     );
     for line in [
@@ -128,9 +128,9 @@ fn a_table_keeps_within_the_terminals_width() {
     assert_eq!(
         table(100),
         [
-            " layer                     pooling  codes    cost   ms     svm   ridge     95 % interval",
-            " pool3                         avg     16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
-            " global_average_pooling2d        -     16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
+            " layer                     pooling  features    cost   ms     svm   ridge     95 % interval",
+            " pool3                         avg        16  20.0 %  2.0  80.0 %  70.0 %  71.1 % to 86.7 %",
+            " global_average_pooling2d        -        16  99.0 %  9.9  96.0 %  97.0 %  91.5 % to 99.0 %  <- best",
         ]
     );
     assert_eq!(
