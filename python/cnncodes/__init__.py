@@ -58,7 +58,30 @@ _MODULES = {
     "sweep": "_sweep",
 }
 
-__all__ = ["Error", "ImageError", "__version__", *_MODULES]
+__all__ = [
+    "Classifier",
+    "Error",
+    "Evaluation",
+    "ExtractionSummary",
+    "Extractor",
+    "Features",
+    "Head",
+    "ImageError",
+    "LinearSVM",
+    "LogisticRegression",
+    "Problem",
+    "Proportion",
+    "RidgeClassifier",
+    "Sweep",
+    "__version__",
+    "convert",
+    "fit_head",
+    "layers",
+    "neighbors",
+    "read_features",
+    "suspects",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,8 @@ Preprocess: TypeAlias = "str | Mapping[str, Any] | None"
 _CHUNK = 256
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True)
+class Problem:
     """An image without features."""
 
     index: int
@@ -35,7 +37,8 @@ class Problem(NamedTuple):
     """Why it has none."""
 
 
-class ExtractionSummary(NamedTuple):
+@dataclass(frozen=True)
+class ExtractionSummary:
     """What `Extractor.extract_to` did."""
 
     path: str
@@ -123,14 +126,14 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.precision = precision
         self.threads = threads
-        self.batch_size = batch_size
+        self.batch_size: int | Literal["auto"] = batch_size
         self.models = models
         self.on_error = on_error
         self.max_pixels = max_pixels
 
     # --- scikit-learn's protocol ---------------------------------------------------------------------------
 
-    def fit(self, X: Any = None, y: Any = None) -> Extractor:  # noqa: ARG002
+    def fit(self, X: Any = None, y: Any = None) -> Extractor:
         """Opens the network. There is nothing to learn."""
         self._open()
         return self
@@ -147,7 +150,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:  # noqa: ARG002
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Names of the columns: the layer and a number, such as `fc7_0`."""
         layer = self.spec["layer"]
         return np.array([f"{layer}_{column}" for column in range(self.n_features_out_)], dtype=object)
@@ -215,7 +218,10 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _in_chunks(
         self, core: _cnncodes.Extractor, images: Sequence[Any], progress: Progress | None
     ) -> tuple[npt.NDArray[np.float32], list[str]]:
-        features, kept, failed, names = [], [], [], []
+        features: list[npt.NDArray[np.float32]] = []
+        kept: list[int] = []
+        failed: list[tuple[int, str, str]] = []
+        names: list[str] = []
         for start in range(0, len(images), _CHUNK):
             chunk = [
                 named(image, start + offset, exif=core.exif_orientation)
@@ -363,7 +369,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
+        state: dict[str, Any] = dict(cast("dict[str, Any]", super().__getstate__()))
         opened = state.pop("_opened", None)
         if opened is not None:
             state["_expected_hash"] = _spec(opened[1].spec)["model_sha256"]
@@ -432,7 +438,7 @@ class _Bar:
         self._bar: Any = None
 
     def __enter__(self) -> Progress | None:
-        if self._progress != "auto":
+        if not isinstance(self._progress, str):
             return self._progress
         try:
             from tqdm.auto import tqdm
@@ -450,7 +456,7 @@ class _Bar:
             self._bar.close()
 
 
-def layers(model: PathLike = "", *, models: PathLike = "models", all: bool = False) -> list[dict[str, Any]]:  # noqa: A002
+def layers(model: PathLike = "", *, models: PathLike = "models", all: bool = False) -> list[dict[str, Any]]:
     """The layers of a network that features can be taken from, as `cnncodes layers` lists them.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     # One image: a path, the bytes of an image file, a file that is open for reading, a picture of Pillow, or uint8 pixels
     # (height x width x 3, height x width x 1, or height x width).
-    ImageLike: TypeAlias = Union[str, os.PathLike[str], bytes, io.BufferedIOBase, Image.Image, npt.NDArray[np.uint8]]
+    ImageLike: TypeAlias = str | os.PathLike[str] | bytes | io.BufferedIOBase | Image.Image | npt.NDArray[np.uint8]
 
 Named: TypeAlias = "tuple[str, bytes | npt.NDArray[np.uint8] | None]"
 
@@ -30,7 +30,7 @@ def is_source(images: object) -> bool:
 
 def as_sequence(images: Any) -> Sequence[ImageLike]:
     """Many images, or one as a list of one."""
-    if isinstance(images, str | bytes | os.PathLike | io.IOBase) or _is_pillow(images):
+    if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read") or _is_pillow(images):
         return [images]
     if isinstance(images, np.ndarray):
         return _of_array(images)

@@ -23,9 +23,9 @@ def test_the_examples_of_the_documentation_run(demo, tmp_path, monkeypatch, caps
     namespace = {}
     for block in blocks:
         line = text[: text.index(block)].count("\n") + 1
-        exec(compile("\n" * (line - 1) + block, "docs/python.md", "exec"), namespace)
+        exec(compile("\n" * (line - 1) + block, "docs/python.md", "exec"), namespace)  # noqa: S102
     printed = capsys.readouterr().out
-    assert len(blocks) >= 12
+    assert len(blocks) >= 11
     assert "['sailboat']" in printed
     assert (folder / "why.png").exists() and (folder / "classifier.onnx").exists()
     assert namespace["head"].evaluation.accuracy.value > 0.9
@@ -50,5 +50,5 @@ def test_the_notebook_runs(demo, tmp_path):
 
 def test_the_reference_is_current():
     script = PROJECT / "scripts" / "dev" / "python_api.py"
-    run = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, script, "--check"], check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

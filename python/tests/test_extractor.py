@@ -4,11 +4,9 @@ import io
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
-import time
 
 import h5py
 import numpy as np
@@ -178,9 +176,10 @@ def test_parameters_can_be_set_after_the_first_use(demo, stored):
     extractor = Extractor(layer=LAYER, models=demo / "models")
     image = [str(demo / "data" / stored[0][0])]
     first = extractor.transform(image)
-    assert extractor.set_params(layer="fc6").transform(image).shape != first.shape or (
-        extractor.transform(image) != first
-    ).any()
+    assert (
+        extractor.set_params(layer="fc6").transform(image).shape != first.shape
+        or (extractor.transform(image) != first).any()
+    )
     np.testing.assert_array_equal(extractor.set_params(layer=LAYER).transform(image), first)
 
 
@@ -326,7 +325,7 @@ try:
 except KeyboardInterrupt:
     print("stopped", extractor.transform(images[:1]).shape[0])
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert run.stdout.split() == ["stopped", "1"], run.stderr
 
 
@@ -345,7 +344,7 @@ if child == 0:
     os._exit(2)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert run.stdout.split() == ["17"], run.stderr
 
 
@@ -360,7 +359,7 @@ with h5py.File({str(tmp_path / "a.h5")!r}) as file:
 with h5py.File({str(tmp_path / "b.h5")!r}, "w") as file:
     file["x"] = [1, 2]
 """
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
         assert run.returncode == 0, run.stderr
         assert int(run.stdout) > 0
 
@@ -385,6 +384,7 @@ def test_calls_do_not_leak(demo, extractor):
 
 
 def test_the_module_has_what_it_names():
+    assert set(cnncodes.__all__) == {*cnncodes._MODULES, "Error", "ImageError", "__version__"}
     for name in cnncodes.__all__:
         assert getattr(cnncodes, name) is not None
     with pytest.raises(AttributeError, match="nothing_like_it"):
@@ -393,8 +393,14 @@ def test_the_module_has_what_it_names():
 
 def test_the_program_is_the_same(demo):
     run = subprocess.run(
-        [sys.executable, "-m", "cnncodes", "layers", "--format", "json"], cwd=demo, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "cnncodes", "layers", "--format", "json"],
+        cwd=demo,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(run.stdout) == cnncodes.layers(models=demo / "models")
-    wrong = subprocess.run([sys.executable, "-m", "cnncodes", "layrs"], cwd=demo, capture_output=True, text=True)
+    wrong = subprocess.run(
+        [sys.executable, "-m", "cnncodes", "layrs"], cwd=demo, check=False, capture_output=True, text=True
+    )
     assert wrong.returncode == 2 and "layers" in wrong.stderr

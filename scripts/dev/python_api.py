@@ -29,12 +29,42 @@ def text_of(thing: object) -> str:
     return inspect.cleandoc(getattr(thing, "__doc__", None) or "")
 
 
+class Annotation:
+    """An annotation as it stands in the source, without quotes."""
+
+    def __init__(self, text: object) -> None:
+        self.text = str(text)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def signature_of(thing: object) -> str:
     try:
-        signature = str(inspect.signature(thing))
+        signature = inspect.signature(thing)
     except (TypeError, ValueError):
         return ""
-    return signature.replace("self, ", "").replace("(self)", "()").replace("cls, ", "")
+    empty = inspect.Parameter.empty
+    parameters = [
+        parameter if parameter.annotation is empty else parameter.replace(annotation=Annotation(parameter.annotation))
+        for name, parameter in signature.parameters.items()
+        if name not in ("self", "cls")
+    ]
+    returned = signature.return_annotation
+    is_known = returned is not inspect.Signature.empty and not inspect.isclass(thing)
+    result = Annotation(returned) if is_known else inspect.Signature.empty
+    text = str(signature.replace(parameters=parameters, return_annotation=result))
+    if len(text) < 100:
+        return text
+    # One parameter a line.
+    lines = [
+        str(inspect.Signature([parameter]))[1:-1]
+        for parameter in parameters
+        if parameter.kind is not parameter.KEYWORD_ONLY
+    ]
+    named = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    lines += ["*"] * bool(named) + [str(parameter) for parameter in named]
+    return "(\n" + "".join(f"    {line},\n" for line in lines) + ")" + (f" -> {result}" if is_known else "")
 
 
 def members_of(kind: type) -> list[tuple[str, object]]:

@@ -3,36 +3,23 @@
     check_converted.py read FOLDER     compares FOLDER/features.* with FOLDER/features.h5, bit by bit; Parquet and Arrow if they are there
     check_converted.py write FOLDER    writes features of 12 rows x 4 values as other programs do
 
-NumPy, pyarrow and safetensors are needed. pandas, polars and DuckDB take part if they are installed. Prints the libraries.
+NumPy, h5py, safetensors, pyarrow, pandas, polars and DuckDB are needed.
 """
 
 import csv
-import importlib
 import json
 import sys
 from pathlib import Path
 
+import duckdb
 import h5py
 import numpy as np
+import pandas
+import polars
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import safetensors.numpy
-
-LIBRARIES = {"numpy", "pyarrow", "safetensors"}
-
-
-def optional(name):
-    try:
-        module = importlib.import_module(name)
-    except ImportError:
-        return None
-    LIBRARIES.add(name)
-    return module
-
-
-pandas, polars, duckdb = optional("pandas"), optional("polars"), optional("duckdb")
-
 
 class Truth:
     def __init__(self, path):
@@ -96,10 +83,9 @@ def read(folder):
     truth.check("csv", np.array(values), [row["name"] for row in rows], [int(row["label"]) for row in rows])
     header_of((folder / "features.csv.json").read_text("utf-8"), "csv")
 
-    if pandas:
-        frame = pandas.read_csv(folder / "features.csv", keep_default_na=False)
-        columns = [f"feature_{i}" for i in range(width)]
-        truth.check("pandas csv", frame[columns].to_numpy(np.float32), frame["name"].astype(str), frame["label"])
+    frame = pandas.read_csv(folder / "features.csv", keep_default_na=False)
+    columns = [f"feature_{i}" for i in range(width)]
+    truth.check("pandas csv", frame[columns].to_numpy(np.float32), frame["name"].astype(str), frame["label"])
 
     tensors = safetensors.numpy.load_file(folder / "features.safetensors")
     with safetensors.safe_open(folder / "features.safetensors", "numpy") as file:
@@ -122,23 +108,20 @@ def read(folder):
         assert table["perceptual_hash"].to_pylist() == hashes, what
         header_of(table.schema.metadata[b"cnncodes"], what)
 
-    if pandas:
-        for what, frame in [
-            ("pandas parquet", pandas.read_parquet(folder / "features.parquet")),
-            ("pandas feather", pandas.read_feather(folder / "features.arrow")),
-        ]:
-            truth.check(what, np.stack(frame["features"]), frame["name"], frame["label"])
-    if polars:
-        for what, frame in [
-            ("polars parquet", polars.read_parquet(folder / "features.parquet")),
-            ("polars ipc", polars.read_ipc(folder / "features.arrow")),
-        ]:
-            truth.check(what, np.stack(frame["features"].to_numpy()), frame["name"], frame["label"], frame["class"])
-    if duckdb:
-        query = f"SELECT name, label, class, features FROM '{folder / 'features.parquet'}'"
-        found = duckdb.sql(query).fetchall()
-        vectors = np.array([row[3] for row in found], np.float32)
-        truth.check("DuckDB", vectors, [r[0] for r in found], [r[1] for r in found], [r[2] for r in found])
+    for what, frame in [
+        ("pandas parquet", pandas.read_parquet(folder / "features.parquet")),
+        ("pandas feather", pandas.read_feather(folder / "features.arrow")),
+    ]:
+        truth.check(what, np.stack(frame["features"]), frame["name"], frame["label"])
+    for what, frame in [
+        ("polars parquet", polars.read_parquet(folder / "features.parquet")),
+        ("polars ipc", polars.read_ipc(folder / "features.arrow")),
+    ]:
+        truth.check(what, np.stack(frame["features"].to_numpy()), frame["name"], frame["label"], frame["class"])
+    query = f"SELECT name, label, class, features FROM '{folder / 'features.parquet'}'"
+    found = duckdb.sql(query).fetchall()
+    vectors = np.array([row[3] for row in found], np.float32)
+    truth.check("DuckDB", vectors, [r[0] for r in found], [r[1] for r in found], [r[2] for r in found])
 
 
 def write(folder):
@@ -191,31 +174,27 @@ def write(folder):
         table = pa.table({"image_path": names[rows], "caption": ["a"] * len(names[rows]), "kind": classes[rows]})
         pa.parquet.write_table(table, clip / "metadata" / f"metadata_{part}.parquet")
 
-    if pandas:
-        frame = pandas.DataFrame({"path": names, "embedding": list(values), "label": pandas.Categorical(classes)})
-        frame.to_parquet(folder / "pandas.parquet")
-        frame.to_feather(folder / "pandas.feather")
-        wide = pandas.DataFrame(values).assign(path=names, label=classes)
-        wide.columns = wide.columns.astype(str)
-        wide.to_parquet(folder / "pandas_columns.parquet")
-        wide.to_csv(folder / "pandas_columns.csv")
-    if polars:
-        frame = polars.DataFrame({"path": names, "label": classes, "embedding": values})
-        frame = frame.with_columns(polars.col("label").cast(polars.Categorical))
-        frame.write_parquet(folder / "polars.parquet")
-        frame.write_ipc(folder / "polars.arrow")
-        frame.write_ipc(folder / "polars_lz4.feather", compression="lz4")
-        lists = polars.DataFrame({"path": names, "label": classes, "embedding": values.tolist()})
-        lists.write_parquet(folder / "polars_lists.parquet")
-        lists.write_ipc(folder / "polars_lists.arrow")
-    if duckdb:
-        source = pa.table({"path": names, "label": classes, "embedding": values.tolist()})  # noqa: F841
-        query = f"COPY (SELECT path, label, embedding::FLOAT[4] AS embedding FROM source) TO '{folder / 'duckdb.parquet'}'"
-        duckdb.sql(query)
-        query = f"COPY (SELECT path, label, embedding FROM source) TO '{folder / 'duckdb_lists.parquet'}'"
-        duckdb.sql(query + " (COMPRESSION zstd)")
+    frame = pandas.DataFrame({"path": names, "embedding": list(values), "label": pandas.Categorical(classes)})
+    frame.to_parquet(folder / "pandas.parquet")
+    frame.to_feather(folder / "pandas.feather")
+    wide = pandas.DataFrame(values).assign(path=names, label=classes)
+    wide.columns = wide.columns.astype(str)
+    wide.to_parquet(folder / "pandas_columns.parquet")
+    wide.to_csv(folder / "pandas_columns.csv")
+    frame = polars.DataFrame({"path": names, "label": classes, "embedding": values})
+    frame = frame.with_columns(polars.col("label").cast(polars.Categorical))
+    frame.write_parquet(folder / "polars.parquet")
+    frame.write_ipc(folder / "polars.arrow")
+    frame.write_ipc(folder / "polars_lz4.feather", compression="lz4")
+    lists = polars.DataFrame({"path": names, "label": classes, "embedding": values.tolist()})
+    lists.write_parquet(folder / "polars_lists.parquet")
+    lists.write_ipc(folder / "polars_lists.arrow")
+    source = pa.table({"path": names, "label": classes, "embedding": values.tolist()})  # noqa: F841
+    query = f"COPY (SELECT path, label, embedding::FLOAT[4] AS embedding FROM source) TO '{folder / 'duckdb.parquet'}'"
+    duckdb.sql(query)
+    query = f"COPY (SELECT path, label, embedding FROM source) TO '{folder / 'duckdb_lists.parquet'}'"
+    duckdb.sql(query + " (COMPRESSION zstd)")
 
 
 if __name__ == "__main__":
     {"read": read, "write": write}[sys.argv[1]](Path(sys.argv[2]))
-    print(" ".join(sorted(LIBRARIES)))
