@@ -272,7 +272,7 @@ def convert(
     ValueError
         Arguments contradict each other.
     """
-    *_, files, notes = _cnncodes.convert(
+    files, notes = _cnncodes.convert(
         Path(from_),
         Path(to),
         layer=layer,

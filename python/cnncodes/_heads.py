@@ -315,7 +315,7 @@ class Head:
         )
         for remark in remarks:
             warnings.warn(remark, stacklevel=2)
-        return [file for file, _ in files]
+        return files
 
     def _by_blocks(self, features: FeatureRows, function: Any) -> NDArray[np.float64]:
         found = [function(block) for block in self._blocks(features)]

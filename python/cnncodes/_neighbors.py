@@ -28,7 +28,8 @@ def neighbors(
     features : path-like or Features
         The features file to search.
     queries : str, sequence of str, array-like of shape (m, d) or Features
-        Names of images of the file, features as numbers, or the features of another file. An image is not its own neighbour.
+        Names of images of the file, features as numbers, such as those of `Extractor.transform`, or the features of another file. An
+        image is not its own neighbour.
     layer : str, optional
         Layer, if the file holds several; the first, or that of `features`, by default.
     k : int, default=5
@@ -44,7 +45,7 @@ def neighbors(
     Raises
     ------
     cnncodes.Error
-        The file cannot be read, or the queries have another number of features.
+        The file cannot be read, or the queries are features of another kind.
     ValueError
         The file has no image of that name, or an argument is out of range.
     """
@@ -54,7 +55,8 @@ def neighbors(
     layer = layer or searched.layer
     own_rows: list[int] = []
     if isinstance(queries, Features):
-        values = queries._matrix()
+        searched._file.check_kind(layer, queries._file)
+        values = (queries if queries.layer == layer else Features(queries.path, layer))._matrix()
         if queries.path.resolve() == searched.path.resolve():
             own_rows = list(range(len(queries)))
     elif (names := _names(queries)) is not None:

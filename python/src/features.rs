@@ -90,6 +90,13 @@ impl FeaturesFile {
         to_numpy(py, features)
     }
 
+    /// Refuses features of another file that are of another kind than those of this layer.
+    fn check_kind(&self, layer: &str, other: &Self) -> PyResult<()> {
+        let holder = self.file.path().display().to_string();
+        let (own, found) = (self.file.spec(Some(layer)), other.file.spec(Some(layer)));
+        own.map_err(failed)?.check(&holder, found.map_err(failed)?, other.file.path()).map_err(failed)
+    }
+
     /// The nearest rows of each query (m x d), nearest first, as rows and distances; `left_out` is a row for each query, or -1.
     fn neighbors(
         &self,
@@ -149,7 +156,7 @@ impl FeaturesFile {
     }
 }
 
-/// Converts features to or from the file of another program. Gives rows, width, labelled rows, classes, files, notes.
+/// Converts features to or from the file of another program. Gives the files, and what the reader should know.
 #[pyfunction]
 #[pyo3(signature = (from, to, *, layer, name_column, label_column, features_column, names, labels, no_labels, overwrite))]
 #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
@@ -165,7 +172,7 @@ fn convert(
     labels: Option<PathBuf>,
     no_labels: bool,
     overwrite: bool,
-) -> PyResult<(usize, usize, usize, usize, Vec<PathBuf>, Vec<String>)> {
+) -> PyResult<(Vec<PathBuf>, Vec<String>)> {
     if name_column.is_some() && names.is_some() {
         return Err(PyValueError::new_err(
             "names come from name_column or from the file names; give one of them",
@@ -184,7 +191,7 @@ fn convert(
     settings.no_labels = no_labels;
     settings.overwrite = overwrite;
     let done = py.detach(|| features::convert(&from, &to, &settings, &mut |_, _| ())).map_err(failed)?;
-    Ok((done.rows, done.width, done.labelled, done.classes, done.files, done.notes))
+    Ok((done.files, done.notes.iter().map(|note| in_python(note)).collect()))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -309,7 +309,7 @@ impl HeadFile {
         Ok(PyArray1::from_vec(py, unknown))
     }
 
-    /// Writes the head with its network as ONNX. Gives the files with their sizes, and what their user should know.
+    /// Writes the head with its network as ONNX. Gives the files, and what their user should know.
     #[pyo3(signature = (path, *, models, input, is_static, label, coverage, with_features, fp16_weights, external_data))]
     #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn to_onnx(
@@ -324,7 +324,7 @@ impl HeadFile {
         with_features: bool,
         fp16_weights: bool,
         external_data: bool,
-    ) -> PyResult<(Vec<(PathBuf, u64)>, Vec<String>)> {
+    ) -> PyResult<(Vec<PathBuf>, Vec<String>)> {
         process::not_forked()?;
         let settings = ExportSettings {
             input: choose(
@@ -361,7 +361,8 @@ impl HeadFile {
                     domains.join(", ")
                 ));
             }
-            Ok((exported.save(&path, external_data).map_err(failed)?, remarks))
+            let files = exported.save(&path, external_data).map_err(failed)?;
+            Ok((files.into_iter().map(|(file, _)| file).collect(), remarks))
         })
     }
 }

@@ -56,7 +56,7 @@ def test_the_svm_is_linear_svc(classes: int, class_weight: Any, weighted: bool) 
     theirs = sklearn.svm.LinearSVC(C=0.1, dual=False, tol=1e-9, max_iter=100_000).fit(
         X.astype(np.float64), y, row_weights
     )
-    _same(ours, theirs, X, 2e-3)
+    _same(ours, theirs, X, 1e-3)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -70,8 +70,8 @@ def test_logistic_regression_is_that_of_scikit_learn(classes: int, class_weight:
     theirs = sklearn.linear_model.LogisticRegression(
         C=0.5, class_weight=_effective(class_weight, y, weights), tol=1e-10, max_iter=10_000
     ).fit(X.astype(np.float64), y, weights)
-    _same(ours, theirs, X, 2e-3)
-    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=5e-4)
+    _same(ours, theirs, X, 3e-4)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=3e-4)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -84,7 +84,7 @@ def test_ridge_is_that_of_scikit_learn(classes: int, columns: int, class_weight:
     ours = RidgeClassifier(alpha=3.0, class_weight=class_weight).fit(X, y, weights)
     theirs = sklearn.linear_model.RidgeClassifier(alpha=3.0, class_weight=_effective(class_weight, y, weights))
     # In weighted fits it centres and scales X in place of the caller's array.
-    _same(ours, theirs.fit(X.astype(np.float64), y, weights), X, 1e-5)
+    _same(ours, theirs.fit(X.astype(np.float64), y, weights), X, 1e-6)
 
 
 def test_ridge_chooses_the_penalty_that_ridge_classifier_cv_does() -> None:

@@ -155,7 +155,8 @@ def test_suspects_are_those_of_the_command(demo: Path, run: Callable[..., str], 
         suspects(features, min_per_class=1)
 
 
-def test_neighbors_are_the_nearest_by_numpy(features: Features) -> None:
+def test_neighbors_are_the_nearest_by_numpy(demo: Path, run: Callable[..., str], features: Features) -> None:
+    run("extract", "--layer", "fc6", "-o", "features/only-fc6.h5", folder=demo)
     values = features.array.astype(np.float64)
     unit = values / np.linalg.norm(values, axis=1, keepdims=True)
     distances = 1 - unit[7] @ unit.T
@@ -171,6 +172,8 @@ def test_neighbors_are_the_nearest_by_numpy(features: Features) -> None:
     assert [near[0]["row"] == row for row, near in enumerate(neighbors(features, features, k=1))] == [False] * 240
     with pytest.raises(ValueError, match=r"has no image named 'nobody\.jpg'"):
         neighbors(features, ["nobody.jpg"])
+    with pytest.raises(cnncodes.Error, match="fc7"):
+        neighbors(features, read_features(demo / "features" / "only-fc6.h5"))
     with pytest.raises(cnncodes.Error, match="a query has 3 features"):
         neighbors(features, np.zeros((1, 3)))
     with pytest.raises(ValueError, match="is not a metric"):

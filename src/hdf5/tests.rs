@@ -65,18 +65,16 @@ fn the_position_of_values_in_one_piece_is_where_their_bytes_are() {
     new().chunk((4, WIDTH)).create("consecutive").unwrap();
     new().chunk((4, 4)).create("parts").unwrap();
     new().chunk((4, WIDTH)).deflate(6).create("filtered").unwrap();
-    let scattered = file.new_dataset_builder().chunk((4, WIDTH)).empty::<f32>().shape((11, WIDTH));
-    let scattered = scattered.create("scattered").unwrap();
-    for start in [8, 0, 4] {
-        let rows = values.slice(ndarray17::s![start..(start + 4).min(11), ..]);
-        scattered.write_slice(&rows, (start..(start + 4).min(11), ..)).unwrap();
+    // The file is complete when all objects in it are closed.
+    {
+        let empty = || file.new_dataset_builder().chunk((4, WIDTH)).empty::<f32>().shape((11, WIDTH));
+        let scattered = empty().create("scattered").unwrap();
+        for rows in [8..11, 0..4, 4..8] {
+            scattered.write_slice(&values.slice(ndarray17::s![rows.clone(), ..]), (rows, ..)).unwrap();
+        }
+        let holes = empty().create("holes").unwrap();
+        holes.write_slice(&Array2::<f32>::ones((4, WIDTH)), (0..4, ..)).unwrap();
     }
-    // A file is written to the end when the last object in it is closed.
-    drop(scattered);
-    let holes = file.new_dataset_builder().chunk((4, WIDTH)).empty::<f32>().shape((11, WIDTH));
-    let holes = holes.create("holes").unwrap();
-    holes.write_slice(&Array2::<f32>::ones((4, WIDTH)), (0..4, ..)).unwrap();
-    drop(holes);
     file.new_dataset_builder().with_data(&values.mapv(f64::from)).create("float64").unwrap();
     file.close().unwrap();
     let bytes = std::fs::read(&path).unwrap();
