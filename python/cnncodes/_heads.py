@@ -374,7 +374,7 @@ def _from_bytes(content: bytes) -> Head:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pickled.head.h5"
         path.write_bytes(content)
-        return Head(_cnncodes.HeadFile(path))
+        return Head(_cnncodes.HeadFile(path, remember=False))
 
 
 def fit_head(

@@ -183,9 +183,10 @@ fn fit_head(
 
 #[pymethods]
 impl HeadFile {
-    /// Opens a head file, or an exported classifier.
+    /// Opens a head file, or an exported classifier; `remember` where it lies, unless the file goes away.
     #[new]
-    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+    #[pyo3(signature = (path, remember=true))]
+    fn new(py: Python<'_>, path: PathBuf, remember: bool) -> PyResult<Self> {
         let head = py.detach(|| {
             if is_exported(&path) {
                 SealedClassifier::open(&path).map(|sealed| sealed.head).map_err(failed)
@@ -193,7 +194,7 @@ impl HeadFile {
                 Head::load(&path).map_err(failed)
             }
         })?;
-        Ok(Self { head: Arc::new(head), path: Some(path) })
+        Ok(Self { head: Arc::new(head), path: remember.then_some(path) })
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {

@@ -199,6 +199,7 @@ def test_a_head_survives_saving_pickling_and_export(demo: Path, features: Featur
         np.testing.assert_array_equal(copy.predict_proba(features), expected)
         assert (copy.classes, copy.layer, copy.n_features) == (features.classes, "fc7", 160)
         assert copy.evaluation.to_dict() == head.evaluation.to_dict()
+    assert (saved.path, pickled.path, sealed.path) == (tmp_path / "a.head.h5", None, file)
     # An exported head needs no models folder.
     [again] = sealed.to_onnx(tmp_path / "b.onnx", models=tmp_path, input="tensor", label="index", with_features=True)
     outputs = [output.name for output in onnxruntime.InferenceSession(again).get_outputs()]
