@@ -20,7 +20,9 @@ class ImageError(Error):
     reason: str
 
 def main(arguments: list[str], program: list[str]) -> int: ...
-def set_runtime(description: str, folders: list[str], remedy: str) -> None: ...
+def set_runtime(
+    description: str, folders: list[str], remedy: str, provider_remedies: list[tuple[str, str]]
+) -> None: ...
 
 # Extraction, explanations, sweeps.
 

@@ -27,10 +27,15 @@ fn main(py: Python<'_>, arguments: Vec<OsString>, program: Vec<OsString>) -> u8 
     py.detach(|| cli::main(Invocation { arguments, program }).code())
 }
 
-/// Says where ONNX Runtime lies, and what the user can do where it does not.
+/// Says where ONNX Runtime lies, and what the user can do where it does not, or lacks a provider.
 #[pyfunction]
-fn set_runtime(description: String, folders: Vec<PathBuf>, remedy: String) {
-    runtime::set_host(runtime::Host { description, folders, remedy });
+fn set_runtime(
+    description: String,
+    folders: Vec<PathBuf>,
+    remedy: String,
+    provider_remedies: Vec<(String, String)>,
+) {
+    runtime::set_host(runtime::Host { description, folders, remedy, provider_remedies });
 }
 
 #[pymodule]

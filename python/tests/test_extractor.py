@@ -114,6 +114,7 @@ def test_images_that_cannot_be_read(demo, stored, on_error):
         whole[[0, 3]] = expected[:2]
         np.testing.assert_array_equal(features, whole if on_error == "nan" else whole[[0, 3]])
     assert [(problem.index, problem.name) for problem in extractor.problems_] == [(1, "image 1"), (2, "gone.jpg")]
+    assert extractor.problems_[1].reason.startswith("the file does not exist")
 
 
 def test_what_is_no_image_is_refused_by_type_and_shape(extractor):
@@ -137,6 +138,8 @@ def test_settings_that_mean_nothing_are_refused(demo):
         Extractor("nosuch", models=models).fit()
     with pytest.raises(ValueError, match="abacus"):
         Extractor(device="abacus", models=models).fit()
+    with pytest.raises(cnncodes.Error, match="pip install onnxruntime-gpu"):
+        Extractor(device="cuda", models=models).fit()
     with pytest.raises(ValueError, match="lowest"):
         Extractor(pool="lowest", models=models).fit()
     with pytest.raises(ValueError, match="sizes"):

@@ -203,7 +203,7 @@ pub(super) fn read_unchanged<'a>(
     let problem = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => InputProblem {
             name: sample.name.to_owned(),
-            reason: "the file vanished during the run".to_owned(),
+            reason: "the file does not exist, or vanished during the run".to_owned(),
         },
         _ => InputProblem::from_error(sample.name, &error),
     };
@@ -261,6 +261,6 @@ mod tests {
         let set = Dataset::from_folder(folder.path()).unwrap();
         fs::remove_file(folder.path().join("a.jpg")).unwrap();
         let problem = read_unchanged(&set.samples.get(0)).unwrap_err();
-        assert_eq!(problem.reason, "the file vanished during the run");
+        assert_eq!(problem.reason, "the file does not exist, or vanished during the run");
     }
 }

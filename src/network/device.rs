@@ -13,7 +13,7 @@ use ort::ep::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::runtime::Runtime;
+use super::runtime::{Runtime, provider_remedy};
 use crate::messages::Cause;
 
 /// Number of images from which a GPU pays. A GPU starts about a second later than the processor, which computes some hundred
@@ -147,10 +147,10 @@ impl FromStr for Precision {
 #[non_exhaustive]
 pub enum DeviceError {
     #[error(
-        "{device} cannot be used: the ONNX Runtime {version} at {} is a build without its provider; `scripts/setup --{flag}` brings one that has it, or name one with CNNCODES_ONNXRUNTIME",
+        "{device} cannot be used: the ONNX Runtime {version} at {} is a build without its provider; {remedy}, or name another one with CNNCODES_ONNXRUNTIME",
         library.display()
     )]
-    NotBuilt { device: Device, library: PathBuf, version: String, flag: &'static str },
+    NotBuilt { device: Device, library: PathBuf, version: String, remedy: String },
     #[error("{device} cannot be used: its provider does not start; {needs}")]
     Unusable { device: Device, needs: &'static str, source: Cause },
     #[error(
@@ -182,11 +182,11 @@ pub(super) fn provider(
     if !precision.is_supported_on(device) {
         return Err(DeviceError::Precision { device, precision });
     }
-    let not_built = |flag| DeviceError::NotBuilt {
+    let not_built = |provider: &str| DeviceError::NotBuilt {
         device,
         library: runtime.path.clone(),
         version: runtime.version.clone(),
-        flag,
+        remedy: provider_remedy(provider),
     };
     match device {
         Device::Auto | Device::Cpu => Ok(None),

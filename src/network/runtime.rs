@@ -130,6 +130,15 @@ pub fn set_host(host: Host) {
     let _ = HOST.set(host);
 }
 
+/// What the user can do where the library lacks a provider, `cuda` or `openvino`.
+pub(super) fn provider_remedy(provider: &str) -> String {
+    let known = HOST.get().and_then(|host| host.provider_remedies.iter().find(|(name, _)| name == provider));
+    match known {
+        Some((_, remedy)) => remedy.clone(),
+        None => format!("`scripts/setup --{provider}` brings one that has it"),
+    }
+}
+
 /// Finds, checks and starts ONNX Runtime; every later call returns the first one's outcome.
 ///
 /// # Errors

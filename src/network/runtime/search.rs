@@ -45,6 +45,8 @@ pub struct Host {
     pub folders: Vec<PathBuf>,
     /// What the user can do if there is no usable library, such as `run pip install onnxruntime`.
     pub remedy: String,
+    /// The same if the library lacks a provider, for `cuda` and `openvino`.
+    pub provider_remedies: Vec<(String, String)>,
 }
 
 /// What the search starts from.

@@ -344,6 +344,7 @@ fn what_the_host_knows_comes_before_the_program_and_its_remedy_is_told() {
         description: "the Python package onnxruntime".to_owned(),
         folders: vec![folder],
         remedy: "run `pip install onnxruntime`".to_owned(),
+        provider_remedies: Vec::new(),
     };
     machine.surroundings.host = Some(host(machine.path("wheel")));
     #[cfg(target_os = "linux")]
