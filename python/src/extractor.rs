@@ -96,20 +96,19 @@ pub fn model_of(name: &str, models: PathBuf, preset: Option<&str>, changes: Opti
     Ok(model)
 }
 
-/// The spec of a layer of `model`, with the opened graph.
+/// The spec of a layer of `model`, whose layers are those of `catalogue`.
 fn spec_of(
     model: &Model,
+    catalogue: &Catalogue,
     layer: Option<&str>,
     pool: Option<&str>,
     precision: Precision,
-) -> PyResult<(FeatureSpec, Graph, Layer)> {
-    let graph = model.open().map_err(failed)?;
-    let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
+) -> PyResult<(FeatureSpec, Layer)> {
     let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
     let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
     let pooling = pool.map(parsed::<Pooling>).transpose()?.unwrap_or_else(|| layer.default_pooling());
     let spec = FeatureSpec { pooling, precision, ..FeatureSpec::of_layer(model, &layer, pooling) };
-    Ok((spec, graph, layer))
+    Ok((spec, layer))
 }
 
 /// The network of a head and its layer: in the head's own file, or in the models folder.
@@ -211,7 +210,9 @@ impl Extractor {
         let settings = compute.settings(Precision::Fp32)?;
         py.detach(|| {
             let model = model_of(model, models, preset, changes)?;
-            let (spec, graph, layer) = spec_of(&model, layer, pool, settings.session.precision)?;
+            let graph = model.open().map_err(failed)?;
+            let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
+            let (spec, layer) = spec_of(&model, &catalogue, layer, pool, settings.session.precision)?;
             Self::of(spec, graph, layer, settings)
         })
     }
@@ -287,9 +288,10 @@ fn extract_to<'py>(
             names => names.iter().map(|name| Some(name.as_str())).collect(),
         };
         let mut wanted = Vec::with_capacity(names.len());
-        let mut opened = None;
+        let graph = model.open().map_err(failed)?;
+        let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
         for name in names {
-            let (spec, graph, layer) = spec_of(&model, name, pool, session.precision)?;
+            let (spec, layer) = spec_of(&model, &catalogue, name, pool, session.precision)?;
             if let Some(WantedLayer { layer: twice, .. }) =
                 wanted.iter().find(|there: &&WantedLayer| there.layer.tensor == layer.tensor)
             {
@@ -299,9 +301,7 @@ fn extract_to<'py>(
                 )));
             }
             wanted.push(WantedLayer { layer, spec });
-            opened = Some(graph);
         }
-        let graph = opened.ok_or_else(|| PyValueError::new_err("no layer is named"))?;
         let source = SourceOptions {
             no_labels: !options.labels,
             path_column: options.path_column,
