@@ -13,15 +13,20 @@ mod folders;
 mod index;
 mod pairing;
 mod remarks;
+mod remote_index;
 
 use super::classes::ClassNames;
 use super::passed_over::{PassedOver, PassedOverReason};
+use super::places::is_there;
 use super::sources::common_folder;
 use super::unsupported::unsupported;
 use super::{Dataset, DatasetError, InputProblem, SampleList, SourceOptions, not_utf8, slashed};
 use index::{ShardMember, WantedMembers, index};
+use crate::files::Stamp;
+use crate::remote::{Version, Wanted, is_url};
 use pairing::{ImageVerdict, LabelMember};
 use remarks::ShardRemarks;
+use remote_index::{IndexedShard, RemoteIndexes};
 
 /// A tar file that was gone through.
 #[derive(Debug, Clone)]
@@ -35,18 +40,39 @@ pub(super) struct Shard {
 struct ShardState {
     len: u64,
     modified: Option<SystemTime>,
+    /// The store's name for the content of a shard in an object store.
+    etag: Option<String>,
 }
 
 impl ShardState {
     fn of(file: &File) -> io::Result<ShardState> {
         let metadata = file.metadata()?;
-        Ok(ShardState { len: metadata.len(), modified: metadata.modified().ok() })
+        Ok(ShardState { len: metadata.len(), modified: metadata.modified().ok(), etag: None })
     }
 }
 
 impl Shard {
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the shard lies in an object store or on the web.
+    pub(super) fn is_remote(&self) -> bool {
+        is_url(&self.path)
+    }
+
+    /// What has to be asked for to get a member of a shard in an object store or on the web.
+    pub(super) fn wanted(&self, offset: u64, size: u32) -> Option<Wanted> {
+        let url = self.path.to_str().filter(|path| is_url(path))?.to_owned();
+        let ShardState { len, etag, .. } = &self.state;
+        let version = Version { size: Some(*len), etag: etag.clone() };
+        Some(Wanted { url, range: Some(offset..offset + u64::from(size)), version })
+    }
+
+    /// What stands for a member of a shard in an object store.
+    pub(super) fn stamp(&self, offset: u64, size: u32) -> Option<Stamp> {
+        let etag = self.state.etag.as_ref()?;
+        Some(Stamp::of_content(u64::from(size), &format!("{offset} of {etag}")))
     }
 
     /// The member's bytes. The shard is opened each time: thousands of shards are more than may be open at once.
@@ -91,7 +117,7 @@ impl Dataset {
         let beside = root.join("classes.txt");
         let mut classes = match &options.classes {
             Some(classes) => ClassNames::read(classes)?,
-            None if beside.is_file() => ClassNames::read(&beside)?,
+            None if is_there(&beside)? => ClassNames::read(&beside)?,
             None => ClassNames::default(),
         };
         let mut samples = SampleList::below(&root);
@@ -100,6 +126,8 @@ impl Dataset {
         let field = options.label_column.as_deref();
         // Where the images of each shard begin, and bytes of their names that are the shard's.
         let mut parts = Vec::with_capacity(shards.len());
+        let wanted = WantedMembers::of(options.no_labels, field);
+        let mut indexes = RemoteIndexes::begin(&shards, wanted);
         for shard in &shards {
             let relative = shard.strip_prefix(&root).unwrap_or(shard).with_extension("");
             let Some(prefix) = slashed(&relative) else {
@@ -109,11 +137,13 @@ impl Dataset {
             let start = samples.len();
             parts.push((start, prefix.len() + 1));
             if options.no_labels {
-                add(&mut samples, &mut problems, &mut passed_over, shard, &prefix)?;
+                let shard = OpenShard { path: shard, prefix: &prefix, indexed: indexes.next(shard)? };
+                list(&mut samples, &mut problems, &mut passed_over, shard, None)?;
                 continue;
             }
             let mut found = LabelSink { field, members: Vec::new(), remarks: &mut remarks };
-            list(&mut samples, &mut problems, &mut passed_over, shard, &prefix, Some(&mut found))?;
+            let opened = OpenShard { path: shard, prefix: &prefix, indexed: indexes.next(shard)? };
+            list(&mut samples, &mut problems, &mut passed_over, opened, Some(&mut found))?;
             let labels = found.members;
             label(&mut samples, start, &labels, &mut classes, &mut problems, &mut passed_over, &mut remarks)
                 .map_err(|why| DatasetError::ShardLabels { path: shard.clone(), why })?;
@@ -146,7 +176,20 @@ pub(super) fn add(
     path: &Path,
     prefix: &str,
 ) -> Result<(), DatasetError> {
-    list(samples, problems, passed_over, path, prefix, None)
+    let indexed = match path.to_str().filter(|path| is_url(path)) {
+        Some(url) => Some(remote_index::index_remote(url, WantedMembers::Images)?),
+        None => None,
+    };
+    list(samples, problems, passed_over, OpenShard { path, prefix, indexed }, None)
+}
+
+/// A shard that is to be gone through.
+struct OpenShard<'a> {
+    path: &'a Path,
+    /// What the names of its images begin with.
+    prefix: &'a str,
+    /// What was found in it, if it lies in an object store or on the web.
+    indexed: Option<IndexedShard>,
 }
 
 /// Where the labels of a shard go.
@@ -162,23 +205,27 @@ fn list(
     samples: &mut SampleList,
     problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
-    path: &Path,
-    prefix: &str,
+    OpenShard { path, prefix, indexed }: OpenShard<'_>,
     mut labels: Option<&mut LabelSink<'_>>,
 ) -> Result<(), DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let state = ShardState::of(&file).map_err(unreadable)?;
+    let (file, state) = match &indexed {
+        Some(indexed) => (None, indexed.state.clone()),
+        None => {
+            let file = File::open(path).map_err(unreadable)?;
+            let state = ShardState::of(&file).map_err(unreadable)?;
+            (Some(file), state)
+        }
+    };
     let len = state.len;
     let shard = samples.add_shard(Shard { path: path.to_owned(), state });
 
     let start = samples.len();
     let wanted = match &labels {
-        None => WantedMembers::Images,
-        Some(LabelSink { field: None, .. }) => WantedMembers::Labels,
-        Some(LabelSink { field: Some(field), .. }) => WantedMembers::Field(field),
+        None => WantedMembers::of(true, None),
+        Some(LabelSink { field, .. }) => WantedMembers::of(false, *field),
     };
-    let end = index(file, len, wanted, |name, member| {
+    let mut found = |name: &str, member: ShardMember| {
         let full = format!("{prefix}/{name}");
         match (member, &mut labels) {
             (ShardMember::Image { offset, size }, _) => samples.push_member(&full, shard, offset, size, None),
@@ -198,7 +245,15 @@ fn list(
             }
             (ShardMember::Label(_) | ShardMember::Fields(_), None) => {}
         }
-    });
+    };
+    let end = match (indexed, file) {
+        (Some(IndexedShard { members, end, .. }), _) => {
+            members.into_iter().for_each(|(name, member)| found(&name, member));
+            end
+        }
+        (None, Some(file)) => index(file, len, wanted, found),
+        (None, None) => Ok(()),
+    };
     if let Err(reason) = end {
         let reason = match unsupported(path) {
             Some(kind) if samples.len() == start => kind.to_string(),
