@@ -23,6 +23,7 @@ mod passed_over;
 mod places;
 mod prefix;
 mod read_ahead;
+mod record;
 mod sample_list;
 mod shards;
 mod sources;
@@ -35,6 +36,7 @@ mod walk;
 
 use crate::messages::{Cause, with_causes};
 use crate::remote::is_url;
+pub use crate::remote::{Outage, RemoteError};
 pub use array_axes::{ArrayAxes, NoAxes};
 pub use classes::ClassesError;
 pub(crate) use column_values::column_values;
@@ -48,9 +50,9 @@ use labels::notes_of_labels;
 pub(crate) use labels::{class_name_of, sort_class_names};
 pub use labels_csv::ManifestError;
 pub(crate) use labels_csv::{LABEL_COLUMNS, PATH_COLUMNS, named_as};
-pub use crate::remote::{Outage, RemoteError};
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
 pub(crate) use read_ahead::{ReadAhead, ReadFailure};
+pub use record::{ContainerRecord, RecordError, SampleRecord};
 pub use sample_list::{MemoryImage, Sample, SampleContent, SampleList};
 #[doc(hidden)]
 pub use shards::count_images;

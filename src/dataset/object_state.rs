@@ -53,7 +53,13 @@ mod tests {
         let md5 = md5_of(etag).unwrap();
         assert_eq!((md5[0], md5[15]), (0xd4, 0x7e));
         assert_eq!(etag_of(md5), etag);
-        for other in ["d41d8cd98f00b204e9800998ecf8427e", "\"D41D8CD98F00B204E9800998ECF8427E\"", "\"0x8D\"", "\"d41d8cd98f00b204e9800998ecf8427e-2\"", ""] {
+        for other in [
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "\"D41D8CD98F00B204E9800998ECF8427E\"",
+            "\"0x8D\"",
+            "\"d41d8cd98f00b204e9800998ecf8427e-2\"",
+            "",
+        ] {
             assert_eq!(md5_of(other), None, "{other}");
         }
     }

@@ -16,7 +16,7 @@ use crate::remote::{self, Listed, RemoteError, RemoteUrl, Scheme};
 
 /// What lies below a prefix.
 pub(super) enum Below {
-    Images(Dataset),
+    Images(Box<Dataset>),
     /// No image, but these tar files, directly below it.
     Shards(Vec<PathBuf>),
 }
@@ -52,11 +52,11 @@ impl Dataset {
     pub(super) fn from_prefix(url: &str) -> Result<Below, DatasetError> {
         let root = url.trim_end_matches('/');
         let mut samples = SampleList::below(Path::new(root));
-        let (walked, shards) = walk(root, |name, size, etag| samples.push_object(name, size, etag))?;
+        let (walked, shards) = walk(root, |name, size, etag| samples.push_object(name, size, etag, None))?;
         if samples.is_empty() && !shards.is_empty() {
             return Ok(Below::Shards(shards));
         }
-        Self::labelled_by_folders(Path::new(root), samples, walked).map(Below::Images)
+        Self::labelled_by_folders(Path::new(root), samples, walked).map(|set| Below::Images(Box::new(set)))
     }
 }
 
@@ -88,7 +88,10 @@ pub(super) fn add(
         problems.push(InputProblem { name: url.to_owned(), reason });
     }
     problems.extend(
-        walked.problems.into_iter().map(|InputProblem { name, reason }| InputProblem { name: below(&name), reason }),
+        walked
+            .problems
+            .into_iter()
+            .map(|InputProblem { name, reason }| InputProblem { name: below(&name), reason }),
     );
     passed_over.merge(walked.passed_over, below);
     Ok(())
@@ -143,8 +146,10 @@ fn walk(
 /// # Errors
 /// It is no pattern, or the bucket cannot be listed.
 pub(super) fn matching(pattern: &str) -> Result<Vec<PathBuf>, DatasetError> {
-    let not_a_pattern =
-        |source: glob::PatternError| DatasetError::Pattern { pattern: pattern.to_owned(), source: source.into() };
+    let not_a_pattern = |source: glob::PatternError| DatasetError::Pattern {
+        pattern: pattern.to_owned(),
+        source: source.into(),
+    };
     let compiled = glob::Pattern::new(pattern).map_err(not_a_pattern)?;
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let fixed = &pattern[..pattern.find(['*', '?', '[']).unwrap_or(pattern.len())];

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rayon::prelude::*;
 
 use super::{Sample, SampleContent};
 use crate::remote::{self, Fetched, Outage, OutageWatch, RemoteError, RemoteUrl, Scheme, Wanted};
@@ -30,6 +31,8 @@ const GAP: u64 = 128 << 10;
 /// Bytes and images of a request for several members.
 const SPAN: u64 = 4 << 20;
 const MEMBERS: usize = 64;
+/// Images that several threads share at a time. They begin far apart, and what lies between is requested for the last of them.
+const SHARED: usize = 64;
 /// How often whoever waits looks whether the run is to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -51,6 +54,15 @@ pub(crate) enum ReadFailure {
     Image(io::Error),
     /// The run is over: it was told to stop, or nothing can be read any more.
     Over,
+}
+
+impl From<ReadFailure> for io::Error {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Image(error) => error,
+            ReadFailure::Over => io::ErrorKind::Interrupted.into(),
+        }
+    }
 }
 
 /// What the threads that wait for answers know.
@@ -147,6 +159,15 @@ impl<'f, 's> ReadAhead<'f, 's> {
         }
     }
 
+    /// What `each` makes of every position, on the threads of the current pool.
+    pub(crate) fn map<T: Send>(&self, each: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        let mut all = Vec::with_capacity(self.count);
+        for start in (0..self.count).step_by(SHARED) {
+            all.par_extend((start..self.count.min(start + SHARED)).into_par_iter().map(&each));
+        }
+        all
+    }
+
     /// Why nothing can be read any more, if it is so.
     pub(crate) fn outage(&self) -> Option<Outage> {
         self.shared.lock().watch.outage().cloned()
@@ -183,7 +204,8 @@ impl<'f, 's> ReadAhead<'f, 's> {
         let Some(Range { start, mut end }) = first.range else {
             return Request { wanted: first, parts: vec![(position, None)] };
         };
-        let within = |member: &Range<u64>| Some((member.start - start) as usize..(member.end - start) as usize);
+        let within =
+            |member: &Range<u64>| Some((member.start - start) as usize..(member.end - start) as usize);
         let mut parts = vec![(position, within(&(start..end)))];
         for next in (position + 1..self.count).take(MEMBERS - 1) {
             let Some(Wanted { url, range: Some(member), .. }) = (self.sample)(next).wanted() else { break };
@@ -218,7 +240,9 @@ impl Shared {
             let shared = Arc::clone(self);
             let url = wanted.url.clone();
             let is_size_known = wanted.range.is_some() || wanted.version.size.is_some();
-            remote::get_in_background(wanted, move |outcome| shared.end(&url, is_size_known, &parts, outcome));
+            remote::get_in_background(wanted, move |outcome| {
+                shared.end(&url, is_size_known, &parts, outcome)
+            });
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use super::object_state::{ObjectState, PackedEtag, etag_of, md5_of};
+use super::record::ExpectedImage;
 use super::shards::Shard;
 use crate::dataset::ImageArray;
 use crate::files::Stamp;
@@ -27,6 +28,8 @@ pub struct SampleList {
     shards: Vec<Shard>,
     arrays: Vec<Arc<ImageArray>>,
     memory: Vec<Arc<MemoryImage>>,
+    /// What each image has to be still; empty where nothing is expected of any.
+    expected: Vec<ExpectedImage>,
 }
 
 /// An image that lies in memory.
@@ -47,6 +50,7 @@ pub struct Sample<'a> {
     pub label: Option<usize>,
     list: &'a SampleList,
     place: SampleLocation,
+    expected: Option<&'a ExpectedImage>,
 }
 
 /// A stretch of [`SampleList::text`].
@@ -75,7 +79,7 @@ const BLOCK: usize = 1 << 20;
 
 /// Where an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum SampleLocation {
+pub(super) enum SampleLocation {
     /// In the file that has the sample's name, below the root.
     Named,
     /// In the file at this path, which is relative to the root, absolute or an address.
@@ -125,6 +129,7 @@ impl SampleList {
             shards: Vec::new(),
             arrays: Vec::new(),
             memory: Vec::new(),
+            expected: Vec::new(),
         }
     }
 
@@ -150,7 +155,8 @@ impl SampleList {
     pub fn get(&self, index: usize) -> Sample<'_> {
         let entry = &self.entries[index];
         let label = (entry.label != NO_LABEL).then_some(entry.label as usize);
-        Sample { name: self.text(entry.name), label, list: self, place: entry.place }
+        let expected = self.expected.get(index);
+        Sample { name: self.text(entry.name), label, list: self, place: entry.place, expected }
     }
 
     /// All of them, in order.
@@ -196,7 +202,7 @@ impl SampleList {
     }
 
     /// Adds the object of this name below the root, which is an address, as it was listed.
-    pub(super) fn push_object(&mut self, name: &str, size: u32, etag: Option<&str>) {
+    pub(super) fn push_object(&mut self, name: &str, size: u32, etag: Option<&str>, label: Option<usize>) {
         let name = self.add_text(name);
         let etag = match etag.map(|etag| (etag, md5_of(etag))) {
             None => PackedEtag::Absent,
@@ -205,7 +211,7 @@ impl SampleList {
         };
         self.objects.push(ObjectState { size, etag });
         let object = stored(Some(self.objects.len() - 1));
-        self.push(name, None, SampleLocation::Object(object));
+        self.push(name, label, SampleLocation::Object(object));
     }
 
     /// Makes a tar shard known; gives its number.
@@ -227,6 +233,39 @@ impl SampleList {
         self.push(name, label, SampleLocation::Member { shard, offset, size });
     }
 
+    /// Makes an array known; gives its number.
+    pub(super) fn add_array(&mut self, array: &Arc<ImageArray>) -> u32 {
+        self.arrays.push(Arc::clone(array));
+        stored(Some(self.arrays.len() - 1))
+    }
+
+    /// Adds a row of an array; `false` if there is no such row.
+    pub(super) fn push_row(&mut self, name: &str, array: u32, row: u64, label: Option<usize>) -> bool {
+        if row >= self.arrays[array as usize].rows() as u64 {
+            return false;
+        }
+        let name = self.add_text(name);
+        self.push(name, label, SampleLocation::Row { array, row });
+        true
+    }
+
+    /// Says what the image that was added last has to be still. It is said of every image or of none.
+    pub(super) fn expect(&mut self, image: ExpectedImage) {
+        self.expected.push(image);
+    }
+
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub(super) fn arrays(&self) -> &[Arc<ImageArray>] {
+        &self.arrays
+    }
+
+    pub(super) fn location(&self, index: usize) -> SampleLocation {
+        self.entries[index].place
+    }
+
     /// Adds all rows of an array, named by `name` and labelled by `label`.
     pub(super) fn push_rows(
         &mut self,
@@ -235,8 +274,7 @@ impl SampleList {
         label: impl Fn(usize) -> Option<usize>,
     ) {
         let rows = array.rows();
-        self.arrays.push(Arc::clone(array));
-        let array = stored(Some(self.arrays.len() - 1));
+        let array = self.add_array(array);
         for row in 0..rows {
             let name = self.add_text(&name(row));
             self.push(name, label(row), SampleLocation::Row { array, row: row as u64 });
@@ -318,7 +356,7 @@ impl SampleList {
         TextSpan { block: small(number), start: small(start), len: small(text.len()) }
     }
 
-    fn text(&self, text: TextSpan) -> &str {
+    pub(super) fn text(&self, text: TextSpan) -> &str {
         text.of(&self.text)
     }
 }
@@ -326,6 +364,17 @@ impl SampleList {
 impl TextSpan {
     fn of(self, blocks: &[String]) -> &str {
         &blocks[self.block as usize][self.start as usize..][..self.len as usize]
+    }
+}
+
+/// The place of a path that is relative to `root`, absolute or an address.
+pub(super) fn place_below(root: &Path, path: &str) -> PathBuf {
+    if root == Path::new(".") || is_url(path) {
+        PathBuf::from(path)
+    } else if is_url(root) && !Path::new(path).is_absolute() {
+        PathBuf::from(format!("{}/{path}", root.display()))
+    } else {
+        root.join(path)
     }
 }
 
@@ -345,17 +394,11 @@ impl<'a> Sample<'a> {
             }
             SampleLocation::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
         };
-        if self.list.root == Path::new(".") || is_url(path) {
-            PathBuf::from(path)
-        } else if is_url(&self.list.root) && !Path::new(path).is_absolute() {
-            PathBuf::from(format!("{}/{path}", self.list.root.display()))
-        } else {
-            self.list.root.join(path)
-        }
+        place_below(&self.list.root, path)
     }
 
     /// Whether the image's bytes come from an object store or from the web.
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         match self.place {
             SampleLocation::Object(_) => true,
             SampleLocation::Named | SampleLocation::At(_) => is_url(self.file()),
@@ -379,7 +422,7 @@ impl<'a> Sample<'a> {
     }
 
     /// What is known of the object that is the image.
-    fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         let SampleLocation::Object(object) = self.place else { return Version::default() };
         let ObjectState { size, etag } = self.list.objects[object as usize];
         let etag = match etag {
@@ -410,6 +453,11 @@ impl<'a> Sample<'a> {
             }
             SampleLocation::Row { .. } | SampleLocation::Memory(_) => Ok(None),
         }
+    }
+
+    /// Why the image is not the one that was planned, whose bytes are `bytes` and whose own file is as `stamp` says.
+    pub(crate) fn change(&self, stamp: Option<Stamp>, bytes: &[u8]) -> Option<&'static str> {
+        self.expected?.change(stamp, bytes)
     }
 
     /// Reads the image as it is stored. Members of shards and rows of arrays are read by themselves, at random.

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 mod folders;
 mod index;
@@ -21,9 +20,9 @@ use super::places::is_there;
 use super::sources::common_folder;
 use super::unsupported::unsupported;
 use super::{Dataset, DatasetError, InputProblem, SampleList, SourceOptions, not_utf8, slashed};
-use index::{ShardMember, WantedMembers, index};
 use crate::files::Stamp;
 use crate::remote::{Version, Wanted, is_url};
+use index::{ShardMember, WantedMembers, index};
 use pairing::{ImageVerdict, LabelMember};
 use remarks::ShardRemarks;
 use remote_index::{IndexedShard, RemoteIndexes};
@@ -32,26 +31,46 @@ use remote_index::{IndexedShard, RemoteIndexes};
 #[derive(Debug, Clone)]
 pub(super) struct Shard {
     path: PathBuf,
-    /// What tells whether it is still the same file.
-    state: ShardState,
+    /// What tells whether it is still the same file; `None` if its images' hashes do.
+    state: Option<ShardState>,
+    /// The store's name for its content, of one in an object store.
+    etag: Option<String>,
+    /// What to do if it is not.
+    remedy: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ShardState {
     len: u64,
-    modified: Option<SystemTime>,
-    /// The store's name for the content of a shard in an object store.
-    etag: Option<String>,
+    /// Nanoseconds from 1970.
+    modified: i64,
 }
 
 impl ShardState {
     fn of(file: &File) -> io::Result<ShardState> {
-        let metadata = file.metadata()?;
-        Ok(ShardState { len: metadata.len(), modified: metadata.modified().ok(), etag: None })
+        let stamp = Stamp::of(&file.metadata()?);
+        Ok(ShardState { len: stamp.len, modified: stamp.modified() })
     }
 }
 
 impl Shard {
+    /// A tar file that was listed elsewhere, with its size, the time of its last modification, and the store's name for its
+    /// content.
+    pub(super) fn planned(path: PathBuf, state: Option<(u64, i64)>, etag: Option<String>) -> Self {
+        let state = state.map(|(len, modified)| ShardState { len, modified });
+        Self { path, state, etag, remedy: "restore it, or make a new plan" }
+    }
+
+    /// Its size in bytes and the time of its last modification in nanoseconds from 1970, when it was gone through.
+    pub(super) fn state(&self) -> (u64, i64) {
+        self.state.map_or_else(Default::default, |state| (state.len, state.modified))
+    }
+
+    /// The store's name for its content.
+    pub(super) fn etag(&self) -> Option<&str> {
+        self.etag.as_deref()
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -64,25 +83,23 @@ impl Shard {
     /// What has to be asked for to get a member of a shard in an object store or on the web.
     pub(super) fn wanted(&self, offset: u64, size: u32) -> Option<Wanted> {
         let url = self.path.to_str().filter(|path| is_url(path))?.to_owned();
-        let ShardState { len, etag, .. } = &self.state;
-        let version = Version { size: Some(*len), etag: etag.clone() };
+        let version = Version { size: self.state.map(|state| state.len), etag: self.etag.clone() };
         Some(Wanted { url, range: Some(offset..offset + u64::from(size)), version })
     }
 
     /// What stands for a member of a shard in an object store.
     pub(super) fn stamp(&self, offset: u64, size: u32) -> Option<Stamp> {
-        let etag = self.state.etag.as_ref()?;
+        let etag = self.etag()?;
         Some(Stamp::of_content(u64::from(size), &format!("{offset} of {etag}")))
     }
 
     /// The member's bytes. The shard is opened each time: thousands of shards are more than may be open at once.
     pub(super) fn read(&self, offset: u64, size: u32) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
-        if ShardState::of(&file)? != self.state {
+        let now = ShardState::of(&file)?;
+        if self.state.is_some_and(|then| then != now) {
             let path = self.path.display();
-            return Err(io::Error::other(format!(
-                "{path} has changed since it was listed; run the command again"
-            )));
+            return Err(io::Error::other(format!("{path} has changed since it was listed; {}", self.remedy)));
         }
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = vec![0; size as usize];
@@ -209,16 +226,21 @@ fn list(
     mut labels: Option<&mut LabelSink<'_>>,
 ) -> Result<(), DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-    let (file, state) = match &indexed {
-        Some(indexed) => (None, indexed.state.clone()),
+    let (file, state, etag) = match &indexed {
+        Some(IndexedShard { len, etag, .. }) => (None, ShardState { len: *len, modified: 0 }, etag.clone()),
         None => {
             let file = File::open(path).map_err(unreadable)?;
             let state = ShardState::of(&file).map_err(unreadable)?;
-            (Some(file), state)
+            (Some(file), state, None)
         }
     };
     let len = state.len;
-    let shard = samples.add_shard(Shard { path: path.to_owned(), state });
+    let shard = samples.add_shard(Shard {
+        path: path.to_owned(),
+        state: Some(state),
+        etag,
+        remedy: "run the command again",
+    });
 
     let start = samples.len();
     let wanted = match &labels {

@@ -57,7 +57,8 @@ impl SampleSource<'_> {
             }
             if let Some((file, dataset)) = array_parts(only) {
                 if let Some(url) = written_url(only) {
-                    let why = "arrays in HDF5 files are read from a disk; download the file and name the copy";
+                    let why =
+                        "arrays in HDF5 files are read from a disk; download the file and name the copy";
                     return Err(RemoteError::Address { url: url.to_owned(), why: why.to_owned() }.into());
                 }
                 return Ok(SampleSource::Array(file, dataset));
@@ -73,7 +74,11 @@ impl SampleSource<'_> {
             return Err(DatasetError::Several { other });
         };
         if let Some(url) = written_url(only) {
-            return Ok(if is_prefix(url)? { SampleSource::Prefix(url) } else { SampleSource::Manifest(only) });
+            return Ok(if is_prefix(url)? {
+                SampleSource::Prefix(url)
+            } else {
+                SampleSource::Manifest(only)
+            });
         }
         if !look_at(only)?.is_dir() {
             if has_image_extension(only) {
@@ -133,7 +138,7 @@ impl Dataset {
                     Below::Images(set) => {
                         refuse(options.classes.is_some(), "--classes", "tar shards and HDF5 arrays")?;
                         refuse(options.label_column.is_some(), "--label-column", "a CSV file or tar shards")?;
-                        set
+                        *set
                     }
                     Below::Shards(shards) => Self::from_shards(&shards, options)?,
                 };

@@ -166,13 +166,10 @@ impl ImageReader {
         let read = |(position, slot): (usize, &mut [f32])| {
             let sample = ahead.sample(first + position);
             let mut is_over = false;
-            let content = read_unchanged_by(&sample, || match ahead.read(first + position) {
-                Ok(content) => Ok(content),
-                Err(ReadFailure::Image(error)) => Err(error),
-                Err(ReadFailure::Over) => {
-                    is_over = true;
-                    Err(io::ErrorKind::Interrupted.into())
-                }
+            let content = read_unchanged_by(&sample, || {
+                let content = ahead.read(first + position);
+                is_over = matches!(content, Err(ReadFailure::Over));
+                Ok(content?)
             });
             // No image is to blame for the end of a run.
             let outcome = content.and_then(|content| self.prepare(&sample, content, slot));
@@ -263,7 +260,7 @@ pub(super) fn read_unchanged_by<'a>(
     read: impl FnOnce() -> io::Result<SampleContent<'a>>,
 ) -> Result<(SampleContent<'a>, Option<Stamp>), InputProblem> {
     let problem = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => InputProblem {
+        io::ErrorKind::NotFound if !sample.is_remote() => InputProblem {
             name: sample.name.to_owned(),
             reason: "the file does not exist, or vanished during the run".to_owned(),
         },
@@ -273,7 +270,10 @@ pub(super) fn read_unchanged_by<'a>(
     let content = read().map_err(problem)?;
     let after = sample.stamp().map_err(problem)?;
     if before == after && after.is_none_or(|stamp| stamp.len == content.bytes().len() as u64) {
-        return Ok((content, after));
+        return match sample.change(after, content.bytes()) {
+            None => Ok((content, after)),
+            Some(reason) => Err(InputProblem { name: sample.name.to_owned(), reason: reason.to_owned() }),
+        };
     }
     Err(InputProblem {
         name: sample.name.to_owned(),

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn any_reads_and_seeks_give_the_files_bytes() {
-        let file: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let file: Vec<u8> =
+            (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let mut reader = BlockReader::new(file.len() as u64, |range: Range<u64>| {
             Ok(Bytes::copy_from_slice(&file[range.start as usize..range.end as usize]))
         });

@@ -13,8 +13,10 @@ use object_store::{GetOptions, ObjectStore};
 use rand::Rng;
 use tokio::runtime::Runtime;
 
+use super::credentials;
+use super::stores::{self, Purpose};
 use super::url::{RemoteUrl, Scheme};
-use super::{Fetched, Listed, RemoteError, Version, Wanted, stores, web};
+use super::{Fetched, Listed, RemoteError, Version, Wanted, web};
 
 /// Threads that wait for answers. They copy and decrypt; nothing is computed in them.
 const THREADS: usize = 2;
@@ -34,7 +36,7 @@ pub(super) fn retry_time() -> Duration {
     })
 }
 
-fn runtime() -> &'static Runtime {
+pub(super) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         // Fails where the program that this library is a part of has chosen one, which then serves as well.
@@ -72,7 +74,7 @@ pub(crate) fn check(url: &str) -> Result<(), RemoteError> {
     let place = parsed(url)?;
     if place.scheme != Scheme::Web {
         let _entered = runtime().enter();
-        stores::of(&place)?;
+        stores::of(&place, Purpose::Read)?;
     }
     Ok(())
 }
@@ -89,7 +91,7 @@ pub(crate) fn head(url: &str) -> Result<Version, RemoteError> {
         if place.scheme == Scheme::Web {
             return web::head(url).await;
         }
-        let store = stores::of(&place)?;
+        let store = stores::of(&place, Purpose::Read)?;
         let found = store.get_opts(&key(&place)?, options()).await;
         let found = found.map_err(|error| failure(&wanted, error))?;
         Ok(Version { size: Some(found.meta.size), etag: found.meta.e_tag })
@@ -106,23 +108,68 @@ pub(crate) fn list(prefix: &str, found: &mut dyn FnMut(Listed)) -> Result<(), Re
     let place = parsed(prefix)?;
     let wanted = Wanted { url: prefix.to_owned(), range: None, version: Version::default() };
     if place.scheme == Scheme::Web {
-        let why = "web servers do not list their files; name each of them, as in https://HOST/a-{000..099}.tar";
+        let why =
+            "web servers do not list their files; name each of them, as in https://HOST/a-{000..099}.tar";
         return Err(RemoteError::Address { url: RemoteError::shown(prefix), why: why.to_owned() });
     }
     let runtime = runtime();
     // A store may need the runtime when it is made.
     let _entered = runtime.enter();
-    let store = stores::of(&place)?;
+    let store = stores::of(&place, Purpose::Read)?;
     let below = key(&place)?;
-    let mut pages = store.list(Some(&below)).ready_chunks(PAGE);
-    while let Some(page) = runtime.block_on(pages.next()) {
-        for object in page {
-            let object = object.map_err(|error| failure(&wanted, error))?;
-            let version = Version { size: Some(object.size), etag: object.e_tag };
-            found(Listed { key: object.location.as_ref().to_owned(), version });
+    let mut last: Option<Key> = None;
+    let mut pauses = Pauses::begin();
+    loop {
+        let objects = match &last {
+            None => store.list(Some(&below)),
+            Some(last) => store.list_with_offset(Some(&below), last),
+        };
+        let mut pages = objects.ready_chunks(PAGE);
+        let failed = loop {
+            let Some(page) = runtime.block_on(pages.next()) else { return Ok(()) };
+            let mut failed = None;
+            for object in page {
+                match object {
+                    Ok(object) => {
+                        let version = Version { size: Some(object.size), etag: object.e_tag };
+                        found(Listed { key: object.location.as_ref().to_owned(), version });
+                        last = Some(object.location);
+                        pauses = Pauses::begin();
+                    }
+                    Err(error) => failed = Some(failure(&wanted, error)),
+                }
+            }
+            if let Some(failed) = failed {
+                break failed;
+            }
+        };
+        match pauses.next().filter(|_| failed.is_of_transport()) {
+            Some(pause) => std::thread::sleep(pause),
+            None => return Err(failed),
         }
     }
-    Ok(())
+}
+
+/// The pauses between tries, as long as there is time for further ones.
+struct Pauses {
+    start: Instant,
+    pause: Duration,
+}
+
+impl Pauses {
+    fn begin() -> Self {
+        Self { start: Instant::now(), pause: PAUSES.0 }
+    }
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.start.elapsed() + self.pause >= retry_time() {
+            return None;
+        }
+        // Many requests that failed together shall not come together again.
+        let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        Some(pause)
+    }
 }
 
 /// Reads what is wanted, in as many tries as there is time for.
@@ -136,20 +183,16 @@ async fn fetch(wanted: &Wanted) -> Result<Fetched, RemoteError> {
 }
 
 /// Does something until it succeeds, fails for the object's sake, or time is up.
-async fn persist<T, F: Future<Output = Result<T, RemoteError>>>(
+pub(super) async fn persist<T, F: Future<Output = Result<T, RemoteError>>>(
     attempt: impl Fn() -> F,
 ) -> Result<T, RemoteError> {
-    let start = Instant::now();
-    let (mut pause, longest) = PAUSES;
+    let mut pauses = Pauses::begin();
     loop {
-        match attempt().await {
-            Err(error) if error.is_of_transport() && start.elapsed() + pause < retry_time() => {
-                // Many requests that failed together shall not come together again.
-                let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-                tokio::time::sleep(wait).await;
-                pause = (pause * 2).min(longest);
-            }
-            outcome => return outcome,
+        let outcome = attempt().await;
+        let is_of_transport = outcome.as_ref().is_err_and(RemoteError::is_of_transport);
+        match pauses.next().filter(|_| is_of_transport) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return outcome,
         }
     }
 }
@@ -159,7 +202,7 @@ async fn fetch_once(wanted: &Wanted) -> Result<Fetched, RemoteError> {
     if place.scheme == Scheme::Web {
         return web::get(wanted).await;
     }
-    let store = stores::of(&place)?;
+    let store = stores::of(&place, Purpose::Read)?;
     let options = GetOptions {
         range: wanted.range.clone().map(Into::into),
         if_match: wanted.version.etag.clone(),
@@ -188,7 +231,12 @@ fn verify(wanted: &Wanted, fetched: &Fetched) -> Result<(), RemoteError> {
     };
     let came = fetched.bytes.len() as u64;
     match expected {
-        Some(expected) if expected != came && etag.is_none() && wanted.range.is_none() && fetched.version.size == Some(came) => {
+        Some(expected)
+            if expected != came
+                && etag.is_none()
+                && wanted.range.is_none()
+                && fetched.version.size == Some(came) =>
+        {
             Err(RemoteError::Changed { url: url() })
         }
         Some(expected) if expected != came => {
@@ -198,16 +246,18 @@ fn verify(wanted: &Wanted, fetched: &Fetched) -> Result<(), RemoteError> {
     }
 }
 
-fn parsed(url: &str) -> Result<RemoteUrl<'_>, RemoteError> {
-    let unknown = || RemoteError::Address {
+pub(super) fn parsed(url: &str) -> Result<RemoteUrl<'_>, RemoteError> {
+    let unknown = || {
+        RemoteError::Address {
         url: url.to_owned(),
         why: "it names no bucket; expected s3://BUCKET/KEY, gs://BUCKET/KEY, az://CONTAINER/KEY or https://HOST/PATH".to_owned(),
+    }
     };
     RemoteUrl::parse(url).ok_or_else(unknown)
 }
 
 /// The object's key as the store's client wants it.
-fn key(place: &RemoteUrl<'_>) -> Result<Key, RemoteError> {
+pub(super) fn key(place: &RemoteUrl<'_>) -> Result<Key, RemoteError> {
     Key::parse(place.key).map_err(|error| RemoteError::Address {
         url: place.text.to_owned(),
         why: format!("its key cannot be used ({})", innermost(&error)),
@@ -215,30 +265,39 @@ fn key(place: &RemoteUrl<'_>) -> Result<Key, RemoteError> {
 }
 
 /// What a failed request means.
-fn failure(wanted: &Wanted, error: object_store::Error) -> RemoteError {
+pub(super) fn failure(wanted: &Wanted, error: object_store::Error) -> RemoteError {
     let url = RemoteError::shown(&wanted.url);
     let why = innermost(&error);
     match error {
-        object_store::Error::NotFound { .. } if why.contains("NoSuchBucket") => {
+        // A read tells of a missing object and a listing of a missing page, where it is the bucket that is missing.
+        _ if why.contains("<Code>NoSuchBucket</Code>") => {
             let bucket = RemoteUrl::parse(&wanted.url).map_or("", |place| place.origin);
-            RemoteError::Settings { url, why: format!("the bucket {bucket} does not exist; check its name and the endpoint") }
+            RemoteError::Settings {
+                url,
+                why: format!("the bucket {bucket} does not exist; check its name and the endpoint"),
+            }
         }
         object_store::Error::NotFound { .. } => RemoteError::NotFound { url },
         object_store::Error::Precondition { .. } => RemoteError::Changed { url },
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            RemoteError::Denied { url, why: answer(&why) }
+            RemoteError::Denied { url, why: denial(wanted, &why) }
         }
         error => match status(&why) {
-            // The object is shorter than it was.
+            Some(401 | 403) => RemoteError::Denied { url, why: denial(wanted, &why) },
+            Some(404) => RemoteError::NotFound { url },
             Some(416) => RemoteError::Changed { url },
             Some(408 | 429 | 500..) => RemoteError::Unreachable { url, why: answer(&why) },
             Some(_) if why.contains("Token") || why.contains("Credential") => {
-                RemoteError::Denied { url, why: answer(&why) }
+                RemoteError::Denied { url, why: denial(wanted, &why) }
             }
             Some(_) => RemoteError::Refused { url, why: answer(&why) },
             None if why.contains("redirect") => {
                 let why = "the bucket is in another region; set AWS_REGION to its region".to_owned();
                 RemoteError::Settings { url, why }
+            }
+            // The object is shorter than it was.
+            None if why.starts_with("Requested ") || why.starts_with("Wanted range") => {
+                RemoteError::Changed { url }
             }
             None if why.contains("non-partial response") => RemoteError::Unranged { url },
             None => RemoteError::Unreachable { url, why: transport(&error).unwrap_or(why) },
@@ -259,6 +318,15 @@ fn answer(why: &str) -> String {
     match code {
         Some((code, _)) => format!("{status}, {code}"),
         None => status.to_owned(),
+    }
+}
+
+/// The answer of a store that does not let this user in, or of a machine that has no role to let it in.
+fn denial(wanted: &Wanted, why: &str) -> String {
+    let unset = RemoteUrl::parse(&wanted.url).and_then(|place| credentials::unset(&place));
+    match unset {
+        Some(variable) => format!("{}; {variable} is not set", answer(why)),
+        None => answer(why),
     }
 }
 
@@ -289,7 +357,11 @@ mod tests {
 
     use super::*;
 
-    fn check(etag: Option<&str>, range: Option<Range<u64>>, came: (&'static [u8], u64, &str)) -> Result<(), RemoteError> {
+    fn check(
+        etag: Option<&str>,
+        range: Option<Range<u64>>,
+        came: (&'static [u8], u64, &str),
+    ) -> Result<(), RemoteError> {
         let version = Version { size: Some(10), etag: etag.map(str::to_owned) };
         let wanted = Wanted { url: "s3://b/x".to_owned(), range, version };
         let version = Version { size: Some(came.1), etag: Some(came.2.to_owned()) };
@@ -299,7 +371,8 @@ mod tests {
     #[test]
     fn what_came_is_measured_against_what_was_asked_for() {
         let changed = Err(RemoteError::Changed { url: "s3://b/x".to_owned() });
-        let cut = |why: &str| Err(RemoteError::Unreachable { url: "s3://b/x".to_owned(), why: why.to_owned() });
+        let cut =
+            |why: &str| Err(RemoteError::Unreachable { url: "s3://b/x".to_owned(), why: why.to_owned() });
         assert_eq!(check(Some("a"), None, (b"0123456789", 10, "a")), Ok(()));
         assert_eq!(check(Some("a"), None, (b"0123456789", 10, "b")), changed);
         assert_eq!(check(Some("a"), None, (b"0123", 4, "a")), cut("4 of 10 bytes came"));

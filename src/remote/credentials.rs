@@ -68,46 +68,80 @@ const AZURE: Access = Access {
              AZURE_STORAGE_SAS_KEY, or AZURE_SKIP_SIGNATURE=true for a public container",
 };
 
+impl Access {
+    /// The prefix of the store's variables, and how it is opened; nothing is needed for the web.
+    fn of(scheme: Scheme) -> Option<(&'static str, Access)> {
+        match scheme {
+            Scheme::S3 => Some(("AWS", S3)),
+            Scheme::Google => Some(("GOOGLE", GOOGLE)),
+            Scheme::Azure => Some(("AZURE", AZURE)),
+            Scheme::Web => None,
+        }
+    }
+}
+
+/// The value of a variable that is set and not empty.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn is_true(name: &str) -> bool {
+    variable(name)
+        .is_some_and(|value| ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str()))
+}
+
+/// The variable that lets a user into the store, where neither it nor another one that does is set.
+pub(super) fn unset(place: &RemoteUrl<'_>) -> Option<&'static str> {
+    let (prefix, access) = Access::of(place.scheme)?;
+    let is_given = access.any.iter().any(|name| variable(name).is_some())
+        || is_true(&format!("{prefix}_SKIP_SIGNATURE"))
+        || place.scheme == Scheme::Google && has_login_of_gcloud();
+    (!is_given).then_some(access.any[0])
+}
+
 /// Whether the store may be tried.
 ///
 /// # Errors
 /// Which variable is missing, and what to do.
 pub(super) fn check(place: &RemoteUrl<'_>) -> Result<(), String> {
-    let scheme = place.scheme;
-    let (prefix, access) = match scheme {
-        Scheme::S3 => ("AWS", S3),
-        Scheme::Google => ("GOOGLE", GOOGLE),
-        Scheme::Azure => ("AZURE", AZURE),
-        Scheme::Web => return Ok(()),
+    match place.scheme {
+        Scheme::S3 => check_s3()?,
+        Scheme::Azure => check_azure(place)?,
+        Scheme::Google | Scheme::Web => {}
+    }
+    let Some((_, access)) = Access::of(place.scheme).filter(|_| unset(place).is_some()) else {
+        return Ok(());
     };
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let is_true = |name: &str| {
-        variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y"))
-    };
-    if scheme == Scheme::S3 {
-        let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")).or_else(|| variable("AWS_ENDPOINT"));
-        if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.starts_with("http://"))
-            && !is_true("AWS_ALLOW_HTTP")
-        {
-            return Err(format!("AWS_ENDPOINT_URL is {endpoint}, which is not encrypted; set AWS_ALLOW_HTTP=true to allow that"));
-        }
-        for (one, other) in [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")] {
-            if variable(one).is_some() && variable(other).is_none() && !is_true("AWS_SKIP_SIGNATURE") {
-                return Err(format!("{one} is set, but {other} is not; set both"));
-            }
+    let may_ask_machine = !is_true("AWS_EC2_METADATA_DISABLED") || place.scheme != Scheme::S3;
+    if may_ask_machine && answers(access.metadata) { Ok(()) } else { Err(access.remedy.to_owned()) }
+}
+
+fn check_s3() -> Result<(), String> {
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+        .iter()
+        .find_map(|name| Some((name, variable(name).filter(|endpoint| endpoint.starts_with("http://"))?)));
+    if let Some((name, endpoint)) = endpoint.filter(|_| !is_true("AWS_ALLOW_HTTP")) {
+        return Err(format!(
+            "{name} is {endpoint}, which is not encrypted; set AWS_ALLOW_HTTP=true to allow that"
+        ));
+    }
+    let (key, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    for (one, other) in [(key, secret), (secret, key)] {
+        if variable(one).is_some() && variable(other).is_none() && !is_true("AWS_SKIP_SIGNATURE") {
+            return Err(format!("{one} is set, but {other} is not; set both"));
         }
     }
-    if scheme == Scheme::Azure
-        && !place.bucket.contains('@')
-        && !is_true("AZURE_STORAGE_USE_EMULATOR")
-        && variable("AZURE_STORAGE_ACCOUNT_NAME").is_none()
-    {
-        return Err("AZURE_STORAGE_ACCOUNT_NAME is not set; set it to the account that holds the container".to_owned());
+    Ok(())
+}
+
+fn check_azure(place: &RemoteUrl<'_>) -> Result<(), String> {
+    let is_named = place.bucket.contains('@')
+        || is_true("AZURE_STORAGE_USE_EMULATOR")
+        || variable("AZURE_STORAGE_ACCOUNT_NAME").is_some();
+    if is_named {
+        return Ok(());
     }
-    let is_given = access.any.iter().any(|name| variable(name).is_some())
-        || is_true(&format!("{prefix}_SKIP_SIGNATURE"))
-        || scheme == Scheme::Google && has_login_of_gcloud();
-    if is_given || answers(access.metadata) { Ok(()) } else { Err(access.remedy.to_owned()) }
+    Err("AZURE_STORAGE_ACCOUNT_NAME is not set; set it to the account that holds the container".to_owned())
 }
 
 /// Whether `gcloud auth application-default login` has left its file.

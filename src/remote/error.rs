@@ -48,7 +48,7 @@ pub enum RemoteError {
         why: String,
     },
     /// The object is not what it was.
-    #[error("{url} changed after it was listed; run the same command again")]
+    #[error("{url} changed after it was listed; run the same command again, or make a new plan")]
     Changed {
         /// The object.
         url: String,
@@ -71,7 +71,9 @@ pub enum RemoteError {
         why: String,
     },
     /// The store did not answer, not in full, or with a failure of its own, in any of several tries.
-    #[error("{url}: no complete answer in any try ({why}); check the network and the store, then run the same command again")]
+    #[error(
+        "{url}: no complete answer in any try ({why}); check the network and the store, then run the same command again"
+    )]
     Unreachable {
         /// The object or the prefix.
         url: String,
@@ -97,7 +99,11 @@ impl RemoteError {
 
 impl From<RemoteError> for std::io::Error {
     fn from(error: RemoteError) -> Self {
-        std::io::Error::other(error)
+        let kind = match error {
+            RemoteError::NotFound { .. } => std::io::ErrorKind::NotFound,
+            _ => std::io::ErrorKind::Other,
+        };
+        std::io::Error::new(kind, error)
     }
 }
 
@@ -134,7 +140,9 @@ mod tests {
         let text = |url: &str| {
             RemoteError::Denied { url: url.to_owned(), why: "403 Forbidden".to_owned() }.to_string()
         };
-        assert!(text("s3://b/x").starts_with("s3://b/x: access denied (403 Forbidden); check AWS_ACCESS_KEY_ID"));
+        assert!(
+            text("s3://b/x").starts_with("s3://b/x: access denied (403 Forbidden); check AWS_ACCESS_KEY_ID")
+        );
         assert!(text("gs://b/x").contains("GOOGLE_APPLICATION_CREDENTIALS"));
         assert!(text("az://b/x").contains("AZURE_STORAGE_ACCOUNT_NAME"));
         assert!(text("https://h/x").contains("without a login"));

@@ -19,6 +19,8 @@ mod credentials;
 #[cfg(feature = "object-store")]
 mod stores;
 #[cfg(feature = "object-store")]
+mod upload;
+#[cfg(feature = "object-store")]
 mod web;
 
 use std::ops::Range;
@@ -26,7 +28,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 #[cfg(not(feature = "object-store"))]
-pub(crate) use absent::{check, get, get_in_background, head, list};
+pub(crate) use absent::{check, download, get, get_in_background, head, list, put, put_file, remove};
 pub(crate) use block_reader::BlockReader;
 #[cfg(feature = "object-store")]
 pub(crate) use client::{check, get, get_in_background, head, list};
@@ -34,6 +36,9 @@ pub use error::RemoteError;
 pub use outage::Outage;
 pub(crate) use outage::OutageWatch;
 pub(crate) use url::{RemoteUrl, Scheme, is_url};
+
+#[cfg(feature = "object-store")]
+pub(crate) use upload::{download, put, put_file, remove};
 
 /// What is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +67,13 @@ pub(crate) struct Fetched {
     pub bytes: Bytes,
     /// The whole object's.
     pub version: Version,
+}
+
+/// What becomes of an object that has the name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfThere {
+    Keep,
+    Replace,
 }
 
 /// An object below a prefix.

@@ -39,7 +39,9 @@ impl OutageWatch {
                 return;
             }
             // Where nothing was ever let through, it is not for the object's sake.
-            Err(error @ (RemoteError::Denied { .. } | RemoteError::Refused { .. })) if !self.has_succeeded => {
+            Err(error @ (RemoteError::Denied { .. } | RemoteError::Refused { .. }))
+                if !self.has_succeeded =>
+            {
                 error
             }
             Err(error) if error.is_of_transport() => error,
@@ -56,8 +58,9 @@ impl OutageWatch {
         if self.origins.len() < HOSTS && !self.origins.iter().any(|known| known == origin) {
             self.origins.push(origin.to_owned());
         }
-        let may_be_one_host =
-            self.has_several_hosts && url.is_some_and(|url| url.scheme == Scheme::Web) && self.origins.len() < HOSTS;
+        let may_be_one_host = self.has_several_hosts
+            && url.is_some_and(|url| url.scheme == Scheme::Web)
+            && self.origins.len() < HOSTS;
         if self.failures >= FAILURES && !may_be_one_host && self.outage.is_none() {
             self.outage = Some(Outage(error.clone()));
         }

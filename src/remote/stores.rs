@@ -10,42 +10,68 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 
+use super::RemoteError;
 use super::client::{innermost, retry_time};
 use super::credentials;
 use super::url::{RemoteUrl, Scheme};
-use super::RemoteError;
 
-/// What is said of the connections, unless the environment says otherwise: a large block may take its time, silence may not.
-const CLIENT: [(ClientConfigKey, &str, &str); 3] = [
-    (ClientConfigKey::ConnectTimeout, "CONNECT_TIMEOUT", "5 seconds"),
-    (ClientConfigKey::ReadTimeout, "READ_TIMEOUT", "30 seconds"),
-    (ClientConfigKey::Timeout, "TIMEOUT", "1 hour"),
-];
+/// What a client is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    Read,
+    Write,
+}
+
+impl Purpose {
+    /// What is said of the connections, unless the environment says otherwise: a large block may take its time, silence may
+    /// not. A store is silent while a large object is sent to it.
+    fn settings(self) -> [(ClientConfigKey, &'static str, &'static str); 3] {
+        let silence = match self {
+            Self::Read => "30 seconds",
+            Self::Write => "1 hour",
+        };
+        [
+            (ClientConfigKey::ConnectTimeout, "CONNECT_TIMEOUT", "5 seconds"),
+            (ClientConfigKey::ReadTimeout, "READ_TIMEOUT", silence),
+            (ClientConfigKey::Timeout, "TIMEOUT", "1 hour"),
+        ]
+    }
+}
+
+/// The clients that were made, by purpose and bucket.
+type Stores = Mutex<HashMap<(Purpose, String), Arc<dyn ObjectStore>>>;
 
 /// The client of the bucket.
-pub(super) fn of(place: &RemoteUrl<'_>) -> Result<Arc<dyn ObjectStore>, RemoteError> {
-    static STORES: OnceLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = OnceLock::new();
+pub(super) fn of(place: &RemoteUrl<'_>, purpose: Purpose) -> Result<Arc<dyn ObjectStore>, RemoteError> {
+    static STORES: OnceLock<Stores> = OnceLock::new();
     let stores = STORES.get_or_init(Mutex::default);
     let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(store) = stores.get(place.origin) {
+    let name = (purpose, place.origin.to_owned());
+    if let Some(store) = stores.get(&name) {
         return Ok(Arc::clone(store));
     }
     let wrong = |why: String| RemoteError::Settings { url: place.origin.to_owned(), why };
     credentials::check(place).map_err(wrong)?;
-    let store = build(place).map_err(|error| wrong(innermost(&error)))?;
-    stores.insert(place.origin.to_owned(), Arc::clone(&store));
+    let store = build(place, purpose).map_err(|error| wrong(innermost(&error)))?;
+    stores.insert(name, Arc::clone(&store));
     Ok(store)
 }
 
 fn retries() -> RetryConfig {
-    let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(10), base: 2.0 };
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(10),
+        base: 2.0,
+    };
     RetryConfig { backoff, max_retries: usize::MAX, retry_timeout: retry_time() }
 }
 
-fn build(place: &RemoteUrl<'_>) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+fn build(place: &RemoteUrl<'_>, purpose: Purpose) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     let unset = |prefix: &'static str| {
-        CLIENT.into_iter().filter(move |(_, name, _)| env::var_os(format!("{prefix}_{name}")).is_none())
+        purpose
+            .settings()
+            .into_iter()
+            .filter(move |(_, name, _)| env::var_os(format!("{prefix}_{name}")).is_none())
     };
     Ok(match place.scheme {
         Scheme::S3 => {
@@ -69,6 +95,7 @@ fn build(place: &RemoteUrl<'_>) -> Result<Arc<dyn ObjectStore>, object_store::Er
                     .build()?,
             )
         }
+        // No client is made for the web; a bucket of it would be refused here.
         Scheme::Azure | Scheme::Web => {
             let builder = MicrosoftAzureBuilder::from_env().with_url(place.origin).with_retry(retries());
             Arc::new(

@@ -87,10 +87,12 @@ fn as_it_is(name: &str) -> String {
 /// The list of the pictures, each behind `before`.
 fn list(folder: &Path, before: &str) -> String {
     let mut rows: Vec<String> = Vec::new();
-    for class in fs::read_dir(folder.join("data")).unwrap() {
-        let class = class.unwrap().file_name().into_string().unwrap();
-        for file in fs::read_dir(folder.join("data").join(&class)).unwrap() {
+    for class in cnncodes::demo::CLASSES {
+        for file in fs::read_dir(folder.join("data").join(class)).unwrap() {
             let file = file.unwrap().file_name().into_string().unwrap();
+            if !file.ends_with(".jpg") {
+                continue;
+            }
             rows.push(format!("{before}{class}/{file},{class}\n"));
         }
     }
@@ -186,9 +188,11 @@ fn a_store_that_fails_now_and_then_loses_nothing_and_doubles_nothing() {
     assert_eq!(code(&extract(&mut cnncodes(folder), &["data"], "folder.h5")), Some(0));
     assert_eq!(code(&extract(&mut cnncodes(folder), &["shards"], "shards.h5")), Some(0));
     let without = |name: &str| name.replace("s3://faults/data/", "");
-    for (images, expected) in
-        [("s3://faults/data/", "folder.h5"), ("list.csv", "folder.h5"), ("s3://faults/shards/*.tar", "shards.h5")]
-    {
+    for (images, expected) in [
+        ("s3://faults/data/", "folder.h5"),
+        ("list.csv", "folder.h5"),
+        ("s3://faults/shards/*.tar", "shards.h5"),
+    ] {
         let mut seen = 0;
         for seed in 0..3 {
             let proxy = Proxy::start(s3.address(), move |number, _| {
@@ -279,9 +283,7 @@ fn an_object_that_changes_after_the_listing_is_an_error_row() {
     let folder = folder.path();
     s3.upload("changes", "data/", &folder.join("data"));
     fs::create_dir_all(folder.join("new")).unwrap();
-    fs::copy(folder.join("data/rooster/001.jpg"), folder.join("new/002.jpg")).unwrap_or_else(|_| {
-        fs::copy(folder.join("data/sailboat/001.jpg"), folder.join("new/002.jpg")).unwrap()
-    });
+    fs::copy(folder.join("data/sailboat/001.jpg"), folder.join("new/002.jpg")).unwrap();
     let (changed, new) = (AtomicBool::new(false), folder.join("new"));
     let proxy = Proxy::start(s3.address(), move |_, line| {
         // Right before the first image is read.
@@ -298,7 +300,7 @@ fn an_object_that_changes_after_the_listing_is_an_error_row() {
     let features = open(folder, "remote.h5");
     let errors: Vec<(&str, &str)> =
         features.errors().iter().map(|error| (error.name.as_str(), error.reason.as_str())).collect();
-    let reason = "s3://changes/data/fish/002.jpg changed after it was listed; run the same command again";
+    let reason = "s3://changes/data/fish/002.jpg changed after it was listed; run the same command again, or make a new plan";
     assert_eq!(errors, [("fish/002.jpg", reason)]);
     assert_eq!(features.image_names().len(), 19);
     // The same command again reads what is there now.
@@ -312,16 +314,22 @@ fn a_missing_object_is_an_error_row_that_names_it() {
     let folder = workspace(5);
     let folder = folder.path();
     s3.upload("missing", "data/", &folder.join("data"));
-    fs::write(folder.join("list.csv"), list(folder, "s3://missing/data/") + "s3://missing/data/fish/gone.jpg,fish\n")
-        .unwrap();
+    fs::write(
+        folder.join("list.csv"),
+        list(folder, "s3://missing/data/") + "s3://missing/data/fish/gone.jpg,fish\n",
+    )
+    .unwrap();
     assert_eq!(code(&extract(&mut s3.cnncodes(folder), &["list.csv"], "remote.h5")), Some(1));
     let features = open(folder, "remote.h5");
     let gone = "s3://missing/data/fish/gone.jpg";
     assert_eq!(features.image_names().len(), 20);
     assert_eq!(features.errors().len(), 1);
     assert_eq!(features.errors()[0].name, gone);
-    assert_eq!(features.errors()[0].reason, format!("{gone} does not exist; check the name, or remove it from the list"));
-    let mut refuse = |images: &[&str], said: &str| {
+    assert_eq!(
+        features.errors()[0].reason,
+        format!("{gone} does not exist; check the name, or remove it from the list")
+    );
+    let refuse = |images: &[&str], said: &str| {
         let ran = extract(&mut s3.cnncodes(folder), images, "none.h5");
         assert_eq!(code(&ran), Some(2), "{images:?}");
         assert!(stderr(&ran).contains(said), "{images:?}: {}", stderr(&ran));
@@ -353,15 +361,25 @@ fn what_is_missing_in_the_environment_is_named() {
         assert_eq!(code(&ran), Some(2), "{settings:?}");
         assert!(stderr(&ran).contains(expected), "{settings:?}: {}", stderr(&ran));
     };
+    let nothing = [
+        ("AWS_ACCESS_KEY_ID", None),
+        ("AWS_SECRET_ACCESS_KEY", None),
+        // Nor has the machine a role.
+        ("AWS_EC2_METADATA_DISABLED", Some("true")),
+    ];
     for images in ["s3://private/data/", "list.csv"] {
-        refuse(&[("AWS_ACCESS_KEY_ID", None)], images, "AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not");
+        refuse(&nothing, images, "AWS_ACCESS_KEY_ID is not set, and this machine has no role");
+        refuse(
+            &[("AWS_ACCESS_KEY_ID", None)],
+            images,
+            "AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not",
+        );
         refuse(&[("AWS_ALLOW_HTTP", None)], images, "set AWS_ALLOW_HTTP=true to allow that");
         // Nobody is let in without a signature.
         refuse(&[("AWS_SKIP_SIGNATURE", Some("true"))], images, "access denied (403");
     }
     refuse(&[], "gs://bucket/data/", "GOOGLE_APPLICATION_CREDENTIALS is not set");
     refuse(&[], "az://container/data/", "AZURE_STORAGE_ACCOUNT_NAME is not set");
-    refuse(&[("AZURE_STORAGE_ACCOUNT_NAME", Some("x"))], "az://container/data/", "AZURE_STORAGE_ACCOUNT_KEY is not set");
 }
 
 #[test]
@@ -400,7 +418,11 @@ fn images_and_shards_of_a_web_server_need_no_store() {
     assert_eq!(run(&["shards/train-{0..1}.tar"], "shards.h5"), Some(0));
     assert_eq!(run(&["list.csv"], "web.h5"), Some(1));
     let (local, web) = (open(folder, "folder.h5"), open(folder, "web.h5"));
-    let names: Vec<String> = web.image_names().iter().map(|name| name.replace(&base, "").replace("?signature=secret", "")).collect();
+    let names: Vec<String> = web
+        .image_names()
+        .iter()
+        .map(|name| name.replace(&base, "").replace("?signature=secret", ""))
+        .collect();
     assert_eq!(local.image_names(), names);
     assert_eq!((local.sha256(), local.labels()), (web.sha256(), web.labels()));
     assert_eq!(local.read_layer(None).unwrap(), web.read_layer(None).unwrap());
@@ -417,10 +439,130 @@ fn a_web_server_without_parts_of_files_serves_no_shards() {
     let folder = pictures();
     let folder = folder.path();
     let bytes = fs::read(folder.join("shards/train-0.tar")).unwrap();
-    let server = Server::start(move |_, _| answer("200 OK", &[format!("Content-Length: {}", bytes.len())], &bytes));
+    let server =
+        Server::start(move |_, _| answer("200 OK", &[format!("Content-Length: {}", bytes.len())], &bytes));
     let mut command = cnncodes(folder);
     let url = server.url("/train-0.tar");
     let ran = extract(without_settings(&mut command), &[&url, "--no-labels"], "none.h5");
     assert_eq!(code(&ran), Some(2));
-    assert!(contains("the server sends no parts of files (HTTP ranges)").eval(&stderr(&ran)), "{}", stderr(&ran));
+    assert!(
+        contains("the server sends no parts of files (HTTP ranges)").eval(&stderr(&ran)),
+        "{}",
+        stderr(&ran)
+    );
+}
+
+#[test]
+fn workers_on_a_plan_in_a_bucket_store_each_part_once() {
+    let Some(s3) = S3::get("object stores: a plan") else { return };
+    let folder = pictures();
+    let folder = folder.path();
+    s3.upload("plans", "data/", &folder.join("data"));
+    s3.upload("plans", "shards/", &folder.join("shards"));
+    let run = |address: &str, arguments: &[&str]| {
+        let mut command = cnncodes(folder);
+        with_store(&mut command, address).args(arguments).output().unwrap()
+    };
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    for (images, local, plan) in [
+        ("s3://plans/data/", "data", "s3://plans/run-1"),
+        ("s3://plans/shards/*.tar", "shards/train-{0..1}.tar", "s3://plans/run-2/"),
+    ] {
+        assert_eq!(code(&extract(&mut cnncodes(folder), &[local], "local.h5")), Some(0));
+        let make = ["plan", images, "--layer", "fc7", "--rows-per-part", "8", "-o", plan];
+        assert_eq!(code(&run(s3.address(), &make)), Some(0));
+        // The same plan again is there already; another one has no place there.
+        assert_eq!(code(&run(s3.address(), &make)), Some(0));
+        let other = ["plan", images, "--layer", "fc7", "--rows-per-part", "9", "-o", plan];
+        let refused = run(s3.address(), &other);
+        assert_eq!(code(&refused), Some(2));
+        assert!(stderr(&refused).contains("holds another plan"), "{}", stderr(&refused));
+        let refused = run(s3.address(), &["merge", plan, "-o", "merged.h5"]);
+        assert_eq!(code(&refused), Some(2));
+        assert!(stderr(&refused).contains("3 of 3 parts are missing"), "{}", stderr(&refused));
+
+        // What one worker stores arrives so late that another is faster.
+        let late = Proxy::start(s3.address(), |_, line| match line.starts_with("PUT ") {
+            true => Fault::Late(Duration::from_secs(8)),
+            false => Fault::None,
+        });
+        let work = ["extract", "--plan", plan, "--shard", "0/1", "--threads", "2", "--log", "json"];
+        let (slow, fast) = std::thread::scope(|scope| {
+            let slow = scope.spawn(|| run(late.address(), &work));
+            while late.asked().iter().all(|(line, _)| !line.starts_with("PUT ")) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let fast = run(s3.address(), &work);
+            (slow.join().unwrap(), fast)
+        });
+        assert_eq!((code(&slow), code(&fast)), (Some(0), Some(0)));
+        assert!(stderr(&fast).contains("\"computed\":3,\"done_by_others\":0"), "{}", stderr(&fast));
+        assert!(stderr(&slow).contains("\"computed\":0,\"done_by_others\":3"), "{}", stderr(&slow));
+        assert_eq!(code(&run(s3.address(), &["extract", "--status", plan])), Some(0));
+        assert_eq!(code(&run(s3.address(), &["merge", plan, "-o", "merged.h5", "--force"])), Some(0));
+        assert_same(folder, "local.h5", "merged.h5", as_it_is);
+    }
+
+    // A part that was cut is found out, and computed again.
+    fs::create_dir(folder.join("cut")).unwrap();
+    fs::write(folder.join("cut/000001.h5"), &fs::read(folder.join("merged.h5")).unwrap()[..3000]).unwrap();
+    s3.upload("plans", "run-2/parts/", &folder.join("cut"));
+    let status = run(s3.address(), &["extract", "--status", "s3://plans/run-2"]);
+    assert_eq!(code(&status), Some(1));
+    assert!(said(&status).contains("2 of 3 parts done, 0 missing, 1 unusable"), "{}", said(&status));
+    let work = ["extract", "--plan", "s3://plans/run-2", "--shard", "0/1"];
+    assert_eq!(code(&run(s3.address(), &work)), Some(0));
+    assert_eq!(
+        code(&run(s3.address(), &["merge", "s3://plans/run-2", "-o", "merged.h5", "--force"])),
+        Some(0)
+    );
+    assert_same(folder, "local.h5", "merged.h5", as_it_is);
+
+    // An image that changed after the plan was made is an error row, not a silent mixture.
+    let make =
+        ["plan", "s3://plans/data/", "--layer", "fc7", "--rows-per-part", "8", "-o", "s3://plans/run-3"];
+    assert_eq!(code(&run(s3.address(), &make)), Some(0));
+    fs::create_dir(folder.join("new")).unwrap();
+    fs::copy(folder.join("data/sailboat/001.jpg"), folder.join("new/002.jpg")).unwrap();
+    s3.upload("plans", "data/fish/", &folder.join("new"));
+    let work = ["extract", "--plan", "s3://plans/run-3", "--shard", "0/1"];
+    assert_eq!(code(&run(s3.address(), &work)), Some(1));
+    assert_eq!(code(&run(s3.address(), &["merge", "s3://plans/run-3", "-o", "changed.h5"])), Some(0));
+    let changed = open(folder, "changed.h5");
+    assert_eq!(changed.image_names().len(), 19);
+    assert_eq!(
+        changed.errors()[0].reason,
+        "s3://plans/data/fish/002.jpg changed after it was listed; run the same command again, or make a new plan"
+    );
+}
+
+#[test]
+fn a_plan_is_worked_on_through_a_store_that_fails_now_and_then() {
+    let Some(s3) = S3::get("object stores: a plan and faults") else { return };
+    let folder = pictures();
+    let folder = folder.path();
+    s3.upload("hard", "data/", &folder.join("data"));
+    assert_eq!(code(&extract(&mut cnncodes(folder), &["data"], "local.h5")), Some(0));
+    let proxy = Proxy::start(s3.address(), |number, _| {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(77 + number as u64);
+        match random.random_range(0..6) {
+            0 => Fault::Status(503),
+            1 => Fault::Cut(random.random_range(0..100)),
+            2 => Fault::Lost,
+            _ => Fault::None,
+        }
+    });
+    let run = |arguments: &[&str]| {
+        let mut command = cnncodes(folder);
+        let ran = with_store(&mut command, proxy.address()).args(arguments).output().unwrap();
+        assert_eq!(code(&ran), Some(0), "{arguments:?}");
+    };
+    let plan = "s3://hard/run";
+    run(&["plan", "s3://hard/data/", "--layer", "fc7", "--rows-per-part", "3", "--hash", "-o", plan]);
+    run(&["extract", "--plan", plan, "--shard", "0/2", "--threads", "2"]);
+    run(&["extract", "--plan", plan, "--shard", "1/2", "--threads", "2"]);
+    run(&["merge", plan, "-o", "merged.h5"]);
+    assert_same(folder, "local.h5", "merged.h5", as_it_is);
+    let faults = proxy.asked().iter().filter(|(_, fault)| *fault != Fault::None).count();
+    assert!(faults > 20, "{faults} faults only");
 }

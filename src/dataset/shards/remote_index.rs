@@ -8,7 +8,6 @@ use std::thread;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::ShardState;
 use super::index::{ShardMember, WantedMembers, index as index_tar};
 use crate::remote::{self, BlockReader, RemoteError, Wanted, is_url};
 
@@ -17,7 +16,10 @@ const AT_ONCE: usize = 16;
 
 /// What was found in a shard.
 pub(super) struct IndexedShard {
-    pub state: ShardState,
+    /// Bytes of the shard.
+    pub len: u64,
+    /// The store's name for its content.
+    pub etag: Option<String>,
     /// In their order in the shard.
     pub members: Vec<(String, ShardMember)>,
     /// Why it could not be gone through to its end.
@@ -31,7 +33,6 @@ pub(super) struct IndexedShard {
 pub(super) fn index_remote(url: &str, wanted: WantedMembers<'_>) -> Result<IndexedShard, RemoteError> {
     let version = remote::head(url)?;
     let len = version.size.ok_or_else(|| RemoteError::Unranged { url: RemoteError::shown(url) })?;
-    let state = ShardState { len, modified: None, etag: version.etag.clone() };
     let failure = RefCell::new(None);
     let fetch = |range: Range<u64>| -> std::io::Result<Bytes> {
         let wanted = Wanted { url: url.to_owned(), range: Some(range), version: version.clone() };
@@ -45,7 +46,7 @@ pub(super) fn index_remote(url: &str, wanted: WantedMembers<'_>) -> Result<Index
     // A shard that cannot be read is not a damaged one: nothing of it would be lost the next time.
     match failure.into_inner() {
         Some(error) => Err(error),
-        None => Ok(IndexedShard { state, members, end }),
+        None => Ok(IndexedShard { len, etag: version.etag.clone(), members, end }),
     }
 }
 

@@ -127,8 +127,10 @@ pub enum Fault {
     Cut(usize),
     /// The answer comes late.
     Late(Duration),
-    /// The connection ends without an answer.
+    /// The connection ends before the server has heard of it.
     HangUp,
+    /// The connection ends after the server did what was asked.
+    Lost,
 }
 
 /// Stands before a server, and does to each request what `fault` says.
@@ -225,18 +227,21 @@ fn forward(mut client: TcpStream, shared: &Shared) -> Option<()> {
         Fault::HangUp => return None,
         Fault::Status(status) => {
             let body = "<Error><Code>SlowDown</Code></Error>";
-            let head = format!("HTTP/1.1 {status} Busy\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} Busy\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
             client.write_all(head.as_bytes()).ok()?;
             return client.write_all(body.as_bytes()).ok();
         }
         Fault::Late(time) => std::thread::sleep(time),
-        Fault::None | Fault::Cut(_) => {}
+        Fault::None | Fault::Cut(_) | Fault::Lost => {}
     }
     let mut server = TcpStream::connect(&shared.upstream).ok()?;
     server.write_all(&request).ok()?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer).ok()?;
-    if shared.is_down.load(Ordering::SeqCst) {
+    if shared.is_down.load(Ordering::SeqCst) || fault == Fault::Lost {
         return None;
     }
     let head = answer.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
