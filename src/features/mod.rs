@@ -25,5 +25,5 @@ pub use convert::{ColumnNames, ConvertError, ConvertSettings, Converted, convert
 pub use error::FeatureFileError;
 pub use header::{FeatureFileHeader, StoredLayer};
 pub use reader::{FeatureFile, NonFinite};
-pub use schema::{FeatureRow, PassedOverGroup, SkippedImage, escape_layer_name};
+pub use schema::{FeatureRow, PassedOverGroup, PlanPart, SkippedImage, escape_layer_name};
 pub use writer::{CommittedRow, FeatureWriter, NotResumed, WriteOptions, WriterStart};

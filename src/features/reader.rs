@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::checked_read::{column_length, open_dataset, read_number};
+use super::checked_read::{column_length, open_dataset, read_number, read_text};
 use super::header::{FeatureFileHeader, StoredLayer, check_format, read_attributes, read_header};
-use super::schema::{self, HASH_BYTES, PassedOverGroup, SkippedImage};
+use super::schema::{self, HASH_BYTES, PassedOverGroup, PlanPart, SkippedImage};
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
@@ -47,6 +47,7 @@ struct FileContents {
     hashes: Vec<[u8; HASH_BYTES]>,
     skipped: Vec<SkippedImage>,
     passed_over: Vec<PassedOverGroup>,
+    part: Option<PlanPart>,
 }
 
 impl FeatureFile {
@@ -119,6 +120,11 @@ impl FeatureFile {
     /// Which files below the folder of images were no images, by reason; empty in files of versions that did not tell.
     pub fn passed_over(&self) -> &[PassedOverGroup] {
         &self.contents.passed_over
+    }
+
+    /// Which part of which plan the file holds, if it is one.
+    pub fn part(&self) -> Option<&PlanPart> {
+        self.contents.part.as_ref()
     }
 
     /// The layer of that name (its own or its dataset's), or the primary one.
@@ -295,7 +301,15 @@ impl FileContents {
             .map(|(name, reason)| SkippedImage { name, reason })
             .collect();
         let passed_over = read_passed_over(file, path)?;
-        Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over })
+        let is_part = attributes.iter().any(|attribute| attribute.name() == schema::PLAN_ID);
+        let part = match is_part {
+            true => Some(PlanPart {
+                plan: read_text(attributes, schema::PLAN_ID, path)?,
+                part: read_number::<u64>(attributes, schema::PLAN_PART, path)?,
+            }),
+            false => None,
+        };
+        Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over, part })
     }
 }
 

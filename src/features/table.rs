@@ -23,9 +23,9 @@ use ndarray17::{ArrayView2, s};
 
 use super::SkippedImage;
 use super::hdf5_objects::{Hdf5Objects, forget_strings, write_strings};
-use super::header::FeatureFileHeader;
+use super::header::{FeatureFileHeader, write_text};
 use super::journal::{Journal, JournalContents};
-use super::schema::{HASH_BYTES, PassedOverGroup};
+use super::schema::{HASH_BYTES, PLAN_ID, PLAN_PART, PassedOverGroup, PlanPart};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
@@ -207,6 +207,7 @@ impl Table {
         &mut self,
         paths: &Paths,
         passed_over: &[PassedOverGroup],
+        part: Option<&PlanPart>,
     ) -> Result<(), TableError> {
         self.commit()?;
         let record = JournalContents::read(&paths.journal)?;
@@ -217,6 +218,10 @@ impl Table {
         write_strings(&to.error_names, record.skipped.iter().map(|image| image.name.as_str()))?;
         write_strings(&to.error_reasons, record.skipped.iter().map(|image| image.reason.as_str()))?;
         to.write_passed_over(passed_over)?;
+        if let Some(part) = part {
+            write_text(&self.file, PLAN_ID, &part.plan)?;
+            self.file.new_attr::<u64>().create(PLAN_PART)?.write_scalar(&part.part)?;
+        }
         to.rows.write_scalar(&(record.names.len() as i64))?;
         to.error_rows.write_scalar(&(record.skipped.len() as i64))?;
         self.flush()?;

@@ -13,7 +13,7 @@ use super::header::{FeatureFileHeader, check_format, read_attributes, read_heade
 use super::journal::JournalContents;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
-use super::schema::{self, FeatureRow, PassedOverGroup, SkippedImage};
+use super::schema::{self, FeatureRow, PassedOverGroup, PlanPart, SkippedImage};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{CheckedBatch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
@@ -114,6 +114,7 @@ pub struct FeatureWriter {
     classes: usize,
     names: HashSet<String>,
     passed_over: Vec<PassedOverGroup>,
+    part: Option<PlanPart>,
     committed_rows: usize,
     committed_at: Instant,
     // Last, so that the file is closed before another run may open it.
@@ -195,6 +196,7 @@ impl FeatureWriter {
             classes: header.class_names.len(),
             names: HashSet::new(),
             passed_over: Vec::new(),
+            part: None,
             committed_at: Instant::now(),
             _lock: lock,
         }
@@ -248,6 +250,11 @@ impl FeatureWriter {
         Ok(())
     }
 
+    /// Records that the file is a part of a plan; it is written when the file is finished.
+    pub fn mark_as_part(&mut self, part: &PlanPart) {
+        self.part = Some(part.clone());
+    }
+
     /// Makes all appended rows safe now.
     ///
     /// # Errors
@@ -272,7 +279,7 @@ impl FeatureWriter {
     pub fn finish(mut self) -> Result<(), FeatureFileError> {
         let mut table =
             self.table.take().ok_or(FeatureFileError::Failed { path: self.paths.partial.clone() })?;
-        if let Err(error) = table.finish(&self.paths, &self.passed_over) {
+        if let Err(error) = table.finish(&self.paths, &self.passed_over, self.part.as_ref()) {
             table.abandon();
             return Err(self.write_error(error));
         }
