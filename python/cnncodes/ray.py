@@ -12,9 +12,14 @@ from importlib import import_module
 from typing import Any, Literal
 
 from ._arguments import PathLike, count
-from ._extractor import Extractor, Preprocess
+from ._cnncodes import Error
+from ._extractor import Extractor, Preprocess, Progress
+from ._plan import Plan, PlanStatus
 
-__all__ = ["extract"]
+__all__ = ["extract", "run_plan"]
+
+# Parts that Ray knows of at a time. A plan may have many more than its scheduler likes.
+_TASKS_IN_FLIGHT = 1000
 
 # Paths in one task of reading: they are short, and an actor takes its batches from them.
 _PATHS_PER_TASK = 4096
@@ -116,6 +121,96 @@ def extract(
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
     )
+
+
+def run_plan(
+    plan: Plan | PathLike,
+    *,
+    models: PathLike = "models",
+    root: PathLike | None = None,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    device: str = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    max_retries: int = 3,
+    progress: Progress | None = None,
+) -> PlanStatus:
+    """Computes the parts of a plan that are not done, each by a task of Ray.
+
+    Ray runs a task again if its worker or node dies. Parts that are done stay, so that a second call goes on where the first one ended.
+
+    Parameters
+    ----------
+    plan : Plan or path
+        The plan; its folder lies on storage that all nodes share.
+    models, root, device, batch_size
+        As of `Plan.extract`. The device "auto" means "cuda" if `num_gpus` is not 0.
+    num_cpus, num_gpus : float
+        What a task takes; `num_cpus` is the number of its threads.
+    max_retries : int
+        How often a task whose worker died runs again; -1 for any number of times.
+    progress : callable, optional
+        Is called with the number of parts that are done and of all.
+
+    Returns
+    -------
+    status : PlanStatus
+        How far the plan is. `plan.merge` merges it when it is complete.
+
+    Raises
+    ------
+    Error
+        A part could not be computed. Those that had begun are finished.
+    ImportError
+        Ray is not installed.
+    """
+    ray = _ray()
+    plan = plan if isinstance(plan, Plan) else Plan(plan)
+    before = plan.status()
+    parts = sorted([*before.missing, *(part for part, _ in before.invalid)])
+    task = ray.remote(_compute).options(
+        name="cnncodes part", num_cpus=num_cpus, num_gpus=num_gpus or None, max_retries=max_retries
+    )
+    settings = {
+        "models": os.path.abspath(models),
+        "root": root if root is None else os.path.abspath(root),
+        "device": _device(device, num_gpus),
+        "threads": max(1, int(num_cpus)),
+        "batch_size": batch_size,
+    }
+    failures: list[str] = []
+    running: dict[Any, int] = {}
+    waiting = iter(parts)
+    done = before.done
+    while True:
+        # An error stops the run: the others would have the same one. A part whose workers die does not.
+        while len(running) < _TASKS_IN_FLIGHT and (part := next(waiting, None)) is not None:
+            running[task.remote(plan.path, part, settings)] = part
+        if not running:
+            break
+        ended, _ = ray.wait(list(running))
+        for one in ended:
+            part = running.pop(one)
+            try:
+                failures.extend(ray.get(one))
+            except ray.exceptions.RayTaskError as error:
+                failures.append(f"part {part}: {error.cause}")
+                waiting = iter(())
+            except ray.exceptions.RayError as error:
+                failures.append(f"part {part}: its workers died: {error}")
+            else:
+                done += 1
+                if progress is not None:
+                    progress(done, plan.parts)
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise Error(f"{plan.path}: {failures[0]}{more}; parts that are done stay, and run_plan goes on with the others")
+    return plan.status()
+
+
+def _compute(plan: str, part: int, settings: dict[str, Any]) -> list[str]:
+    """The task: one part. Gives why it could not be computed."""
+    return [f"part {part}: {reason}" for part, reason in Plan(plan).extract([part], **settings).failures]
 
 
 class _Actor:

@@ -32,6 +32,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: takes minutes; left out by scripts/dev/test-scale --quick")
+
+
 def draw(folder: Path, count: int, shards: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
     """Drawn images, as files in a folder for each class, or as tar shards."""
     command = [sys.executable, PROJECT / "scripts" / "dev" / "draw_images.py", folder, count]

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq  # noqa: E402
 import ray.data  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from cnncodes import Error, Extractor  # noqa: E402
-from cnncodes.ray import extract  # noqa: E402
+from cnncodes import Error, Extractor, Plan  # noqa: E402
+from cnncodes.ray import extract, run_plan  # noqa: E402
 
 from .conftest import draw  # noqa: E402
 
@@ -179,3 +179,51 @@ def test_mistakes_show_before_anything_runs(nodes, network):
         extract(["a.jpg"], **{**network, "model": "no-such"})
     with pytest.raises(Exception, match="the dataset has no column 'path'; its columns are id"):
         extract(ray.data.range(2), **network).take_all()
+
+
+@pytest.fixture(scope="module")
+def folder(images) -> Path:
+    """The folder of the drawn images."""
+    return Path(images[0]).parents[1]
+
+
+@pytest.fixture(scope="module")
+def single(folder, network, tmp_path_factory) -> bytes:
+    """The features file that one machine writes of them."""
+    output = tmp_path_factory.mktemp("single") / "single.h5"
+    Extractor(**network).extract_to(output, folder, progress=None)
+    return output.read_bytes()
+
+
+def test_a_plan_is_complete_and_right_though_a_worker_and_a_node_die(
+    cluster, nodes, folder, network, single, tmp_path
+):
+    plan = Plan.create(tmp_path / "plan", folder, **network, rows_per_part=10)
+    assert plan.parts == 41
+    title = "ray::cnncodes part"
+    alive = set()
+
+    def disturb(done: int, parts: int) -> None:
+        assert parts == 41
+        if done == 5:
+            alive.update(workers(title))
+            os.kill(min(alive), signal.SIGKILL)
+        if done == 15:
+            cluster.remove_node(nodes[1], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+
+    status = run_plan(plan, models=network["models"], progress=disturb)
+    assert alive
+    assert status.is_complete
+    assert [Path(name).name for name, _ in status.errors] == ["damaged.jpg"]
+    assert plan.merge(tmp_path / "merged.h5") == (COUNT * LINKS, 1)
+    assert (tmp_path / "merged.h5").read_bytes() == single
+
+
+def test_a_part_that_cannot_be_computed_is_an_error_and_the_next_call_goes_on(nodes, network, tmp_path):
+    folder = draw(tmp_path / "drawn", 40)
+    plan = Plan.create(tmp_path / "plan", folder, **network, rows_per_part=10)
+    with pytest.raises(Error, match=r"part \d: .*no-models"):
+        run_plan(plan.path, models=tmp_path / "no-models")
+    assert plan.status().done == 0
+    assert run_plan(plan.path, models=network["models"]).is_complete
