@@ -96,19 +96,10 @@ pub fn model_of(name: &str, models: PathBuf, preset: Option<&str>, changes: Opti
     Ok(model)
 }
 
-/// The spec of a layer of `model`, whose layers are those of `catalogue`.
-fn spec_of(
-    model: &Model,
-    catalogue: &Catalogue,
-    layer: Option<&str>,
-    pool: Option<&str>,
-    precision: Precision,
-) -> PyResult<(FeatureSpec, Layer)> {
-    let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
-    let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+/// The spec of `layer` of `model`.
+fn spec_of(model: &Model, layer: &Layer, pool: Option<&str>, precision: Precision) -> PyResult<FeatureSpec> {
     let pooling = pool.map(parsed::<Pooling>).transpose()?.unwrap_or_else(|| layer.default_pooling());
-    let spec = FeatureSpec { pooling, precision, ..FeatureSpec::of_layer(model, &layer, pooling) };
-    Ok((spec, layer))
+    Ok(FeatureSpec { precision, ..FeatureSpec::of_layer(model, layer, pooling) })
 }
 
 /// The network of a head and its layer: in the head's own file, or in the models folder.
@@ -212,7 +203,9 @@ impl Extractor {
             let model = model_of(model, models, preset, changes)?;
             let graph = model.open().map_err(failed)?;
             let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-            let (spec, layer) = spec_of(&model, &catalogue, layer, pool, settings.session.precision)?;
+            let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
+            let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+            let spec = spec_of(&model, &layer, pool, settings.session.precision)?;
             Self::of(spec, graph, layer, settings)
         })
     }
@@ -283,25 +276,12 @@ fn extract_to<'py>(
     let (stop, mut interrupted, mut notes) = (AtomicBool::new(false), None, Vec::new());
     let summary = py.detach(|| {
         let model = model_of(model, models, preset, changes)?;
-        let names: Vec<Option<&str>> = match &layers[..] {
-            [] => vec![None],
-            names => names.iter().map(|name| Some(name.as_str())).collect(),
-        };
-        let mut wanted = Vec::with_capacity(names.len());
         let graph = model.open().map_err(failed)?;
-        let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-        for name in names {
-            let (spec, layer) = spec_of(&model, &catalogue, name, pool, session.precision)?;
-            if let Some(WantedLayer { layer: twice, .. }) =
-                wanted.iter().find(|there: &&WantedLayer| there.layer.tensor == layer.tensor)
-            {
-                return Err(PyValueError::new_err(format!(
-                    "the layer {} is named twice; name it once",
-                    twice.name
-                )));
-            }
-            wanted.push(WantedLayer { layer, spec });
-        }
+        let found = Catalogue::of(&graph, &model.manifest.aliases).wanted(&model, &layers).map_err(failed)?;
+        let wanted: Vec<WantedLayer> = found
+            .into_iter()
+            .map(|layer| Ok(WantedLayer { spec: spec_of(&model, &layer, pool, session.precision)?, layer }))
+            .collect::<PyResult<_>>()?;
         let source = SourceOptions {
             no_labels: !options.labels,
             path_column: options.path_column,
