@@ -96,19 +96,10 @@ pub fn model_of(name: &str, models: PathBuf, preset: Option<&str>, changes: Opti
     Ok(model)
 }
 
-/// The spec of a layer of `model`, whose layers are those of `catalogue`.
-fn spec_of(
-    model: &Model,
-    catalogue: &Catalogue,
-    layer: Option<&str>,
-    pool: Option<&str>,
-    precision: Precision,
-) -> PyResult<(FeatureSpec, Layer)> {
-    let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
-    let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+/// The spec of `layer` of `model`.
+fn spec_of(model: &Model, layer: &Layer, pool: Option<&str>, precision: Precision) -> PyResult<FeatureSpec> {
     let pooling = pool.map(parsed::<Pooling>).transpose()?.unwrap_or_else(|| layer.default_pooling());
-    let spec = FeatureSpec { pooling, precision, ..FeatureSpec::of_layer(model, &layer, pooling) };
-    Ok((spec, layer))
+    Ok(FeatureSpec { precision, ..FeatureSpec::of_layer(model, layer, pooling) })
 }
 
 /// The network of a head and its layer: in the head's own file, or in the models folder.
@@ -212,7 +203,9 @@ impl Extractor {
             let model = model_of(model, models, preset, changes)?;
             let graph = model.open().map_err(failed)?;
             let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-            let (spec, layer) = spec_of(&model, &catalogue, layer, pool, settings.session.precision)?;
+            let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
+            let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+            let spec = spec_of(&model, &layer, pool, settings.session.precision)?;
             Self::of(spec, graph, layer, settings)
         })
     }
@@ -350,12 +343,8 @@ pub fn wanted_layers(
             WantedLayersError::Twice { .. } => invalid(error),
             error => failed(error),
         })?;
-    let pooling = pool.map(parsed::<Pooling>).transpose()?;
-    let wanted = |layer: Layer| {
-        let pooling = pooling.unwrap_or_else(|| layer.default_pooling());
-        WantedLayer::new(model, layer, pooling, &model.manifest.preprocess, precision)
-    };
-    Ok(layers.into_iter().map(wanted).collect())
+    let wanted = |layer: Layer| Ok(WantedLayer { spec: spec_of(model, &layer, pool, precision)?, layer });
+    layers.into_iter().map(wanted).collect()
 }
 
 /// How a file of features is written.

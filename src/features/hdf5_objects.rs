@@ -177,20 +177,25 @@ fn new_strings(at: &Group, name: &str, expected: usize) -> hdf5_metno::Result<Da
     new_dataset::<VarLenUnicode>(at, name, (expected..).into(), &[rows], FillTime::IfSet)
 }
 
-/// Writes a whole column of strings that has the right length already.
-pub(super) fn write_strings<'a>(
+/// Writes strings into a column from its beginning on, which is long enough; gives how many there were.
+pub(super) fn write_strings(
     dataset: &Dataset,
-    texts: impl Iterator<Item = &'a str>,
-) -> hdf5_metno::Result<()> {
+    texts: impl Iterator<Item: AsRef<str>>,
+) -> hdf5_metno::Result<usize> {
     let mut texts = texts.peekable();
-    let mut start = 0;
+    let (mut start, length) = (0, dataset.size());
     while texts.peek().is_some() {
-        let batch: Option<Vec<_>> = texts.by_ref().take(STRING_BATCH).map(to_hdf5).collect();
+        let batch: Option<Vec<_>> =
+            texts.by_ref().take(STRING_BATCH).map(|text| to_hdf5(text.as_ref())).collect();
         let batch = batch.ok_or("a string holds a NUL")?;
-        dataset.write_slice(&batch, start..start + batch.len())?;
-        start += batch.len();
+        let end = start + batch.len();
+        if end > length {
+            return Err("there are more strings than the column has places".into());
+        }
+        dataset.write_slice(&batch, start..end)?;
+        start = end;
     }
-    Ok(())
+    Ok(start)
 }
 
 /// Nulls all references of a column of strings.

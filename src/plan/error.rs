@@ -39,7 +39,7 @@ pub enum PlanError {
     #[error("no image is left to plan: {first}")]
     NoImages { first: String },
     #[error("cannot use the images of part {part}")]
-    Records { part: u64, source: RecordError },
+    Records { part: u64, source: Box<RecordError> },
     #[error(
         "the folder of the images, {}, does not exist on this machine; mount it, or say with --root where the images are here",
         root.display()

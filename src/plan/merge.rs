@@ -153,6 +153,7 @@ impl Plan {
         let expected_rows = usize::try_from(self.images()).unwrap_or(usize::MAX);
         let options = WriteOptions { overwrite: settings.overwrite, expected_rows };
         let mut writer = FeatureWriter::create(output, header, options)?;
+        writer.expect_ascending_names();
         let widths: Vec<usize> = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
         let block = (BLOCK_BYTES / (size_of::<f32>() * widths.iter().sum::<usize>().max(1))).max(1);
         for name in names {

@@ -16,8 +16,6 @@ mod part;
 mod share;
 mod status;
 mod store;
-#[cfg(test)]
-mod tests;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -120,7 +118,7 @@ impl Plan {
         let records = self.records(part)?;
         let (classes, source) = (content.class_names.clone(), content.source.clone());
         Dataset::from_records(root, &content.containers, &records, classes, source)
-            .map_err(|source| PlanError::Records { part, source })
+            .map_err(|source| PlanError::Records { part, source: source.into() })
     }
 
     /// Where the file of a part lies.
