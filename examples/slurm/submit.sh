@@ -21,6 +21,6 @@ if [ ! -e "$plan/plan.json" ]; then
     cnncodes plan "$@" -o "$plan" || [ $? -eq 1 ]
 fi
 export PLAN=$plan OUTPUT=$output
-array=$(sbatch --parsable --array="0-$((tasks - 1))" "$scripts/extract.sbatch")
-merge=$(sbatch --parsable --dependency="afterok:$array" --kill-on-invalid-dep=yes "$scripts/merge.sbatch")
+array=$(sbatch --parsable --export=ALL --array="0-$((tasks - 1))" "$scripts/extract.sbatch")
+merge=$(sbatch --parsable --export=ALL --dependency="afterok:$array" --kill-on-invalid-dep=yes "$scripts/merge.sbatch")
 echo "array $array, merge $merge; cnncodes extract --status $plan says what is done"

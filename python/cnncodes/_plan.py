@@ -206,9 +206,7 @@ class Plan:
         return [parse_spec(text) for text in self._core.specs()]
 
     def __repr__(self) -> str:
-        return (
-            f"Plan({self._path!r}): {count(self.images, 'image', 'images')} in {count(self.parts, 'part', 'parts')}, id {self.id[:12]}"
-        )
+        return f"Plan({self._path!r}): {count(self.images, 'image', 'images')} in {count(self.parts, 'part', 'parts')}, id {self.id[:12]}"
 
     def __reduce__(self) -> tuple[type[Plan], tuple[str]]:
         return Plan, (self._path,)

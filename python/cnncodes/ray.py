@@ -265,6 +265,8 @@ def _of_paths(images: Iterable[PathLike]) -> Any:
             "tar shards or a CSV file, make a plan with `cnncodes plan` and use run_plan"
         )
     names = [os.fspath(path) for path in images]
+    if not names:
+        raise ValueError("no image is named")
     twice = len(names) - len(set(names))
     if twice:
         raise ValueError(f"{count(twice, 'path is', 'paths are')} named more than once; name each image once")
@@ -279,7 +281,7 @@ def _of_paths(images: Iterable[PathLike]) -> Any:
             return sum(map(len, names))
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[Any]:
-            size = min(_PATHS_PER_TASK, -(-len(names) // max(parallelism, 1))) or 1
+            size = min(_PATHS_PER_TASK, -(-len(names) // max(parallelism, 1)))
             return [_read_task(data, pa, names[start : start + size]) for start in range(0, len(names), size)]
 
     # To list paths costs nothing, and must not wait for a processor that an actor has.
@@ -298,7 +300,8 @@ def _checkpoint(data: Any, column: str, folder: PathLike) -> Any:
         kind = import_module("ray.data.checkpoint").CheckpointConfig
     except (ImportError, AttributeError) as error:
         raise ImportError("this Ray has no CheckpointConfig; run `pip install --upgrade 'ray[data]'`") from error
-    return kind(id_column=column, checkpoint_path=os.fspath(folder))
+    place = os.fspath(folder)
+    return kind(id_column=column, checkpoint_path=place if "://" in place else os.path.abspath(place))
 
 
 def _actors(data: Any, concurrency: int | tuple[int, int] | None) -> Any:
@@ -319,4 +322,4 @@ def _ray(module: str = "ray") -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError("Ray is not installed; run `pip install 'ray[data]'`") from error
+        raise ImportError("Ray with ray.data is not installed; run `pip install 'ray[data]'`") from error

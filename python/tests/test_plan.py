@@ -1,6 +1,7 @@
 """`Plan`: made, worked on in shares, and merged into the file that one machine writes."""
 
 import gzip
+import importlib.util
 import json
 import pickle
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from cnncodes import Error, Extractor, Plan, PlanStatus, WorkSummary, read_features
+from cnncodes.ray import extract, run_plan
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +115,37 @@ def test_an_interruption_leaves_finished_parts(plan, demo):
     assert not plan.status().is_complete
     plan.extract(models=demo / "models")
     assert plan.status().is_complete
+
+
+def test_images_that_changed_or_vanished_are_errors_and_a_folder_that_is_not_there_stops_the_run(
+    demo, images, tmp_path
+):
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    plan = Plan.create(tmp_path / "plan", folder, "demo-vgg", "fc7", models=demo / "models", rows_per_part=10)
+    first, second, third = sorted(path for path in folder.rglob("*.jpg") if path.name != "damaged.jpg")[:3]
+    shutil.copy(third, first)
+    second.unlink()
+    plan.extract(models=demo / "models")
+    errors = dict(plan.status().errors)
+    assert sorted(errors) == sorted(["fish/damaged.jpg", *(str(path.relative_to(folder)) for path in (first, second))])
+    assert "changed" in errors[str(first.relative_to(folder))]
+    assert plan.merge(tmp_path / "merged.h5") == (22, 3)
+    other = Plan.create(tmp_path / "other", images, "demo-vgg", "fc7", models=demo / "models", rows_per_part=10)
+    with pytest.raises(Error, match="mount it, or say with root where"):
+        other.extract(models=demo / "models", root=tmp_path / "elsewhere")
+    with pytest.raises(Error, match="no-network|models"):
+        other.extract(models=tmp_path / "no-network")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    summary = other.extract([0], models=demo / "models", root=empty)
+    assert [part for part, _ in summary.failures] == [0]
+    assert other.status().done == 0
+
+
+def test_without_ray_the_message_says_how_to_install_it(plan, demo):
+    if importlib.util.find_spec("ray") is not None:
+        pytest.skip("Ray is installed")
+    for call in (lambda: run_plan(plan), lambda: extract(["a.jpg"], "demo-vgg", models=demo / "models")):
+        with pytest.raises(ImportError, match=r"pip install 'ray\[data\]'"):
+            call()

@@ -29,7 +29,7 @@ from heads import processor
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.append(str(PROJECT / "scripts" / "dev"))
-from draw_images import drawn  # noqa: E402
+from draw_images import drawn
 
 SHARES = 8
 LAYER = "pool3"

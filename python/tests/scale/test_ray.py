@@ -6,18 +6,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import ray
+import ray.data
+from ray.cluster_utils import Cluster
 
-ray = pytest.importorskip("ray")
+from cnncodes import Error, Extractor, Plan
+from cnncodes.ray import extract, run_plan
 
-import pyarrow.parquet as pq  # noqa: E402
-import ray.data  # noqa: E402
-from ray.cluster_utils import Cluster  # noqa: E402
-
-from cnncodes import Error, Extractor, Plan  # noqa: E402
-from cnncodes.ray import extract, run_plan  # noqa: E402
-
-from .conftest import draw  # noqa: E402
+from .conftest import draw
 
 # So many are slow enough that something can die meanwhile: they are large, and most of them are links to others.
 COUNT, LINKS = 80, 5
@@ -85,7 +83,7 @@ def workers(title: str) -> list[int]:
     return found
 
 
-def until(condition, seconds=60) -> None:
+def until(condition, seconds=120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -106,19 +104,19 @@ def assert_same(rows: list[dict], expected: dict[str, np.ndarray | None]) -> Non
 
 def test_rows_are_the_same_and_once_though_a_worker_and_a_node_die(cluster, nodes, images, network, expected):
     title = "ray::MapWorker(MapBatches(_Actor))"
-    rows, before = [], set()
+    rows = []
     for row in extract(images, **network, concurrency=2, rows_per_batch=10).iter_rows():
         rows.append(row)
-        if len(rows) == 20:
+        if len(rows) in (20, 100):
+            # Actors live as long as there is work to do.
+            until(lambda: len(workers(title)) == 2)
             before = set(workers(title))
-            os.kill(min(before), signal.SIGKILL)
-            # Another worker takes its place, so there is still work to do.
-            until(lambda: set(workers(title)) - before)
-        if len(rows) == 150:
-            before = set(workers(title))
-            cluster.remove_node(nodes[1], allow_graceful=False)
-            cluster.add_node(num_cpus=1)
-            until(lambda: set(workers(title)) - before)
+            if len(rows) == 20:
+                os.kill(min(before), signal.SIGKILL)
+            else:
+                cluster.remove_node(nodes[1], allow_graceful=False)
+                cluster.add_node(num_cpus=1)
+            until(lambda alive=before: alive - set(workers(title)))
     assert_same(rows, expected)
 
 
@@ -154,7 +152,9 @@ def test_a_run_that_failed_resumes_from_its_checkpoint(nodes, network, tmp_path)
 def test_columns_of_bytes_and_of_pixels_are_images_and_others_stay(nodes, network, tmp_path):
     paths = sorted(str(path) for path in draw(tmp_path / "drawn", 8).rglob("*.jpg"))
     expected = Extractor(**network).transform(paths)
-    files = ray.data.read_binary_files(paths, include_paths=True).add_column("label", lambda table: table["path"].str.len())
+    files = ray.data.read_binary_files(paths, include_paths=True).add_column(
+        "label", lambda table: table["path"].str.len()
+    )
     pictures = ray.data.read_images(paths, include_paths=True, mode="RGB")
     for dataset, column in ((files, "bytes"), (pictures, "image")):
         rows = {row["path"]: row for row in extract(dataset, **network, column=column, concurrency=1).take_all()}
@@ -173,6 +173,8 @@ def test_columns_of_bytes_and_of_pixels_are_images_and_others_stay(nodes, networ
 def test_mistakes_show_before_anything_runs(nodes, network):
     with pytest.raises(TypeError, match="make a plan with `cnncodes plan` and use run_plan"):
         extract("photos", **network)
+    with pytest.raises(ValueError, match="no image is named"):
+        extract([], **network)
     with pytest.raises(ValueError, match="1 path is named more than once"):
         extract(["a.jpg", "a.jpg"], **network)
     with pytest.raises(Error, match="no-such"):
@@ -195,9 +197,7 @@ def single(folder, network, tmp_path_factory) -> bytes:
     return output.read_bytes()
 
 
-def test_a_plan_is_complete_and_right_though_a_worker_and_a_node_die(
-    cluster, nodes, folder, network, single, tmp_path
-):
+def test_a_plan_is_complete_and_right_though_a_worker_and_a_node_die(cluster, nodes, folder, network, single, tmp_path):
     plan = Plan.create(tmp_path / "plan", folder, **network, rows_per_part=10)
     assert plan.parts == 41
     title = "ray::cnncodes part"
