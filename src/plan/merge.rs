@@ -10,8 +10,8 @@ use super::part::{OpenPart, same_contents};
 use super::{Plan, PlanError};
 use crate::extract::ExtractProgress;
 use crate::features::{
-    ConvertSettings, FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, SkippedImage, WriteOptions,
-    convert, escape_layer_name,
+    ConvertSettings, FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter,
+    SkippedImage, VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
 };
 
 /// Bytes of features that are copied at a time.
@@ -22,6 +22,8 @@ const BLOCK_BYTES: usize = 8 << 20;
 pub enum MergeOutput {
     /// One features file with all rows.
     File,
+    /// One features file whose layers are virtual datasets on the parts, which stay where they are: beside it or below.
+    Virtual,
     /// A folder of Parquet files, one a part; with several layers, a folder in it for each.
     Parquet,
 }
@@ -79,6 +81,9 @@ impl Plan {
         match settings.output {
             MergeOutput::File => {
                 self.merge_file(output, &names, &header, settings, &mut merged, &mut tell)?
+            }
+            MergeOutput::Virtual => {
+                self.merge_virtual(output, &names, &header, settings, &mut merged, &mut tell)?;
             }
             MergeOutput::Parquet => self.merge_parquet(output, &names, settings, &mut merged, &mut tell)?,
         }
@@ -167,6 +172,38 @@ impl Plan {
         writer.append(&[], &content.problems)?;
         writer.pass_over(&content.passed_over)?;
         writer.finish()?;
+        Ok(())
+    }
+
+    fn merge_virtual(
+        &self,
+        output: &Path,
+        names: &[String],
+        header: &FeatureFileHeader,
+        settings: MergeSettings,
+        merged: &mut Merged,
+        tell: &mut dyn FnMut(&Merged),
+    ) -> Result<(), PlanError> {
+        if !settings.overwrite && output.exists() {
+            return Err(FeatureFileError::Exists { path: output.to_owned() }.into());
+        }
+        let content = &self.document.content;
+        let mut skipped = Vec::new();
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            let part = self.open_part(name)?;
+            skipped.extend_from_slice(part.file.errors());
+            parts.push((self.store.path(name), part.file.rows()));
+        }
+        let errors = skipped.len() as u64;
+        skipped.extend_from_slice(&content.problems);
+        let file =
+            VirtualFile { header, parts: &parts, skipped: &skipped, passed_over: &content.passed_over };
+        write_virtual(output, &file, &mut |rows| {
+            merged.rows = rows as u64;
+            tell(merged);
+        })?;
+        (merged.rows, merged.errors) = (parts.iter().map(|(_, rows)| *rows as u64).sum(), errors);
         Ok(())
     }
 

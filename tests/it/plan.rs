@@ -395,6 +395,35 @@ fn a_full_disk_stops_a_worker_and_leaves_no_part() {
     assert_merged_is_whole(folder, "data", "--layer fc7");
 }
 
+#[test]
+fn a_virtual_file_holds_what_the_merged_one_holds() {
+    let folder = workspace(6);
+    let folder = folder.path();
+    fs::write(folder.join("data/fish/0-bad.jpg"), "a letter").unwrap();
+    run(folder, "plan --layer pool3,fc7 -o run --rows-per-part 7").success();
+    run(folder, "extract --plan run").code(1);
+    run(folder, "merge run -o merged.h5").code(1);
+    run(folder, "merge run -o run/virtual.h5 --virtual")
+        .code(1)
+        .stdout(contains("24 images of 4 parts, 1 without features"));
+    run(folder, "merge run -o run/virtual.h5 --virtual").code(2).stderr(contains("exists already"));
+    let open = |name: &str| FeatureFile::open(&folder.join(name)).unwrap();
+    let (merged, linked) = (open("merged.h5"), open("run/virtual.h5"));
+    assert_eq!(merged.header(), linked.header());
+    assert_eq!(merged.image_names(), linked.image_names());
+    assert_eq!(
+        (merged.labels(), merged.sha256(), merged.errors()),
+        (linked.labels(), linked.sha256(), linked.errors())
+    );
+    for layer in ["pool3", "fc7"] {
+        assert_eq!(merged.read_layer(Some(layer)).unwrap(), linked.read_layer(Some(layer)).unwrap());
+    }
+    run(folder, "fit-head --svm merged.h5 --layer fc7 -o a.head.h5").success();
+    run(folder, "fit-head --svm run/virtual.h5 --layer fc7 -o b.head.h5").success();
+    let weights = |name: &str| cnncodes::head::Head::load(&folder.join(name)).unwrap();
+    assert_eq!(format!("{:?}", weights("a.head.h5").model), format!("{:?}", weights("b.head.h5").model));
+}
+
 #[cfg(feature = "parquet")]
 #[test]
 fn parts_become_parquet_files() {
