@@ -59,7 +59,7 @@ impl Plan {
             let graph = model.open().map_err(failed)?;
             let layers = wanted_layers(&model, &graph, &layers, pool, session.precision)?;
             let samples = options.list(&images)?;
-            let settings = ExtractSettings { max_pixels, force: true, ..ExtractSettings::default() };
+            let settings = ExtractSettings { max_pixels, ..ExtractSettings::default() };
             let request = ExtractRequest {
                 samples: &samples,
                 graph: &graph,
@@ -68,8 +68,7 @@ impl Plan {
                 output: &path,
                 settings: &settings,
             };
-            let planned = request.plan().map_err(failed)?;
-            let layers = request.layers_of(&planned).map_err(failed)?;
+            let layers = request.new_layers().map_err(failed)?;
             let total = samples.samples.len();
             let plan = PlanRequest { samples: &samples, layers: &layers, max_pixels, rows_per_part, hash };
             plan.write(&path, &mut |done| {

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::part::{OpenPart, same_contents};
 use super::{Plan, PlanError};
 use crate::extract::ExtractProgress;
@@ -52,6 +54,15 @@ pub struct Merged {
     pub parts: u64,
 }
 
+/// What is to be known of a part before any is copied.
+struct FoundPart {
+    number: u64,
+    name: String,
+    rows: usize,
+    first_error: Option<String>,
+    header: FeatureFileHeader,
+}
+
 /// Where a part is computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Provenance {
@@ -96,31 +107,42 @@ impl Plan {
             .store
             .part_files()
             .map_err(|source| PlanError::Read { path: self.store.path("parts"), source })?;
+        let opened: Vec<FoundPart> = files
+            .into_par_iter()
+            .map(|name| {
+                let OpenPart { number, file, .. } = self.open_part(&name)?;
+                let first_error = file.errors().first();
+                Ok(FoundPart {
+                    number,
+                    rows: file.rows(),
+                    first_error: first_error.map(|error| format!("{}: {}", error.name, error.reason)),
+                    header: file.header().clone(),
+                    name,
+                })
+            })
+            .collect::<Result<_, PlanError>>()?;
         let mut found: BTreeMap<u64, String> = BTreeMap::new();
         let mut first_of: Vec<(Provenance, PathBuf)> = Vec::new();
         let mut header: Option<FeatureFileHeader> = None;
         let (mut rows, mut first_error) = (0, None);
-        for name in files {
-            let OpenPart { number, file, .. } = self.open_part(&name)?;
-            if let Some(other) = found.get(&number) {
-                let there = self.open_part(other)?;
-                if !same_contents(&file, &there.file)? {
-                    let (first, second) = (self.store.path(other), self.store.path(&name));
-                    return Err(PlanError::Conflict { part: number, first, second });
+        for part in opened {
+            if let Some(other) = found.get(&part.number) {
+                let (one, two) = (self.open_part(other)?, self.open_part(&part.name)?);
+                if !same_contents(&one.file, &two.file)? {
+                    let (first, second) = (self.store.path(other), self.store.path(&part.name));
+                    return Err(PlanError::Conflict { part: part.number, first, second });
                 }
                 continue;
             }
             let here =
-                Provenance { runtime: file.header().runtime.clone(), device: file.header().device.clone() };
+                Provenance { runtime: part.header.runtime.clone(), device: part.header.device.clone() };
             if !first_of.iter().any(|(known, _)| *known == here) {
-                first_of.push((here, self.store.path(&name)));
+                first_of.push((here, self.store.path(&part.name)));
             }
-            rows += file.rows();
-            let error = file.errors().first();
-            first_error =
-                first_error.or_else(|| error.map(|error| format!("{}: {}", error.name, error.reason)));
-            header.get_or_insert_with(|| file.header().clone());
-            found.insert(number, name);
+            rows += part.rows;
+            first_error = first_error.or(part.first_error);
+            header.get_or_insert(part.header);
+            found.insert(part.number, part.name);
         }
         let missing: Vec<u64> = (0..self.parts()).filter(|part| !found.contains_key(part)).collect();
         let (true, Some(mut header)) = (missing.is_empty(), header) else {
