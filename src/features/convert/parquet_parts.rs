@@ -315,3 +315,6 @@ impl Cursor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
