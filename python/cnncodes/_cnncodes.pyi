@@ -163,6 +163,7 @@ class FeaturesFile:
         duplicate_distance: int | None,
         duplicate_threshold: float | None,
         groups: list[str | None] | Path | None,
+        max_memory: str | None,
     ) -> tuple[str, list[str]]: ...
 
 def convert(

@@ -86,6 +86,16 @@ impl FeatureFile {
         Ok(Self { contents, path: path.to_owned() })
     }
 
+    /// Whether a path names a features file, by its ending: an HDF5 file, or (with the feature `parquet`) a Parquet file, or a folder
+    /// that holds nothing else.
+    pub fn is_named(path: &Path) -> bool {
+        #[cfg(feature = "parquet")]
+        if !parts_of(path).is_empty() {
+            return true;
+        }
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5"))
+    }
+
     /// Where the file lies.
     pub fn path(&self) -> &Path {
         &self.path

@@ -178,7 +178,7 @@ fn read_part(
     // What the user named as the source is no matter of the rows.
     let own = FeatureFileHeader { source: header.source.clone(), ..part.header().clone() };
     match header.difference(&own) {
-        Some(what) => Err(refused(format!("{what} are not those of the other parts"))),
+        Some(what) => Err(refused(format!("it differs from the other parts in {what}"))),
         None if part.rows() != rows => Err(refused(format!("it has {} rows and not {rows}", part.rows()))),
         None => Ok(part),
     }

@@ -36,22 +36,20 @@ pub(in crate::features) struct ParquetParts {
     pub(in crate::features) features: ParquetRows,
 }
 
-/// The Parquet files of a folder, by name, or the file itself; empty if there are none. Names that begin with `.` or `_` are left
-/// out, as data engines do.
+/// The Parquet files of a folder that holds nothing else, by name, or the file itself; empty if it is neither. Names that begin with
+/// `.` or `_` are left out, as data engines do.
 pub(in crate::features) fn parts_of(path: &Path) -> Vec<PathBuf> {
     let is_parquet =
         |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
     if !path.is_dir() {
         return if is_parquet(path) { vec![path.to_owned()] } else { Vec::new() };
     }
-    let shown = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        is_parquet(path) && !name.starts_with(['.', '_'])
-    };
+    let shown =
+        |path: &PathBuf| !path.file_name().unwrap_or_default().to_string_lossy().starts_with(['.', '_']);
     let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut parts: Vec<PathBuf> = entries.filter(shown).collect();
     parts.sort();
-    parts
+    if parts.iter().all(|part| is_parquet(part)) { parts } else { Vec::new() }
 }
 
 impl ParquetParts {
@@ -89,8 +87,8 @@ impl ParquetParts {
         // What the user named as the source is no matter of the rows.
         let header = FeatureFileHeader { source: self.header.source.clone(), ..part.header };
         if let Some(what) = self.header.difference(&header) {
-            let why =
-                format!("{what} are not those of {}; parts of one folder belong together", first.display());
+            let first = first.display();
+            let why = format!("it differs from {first} in {what}; the parts of a folder belong together");
             return Err(ConvertError::unusable(path, why));
         }
         self.names.extend(part.names);
@@ -265,7 +263,7 @@ impl Cursor {
         let (mut group, mut before) = (0, 0);
         for metadata in builder.metadata().row_groups() {
             let rows = usize::try_from(metadata.num_rows()).map_err(|_| changed())?;
-            if before + rows > start {
+            if before.saturating_add(rows) > start {
                 break;
             }
             (group, before) = (group + 1, before + rows);
@@ -315,3 +313,6 @@ impl Cursor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
