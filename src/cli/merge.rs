@@ -15,6 +15,7 @@ that). The parts stay; remove the plan when you no longer need them.
 
 Examples:
   cnncodes merge run1 -o features/photos.h5
+  cnncodes merge run1 -o run1/photos.h5 --virtual              no copy: the file refers to the parts
   cnncodes merge run1 -o features/photos --format parquet      a folder of Parquet files, for data engines")]
 pub struct Args {
     /// Folder of the plan
@@ -26,6 +27,10 @@ pub struct Args {
     /// Format: one features file (hdf5), or a folder of Parquet files
     #[arg(long, value_name = "FORMAT", default_value = "hdf5")]
     format: MergeFormat,
+    /// Copy no features: write a file that refers to the parts (HDF5 virtual datasets). The parts must stay, in the folder of OUTPUT
+    /// or below, so OUTPUT is in PLAN or beside it
+    #[arg(long = "virtual", conflicts_with = "format")]
+    is_virtual: bool,
     /// Accept parts of different devices or versions of ONNX Runtime, whose features may differ in the last digits
     #[arg(long)]
     allow_mixed: bool,
@@ -45,6 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let plan = Plan::open(&args.plan)?;
     let settings = MergeSettings {
         output: match args.format {
+            MergeFormat::Hdf5 if args.is_virtual => MergeOutput::Virtual,
             MergeFormat::Hdf5 => MergeOutput::File,
             MergeFormat::Parquet => MergeOutput::Parquet,
         },

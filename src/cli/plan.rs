@@ -66,8 +66,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
     let session = args.compute.settings();
     let NamedLayers { graph, layers, .. } = args.layers.find(models, session.precision)?;
-    let settings =
-        ExtractSettings { max_pixels: args.layers.max_pixels, force: true, ..ExtractSettings::default() };
+    let settings = ExtractSettings { max_pixels: args.layers.max_pixels, ..ExtractSettings::default() };
     let request = ExtractRequest {
         samples: &samples,
         graph: &graph,
@@ -76,7 +75,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         output: &args.output,
         settings: &settings,
     };
-    let stored = request.layers_of(&request.plan()?)?;
+    let stored = request.new_layers()?;
     let bar = show::progress_of("planning", "images");
     bar.set_length(samples.samples.len() as u64);
     let plan = PlanRequest {

@@ -112,7 +112,7 @@ pub struct FeatureWriter {
     overwrite: bool,
     widths: Vec<usize>,
     classes: usize,
-    names: HashSet<String>,
+    names: SeenNames,
     passed_over: Vec<PassedOverGroup>,
     part: Option<PlanPart>,
     committed_rows: usize,
@@ -174,7 +174,7 @@ impl FeatureWriter {
         };
         let mut writer = Self::with(table, lock, final_path, header, options);
         if let WriterStart::Resumed { done, .. } = &start {
-            writer.names.extend(done.iter().map(|row| row.name.clone()));
+            writer.names = SeenNames::All(done.iter().map(|row| row.name.clone()).collect());
         }
         Ok((writer, start))
     }
@@ -194,7 +194,7 @@ impl FeatureWriter {
             overwrite: options.overwrite,
             widths: header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect(),
             classes: header.class_names.len(),
-            names: HashSet::new(),
+            names: SeenNames::All(HashSet::new()),
             passed_over: Vec::new(),
             part: None,
             committed_at: Instant::now(),
@@ -221,17 +221,18 @@ impl FeatureWriter {
             let why = format!("there are more than the {} announced rows", table.capacity());
             return Err(fit.bad(surplus.name, why));
         }
-        for (i, row) in rows.iter().enumerate() {
-            if !self.names.insert(row.name.to_owned()) {
-                rows[..i].iter().for_each(|earlier| {
-                    self.names.remove(earlier.name);
-                });
-                return Err(fit.bad(row.name, "an image of this name is stored already"));
-            }
+        if let Err(name) = self.names.add(rows) {
+            return Err(fit.bad(name, "an image of this name is stored already"));
         }
         let due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
         let result = table.append(&batch).and_then(|()| if due { table.commit() } else { Ok(()) });
         self.settle(result, due)
+    }
+
+    /// Says that names come in ascending order, of which the writer then remembers the last one only. A name that does not come
+    /// after it is refused.
+    pub fn expect_ascending_names(&mut self) {
+        self.names = SeenNames::Ascending(String::new());
     }
 
     /// Records which files beside the images are none; it is written when the file is finished.
@@ -329,6 +330,44 @@ impl Drop for FeatureWriter {
                 Err(_) => table.abandon(),
             }
         }
+    }
+}
+
+/// The names of the rows so far, none of which may come again.
+enum SeenNames {
+    All(HashSet<String>),
+    /// The last of names that come in ascending order.
+    Ascending(String),
+}
+
+impl SeenNames {
+    /// Adds the names of `rows`, or none of them if one is there already; gives that one.
+    fn add<'a>(&mut self, rows: &[FeatureRow<'a>]) -> Result<(), &'a str> {
+        match self {
+            Self::All(names) => {
+                for (i, row) in rows.iter().enumerate() {
+                    if !names.insert(row.name.to_owned()) {
+                        rows[..i].iter().for_each(|earlier| {
+                            names.remove(earlier.name);
+                        });
+                        return Err(row.name);
+                    }
+                }
+            }
+            Self::Ascending(last) => {
+                let mut before = last.as_str();
+                for row in rows {
+                    if row.name <= before {
+                        return Err(row.name);
+                    }
+                    before = row.name;
+                }
+                if let Some(row) = rows.last() {
+                    row.name.clone_into(last);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::remote::is_url;
 pub struct PlanRequest<'a> {
     /// The images.
     pub samples: &'a Dataset,
-    /// The layers as features files describe them ([`ExtractRequest::layers_of`](crate::extract::ExtractRequest::layers_of)).
+    /// The layers as features files describe them ([`ExtractRequest::new_layers`](crate::extract::ExtractRequest::new_layers)).
     pub layers: &'a [StoredLayer],
     /// Images of more pixels are refused.
     pub max_pixels: u64,

@@ -39,7 +39,7 @@ pub enum PlanError {
     #[error("no image is left to plan: {first}")]
     NoImages { first: String },
     #[error("cannot use the images of part {part}")]
-    Records { part: u64, source: RecordError },
+    Records { part: u64, source: Box<RecordError> },
     #[error(
         "the folder of the images, {}, does not exist on this machine; mount it, or say with --root where the images are here",
         root.display()
@@ -76,6 +76,11 @@ pub enum PlanError {
          of one of them again, or accept both with --allow-mixed", first.display(), second.display()
     )]
     Mixed { first: PathBuf, here: String, second: PathBuf, there: String },
+    #[error(
+        "the parts of {} lie in an object store, and a virtual file refers to files on a disk; merge without --virtual",
+        path.display()
+    )]
+    NoFiles { path: PathBuf },
     #[error("none of the {images} images of the plan has features; the first: {first}")]
     NothingReadable { images: u64, first: String },
     #[error(transparent)]

@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::part::{OpenPart, same_contents};
 use super::{Plan, PlanError};
 use crate::extract::ExtractProgress;
 use crate::features::{
-    ConvertSettings, FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, SkippedImage, WriteOptions,
-    convert, escape_layer_name,
+    ConvertSettings, FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter,
+    SkippedImage, VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
 };
+use crate::remote::is_url;
 
 /// Bytes of features that are copied at a time.
 const BLOCK_BYTES: usize = 8 << 20;
@@ -22,6 +25,8 @@ const BLOCK_BYTES: usize = 8 << 20;
 pub enum MergeOutput {
     /// One features file with all rows.
     File,
+    /// One features file whose layers are virtual datasets on the parts, which stay where they are: beside it or below.
+    Virtual,
     /// A folder of Parquet files, one a part; with several layers, a folder in it for each.
     Parquet,
 }
@@ -50,6 +55,15 @@ pub struct Merged {
     pub parts: u64,
 }
 
+/// What is to be known of a part before any is copied.
+struct FoundPart {
+    number: u64,
+    name: String,
+    rows: usize,
+    first_error: Option<String>,
+    header: FeatureFileHeader,
+}
+
 /// Where a part is computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Provenance {
@@ -69,6 +83,9 @@ impl Plan {
         settings: MergeSettings,
         advance: &mut dyn FnMut(ExtractProgress),
     ) -> Result<Merged, PlanError> {
+        if settings.output == MergeOutput::Virtual && is_url(self.location()) {
+            return Err(PlanError::NoFiles { path: self.location().to_owned() });
+        }
         let (names, header) = self.find_parts(settings.allow_mixed)?;
         let mut merged = Merged { path: output.to_owned(), rows: 0, errors: 0, parts: self.parts() };
         let total = usize::try_from(self.images()).unwrap_or(usize::MAX);
@@ -79,6 +96,9 @@ impl Plan {
         match settings.output {
             MergeOutput::File => {
                 self.merge_file(output, &names, &header, settings, &mut merged, &mut tell)?
+            }
+            MergeOutput::Virtual => {
+                self.merge_virtual(output, &names, &header, settings, &mut merged, &mut tell)?;
             }
             MergeOutput::Parquet => self.merge_parquet(output, &names, settings, &mut merged, &mut tell)?,
         }
@@ -91,31 +111,42 @@ impl Plan {
             .store
             .part_files()
             .map_err(|source| PlanError::Read { path: self.store.path("parts"), source })?;
+        let opened: Vec<FoundPart> = files
+            .into_par_iter()
+            .map(|name| {
+                let OpenPart { number, file, .. } = self.open_part(&name)?;
+                let first_error = file.errors().first();
+                Ok(FoundPart {
+                    number,
+                    rows: file.rows(),
+                    first_error: first_error.map(|error| format!("{}: {}", error.name, error.reason)),
+                    header: file.header().clone(),
+                    name,
+                })
+            })
+            .collect::<Result<_, PlanError>>()?;
         let mut found: BTreeMap<u64, String> = BTreeMap::new();
         let mut first_of: Vec<(Provenance, PathBuf)> = Vec::new();
         let mut header: Option<FeatureFileHeader> = None;
         let (mut rows, mut first_error) = (0, None);
-        for name in files {
-            let OpenPart { number, file, .. } = self.open_part(&name)?;
-            if let Some(other) = found.get(&number) {
-                let there = self.open_part(other)?;
-                if !same_contents(&file, &there.file)? {
-                    let (first, second) = (self.store.path(other), self.store.path(&name));
-                    return Err(PlanError::Conflict { part: number, first, second });
+        for part in opened {
+            if let Some(other) = found.get(&part.number) {
+                let (one, two) = (self.open_part(other)?, self.open_part(&part.name)?);
+                if !same_contents(&one.file, &two.file)? {
+                    let (first, second) = (self.store.path(other), self.store.path(&part.name));
+                    return Err(PlanError::Conflict { part: part.number, first, second });
                 }
                 continue;
             }
             let here =
-                Provenance { runtime: file.header().runtime.clone(), device: file.header().device.clone() };
+                Provenance { runtime: part.header.runtime.clone(), device: part.header.device.clone() };
             if !first_of.iter().any(|(known, _)| *known == here) {
-                first_of.push((here, self.store.path(&name)));
+                first_of.push((here, self.store.path(&part.name)));
             }
-            rows += file.rows();
-            let error = file.errors().first();
-            first_error =
-                first_error.or_else(|| error.map(|error| format!("{}: {}", error.name, error.reason)));
-            header.get_or_insert_with(|| file.header().clone());
-            found.insert(number, name);
+            rows += part.rows;
+            first_error = first_error.or(part.first_error);
+            header.get_or_insert(part.header);
+            found.insert(part.number, part.name);
         }
         let missing: Vec<u64> = (0..self.parts()).filter(|part| !found.contains_key(part)).collect();
         let (true, Some(mut header)) = (missing.is_empty(), header) else {
@@ -153,6 +184,7 @@ impl Plan {
         let expected_rows = usize::try_from(self.images()).unwrap_or(usize::MAX);
         let options = WriteOptions { overwrite: settings.overwrite, expected_rows };
         let mut writer = FeatureWriter::create(output, header, options)?;
+        writer.expect_ascending_names();
         let widths: Vec<usize> = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
         let block = (BLOCK_BYTES / (size_of::<f32>() * widths.iter().sum::<usize>().max(1))).max(1);
         for name in names {
@@ -166,6 +198,38 @@ impl Plan {
         writer.append(&[], &content.problems)?;
         writer.pass_over(&content.passed_over)?;
         writer.finish()?;
+        Ok(())
+    }
+
+    fn merge_virtual(
+        &self,
+        output: &Path,
+        names: &[String],
+        header: &FeatureFileHeader,
+        settings: MergeSettings,
+        merged: &mut Merged,
+        tell: &mut dyn FnMut(&Merged),
+    ) -> Result<(), PlanError> {
+        if !settings.overwrite && output.exists() {
+            return Err(FeatureFileError::Exists { path: output.to_owned() }.into());
+        }
+        let content = &self.document.content;
+        let mut skipped = Vec::new();
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            let part = self.open_part(name)?;
+            skipped.extend_from_slice(part.file.errors());
+            parts.push((self.store.path(name), part.file.rows()));
+        }
+        let errors = skipped.len() as u64;
+        skipped.extend_from_slice(&content.problems);
+        let file =
+            VirtualFile { header, parts: &parts, skipped: &skipped, passed_over: &content.passed_over };
+        write_virtual(output, &file, &mut |rows| {
+            merged.rows = rows as u64;
+            tell(merged);
+        })?;
+        (merged.rows, merged.errors) = (parts.iter().map(|(_, rows)| *rows as u64).sum(), errors);
         Ok(())
     }
 

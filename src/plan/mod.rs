@@ -17,8 +17,6 @@ mod part;
 mod share;
 mod status;
 mod store;
-#[cfg(test)]
-mod tests;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -121,7 +119,7 @@ impl Plan {
         let records = self.records(part)?;
         let (classes, source) = (content.class_names.clone(), content.source.clone());
         Dataset::from_records(root, &content.containers, &records, classes, source)
-            .map_err(|source| PlanError::Records { part, source })
+            .map_err(|source| PlanError::Records { part, source: source.into() })
     }
 
     /// Where the file of a part lies.

@@ -203,8 +203,14 @@ impl FolderStore {
                 sync_folder(&self.folder.join(PARTS))?;
                 Ok(true)
             }
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error.error),
+            Err(error) => {
+                // Dropping it would remove the file, which may be published yet.
+                let _ = error.path.keep();
+                match error.error.kind() {
+                    io::ErrorKind::AlreadyExists => Ok(false),
+                    _ => Err(error.error),
+                }
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::prelude::*;
+
 use super::part::PartState;
 use super::store::part_name;
 use super::{Plan, PlanError, Share};
@@ -103,11 +105,13 @@ impl Plan {
         stop: &AtomicBool,
         tell: &mut dyn FnMut(WorkEvent<'_>),
     ) -> Result<WorkSummary, PlanError> {
-        let mut summary = WorkSummary::default();
+        let parts: Vec<u64> = parts.into_iter().collect();
+        let states: Vec<PartState> =
+            parts.par_iter().map(|&part| self.part_state(part)).collect::<Result<_, _>>()?;
+        let mut summary = WorkSummary { parts: parts.len() as u64, ..WorkSummary::default() };
         let mut wanted = Vec::new();
-        for part in parts {
-            summary.parts += 1;
-            match self.part_state(part)? {
+        for (part, state) in parts.into_iter().zip(states) {
+            match state {
                 PartState::Done { .. } => summary.skipped += 1,
                 PartState::Missing => wanted.push(part),
                 PartState::Invalid(why) => {

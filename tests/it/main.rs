@@ -31,6 +31,7 @@ mod object_stores;
 mod out_of_core;
 mod parity;
 mod pixels;
+mod plan;
 mod preprocessing;
 mod pretrained;
 mod pull;

@@ -477,6 +477,9 @@ fn workers_on_a_plan_in_a_bucket_store_each_part_once() {
         let refused = run(s3.address(), &other);
         assert_eq!(code(&refused), Some(2));
         assert!(stderr(&refused).contains("holds another plan"), "{}", stderr(&refused));
+        let refused = run(s3.address(), &["merge", plan, "-o", "virtual.h5", "--virtual"]);
+        assert_eq!(code(&refused), Some(2));
+        assert!(stderr(&refused).contains("merge without --virtual"), "{}", stderr(&refused));
         let refused = run(s3.address(), &["merge", plan, "-o", "merged.h5"]);
         assert_eq!(code(&refused), Some(2));
         assert!(stderr(&refused).contains("3 of 3 parts are missing"), "{}", stderr(&refused));

@@ -86,11 +86,12 @@ pub fn run(location: &Path, args: &Args, models: &ModelsFolder, log: &Log) -> an
     let result = plan.extract_share(share, models, &settings, &stop, &mut tell);
     log.end_of_progress();
     let summary = match result {
+        Err(PlanError::Interrupted { done, total }) if log.is_json() => {
+            emit(&json!({ "event": "interrupted", "done": done, "total": total }));
+            return Ok(Status::Interrupted);
+        }
         Err(error @ PlanError::Interrupted { .. }) => {
-            match log.is_json() {
-                true => emit(&json!({ "event": "interrupted" })),
-                false => show::warning(&error.to_string()),
-            }
+            show::warning(&error.to_string());
             return Ok(Status::Interrupted);
         }
         result => result?,
