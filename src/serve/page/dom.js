@@ -28,9 +28,9 @@ function set(made, properties) {
 
 export const byId = (id) => document.getElementById(id);
 
-/// A symbol of icons.svg.
+/// A symbol that stands in index.html.
 export function icon(name, properties = {}) {
-  return svg("svg", { class: "icon", "aria-hidden": "true", ...properties }, svg("use", { href: `/page/icons.svg#${name}` }));
+  return svg("svg", { class: "icon", "aria-hidden": "true", ...properties }, svg("use", { href: `#icon-${name}` }));
 }
 
 const SYMBOLS = 8;
@@ -39,7 +39,7 @@ const COLORS = 8;
 /// The symbol and colour that stand for the k-th class, as in the report.
 export function classMark(k) {
   const symbol = (k + Math.floor(k / COLORS)) % SYMBOLS;
-  return svg("svg", { class: "mark", "aria-hidden": "true", "data-k": k % COLORS }, svg("use", { href: `/page/icons.svg#mark-${symbol}` }));
+  return svg("svg", { class: "mark", "aria-hidden": "true", "data-k": k % COLORS }, svg("use", { href: `#icon-mark-${symbol}` }));
 }
 
 export const name = (text) => element("bdi", {}, text);
