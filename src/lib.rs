@@ -80,6 +80,8 @@ pub mod network;
 mod panics;
 pub mod preprocess_check;
 pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod similarity;
 pub mod sweep;
 pub mod training;

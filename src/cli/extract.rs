@@ -11,8 +11,9 @@ use anyhow::{Context, bail};
 use super::Status;
 use super::compute_args::{BatchSize, ComputeArgs};
 use super::input_args::InputArgs;
-use crate::extract::{ExtractError, ExtractRequest, ExtractSettings, WantedLayer, extract};
-use crate::files::safe_name;
+use crate::extract::{
+    ExtractError, ExtractRequest, ExtractSettings, WantedLayer, extract, features_file_name,
+};
 use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
 use crate::memory::MemoryLimit;
 use crate::network::{Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
@@ -236,15 +237,11 @@ fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::R
     Ok(layers)
 }
 
-/// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
-/// the pooling where it is another than the layers' own.
+/// The file in `features/`, see [`features_file_name`].
 pub(super) fn default_output<'a>(
     model: &str,
     layers: impl IntoIterator<Item = &'a str>,
     pooling: Option<Pooling>,
 ) -> PathBuf {
-    let safe = |layer: &str| safe_name(layer.trim_start_matches('/'));
-    let layers = layers.into_iter().map(safe).collect::<Vec<_>>().join("+");
-    let pooling = pooling.map_or_else(String::new, |pooling| format!("-{pooling}"));
-    Path::new("features").join(format!("{model}-{layers}{pooling}.h5"))
+    Path::new("features").join(features_file_name(model, layers, pooling))
 }
