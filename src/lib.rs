@@ -54,6 +54,7 @@
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`download`]: downloading a file, completely or not at all; from a hub of models to the models folder.
+//! - `serve`: the page and the HTTP interface; with the feature `serve`.
 //! - [`demo`]: the embedded example.
 //! - `cli`: one file for each command; with the feature `cli`, which is on by default.
 

@@ -68,6 +68,14 @@ impl Teach {
         self.training.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Another head answers, or there is another result: what was written for the one before is none of it.
+    pub fn forget_files(&self) {
+        for file in [self.report(), self.export()] {
+            // Mostly there is none.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
     /// There is another result.
     pub fn set_training(&self, training: StoredTraining) {
         *self.training.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(training));

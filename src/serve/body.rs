@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes, BodyDataStream};
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::{StreamExt, stream};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -134,8 +135,11 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         )));
     }
     let body = read_at_most(headers, body, MOST_JSON, limits, admission).await?;
-    serde_json::from_slice(&body.bytes)
-        .map_err(|error| ApiError::bad_request(format!("the body is not the JSON that is expected: {error}")))
+    let object = serde_json::from_slice::<Map<String, Value>>(&body.bytes);
+    // Through an object, because an array of the fields' values would do as well.
+    object.and_then(|object| serde_json::from_value(Value::Object(object))).map_err(|error| {
+        ApiError::bad_request(format!("the body is not the JSON that is expected: {error}"))
+    })
 }
 
 /// The media type of the body, without parameters.

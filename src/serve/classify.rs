@@ -89,6 +89,15 @@ impl<T> From<InputProblem> for ImageAnswer<T> {
     }
 }
 
+impl ImageAnswer<(AnswerRecord, usize)> {
+    fn without_top(self) -> ImageAnswer<AnswerRecord> {
+        match self {
+            Self::Answer((record, _)) => ImageAnswer::Answer(record),
+            Self::Problem { image, error } => ImageAnswer::Problem { image, error },
+        }
+    }
+}
+
 /// Refuses a request none of whose images can be read.
 fn some_answer<T>(answers: &[ImageAnswer<T>]) -> Result<(), ApiError> {
     let problems: Vec<String> = answers
@@ -118,19 +127,29 @@ pub(super) async fn classify(State(app): State<Shared>, request: Request) -> Res
     let _room = app.admission.images(images.len())?;
     let answers = app.in_time(async {
         let answers = images.iter().map(|image| answer(&app, &head, image, asked));
-        try_join_all(answers).await
+        let mut answers = try_join_all(answers).await?;
+        if asked.explain {
+            // One after the other: a request takes one place in the queue.
+            for (image, answer) in images.iter().zip(&mut answers) {
+                if let ImageAnswer::Answer((record, top)) = answer {
+                    record.explanations = head.explanations.explain(image.bytes.clone(), *top).await?;
+                }
+            }
+        }
+        Ok(answers.into_iter().map(ImageAnswer::without_top).collect::<Vec<_>>())
     });
     let answers = answers.await?;
     some_answer(&answers)?;
     Ok(Json(answers).into_response())
 }
 
+/// The answer for an image without its explanation, and the most probable class.
 async fn answer(
     app: &App,
     served: &Arc<ServedHead>,
     image: &Upload,
     asked: ClassifyQuery,
-) -> Result<ImageAnswer<AnswerRecord>, ApiError> {
+) -> Result<ImageAnswer<(AnswerRecord, usize)>, ApiError> {
     let batch = match features(app, served, image).await? {
         Ok(batch) => batch,
         Err(problem) => return Ok(problem.into()),
@@ -151,19 +170,11 @@ async fn answer(
     });
     let (answers, nearest) = found.await?.map_err(failed)?;
     let answer = answers.into_iter().next().ok_or_else(|| ApiError::broken("the head"))?;
-    let classes = match asked.explain {
-        true => served.explanations.explain(image.bytes.clone(), answer.top()).await?,
-        false => Vec::new(),
-    };
-    let explanation = ImageExplanation { classes, nearest: nearest.into_iter().next().unwrap_or_default() };
-    let class_names = &served.head.model.class_names;
-    Ok(ImageAnswer::Answer(AnswerRecord::new(
-        &image.name,
-        answer,
-        explanation,
-        class_names,
-        usize::from(asked.top),
-    )))
+    let nearest = nearest.into_iter().next().unwrap_or_default();
+    let explanation = ImageExplanation { classes: Vec::new(), nearest };
+    let (class_names, top) = (&served.head.model.class_names, answer.top());
+    let record = AnswerRecord::new(&image.name, answer, explanation, class_names, usize::from(asked.top));
+    Ok(ImageAnswer::Answer((record, top)))
 }
 
 /// The features of an image, which goes through the network with those of other requests.
@@ -297,6 +308,9 @@ pub(super) async fn choose_head(State(app): State<Shared>, request: Request) -> 
     let shared = Arc::clone(&app);
     let served = blocking(move || open_named(&shared, &name)).await??;
     let info = served.info.clone();
+    if let Some(teach) = &app.teach {
+        teach.forget_files();
+    }
     app.set_head(served);
     Ok(Json(info).into_response())
 }

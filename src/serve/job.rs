@@ -13,6 +13,9 @@ use tokio::sync::watch;
 use super::api_error::ApiError;
 use crate::files::write_atomically;
 
+/// What a job does before its first step, for people.
+const STARTING: &str = "starting";
+
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -193,7 +196,7 @@ impl Jobs {
             if !busy {
                 let (id, started) = (status.id + 1, Some(Timestamp::now()));
                 *status =
-                    JobStatus { id, task: Some(task), state: JobState::Running, started, ..JobStatus::NONE };
+                    JobStatus { id, task: Some(task), state: JobState::Running, started, text: STARTING.to_owned(), ..JobStatus::NONE };
             }
             !busy
         });

@@ -1,6 +1,7 @@
 //! The page: the files of src/serve/page, which build.rs lists and which are embedded. They hold no data of anybody.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use axum::body::Body;
@@ -46,9 +47,23 @@ fn media_type(name: &str) -> Option<&'static str> {
     })
 }
 
+/// What a developer build reads instead of what is embedded, so that a changed page needs no new build: the same files in the folder
+/// that the environment variable CNNCODES_PAGE names.
+fn from_folder(name: &str) -> Option<Response> {
+    let folder = std::env::var_os("CNNCODES_PAGE").filter(|_| cfg!(debug_assertions))?;
+    let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\\');
+    let bytes = std::fs::read(name.split('/').all(is_plain).then(|| Path::new(&folder).join(name))?).ok()?;
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type(name)?));
+    Some(response)
+}
+
 /// The file of this name, or the page without one; nothing new for a client that has it.
 pub(super) fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let name = if name.is_empty() { INDEX } else { name };
+    if let Some(response) = from_folder(name) {
+        return Ok(response);
+    }
     let file = BY_NAME.get(name);
     let file = file.ok_or_else(|| ApiError::not_found(format!("the page has no file {name:?}; open / for the page")))?;
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

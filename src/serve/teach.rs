@@ -467,6 +467,7 @@ pub(super) async fn train(State(app): State<Shared>, request: Request) -> Result
         let previous = teach.training();
         let stored = trainer(app, teach).train(options, previous.as_deref(), progress)?;
         let path = stored.head_path(&teach.project);
+        teach.forget_files();
         teach.set_training(stored);
         let before = app.loaded_head();
         let served = app.opener.open(TRAINED, &path, None, before.as_deref());

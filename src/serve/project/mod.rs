@@ -255,10 +255,16 @@ impl Project {
         let known = self.class_folders().map_err(failed(&self.data()))?;
         // Some file systems take two names for one if they differ in upper and lower case only.
         let same = |known: &&String| known.to_lowercase() == name.to_lowercase();
-        match known.iter().filter(|known| Some(known.as_str()) != instead).find(same) {
-            Some(known) => Err(ProjectError::ClassExists { name: known.clone() }),
-            None => Ok(()),
+        if let Some(known) = known.iter().filter(|known| Some(known.as_str()) != instead).find(same) {
+            return Err(ProjectError::ClassExists { name: known.clone() });
         }
+        // A photo without a class may have the name.
+        let is_other = instead.is_none_or(|instead| instead.to_lowercase() != name.to_lowercase());
+        if is_other && fs::symlink_metadata(self.data().join(name)).is_ok() {
+            let why = "a file in data/ has this name".to_owned();
+            return Err(ProjectError::ClassName { name: name.to_owned(), why });
+        }
+        Ok(())
     }
 
     /// Gives a class another name.
@@ -413,6 +419,9 @@ mod tests {
         assert!(matches!(project.add_class("Cats"), Err(ProjectError::ClassExists { .. })));
         assert!(matches!(project.rename_class("dogs", "cats"), Err(ProjectError::ClassExists { .. })));
         assert!(matches!(project.rename_class("cows", "x"), Err(ProjectError::NoClass { .. })));
+        project.add_photos(None, &[("birds.jpg", "jpg", &jpeg(2))]).unwrap();
+        assert!(matches!(project.add_class("birds.jpg"), Err(ProjectError::ClassName { .. })));
+        assert!(matches!(project.rename_class("dogs", "birds.jpg"), Err(ProjectError::ClassName { .. })));
         let before = project.list().unwrap().revision;
         assert_eq!(project.list().unwrap().revision, before);
         let renamed = project.rename_class("cats", "Cats").unwrap();
