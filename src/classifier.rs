@@ -188,7 +188,7 @@ impl Classifier {
         let labels: Vec<usize> = batch.indices.iter().filter_map(|&index| labelled[index].label).collect();
         let hashes: Vec<_> = batch.perceptual_hashes.iter().copied().map(Some).collect();
         let likeness = Likeness::Hashes(&hashes, DUPLICATE_DISTANCE);
-        let groups = Duplicates::find(&batch.sha256, &[], likeness).groups;
+        let groups = Duplicates::find(&batch.sha256, &[], likeness).map_err(HeadError::unreadable)?.groups;
         let data = TrainingData {
             features: batch.features.view(),
             labels: &labels,
@@ -197,7 +197,8 @@ impl Classifier {
             row_names: None,
         };
         let mut fitted = fit_head(&data, settings)?;
-        fitted.model.novelty = Novelty::fit(batch.features.view(), &groups, settings.seed);
+        fitted.model.novelty =
+            Novelty::fit(&batch.features.view(), &groups, settings.seed).map_err(HeadError::unreadable)?;
         let provenance = HeadProvenance {
             spec: extractor.spec().clone(),
             row_shape: extractor.shape().to_vec(),

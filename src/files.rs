@@ -142,6 +142,11 @@ impl Stamp {
         Self { len: metadata.len(), modified, changed, inode }
     }
 
+    /// Nanoseconds from 1970 to the last modification; 0 where it is not known.
+    pub fn modified(&self) -> i64 {
+        self.modified
+    }
+
     /// Whether both its times are before `time`.
     pub(crate) fn is_older_than(&self, time: SystemTime) -> bool {
         let latest = u64::try_from(self.modified.max(self.changed)).unwrap_or(0);

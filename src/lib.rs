@@ -42,6 +42,7 @@
 //! - [`feature_spec`]: all that decides the value of a feature, in one record.
 //! - [`extract`]: images in, features out, in memory or into a file.
 //! - [`features`]: the HDF5 file of features.
+//! - [`plan`]: extraction on many machines: a frozen list of images, its parts, and the one file that they become.
 //! - [`hdf5`]: reading HDF5 files that may come from anybody.
 //! - [`training`]: from a features file to a head: labels, duplicates, splits, small classes. Suspects of the file.
 //! - [`head`]: the classifier that is fitted to features, its cross-validation, and its file.
@@ -79,6 +80,7 @@ mod memory;
 mod messages;
 pub mod network;
 mod panics;
+pub mod plan;
 pub mod preprocess_check;
 pub mod report;
 #[cfg(feature = "serve")]

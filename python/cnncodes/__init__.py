@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ._heads import Head as Head
     from ._heads import fit_head as fit_head
     from ._neighbors import neighbors as neighbors
+    from ._plan import Plan as Plan
+    from ._plan import PlanStatus as PlanStatus
+    from ._plan import WorkSummary as WorkSummary
     from ._suspects import suspects as suspects
     from ._sweep import Sweep as Sweep
     from ._sweep import sweep as sweep
@@ -45,10 +48,13 @@ _MODULES = {
     "Head": "_heads",
     "LinearSVM": "_estimators",
     "LogisticRegression": "_estimators",
+    "Plan": "_plan",
+    "PlanStatus": "_plan",
     "Problem": "_extractor",
     "Proportion": "_evaluation",
     "RidgeClassifier": "_estimators",
     "Sweep": "_sweep",
+    "WorkSummary": "_plan",
     "convert": "_features",
     "fit_head": "_heads",
     "layers": "_extractor",
@@ -69,10 +75,13 @@ __all__ = [
     "ImageError",
     "LinearSVM",
     "LogisticRegression",
+    "Plan",
+    "PlanStatus",
     "Problem",
     "Proportion",
     "RidgeClassifier",
     "Sweep",
+    "WorkSummary",
     "__version__",
     "convert",
     "fit_head",

@@ -35,6 +35,11 @@ def duplicate_threshold(cosine: float | None) -> float | None:
     return cosine
 
 
+def memory_limit(limit: int | str | None) -> str | None:
+    """A number of bytes, or a text with a unit."""
+    return f"{limit}B" if isinstance(limit, int) else limit
+
+
 def row_values(values: PathLike | Sequence[Any] | NDArray[Any] | None) -> list[str | None] | Path | None:
     """A CSV file, or a text for each row, None where nothing is known."""
     if values is None:

@@ -68,6 +68,46 @@ def extract_to(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]: ...
 def layers(model: str, models: str, all: bool) -> str: ...
+
+class Plan:
+    id: str
+    source: str
+    class_names: list[str]
+    images: int
+    parts: int
+    rows_per_part: int
+
+    def __init__(self, path: str) -> None: ...
+    @staticmethod
+    def create(
+        path: str,
+        images: list[str],
+        model: str,
+        models: str,
+        layers: list[str],
+        pool: str | None,
+        preset: str | None,
+        changes: str | None,
+        compute: dict[str, Any],
+        options: dict[str, Any],
+        rows_per_part: int,
+        hash: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[Plan, bool, list[tuple[str, str]]]: ...
+    def specs(self) -> list[str]: ...
+    def status(self) -> str: ...
+    def extract(
+        self,
+        parts: list[int],
+        models: str,
+        root: str | None,
+        compute: dict[str, Any],
+        progress: Callable[[int, int], None] | None,
+    ) -> dict[str, Any]: ...
+    def merge(
+        self, output: str, format: str, allow_mixed: bool, overwrite: bool, progress: Callable[[int, int], None] | None
+    ) -> tuple[int, int]: ...
+
 def explain(
     head: HeadFile,
     models: str,
@@ -123,6 +163,7 @@ class FeaturesFile:
         duplicate_distance: int | None,
         duplicate_threshold: float | None,
         groups: list[str | None] | Path | None,
+        max_memory: str | None,
     ) -> tuple[str, list[str]]: ...
 
 def convert(

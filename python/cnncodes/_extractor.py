@@ -165,7 +165,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def spec(self) -> dict[str, Any]:
         """All that decides the value of a feature: the network and its hash, layer, pooling, preprocessing, precision."""
-        return _spec(self._open().spec)
+        return parse_spec(self._open().spec)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -361,7 +361,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_hash(self, core: _cnncodes.Extractor) -> None:
         expected = self.__dict__.pop("_expected_hash", None)
-        found = _spec(core.spec)["model_sha256"]
+        found = parse_spec(core.spec)["model_sha256"]
         if expected is not None and expected != found:
             raise Error(
                 f"{self.model or 'the model'} in {self.models} is another network than the one that this extractor was pickled "
@@ -372,7 +372,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = dict(cast("dict[str, Any]", super().__getstate__()))
         opened = state.pop("_opened", None)
         if opened is not None:
-            state["_expected_hash"] = _spec(opened[1].spec)["model_sha256"]
+            state["_expected_hash"] = parse_spec(opened[1].spec)["model_sha256"]
         return state
 
 
@@ -419,7 +419,8 @@ def image_error(problems: Sequence[Problem]) -> ImageError:
     return error
 
 
-def _spec(text: str) -> dict[str, Any]:
+def parse_spec(text: str) -> dict[str, Any]:
+    """A spec from its JSON."""
     spec: dict[str, Any] = json.loads(text)
     # Files hold the preprocessing as a text.
     spec["preprocess"] = json.loads(spec.pop("preprocess_json"))

@@ -530,7 +530,7 @@ def fit_head(
         "min_per_class": _arguments.min_per_class(min_per_class),
         "split": None if isinstance(split, bool) else Path(split),
         "split_folders": split is True,
-        "max_memory": None if max_memory is None else str(max_memory) + ("B" if isinstance(max_memory, int) else ""),
+        "max_memory": _arguments.memory_limit(max_memory),
         "leaky_accuracy": bool(leaky_accuracy),
     }
     fitted, notes = _cnncodes.fit_head(opened._file, options, None if report is None else Path(report), Path(models))

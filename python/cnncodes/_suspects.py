@@ -23,6 +23,7 @@ def suspects(
     duplicate_distance: int | None = None,
     duplicate_threshold: float | None = None,
     groups: PathLike | Sequence[Any] | None = None,
+    max_memory: int | str | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """
     Lists probable label errors, duplicates with different labels, and outliers, as the command `cnncodes suspects` does.
@@ -45,6 +46,9 @@ def suspects(
         Find duplicates by their features instead: the cosine above which two images are duplicates, above 0 and up to 1.
     groups : path-like or sequence, optional
         CSV file with the columns path,group, or a group for each row (None where it has none): images of one group count as duplicates.
+    max_memory : int or str, optional
+        Memory limit in bytes, or such as "2GiB": features that take more are streamed from their file. Half of the machine's memory by
+        default.
 
     Returns
     -------
@@ -75,6 +79,7 @@ def suspects(
         duplicate_distance=_arguments.duplicate_distance(duplicate_distance),
         duplicate_threshold=_arguments.duplicate_threshold(duplicate_threshold),
         groups=_arguments.row_values(groups),
+        max_memory=_arguments.memory_limit(max_memory),
     )
     for note in notes:
         warnings.warn(note, stacklevel=2)

@@ -15,7 +15,7 @@ use cnncodes::feature_spec::FeatureSpec;
 use cnncodes::images::{DEFAULT_MAX_PIXELS, Preset};
 use cnncodes::network::{
     Catalogue, Device, Graph, Layer, LayerList, Model, ModelsFolder, PENULTIMATE, Pooling, Precision,
-    SessionSettings,
+    SessionSettings, WantedLayersError,
 };
 use numpy::PyArray2;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
@@ -23,7 +23,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arrays::to_numpy;
-use crate::errors::failed;
+use crate::errors::{failed, invalid};
 use crate::heads::{HeadFile, is_exported};
 use crate::images::image_of;
 use crate::process::not_forked;
@@ -96,19 +96,10 @@ pub fn model_of(name: &str, models: PathBuf, preset: Option<&str>, changes: Opti
     Ok(model)
 }
 
-/// The spec of a layer of `model`, whose layers are those of `catalogue`.
-fn spec_of(
-    model: &Model,
-    catalogue: &Catalogue,
-    layer: Option<&str>,
-    pool: Option<&str>,
-    precision: Precision,
-) -> PyResult<(FeatureSpec, Layer)> {
-    let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
-    let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+/// The spec of `layer` of `model`.
+fn spec_of(model: &Model, layer: &Layer, pool: Option<&str>, precision: Precision) -> PyResult<FeatureSpec> {
     let pooling = pool.map(parsed::<Pooling>).transpose()?.unwrap_or_else(|| layer.default_pooling());
-    let spec = FeatureSpec { pooling, precision, ..FeatureSpec::of_layer(model, &layer, pooling) };
-    Ok((spec, layer))
+    Ok(FeatureSpec { precision, ..FeatureSpec::of_layer(model, layer, pooling) })
 }
 
 /// The network of a head and its layer: in the head's own file, or in the models folder.
@@ -180,7 +171,7 @@ impl Extractor {
 }
 
 /// Lets Python's signal handlers run, and tells `progress`.
-fn heed(progress: Option<&Py<PyAny>>, done: usize, total: usize) -> PyResult<()> {
+pub fn heed(progress: Option<&Py<PyAny>>, done: usize, total: usize) -> PyResult<()> {
     Python::attach(|py| {
         py.check_signals()?;
         match progress {
@@ -212,7 +203,9 @@ impl Extractor {
             let model = model_of(model, models, preset, changes)?;
             let graph = model.open().map_err(failed)?;
             let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-            let (spec, layer) = spec_of(&model, &catalogue, layer, pool, settings.session.precision)?;
+            let name = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
+            let layer = catalogue.find(&model.name, name).map_err(failed)?.clone();
+            let spec = spec_of(&model, &layer, pool, settings.session.precision)?;
             Self::of(spec, graph, layer, settings)
         })
     }
@@ -283,36 +276,9 @@ fn extract_to<'py>(
     let (stop, mut interrupted, mut notes) = (AtomicBool::new(false), None, Vec::new());
     let summary = py.detach(|| {
         let model = model_of(model, models, preset, changes)?;
-        let names: Vec<Option<&str>> = match &layers[..] {
-            [] => vec![None],
-            names => names.iter().map(|name| Some(name.as_str())).collect(),
-        };
-        let mut wanted = Vec::with_capacity(names.len());
         let graph = model.open().map_err(failed)?;
-        let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-        for name in names {
-            let (spec, layer) = spec_of(&model, &catalogue, name, pool, session.precision)?;
-            if let Some(WantedLayer { layer: twice, .. }) =
-                wanted.iter().find(|there: &&WantedLayer| there.layer.tensor == layer.tensor)
-            {
-                return Err(PyValueError::new_err(format!(
-                    "the layer {} is named twice; name it once",
-                    twice.name
-                )));
-            }
-            wanted.push(WantedLayer { layer, spec });
-        }
-        let source = SourceOptions {
-            no_labels: !options.labels,
-            path_column: options.path_column,
-            label_column: options.label_column,
-            ..SourceOptions::default()
-        };
-        let mut samples = Dataset::open(&images, &source).map_err(failed)?;
-        if !options.labels {
-            samples.class_names.clear();
-            samples.samples.forget_labels();
-        }
+        let wanted = wanted_layers(&model, &graph, &layers, pool, session.precision)?;
+        let samples = options.list(&images)?;
         let settings = ExtractSettings {
             batch_size,
             max_pixels,
@@ -364,9 +330,26 @@ fn extract_to<'py>(
     Ok(done)
 }
 
+/// The layers that are named, each once, with all that decides their values.
+pub fn wanted_layers(
+    model: &Model,
+    graph: &Graph,
+    names: &[String],
+    pool: Option<&str>,
+    precision: Precision,
+) -> PyResult<Vec<WantedLayer>> {
+    let layers =
+        Catalogue::of(graph, &model.manifest.aliases).wanted(model, names).map_err(|error| match error {
+            WantedLayersError::Twice { .. } => invalid(error),
+            error => failed(error),
+        })?;
+    let wanted = |layer: Layer| Ok(WantedLayer { spec: spec_of(model, &layer, pool, precision)?, layer });
+    layers.into_iter().map(wanted).collect()
+}
+
 /// How a file of features is written.
 #[derive(FromPyObject)]
-struct FileOptions {
+pub struct FileOptions {
     #[pyo3(item)]
     labels: bool,
     #[pyo3(item)]
@@ -379,6 +362,24 @@ struct FileOptions {
     path_column: Option<String>,
     #[pyo3(item)]
     label_column: Option<String>,
+}
+
+impl FileOptions {
+    /// The images that are named, with their labels if they are to have any.
+    pub fn list(&self, images: &[PathBuf]) -> PyResult<Dataset> {
+        let source = SourceOptions {
+            no_labels: !self.labels,
+            path_column: self.path_column.clone(),
+            label_column: self.label_column.clone(),
+            ..SourceOptions::default()
+        };
+        let mut samples = Dataset::open(images, &source).map_err(failed)?;
+        if !self.labels {
+            samples.class_names.clear();
+            samples.samples.forget_labels();
+        }
+        Ok(samples)
+    }
 }
 
 /// The layers of a model, as the command `layers` lists them: JSON. `all` adds those without a name but ONNX's.

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{rows, to_numpy};
 use crate::errors::{failed, in_python, invalid};
-use crate::heads::row_values;
+use crate::heads::{memory_limit, row_values};
 use crate::process;
 
 /// An open features file.
@@ -122,7 +122,7 @@ impl FeaturesFile {
     }
 
     /// The suspects as JSON, and what the reader should know.
-    #[pyo3(signature = (*, layer, folds, seed, most, min_per_class, duplicate_distance, duplicate_threshold, groups))]
+    #[pyo3(signature = (*, layer, folds, seed, most, min_per_class, duplicate_distance, duplicate_threshold, groups, max_memory))]
     #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn suspects(
         &self,
@@ -135,6 +135,7 @@ impl FeaturesFile {
         duplicate_distance: Option<u32>,
         duplicate_threshold: Option<f64>,
         groups: Option<Bound<'_, PyAny>>,
+        max_memory: Option<&str>,
     ) -> PyResult<(String, Vec<String>)> {
         process::not_forked()?;
         let groups = groups.map(|groups| row_values(&groups)).transpose()?;
@@ -149,6 +150,7 @@ impl FeaturesFile {
             },
             small_classes: SmallClassPolicy { min_per_class },
             most,
+            max_memory: memory_limit(max_memory)?,
         };
         let found = py.detach(|| find_suspects(&self.file, &settings, &mut |_| ())).map_err(failed)?;
         let notes = found.notes.iter().map(|note| in_python(note)).collect();

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use cnncodes::classifier::AnswerOptions;
@@ -60,6 +61,12 @@ struct FitOptions {
     split_folders: bool,
     max_memory: Option<String>,
     leaky_accuracy: bool,
+}
+
+/// An amount of memory as the user writes it.
+pub fn memory_limit<T: FromStr<Err = String>>(text: Option<&str>) -> PyResult<Option<T>> {
+    let parsed = text.map(T::from_str).transpose();
+    parsed.map_err(|error| PyValueError::new_err(format!("max_memory: {error}")))
 }
 
 /// Values of the rows: one for each, or a CSV file.
@@ -136,11 +143,7 @@ impl FitOptions {
         settings.small_classes = SmallClassPolicy { min_per_class: self.min_per_class };
         settings.split =
             self.split.map(SplitSource::File).or(self.split_folders.then_some(SplitSource::Folders));
-        settings.max_memory = self
-            .max_memory
-            .map(|memory| memory.parse())
-            .transpose()
-            .map_err(|error| PyValueError::new_err(format!("max_memory: {error}")))?;
+        settings.max_memory = memory_limit(self.max_memory.as_deref())?;
         settings.leaky_accuracy = self.leaky_accuracy;
         Ok(settings)
     }

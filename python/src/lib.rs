@@ -10,6 +10,7 @@ mod extractor;
 mod features;
 mod heads;
 mod images;
+mod plan;
 mod process;
 mod solvers;
 mod sweep;
@@ -48,6 +49,7 @@ fn _cnncodes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     extractor::register(module)?;
     features::register(module)?;
     heads::register(module)?;
+    plan::register(module)?;
     solvers::register(module)?;
     sweep::register(module)
 }

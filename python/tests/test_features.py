@@ -153,6 +153,9 @@ def test_suspects_are_those_of_the_command(demo: Path, run: Callable[..., str], 
     assert len(found["labels"]) == 3
     with pytest.raises(ValueError, match="min_per_class is 1"):
         suspects(features, min_per_class=1)
+    assert suspects(features, top=3, max_memory="64GiB") == found
+    with pytest.raises(ValueError, match="max_memory: expected a number with a unit"):
+        suspects(features, max_memory="much")
 
 
 def test_neighbors_are_the_nearest_by_numpy(demo: Path, run: Callable[..., str], features: Features) -> None:

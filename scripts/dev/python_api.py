@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import cnncodes
+import cnncodes.ray
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python-api.md"
 
@@ -89,10 +90,9 @@ def block(text: str) -> str:
 
 def page() -> str:
     parts = [HEAD]
-    for name in sorted(cnncodes.__all__, key=str.lower):
-        thing = getattr(cnncodes, name)
-        if name == "__version__":
-            continue
+    things = {name: getattr(cnncodes, name) for name in cnncodes.__all__ if name != "__version__"}
+    things |= {f"ray.{name}": getattr(cnncodes.ray, name) for name in cnncodes.ray.__all__}
+    for name, thing in sorted(things.items(), key=lambda item: item[0].lower()):
         is_class = inspect.isclass(thing)
         is_error = is_class and issubclass(thing, BaseException)
         kind = "exception " if is_error else "class " if is_class else ""

@@ -64,7 +64,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let report = args.report.file()?;
     let (head, head_path, network) = apply::open_head_with_network(args.head.as_deref(), models)?;
     let (images, photos) = match &args.input[..] {
-        [path] if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) => {
+        [path] if FeatureFile::is_named(path) => {
             let file = FeatureFile::open(path)?;
             let photos = Photos::of_features(&file.header().source, path);
             (TestImages::from_features(&file, &head, &apply::head_at(&head_path))?, photos)

@@ -1,23 +1,22 @@
 //! `cnncodes extract`: features of a folder of images.
 
 mod log;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::Status;
 use super::compute_args::{BatchSize, ComputeArgs};
 use super::input_args::InputArgs;
-use crate::extract::{
-    ExtractError, ExtractRequest, ExtractSettings, WantedLayer, extract, features_file_name,
-};
-use crate::images::{DEFAULT_MAX_PIXELS, PreprocessOverrides};
-use crate::memory::MemoryLimit;
-use crate::network::{Catalogue, Layer, Model, ModelsFolder, PENULTIMATE, Pooling};
+use super::layer_args::{LayerArgs, NamedLayers};
+use crate::extract::{ExtractError, ExtractRequest, ExtractSettings, extract, features_file_name};
+use crate::network::{ModelsFolder, Pooling};
 use log::{Log, LogFormat};
+use work::WorkArgs;
 
 /// Write the features (a layer's activations, "CNN features") of every image of a folder to an HDF5 file
 #[derive(Debug, clap::Args)]
@@ -53,25 +52,17 @@ Examples:
   cnncodes extract photos.csv --layer fc6
   find photos -name '*.jpg' -print0 | cnncodes extract -0 -
   cnncodes extract 'shards/train-{000..010}.tar'
-  cnncodes extract cifar10.h5:/x_train --labels y_train --classes names.txt")]
+  cnncodes extract cifar10.h5:/x_train --labels y_train --classes names.txt
+  cnncodes extract --plan run1 --shard 0/8      the first of eight shares of a plan (`cnncodes plan`)
+  cnncodes extract --status run1")]
 pub struct Args {
     /// Images: a folder, a CSV file, - for a list on standard input, tar shards, or FILE.h5:/DATASET
     #[arg(value_name = "IMAGES", default_value = "data")]
     images: Vec<PathBuf>,
     #[command(flatten)]
     inputs: InputArgs,
-    /// Model, by its name in models/ [default: the only one]
-    #[arg(short, long, value_name = "NAME")]
-    model: Option<String>,
-    /// Layer, or several separated by commas (`cnncodes layers` lists them) [default: the model's own, or the
-    /// penultimate]
-    #[arg(short, long = "layer", value_name = "LAYER", value_delimiter = ',')]
-    layers: Vec<String>,
-    /// Pooling of maps: none (whole), flatten, avg, max, gem, or the means of a grid such as 2x2. Of a transformer's
-    /// tokens also cls (the class token), mean (of the patches) or cls+mean [default: none for maps, for tokens cls or
-    /// mean, whichever the network's own head reads]
-    #[arg(long, value_name = "POOLING")]
-    pool: Option<Pooling>,
+    #[command(flatten)]
+    layers: LayerArgs,
     /// Output file [default: features/MODEL-LAYER.h5]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -83,16 +74,6 @@ pub struct Args {
     batch_size: BatchSize,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Refuse images with more pixels than this
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
-    max_pixels: u64,
-    /// Ignore the EXIF orientation
-    #[arg(long)]
-    ignore_orientation: bool,
-    /// Reduce large JPEGs while they are decoded: faster for photos of many megapixels, with slightly different
-    /// features. It is recorded, so that a head fitted to such features decodes its images in the same way
-    #[arg(long)]
-    fast_decode: bool,
     /// Stop at the first image that cannot be read
     #[arg(long)]
     strict: bool,
@@ -106,6 +87,8 @@ pub struct Args {
     /// Report what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    work: WorkArgs,
     /// Format of the log on standard error: text, or json with one object on each line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log: LogFormat,
@@ -122,42 +105,44 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     }
 }
 
+impl Args {
+    /// How to compute, as far as the machine is concerned.
+    fn settings(&self) -> ExtractSettings {
+        ExtractSettings {
+            batch_size: self.batch_size.images(),
+            threads: self.compute.threads(),
+            ..ExtractSettings::default()
+        }
+    }
+}
+
 fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<Status> {
+    if let Some(plan) = &args.work.status {
+        return work::status(plan, args.log);
+    }
+    if let Some(plan) = &args.work.plan {
+        return work::run(plan, args, models, log);
+    }
     let mut samples = args.inputs.list(&args.images, args.no_labels)?;
     log.listed(&samples);
     if args.no_labels {
         samples.class_names.clear();
         samples.samples.forget_labels();
     }
-    let model = models.find(args.model.as_deref())?;
-    let graph = model.open()?;
-    let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-    let layers = wanted_layers(args, &model, &catalogue)?;
-    let output = args.output.clone().unwrap_or_else(|| {
-        let pooling =
-            args.pool.filter(|&pooling| layers.iter().any(|layer| layer.default_pooling() != pooling));
-        default_output(&model.name, layers.iter().map(|layer| layer.name.as_str()), pooling)
-    });
-    let preprocess = model.manifest.preprocess.with(&PreprocessOverrides {
-        exif_orientation: args.ignore_orientation.then_some(false),
-        dct_scaling: args.fast_decode.then_some(true),
-        ..Default::default()
-    })?;
     let session = args.compute.settings();
+    let NamedLayers { model, graph, layers, unusual_pooling } =
+        args.layers.find(models, session.precision)?;
+    let output = args.output.clone().unwrap_or_else(|| {
+        let names = layers.iter().map(|wanted| wanted.spec.layer.as_str());
+        default_output(&model.name, names, unusual_pooling)
+    });
     let settings = ExtractSettings {
-        batch_size: args.batch_size.images(),
-        max_pixels: args.max_pixels,
-        threads: args.compute.threads(),
-        memory: MemoryLimit::default().bytes() as u64,
+        max_pixels: args.layers.max_pixels,
         strict: args.strict,
         force: args.force,
         rehash: args.rehash,
+        ..args.settings()
     };
-    let wanted = |layer: Layer| {
-        let pooling = args.pool.unwrap_or_else(|| layer.default_pooling());
-        WantedLayer::new(&model, layer, pooling, &preprocess, session.precision)
-    };
-    let layers: Vec<WantedLayer> = layers.into_iter().map(wanted).collect();
     let request = ExtractRequest {
         samples: &samples,
         graph: &graph,
@@ -216,25 +201,6 @@ fn stop_on_interrupt(log: &Log) -> anyhow::Result<Arc<AtomicBool>> {
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)
-}
-
-/// The layers that the user or else the manifest names, or else the penultimate; none twice.
-fn wanted_layers(args: &Args, model: &Model, catalogue: &Catalogue) -> anyhow::Result<Vec<Layer>> {
-    let own: Vec<String> = model.manifest.layer.iter().cloned().collect();
-    let names = if args.layers.is_empty() { &own[..] } else { &args.layers };
-    if names.is_empty() {
-        let penultimate = catalogue.penultimate().cloned();
-        return Ok(vec![penultimate.map_or_else(|| catalogue.find(&model.name, PENULTIMATE).cloned(), Ok)?]);
-    }
-    let mut layers: Vec<Layer> = Vec::with_capacity(names.len());
-    for name in names {
-        let layer = catalogue.find(&model.name, name)?;
-        if let Some(twice) = layers.iter().find(|other| other.tensor == layer.tensor) {
-            bail!("the layer {} is named twice, the second time as {name}; name it once", twice.name);
-        }
-        layers.push(layer.clone());
-    }
-    Ok(layers)
 }
 
 /// The file in `features/`, see [`features_file_name`].

@@ -17,11 +17,14 @@ mod find_unique;
 mod fit_head;
 mod input_args;
 mod interrupt;
+mod layer_args;
 mod layers;
 #[cfg(feature = "man-pages")]
 mod man_pages;
+mod merge;
 mod models;
 mod neighbors;
+mod plan;
 mod pull;
 mod report;
 #[cfg(feature = "serve")]
@@ -85,6 +88,8 @@ enum Command {
     Layers(layers::Args),
     Models(models::Args),
     Convert(convert::Args),
+    Plan(plan::Args),
+    Merge(merge::Args),
     Demo(demo::Args),
     Completions(completions::Args),
 }
@@ -215,6 +220,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Convert(args) => convert::run(args),
+        Command::Plan(args) => plan::run(args, &models),
+        Command::Merge(args) => merge::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
     }

@@ -9,6 +9,7 @@ use super::training_args::{DuplicateArgs, SmallClassArgs};
 use super::{Status, show};
 use crate::evaluate::Suspects;
 use crate::features::FeatureFile;
+use crate::memory::MemoryLimit;
 use crate::training::{SuspectSettings, TrainingStep, find_suspects};
 
 /// List probable label errors, duplicates with different labels, and outliers
@@ -38,6 +39,10 @@ pub struct Args {
     /// Random seed of the folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Memory limit, such as 2GiB or 500MB. Features that take more are streamed from their file, pass after pass
+    /// [default: half of the machine's memory]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<MemoryLimit>,
     #[command(flatten)]
     small_classes: SmallClassArgs,
     #[command(flatten)]
@@ -67,6 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         duplicates: args.duplicates.settings(),
         small_classes: args.small_classes.policy(),
         most: args.top,
+        max_memory: args.max_memory,
     };
     let mut busy = None;
     let found = find_suspects(&FeatureFile::open(&features)?, &settings, &mut |step| {

@@ -9,9 +9,11 @@
 mod hamming;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::Hash;
 
-use ndarray::{Array1, Array2, ArrayView2, s};
+use cnncodes_linear_heads::{BoxedError, RowSource};
+use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -54,14 +56,33 @@ pub struct DuplicateSet<I> {
 }
 
 /// What makes images of different bytes duplicates of one another.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Likeness<'a> {
     /// Nothing does.
     None,
     /// Perceptual hashes, one an image, that differ in at most so many of 256 bits. An image without one is like no other.
     Hashes(&'a [Option<PerceptualHash>], u32),
-    /// Centred features (n x d, finite) with a cosine above this.
-    Features(ArrayView2<'a, f32>, f64),
+    /// Centred features with a cosine above a threshold.
+    Features {
+        /// The features (n x d, finite), wherever they lie.
+        source: &'a dyn RowSource,
+        /// The cosine.
+        threshold: f64,
+        /// Bytes of the features that may be in memory at a time. With a share `m` of all, they are read `1 / 2m` times.
+        memory: usize,
+    },
+}
+
+impl fmt::Debug for Likeness<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Hashes(hashes, distance) => write!(f, "Hashes of {} within {distance}", hashes.len()),
+            Self::Features { source, threshold, .. } => {
+                write!(f, "Features of {} above {threshold}", source.rows())
+            }
+        }
+    }
 }
 
 /// Rows that are being joined.
@@ -104,33 +125,38 @@ impl UnionFind {
         });
     }
 
-    /// Joins rows whose centred `features` (n x d, finite) have a cosine above `threshold`. Exact: n² d / 2
-    /// multiplications, in blocks that take little memory. A row that is the mean itself has no direction and is joined
-    /// to none.
-    fn similar(&mut self, features: ArrayView2<'_, f32>, threshold: f64) {
-        let mut mean = Array1::<f64>::zeros(features.ncols());
-        features.rows().into_iter().for_each(|row| mean.zip_mut_with(&row, |sum, &x| *sum += f64::from(x)));
-        mean /= features.nrows().max(1) as f64;
-        let starts: Vec<usize> = (0..features.nrows()).step_by(BLOCK).collect();
-        let pairs: Vec<(usize, usize, f64)> = starts
-            .par_iter()
-            .flat_map_iter(|&left| {
-                let a = directions(features, &mean, left);
-                let mut found = Vec::new();
-                for &right in starts.iter().filter(|&&right| right >= left) {
-                    let products = a.dot(&directions(features, &mean, right).t());
-                    for ((i, j), &cosine) in products.indexed_iter() {
-                        if f64::from(cosine) > threshold && left + i < right + j {
-                            found.push((left + i, right + j, f64::from(cosine).min(1.0)));
-                        }
-                    }
-                }
-                found
-            })
-            .collect();
-        for (a, b, cosine) in pairs {
-            self.join(a, b, cosine);
+    /// Joins rows whose centred features (n x d, finite) have a cosine above `threshold`. Exact: n² d / 2 multiplications. A row that
+    /// is the mean itself has no direction and is joined to none.
+    ///
+    /// As many rows as `memory` holds are compared with those after them, which pass block by block; then the next ones are.
+    fn similar(&mut self, source: &dyn RowSource, threshold: f64, memory: usize) -> Result<(), BoxedError> {
+        let (rows, columns) = (source.rows(), source.columns());
+        let mean = mean(source)?;
+        let blocks = rows.div_ceil(BLOCK);
+        let of_block = 4 * BLOCK * columns.max(1);
+        // Two blocks pass: as they are read, and their directions.
+        let at_once = (memory / of_block).saturating_sub(2).max(1);
+        for first in (0..blocks).step_by(at_once) {
+            let own = first..blocks.min(first + at_once);
+            let kept: Vec<Array2<f32>> =
+                own.clone().map(|block| directions(source, &mean, block)).collect::<Result<_, _>>()?;
+            let mut pairs: Vec<(usize, usize, f64)> = Vec::new();
+            for block in first..blocks {
+                let passing =
+                    if own.contains(&block) { None } else { Some(directions(source, &mean, block)?) };
+                let other = passing.as_ref().unwrap_or_else(|| &kept[block - first]);
+                let compared = &kept[..kept.len().min(block - first + 1)];
+                pairs.par_extend(compared.par_iter().enumerate().flat_map_iter(|(at, own)| {
+                    alike(own, other, threshold, ((first + at) * BLOCK, block * BLOCK))
+                }));
+            }
+            // The order of the comparisons does not show in what is found.
+            pairs.sort_unstable_by_key(|&(a, b, _)| (a / BLOCK, b / BLOCK, a, b));
+            for (a, b, cosine) in pairs {
+                self.join(a, b, cosine);
+            }
         }
+        Ok(())
     }
 
     /// The groups that have come about.
@@ -184,16 +210,23 @@ impl UnionFind {
 impl Duplicates {
     /// Finds the duplicates among images: those of the same `sha256` (an empty one is unknown), those of the same one of
     /// `groups` (which may be empty, or else has one element an image), and those that are alike.
-    pub fn find(sha256: &[String], groups: &[Option<String>], likeness: Likeness<'_>) -> Self {
+    ///
+    /// # Errors
+    /// Features cannot be read from where they lie.
+    pub fn find(
+        sha256: &[String],
+        groups: &[Option<String>],
+        likeness: Likeness<'_>,
+    ) -> Result<Self, BoxedError> {
         let mut rows = UnionFind::new(sha256.len());
         rows.equal(sha256.iter().map(|hash| (!hash.is_empty()).then_some(hash)));
         rows.equal(groups.iter().map(Option::as_ref));
         match likeness {
             Likeness::None => {}
             Likeness::Hashes(hashes, distance) => rows.near(hashes, distance),
-            Likeness::Features(features, threshold) => rows.similar(features, threshold),
+            Likeness::Features { source, threshold, memory } => rows.similar(source, threshold, memory)?,
         }
-        rows.finish()
+        Ok(rows.finish())
     }
 
     /// How many images could be left out without losing a photo.
@@ -232,18 +265,52 @@ impl Duplicates {
     }
 }
 
+/// Mean of each column.
+fn mean(source: &dyn RowSource) -> Result<Vec<f64>, BoxedError> {
+    let mut mean = vec![0.0; source.columns()];
+    for block in 0..source.rows().div_ceil(BLOCK) {
+        for row in read(source, block)?.rows() {
+            mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+    }
+    let count = source.rows().max(1) as f64;
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    Ok(mean)
+}
+
+/// The rows of a block.
+fn read(source: &dyn RowSource, block: usize) -> Result<Array2<f32>, BoxedError> {
+    let (start, columns) = (block * BLOCK, source.columns());
+    let end = source.rows().min(start + BLOCK);
+    let mut values = vec![0.0; (end - start) * columns];
+    source.read(start..end, &mut values)?;
+    Ok(Array2::from_shape_vec((end - start, columns), values)?)
+}
+
 /// The rows of a block, centred and brought to length 1.
-fn directions(features: ArrayView2<'_, f32>, mean: &Array1<f64>, start: usize) -> Array2<f32> {
-    let end = (start + BLOCK).min(features.nrows());
-    let mut block = Array2::zeros((end - start, features.ncols()));
-    for (row, mut out) in features.slice(s![start..end, ..]).rows().into_iter().zip(block.rows_mut()) {
+fn directions(source: &dyn RowSource, mean: &[f64], block: usize) -> Result<Array2<f32>, BoxedError> {
+    let mut rows = read(source, block)?;
+    for mut row in rows.rows_mut() {
         let square: f64 = row.iter().zip(mean).map(|(&x, m)| (f64::from(x) - m).powi(2)).sum();
         // A cosine that overflows float64 belongs to no features that could be learned from.
-        let length = if square > 0.0 && square.is_finite() { square.sqrt() } else { continue };
-        let centred = row.iter().zip(mean).map(|(&x, m)| ((f64::from(x) - m) / length) as f32);
-        out.iter_mut().zip(centred).for_each(|(to, value)| *to = value);
+        if square > 0.0 && square.is_finite() {
+            let length = square.sqrt();
+            row.iter_mut().zip(mean).for_each(|(x, m)| *x = ((f64::from(*x) - m) / length) as f32);
+        } else {
+            row.fill(0.0);
+        }
     }
-    block
+    Ok(rows)
+}
+
+/// The pairs of a row of one block and a later row of another one with a cosine above `threshold`, by their numbers; `from` are
+/// the blocks' first rows.
+fn alike(a: &Array2<f32>, b: &Array2<f32>, threshold: f64, from: (usize, usize)) -> Vec<(usize, usize, f64)> {
+    let products = a.dot(&b.t());
+    let pair = |((i, j), &cosine): ((usize, usize), &f32)| (from.0 + i, from.1 + j, f64::from(cosine));
+    let is_alike = |&(a, b, cosine): &(usize, usize, f64)| cosine > threshold && a < b;
+    let found = products.indexed_iter().map(pair).filter(is_alike);
+    found.map(|(a, b, cosine)| (a, b, cosine.min(1.0))).collect()
 }
 
 #[cfg(test)]
@@ -269,8 +336,14 @@ mod tests {
     fn near_copies_are_joined_transitively_and_across_blocks() {
         let features = features(600, &[(3, 599), (599, 300), (10, 11)]);
         let mut joining = UnionFind::new(600);
-        joining.similar(features.view(), 0.95);
+        joining.similar(&features.view(), 0.95, usize::MAX).unwrap();
         let found = joining.finish();
+        // However few rows are in memory, the same is found.
+        for memory in [0, 4 * 4 * 256 * 40] {
+            let mut joining = UnionFind::new(600);
+            joining.similar(&features.view(), 0.95, memory).unwrap();
+            assert_eq!(joining.finish(), found);
+        }
         let rows: Vec<&[usize]> = found.sets.iter().map(|set| &set.images[..]).collect();
         assert_eq!(rows, [&[3, 300, 599][..], &[10, 11]]);
         assert!(found.sets.iter().all(|set| (0.95..1.0).contains(&set.similarity)));
@@ -286,7 +359,7 @@ mod tests {
         let (a, b) = (centred(0), centred(4));
         let expected = a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt();
         let mut joining = UnionFind::new(5);
-        joining.similar(features.view(), 0.9);
+        joining.similar(&features.view(), 0.9, usize::MAX).unwrap();
         assert!((joining.finish().sets[0].similarity - expected).abs() < 1e-6);
     }
 
@@ -295,7 +368,8 @@ mod tests {
         let sha256 = ["a", "", "b", "a", "", "c"].map(String::from);
         let groups = [None, Some("g"), Some("g"), None, None, None].map(|group| group.map(str::to_owned));
         let hashes = [Some([0; 32]), None, None, None, Some([0; 32]), None];
-        let found = |groups: &[Option<String>], likeness| Duplicates::find(&sha256, groups, likeness).groups;
+        let found =
+            |groups: &[Option<String>], likeness| Duplicates::find(&sha256, groups, likeness).unwrap().groups;
         assert_eq!(found(&[], Likeness::None), [0, 1, 2, 0, 3, 4]);
         assert_eq!(found(&groups, Likeness::None), [0, 1, 1, 0, 2, 3]);
         assert_eq!(found(&groups, Likeness::Hashes(&hashes, 31)), [0, 1, 1, 0, 0, 2]);
@@ -333,10 +407,10 @@ mod tests {
     #[test]
     fn equal_rows_and_no_rows_are_no_problem() {
         let mut joining = UnionFind::new(4);
-        joining.similar(Array2::from_elem((4, 3), 2.5).view(), 0.95);
+        joining.similar(&Array2::from_elem((4, 3), 2.5).view(), 0.95, 0).unwrap();
         assert_eq!(joining.finish().sets, []);
         let mut none = UnionFind::new(0);
-        none.similar(Array2::zeros((0, 3)).view(), 0.95);
+        none.similar(&Array2::zeros((0, 3)).view(), 0.95, 0).unwrap();
         assert_eq!(none.finish().groups, [0usize; 0]);
     }
 }

@@ -19,6 +19,7 @@ mod image_array;
 mod labels;
 mod labels_csv;
 mod passed_over;
+mod record;
 mod sample_list;
 mod shards;
 mod sources;
@@ -44,6 +45,7 @@ pub(crate) use labels::{class_name_of, sort_class_names};
 pub use labels_csv::ManifestError;
 pub(crate) use labels_csv::{LABEL_COLUMNS, PATH_COLUMNS, named_as};
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
+pub use record::{ContainerRecord, RecordError, SampleRecord};
 pub use sample_list::{MemoryImage, Sample, SampleContent, SampleList};
 #[doc(hidden)]
 pub use shards::count_images;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
+use super::record::ExpectedImage;
 use super::shards::Shard;
 use crate::dataset::ImageArray;
 use crate::files::Stamp;
@@ -24,6 +25,8 @@ pub struct SampleList {
     shards: Vec<Shard>,
     arrays: Vec<Arc<ImageArray>>,
     memory: Vec<Arc<MemoryImage>>,
+    /// What each image has to be still; empty where nothing is expected of any.
+    expected: Vec<ExpectedImage>,
 }
 
 /// An image that lies in memory.
@@ -44,11 +47,12 @@ pub struct Sample<'a> {
     pub label: Option<usize>,
     list: &'a SampleList,
     place: SampleLocation,
+    expected: Option<&'a ExpectedImage>,
 }
 
 /// A stretch of [`SampleList::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct TextSpan {
+pub(super) struct TextSpan {
     block: u32,
     start: u32,
     len: u32,
@@ -72,7 +76,7 @@ const BLOCK: usize = 1 << 20;
 
 /// Where an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum SampleLocation {
+pub(super) enum SampleLocation {
     /// In the file that has the sample's name, below the root.
     Named,
     /// In the file at this path, which is relative to the root or absolute.
@@ -119,6 +123,7 @@ impl SampleList {
             shards: Vec::new(),
             arrays: Vec::new(),
             memory: Vec::new(),
+            expected: Vec::new(),
         }
     }
 
@@ -144,7 +149,8 @@ impl SampleList {
     pub fn get(&self, index: usize) -> Sample<'_> {
         let entry = &self.entries[index];
         let label = (entry.label != NO_LABEL).then_some(entry.label as usize);
-        Sample { name: self.text(entry.name), label, list: self, place: entry.place }
+        let expected = self.expected.get(index);
+        Sample { name: self.text(entry.name), label, list: self, place: entry.place, expected }
     }
 
     /// All of them, in order.
@@ -208,6 +214,39 @@ impl SampleList {
         self.push(name, label, SampleLocation::Member { shard, offset, size });
     }
 
+    /// Makes an array known; gives its number.
+    pub(super) fn add_array(&mut self, array: &Arc<ImageArray>) -> u32 {
+        self.arrays.push(Arc::clone(array));
+        stored(Some(self.arrays.len() - 1))
+    }
+
+    /// Adds a row of an array; `false` if there is no such row.
+    pub(super) fn push_row(&mut self, name: &str, array: u32, row: u64, label: Option<usize>) -> bool {
+        if row >= self.arrays[array as usize].rows() as u64 {
+            return false;
+        }
+        let name = self.add_text(name);
+        self.push(name, label, SampleLocation::Row { array, row });
+        true
+    }
+
+    /// Says what the image that was added last has to be still. It is said of every image or of none.
+    pub(super) fn expect(&mut self, image: ExpectedImage) {
+        self.expected.push(image);
+    }
+
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub(super) fn arrays(&self) -> &[Arc<ImageArray>] {
+        &self.arrays
+    }
+
+    pub(super) fn location(&self, index: usize) -> SampleLocation {
+        self.entries[index].place
+    }
+
     /// Adds all rows of an array, named by `name` and labelled by `label`.
     pub(super) fn push_rows(
         &mut self,
@@ -216,8 +255,7 @@ impl SampleList {
         label: impl Fn(usize) -> Option<usize>,
     ) {
         let rows = array.rows();
-        self.arrays.push(Arc::clone(array));
-        let array = stored(Some(self.arrays.len() - 1));
+        let array = self.add_array(array);
         for row in 0..rows {
             let name = self.add_text(&name(row));
             self.push(name, label(row), SampleLocation::Row { array, row: row as u64 });
@@ -299,7 +337,7 @@ impl SampleList {
         TextSpan { block: small(number), start: small(start), len: small(text.len()) }
     }
 
-    fn text(&self, text: TextSpan) -> &str {
+    pub(super) fn text(&self, text: TextSpan) -> &str {
         text.of(&self.text)
     }
 }
@@ -340,6 +378,11 @@ impl<'a> Sample<'a> {
                 Ok(None)
             }
         }
+    }
+
+    /// Why the image is not the one that was planned, whose bytes are `bytes` and whose own file is as `stamp` says.
+    pub(crate) fn change(&self, stamp: Option<Stamp>, bytes: &[u8]) -> Option<&'static str> {
+        self.expected?.change(stamp, bytes)
     }
 
     /// Reads the image as it is stored. Members of shards and rows of arrays are read by themselves, at random.

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 mod folders;
 mod index;
@@ -19,6 +18,7 @@ use super::passed_over::{PassedOver, PassedOverReason};
 use super::sources::common_folder;
 use super::unsupported::unsupported;
 use super::{Dataset, DatasetError, InputProblem, SampleList, SourceOptions, not_utf8, slashed};
+use crate::files::Stamp;
 use index::{ShardMember, WantedMembers, index};
 use pairing::{ImageVerdict, LabelMember};
 use remarks::ShardRemarks;
@@ -27,24 +27,38 @@ use remarks::ShardRemarks;
 #[derive(Debug, Clone)]
 pub(super) struct Shard {
     path: PathBuf,
-    /// What tells whether it is still the same file.
-    state: ShardState,
+    /// What tells whether it is still the same file; `None` if its images' hashes do.
+    state: Option<ShardState>,
+    /// What to do if it is not.
+    remedy: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ShardState {
     len: u64,
-    modified: Option<SystemTime>,
+    /// Nanoseconds from 1970.
+    modified: i64,
 }
 
 impl ShardState {
     fn of(file: &File) -> io::Result<ShardState> {
-        let metadata = file.metadata()?;
-        Ok(ShardState { len: metadata.len(), modified: metadata.modified().ok() })
+        let stamp = Stamp::of(&file.metadata()?);
+        Ok(ShardState { len: stamp.len, modified: stamp.modified() })
     }
 }
 
 impl Shard {
+    /// A tar file that was listed elsewhere, with its size and the time of its last modification.
+    pub(super) fn planned(path: PathBuf, state: Option<(u64, i64)>) -> Self {
+        let state = state.map(|(len, modified)| ShardState { len, modified });
+        Self { path, state, remedy: "restore it, or make a new plan" }
+    }
+
+    /// Its size in bytes and the time of its last modification in nanoseconds from 1970, when it was gone through.
+    pub(super) fn state(&self) -> (u64, i64) {
+        self.state.map_or_else(Default::default, |state| (state.len, state.modified))
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -52,11 +66,10 @@ impl Shard {
     /// The member's bytes. The shard is opened each time: thousands of shards are more than may be open at once.
     pub(super) fn read(&self, offset: u64, size: u32) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
-        if ShardState::of(&file)? != self.state {
+        let now = ShardState::of(&file)?;
+        if self.state.is_some_and(|then| then != now) {
             let path = self.path.display();
-            return Err(io::Error::other(format!(
-                "{path} has changed since it was listed; run the command again"
-            )));
+            return Err(io::Error::other(format!("{path} has changed since it was listed; {}", self.remedy)));
         }
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = vec![0; size as usize];
@@ -170,7 +183,11 @@ fn list(
     let file = File::open(path).map_err(unreadable)?;
     let state = ShardState::of(&file).map_err(unreadable)?;
     let len = state.len;
-    let shard = samples.add_shard(Shard { path: path.to_owned(), state });
+    let shard = samples.add_shard(Shard {
+        path: path.to_owned(),
+        state: Some(state),
+        remedy: "run the command again",
+    });
 
     let start = samples.len();
     let wanted = match &labels {

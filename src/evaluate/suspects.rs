@@ -166,7 +166,8 @@ mod tests {
         let class_names = ["cats", "dogs"].map(String::from);
         let names = ["a", "b", "c", "d"].map(String::from);
         let probabilities = array![[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9]];
-        let duplicates = Duplicates::find(&["1", "1", "2", "2"].map(String::from), &[], Likeness::None);
+        let duplicates =
+            Duplicates::find(&["1", "1", "2", "2"].map(String::from), &[], Likeness::None).unwrap();
         let evidence = SuspectEvidence {
             class_names: &class_names,
             names: &names,

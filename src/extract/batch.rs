@@ -211,7 +211,10 @@ pub(super) fn read_unchanged<'a>(
     let content = sample.read().map_err(problem)?;
     let after = sample.stamp().map_err(problem)?;
     if before == after && after.is_none_or(|stamp| stamp.len == content.bytes().len() as u64) {
-        return Ok((content, after));
+        return match sample.change(after, content.bytes()) {
+            None => Ok((content, after)),
+            Some(reason) => Err(InputProblem { name: sample.name.to_owned(), reason: reason.to_owned() }),
+        };
     }
     Err(InputProblem {
         name: sample.name.to_owned(),

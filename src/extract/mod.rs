@@ -10,6 +10,7 @@ mod batch;
 mod digest;
 mod extractor;
 mod file_fingerprint;
+mod file_series;
 mod finite;
 mod in_memory;
 mod ordered_writer;
@@ -23,6 +24,7 @@ pub(crate) use batch::ImageBatch;
 pub(crate) use batch::{ImageReader, Readers};
 pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
+pub use file_series::{FileSeries, SeriesFile};
 pub use plan::{ExtractPlan, PlanTally};
 use request::thread_pool;
 pub use request::{ExtractRequest, ExtractSettings, WantedLayer, fallback_note, features_file_name};
@@ -314,7 +316,7 @@ fn skipped(problem: &InputProblem) -> SkippedImage {
 }
 
 /// What the listing passed over as the features file records it.
-fn passed_over(samples: &Dataset) -> Vec<PassedOverGroup> {
+pub(crate) fn passed_over(samples: &Dataset) -> Vec<PassedOverGroup> {
     let one = |(reason, group): (PassedOverReason, &PassedOverFiles)| PassedOverGroup {
         reason: reason.as_str().to_owned(),
         files: group.files as u64,

@@ -171,8 +171,16 @@ impl ExtractRequest<'_> {
         if let Some(layers) = plan.layers() {
             return Ok(layers);
         }
+        self.new_layers()
+    }
+
+    /// What a file that is written anew would say of the layers. Opens the network.
+    ///
+    /// # Errors
+    /// The network cannot be opened.
+    pub fn new_layers(&self) -> Result<Vec<StoredLayer>, ExtractError> {
         // One session is enough to learn what it gives.
-        let arrangement = self.arrangement(plan.tally().computed).together();
+        let arrangement = self.arrangement(0).together();
         Ok(self.stored_layers(&self.open(&arrangement, self.session.device.for_images(0))?))
     }
 

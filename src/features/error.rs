@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ConvertError;
 use crate::hdf5::Hdf5Error;
 
 /// The remedy for a file that cannot be used.
@@ -32,6 +33,12 @@ pub enum FeatureFileError {
     /// Something that ought to be there cannot be read.
     #[error("{} is damaged: cannot read {object}; copy it again, or {AGAIN}", path.display())]
     Damaged { path: PathBuf, object: String, source: Hdf5Error },
+    /// A file that holds some of the rows of a virtual features file cannot be used.
+    #[error(
+        "{}: the part {} cannot be used ({why}); put it back as it was when the file was made, or make the file again",
+        path.display(), part.display()
+    )]
+    Part { path: PathBuf, part: PathBuf, why: String, source: Option<Box<dyn Error + Send + Sync>> },
     /// An HDF5 file without this program's `format` attribute.
     #[error(
         "{} is an HDF5 file of another program (its attribute `format` is not \"cnncodes\"); name a file \
@@ -44,6 +51,9 @@ pub enum FeatureFileError {
          {AGAIN}", path.display()
     )]
     NewerFormat { path: PathBuf, found: i64, known: i64 },
+    /// A Parquet file, or a folder of them, cannot be read.
+    #[error(transparent)]
+    Parquet(Box<ConvertError>),
     /// An extraction that did not end.
     #[error(
         "{} is incomplete: the run that wrote it was stopped; run the same `cnncodes extract` command again \
@@ -108,10 +118,28 @@ pub enum FeatureFileError {
     Failed { path: PathBuf },
 }
 
+impl From<ConvertError> for FeatureFileError {
+    fn from(error: ConvertError) -> Self {
+        match error {
+            ConvertError::Features(error) => error,
+            error => Self::Parquet(Box::new(error)),
+        }
+    }
+}
+
 impl FeatureFileError {
     pub(super) fn damaged(path: &Path, object: impl Into<String>) -> impl FnOnce(Hdf5Error) -> Self {
         let object = object.into();
-        move |source| Self::Damaged { path: path.to_owned(), object, source }
+        move |source| {
+            let path = path.to_owned();
+            match source {
+                Hdf5Error::Part { part, rows, source } => {
+                    let why = format!("it holds the rows {} to {}", rows.start, rows.end.saturating_sub(1));
+                    Self::Part { path, part, why, source: Some(source) }
+                }
+                source => Self::Damaged { path, object, source },
+            }
+        }
     }
 
     pub(super) fn missing(path: &Path, object: impl Into<String>) -> Self {

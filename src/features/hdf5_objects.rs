@@ -46,6 +46,22 @@ pub(super) struct Hdf5Objects {
 impl Hdf5Objects {
     /// Makes all objects of a new file, with space for `expected` rows.
     pub(super) fn create(file: &File, header: &FeatureFileHeader, expected: usize) -> hdf5_metno::Result<()> {
+        let layers = Self::create_with(file, header, expected, |path, width| {
+            let rows = chunk_rows(LAYER_CHUNK_BYTES, width * size_of::<f32>(), expected);
+            new_dataset::<f32>(file, path, (0.., width).into(), &[rows, width], FillTime::Never)
+        })?;
+        // Last, hence at the file's end, where space that is not used in the end can be cut off.
+        layers.iter().try_for_each(|(dataset, width)| dataset.resize((expected, *width)))
+    }
+
+    /// Makes all objects of a new file, with space for `expected` rows, and the layers' datasets as `new_layer` does by their paths
+    /// and widths. Returns the layers with their widths.
+    pub(super) fn create_with(
+        file: &File,
+        header: &FeatureFileHeader,
+        expected: usize,
+        new_layer: impl Fn(&str, usize) -> hdf5_metno::Result<Dataset>,
+    ) -> hdf5_metno::Result<Vec<(Dataset, usize)>> {
         header.write(file)?;
         file.create_group(schema::LAYERS)?;
         file.create_group(schema::ERRORS)?;
@@ -53,9 +69,7 @@ impl Hdf5Objects {
         let mut layers = Vec::with_capacity(header.layers.len());
         for (index, layer) in header.layers.iter().enumerate() {
             let width = layer.width().ok_or_else(|| hdf5_metno::Error::from("a layer is too wide"))?;
-            let rows = chunk_rows(LAYER_CHUNK_BYTES, width * size_of::<f32>(), expected);
-            let (path, extents) = (schema::layer_path(&layer.spec.layer), (0.., width).into());
-            let dataset = new_dataset::<f32>(file, &path, extents, &[rows, width], FillTime::Never)?;
+            let dataset = new_layer(&schema::layer_path(&layer.spec.layer), width)?;
             layer.write(&dataset, index)?;
             layers.push((dataset, width));
         }
@@ -75,8 +89,7 @@ impl Hdf5Objects {
         file.new_attr::<i64>().create(schema::ROWS)?.write_scalar(&0_i64)?;
         file.new_attr::<i64>().create(schema::ERROR_ROWS)?.write_scalar(&0_i64)?;
         file.new_attr::<u8>().create(schema::COMPLETE)?.write_scalar(&0_u8)?;
-        // Last, hence at the file's end, where space that is not used in the end can be cut off.
-        layers.iter().try_for_each(|(dataset, width)| dataset.resize((expected, *width)))
+        Ok(layers)
     }
 
     pub(super) fn open(file: &File) -> hdf5_metno::Result<Self> {
@@ -177,20 +190,33 @@ fn new_strings(at: &Group, name: &str, expected: usize) -> hdf5_metno::Result<Da
     new_dataset::<VarLenUnicode>(at, name, (expected..).into(), &[rows], FillTime::IfSet)
 }
 
-/// Writes a whole column of strings that has the right length already.
-pub(super) fn write_strings<'a>(
+/// Writes strings into a column from its beginning on, which is long enough; gives how many there were.
+pub(super) fn write_strings(
     dataset: &Dataset,
-    texts: impl Iterator<Item = &'a str>,
-) -> hdf5_metno::Result<()> {
-    let mut texts = texts.peekable();
-    let mut start = 0;
+    texts: impl Iterator<Item: AsRef<str>>,
+) -> hdf5_metno::Result<usize> {
+    write_strings_from(0, dataset, texts)
+}
+
+/// Writes strings from the row `start` on of a column that is long enough; gives the row after the last one.
+pub(super) fn write_strings_from(
+    mut start: usize,
+    dataset: &Dataset,
+    texts: impl Iterator<Item: AsRef<str>>,
+) -> hdf5_metno::Result<usize> {
+    let (mut texts, length) = (texts.peekable(), dataset.size());
     while texts.peek().is_some() {
-        let batch: Option<Vec<_>> = texts.by_ref().take(STRING_BATCH).map(to_hdf5).collect();
+        let batch: Option<Vec<_>> =
+            texts.by_ref().take(STRING_BATCH).map(|text| to_hdf5(text.as_ref())).collect();
         let batch = batch.ok_or("a string holds a NUL")?;
-        dataset.write_slice(&batch, start..start + batch.len())?;
-        start += batch.len();
+        let end = start + batch.len();
+        if end > length {
+            return Err("there are more strings than the column has places".into());
+        }
+        dataset.write_slice(&batch, start..end)?;
+        start = end;
     }
-    Ok(())
+    Ok(start)
 }
 
 /// Nulls all references of a column of strings.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hdf5_metno::types::VarLenUnicode;
 use hdf5_metno::{File, Location};
+use serde::{Deserialize, Serialize};
 
 use super::FeatureFileError;
 use super::checked_read::{column_length, open_dataset, read_number, read_text};
@@ -32,7 +33,7 @@ pub struct FeatureFileHeader {
 }
 
 /// One stored layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredLayer {
     /// What decides its values. The layer's name may hold `/`.
     pub spec: FeatureSpec,
@@ -299,7 +300,7 @@ fn read_layer(
     }
     Ok(layer)
 }
-fn write_text(at: &Location, name: &str, text: &str) -> hdf5_metno::Result<()> {
+pub(super) fn write_text(at: &Location, name: &str, text: &str) -> hdf5_metno::Result<()> {
     at.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&hdf5_text(text)?)
 }
 

@@ -16,7 +16,7 @@ use super::SkippedImage;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum JournalEntry {
+pub(super) enum JournalEntry {
     /// The name of the next row's image.
     Image(String),
     /// An image without a row.
@@ -74,6 +74,12 @@ impl Journal {
         serde_json::to_writer(&mut self.file, line)?;
         self.file.write_all(b"\n")
     }
+}
+
+/// The entries of a journal that ends with a commit.
+pub(super) fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<JournalEntry>>> {
+    let lines = BufReader::new(File::open(path)?).lines();
+    Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
 }
 
 impl JournalContents {

@@ -1,4 +1,6 @@
 //! Reading a features file, trusting nothing in it: everything is checked once, when it is opened.
+//!
+//! A folder of Parquet parts is read like a file: what is not HDF5 about it is known to [`LayerRows`] alone.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -6,13 +8,16 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::checked_read::{column_length, open_dataset, read_number};
+use super::checked_read::{column_length, open_dataset, read_number, read_text};
 use super::header::{FeatureFileHeader, StoredLayer, check_format, read_attributes, read_header};
-use super::schema::{self, HASH_BYTES, PassedOverGroup, SkippedImage};
+use super::schema::{self, HASH_BYTES, PassedOverGroup, PlanPart, SkippedImage};
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
 use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error};
+
+#[cfg(feature = "parquet")]
+use super::convert::{ParquetParts, ParquetRows, parts_of};
 
 /// Values that are read at a time where a whole layer is only looked through: 4 MiB.
 const SCAN_VALUES: usize = 1 << 20;
@@ -39,7 +44,7 @@ pub struct NonFinite {
 /// All of a file but the features, checked.
 struct FileContents {
     header: FeatureFileHeader,
-    layers: Vec<Hdf5Dataset>,
+    layers: Vec<LayerRows>,
     image_names: Vec<String>,
     labels: Vec<i64>,
     sha256: Vec<String>,
@@ -47,14 +52,30 @@ struct FileContents {
     hashes: Vec<[u8; HASH_BYTES]>,
     skipped: Vec<SkippedImage>,
     passed_over: Vec<PassedOverGroup>,
+    part: Option<PlanPart>,
+}
+
+/// Where the features of a layer lie.
+enum LayerRows {
+    Hdf5(Hdf5Dataset),
+    #[cfg(feature = "parquet")]
+    Parquet(ParquetRows),
 }
 
 impl FeatureFile {
     /// Opens a complete features file and checks all of it but the features' values.
     ///
+    /// A virtual features file, whose rows are in other files beside it or below, is read like any other; so is a Parquet file, or a
+    /// folder of them, that this program wrote (with the feature `parquet`).
+    ///
     /// # Errors
     /// A [`FeatureFileError`] of its own for each thing that can be wrong; see there.
     pub fn open(path: &Path) -> Result<Self, FeatureFileError> {
+        #[cfg(feature = "parquet")]
+        if let parts @ [_, ..] = &parts_of(path)[..] {
+            let contents = ParquetParts::read(parts).map_err(FeatureFileError::from)?;
+            return Ok(Self { contents: contents.into(), path: path.to_owned() });
+        }
         let file = open_hdf5(path)?;
         let attributes = read_attributes(&file, path)?;
         check_format(&attributes, path)?;
@@ -63,6 +84,16 @@ impl FeatureFile {
         }
         let contents = FileContents::read(&file, &attributes, path)?;
         Ok(Self { contents, path: path.to_owned() })
+    }
+
+    /// Whether a path names a features file, by its ending: an HDF5 file, or (with the feature `parquet`) a Parquet file, or a folder
+    /// that holds nothing else.
+    pub fn is_named(path: &Path) -> bool {
+        #[cfg(feature = "parquet")]
+        if !parts_of(path).is_empty() {
+            return true;
+        }
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5"))
     }
 
     /// Where the file lies.
@@ -121,6 +152,11 @@ impl FeatureFile {
         &self.contents.passed_over
     }
 
+    /// Which part of which plan the file holds, if it is one.
+    pub fn part(&self) -> Option<&PlanPart> {
+        self.contents.part.as_ref()
+    }
+
     /// The layer of that name (its own or its dataset's), or the primary one.
     ///
     /// # Errors
@@ -143,12 +179,23 @@ impl FeatureFile {
     /// [`FeatureFileError::NoSuchLayer`], or [`FeatureFileError::Damaged`] if they cannot be read.
     pub fn read_layer(&self, name: Option<&str>) -> Result<Array2<f32>, FeatureFileError> {
         let index = self.index(name)?;
-        let (object, dataset) = self.dataset(index);
-        let damaged = FeatureFileError::damaged(&self.path, object.as_str());
-        let values = dataset.numbers::<f32>().map_err(damaged)?;
-        let (found, expected) = (values.len(), self.rows() * self.width(index));
-        Array2::from_shape_vec((self.rows(), self.width(index)), values).map_err(|_| {
-            let (path, found, expected) = (self.path.clone(), found as u64, expected as u64);
+        let width = self.width(index);
+        let values = match &self.contents.layers[index] {
+            LayerRows::Hdf5(dataset) => {
+                let damaged = FeatureFileError::damaged(&self.path, self.object(index));
+                dataset.numbers::<f32>().map_err(damaged)?
+            }
+            #[cfg(feature = "parquet")]
+            LayerRows::Parquet(_) => {
+                let mut values = vec![0.0; self.rows() * width];
+                self.read_rows(name, 0..self.rows(), &mut values)?;
+                values
+            }
+        };
+        let (found, expected) = (values.len(), self.rows() * width);
+        Array2::from_shape_vec((self.rows(), width), values).map_err(|_| {
+            let (path, object) = (self.path.clone(), self.object(index));
+            let (found, expected) = (found as u64, expected as u64);
             FeatureFileError::WrongLength { path, object, unit: "values", found, expected }
         })
     }
@@ -181,10 +228,13 @@ impl FeatureFile {
         if range.is_empty() {
             return Ok(());
         }
-        let (object, dataset) = self.dataset(index);
-        dataset
-            .read_rows_f32(range.start as u64..range.end as u64, out)
-            .map_err(FeatureFileError::damaged(&self.path, object.as_str()))
+        match &self.contents.layers[index] {
+            LayerRows::Hdf5(dataset) => dataset
+                .read_rows_f32(range.start as u64..range.end as u64, out)
+                .map_err(FeatureFileError::damaged(&self.path, self.object(index))),
+            #[cfg(feature = "parquet")]
+            LayerRows::Parquet(rows) => Ok(rows.read(range, out)?),
+        }
     }
 
     /// The number of rows such that ranges between its multiples are the fastest to read.
@@ -192,7 +242,11 @@ impl FeatureFile {
     /// # Errors
     /// [`FeatureFileError::NoSuchLayer`].
     pub fn rows_at_once(&self, name: Option<&str>) -> Result<usize, FeatureFileError> {
-        let rows = self.contents.layers[self.index(name)?].rows_of_chunk();
+        let rows = match &self.contents.layers[self.index(name)?] {
+            LayerRows::Hdf5(dataset) => dataset.rows_of_chunk(),
+            #[cfg(feature = "parquet")]
+            LayerRows::Parquet(_) => None,
+        };
         Ok(rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(1))
     }
 
@@ -202,8 +256,15 @@ impl FeatureFile {
     /// # Errors
     /// [`FeatureFileError::NoSuchLayer`], or [`FeatureFileError::Damaged`].
     pub fn position_of_features(&self, name: Option<&str>) -> Result<Option<u64>, FeatureFileError> {
-        let (object, dataset) = self.dataset(self.index(name)?);
-        dataset.position_of_f32().map_err(FeatureFileError::damaged(&self.path, object.as_str()))
+        let index = self.index(name)?;
+        match &self.contents.layers[index] {
+            LayerRows::Hdf5(dataset) => {
+                let damaged = FeatureFileError::damaged(&self.path, self.object(index));
+                dataset.position_of_f32().map_err(damaged)
+            }
+            #[cfg(feature = "parquet")]
+            LayerRows::Parquet(_) => Ok(None),
+        }
     }
 
     /// The first value of a layer that is not a number or infinite, with the image it belongs to.
@@ -238,8 +299,9 @@ impl FeatureFile {
         })
     }
 
-    fn dataset(&self, index: usize) -> (String, &Hdf5Dataset) {
-        (format!("/{}", schema::layer_path(&self.layers()[index].spec.layer)), &self.contents.layers[index])
+    /// What a layer is called in the file.
+    fn object(&self, index: usize) -> String {
+        format!("/{}", schema::layer_path(&self.layers()[index].spec.layer))
     }
 
     fn width(&self, index: usize) -> usize {
@@ -295,7 +357,33 @@ impl FileContents {
             .map(|(name, reason)| SkippedImage { name, reason })
             .collect();
         let passed_over = read_passed_over(file, path)?;
-        Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over })
+        let is_part = attributes.iter().any(|attribute| attribute.name() == schema::PLAN_ID);
+        let part = match is_part {
+            true => Some(PlanPart {
+                plan: read_text(attributes, schema::PLAN_ID, path)?,
+                part: read_number::<u64>(attributes, schema::PLAN_PART, path)?,
+            }),
+            false => None,
+        };
+        let layers = layers.into_iter().map(LayerRows::Hdf5).collect();
+        Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over, part })
+    }
+}
+
+#[cfg(feature = "parquet")]
+impl From<ParquetParts> for FileContents {
+    fn from(parts: ParquetParts) -> Self {
+        Self {
+            header: parts.header,
+            layers: vec![LayerRows::Parquet(parts.features)],
+            image_names: parts.names,
+            labels: parts.labels,
+            sha256: parts.sha256,
+            hashes: parts.hashes.into_iter().map(|hash| hash.unwrap_or([0; HASH_BYTES])).collect(),
+            skipped: parts.errors,
+            passed_over: parts.passed_over,
+            part: None,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) const PASSED_OVER_EXAMPLE: &str = "passed_over/example";
 pub(super) const ROWS: &str = "rows";
 pub(super) const ERROR_ROWS: &str = "error_rows";
 pub(super) const COMPLETE: &str = "complete";
+pub(super) const PLAN_ID: &str = "plan_id";
+pub(super) const PLAN_PART: &str = "plan_part";
 
 /// Bytes of a perceptual hash.
 pub(super) const HASH_BYTES: usize = 32;
@@ -62,6 +64,15 @@ pub struct PassedOverGroup {
     pub files: u64,
     /// The name of one of them.
     pub example: String,
+}
+
+/// Which part of which plan a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanPart {
+    /// The plan's id.
+    pub plan: String,
+    /// The number of the part, from 0.
+    pub part: u64,
 }
 
 /// The dataset name of a layer: percent-encoded where HDF5 would take a character for something else.

@@ -17,15 +17,15 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use hdf5_metno::{File, FileBuilder};
+use hdf5_metno::{Dataset, File, FileBuilder};
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
 use super::SkippedImage;
 use super::hdf5_objects::{Hdf5Objects, forget_strings, write_strings};
-use super::header::FeatureFileHeader;
-use super::journal::{Journal, JournalContents};
-use super::schema::{HASH_BYTES, PassedOverGroup};
+use super::header::{FeatureFileHeader, write_text};
+use super::journal::{self, Journal, JournalContents, JournalEntry};
+use super::schema::{HASH_BYTES, PLAN_ID, PLAN_PART, PassedOverGroup, PlanPart};
 use super::strings::Sha256Hex;
 
 /// The files of an unfinished output.
@@ -207,18 +207,34 @@ impl Table {
         &mut self,
         paths: &Paths,
         passed_over: &[PassedOverGroup],
+        part: Option<&PlanPart>,
     ) -> Result<(), TableError> {
         self.commit()?;
-        let record = JournalContents::read(&paths.journal)?;
         let to = &self.objects;
-        to.resize(record.names.len())?;
-        to.resize_errors(record.skipped.len())?;
-        write_strings(&to.names, record.names.iter().map(String::as_str))?;
-        write_strings(&to.error_names, record.skipped.iter().map(|image| image.name.as_str()))?;
-        write_strings(&to.error_reasons, record.skipped.iter().map(|image| image.reason.as_str()))?;
+        to.resize(self.rows)?;
+        to.resize_errors(self.skipped)?;
+        let name = |entry| match entry {
+            JournalEntry::Image(name) => Some(name),
+            _ => None,
+        };
+        let name_of_skipped = |entry| match entry {
+            JournalEntry::Skipped { name, .. } => Some(name),
+            _ => None,
+        };
+        let reason = |entry| match entry {
+            JournalEntry::Skipped { reason, .. } => Some(reason),
+            _ => None,
+        };
+        write_from_journal(&to.names, &paths.journal, self.rows, name)?;
+        write_from_journal(&to.error_names, &paths.journal, self.skipped, name_of_skipped)?;
+        write_from_journal(&to.error_reasons, &paths.journal, self.skipped, reason)?;
         to.write_passed_over(passed_over)?;
-        to.rows.write_scalar(&(record.names.len() as i64))?;
-        to.error_rows.write_scalar(&(record.skipped.len() as i64))?;
+        if let Some(part) = part {
+            write_text(&self.file, PLAN_ID, &part.plan)?;
+            self.file.new_attr::<u64>().create(PLAN_PART)?.write_scalar(&part.part)?;
+        }
+        to.rows.write_scalar(&(self.rows as i64))?;
+        to.error_rows.write_scalar(&(self.skipped as i64))?;
         self.flush()?;
         self.objects.complete.write_scalar(&1_u8)?;
         self.flush()
@@ -252,6 +268,26 @@ impl Table {
 
     fn flush(&self) -> Result<(), TableError> {
         flush(&self.file, &self.plain)
+    }
+}
+
+/// Writes a column of strings, of which the journal at `path` holds `count`, without holding all of them in memory.
+fn write_from_journal(
+    column: &Dataset,
+    path: &Path,
+    count: usize,
+    text: impl Fn(JournalEntry) -> Option<String>,
+) -> Result<(), TableError> {
+    let mut failed = None;
+    let mut texts = journal::entries(path)?
+        .map_while(|entry| entry.map_err(|error| failed = Some(error)).ok())
+        .filter_map(text);
+    let written = write_strings(column, &mut texts)?;
+    drop(texts);
+    match failed {
+        Some(error) => Err(error.into()),
+        None if written == count => Ok(()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "its journal lacks names").into()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::header::{FeatureFileHeader, check_format, read_attributes, read_heade
 use super::journal::JournalContents;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
-use super::schema::{self, FeatureRow, PassedOverGroup, SkippedImage};
+use super::schema::{self, FeatureRow, PassedOverGroup, PlanPart, SkippedImage};
 use super::strings::{read_sha256, to_sha256};
 use super::table::{CheckedBatch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
@@ -112,8 +112,9 @@ pub struct FeatureWriter {
     overwrite: bool,
     widths: Vec<usize>,
     classes: usize,
-    names: HashSet<String>,
+    names: SeenNames,
     passed_over: Vec<PassedOverGroup>,
+    part: Option<PlanPart>,
     committed_rows: usize,
     committed_at: Instant,
     // Last, so that the file is closed before another run may open it.
@@ -173,7 +174,7 @@ impl FeatureWriter {
         };
         let mut writer = Self::with(table, lock, final_path, header, options);
         if let WriterStart::Resumed { done, .. } = &start {
-            writer.names.extend(done.iter().map(|row| row.name.clone()));
+            writer.names = SeenNames::All(done.iter().map(|row| row.name.clone()).collect());
         }
         Ok((writer, start))
     }
@@ -193,8 +194,9 @@ impl FeatureWriter {
             overwrite: options.overwrite,
             widths: header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect(),
             classes: header.class_names.len(),
-            names: HashSet::new(),
+            names: SeenNames::All(HashSet::new()),
             passed_over: Vec::new(),
+            part: None,
             committed_at: Instant::now(),
             _lock: lock,
         }
@@ -219,17 +221,18 @@ impl FeatureWriter {
             let why = format!("there are more than the {} announced rows", table.capacity());
             return Err(fit.bad(surplus.name, why));
         }
-        for (i, row) in rows.iter().enumerate() {
-            if !self.names.insert(row.name.to_owned()) {
-                rows[..i].iter().for_each(|earlier| {
-                    self.names.remove(earlier.name);
-                });
-                return Err(fit.bad(row.name, "an image of this name is stored already"));
-            }
+        if let Err(name) = self.names.add(rows) {
+            return Err(fit.bad(name, "an image of this name is stored already"));
         }
         let due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
         let result = table.append(&batch).and_then(|()| if due { table.commit() } else { Ok(()) });
         self.settle(result, due)
+    }
+
+    /// Says that names come in ascending order, of which the writer then remembers the last one only. A name that does not come
+    /// after it is refused.
+    pub fn expect_ascending_names(&mut self) {
+        self.names = SeenNames::Ascending(String::new());
     }
 
     /// Records which files beside the images are none; it is written when the file is finished.
@@ -246,6 +249,11 @@ impl FeatureWriter {
         }
         self.passed_over = files.to_vec();
         Ok(())
+    }
+
+    /// Records that the file is a part of a plan; it is written when the file is finished.
+    pub fn mark_as_part(&mut self, part: &PlanPart) {
+        self.part = Some(part.clone());
     }
 
     /// Makes all appended rows safe now.
@@ -272,7 +280,7 @@ impl FeatureWriter {
     pub fn finish(mut self) -> Result<(), FeatureFileError> {
         let mut table =
             self.table.take().ok_or(FeatureFileError::Failed { path: self.paths.partial.clone() })?;
-        if let Err(error) = table.finish(&self.paths, &self.passed_over) {
+        if let Err(error) = table.finish(&self.paths, &self.passed_over, self.part.as_ref()) {
             table.abandon();
             return Err(self.write_error(error));
         }
@@ -322,6 +330,44 @@ impl Drop for FeatureWriter {
                 Err(_) => table.abandon(),
             }
         }
+    }
+}
+
+/// The names of the rows so far, none of which may come again.
+enum SeenNames {
+    All(HashSet<String>),
+    /// The last of names that come in ascending order.
+    Ascending(String),
+}
+
+impl SeenNames {
+    /// Adds the names of `rows`, or none of them if one is there already; gives that one.
+    fn add<'a>(&mut self, rows: &[FeatureRow<'a>]) -> Result<(), &'a str> {
+        match self {
+            Self::All(names) => {
+                for (i, row) in rows.iter().enumerate() {
+                    if !names.insert(row.name.to_owned()) {
+                        rows[..i].iter().for_each(|earlier| {
+                            names.remove(earlier.name);
+                        });
+                        return Err(row.name);
+                    }
+                }
+            }
+            Self::Ascending(last) => {
+                let mut before = last.as_str();
+                for row in rows {
+                    if row.name <= before {
+                        return Err(row.name);
+                    }
+                    before = row.name;
+                }
+                if let Some(row) = rows.last() {
+                    row.name.clone_into(last);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

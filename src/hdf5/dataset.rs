@@ -12,6 +12,7 @@ use super::chunked::Chunked;
 use super::chunks::ChunkGrid;
 use super::filters::FilterChain;
 use super::source::{Hdf5Source, guarded};
+use super::virtual_rows::VirtualRows;
 use super::{Attribute, ElementType, Hdf5Error, Number, strings};
 
 /// Bytes of an element at most.
@@ -57,6 +58,8 @@ enum StorageLayout {
     Contiguous(u64),
     /// In chunks.
     Chunked(Box<Chunked>),
+    /// In other files.
+    Virtual(Box<VirtualRows>),
     /// Nothing was written.
     Nowhere,
 }
@@ -99,33 +102,45 @@ impl Hdf5Dataset {
         });
         let shape = if null { vec![0] } else { found.shape().to_vec() };
         let total = bytes_of(&shape, element).ok_or_else(|| damaged("its shape is impossible"))?;
-        let layout = match layout.ok_or_else(|| damaged("the place of its values is missing"))? {
-            DataLayout::Compact { data } if data.len() as u64 == total => StorageLayout::Compact(data),
-            DataLayout::Compact { .. } => return Err(damaged("it has another size than its shape says")),
-            DataLayout::Contiguous { address, .. } if source.is_undefined(address) => StorageLayout::Nowhere,
-            DataLayout::Contiguous { address, .. } if source.holds(address, total) => {
-                StorageLayout::Contiguous(address)
+        let layout = match source.virtual_layout(found.address()) {
+            Some(layout) => {
+                let row = bytes_of(shape.get(1..).unwrap_or_default(), element).unwrap_or(total);
+                let rows = VirtualRows::new(layout, source, (&kind, &shape, row), object)?;
+                StorageLayout::Virtual(Box::new(rows))
             }
-            DataLayout::Contiguous { .. } => return Err(damaged("it reaches beyond the end of the file")),
-            DataLayout::Chunked { address, .. } if source.is_undefined(address) => StorageLayout::Nowhere,
-            DataLayout::Chunked { address, dims, chunk_indexing, .. } => {
-                let chunk: Vec<u64> = dims.iter().take(shape.len()).map(|&n| u64::from(n)).collect();
-                let bytes = bytes_of(&chunk, element).and_then(|bytes| usize::try_from(bytes).ok());
-                let bytes =
-                    bytes.filter(|&bytes| bytes > 0 && chunk.len() == shape.len() && !shape.is_empty());
-                let bytes = bytes.ok_or_else(|| damaged("the shape of its chunks is impossible"))?;
-                let pipeline = (!filters.is_empty()).then(|| FilterChain::of(filters, object)).transpose()?;
-                let max_shape = found.max_dims().map(<[u64]>::to_vec);
-                let grid = ChunkGrid {
-                    address,
-                    indexing: chunk_indexing,
-                    shape: shape.clone(),
-                    max_shape,
-                    chunk,
-                    element,
-                };
-                StorageLayout::Chunked(Box::new(Chunked::new(grid, bytes, pipeline)))
-            }
+            None => match layout.ok_or_else(|| damaged("the place of its values is missing"))? {
+                DataLayout::Compact { data } if data.len() as u64 == total => StorageLayout::Compact(data),
+                DataLayout::Compact { .. } => return Err(damaged("it has another size than its shape says")),
+                DataLayout::Contiguous { address, .. } if source.is_undefined(address) => {
+                    StorageLayout::Nowhere
+                }
+                DataLayout::Contiguous { address, .. } if source.holds(address, total) => {
+                    StorageLayout::Contiguous(address)
+                }
+                DataLayout::Contiguous { .. } => {
+                    return Err(damaged("it reaches beyond the end of the file"));
+                }
+                DataLayout::Chunked { address, .. } if source.is_undefined(address) => StorageLayout::Nowhere,
+                DataLayout::Chunked { address, dims, chunk_indexing, .. } => {
+                    let chunk: Vec<u64> = dims.iter().take(shape.len()).map(|&n| u64::from(n)).collect();
+                    let bytes = bytes_of(&chunk, element).and_then(|bytes| usize::try_from(bytes).ok());
+                    let bytes =
+                        bytes.filter(|&bytes| bytes > 0 && chunk.len() == shape.len() && !shape.is_empty());
+                    let bytes = bytes.ok_or_else(|| damaged("the shape of its chunks is impossible"))?;
+                    let pipeline =
+                        (!filters.is_empty()).then(|| FilterChain::of(filters, object)).transpose()?;
+                    let max_shape = found.max_dims().map(<[u64]>::to_vec);
+                    let grid = ChunkGrid {
+                        address,
+                        indexing: chunk_indexing,
+                        shape: shape.clone(),
+                        max_shape,
+                        chunk,
+                        element,
+                    };
+                    StorageLayout::Chunked(Box::new(Chunked::new(grid, bytes, pipeline)))
+                }
+            },
         };
         let attributes = guarded(object, || found.raw_attributes())?;
         let attributes = attributes.into_iter().map(|attribute| Attribute::of(attribute, source));
@@ -166,12 +181,20 @@ impl Hdf5Dataset {
     }
 
     /// Whether its values can be in the file: as they are, or compressed as well as they may be.
+    ///
+    /// The values of a virtual dataset are in other files, which [`Self::locate`] looks at.
     pub fn fits_file(&self) -> bool {
         let times = match &self.layout {
+            StorageLayout::Virtual(_) => return true,
             StorageLayout::Chunked(chunked) if chunked.pipeline.is_some() => MAX_RATIO,
             _ => 1,
         };
         self.bytes() <= self.place.source.len().saturating_mul(times)
+    }
+
+    /// Whether its values are in other files.
+    pub(super) fn is_virtual(&self) -> bool {
+        matches!(self.layout, StorageLayout::Virtual(_))
     }
 
     /// The rows of a chunk where chunks hold whole rows, so that ranges between their multiples are the fastest to read.
@@ -197,18 +220,19 @@ impl Hdf5Dataset {
         let address = match &self.layout {
             StorageLayout::Contiguous(address) => Some(*address),
             StorageLayout::Chunked(chunked) => chunked.one_piece(&self.place)?,
-            StorageLayout::Compact(_) | StorageLayout::Nowhere => None,
+            StorageLayout::Compact(_) | StorageLayout::Virtual(_) | StorageLayout::Nowhere => None,
         };
         Ok(address.filter(|&address| source.holds(address, bytes)).map(|address| address + source.base()))
     }
 
-    /// Finds out where its values lie, which reading does otherwise.
+    /// Finds out where its values lie, which reading does otherwise, and opens the files of a virtual dataset.
     ///
     /// # Errors
-    /// [`Hdf5Error::Damaged`].
+    /// [`Hdf5Error::Damaged`], [`Hdf5Error::Part`].
     pub fn locate(&self) -> Result<(), Hdf5Error> {
         match &self.layout {
             StorageLayout::Chunked(chunked) => chunked.chunks(&self.place).map(drop),
+            StorageLayout::Virtual(rows) => rows.locate(),
             _ => Ok(()),
         }
     }
@@ -301,6 +325,7 @@ impl Hdf5Dataset {
                 Ok(())
             }
             StorageLayout::Contiguous(address) => self.place.source.read(address + start, out),
+            StorageLayout::Virtual(rows) => rows.read(&range, out),
             StorageLayout::Nowhere => {
                 self.place.fill(out);
                 Ok(())
@@ -314,7 +339,13 @@ impl Hdf5Dataset {
 
     /// How many elements of `size` bytes it has, where that can be.
     fn checked_len(&self, size: usize) -> Result<usize, Hdf5Error> {
-        let largest = self.place.source.len().saturating_mul(MAX_RATIO);
+        let largest = match &self.layout {
+            StorageLayout::Virtual(rows) => {
+                rows.locate()?;
+                self.bytes()
+            }
+            _ => self.place.source.len().saturating_mul(MAX_RATIO),
+        };
         let bytes = usize::try_from(self.bytes()).ok().filter(|&bytes| bytes as u64 <= largest);
         bytes
             .map(|bytes| bytes / size)

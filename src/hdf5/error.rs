@@ -2,6 +2,8 @@
 //! the error that has one of these as its source.
 
 use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
 
 /// Why something in an HDF5 file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum Hdf5Error {
     /// A part of HDF5 that this program does not read.
     #[error("{0}")]
     Unsupported(String),
+    /// A file that holds some of the rows of a virtual dataset cannot be read.
+    #[error("the rows {} to {} are in {}, which cannot be read", rows.start, rows.end.saturating_sub(1), part.display())]
+    Part { part: PathBuf, rows: Range<u64>, source: Box<Hdf5Error> },
     /// The values are of another type than the format says.
     #[error("it is {found}, expected {expected}")]
     WrongType { found: String, expected: String },
@@ -55,9 +60,6 @@ impl Hdf5Error {
                 Self::Missing
             }
             Error::UnsupportedEncoding(why) => Self::Unsupported(why),
-            Error::UnsupportedLayoutClass(3) => Self::Unsupported(
-                "it is a virtual dataset, whose values are in other files; copy them into one file".into(),
-            ),
             Error::Context { source, .. } => Self::of(*source, object),
             other => Self::damaged(object, other.to_string()),
         }

@@ -4,7 +4,8 @@
 //! itself (groups, types, attributes, where its chunks lie) is read by the crate hdf5-reader, in Rust; values are read
 //! here, straight from the file into the caller's memory. Nothing that a file states is believed: all of it is bounded
 //! by the file's own size before memory is taken, and how much the file's structure may cost to read is bounded as well
-//! ([`source`]). Writing stays with libhdf5, in the rooms that own a file format.
+//! ([`source`]). A virtual dataset, whose rows lie in other files, is read like any other, as long as these files lie in the
+//! folder of its own file or below it ([`virtual_mapping`]). Writing stays with libhdf5, in the rooms that own a file format.
 
 mod attribute;
 mod chunked;
@@ -13,9 +14,12 @@ mod dataset;
 mod element_type;
 mod error;
 mod filters;
+mod hidden_layouts;
 mod lzf;
 mod source;
 mod strings;
+mod virtual_mapping;
+mod virtual_rows;
 
 use std::collections::HashSet;
 use std::path::Path;

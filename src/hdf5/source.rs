@@ -7,13 +7,14 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hdf5_reader::error::{Error, Result as ReaderResult};
 use hdf5_reader::{Storage, StorageBuffer};
 
 use super::Hdf5Error;
+use super::hidden_layouts::{Addressing, HiddenLayouts, VirtualLayout};
 use crate::panics;
 
 /// What the structure of a file of any size may cost to read, in bytes.
@@ -22,13 +23,18 @@ const BUDGET: u64 = 64 << 20;
 const TIMES: u64 = 4;
 /// What a single read costs beside its bytes.
 const PER_READ: u64 = 256;
+/// Bytes that the crate reads where an object's header begins, to tell the versions of headers apart.
+const START_OF_HEADER: usize = 4;
 
 /// An open file. Clones share it and what is left of its budget.
 #[derive(Debug, Clone)]
 pub(super) struct Hdf5Source {
     file: Arc<File>,
+    path: Arc<Path>,
     len: u64,
     left: Arc<AtomicU64>,
+    addressing: Arc<OnceLock<Addressing>>,
+    hidden: Arc<Mutex<HiddenLayouts>>,
     /// Where the HDF5 part begins: addresses count from there.
     base: u64,
     offset_size: u8,
@@ -44,12 +50,35 @@ impl Hdf5Source {
         }
         let len = metadata.len();
         let left = Arc::new(AtomicU64::new(BUDGET.saturating_add(len.saturating_mul(TIMES))));
-        Ok(Self { file: Arc::new(file), len, left, base: 0, offset_size: 8, length_size: 8 })
+        Ok(Self {
+            file: Arc::new(file),
+            path: Arc::from(path),
+            len,
+            left,
+            addressing: Arc::default(),
+            hidden: Arc::default(),
+            base: 0,
+            offset_size: 8,
+            length_size: 8,
+        })
     }
 
     /// States where the HDF5 part begins, and how wide addresses and lengths are.
     pub(super) fn place(&mut self, base: u64, offset_size: u8, length_size: u8) {
         (self.base, self.offset_size, self.length_size) = (base, offset_size, length_size);
+        let (offset_size, length_size) = (usize::from(offset_size), usize::from(length_size));
+        // Stated once, after the file was opened.
+        let _ = self.addressing.set(Addressing { base, offset_size, length_size });
+    }
+
+    /// Where the file lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The layout of the dataset with a header at that address, if its values lie in other files.
+    pub(super) fn virtual_layout(&self, header: u64) -> Option<VirtualLayout> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).get(header)
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -124,7 +153,20 @@ impl Hdf5Source {
         })
     }
 
-    fn range(&self, position: u64, len: usize) -> ReaderResult<StorageBuffer> {
+    /// A part of the file's structure as the crate is shown it: without the layouts of virtual datasets.
+    fn shown(&self, position: u64, len: usize) -> ReaderResult<Vec<u8>> {
+        let Some(&addressing) = self.addressing.get() else { return self.range(position, len) };
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if len == START_OF_HEADER {
+            let read = |position: u64, len: usize| self.range(position, len).map_err(io::Error::other);
+            hidden.look_through(position, addressing, &read);
+        }
+        let mut bytes = self.range(position, len)?;
+        hidden.cover(position, &mut bytes);
+        Ok(bytes)
+    }
+
+    fn range(&self, position: u64, len: usize) -> ReaderResult<Vec<u8>> {
         let needed = len as u64;
         if position.checked_add(needed).is_none_or(|end| end > self.len) {
             let available = self.len.saturating_sub(position);
@@ -133,7 +175,7 @@ impl Hdf5Source {
         self.spend(needed)?;
         let mut bytes = vec![0; len];
         self.read_absolute(position, &mut bytes)?;
-        Ok(StorageBuffer::from_vec(bytes))
+        Ok(bytes)
     }
 }
 
@@ -144,7 +186,7 @@ impl Storage for Hdf5Source {
     }
 
     fn read_range(&self, offset: u64, len: usize) -> ReaderResult<StorageBuffer> {
-        self.range(offset, len)
+        self.shown(offset, len).map(StorageBuffer::from_vec)
     }
 }
 
@@ -158,7 +200,7 @@ impl Storage for RelativeSource<'_> {
 
     fn read_range(&self, offset: u64, len: usize) -> ReaderResult<StorageBuffer> {
         let position = offset.checked_add(self.0.base).ok_or(Error::OffsetOutOfBounds(offset))?;
-        self.0.range(position, len)
+        self.0.range(position, len).map(StorageBuffer::from_vec)
     }
 }
 

@@ -90,6 +90,6 @@ fn checked(text: &[u8], object: &str) -> Result<String, Hdf5Error> {
 }
 
 /// A number of up to eight bytes.
-fn little_endian(bytes: &[u8]) -> u64 {
+pub(super) fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod virtual_datasets;
+
 const WIDTH: usize = 6;
 
 /// Every range of rows, as read.

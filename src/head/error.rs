@@ -1,6 +1,6 @@
 //! Why a head cannot be fitted or applied.
 
-use cnncodes_linear_heads::{LONGEST_PCA_SIDE, MOST_KERNEL_ROWS, SolverError};
+use cnncodes_linear_heads::{BoxedError, LONGEST_PCA_SIDE, MOST_KERNEL_ROWS, SolverError};
 use ndarray::ArrayView2;
 use thiserror::Error;
 
@@ -200,6 +200,11 @@ fn who(row: usize, name: &Option<String>) -> String {
 }
 
 impl HeadError {
+    /// The rows cannot be read from where they lie.
+    pub(crate) fn unreadable(error: BoxedError) -> Self {
+        SolverError::Read(error).into()
+    }
+
     pub(super) fn check_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Self> {
         Ok(SolverError::check_equal(what, expected, found)?)
     }

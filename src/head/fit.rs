@@ -4,23 +4,22 @@
 //! its probabilities are calibrated on the other folds.
 
 mod held_out;
+mod prepared;
 mod settings;
 mod stream;
 mod subset;
 
-use cnncodes_linear_heads::{FittedModel, LinearModel};
 #[cfg(feature = "linfa-engines")]
-use cnncodes_linear_heads::{MOST_LINFA_SVM_ROWS, Solver};
+use cnncodes_linear_heads::MOST_LINFA_SVM_ROWS;
+use cnncodes_linear_heads::{FittedModel, LinearModel, Solver};
 use ndarray::{Array2, ArrayView2};
 
 use self::held_out::{Calibrated, HeldOut, problem};
+use self::prepared::{FeaturesInMemory, FitRows, PreparedFeatures};
 pub use self::settings::{Engine, FitSettings, HeadKind, Loss};
 pub use self::stream::{StreamedData, fit_head_streamed};
 pub(crate) use self::subset::Subset;
-use super::{
-    ChosenC, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, Preparation, SmallClasses,
-    Standardizer, ranking,
-};
+use super::{ChosenC, Conformal, HeadError, HeadModel, Kernel, MOST_KERNEL_ROWS, SmallClasses, ranking};
 use crate::evaluate::{CalibrationMetrics, Confusion, Evaluation, Folds, Note, Uncertainty, log_loss};
 
 /// How the warning begins that a head may have learned nothing.
@@ -83,15 +82,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
     let solver = settings.solver()?;
     data.check()?;
     settings.class_weights.check(data.class_names.len())?;
-    if settings.kernel != Kernel::Linear && data.labels.len() > MOST_KERNEL_ROWS {
-        return Err(HeadError::TooManyForKernels { rows: data.labels.len() });
-    }
-    #[cfg(feature = "linfa-engines")]
-    if let Solver::LinfaSvm(_) = solver
-        && data.labels.len() > MOST_LINFA_SVM_ROWS
-    {
-        return Err(HeadError::TooManyForLinfa { rows: data.labels.len() });
-    }
+    check_rows(data.labels.len(), settings, &solver)?;
     let own_groups: Vec<usize>;
     let groups = match data.groups {
         Some(groups) => groups,
@@ -101,35 +92,54 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         }
     };
     let folds = Folds::stratified(data.labels, groups, data.class_names, settings.folds, settings.seed)?;
-    let everything: Vec<usize> = (0..data.labels.len()).collect();
-    let constant =
-        Standardizer::fit(data.features, &everything).constant().iter().filter(|&&constant| constant).count();
-    if constant == data.features.ncols() {
-        return Err(HeadError::AllConstant);
-    }
-    let preparation = Preparation::fit(data.features, &everything, settings.steps())?;
+    let rows = FitRows { labels: data.labels, class_names: data.class_names, groups };
+    let features = FeaturesInMemory::new(data.features.reborrow(), settings.steps(), &folds)?;
+    fit_prepared(&rows, settings, &solver, &folds, &features)
+}
 
+/// Refuses more rows than a solver takes.
+fn check_rows(rows: usize, settings: &FitSettings, solver: &Solver) -> Result<(), HeadError> {
+    if settings.kernel != Kernel::Linear && rows > MOST_KERNEL_ROWS {
+        return Err(HeadError::TooManyForKernels { rows });
+    }
+    match solver {
+        #[cfg(feature = "linfa-engines")]
+        Solver::LinfaSvm(_) if rows > MOST_LINFA_SVM_ROWS => Err(HeadError::TooManyForLinfa { rows }),
+        _ => Ok(()),
+    }
+}
+
+/// As [`fit_head`], with features that are prepared for each fold and that are in memory afterwards.
+fn fit_prepared(
+    rows: &FitRows<'_>,
+    settings: &FitSettings,
+    solver: &Solver,
+    folds: &Folds,
+    features: &dyn PreparedFeatures,
+) -> Result<FittedHead, HeadError> {
+    let everything: Vec<usize> = (0..rows.labels.len()).collect();
+    let (constant, preparation) = (features.constant_columns(), features.preparation().clone());
     // One buffer serves all folds and the final fit.
     let mut prepared = Array2::zeros((everything.len(), preparation.prepared_columns()));
-    let held_out = HeldOut::collect(data, settings, &solver, groups, &folds, &mut prepared)?;
-    let labelled = (data.labels, data.class_names);
+    let held_out = HeldOut::collect(rows, settings, solver, folds, features, &mut prepared)?;
+    let labelled = (rows.labels, rows.class_names);
     let Calibrated { calibration, probabilities, answers, note } =
-        held_out.calibrate(settings.calibration(), labelled, groups, &folds);
+        held_out.calibrate(settings.calibration(), labelled, rows.groups, folds);
 
-    preparation.transform_into(data.features, &mut prepared);
-    let problem = problem(data, groups, settings, &prepared, &everything);
-    let (solver, chosen) = settings.tuned(&problem, &solver)?;
+    features.prepare(None, &mut prepared)?;
+    let problem = problem(rows, settings, &prepared, &everything);
+    let (solver, chosen) = settings.tuned(&problem, solver)?;
     let fitted = solver.fit(&settings.training_rows(&problem, &everything), None)?;
     let scores = fitted.scores(prepared.view());
     let in_training = ranking::answers(calibration.probabilities(scores.view()).view(), scores.view());
     let FittedModel { linear, kernel, .. } = fitted;
     let said = RowAnswers { probabilities: &probabilities, answers: &answers, in_training: &in_training };
-    let mut evaluation = evaluate(labelled, settings, &folds, &said);
+    let mut evaluation = evaluate(labelled, settings, folds, &said);
     evaluation.notes.extend(note);
     evaluation.notes.extend(chosen.map(|chosen| note_of_choices(chosen, &held_out.chosen)));
     evaluation.notes.extend(solver_notes(&linear, &held_out.unconverged, folds.count()));
     if constant > 0 {
-        let columns = data.features.ncols();
+        let columns = features.columns();
         evaluation
             .notes
             .push(Note::info(format!("{constant} of {columns} columns are the same for all images")));
@@ -142,7 +152,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         )));
     }
     let model = HeadModel {
-        class_names: data.class_names.to_vec(),
+        class_names: rows.class_names.to_vec(),
         settings: FitSettings { c: chosen.map(|choice| choice.c).or(settings.c), ..settings.clone() },
         preparation,
         kernel,
@@ -150,7 +160,7 @@ pub fn fit_head(data: &TrainingData<'_>, settings: &FitSettings) -> Result<Fitte
         bias: linear.bias,
         calibration,
         convergence: linear.convergence,
-        conformal: Some(Conformal::new(probabilities.view(), data.labels)),
+        conformal: Some(Conformal::new(probabilities.view(), rows.labels)),
         novelty: None,
     };
     let out_of_fold =

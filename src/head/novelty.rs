@@ -10,7 +10,8 @@
 //! three, with MobileNetV2 and SqueezeNet: area under the ROC curve 0.955 and 0.935. Centred features give 0.959 and 0.845,
 //! standardised ones 0.945 and 0.780, and with SqueezeNet both take blank images and noise for known ones.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use cnncodes_linear_heads::{BoxedError, RowSource};
+use ndarray::{Array2, ArrayView2};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ const KNOWN: f64 = 0.975;
 const MOST_BYTES: usize = 8 << 20;
 /// Rows whose distances decide the threshold.
 const MOST_MEASURED: usize = 5000;
+/// Bytes of the rows whose distances are computed at a time.
+const BLOCK_BYTES: usize = 32 << 20;
 
 /// What tells images of the classes from others.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,30 +51,42 @@ pub struct NoveltyLimits {
 }
 
 impl Novelty {
-    /// Learns from finite training `features` (n x d); equal `groups` mark duplicates of one image. `None` without enough
-    /// different images to say what is usual: at least 20 groups.
-    pub fn fit(features: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Option<Self> {
+    /// Learns from finite training `features` (n x d), wherever they lie; equal `groups` mark duplicates of one image. `None` without
+    /// enough different images to say what is usual: at least 20 groups.
+    ///
+    /// # Errors
+    /// The features cannot be read.
+    pub fn fit(features: &dyn RowSource, groups: &[usize], seed: u64) -> Result<Option<Self>, BoxedError> {
         const FEWEST: usize = 20;
         let mut different = groups.to_vec();
         different.sort_unstable();
         different.dedup();
-        if different.len() < FEWEST || features.ncols() == 0 {
-            return None;
+        if different.len() < FEWEST || features.columns() == 0 {
+            return Ok(None);
         }
-        let references = References::new(features, groups, seed);
-        let mut held_out = references.held_out(features, groups, &references.measured);
+        let references = References::new(features, groups, seed)?;
+        let mut measured = references.measured.clone();
+        measured.sort_unstable();
+        let mut held_out = references.held_out(features, groups, &measured)?;
         held_out.sort_by(f64::total_cmp);
         let rank = ((held_out.len() + 1) as f64 * KNOWN).ceil() as usize;
         let threshold = held_out[rank.min(held_out.len()) - 1];
         let limits = NoveltyLimits { neighbours: NEIGHBOURS, threshold, known: KNOWN };
         let References { features, directions, .. } = references;
-        Some(Self { features, limits, directions })
+        Ok(Some(Self { features, limits, directions }))
     }
 
     /// Distance of every training row from the others that are no duplicates of it.
-    pub fn held_out_distances(features: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Vec<f64> {
-        let everything: Vec<usize> = (0..features.nrows()).collect();
-        References::new(features, groups, seed).held_out(features, groups, &everything)
+    ///
+    /// # Errors
+    /// The features cannot be read.
+    pub fn held_out_distances(
+        features: &dyn RowSource,
+        groups: &[usize],
+        seed: u64,
+    ) -> Result<Vec<f64>, BoxedError> {
+        let everything: Vec<usize> = (0..features.rows()).collect();
+        References::new(features, groups, seed)?.held_out(features, groups, &everything)
     }
 
     /// The parts of a file; `None` when they do not fit together.
@@ -99,8 +114,7 @@ impl Novelty {
     /// # Panics
     /// A feature is not finite; [`HeadModel::scores`](super::HeadModel::scores) tells.
     pub fn distances(&self, features: ArrayView2<'_, f32>) -> Vec<f64> {
-        let rows: Vec<usize> = (0..features.nrows()).collect();
-        nearest(features, &rows, &self.directions, self.limits.neighbours, |_, _| true)
+        nearest(features, &self.directions, self.limits.neighbours, |_, _| true)
     }
 
     /// Whether an image at this distance is of none of the classes.
@@ -120,8 +134,8 @@ struct References {
 }
 
 impl References {
-    fn new(features: ArrayView2<'_, f32>, groups: &[usize], seed: u64) -> Self {
-        let (rows, columns) = features.dim();
+    fn new(features: &dyn RowSource, groups: &[usize], seed: u64) -> Result<Self, BoxedError> {
+        let (rows, columns) = (features.rows(), features.columns());
         let mut order: Vec<usize> = (0..rows).collect();
         let most = (MOST_BYTES / columns.max(1)).max(NEIGHBOURS);
         if rows > most.min(MOST_MEASURED) {
@@ -129,25 +143,52 @@ impl References {
         }
         let kept = &order[..rows.min(most)];
         let mut stored = Array2::zeros((kept.len(), columns));
-        for (&row, mut out) in kept.iter().zip(stored.rows_mut()) {
-            let vector = features.row(row);
+        // Rows of a file are read in their order.
+        let mut places: Vec<usize> = (0..kept.len()).collect();
+        places.sort_unstable_by_key(|&place| kept[place]);
+        let mut vector = vec![0f32; columns];
+        for place in places {
+            features.read(kept[place]..kept[place] + 1, &mut vector)?;
             let largest = vector.iter().fold(0f64, |largest, &x| largest.max(f64::from(x).abs()));
             if largest > 0.0 {
                 let steps = vector.iter().map(|&x| (127.0 * f64::from(x) / largest).round() as i8);
-                out.iter_mut().zip(steps).for_each(|(to, step)| *to = step);
+                stored.row_mut(place).iter_mut().zip(steps).for_each(|(to, step)| *to = step);
             }
         }
-        Self {
+        Ok(Self {
             directions: directions(&stored),
             features: stored,
             groups: kept.iter().map(|&row| groups[row]).collect(),
             measured: order[..rows.min(MOST_MEASURED)].to_vec(),
-        }
+        })
     }
 
-    fn held_out(&self, features: ArrayView2<'_, f32>, groups: &[usize], rows: &[usize]) -> Vec<f64> {
-        let other = |row: usize, reference: usize| groups[row] != self.groups[reference];
-        nearest(features, rows, &self.directions, NEIGHBOURS, other)
+    /// Distances of the given rows, in rising order.
+    fn held_out(
+        &self,
+        features: &dyn RowSource,
+        groups: &[usize],
+        rows: &[usize],
+    ) -> Result<Vec<f64>, BoxedError> {
+        let columns = features.columns();
+        let at_once = (BLOCK_BYTES / (4 * columns.max(1))).max(1);
+        let mut block = Array2::zeros((0, columns));
+        let mut distances = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(at_once) {
+            if block.nrows() != rows.len() {
+                block = Array2::zeros((rows.len(), columns));
+            }
+            let values = block.as_slice_mut().expect("made in standard layout");
+            let mut from = 0;
+            for run in rows.chunk_by(|a, b| a + 1 == *b) {
+                let to = from + run.len() * columns;
+                features.read(run[0]..run[0] + run.len(), &mut values[from..to])?;
+                from = to;
+            }
+            let other = |query: usize, reference: usize| groups[rows[query]] != self.groups[reference];
+            distances.extend(nearest(block.view(), &self.directions, NEIGHBOURS, other));
+        }
+        Ok(distances)
     }
 }
 
@@ -163,18 +204,16 @@ fn directions(features: &Array2<i8>) -> Array2<f32> {
     directions
 }
 
-/// Mean of 1 - cosine between each of the chosen rows of `features` and the `neighbours` nearest of the `directions` (m x d)
-/// that it may be compared with; 1, as for perpendicular ones, where there are none.
+/// Mean of 1 - cosine between each row of `features` and the `neighbours` nearest of the `directions` (m x d) that it may be
+/// compared with; 1, as for perpendicular ones, where there are none.
 fn nearest(
     features: ArrayView2<'_, f32>,
-    rows: &[usize],
     directions: &Array2<f32>,
     neighbours: usize,
     comparable: impl Fn(usize, usize) -> bool + Sync,
 ) -> Vec<f64> {
-    let queries = features.select(Axis(0), rows);
-    let left_out = |query: usize, reference: usize| !comparable(rows[query], reference);
-    let found = nearest_rows(queries.view(), directions.view(), neighbours, left_out)
+    let left_out = |query: usize, reference: usize| !comparable(query, reference);
+    let found = nearest_rows(features, directions.view(), neighbours, left_out)
         .expect("features were checked, and stored directions are of length 1");
     let mean = |nearest: &Vec<Neighbor>| match nearest.len() {
         0 => 1.0,
@@ -220,20 +259,19 @@ mod tests {
     fn distances_are_those_of_scikit_learn_exactly_and_in_one_byte_a_feature_nearly() {
         let Case { columns, neighbours, features, groups, queries, distances, held_out } = reference();
         let (features, queries) = (rows(features, columns), rows(queries, columns));
-        let novelty = Novelty::fit(features.view(), &groups, 0).unwrap();
+        let novelty = Novelty::fit(&features.view(), &groups, 0).unwrap().unwrap();
         let mut exact = features.clone();
         for mut row in exact.rows_mut() {
             let length = row.dot(&row).sqrt();
             row /= length;
         }
-        let everything: Vec<usize> = (0..queries.nrows()).collect();
-        let found = nearest(queries.view(), &everything, &exact, neighbours, |_, _| true);
+        let found = nearest(queries.view(), &exact, neighbours, |_, _| true);
         let stored = novelty.distances(queries.view());
         for ((found, stored), expected) in found.into_iter().zip(stored).zip(distances) {
             assert_abs_diff_eq!(found, expected, epsilon = 1e-6);
             assert_abs_diff_eq!(stored, expected, epsilon = 5e-3);
         }
-        let found = Novelty::held_out_distances(features.view(), &groups, 0);
+        let found = Novelty::held_out_distances(&features.view(), &groups, 0).unwrap();
         for (found, expected) in found.iter().zip(&held_out) {
             assert_abs_diff_eq!(found, expected, epsilon = 5e-3);
         }
@@ -251,7 +289,7 @@ mod tests {
         };
         let features = Array2::from_shape_fn((400, 32), value);
         let groups: Vec<usize> = (0..300).collect();
-        let novelty = Novelty::fit(features.slice(s![..300, ..]), &groups, 0).unwrap();
+        let novelty = Novelty::fit(&features.slice(s![..300, ..]), &groups, 0).unwrap().unwrap();
         let distances = novelty.distances(features.slice(s![300.., ..]));
         let known = distances.iter().filter(|&&distance| !novelty.is_unknown(distance)).count();
         assert!(known >= 92, "{known} of 100");
@@ -267,15 +305,15 @@ mod tests {
         let features = rows(features, columns);
         let doubled = ndarray::concatenate![Axis(0), features, features];
         let twice: Vec<usize> = (0..60).chain(0..60).collect();
-        let with = Novelty::held_out_distances(doubled.view(), &twice, 0);
+        let with = Novelty::held_out_distances(&doubled.view(), &twice, 0).unwrap();
         assert!(with.iter().all(|&distance| distance > 0.05), "{with:?}");
-        assert_eq!(Novelty::fit(features.view(), &[0; 60], 0), None);
+        assert_eq!(Novelty::fit(&features.view(), &[0; 60], 0).unwrap(), None);
     }
 
     #[test]
     fn wide_features_are_kept_in_part() {
         let features = Array2::from_shape_fn((40, 1 << 18), |(i, j)| ((i * 31 + j * 17) as f32).sin());
-        let novelty = Novelty::fit(features.view(), &(0..40).collect::<Vec<_>>(), 0).unwrap();
+        let novelty = Novelty::fit(&features.view(), &(0..40).collect::<Vec<_>>(), 0).unwrap().unwrap();
         assert_eq!(novelty.features().dim(), (32, 1 << 18));
         let (features, limits) = (novelty.features().clone(), novelty.limits().clone());
         assert_eq!(Novelty::from_parts(features, limits.clone()), Some(novelty));

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::graph::Graph;
 use super::layer::Layer;
+use super::manifest::Model;
 use super::topology::{OpKind, Topology};
 use super::{resnet, transformer, vgg};
 
@@ -21,6 +22,23 @@ pub struct NoSuchLayer {
     pub wanted: String,
     /// The most similar names there are, best first.
     pub nearest: Vec<String>,
+}
+
+/// Why a list of layers cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WantedLayersError {
+    /// One of them is none.
+    #[error(transparent)]
+    Missing(#[from] NoSuchLayer),
+    /// Two names of one layer.
+    #[error("the layer {layer} is named twice, the second time as {again}; name it once")]
+    Twice {
+        /// Its canonical name.
+        layer: String,
+        /// The second of the names.
+        again: String,
+    },
 }
 
 fn hint(nearest: &[String]) -> String {
@@ -92,6 +110,27 @@ impl Catalogue {
             return Ok(layer);
         }
         Err(NoSuchLayer { model: model.to_owned(), wanted: wanted.to_owned(), nearest: self.nearest(wanted) })
+    }
+
+    /// The layers that `names` name, each once; without names the one that the manifest of `model` names, or the penultimate.
+    ///
+    /// # Errors
+    /// There is no such layer, or a layer is named twice.
+    pub fn wanted(&self, model: &Model, names: &[String]) -> Result<Vec<Layer>, WantedLayersError> {
+        let names: Vec<&str> = match names {
+            [] => vec![model.manifest.layer.as_deref().unwrap_or(PENULTIMATE)],
+            names => names.iter().map(String::as_str).collect(),
+        };
+        let mut layers: Vec<Layer> = Vec::with_capacity(names.len());
+        for name in names {
+            let layer = self.find(&model.name, name)?;
+            if let Some(twice) = layers.iter().find(|other| other.tensor == layer.tensor) {
+                let (layer, again) = (twice.name.clone(), name.to_owned());
+                return Err(WantedLayersError::Twice { layer, again });
+            }
+            layers.push(layer.clone());
+        }
+        Ok(layers)
     }
 
     /// The input of the last dense layer; the network's last pooling, or its output, where it has no dense layer.

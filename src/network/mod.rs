@@ -43,7 +43,7 @@ pub(crate) use inference::{element_of, fixed_batch};
 pub use input_normalisation::InputNormalisation;
 pub use layer::{Layer, Tokens};
 pub use layer_list::{LayerEntry, LayerList};
-pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, activation_tensors, pooled_map};
+pub use layers::{Catalogue, NoSuchLayer, PENULTIMATE, WantedLayersError, activation_tensors, pooled_map};
 pub use manifest::{Manifest, Model, ModelError, ModelsFolder};
 pub use pool::Pooling;
 pub use register::ModelMetadata;

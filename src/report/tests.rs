@@ -46,7 +46,8 @@ impl Hostile {
             covered: None,
             trained_on: &[false; 4],
         };
-        let duplicates = Duplicates::find(&["1", "", "1", ""].map(String::from), &[], Likeness::None);
+        let duplicates =
+            Duplicates::find(&["1", "", "1", ""].map(String::from), &[], Likeness::None).unwrap();
         let evidence = SuspectEvidence {
             class_names: &self.class_names,
             names: &self.names,

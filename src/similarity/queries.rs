@@ -96,7 +96,7 @@ impl<'f> Queries<'f> {
             let row = name.and_then(|name| file.image_names().iter().position(|image| *image == name));
             if let Some(row) = row {
                 queries.add_row(row)?;
-            } else if query.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("h5")) {
+            } else if FeatureFile::is_named(query) {
                 queries.add_file(query)?;
             } else if query.exists() {
                 images.push(query.clone());

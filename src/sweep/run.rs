@@ -193,7 +193,7 @@ fn training_set(
     let mut left_out = Vec::new();
     labelled = small_classes.apply(labelled, &mut left_out)?;
     labelled.read_features(&first.file, Some(&first.candidates[0].name))?;
-    let set = TrainingSet::new(labelled, duplicates, small_classes, heads.folds)?;
+    let set = TrainingSet::new(labelled, duplicates, small_classes, heads.folds, None)?;
     let mut notes = set.notes.clone();
     notes.extend(set.labelled.notes.iter().map(Note::info));
     notes.extend(left_out.into_iter().chain(set.left_out.clone()));

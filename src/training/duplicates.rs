@@ -1,11 +1,14 @@
 //! Which images of a training set count as duplicates: how they are searched for, and when likeness is not relied on.
 //! The search itself is [`crate::dataset::Duplicates::find`].
 
+use cnncodes_linear_heads::RowSource;
+
 use super::labelled::LabelledFeatures;
-use super::{RowValues, TrainingError};
+use super::{RowValues, StreamedLayer, TrainingError};
 use crate::dataset::{DUPLICATE_DISTANCE, DUPLICATE_THRESHOLD, Duplicates, Likeness, MOST_COMPARED};
 use crate::evaluate::Note;
 use crate::features::FeatureFile;
+use crate::head::HeadError;
 use crate::messages::count;
 
 /// How a file gets the perceptual hashes that an earlier version left out.
@@ -65,8 +68,12 @@ impl LabelledFeatures {
             .map(|example| (crossed, example))
     }
 
-    /// How near-identical images are to be found, and what is to be said about it.
-    fn likeness(&self, settings: &DuplicateSettings) -> Result<(Likeness<'_>, Option<Note>), TrainingError> {
+    /// How near-identical images are to be found, and what is to be said about it. `source` has the features.
+    fn likeness<'a>(
+        &'a self,
+        settings: &DuplicateSettings,
+        (source, memory): (&'a dyn RowSource, usize),
+    ) -> Result<(Likeness<'a>, Option<Note>), TrainingError> {
         let without = self.without_hash();
         if let Some(distance) = settings.distance {
             if without > 0 {
@@ -75,11 +82,9 @@ impl LabelledFeatures {
             }
             return Ok((Likeness::Hashes(&self.hashes, distance), None));
         }
-        let in_memory = self.features.nrows() == self.names.len();
-        let by_features = |threshold| Likeness::Features(self.features.view(), threshold);
+        let by_features = |threshold| Likeness::Features { source, threshold, memory };
         match settings.cosine {
             Some(threshold) if threshold >= 1.0 => return Ok((Likeness::None, None)),
-            Some(_) if !in_memory => return Err(TrainingError::CosineOfStreamed),
             Some(threshold) => return Ok((by_features(threshold), None)),
             None if without == 0 => return Ok((Likeness::Hashes(&self.hashes, DUPLICATE_DISTANCE), None)),
             None => {}
@@ -87,12 +92,7 @@ impl LabelledFeatures {
         let (why, remedy) = self.why_without_hash();
         let because =
             format!("the file has no perceptual hash of {}, because {why}", count(without, "image"));
-        let (likeness, how) = if !in_memory {
-            (
-                Likeness::None,
-                "near-identical images were not searched for, because the features were streamed".to_owned(),
-            )
-        } else if self.names.len() > MOST_COMPARED {
+        let (likeness, how) = if self.names.len() > MOST_COMPARED {
             let how = format!(
                 "near-identical images are not searched for among more than {MOST_COMPARED}; \
                  --duplicate-threshold {DUPLICATE_THRESHOLD} does so by their features, in a time that \
@@ -123,12 +123,24 @@ impl LabelledFeatures {
     /// Likeness is not relied on, unless it was asked for, where it can hardly mean duplicates: it would leave a class too few
     /// different images, or many images of different classes are alike.
     ///
+    /// `streamed` has the features if they are not in memory.
+    ///
     /// # Errors
-    /// The CSV file of groups cannot be used, or the features lack what `settings` ask for.
+    /// The CSV file of groups cannot be used, the features lack what `settings` ask for, or they cannot be read.
     pub fn duplicates(
         &self,
         settings: &DuplicateSettings,
         folds: usize,
+        streamed: Option<&StreamedLayer<'_>>,
+    ) -> Result<(Duplicates, Vec<Note>), TrainingError> {
+        self.with_rows(streamed, |source, memory| self.duplicates_by(settings, folds, (source, memory)))
+    }
+
+    fn duplicates_by(
+        &self,
+        settings: &DuplicateSettings,
+        folds: usize,
+        features: (&dyn RowSource, usize),
     ) -> Result<(Duplicates, Vec<Note>), TrainingError> {
         let (mut groups, mut notes) = (Vec::new(), Vec::new());
         if let Some(given) = &settings.groups {
@@ -136,12 +148,14 @@ impl LabelledFeatures {
             groups = column;
             notes.extend(unknown.map(Note::warning));
         }
-        let (likeness, note) = self.likeness(settings)?;
+        let (likeness, note) = self.likeness(settings, features)?;
         notes.extend(note);
-        let found = Duplicates::find(&self.sha256, &groups, likeness);
+        let find =
+            |likeness| Duplicates::find(&self.sha256, &groups, likeness).map_err(HeadError::unreadable);
+        let found = find(likeness)?;
         let was_asked_for = settings.distance.is_some() || settings.cosine.is_some();
         if !was_asked_for {
-            let certain = Duplicates::find(&self.sha256, &groups, Likeness::None);
+            let certain = find(Likeness::None)?;
             if let Some(note) = self.distrust(likeness, &found, &certain, folds) {
                 notes.push(note);
                 return Ok((certain, notes));
@@ -180,7 +194,7 @@ impl LabelledFeatures {
                 2,
                 MOST_ACROSS_BY_HASH,
             ),
-            Likeness::Features(_, threshold) => (
+            Likeness::Features { threshold, .. } => (
                 format!("features (cosine above {threshold})"),
                 format!("--duplicate-threshold {threshold}"),
                 folds,
@@ -224,11 +238,11 @@ mod tests {
     fn likeness_within_a_class_is_not_mistaken_for_copies_unless_it_is_asked_for() {
         let value = |(row, column): (usize, usize)| ((row % 2 == column % 2) as u8 * 100 + row as u8) as f32;
         let alike = labelled(Array2::from_shape_fn((12, 8), value), (0..12).map(|row| row % 2).collect());
-        let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("no perceptual hash of 12 images"), "{notes:?}");
         assert!(notes[1].text.contains("only 1 different"), "{notes:?}");
-        let (found, _) = alike.duplicates(&arguments(Some(0.95)), 5).unwrap();
+        let (found, _) = alike.duplicates(&arguments(Some(0.95)), 5, None).unwrap();
         assert_eq!(found.sets.len(), 2);
     }
 
@@ -238,8 +252,9 @@ mod tests {
             Array2::from_shape_fn((12, 12), |(row, column)| f32::from(u8::from(row == column)));
         let first = features.row(0).to_owned();
         features.row_mut(1).assign(&first);
-        let (found, notes) =
-            labelled(features, (0..12).map(|row| row % 2).collect()).duplicates(&arguments(None), 3).unwrap();
+        let (found, notes) = labelled(features, (0..12).map(|row| row % 2).collect())
+            .duplicates(&arguments(None), 3, None)
+            .unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[1].text.contains("1 set of duplicates with different labels, such as 0.jpg and 1.jpg"));
     }
@@ -251,11 +266,11 @@ mod tests {
             Array2::from_shape_fn((20, 20), |(row, column)| f32::from(u8::from(row.max(5) == column.max(5)))),
             (0..20).map(|row| row % 2).collect(),
         );
-        let (found, notes) = alike.duplicates(&arguments(None), 3).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 3, None).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[1].text.starts_with("6 images of different classes"), "{notes:?}");
         assert!(notes[1].text.contains("0.jpg and 1.jpg"), "{notes:?}");
-        let (found, notes) = alike.duplicates(&arguments(Some(0.95)), 3).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(Some(0.95)), 3, None).unwrap();
         assert_eq!(found.sets.len(), 1);
         assert!(notes[0].text.contains("duplicates with different labels"), "{notes:?}");
     }
@@ -264,7 +279,7 @@ mod tests {
     fn many_images_are_compared_only_when_asked() {
         let rows = MOST_COMPARED + 1;
         let many = labelled(Array2::zeros((rows, 1)), (0..rows).map(|row| row % 2).collect());
-        let (found, notes) = many.duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = many.duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("--duplicate-threshold 0.95 does so"), "{notes:?}");
     }
@@ -288,21 +303,21 @@ mod tests {
     #[test]
     fn hashes_tell_copies_whatever_the_features_are() {
         let mut alike = hashed((0..12).map(|row| row % 2).collect(), &[&[0, 4, 8], &[1, 3]]);
-        let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 5, None).unwrap();
         let sets = |found: &Duplicates| found.sets.iter().map(|set| set.images.clone()).collect::<Vec<_>>();
         assert_eq!(sets(&found), [vec![0, 4, 8], vec![1, 3]]);
         assert_eq!(found.sets[1].similarity, 1.0 - 3.0 / 256.0);
         assert_eq!(notes, []);
         // Features that were left in their file are not missed.
         alike.features = Array2::zeros((0, 0));
-        assert_eq!(alike.duplicates(&arguments(None), 5).unwrap(), (found, vec![]));
+        assert_eq!(alike.duplicates(&arguments(None), 5, None).unwrap(), (found, vec![]));
         let distance = DuplicateSettings { distance: Some(2), ..DuplicateSettings::default() };
-        assert_eq!(alike.duplicates(&distance, 5).unwrap().0.sets, []);
-        assert_eq!(alike.duplicates(&arguments(Some(1.0)), 5).unwrap().0.sets, []);
+        assert_eq!(alike.duplicates(&distance, 5, None).unwrap().0.sets, []);
+        assert_eq!(alike.duplicates(&arguments(Some(1.0)), 5, None).unwrap().0.sets, []);
         alike.hashes[7] = None;
-        let refused = alike.duplicates(&distance, 5).unwrap_err().to_string();
+        let refused = alike.duplicates(&distance, 5, None).unwrap_err().to_string();
         assert!(refused.contains("for 1 image") && refused.contains("extract --rehash"), "{refused}");
-        let (found, notes) = alike.duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = alike.duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("no perceptual hash of 1 image"), "{notes:?}");
     }
@@ -312,7 +327,7 @@ mod tests {
         // Three photos four times each, and twelve others.
         let labels = (0..24).map(|row| row / 12).collect();
         let few = hashed(labels, &[&[0, 1, 2, 3], &[4, 5, 6, 7], &[8, 9, 10, 11]]);
-        let (found, notes) = few.duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = few.duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!((found.sets.len(), found.fewest_of_a_class(&few.labels)), (3, 3));
         assert_eq!(notes, []);
     }
@@ -321,12 +336,12 @@ mod tests {
     fn a_class_that_looks_the_same_all_over_is_not_taken_for_one_image() {
         let all: Vec<usize> = (0..12).collect();
         let same = hashed((0..24).map(|row| row / 12).collect(), &[&all]);
-        let (found, notes) = same.duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = same.duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.contains("only 1 different image"), "{notes:?}");
         assert!(notes[0].text.contains("--duplicate-distance 31 keeps them together"), "{notes:?}");
         let asked = DuplicateSettings { distance: Some(31), ..DuplicateSettings::default() };
-        assert_eq!(same.duplicates(&asked, 5).unwrap().0.sets.len(), 1);
+        assert_eq!(same.duplicates(&asked, 5, None).unwrap().0.sets.len(), 1);
     }
 
     #[test]
@@ -334,10 +349,10 @@ mod tests {
         let labels: Vec<usize> = (0..40).map(|row| row % 2).collect();
         let pairs: Vec<[usize; 2]> = vec![[0, 1], [2, 3], [4, 5], [6, 8], [7, 9], [10, 12], [11, 13]];
         let sets: Vec<&[usize]> = pairs.iter().map(|pair| &pair[..]).collect();
-        let (found, notes) = hashed(labels.clone(), &sets).duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = hashed(labels.clone(), &sets).duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!(found.sets.len(), 7);
         assert!(notes[0].text.starts_with("3 sets of duplicates with different labels"), "{notes:?}");
-        let (found, notes) = hashed(labels, &sets[..4]).duplicates(&arguments(None), 5).unwrap();
+        let (found, notes) = hashed(labels, &sets[..4]).duplicates(&arguments(None), 5, None).unwrap();
         assert_eq!(found.sets, []);
         assert!(notes[0].text.starts_with("6 images of different classes"), "{notes:?}");
     }

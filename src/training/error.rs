@@ -44,11 +44,6 @@ pub enum TrainingError {
         "--duplicate-distance compares perceptual hashes, which the file lacks for {}: {why}; {remedy}", count(*images, "image")
     )]
     NoHashes { images: usize, why: &'static str, remedy: &'static str },
-    /// Likeness of features was asked for, and they are not in memory.
-    #[error(
-        "--duplicate-threshold compares the features in memory, and they take more than the limit; raise --max-memory, or leave out --duplicate-threshold"
-    )]
-    CosineOfStreamed,
     /// A split needs the features in memory.
     #[error("--split needs the features in memory, and they take more than {limit}; raise --max-memory")]
     SplitOfStreamed { limit: String },

@@ -10,6 +10,7 @@ mod head_options;
 mod labelled;
 mod row_values;
 mod small_classes;
+mod streamed_layer;
 mod suspects;
 mod test_split;
 mod training_set;
@@ -24,6 +25,7 @@ pub use self::head_options::{Cost, HeadOptions, KernelFamily};
 pub use self::labelled::LabelledFeatures;
 pub use self::row_values::RowValues;
 pub use self::small_classes::{LeftOut, SmallClassPolicy};
+pub use self::streamed_layer::StreamedLayer;
 pub use self::suspects::{FoundSuspects, SuspectSettings, find_suspects};
 pub use self::test_split::SplitSource;
 use self::test_split::{TrainTestSplit, divide, warning_of_classes};
@@ -32,7 +34,7 @@ use crate::dataset::Duplicates;
 use crate::evaluate::{Note, TestSet};
 use crate::features::FeatureFile;
 use crate::head::{
-    ClassWeights, Engine, FileRows, FitSettings, FittedHead, Head, HeadKind, HeadModel, HeadProvenance,
+    ClassWeights, Engine, FitSettings, FittedHead, Head, HeadError, HeadKind, HeadModel, HeadProvenance,
     Kernel, Novelty, OutOfFold, StreamedData, fit_head, fit_head_streamed,
 };
 use crate::memory::MemoryLimit;
@@ -96,11 +98,12 @@ impl TrainingSettings {
     fn is_streamable(&self) -> bool {
         let weighted_ridge =
             self.fit.kind == HeadKind::Ridge && self.class_weighting != ClassWeighting::Uniform;
-        self.fit.kernel == Kernel::Linear
+        let by_passes = self.fit.kernel == Kernel::Linear
             && self.fit.solver == Engine::Own
-            && self.fit.pca.is_none()
             && self.fit.tuning.is_none()
-            && !weighted_ridge
+            && !weighted_ridge;
+        // Any head is fitted to the components, which are in memory.
+        by_passes || self.fit.pca.is_some()
     }
 
     /// Whether [`train`] will leave the features in their file.
@@ -108,9 +111,13 @@ impl TrainingSettings {
     /// # Errors
     /// The file has no such layer.
     pub fn streams(&self, file: &FeatureFile) -> Result<bool, TrainingError> {
+        Ok(self.streamed(file)?.is_some())
+    }
+
+    fn streamed<'a>(&'a self, file: &'a FeatureFile) -> Result<Option<StreamedLayer<'a>>, TrainingError> {
+        let layer = StreamedLayer::if_too_large(file, self.layer.as_deref(), self.memory())?;
         // What cannot be streamed is refused only where the bound was asked for.
-        let too_large = in_memory_bytes(file, self.layer.as_deref())? > self.memory().bytes();
-        Ok(too_large && (self.is_streamable() || self.max_memory.is_some()))
+        Ok(layer.filter(|_| self.is_streamable() || self.max_memory.is_some()))
     }
 
     /// Refuses a report on features that will be left in their file.
@@ -168,8 +175,8 @@ pub fn train(
     on_step: &mut dyn FnMut(TrainingStep),
 ) -> Result<TrainedHead, TrainingError> {
     let layer = settings.layer.as_deref();
-    let streamed = settings.streams(file)?;
-    if streamed && settings.split.is_some() {
+    let streamed = settings.streamed(file)?;
+    if streamed.is_some() && settings.split.is_some() {
         return Err(TrainingError::SplitOfStreamed { limit: settings.memory().to_string() });
     }
     settings.duplicates.check(file)?;
@@ -178,13 +185,14 @@ pub fn train(
     if settings.split.is_none() {
         read = settings.small_classes.apply(read, &mut notes)?;
     }
-    if !streamed {
+    if streamed.is_none() {
         read.read_features(file, layer)?;
     }
     on_step(TrainingStep::FindingDuplicates);
-    let FitInputs { labelled, duplicates, test } = FitInputs::of(read, settings, &mut notes)?;
+    let FitInputs { labelled, duplicates, test } =
+        FitInputs::of(read, settings, streamed.as_ref(), &mut notes)?;
     let class_weights = settings.class_weighting.of_classes(&labelled.class_names)?;
-    let fit = RepeatedFit { file, labelled: &labelled, settings, class_weights, streamed };
+    let fit = RepeatedFit { labelled: &labelled, settings, class_weights, streamed };
     on_step(TrainingStep::Fitting);
     let mut fitted = fit.with_groups(&duplicates.groups)?;
     if !duplicates.sets.is_empty() {
@@ -196,13 +204,15 @@ pub fn train(
     }
     fitted.evaluation.notes.extend(notes);
     fitted.evaluation.test = test.map(|test| test.measure(&fitted.model)).transpose()?;
-    if streamed {
+    if streamed.is_some() {
         fitted.evaluation.notes.push(Note::info(format!(
             "the features were streamed from their file, to stay within {} of memory (--max-memory)",
             settings.memory()
         )));
     } else {
-        fitted.model.novelty = Novelty::fit(labelled.features.view(), &duplicates.groups, settings.fit.seed);
+        let features = labelled.features.view();
+        fitted.model.novelty =
+            Novelty::fit(&features, &duplicates.groups, settings.fit.seed).map_err(HeadError::unreadable)?;
     }
     let out_of_fold = fitted.out_of_fold.clone();
     let head = head_of(file, layer, fitted, &labelled)?;
@@ -229,31 +239,23 @@ pub fn head_of(
     Ok(Head::new(fitted, provenance, &labelled.sha256))
 }
 
-/// What a fit in memory would take: the features as they are, as the solver sees them, and a good third of their size for
-/// the solver.
-fn in_memory_bytes(file: &FeatureFile, layer: Option<&str>) -> Result<usize, TrainingError> {
-    let columns = file.layer(layer)?.width().unwrap_or(1);
-    Ok((file.rows() * columns).saturating_mul(4 * 5 / 2))
-}
-
 /// A fit that is repeated with other groups.
 struct RepeatedFit<'a> {
-    file: &'a FeatureFile,
     labelled: &'a LabelledFeatures,
     settings: &'a TrainingSettings,
     class_weights: ClassWeights,
-    streamed: bool,
+    streamed: Option<StreamedLayer<'a>>,
 }
 
 impl RepeatedFit<'_> {
     fn with_groups(&self, groups: &[usize]) -> Result<FittedHead, TrainingError> {
         let Self { labelled, settings, .. } = *self;
         let fit = FitSettings { class_weights: self.class_weights.clone(), ..settings.fit.clone() };
-        if !self.streamed {
+        let Some(layer) = &self.streamed else {
             return Ok(fit_head(&labelled.training_data(groups), &fit)?);
-        }
+        };
         let data = StreamedData {
-            source: &FileRows::new(self.file, settings.layer.as_deref(), &labelled.rows)?,
+            source: &layer.rows(&labelled.rows)?,
             labels: &labelled.labels,
             class_names: &labelled.class_names,
             groups,
@@ -282,13 +284,14 @@ impl FitInputs {
     fn of(
         mut labelled: LabelledFeatures,
         settings: &TrainingSettings,
+        streamed: Option<&StreamedLayer<'_>>,
         notes: &mut Vec<Note>,
     ) -> Result<FitInputs, TrainingError> {
         let TrainingSettings { duplicates: wanted, small_classes, .. } = settings;
         let folds = settings.fit.folds;
         let Some(source) = &settings.split else {
             labelled.notes.extend(warning_of_classes(&labelled.class_names));
-            let set = TrainingSet::new(labelled, wanted, small_classes, folds)?;
+            let set = TrainingSet::new(labelled, wanted, small_classes, folds, streamed)?;
             notes.extend(set.notes.into_iter().chain(set.left_out));
             return Ok(FitInputs { labelled: set.labelled, duplicates: set.duplicates, test: None });
         };
@@ -299,7 +302,7 @@ impl FitInputs {
             notes.push(note);
             divided = divided.keep_classes(&keep).0;
         }
-        let (mut duplicates, found) = divided.whole.duplicates(wanted, folds)?;
+        let (mut duplicates, found) = divided.whole.duplicates(wanted, folds, streamed)?;
         notes.extend(found);
         let training = divided.training.iter().copied();
         if let Some(LeftOut { keep, note }) =

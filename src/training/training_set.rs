@@ -1,6 +1,6 @@
 //! [`TrainingSet`]: the images that a head is fitted to, after duplicates are found and small classes are left out.
 
-use super::{DuplicateSettings, LabelledFeatures, LeftOut, SmallClassPolicy, TrainingError};
+use super::{DuplicateSettings, LabelledFeatures, LeftOut, SmallClassPolicy, StreamedLayer, TrainingError};
 use crate::dataset::Duplicates;
 use crate::evaluate::Note;
 
@@ -20,7 +20,7 @@ pub struct TrainingSet {
 
 impl TrainingSet {
     /// Finds the duplicates among `labelled`, and leaves out the classes that are too small without them; heads will be
-    /// cross-validated in `folds`.
+    /// cross-validated in `folds`. `streamed` has the features if they are not in memory.
     ///
     /// # Errors
     /// As [`LabelledFeatures::duplicates`] and [`SmallClassPolicy::left_out`].
@@ -29,8 +29,9 @@ impl TrainingSet {
         duplicates: &DuplicateSettings,
         small_classes: &SmallClassPolicy,
         folds: usize,
+        streamed: Option<&StreamedLayer<'_>>,
     ) -> Result<Self, TrainingError> {
-        let (duplicates, notes) = labelled.duplicates(duplicates, folds)?;
+        let (duplicates, notes) = labelled.duplicates(duplicates, folds, streamed)?;
         let rows = 0..labelled.labels.len();
         Ok(match small_classes.left_out_of_duplicates(&labelled, &duplicates, rows)? {
             None => Self { labelled, duplicates, notes, left_out: None },
@@ -59,7 +60,7 @@ mod tests {
         images.sha256[8] = images.sha256[0].clone();
         let bytes_only = DuplicateSettings { cosine: Some(1.0), ..DuplicateSettings::default() };
         let two = SmallClassPolicy { min_per_class: Some(2) };
-        let set = TrainingSet::new(images, &bytes_only, &two, 5).unwrap();
+        let set = TrainingSet::new(images, &bytes_only, &two, 5, None).unwrap();
         assert_eq!(
             (&set.labelled.rows[..], &set.labelled.class_names.concat()[..]),
             (&[0, 2, 4, 6, 7, 8][..], "ab")

@@ -29,6 +29,7 @@ mod network_inputs;
 mod out_of_core;
 mod parity;
 mod pixels;
+mod plan;
 mod preprocessing;
 mod pretrained;
 mod pull;

@@ -1,8 +1,13 @@
-//! `fit-head --max-memory` on features that take more: the same head as in memory, from a file that is streamed.
+//! `--max-memory` on features that take more: the same as in memory, from a file that is streamed; and one features file in several
+//! forms.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use cnncodes::features::{FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, WriteOptions};
+use cnncodes::features::{
+    FeatureFile, FeatureFileHeader, FeatureRow, FeatureWriter, StoredLayer, VirtualFile, WriteOptions,
+    write_virtual,
+};
 use cnncodes::head::Head;
 use cnncodes::network::Pooling;
 use predicates::str::contains;
@@ -108,6 +113,124 @@ fn what_needs_the_features_in_memory_says_so() {
         "the choice of C needs all features in memory",
     );
     refused(&["--svm", "--max-memory", "2MiB"], "MiB of memory are needed");
-    refused(&["--svm", "--max-memory", "25MiB", "--duplicate-threshold", "0.9"], "raise --max-memory");
     refused(&["--svm", "--max-memory", "2"], "such as 2GiB or 500MB");
+}
+
+#[test]
+fn principal_components_duplicates_and_suspects_are_those_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    write_features(&folder.path().join("features.h5"), ROWS);
+    let printed = |arguments: &[&str]| {
+        let mut command = cnncodes(folder.path());
+        let output =
+            command.args(arguments).args(["--format", "json"]).assert().success().get_output().clone();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let fit = |memory: &str| {
+        let head = format!("{memory}.head.h5");
+        let kind = ["fit-head", "--svm", "--pca", "20", "features.h5", "--duplicate-threshold", "0.2"];
+        let evaluation = printed(&[&kind[..], &["--max-memory", memory, "-o", &head]].concat());
+        (evaluation, Head::load(&folder.path().join(head)).unwrap().model)
+    };
+    let ((in_memory, a), (streamed, b)) = (fit("1GiB"), fit("25MiB"));
+    assert_eq!(in_memory["duplicates"], streamed["duplicates"]);
+    assert!(!in_memory["duplicates"].as_array().unwrap().is_empty());
+    let accuracy = |evaluation: &serde_json::Value| evaluation["accuracy"]["value"].as_f64().unwrap();
+    assert!((accuracy(&in_memory) - accuracy(&streamed)).abs() < 0.001 && accuracy(&in_memory) > 0.5);
+    assert_eq!(a.novelty, b.novelty);
+    let components =
+        |model: &cnncodes::head::HeadModel| model.preparation.pca().unwrap().components().clone();
+    for (found, expected) in components(&b).iter().zip(&components(&a)) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+    let suspects = |memory| printed(&["suspects", "features.h5", "--max-memory", memory]);
+    let (in_memory, streamed) = (suspects("1GiB"), suspects("25MiB"));
+    assert_eq!(in_memory["outliers"], streamed["outliers"]);
+    assert_eq!(in_memory["outliers"].as_array().unwrap().len(), 20);
+    let names = |found: &serde_json::Value| -> Vec<String> {
+        let labels = found["labels"].as_array().unwrap();
+        let mut names: Vec<String> =
+            labels.iter().map(|suspect| suspect["image"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let (a, b) = (names(&in_memory), names(&streamed));
+    let both = a.iter().filter(|name| b.contains(name)).count();
+    assert!(both >= 18, "of the 20 most doubtful images {both} are the same: {a:?} {b:?}");
+}
+
+/// Some rows of a features file as a file of their own.
+fn write_part(file: &FeatureFile, rows: Range<usize>, output: &Path) {
+    let mut values = vec![0.0; rows.len() * COLUMNS];
+    file.read_rows(None, rows.clone(), &mut values).unwrap();
+    let options = WriteOptions { overwrite: false, expected_rows: rows.len() };
+    let mut writer = FeatureWriter::create(output, file.header(), options).unwrap();
+    for (row, features) in rows.zip(values.chunks_exact(COLUMNS)) {
+        let (name, sha256) = (&file.image_names()[row], &file.sha256()[row]);
+        let (label, perceptual_hash) = (file.labels()[row], file.perceptual_hash(row));
+        let row = FeatureRow { name, label, sha256, perceptual_hash, features: &[features] };
+        writer.append(&[row], &[]).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn every_command_takes_a_virtual_file_and_a_folder_of_parquet_parts_like_a_features_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.h5");
+    write_features(&whole, 1000);
+    let file = FeatureFile::open(&whole).unwrap();
+    std::fs::create_dir(folder.path().join("parts")).unwrap();
+    std::fs::create_dir(folder.path().join("parquet")).unwrap();
+    let parts: Vec<(PathBuf, usize)> = [0..300, 300..301, 301..1000]
+        .into_iter()
+        .enumerate()
+        .map(|(index, rows): (usize, Range<usize>)| {
+            let part = folder.path().join(format!("parts/{index:06}.h5"));
+            write_part(&file, rows.clone(), &part);
+            #[cfg(feature = "parquet")]
+            cnncodes(folder.path())
+                .arg("convert")
+                .arg(&part)
+                .arg(format!("parquet/{index:06}.parquet"))
+                .assert()
+                .success();
+            (part, rows.len())
+        })
+        .collect();
+    let described = VirtualFile { header: file.header(), parts: &parts, skipped: &[], passed_over: &[] };
+    write_virtual(&folder.path().join("virtual.h5"), &described, &mut |_| ()).unwrap();
+    let forms: &[&str] = if cfg!(feature = "parquet") { &["virtual.h5", "parquet"] } else { &["virtual.h5"] };
+    let printed = |arguments: &[&str]| {
+        let output = cnncodes(folder.path()).args(arguments).assert().success().get_output().clone();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = |features: &str, memory: &str| {
+        let head = format!("{features}.head.h5");
+        let common = ["--duplicate-threshold", "1", "--format", "json"];
+        let fit = ["fit-head", "--svm", features, "--max-memory", memory, "-o", &head];
+        let queries = ["neighbors", "whole.h5", features, "00017.jpg", "--format", "json"];
+        [
+            printed(&[&fit[..], &common].concat()),
+            printed(&[&["suspects", features, "--max-memory", memory][..], &common].concat()),
+            printed(&["neighbors", features, "00017.jpg", "00301.jpg", "--format", "json"]),
+            printed(&queries),
+            printed(&["evaluate", "--head", &head, features, "--format", "json"]),
+            printed(&["classify", "--head", &head, "--features", features, "--format", "json"]),
+        ]
+    };
+    for memory in ["1GiB", "4MiB"] {
+        let expected = said("whole.h5", memory);
+        for form in forms {
+            for (found, expected) in said(form, memory).iter().zip(&expected) {
+                assert_eq!(found, &expected.replace("whole.h5", form), "{form}");
+            }
+        }
+    }
+    std::fs::remove_file(folder.path().join("parts/000001.h5")).unwrap();
+    cnncodes(folder.path())
+        .args(["fit-head", "--ridge", "virtual.h5"])
+        .assert()
+        .code(2)
+        .stderr(contains("000001.h5 cannot be used (it holds the rows 300 to 300)"));
 }

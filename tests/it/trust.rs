@@ -40,7 +40,8 @@ impl Photos {
         let file = FeatureFile::open(path).unwrap();
         let features = file.read_layer(None).unwrap();
         let hashes: Vec<_> = (0..file.rows()).map(|row| file.perceptual_hash(row)).collect();
-        let copies = Duplicates::find(file.sha256(), &[], Likeness::Hashes(&hashes, DUPLICATE_DISTANCE));
+        let copies =
+            Duplicates::find(file.sha256(), &[], Likeness::Hashes(&hashes, DUPLICATE_DISTANCE)).unwrap();
         Self {
             features,
             labels: file.labels().iter().map(|&label| usize::try_from(label).unwrap()).collect(),
@@ -62,7 +63,7 @@ impl Photos {
             labels,
             class_names: ["a", "b", "c", "d"].map(String::from).to_vec(),
             names: (0..240).map(|row| format!("{row:03}.jpg")).collect(),
-            copies: Duplicates::find(&vec![String::new(); 240], &[], Likeness::None),
+            copies: Duplicates::find(&vec![String::new(); 240], &[], Likeness::None).unwrap(),
         }
     }
 
@@ -107,7 +108,8 @@ impl Photos {
             let (training, test) = self.split(seed);
             let model = training.fit(kind, &training.labels).model;
             let conformal = model.conformal.as_ref().unwrap();
-            let novelty = Novelty::fit(training.features.view(), &training.copies.groups, 0).unwrap();
+            let novelty =
+                Novelty::fit(&training.features.view(), &training.copies.groups, 0).unwrap().unwrap();
             let probabilities = model.probabilities(test.features.view()).unwrap();
             for (row, label) in probabilities.rows().into_iter().zip(&test.labels) {
                 covered += usize::from(conformal.set(&row.to_vec(), 0.95).contains(label));
@@ -137,7 +139,7 @@ impl Photos {
             labels: &labels,
             probabilities: fitted.out_of_fold.probabilities.view(),
             predicted: &fitted.out_of_fold.answers(),
-            distances: &Novelty::held_out_distances(self.features.view(), &self.copies.groups, 0),
+            distances: &Novelty::held_out_distances(&self.features.view(), &self.copies.groups, 0).unwrap(),
             duplicates: &self.copies,
         };
         let suspects = Suspects::rank(&evidence, self.labels.len() * 8 / 100);

@@ -91,5 +91,7 @@ pub use ridge::{RidgeModel, RidgeParams, RidgeValidParams};
 pub use row_source::RowSource;
 pub use solver::{FittedModel, Solver, TrainingRows};
 pub use standardizer::{CONSTANT_SHARE, Standardizer};
-pub use streaming::{RowSample, StreamSettings, StreamedRows, Streaming};
+pub use streaming::{
+    ProjectionSettings, RowSample, StreamSettings, StreamedProjection, StreamedRows, Streaming,
+};
 pub use svm::{SvmParams, SvmValidParams};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use faer::{Accum, Mat, Par, Side, linalg::matmul::matmul};
 use ndarray::Array2;
 
-use super::SolverError;
+use super::{SolverError, packed_lower_triangle::PackedLowerTriangle};
 
 /// Rows or columns that are brought to float64 at a time.
 const BLOCK: usize = 512;
@@ -89,7 +89,27 @@ impl Pca {
                 matmul(out, Accum::Replace, part.transpose(), scaled.as_ref(), 1.0, Par::rayon(0));
             }
         }
-        let mut components = Array2::zeros((k, columns));
+        Ok(Self::of_vectors(&vectors, &kept, total, rows))
+    }
+
+    /// The first `k` components of `rows` rows, by the products of their centred columns.
+    pub(super) fn of_products(products: PackedLowerTriangle<f64>, rows: usize, k: usize) -> Self {
+        let side = products.order();
+        let (values, vectors) = products.spectrum();
+        let total: f64 = values.iter().sum();
+        // Eigenvalues rise.
+        let chosen: Vec<usize> = (side - k..side).rev().collect();
+        let negligible = NO_VARIANCE * values[side - 1];
+        let kept: Vec<f64> =
+            chosen.iter().map(|&at| if values[at] > negligible { values[at] } else { 0.0 }).collect();
+        let vectors = Mat::from_fn(side, k, |i, j| if kept[j] > 0.0 { vectors[(i, chosen[j])] } else { 0.0 });
+        Self::of_vectors(&vectors, &kept, total, rows)
+    }
+
+    /// The components that are the columns of `vectors` (d x k), with the sum of the squares of `rows` rows along each, and of all
+    /// together.
+    pub(super) fn of_vectors(vectors: &Mat<f64>, squares: &[f64], total: f64, rows: usize) -> Self {
+        let mut components = Array2::zeros((vectors.ncols(), vectors.nrows()));
         for (j, mut component) in components.rows_mut().into_iter().enumerate() {
             let vector = vectors.col(j);
             let largest =
@@ -98,11 +118,11 @@ impl Pca {
             component.iter_mut().zip(vector.iter()).for_each(|(to, &v)| *to = (sign * v) as f32);
         }
         let divisor = (rows - 1) as f64;
-        Ok(Self {
+        Self {
             components,
-            variances: kept.iter().map(|value| value / divisor).collect(),
+            variances: squares.iter().map(|value| value / divisor).collect(),
             total_variance: total / divisor,
-        })
+        }
     }
 
     /// Puts components together from their parts; `None` when their numbers differ or a value cannot be.

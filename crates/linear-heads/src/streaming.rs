@@ -8,12 +8,14 @@
 
 mod first_pass;
 mod memory_plan;
+mod projection;
 mod ridge;
 
 use std::{cell::RefCell, slice};
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
+pub use self::projection::{ProjectionSettings, StreamedProjection};
 use self::{first_pass::FirstPass, memory_plan::MemoryPlan};
 use super::{
     ClassWeights, LinearModel, Preparation, RowSource, Solver, SolverError,
@@ -127,7 +129,7 @@ impl<'a> Streaming<'a> {
         settings: StreamSettings,
         plan: MemoryPlan,
     ) -> Result<Self, SolverError> {
-        let first = FirstPass::new(&rows, &plan, &settings)?;
+        let first = FirstPass::new(&rows, (plan.block, plan.sample), settings.seed, settings.l2_normalize)?;
         let everything = first.standardizer(None, settings.standardize);
         let constant = first.standardizer(None, true).constant().iter().filter(|&&constant| constant).count();
         let (mean, squared_length) = first.standardized(&everything);

@@ -78,14 +78,7 @@ impl Log {
     pub fn event(&self, request: &ExtractRequest<'_>, event: ExtractEvent<'_>) {
         match (event, self.format) {
             (ExtractEvent::Note(text), _) => self.note(text),
-            (ExtractEvent::Progress(progress), LogFormat::Text) => self.advance(progress),
-            (ExtractEvent::Progress(ExtractProgress { done, total }), LogFormat::Json) => {
-                let due = self.told.get().is_none_or(|told| told.elapsed() >= INTERVAL);
-                if due || done == total {
-                    self.told.set(Some(Instant::now()));
-                    emit(&json!({ "event": "progress", "done": done, "total": total }));
-                }
-            }
+            (ExtractEvent::Progress(progress), _) => self.progress(progress),
             (ExtractEvent::Planned(plan), LogFormat::Json) => {
                 let mut line = planned(request, plan.tally());
                 line["event"] = "started".into();
@@ -104,6 +97,19 @@ impl Log {
                 ExtractEvent::Planned(_) | ExtractEvent::Arranged(_) | ExtractEvent::Problem(_),
                 LogFormat::Text,
             ) => {}
+        }
+    }
+
+    /// More images are dealt with.
+    pub fn progress(&self, progress: ExtractProgress) {
+        if !self.is_json() {
+            return self.advance(progress);
+        }
+        let ExtractProgress { done, total } = progress;
+        let due = self.told.get().is_none_or(|told| told.elapsed() >= INTERVAL);
+        if due || done == total {
+            self.told.set(Some(Instant::now()));
+            emit(&json!({ "event": "progress", "done": done, "total": total }));
         }
     }
 
@@ -219,7 +225,7 @@ impl Log {
 }
 
 /// Writes a line of the log.
-fn emit(line: &Value) {
+pub(super) fn emit(line: &Value) {
     // Not `anstream`, which would take escape sequences out of names.
     eprintln!("{line}");
 }

@@ -23,6 +23,8 @@ mod npz;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_parts;
 mod row_texts;
 mod safetensors;
 #[cfg(test)]
@@ -35,6 +37,8 @@ pub use self::error::ConvertError;
 use self::feature_table::{FeatureTable, FoundTable, LabelOverrides};
 use self::format::FileFormat;
 use self::output::OutputFiles;
+#[cfg(feature = "parquet")]
+pub(super) use self::parquet_parts::{ParquetParts, ParquetRows, parts_of};
 
 /// How features are converted.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +77,7 @@ pub struct Converted {
 }
 
 /// Converts the features in `from` to the file `to`; the endings of their names say what they are. A folder is what thingsvision
-/// or clip-retrieval wrote.
+/// or clip-retrieval wrote, or one of Parquet parts that this program wrote.
 ///
 /// `to` appears when it is complete. `progress` hears how many of how many rows are done.
 ///
@@ -123,6 +127,11 @@ fn read(from: &Path, settings: &ConvertSettings) -> Result<FoundTable, ConvertEr
     let format = if from.is_dir() { None } else { Some(FileFormat::of(from)?) };
     if settings.layer.is_some() && format != Some(FileFormat::Hdf5) {
         return Err(ConvertError::unusable(from, "--layer is for features files (.h5)"));
+    }
+    #[cfg(feature = "parquet")]
+    if from.is_dir() && !parts_of(from).is_empty() {
+        wanted.refuse(from, "a folder of Parquet parts names its own")?;
+        return hdf5::read(from, None);
     }
     let Some(format) = format else { return npy_files::read_folder(from, wanted, named) };
     match format {

@@ -18,7 +18,9 @@ use parquet::schema::types::ColumnPath;
 use super::ConvertError;
 use super::batches::{ArrowColumns, batch_of, guard, header_in, schema_of, unreadable};
 use super::columns::{ColumnNames, FEATURES};
-use super::feature_table::{FeatureTable, FoundTable, HEADER_KEY, RowBlocks, TakeBlock, rows_of_block};
+use super::feature_table::{
+    FeatureTable, FoundTable, HEADER_KEY, RowBlocks, TableHeader, TakeBlock, rows_of_block,
+};
 use super::row_texts::RowTexts;
 
 /// Features in a row group, which is as much as a writer keeps in memory: 64 MiB.
@@ -28,7 +30,7 @@ const TEXT_ROWS: usize = 1 << 14;
 
 type BatchReaderBuilder = ParquetRecordBatchReaderBuilder<File>;
 
-fn open(path: &Path) -> Result<BatchReaderBuilder, ConvertError> {
+pub(super) fn open(path: &Path) -> Result<BatchReaderBuilder, ConvertError> {
     let file = File::open(path).map_err(ConvertError::read(path))?;
     guard(path, || BatchReaderBuilder::try_new(file).map_err(not_parquet(path)))
 }
@@ -85,13 +87,22 @@ pub(super) fn read_rows(path: &Path, wanted: &ColumnNames) -> Result<RowTexts, C
     Ok(RowTexts { described: Some(columns.describe()), ..texts_of(builder, &columns, path)? })
 }
 
-/// Finds the features and what belongs to their rows.
-pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, ConvertError> {
-    let builder = open(path)?;
+/// Which columns hold what, and what this program wrote about the features.
+pub(super) fn columns_of(
+    builder: &BatchReaderBuilder,
+    wanted: &ColumnNames,
+    path: &Path,
+) -> Result<(ArrowColumns, Option<TableHeader>), ConvertError> {
     let metadata = builder.metadata().file_metadata().key_value_metadata();
     let texts = metadata.into_iter().flatten();
     let header = header_in(texts.filter_map(|text| Some((text.key.as_str(), text.value.as_deref()?))));
-    let columns = ArrowColumns::find(builder.schema(), wanted, header.is_some(), path)?;
+    Ok((ArrowColumns::find(builder.schema(), wanted, header.is_some(), path)?, header))
+}
+
+/// Finds the features and what belongs to their rows.
+pub(super) fn read(path: &Path, wanted: &ColumnNames) -> Result<FoundTable, ConvertError> {
+    let builder = open(path)?;
+    let (columns, header) = columns_of(&builder, wanted, path)?;
     let rows = rows_of(&builder, path)?;
     let width = match columns.width(builder.schema()) {
         Some(width) => width,

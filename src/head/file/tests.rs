@@ -45,7 +45,7 @@ fn head_with(settings: &FitSettings) -> Head {
         program_version: "0.1.0".into(),
     };
     let groups: Vec<usize> = (0..30).collect();
-    let novelty = Novelty::fit(features.view(), &groups, 0);
+    let novelty = Novelty::fit(&features.view(), &groups, 0).unwrap();
     assert!(novelty.is_some());
     let model = HeadModel { novelty, ..fitted.model };
     let trained_on = vec![0, 0x0123_4567_89ab_cdef, u64::MAX];

@@ -6,10 +6,10 @@ use ndarray::{Array2, Axis};
 
 use cnncodes_linear_heads::Solver;
 
-use super::{FitSettings, TrainingData};
+use super::{FitRows, FitSettings, PreparedFeatures};
 use crate::evaluate::{Folds, Note};
 use crate::head::{
-    Calibration, CalibrationMethod, HeadError, Preparation, ranking,
+    Calibration, CalibrationMethod, HeadError, ranking,
     tune::{ChosenC, TuningData},
 };
 
@@ -26,8 +26,7 @@ pub(super) struct HeldOut {
 
 /// What tuning on `rows` may look at; `prepared` by what was learned from them.
 pub(super) fn problem<'a>(
-    data: &'a TrainingData<'_>,
-    groups: &'a [usize],
+    data: &FitRows<'a>,
     settings: &FitSettings,
     prepared: &'a Array2<f32>,
     rows: &'a [usize],
@@ -35,7 +34,7 @@ pub(super) fn problem<'a>(
     TuningData {
         features: prepared,
         labels: data.labels,
-        groups,
+        groups: data.groups,
         class_names: data.class_names,
         rows,
         seed: settings.seed,
@@ -44,11 +43,11 @@ pub(super) fn problem<'a>(
 
 impl HeldOut {
     pub fn collect(
-        data: &TrainingData<'_>,
+        data: &FitRows<'_>,
         settings: &FitSettings,
         solver: &Solver,
-        groups: &[usize],
         folds: &Folds,
+        features: &dyn PreparedFeatures,
         prepared: &mut Array2<f32>,
     ) -> Result<Self, HeadError> {
         let (rows, classes) = (data.labels.len(), data.class_names.len());
@@ -61,9 +60,8 @@ impl HeldOut {
         for fold in 0..folds.count() {
             let training = folds.training(fold);
             let testing = folds.testing(fold);
-            Preparation::fit(data.features, &training, settings.steps())?
-                .transform_into(data.features, prepared);
-            let problem = problem(data, groups, settings, prepared, &training);
+            features.prepare(Some(fold), prepared)?;
+            let problem = problem(data, settings, prepared, &training);
             let (solver, chosen) = settings.tuned(&problem, solver)?;
             held_out.chosen.extend(chosen);
             let model = solver.fit(&settings.training_rows(&problem, &training), None)?;

@@ -1,15 +1,19 @@
 //! Fitting a head to features that are larger than the memory it may use: they are streamed, again and again, by
-//! [`cnncodes_linear_heads::Streaming`], which fits the heads of all folds and the final one in shared passes.
+//! [`cnncodes_linear_heads::Streaming`], which fits the heads of all folds and the final one in shared passes. Where they are
+//! projected on principal components, these are found in passes over the features ([`StreamedProjection`]), and heads are fitted
+//! to the components as they are in memory.
 
 #[cfg(test)]
 mod tests;
 
 use cnncodes_linear_heads::{
-    RowSample, RowSource, Solver, StreamSettings, StreamedRows, Streaming, linear_scores,
+    ProjectionSettings, RowSample, RowSource, Solver, StreamSettings, StreamedProjection, StreamedRows,
+    Streaming, linear_scores,
 };
 
 use super::{
-    FitSettings, FittedHead, OutOfFold, RowAnswers, check_labels, evaluate,
+    FitRows, FitSettings, FittedHead, OutOfFold, RowAnswers, check_labels, check_rows, evaluate,
+    fit_prepared,
     held_out::{Calibrated, HeldOut},
     solver_notes,
 };
@@ -36,18 +40,19 @@ pub struct StreamedData<'a> {
     pub max_memory: usize,
 }
 
-/// As [`super::fit_head`], but streaming the features. The head also holds what tells unknown images, learned from a sample.
+/// As [`super::fit_head`], but streaming the features. The head also holds what tells unknown images, learned from a sample, or from
+/// all rows where they are projected on principal components.
 ///
 /// # Errors
-/// As [`super::fit_head`]; when the features cannot be read; [`HeadError::NotStreamed`] for kernels, class weights of
-/// ridge regression and a choice of C; [`SolverError::TooLittleMemory`](cnncodes_linear_heads::SolverError).
+/// As [`super::fit_head`]; when the features cannot be read; without principal components [`HeadError::NotStreamed`] for kernels,
+/// class weights of ridge regression and a choice of C; [`SolverError::TooLittleMemory`](cnncodes_linear_heads::SolverError).
 pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Result<FittedHead, HeadError> {
     let solver = settings.solver()?;
     let (rows, columns) = (data.source.rows(), data.source.columns());
     let bound = data.max_memory >> 20;
     let refused = |what| Err(HeadError::NotStreamed { what, bound });
     match &solver {
-        _ if settings.pca.is_some() => return refused("the choice of principal components"),
+        _ if settings.pca.is_some() => {}
         _ if settings.tuning.is_some() => return refused("the choice of C"),
         Solver::Ridge(_) if settings.class_weights != ClassWeights::Uniform => {
             return refused("ridge regression with class weights");
@@ -73,6 +78,20 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
         folds: folds.assignment(),
         fold_count: folds.count(),
     };
+    let kept_of_row = KEPT_OF_ROW + 16 * data.class_names.len();
+    let projection = ProjectionSettings::of(settings.steps(), settings.seed, data.max_memory, kept_of_row);
+    if let Some(projection) = projection {
+        check_rows(rows, settings, &solver)?;
+        let projected = StreamedProjection::new(streamed, &projection).map_err(named)?;
+        if projected.constant_columns() == columns {
+            return Err(HeadError::AllConstant);
+        }
+        let rows = FitRows { labels: data.labels, class_names: data.class_names, groups: data.groups };
+        let mut fitted = fit_prepared(&rows, settings, &solver, &folds, &projected)?;
+        let novelty = Novelty::fit(data.source, data.groups, settings.seed);
+        fitted.model.novelty = novelty.map_err(HeadError::unreadable)?;
+        return Ok(fitted);
+    }
     let stream_settings = StreamSettings {
         solver,
         class_weights: settings.class_weights.clone(),
@@ -89,7 +108,8 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
     }
     let RowSample { rows: sampled, features: sample, .. } = stream.take_sample();
     let sampled_groups: Vec<usize> = sampled.iter().map(|&row| data.groups[row]).collect();
-    let novelty = Novelty::fit(sample.view(), &sampled_groups, settings.seed);
+    let novelty =
+        Novelty::fit(&sample.view(), &sampled_groups, settings.seed).map_err(HeadError::unreadable)?;
     drop(sample);
     let mut models = stream.fit()?;
     let linear = models.pop().expect("the final fit is the last");

@@ -7,6 +7,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
 use crate::evaluate::Severity;
+use crate::head::Standardizer;
 use crate::head::{ClassWeights, Kernel, Tuning};
 
 /// `rows` noisy features of each class around centres that a linear head can tell apart.
@@ -324,8 +325,8 @@ fn a_held_out_fold_has_no_say_in_its_c() {
     folds.testing(3).into_iter().for_each(|row| turned[row] = 1 - turned[row]);
     let solver = settings.solver().unwrap();
     let choose = |labels: &[usize]| {
-        let data = TrainingData { labels, ..example.data() };
-        settings.tuned(&problem(&data, &groups, &settings, &scaled, &training), &solver).unwrap().1
+        let data = FitRows { labels, class_names: &example.class_names, groups: &groups };
+        settings.tuned(&problem(&data, &settings, &scaled, &training), &solver).unwrap().1
     };
     assert_eq!(choose(&turned), choose(&example.labels));
 }

@@ -5,7 +5,7 @@ use rand::{SeedableRng, seq::index};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 
-use super::{MemoryPlan, RowSample, StreamSettings, StreamedRows};
+use super::{RowSample, StreamedRows};
 use crate::{SolverError, Standardizer, prepare::inverse_length, row_source::scan};
 
 /// Sums of the columns of some rows, each value less a shift.
@@ -24,16 +24,18 @@ pub(super) struct FirstPass {
 }
 
 impl FirstPass {
+    /// Reads `block` rows at a time, and draws a sample of that size.
     pub(super) fn new(
         data: &StreamedRows<'_>,
-        plan: &MemoryPlan,
-        settings: &StreamSettings,
+        (block, sample): (usize, usize),
+        seed: u64,
+        l2_normalize: bool,
     ) -> Result<Self, SolverError> {
         /// Columns that a thread sums up.
         const WIDTH: usize = 128;
         let (rows, columns) = (data.source.rows(), data.source.columns());
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
-        let mut chosen = index::sample(&mut rng, rows, plan.sample).into_vec();
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut chosen = index::sample(&mut rng, rows, sample).into_vec();
         chosen.sort_unstable();
         let mut sample = Array2::zeros((chosen.len(), columns));
         let mut next = 0;
@@ -46,7 +48,7 @@ impl FirstPass {
             .step_by(WIDTH)
             .map(|from| vec![[0.0; 2]; WIDTH.min(columns - from) * data.fold_count])
             .collect();
-        scan(data.source, plan.block, |first, block| {
+        scan(data.source, block, |first, block| {
             let count = block.len() / columns;
             let view = ArrayView2::from_shape((count, columns), &*block).expect("whole rows are read");
             SolverError::check_finite(block.chunks_exact(columns)).map_err(|error| match error {
@@ -55,7 +57,7 @@ impl FirstPass {
                 }
                 other => other,
             })?;
-            let length = |row: &[f32]| if settings.l2_normalize { inverse_length(row.iter()) } else { 1.0 };
+            let length = |row: &[f32]| if l2_normalize { inverse_length(row.iter()) } else { 1.0 };
             let factors: Vec<f64> = block.par_chunks_exact(columns).map(length).collect();
             if first == 0 {
                 // Any value near the mean keeps the sums of squares from cancelling.
@@ -124,6 +126,14 @@ impl FirstPass {
         }
         let (mean, variances) = self.moments(without);
         Standardizer::from_variances(mean, variances)
+    }
+
+    /// Sum of the variances of all columns after `standardizer`, over all rows, or all but the fold's.
+    pub(super) fn scaled_variance(&self, without: Option<usize>, standardizer: &Standardizer) -> f64 {
+        let (_, variances) = self.moments(without);
+        let varying = variances.iter().zip(standardizer.constant()).zip(standardizer.scale());
+        let varying = varying.filter(|((_, constant), _)| !**constant);
+        varying.map(|((variance, _), scale)| variance.max(0.0) / (scale * scale)).sum()
     }
 
     /// Mean of each column of all rows after `standardizer`, and the mean of the rows' squared lengths.

@@ -175,3 +175,49 @@ fn heads_of_folds_forget_the_final_head_that_they_start_from() {
         assert!(fine.evaluation.accuracy.value < 0.65, "{:?}", fine.evaluation.accuracy);
     }
 }
+
+#[test]
+fn heads_on_the_components_of_streamed_features_are_those_in_memory() {
+    let (features, labels, class_names) = example();
+    let (groups, names) = numbered(900);
+    let data = TrainingData {
+        features: features.view(),
+        labels: &labels,
+        class_names: &class_names,
+        groups: Some(&groups),
+        row_names: Some(&names),
+    };
+    let view = features.view();
+    let rbf = Kernel::Rbf { gamma: None };
+    for settings in [
+        FitSettings::new(HeadKind::Svm),
+        FitSettings { l2_normalize: true, ..FitSettings::new(HeadKind::Logistic) },
+        FitSettings { standardize: false, ..FitSettings::new(HeadKind::Ridge) },
+        FitSettings { tuning: Some(Tuning::new(vec![0.01, 1.0])), ..FitSettings::new(HeadKind::Logistic) },
+        FitSettings { class_weights: ClassWeights::Balanced, ..FitSettings::new(HeadKind::Ridge) },
+        FitSettings { kernel: rbf, loss: crate::head::Loss::Hinge, ..FitSettings::new(HeadKind::Svm) },
+    ] {
+        let settings = FitSettings { pca: Some(7), ..settings };
+        let in_memory = fit_head(&data, &settings).unwrap();
+        let streamed = streamed_data(&view, &labels, &class_names, &groups, &names);
+        let streamed = fit_head_streamed(&streamed, &settings).unwrap();
+        let pairs = in_memory.out_of_fold.scores.iter().zip(&streamed.out_of_fold.scores);
+        let largest =
+            in_memory.out_of_fold.scores.iter().fold(0f64, |largest, score| largest.max(score.abs()));
+        for (expected, found) in pairs {
+            assert!((expected - found).abs() < 1e-4 * largest, "{settings:?}: {expected} {found}");
+        }
+        for (expected, found) in in_memory.model.weights.iter().zip(&streamed.model.weights) {
+            assert!((expected - found).abs() < 1e-4, "{settings:?}: {expected} {found}");
+        }
+        assert_eq!(in_memory.evaluation.confusion, streamed.evaluation.confusion);
+        // A column that is the same for all images is no longer after the rows were divided by their lengths.
+        if !settings.l2_normalize {
+            assert_eq!(in_memory.evaluation.notes, streamed.evaluation.notes);
+        }
+        assert_eq!(in_memory.choices, streamed.choices);
+        // What tells unknown images is learned from all rows, as in memory.
+        let novelty = Novelty::fit(&view, &groups, settings.seed).unwrap();
+        assert_eq!(streamed.model.novelty, novelty);
+    }
+}

@@ -1,0 +1,217 @@
+"""What it costs to share an extraction among workers, as ratios from one run.
+
+    python scripts/bench/scale.py PROGRAM [--rows 200000] [--rounds 3] [--folder DIR]
+
+Images are drawn, a thousand different ones under many names, in tar shards. The demo's network gives 2048 features of each (pool3), so
+that parts and merged file are as wide as ResNet50's. Compared are: all shares of a plan, one after the other, with one `extract`; `merge`
+with `cp` of the merged file, both with a sync after them; and the peak memory at an eighth of the images with that at all of them. Then 1, 2
+and 8 workers with one thread each share a plan of photos at the same time. Each row of a table comes from rounds in which what is compared
+takes turns; medians are shown. Needs NumPy and Pillow.
+"""
+
+import argparse
+import concurrent.futures
+import datetime
+import io
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+import peak_memory
+from heads import processor
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.append(str(PROJECT / "scripts" / "dev"))
+from draw_images import drawn
+
+SHARES = 8
+LAYER = "pool3"
+
+
+def draw(folder, rows):
+    """Tar shards of `rows` images."""
+    folder.mkdir()
+    files = [drawn(number, (80, 60))[1] for number in range(1000)]
+    per_shard = 20_000
+    for shard in range(-(-rows // per_shard)):
+        with tarfile.open(folder / f"shard-{shard:04}.tar", "w") as tar:
+            for number in range(shard * per_shard, min(rows, (shard + 1) * per_shard)):
+                member = tarfile.TarInfo(f"{number:09}.jpg")
+                content = files[number % len(files)]
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+class Bench:
+    def __init__(self, program, folder, rounds):
+        self.program, self.folder, self.rounds = program.resolve(), folder, rounds
+        self.lines = []
+
+    def run(self, *arguments, cwd=None, threads=None):
+        """Seconds and peak MiB of the program."""
+        command = [self.program, *arguments, *([] if threads is None else ["--threads", threads])]
+        start = time.perf_counter()
+        _, peak = peak_memory.run(command, cwd=cwd or self.folder)
+        return time.perf_counter() - start, peak
+
+    def say(self, *lines):
+        self.lines += lines
+        print(*lines, sep="\n", flush=True)
+
+    def plan(self, rows):
+        plan = self.folder / f"plan-{rows}"
+        seconds, peak = self.run("plan", f"images-{rows}", "--layer", LAYER, "--no-labels", "-o", plan)
+        manifest = (plan / "manifest.jsonl.gz").stat().st_size
+        document = (plan / "plan.json").stat().st_size
+        self.say(f"| {rows:,} | {seconds * 1e6 / rows:.1f} | {peak:.0f} | {manifest / rows:.1f} | {document / rows:.2f} |")
+        return plan
+
+    def share(self, plan, rows):
+        """Shares one after the other against one run."""
+        single = self.folder / f"single-{rows}.h5"
+        ratios, peaks, rates = [], [], []
+        for _ in range(self.rounds):
+            shutil.rmtree(plan / "parts", ignore_errors=True)
+            single.unlink(missing_ok=True)
+            shares = [self.run("extract", "--plan", plan, "--shard", f"{share}/{SHARES}") for share in range(SHARES)]
+            one, peak = self.run("extract", f"images-{rows}", "--layer", LAYER, "--no-labels", "-o", single)
+            ratios.append(sum(seconds for seconds, _ in shares) / one)
+            rates.append(rows / one)
+            peaks.append((max(peak for _, peak in shares), peak))
+        shared, alone = (statistics.median(peak[side] for peak in peaks) for side in (0, 1))
+        self.say(
+            f"| {rows:,} | {statistics.median(rates):.0f} | {statistics.median(ratios):.3f} | {shared:.0f} | {alone:.0f} |"
+        )
+        return single
+
+    def merge(self, plan, single, rows):
+        merged, copy = self.folder / f"merged-{rows}.h5", self.folder / "copy.h5"
+        ratios, peaks, rates = [], [], []
+        for _ in range(self.rounds):
+            merged.unlink(missing_ok=True)
+            os.sync()
+            seconds, peak = self.run("merge", plan, "-o", merged)
+            start = time.perf_counter()
+            os.sync()
+            seconds += time.perf_counter() - start
+            start = time.perf_counter()
+            subprocess.run(["cp", "--reflink=never", merged, copy], check=True)
+            os.sync()
+            copying = time.perf_counter() - start
+            copy.unlink()
+            ratios.append(copying / seconds)
+            rates.append(merged.stat().st_size / seconds / 1e6)
+            peaks.append(peak)
+        same = subprocess.run(["cmp", "-s", merged, single], check=False).returncode == 0
+        self.say(
+            f"| {rows:,} | {merged.stat().st_size / 1e6:.0f} | {statistics.median(rates):.0f} | {statistics.median(ratios):.2f} | "
+            f"{statistics.median(peaks):.0f} | {'yes' if same else 'NO'} |"
+        )
+        sizes = sum(file.stat().st_size for file in (plan / "parts").glob("*.h5"))
+        self.note = f"A row of a part takes {sizes / rows:.0f} bytes, and of the merged file {merged.stat().st_size / rows:.0f} bytes."
+        merged.unlink()
+
+    def workers(self, images, folder, extra):
+        """Workers at the same time, with one thread each."""
+        plan = folder / "plan"
+        self.run("plan", images, *extra, "--rows-per-part", 64, "-o", plan, cwd=folder)
+        base = None
+        for workers in (1, 2, 8):
+            found = []
+            for _ in range(self.rounds):
+                shutil.rmtree(plan / "parts", ignore_errors=True)
+                used, start = processor_seconds(), time.perf_counter()
+                with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+                    shares = [f"{share}/{workers}" for share in range(workers)]
+                    list(pool.map(lambda share: self.run("extract", "--plan", plan, "--shard", share, cwd=folder, threads=1), shares))
+                seconds = time.perf_counter() - start
+                rows = subprocess.run([self.program, "extract", "--status", plan, "--log", "json"], capture_output=True, check=True)
+                images_done = int(rows.stdout.split(b'"rows":')[1].split(b",")[0])
+                found.append((images_done / seconds, (processor_seconds() - used) / images_done * 1e3))
+            rate, cost = (statistics.median(one[side] for one in found) for side in (0, 1))
+            base = base or (rate, cost)
+            self.say(f"| {workers} | {rate:.1f} | {rate / base[0]:.2f} | {cost:.2f} | {cost / base[1]:.2f} |")
+
+
+def processor_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def photos():
+    """Folder of photos and of networks, if there is one."""
+    assets = os.environ.get("CNNCODES_ASSETS")
+    return Path(assets) if assets else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--write", type=Path, default=PROJECT / "docs" / "bench-scale.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="cnncodes-scale-") as place:
+        folder = Path(place) / "demo"
+        peak_memory.run([options.program.resolve(), "demo", "--dir", folder])
+        bench = Bench(options.program, folder, options.rounds)
+        sizes = [options.rows // 8, options.rows]
+        bench.say(
+            "# Many workers",
+            "",
+            f"Written by `scripts/bench/scale` on {datetime.date.today()}: {os.cpu_count()} processors ({processor()}), load average "
+            f"{os.getloadavg()[0]:.1f} at the start, {options.rounds} rounds. Drawn images of 3 kB in tar shards; the demo's network gives "
+            "2048 features of each.",
+            "",
+            "Making a plan:",
+            "",
+            "| images | s for a million | peak memory, MiB | manifest, bytes an image | plan.json, bytes an image |",
+            "|---|---|---|---|---|",
+        )
+        for rows in sizes:
+            draw(folder / f"images-{rows}", rows)
+        plans = [bench.plan(rows) for rows in sizes]
+        bench.say(
+            "",
+            f"{SHARES} shares one after the other, each a process, against one `extract`:",
+            "",
+            "| images | images/s of one run | shares take, times one run | peak memory of a share, MiB | of one run, MiB |",
+            "|---|---|---|---|---|",
+        )
+        singles = [bench.share(plan, rows) for plan, rows in zip(plans, sizes, strict=True)]
+        bench.say(
+            "",
+            "Merging, against `cp` of the merged file, both with a sync:",
+            "",
+            "| images | file, MB | merge, MB/s | merge's speed, times cp's | peak memory, MiB | equal to one run's file |",
+            "|---|---|---|---|---|---|",
+        )
+        for plan, single, rows in zip(plans, singles, sizes, strict=True):
+            bench.merge(plan, single, rows)
+        bench.say("", bench.note)
+        if assets := photos():
+            bench.say(
+                "",
+                "Workers at the same time, one thread each, on 808 photos through MobileNetV2 (start of each process included):",
+                "",
+                "| workers | images/s of all | times one worker | processor ms an image | times one worker's |",
+                "|---|---|---|---|---|",
+            )
+            place = Path(place) / "photos"
+            place.mkdir()
+            network = assets / "models" / "mobilenetv2_1.0_224.onnx"
+            bench.run("models", "add", network, "--preprocess", "tf", "--crop", "--shorter-side", 256, cwd=place)
+            bench.workers(assets / "data" / "cats-dogs-horses-humans", place, [])
+    options.write.write_text("\n".join(bench.lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+//! The file of a part: whether it is what the plan asks for.
+
+use std::io;
+use std::path::Path;
+
+use super::create::short;
+use super::store::{LocalFile, part_name};
+use super::{Plan, PlanError};
+use crate::dataset::SampleRecord;
+use crate::features::{FeatureFile, SkippedImage};
+use crate::messages::with_causes;
+
+/// What is there of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartState {
+    /// Its file is whole and holds what the plan asks for.
+    Done {
+        /// Images that have features.
+        rows: u64,
+        /// Images that could not be read, and why.
+        errors: Vec<SkippedImage>,
+    },
+    /// There is no file.
+    Missing,
+    /// The file cannot be used, and why.
+    Invalid(String),
+}
+
+/// A file that holds a part of the plan, checked.
+pub(super) struct OpenPart {
+    pub number: u64,
+    pub file: FeatureFile,
+    /// Keeps the file on this machine.
+    pub _local: LocalFile,
+}
+
+impl Plan {
+    /// What is there of a part. Its features themselves are not read.
+    ///
+    /// # Errors
+    /// The plan cannot be read.
+    pub fn part_state(&self, part: u64) -> Result<PartState, PlanError> {
+        let name = part_name(part);
+        let local = match self.store.local(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PartState::Missing),
+            Err(source) => return Err(PlanError::Read { path: self.store.path(&name), source }),
+            Ok(local) => local,
+        };
+        let file = match FeatureFile::open(&local.path) {
+            Ok(file) => file,
+            Err(error) => return Ok(PartState::Invalid(with_causes(&error))),
+        };
+        let state = match self.number_of(&file) {
+            Err(found) => PartState::Invalid(format!("it belongs to another plan ({found})")),
+            Ok(number) if number != part => PartState::Invalid(format!("it holds part {number}")),
+            Ok(_) => match self.check(&file, &self.records(part)?) {
+                Some(why) => PartState::Invalid(why),
+                None => PartState::Done { rows: file.rows() as u64, errors: file.errors().to_vec() },
+            },
+        };
+        Ok(state)
+    }
+
+    /// The file of the plan under `name`, which must hold a part of it and be whole.
+    pub(super) fn open_part(&self, name: &str) -> Result<OpenPart, PlanError> {
+        let path = self.store.path(name);
+        let local =
+            self.store.local(name).map_err(|source| PlanError::Read { path: path.clone(), source })?;
+        let file = FeatureFile::open(&local.path)
+            .map_err(|error| PlanError::InvalidPart { path: path.clone(), why: with_causes(&error) })?;
+        let number = match self.number_of(&file) {
+            Ok(number) => number,
+            Err(found) => return Err(PlanError::ForeignPart { path, found }),
+        };
+        if let Some(why) = self.check(&file, &self.records(number)?) {
+            return Err(PlanError::InvalidPart { path, why });
+        }
+        Ok(OpenPart { number, file, _local: local })
+    }
+
+    /// Which part of this plan a file says that it is; else what it is.
+    pub(super) fn number_of(&self, file: &FeatureFile) -> Result<u64, String> {
+        match file.part() {
+            Some(part) if part.plan == self.id() && part.part < self.parts() => Ok(part.part),
+            Some(part) if part.plan == self.id() => Err(format!("part {} of {}", part.part, self.parts())),
+            Some(part) => Err(short(&part.plan).to_owned()),
+            None => Err("an ordinary features file".to_owned()),
+        }
+    }
+
+    /// Why the contents of a part's file are not those of `records`.
+    fn check(&self, file: &FeatureFile, records: &[SampleRecord]) -> Option<String> {
+        if file.layers() != self.layers() {
+            return Some("its layers are not those of the plan".to_owned());
+        }
+        if file.class_names() != self.class_names() {
+            return Some("its classes are not those of the plan".to_owned());
+        }
+        let (found, planned) = (file.rows() + file.errors().len(), records.len());
+        if found != planned {
+            return Some(format!(
+                "it has {} rows and {} errors, and the plan has {planned} images in this part",
+                file.rows(),
+                file.errors().len()
+            ));
+        }
+        let mut rows = file.image_names().iter().zip(file.labels()).peekable();
+        let mut errors = file.errors().iter();
+        for record in records {
+            let label = record.label.map_or(-1, |label| label as i64);
+            match rows.next_if(|(name, _)| **name == record.name) {
+                Some((_, &found)) if found == label => {}
+                Some(_) => return Some(format!("the class of {} is not that of the plan", record.name)),
+                None if errors.next().is_some_and(|error| error.name == record.name) => {}
+                None => return Some(format!("it lacks {}, or has it in another place", record.name)),
+            }
+        }
+        None
+    }
+}
+
+/// Whether two files hold the same rows and errors, to the bit.
+pub(super) fn same_contents(one: &FeatureFile, other: &FeatureFile) -> Result<bool, PlanError> {
+    let same_columns = one.image_names() == other.image_names()
+        && one.labels() == other.labels()
+        && one.sha256() == other.sha256()
+        && one.errors() == other.errors();
+    if !same_columns {
+        return Ok(false);
+    }
+    for layer in one.layers() {
+        let name = Some(layer.spec.layer.as_str());
+        let (one, other) = (one.read_layer(name)?, other.read_layer(name)?);
+        let bits =
+            |values: &ndarray::Array2<f32>| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        if bits(&one) != bits(&other) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The name of a file without its folder, for messages.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
