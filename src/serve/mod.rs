@@ -62,7 +62,7 @@ use crate::extract::{ExtractError, ExtractorSettings};
 use crate::feature_spec::NetworkError;
 use crate::messages::Cause;
 use crate::network::execution_plan::threads_or_all;
-use crate::network::{GraphError, ModelError, ModelsFolder, NoSuchLayer};
+use crate::network::{GraphError, ModelError, ModelsFolder, WantedLayersError};
 
 /// The port that is taken unless another one is named.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -125,7 +125,7 @@ pub enum ServeError {
     Graph(#[from] GraphError),
     /// The network lacks the layer.
     #[error(transparent)]
-    Layer(#[from] NoSuchLayer),
+    Layer(#[from] WantedLayersError),
     /// The network cannot be run.
     #[error(transparent)]
     Extract(#[from] ExtractError),

@@ -24,7 +24,7 @@ use crate::features::FeatureFile;
 use crate::files::write_atomically;
 use crate::head::{Head, HeadKind};
 use crate::messages::{count, with_causes};
-use crate::network::{Catalogue, Graph, Layer, Model, ModelsFolder, PENULTIMATE};
+use crate::network::{Catalogue, Graph, Layer, Model, ModelsFolder};
 use crate::report::{FittingReport, LearningCurve, LearningPoint, ReportStep};
 use crate::training::{HeadOptions, SmallClassPolicy, TrainedHead, TrainingSettings, TrainingStep, train};
 
@@ -57,8 +57,8 @@ impl TeachNetwork {
         let model = models.find(model)?;
         let graph = model.open()?;
         let catalogue = Catalogue::of(&graph, &model.manifest.aliases);
-        let wanted = layer.or(model.manifest.layer.as_deref()).unwrap_or(PENULTIMATE);
-        let layer = catalogue.find(&model.name, wanted)?.clone();
+        let names: Vec<String> = layer.map(str::to_owned).into_iter().collect();
+        let layer = catalogue.wanted(&model, &names)?.swap_remove(0);
         Ok(Self { model, graph, layer })
     }
 }
