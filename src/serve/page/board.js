@@ -23,6 +23,7 @@ class Card {
   #images = new Map(); // id -> element, so that thumbnails are loaded once
   #count = 0;
   #loading = false;
+  #drawn = null;
 
   constructor(category) {
     this.category = category;
@@ -111,12 +112,16 @@ class Card {
         : n < ENOUGH ? `${photos(n)}${open}. About ${ENOUGH} are a good start.` : `${photos(n)}${open}`;
     this.goal.hidden = this.category === UNSORTED || n >= ENOUGH;
     this.goal.value = n;
+    this.open.disabled = n === 0;
+    this.open.setAttribute("aria-label", n === 0 ? "No photos to show" : `Show ${photos(n)} of ${this.category ?? "no class"}`);
+    // What is the same stays: it may be what the pointer drags a photo over.
+    const drawn = JSON.stringify([n, this.#stored, coming.length, ...coming.slice(0, SHOWN).map(preview)]);
+    if (drawn === this.#drawn) return;
+    this.#drawn = drawn;
     const shown = [...coming.slice(0, SHOWN).map((item) => this.#coming(item)), ...this.#stored.map((id) => this.#photo(id))].slice(0, SHOWN);
     const hidden = n + coming.length - shown.length;
     if (hidden > 0 && shown.length === SHOWN) shown[SHOWN - 1] = element("span", { class: "picture more", "data-more": `+${hidden + 1}` });
     this.open.replaceChildren(...(shown.length ? shown : [element("span", { class: "picture-none", "aria-hidden": "true" }, icon("photo"))]));
-    this.open.disabled = n === 0;
-    this.open.setAttribute("aria-label", n === 0 ? "No photos to show" : `Show ${photos(n)} of ${this.category ?? "no class"}`);
   }
 
   #photo(id) {

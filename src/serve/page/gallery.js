@@ -41,8 +41,7 @@ export function openGallery({ title, text, items, at = null }) {
 
 function photo({ id, lines }) {
   const words = lines.map(([text, category, value]) => line(text, category, value));
-  const label = `${id}${lines.length ? `: ${lines.map(([text, category, value]) => [text, category, typeof value === "number" ? percent(value) : value].filter(Boolean).join(" ")).join(", ")}` : ""}`;
-  return element("li", { role: "option", "aria-selected": "false", tabindex: "-1", "data-id": id, "aria-label": label },
+  return element("li", { role: "option", "aria-selected": "false", tabindex: "-1", "data-id": id },
     element("figure", {},
       element("div", { class: "picture" }, thumbnail(id, ""), element("span", { class: "tick" }, icon("check"))),
       element("figcaption", {}, ...words, element("span", { class: "name" }, name(id.split("/").at(-1))))));

@@ -73,13 +73,15 @@ export function takeDrops(targetOf) {
     veil.hidden = !words;
     veil.firstElementChild.textContent = words ?? "";
   };
-  addEventListener("dragover", (event) => {
+  const over = (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault();
     const target = document.querySelector("dialog[open]") ? null : targetOf(event.target);
     event.dataTransfer.dropEffect = target ? "copy" : "none";
     mark(target?.place ?? null, target?.words ?? null);
-  });
+  };
+  addEventListener("dragenter", over);
+  addEventListener("dragover", over);
   addEventListener("dragleave", (event) => { if (event.relatedTarget === null) mark(null, null); });
   addEventListener("drop", async (event) => {
     if (!hasFiles(event)) return;

@@ -8,6 +8,7 @@ import { onChange, setJob, state } from "./state.js";
 
 const LEAST = 2; // photos of a class
 const STEPS = {
+  null: "Starting",
   listing: "Looking at the photos", network: "Opening the network", features: "Computing features", duplicates: "Looking for duplicates",
   fitting: "Fitting the head, and testing it on photos it has not seen", "learning-curve": "Would more photos help?",
   suspects: "Looking for wrong labels", saving: "Saving", report: "Writing the report", export: "Writing the classifier",
