@@ -33,7 +33,7 @@ function open({ truth, predicted, count, photos: shown }) {
   openGallery({
     title: right ? `${isolated(truth)}, answered rightly` : `${isolated(truth)} taken for ${isolated(predicted)}`,
     text: count > 1 ? `${listed}, the surest answer first.` : `${listed}.`,
-    items: shown.map(({ id, probability }) => ({ id, lines: [[right ? "rightly" : "said", predicted, probability]] })),
+    items: shown.map(({ id, probability }) => ({ id, lines: [[right ? "rightly" : "wrongly", null, probability]] })),
   });
 }
 
