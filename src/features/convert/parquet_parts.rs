@@ -260,7 +260,7 @@ impl Cursor {
         let builder = open(&part.path)?;
         let changed = || ConvertError::damaged(&part.path, "it has other rows than when it was opened");
         // Whole groups of rows before the first one are not looked at.
-        let (mut group, mut before) = (0, 0);
+        let (mut group, mut before) = (0, 0_usize);
         for metadata in builder.metadata().row_groups() {
             let rows = usize::try_from(metadata.num_rows()).map_err(|_| changed())?;
             if before.saturating_add(rows) > start {
