@@ -1,7 +1,7 @@
 // What the tests of the page share: a project and a server of their own, a browser, drops, and what axe-core finds.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import os from "node:os";
@@ -36,7 +36,10 @@ function makeMaterial() {
   run(material, "demo", "--dir", "demo", "--per-class", "40");
   const demo = path.join(material, "demo");
   readdirSync(path.join(demo, "models")).filter((name) => name.endsWith(".head.h5")).forEach((name) => rmSync(path.join(demo, "models", name)));
-  return { models: path.join(demo, "models"), classes: ["flower", "house"], photos: { flower: inOrder(path.join(demo, "data/flower")), house: inOrder(path.join(demo, "data/house")) } };
+  const classes = ["flower", "house"];
+  // Names that tell the photos of both classes apart, as the answers are looked up by name.
+  for (const category of classes) inOrder(path.join(demo, "data", category)).forEach((photo) => renameSync(photo, path.join(path.dirname(photo), `${category}-${path.basename(photo)}`)));
+  return { models: path.join(demo, "models"), classes, photos: Object.fromEntries(classes.map((category) => [category, inOrder(path.join(demo, "data", category))])) };
 }
 
 export const material = makeMaterial();
@@ -147,6 +150,15 @@ export async function drop(page, selector, files) {
   // A session that ends takes a drop with it that the page has not heard of yet.
   if (!sessions.has(page)) sessions.set(page, await page.createCDPSession());
   for (const type of ["dragEnter", "dragOver", "drop"]) await sessions.get(page).send("Input.dispatchDragEvent", { type, ...at });
+}
+
+/// Presses Enter on the button that has the focus, and chooses files in the dialog that it opens.
+export async function chooseByKey(page, files) {
+  const waiting = page.waitForFileChooser();
+  // The browser asks the debugger for the files only from a moment on.
+  await sleep(200);
+  await page.keyboard.press("Enter");
+  await (await waiting).accept(files);
 }
 
 export const cardOf = async (page, category) => {
