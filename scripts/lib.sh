@@ -61,7 +61,7 @@ framework_python() {
     echo "$place/bin/python"
 }
 
-# find_chromium: the browser that looks at the reports.
+# find_chromium: the browser that looks at the reports and at the page.
 find_chromium() {
     if [ -n "${CNNCODES_CHROMIUM:-}" ]; then
         echo "$CNNCODES_CHROMIUM"
@@ -73,6 +73,28 @@ find_chromium() {
     done
     candidate="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
     [ -x "$candidate" ] && echo "$candidate"
+}
+
+# prepare_browser WHAT: sets chromium and modules (the packages of tests/browser) for a test in a browser. Without a browser
+# or Node the script says SKIPPED and ends well, unless CNNCODES_BROWSER_TESTS=required.
+prepare_browser() {
+    local what=$1
+    skip_browser() {
+        echo "SKIPPED: $what in a browser: $1" >&2
+        [ "${CNNCODES_BROWSER_TESTS:-}" != required ]
+        exit
+    }
+    chromium=$(find_chromium) || skip_browser "there is no Chromium or Chrome (CNNCODES_CHROMIUM may name one)"
+    { command -v node && command -v npm; } >/dev/null || skip_browser "there is no Node with npm"
+    # shellcheck disable=SC2034
+    modules=$private/browser
+    if ! cmp -s tests/browser/package-lock.json "$modules/installed.json"; then
+        step "fetching the packages of the browser tests from npm (once)"
+        mkdir -p "$modules"
+        cp tests/browser/package.json tests/browser/package-lock.json "$modules"
+        npm ci --prefix "$modules" --ignore-scripts --no-audit --no-fund --silent || skip_browser "npm did not give the packages"
+        cp tests/browser/package-lock.json "$modules/installed.json"
+    fi
 }
 
 # heads_python: the Python that has scikit-learn and LIBLINEAR, installed from PyPI on the first call.

@@ -56,6 +56,7 @@
 //! - [`sweep`]: which layer and which head suit a set of images, and advice on it.
 //! - [`report`]: one HTML file that shows how good a head is and what it fails on.
 //! - [`download`]: downloading a file, completely or not at all; from a hub of models to the models folder.
+//! - `serve`: the page and the HTTP interface; with the feature `serve`.
 //! - [`demo`]: the embedded example.
 //! - `cli`: one file for each command; with the feature `cli`, which is on by default.
 
@@ -84,6 +85,8 @@ pub mod plan;
 pub mod preprocess_check;
 mod remote;
 pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod similarity;
 pub mod sweep;
 pub mod training;

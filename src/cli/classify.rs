@@ -10,10 +10,10 @@ use super::compute_args::ComputeArgs;
 use super::explain::{self, ExplainArgs};
 use super::show::AnswerFormat;
 use super::{Status, show};
-use crate::classifier::{Answer, AnswerOptions, Classifier, ClassifyError};
+use crate::classifier::{AnswerOptions, Classifier, ClassifyError};
 use crate::dataset::ArrayAxes;
 use crate::dataset::Dataset;
-use crate::explain::{ClassExplanation, ImageExplanation, SimilarImage};
+use crate::explain::{AnswerRecord, ClassExplanation, ImageExplanation, RankedClass, SimilarImage};
 use crate::features::FeatureFile;
 use crate::head::Head;
 use crate::images::DEFAULT_MAX_PIXELS;
@@ -92,51 +92,6 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The answer for one image, as it is printed.
-#[derive(Debug, serde::Serialize)]
-struct PrintedAnswer {
-    image: String,
-    /// Whether the image is probably of none of the classes; absent where the head cannot tell, or was not asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<bool>,
-    /// 1 - cosine to the nearest training features.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    distance: Option<f64>,
-    /// The classes of the prediction set, where one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    set: Option<Vec<String>>,
-    /// Most probable first.
-    classes: Vec<Ranked>,
-    /// Pictures of what the answer rests on, where they were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    explanations: Vec<ClassExplanation>,
-    /// The training images that are most alike, where that was asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    nearest: Vec<SimilarImage>,
-}
-
-#[derive(Debug, serde::Serialize)]
-struct Ranked {
-    class: String,
-    probability: f64,
-}
-
-impl PrintedAnswer {
-    fn new(image: &str, answer: Answer, explanation: ImageExplanation, class_names: &[String]) -> Self {
-        let name = |class: usize| class_names[class].clone();
-        let ranked = |(class, probability)| Ranked { class: name(class), probability };
-        Self {
-            image: image.to_owned(),
-            unknown: answer.unknown,
-            distance: answer.distance,
-            set: answer.prediction_set.map(|set| set.into_iter().map(name).collect()),
-            classes: answer.ranked.into_iter().map(ranked).collect(),
-            explanations: explanation.classes,
-            nearest: explanation.nearest,
-        }
-    }
-}
-
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let (head, head_path, network) = apply::open_head_with_network(args.head.as_deref(), models)?;
     if args.coverage.is_some() && head.model.conformal.is_none() {
@@ -154,6 +109,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     let mut problems = set.problems.clone();
     let mut printer = Printer::new(args);
     let class_names = head.model.class_names.clone();
+    let top = usize::from(args.top);
     if set.samples.is_empty() {
         // All that is left is to report them.
     } else if args.explain.is_wanted() {
@@ -161,7 +117,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
         let mut progress = explain::progress();
         explainer.classify_each(set.samples.iter(), options, &mut progress, |answer| match answer {
             Ok((sample, answer, explanation)) => {
-                printer.print(PrintedAnswer::new(sample.name, answer, explanation, &class_names))
+                printer.print(AnswerRecord::new(sample.name, answer, explanation, &class_names, top))
             }
             Err(problem) => {
                 problems.push(problem);
@@ -177,11 +133,12 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
             set.samples.iter(),
             options,
             |answer| match answer {
-                Ok((sample, answer)) => printer.print(PrintedAnswer::new(
+                Ok((sample, answer)) => printer.print(AnswerRecord::new(
                     sample.name,
                     answer,
                     ImageExplanation::default(),
                     &class_names,
+                    top,
                 )),
                 Err(problem) => {
                     problems.push(problem);
@@ -211,7 +168,7 @@ fn classify_features(
     let mut printer = Printer::new(args);
     head.answer_features(&file, &apply::head_at(head_path), options, |name, answer| {
         let explanation = ImageExplanation::default();
-        printer.print(PrintedAnswer::new(name, answer, explanation, &head.model.class_names))
+        printer.print(AnswerRecord::new(name, answer, explanation, &head.model.class_names, usize::from(args.top)))
     })?;
     printer.finish()?;
     Ok(Status::Done)
@@ -220,7 +177,6 @@ fn classify_features(
 /// Prints answers as they come.
 struct Printer {
     format: AnswerFormat,
-    top: usize,
     coverage: Option<f64>,
     /// Whether the answers are explained.
     explained: bool,
@@ -232,7 +188,6 @@ impl Printer {
     fn new(args: &Args) -> Printer {
         Printer {
             format: args.format,
-            top: usize::from(args.top),
             coverage: args.coverage,
             explained: args.explain.is_wanted(),
             printed: 0,
@@ -240,8 +195,7 @@ impl Printer {
         }
     }
 
-    fn print(&mut self, mut answer: PrintedAnswer) -> anyhow::Result<()> {
-        answer.classes.truncate(self.top);
+    fn print(&mut self, answer: AnswerRecord) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         match self.format {
             AnswerFormat::Text => {
@@ -251,7 +205,7 @@ impl Printer {
                 if answer.unknown == Some(true) {
                     writeln!(out, "  unknown: unlike the training images; if it is one of the classes:")?;
                 }
-                for Ranked { class, probability } in &answer.classes {
+                for RankedClass { class, probability } in &answer.classes {
                     writeln!(out, "  {:width$}  {:5.1} %", printable(class), probability * 100.0)?;
                 }
                 if let Some((set, coverage)) = answer.set.as_ref().zip(self.coverage) {
@@ -259,8 +213,7 @@ impl Printer {
                     writeln!(out, "  set at {coverage} coverage: {}", printable(&classes))?;
                 }
                 for ClassExplanation { class, method, overlay, .. } in &answer.explanations {
-                    let (class, overlay) = (printable(class), overlay.display().to_string());
-                    writeln!(out, "  why {class}: {} ({method})", printable(&overlay))?;
+                    writeln!(out, "  why {}: {} ({method})", printable(class), printable(overlay))?;
                 }
                 if !answer.nearest.is_empty() {
                     writeln!(out, "  most similar training images, by 1 - cosine:")?;
@@ -282,11 +235,11 @@ impl Printer {
                 // Empty where it was not asked for or cannot be told.
                 let flag = |value: Option<bool>| value.map_or(String::new(), |value| value.to_string());
                 let unknown = flag(answer.unknown);
-                for (rank, Ranked { class, probability }) in answer.classes.iter().enumerate() {
+                for (rank, RankedClass { class, probability }) in answer.classes.iter().enumerate() {
                     let (rank, probability) = ((rank + 1).to_string(), format!("{probability:.6}"));
                     let in_set = flag(answer.set.as_ref().map(|set| set.contains(class)));
                     let picture = answer.explanations.iter().find(|why| why.class == *class);
-                    let picture = picture.map_or(String::new(), |why| why.overlay.display().to_string());
+                    let picture = picture.map_or(String::new(), |why| why.overlay.clone());
                     let fields = [&answer.image, &rank, class, &probability, &unknown, &in_set];
                     self.csv.write_record(fields.into_iter().chain(self.explained.then_some(&picture)))?;
                 }

@@ -13,8 +13,7 @@ use super::Status;
 use super::compute_args::{BatchSize, ComputeArgs};
 use super::input_args::InputArgs;
 use super::layer_args::{LayerArgs, NamedLayers};
-use crate::extract::{ExtractError, ExtractRequest, ExtractSettings, extract};
-use crate::files::safe_name;
+use crate::extract::{ExtractError, ExtractRequest, ExtractSettings, extract, features_file_name};
 use crate::network::{ModelsFolder, Pooling};
 use log::{Log, LogFormat};
 use work::WorkArgs;
@@ -207,15 +206,11 @@ fn stop_on_interrupt(log: &Log) -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// `features/MODEL-LAYER.h5`, with what file systems dislike in a layer's name replaced; `LAYER+LAYER` for several, and
-/// the pooling where it is another than the layers' own.
+/// The file in `features/`, see [`features_file_name`].
 pub(super) fn default_output<'a>(
     model: &str,
     layers: impl IntoIterator<Item = &'a str>,
     pooling: Option<Pooling>,
 ) -> PathBuf {
-    let safe = |layer: &str| safe_name(layer.trim_start_matches('/'));
-    let layers = layers.into_iter().map(safe).collect::<Vec<_>>().join("+");
-    let pooling = pooling.map_or_else(String::new, |pooling| format!("-{pooling}"));
-    Path::new("features").join(format!("{model}-{layers}{pooling}.h5"))
+    Path::new("features").join(features_file_name(model, layers, pooling))
 }

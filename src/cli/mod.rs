@@ -27,6 +27,8 @@ mod neighbors;
 mod plan;
 mod pull;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
 mod suspects;
 mod sweep;
@@ -81,6 +83,8 @@ enum Command {
     Suspects(suspects::Args),
     Neighbors(neighbors::Args),
     Sweep(sweep::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Layers(layers::Args),
     Models(models::Args),
     Convert(convert::Args),
@@ -95,6 +99,8 @@ impl Command {
     fn kept_when_interrupted(&self) -> Option<&'static str> {
         match self {
             Command::Extract(_) => None,
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => None,
             Command::FitHead(_) => Some("no head was written"),
             Command::Classify(_) => Some("printed answers and written pictures are complete"),
             Command::Demo(_) => {
@@ -209,6 +215,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Suspects(args) => suspects::run(args),
         Command::Neighbors(args) => neighbors::run(args, &models),
         Command::Sweep(args) => sweep::run(args, &models),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args, &models),
         Command::Layers(args) => layers::run(args, &models),
         Command::Models(args) => models::run(args, &models),
         Command::Convert(args) => convert::run(args),

@@ -58,6 +58,8 @@ pub use sample_list::{MemoryImage, Sample, SampleContent, SampleList};
 pub use shards::count_images;
 pub use sources::{STDIN, SourceOptions};
 pub use split::SplitPart;
+#[cfg(feature = "serve")]
+pub(crate) use system_files::is_system_name;
 use unsupported::unsupported;
 use walk::{Walked, has_image_extension, not_a_file, not_utf8, reason_of, slashed, walk};
 

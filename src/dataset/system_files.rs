@@ -54,7 +54,7 @@ const NAMES: [&str; 41] = [
 ];
 
 /// Whether a file or a folder of that name is the system's and no data.
-pub(super) fn is_system_name(name: &OsStr) -> bool {
+pub(crate) fn is_system_name(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     if NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
         return true;

@@ -1,17 +1,15 @@
 //! [`ExplainingClassifier`]: a classifier that draws what each of its answers rests on, and names the training images that
 //! are most similar.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::overlay_folder::OverlayFolder;
+use super::training_features::{SimilarImage, TrainingFeatures};
 use super::{ExplainError, ExplainMethod, Explainer, ForwardPass};
 use crate::classifier::{Answer, AnswerOptions, answer_batch};
 use crate::dataset::{InputProblem, Sample};
 use crate::extract::{FeatureBatch, ImageReader, Readers, batches};
-use crate::features::FeatureFile;
 use crate::head::Head;
-use crate::messages::with_causes;
-use crate::similarity::{Metric, Neighbor, NeighborSearch};
 
 /// Training images that are named for each photo.
 const NEAREST: usize = 3;
@@ -29,21 +27,8 @@ pub struct ClassExplanation {
     /// What of the score belongs to no place; absent for occlusion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias: Option<f64>,
-    /// The picture.
-    pub overlay: PathBuf,
-}
-
-/// A training image that is like the photo.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-#[non_exhaustive]
-pub struct SimilarImage {
-    /// Its name.
-    pub image: String,
-    /// Its class, if it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<String>,
-    /// 1 - cosine of the features.
-    pub distance: f64,
+    /// The picture: the path of its file, or a `data:` URL that holds it.
+    pub overlay: String,
 }
 
 /// What there is to say about one image beside its classes.
@@ -64,7 +49,7 @@ pub struct ExplainingClassifier<'h> {
     overlays: OverlayFolder,
     classes: Vec<usize>,
     /// The features that the head was fitted to, or why they are not available.
-    training: Result<FeatureFile, String>,
+    training: Result<TrainingFeatures, String>,
 }
 
 impl<'h> ExplainingClassifier<'h> {
@@ -84,7 +69,7 @@ impl<'h> ExplainingClassifier<'h> {
         Ok(Self {
             reader: ImageReader::new(preprocess, explainer.backbone().layout(), max_pixels),
             overlays: OverlayFolder::create(folder, preprocess, max_pixels)?,
-            training: training_features(head),
+            training: TrainingFeatures::of(head),
             head,
             explainer,
             classes,
@@ -155,42 +140,10 @@ impl<'h> ExplainingClassifier<'h> {
             let classes = self.overlays.draw(&samples[index], &explanations, class_names)?;
             explained.push(ImageExplanation { classes, nearest: Vec::new() });
         }
-        for (explanation, nearest) in explained.iter_mut().zip(self.nearest(batch)?) {
-            explanation.nearest = nearest;
+        if let Some(training) = self.training.as_ref().ok().filter(|_| !batch.indices.is_empty()) {
+            let nearest = training.nearest(batch.features.view(), &batch.sha256, NEAREST)?;
+            explained.iter_mut().zip(nearest).for_each(|(explanation, nearest)| explanation.nearest = nearest);
         }
         Ok(explained)
     }
-
-    /// The training images whose features are nearest, for each row of `batch`; the photo itself is left out.
-    fn nearest(&self, batch: &FeatureBatch) -> Result<Vec<Vec<SimilarImage>>, ExplainError> {
-        let Some(file) = self.training.as_ref().ok().filter(|_| !batch.indices.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let itself = |query: usize, row: usize| file.sha256()[row] == batch.sha256[query];
-        let search = NeighborSearch {
-            queries: batch.features.view(),
-            k: NEAREST,
-            metric: Metric::Cosine,
-            left_out: &itself,
-        };
-        let found = search.run(file, Some(&self.head.provenance.spec.layer), |_| {})?;
-        let similar = |neighbor: &Neighbor| SimilarImage {
-            image: file.image_names()[neighbor.row].clone(),
-            class: usize::try_from(file.labels()[neighbor.row])
-                .ok()
-                .map(|label| file.class_names()[label].clone()),
-            distance: neighbor.distance,
-        };
-        Ok(found.iter().map(|near| near.iter().map(similar).collect()).collect())
-    }
-}
-
-/// The features file that the head was fitted to, if it is still there and still the same; otherwise why not.
-fn training_features(head: &Head) -> Result<FeatureFile, String> {
-    let made = &head.provenance;
-    let path = Path::new(&made.features_file);
-    let file = FeatureFile::open(path).map_err(|error| with_causes(&error))?;
-    let same = file.rows() == made.features_rows
-        && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
-    if same { Ok(file) } else { Err(format!("{} has changed since then", path.display())) }
 }

@@ -20,19 +20,25 @@
 //! # Ok(()) }
 //! ```
 
+mod answer_record;
 mod cam;
 mod classifier;
 mod error;
 mod occlusion;
 mod overlay;
 mod overlay_folder;
+mod training_features;
 
 use ndarray::{Array2, ArrayView2};
 
-pub use self::classifier::{ClassExplanation, ExplainingClassifier, ImageExplanation, SimilarImage};
+pub use self::answer_record::{AnswerRecord, RankedClass};
+pub use self::classifier::{ClassExplanation, ExplainingClassifier, ImageExplanation};
 pub use self::error::ExplainError;
 pub use self::occlusion::OcclusionSettings;
 pub use self::overlay::{overlay, write_png};
+pub use self::training_features::SimilarImage;
+#[cfg(feature = "serve")]
+pub(crate) use self::training_features::TrainingFeatures;
 use crate::head::{Head, HeadError, HeadModel, SolverError};
 use crate::images::Preprocess;
 use crate::network::{Activations, Backbone, Graph, Layer, Pooling, SessionSettings, pooled_map};

@@ -63,7 +63,7 @@ impl OverlayFolder {
                 score: explanation.score,
                 method: explanation.method,
                 bias: explanation.bias,
-                overlay: path,
+                overlay: path.display().to_string(),
             });
         }
         Ok(drawn)

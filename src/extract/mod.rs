@@ -19,13 +19,15 @@ mod plan;
 mod request;
 mod resume;
 
+#[cfg(feature = "serve")]
+pub(crate) use batch::ImageBatch;
 pub(crate) use batch::{ImageReader, Readers};
 pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub use file_series::{FileSeries, SeriesFile};
 pub use plan::{ExtractPlan, PlanTally};
 use request::thread_pool;
-pub use request::{ExtractRequest, ExtractSettings, WantedLayer, fallback_note};
+pub use request::{ExtractRequest, ExtractSettings, WantedLayer, fallback_note, features_file_name};
 
 use std::collections::HashSet;
 use std::path::PathBuf;

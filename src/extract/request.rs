@@ -8,6 +8,7 @@ use super::{ExtractError, ImageReader, pipeline};
 use crate::dataset::Dataset;
 use crate::feature_spec::FeatureSpec;
 use crate::features::{FeatureFileHeader, StoredLayer};
+use crate::files::safe_name;
 use crate::images::{DEFAULT_MAX_PIXELS, Preprocess};
 use crate::memory::MemoryLimit;
 use crate::messages::with_causes;
@@ -42,6 +43,19 @@ impl WantedLayer {
         };
         Self { layer, spec }
     }
+}
+
+/// How a file of features is called unless somebody names it: `MODEL-LAYER.h5`, with what file systems dislike in a layer's name
+/// replaced; `LAYER+LAYER` for several, and the pooling where it is another than the layers' own.
+pub fn features_file_name<'a>(
+    model: &str,
+    layers: impl IntoIterator<Item = &'a str>,
+    pooling: Option<Pooling>,
+) -> String {
+    let safe = |layer: &str| safe_name(layer.trim_start_matches('/'));
+    let layers = layers.into_iter().map(safe).collect::<Vec<_>>().join("+");
+    let pooling = pooling.map_or_else(String::new, |pooling| format!("-{pooling}"));
+    format!("{model}-{layers}{pooling}.h5")
 }
 
 /// An extraction: of what, how, and where to.

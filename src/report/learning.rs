@@ -7,7 +7,7 @@
 use ndarray::Axis;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::evaluate::{Difference, Proportion};
 use crate::head::{FitSettings, OutOfFold, Subset, TrainingData, fit_head};
@@ -29,7 +29,7 @@ pub struct LearningCurve {
 }
 
 /// One size of the training set.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LearningPoint {
     /// Different photos (duplicates count once) a class that a head was fitted to, on average over classes and folds.
     pub per_class: f64,

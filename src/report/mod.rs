@@ -25,6 +25,8 @@ pub use layers::{LayerAndHead, Layers};
 pub use learning::{LearningCurve, LearningPoint};
 pub use overlays::Overlays;
 pub use page::ReportError;
+#[cfg(feature = "serve")]
+pub(crate) use photos::shrunk;
 pub use photos::{Photos, Thumbnails};
 pub use similarity_map::{MOST_MAPPED, SimilarityMap};
 pub use write::{AssessmentReport, FittingReport, ReportStep};

@@ -144,7 +144,7 @@ fn shrink(path: &Path, side: u32) -> Option<RgbImage> {
 }
 
 /// The picture with at most `side` pixels a side.
-fn shrunk(picture: &RgbImage, side: u32) -> RgbImage {
+pub(crate) fn shrunk(picture: &RgbImage, side: u32) -> RgbImage {
     let scale = f64::from(side) / f64::from(picture.width().max(picture.height()));
     if scale >= 1.0 {
         return picture.clone();

@@ -38,6 +38,8 @@ mod pull;
 mod real_photos;
 mod repaired;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod server;
 mod shards;
 mod small_classes;
