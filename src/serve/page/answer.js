@@ -46,7 +46,7 @@ function unanswered(photo) {
     return element("div", { class: "answer-words" },
       element("h3", { id: "answer-name" }, "This file was not classified"),
       element("p", {}, `${isolated(photo.file.name)}: ${photo.reason}.`),
-      element("p", { class: "hint" }, "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and JPEG XL photos can be read. Convert the file, or leave it out."));
+      element("p", { class: "hint" }, "Convert it to JPEG or PNG, or leave it out."));
   }
   return element("div", { class: "answer-words", "aria-busy": "true" }, element("h3", { id: "answer-name", class: "hint" }, "Classifying …"),
     element("div", { class: "skeleton" }), element("div", { class: "skeleton" }), element("div", { class: "skeleton" }));
