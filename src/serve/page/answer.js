@@ -187,8 +187,8 @@ function updateNearest(photo) {
 function neighbor({ image, class: category, distance }) {
   const alt = `Training photo ${image}`;
   const picture = element("img", { src: api.trainingImage(image), alt, loading: "lazy", on: { error: (event) => event.target.replaceWith(element("span", { class: "absent" }, "moved or removed")) } });
-  const open = element("button", { type: "button", class: "picture-button", "aria-label": `${category}, distance ${distance.toFixed(2)}: open the training photo ${image}`, on: { click: () => view(image, api.trainingImage) } }, element("div", { class: "picture" }, picture));
-  return element("li", {}, open, element("span", { class: "line" }, classMark(classIndex(category)), element("strong", {}, name(category))), element("span", { class: "name" }, `distance ${distance.toFixed(2)}`));
+  const open = element("button", { type: "button", class: "picture-button", "aria-label": `${category ?? "no class"}, distance ${distance.toFixed(2)}: open the training photo ${image}`, on: { click: () => view(image, api.trainingImage) } }, element("div", { class: "picture" }, picture));
+  return element("li", {}, open, category ? element("span", { class: "line" }, classMark(classIndex(category)), element("strong", {}, name(category))) : null, element("span", { class: "name" }, `distance ${distance.toFixed(2)}`));
 }
 
 // --- from an answer to a lesson -----------------------------------------------------------------------------

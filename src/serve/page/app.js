@@ -67,7 +67,9 @@ async function openSession() {
   await api.openSession(token);
 }
 
-onChange("status", ({ teach }) => { document.querySelector(".places").hidden = !teach; });
+onChange("status", ({ teach }) => {
+  for (const part of document.querySelectorAll(".places, .only-teach")) part.hidden = !teach;
+});
 
 let begun = false;
 async function begin() {

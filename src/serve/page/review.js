@@ -143,7 +143,7 @@ function duplicateSet({ images, similarity, conflict }) {
 // --- what to label next -------------------------------------------------------------------------------------
 
 const REASONS = {
-  uncertain: ({ class: category, probability }) => [line("unsure:", category, probability)],
+  uncertain: ({ class: category, probability }) => [line("looks like", category, probability)],
   unlike: () => [line("unlike all training photos", null, null)],
 };
 
@@ -154,7 +154,7 @@ function nextSection({ label_next: next }) {
     return section("next", "What to label next", element("p", {}, "All proposed photos have their class. Train again to see which of the others teach most."));
   }
   return section("next", "What to label next",
-    element("p", {}, `Of the photos without a class, these ${open.length} teach most: the head is unsure of them, or has seen nothing like them. Give each its class; the keys 1 to 9 do so too.`),
+    element("p", {}, `Of the photos without a class, these ${open.length} teach most: the head is least sure of them, or has seen nothing like them. Give each its class; the keys 1 to 9 do so too.`),
     element("ul", { class: "cards" }, ...open.map(nextCard)));
 }
 
@@ -169,7 +169,7 @@ function nextCard(photo) {
   const more = others.length > 0 && element("select", { class: "small", "aria-label": `Another class for ${photo.id}` }, element("option", { value: "" }, "others"), ...others.map((category) => element("option", { value: `=${category}` }, category)));
   const set = more && button("Give", { class: "quiet small", "aria-label": `Give ${photo.id} the chosen class`, on: { click: () => { if (more.value) give(more.value.slice(1)); } } });
   const made = card("next", photo.id, REASONS[photo.reason]?.(photo) ?? [], [...buttons, more, set].filter(Boolean));
-  made.setAttribute("aria-label", `${photo.id}, ${photo.reason === "unlike" ? "unlike all training photos" : `unsure: ${photo.class} ${percent(photo.probability)}`}`);
+  made.setAttribute("aria-label", `${photo.id}, ${photo.reason === "unlike" ? "unlike all training photos" : `looks like ${photo.class} ${percent(photo.probability)}`}`);
   made.addEventListener("keydown", (event) => {
     const category = offered[Number(event.key) - 1];
     if (!category || !/^[1-9]$/.test(event.key) || event.ctrlKey || event.altKey || event.metaKey || event.target.matches("select")) return;
