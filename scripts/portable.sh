@@ -2,7 +2,7 @@
 # The build that runs on any Linux of the last years, which scripts/wheel and scripts/release share: zig compiles the C parts and
 # links against an old C library, and HDF5 is linked statically. Source it after scripts/lib.sh.
 
-portable_features='avif jxl parquet serve hdf5-static man-pages'
+portable_features='avif jxl parquet object-store serve hdf5-static man-pages'
 # The policy of the wheel: glibc 2.28, of Debian 10, Ubuntu 18.10 and RHEL 8. ONNX Runtime's own wheels need the same.
 portable_policy=manylinux_2_28
 portable_target=x86_64-unknown-linux-gnu

@@ -121,7 +121,7 @@ pub struct Stamp {
     modified: i64,
     /// Nanoseconds from 1970 to the last change of the inode; 0 where there is no such time.
     changed: i64,
-    /// 0 where there are no inodes.
+    /// 0 where there are no inodes. In an object store, a number that stands for the content.
     inode: u64,
 }
 
@@ -140,6 +140,14 @@ impl Stamp {
         #[cfg(not(unix))]
         let (changed, inode) = (0, 0);
         Self { len: metadata.len(), modified, changed, inode }
+    }
+
+    /// The stamp of `len` bytes in an object store, which names their content with `tag`.
+    pub(crate) fn of_content(len: u64, tag: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(tag.as_bytes());
+        let inode = digest.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte));
+        Self { len, modified: 0, changed: 0, inode }
     }
 
     /// Nanoseconds from 1970 to the last modification; 0 where it is not known.

@@ -34,6 +34,7 @@
 //! ```
 //!
 //! - [`dataset`]: which images there are, where their bytes lie, their labels, and which are duplicates.
+//! - `remote`: files in object stores and on the web.
 //! - [`images`]: from the bytes of an image to the pixels that the network wants.
 //! - [`network`]: the frozen network: its manifest, its layers, its truncated graph, its session.
 //! - The crate `cnncodes-convolution` (crates/convolution): convolutional layers on the processor, where they are faster
@@ -82,6 +83,7 @@ pub mod network;
 mod panics;
 pub mod plan;
 pub mod preprocess_check;
+mod remote;
 pub mod report;
 #[cfg(feature = "serve")]
 pub mod serve;

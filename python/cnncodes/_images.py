@@ -21,11 +21,13 @@ Named: TypeAlias = "tuple[str, bytes | npt.NDArray[np.uint8] | None]"
 
 
 def is_source(images: object) -> bool:
-    """Whether `images` names many images at once: a folder, a CSV file, tar shards, or an array in an HDF5 file."""
+    """Whether `images` names many images at once: a folder, a CSV file, tar shards, an array in an HDF5 file, or the
+    address of a prefix."""
     if not isinstance(images, str | os.PathLike):
         return False
     path = os.fspath(images)
-    return os.path.isdir(path) or path.lower().endswith((".csv", ".tsv", ".tar")) or ".h5:" in path or ".hdf5:" in path
+    is_prefix = "://" in path and path.endswith("/")
+    return is_prefix or os.path.isdir(path) or path.lower().endswith((".csv", ".tsv", ".tar")) or ".h5:" in path or ".hdf5:" in path
 
 
 def as_sequence(images: Any) -> Sequence[ImageLike]:

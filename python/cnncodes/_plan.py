@@ -272,7 +272,7 @@ class Plan:
         self,
         output: PathLike,
         *,
-        format: Literal["hdf5", "parquet"] = "hdf5",
+        format: Literal["hdf5", "virtual", "parquet"] = "hdf5",
         allow_mixed: bool = False,
         overwrite: bool = False,
         progress: Progress | None = None,
@@ -283,8 +283,8 @@ class Plan:
         ----------
         output : path
             File to write, or folder for Parquet files.
-        format : {"hdf5", "parquet"}
-            One features file, or a folder of Parquet files.
+        format : {"hdf5", "virtual", "parquet"}
+            One features file, one whose features stay in the parts (virtual datasets of HDF5), or a folder of Parquet files.
         allow_mixed : bool
             Accept parts of different devices or versions of ONNX Runtime, whose features may differ in the last digits.
         overwrite : bool

@@ -192,14 +192,15 @@ def run_plan(
         for one in ended:
             part = running.pop(one)
             try:
-                failures.extend(ray.get(one))
+                reasons = ray.get(one)
             except ray.exceptions.RayTaskError as error:
                 failures.append(f"part {part}: {error.cause}")
                 waiting = iter(())
             except ray.exceptions.RayError as error:
                 failures.append(f"part {part}: its workers died: {error}")
             else:
-                done += 1
+                failures.extend(reasons)
+                done += not reasons
                 if progress is not None:
                     progress(done, plan.parts)
     if failures:

@@ -194,10 +194,11 @@ impl Plan {
     ) -> PyResult<(u64, u64)> {
         let output_kind = match format {
             "hdf5" => MergeOutput::File,
+            "virtual" => MergeOutput::Virtual,
             "parquet" => MergeOutput::Parquet,
             other => {
                 return Err(PyValueError::new_err(format!(
-                    "format is \"hdf5\" or \"parquet\", and not {other:?}"
+                    "format is \"hdf5\", \"virtual\" or \"parquet\", and not {other:?}"
                 )));
             }
         };

@@ -69,6 +69,15 @@ def test_shares_and_parts_add_up_to_the_file_of_one_machine(plan, demo, images, 
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "single.h5").read_bytes()
 
 
+def test_features_may_stay_in_the_parts(plan, demo, tmp_path):
+    plan.extract(models=demo / "models")
+    plan.merge(tmp_path / "merged.h5")
+    plan.merge(tmp_path / "virtual.h5", format="virtual")
+    merged, virtual = read_features(tmp_path / "merged.h5"), read_features(tmp_path / "virtual.h5")
+    assert virtual.names == merged.names
+    assert np.array_equal(virtual.array, merged.array)
+
+
 def test_parts_become_a_folder_of_parquet_files(plan, demo, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     plan.extract(models=demo / "models")
@@ -93,7 +102,7 @@ def test_what_a_plan_refuses(plan, demo, tmp_path):
     with pytest.raises(ValueError, match="rows_per_part is 0"):
         Plan.create(tmp_path / "other", demo / "data", models=demo / "models", rows_per_part=0)
     plan.extract(models=demo / "models")
-    with pytest.raises(ValueError, match='"hdf5" or "parquet", and not "csv"'):
+    with pytest.raises(ValueError, match='"hdf5", "virtual" or "parquet", and not "csv"'):
         plan.merge(tmp_path / "x.csv", format="csv")
     (tmp_path / "there.h5").touch()
     with pytest.raises(Error, match=r"there\.h5"):

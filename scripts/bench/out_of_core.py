@@ -116,13 +116,14 @@ def bounded(program, maker, folder, options):
         print(lines[-1], flush=True)
 
     head = folder / "bounded.head.h5"
-    for form, path in [forms[0], *forms]:
-        memory = "64GiB" if len(lines) == 6 else options.bound
+    reference = None
+    for index, (form, path) in enumerate([forms[0], *forms]):
+        memory = "64GiB" if index == 0 else options.bound
         command = [program, "fit-head", "--svm", "--pca", "256", path, "-o", head, "--max-memory", memory]
         seconds, peak, evaluation = measured(command)
         with h5py.File(head) as file:
             components = file["components"][:]
-        if len(lines) == 6:
+        if reference is None:
             reference = components
         difference = np.abs(components - reference).max()
         result = f"accuracy {100 * evaluation['accuracy']['value']:.3f} %, components within {difference:.0e}"

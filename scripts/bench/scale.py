@@ -13,6 +13,7 @@ import argparse
 import concurrent.futures
 import datetime
 import io
+import json
 import os
 import resource
 import shutil
@@ -76,24 +77,24 @@ class Bench:
     def share(self, plan, rows):
         """Shares one after the other against one run."""
         single = self.folder / f"single-{rows}.h5"
-        ratios, peaks, rates = [], [], []
+        found = []
         for _ in range(self.rounds):
             shutil.rmtree(plan / "parts", ignore_errors=True)
             single.unlink(missing_ok=True)
+            before = processor_seconds()
             shares = [self.run("extract", "--plan", plan, "--shard", f"{share}/{SHARES}") for share in range(SHARES)]
+            between = processor_seconds()
             one, peak = self.run("extract", f"images-{rows}", "--layer", LAYER, "--no-labels", "-o", single)
-            ratios.append(sum(seconds for seconds, _ in shares) / one)
-            rates.append(rows / one)
-            peaks.append((max(peak for _, peak in shares), peak))
-        shared, alone = (statistics.median(peak[side] for peak in peaks) for side in (0, 1))
-        self.say(
-            f"| {rows:,} | {statistics.median(rates):.0f} | {statistics.median(ratios):.3f} | {shared:.0f} | {alone:.0f} |"
-        )
+            work = (between - before) / (processor_seconds() - between)
+            together = sum(seconds for seconds, _ in shares)
+            found.append((rows / one, together / one, work, max(peak for _, peak in shares), peak))
+        rate, ratio, work, shared, alone = map(statistics.median, zip(*found, strict=True))
+        self.say(f"| {rows:,} | {rate:.0f} | {ratio:.3f} | {work:.3f} | {shared:.0f} | {alone:.0f} |")
         return single
 
     def merge(self, plan, single, rows):
         merged, copy = self.folder / f"merged-{rows}.h5", self.folder / "copy.h5"
-        ratios, peaks, rates = [], [], []
+        found = []
         for _ in range(self.rounds):
             merged.unlink(missing_ok=True)
             os.sync()
@@ -106,38 +107,42 @@ class Bench:
             os.sync()
             copying = time.perf_counter() - start
             copy.unlink()
-            ratios.append(copying / seconds)
-            rates.append(merged.stat().st_size / seconds / 1e6)
-            peaks.append(peak)
+            found.append((merged.stat().st_size / seconds / 1e6, copying / seconds, peak))
+        rate, ratio, peak = map(statistics.median, zip(*found, strict=True))
         same = subprocess.run(["cmp", "-s", merged, single], check=False).returncode == 0
         self.say(
-            f"| {rows:,} | {merged.stat().st_size / 1e6:.0f} | {statistics.median(rates):.0f} | {statistics.median(ratios):.2f} | "
-            f"{statistics.median(peaks):.0f} | {'yes' if same else 'NO'} |"
+            f"| {rows:,} | {merged.stat().st_size / 1e6:.0f} | {rate:.0f} | {ratio:.2f} | {peak:.0f} | {'yes' if same else 'NO'} |"
         )
         sizes = sum(file.stat().st_size for file in (plan / "parts").glob("*.h5"))
         self.note = f"A row of a part takes {sizes / rows:.0f} bytes, and of the merged file {merged.stat().st_size / rows:.0f} bytes."
         merged.unlink()
 
-    def workers(self, images, folder, extra):
+    def workers(self, images, folder):
         """Workers at the same time, with one thread each."""
         plan = folder / "plan"
-        self.run("plan", images, *extra, "--rows-per-part", 64, "-o", plan, cwd=folder)
+        # So small that eight workers have the same number of parts, nearly.
+        self.run("plan", images, "--rows-per-part", 16, "-o", plan, cwd=folder)
         base = None
         for workers in (1, 2, 8):
+            shares = [f"{share}/{workers}" for share in range(workers)]
             found = []
             for _ in range(self.rounds):
                 shutil.rmtree(plan / "parts", ignore_errors=True)
-                used, start = processor_seconds(), time.perf_counter()
+                before, start = processor_seconds(), time.perf_counter()
                 with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-                    shares = [f"{share}/{workers}" for share in range(workers)]
-                    list(pool.map(lambda share: self.run("extract", "--plan", plan, "--shard", share, cwd=folder, threads=1), shares))
+                    for work in [pool.submit(self.work, plan, share, folder) for share in shares]:
+                        work.result()
                 seconds = time.perf_counter() - start
-                rows = subprocess.run([self.program, "extract", "--status", plan, "--log", "json"], capture_output=True, check=True)
-                images_done = int(rows.stdout.split(b'"rows":')[1].split(b",")[0])
-                found.append((images_done / seconds, (processor_seconds() - used) / images_done * 1e3))
-            rate, cost = (statistics.median(one[side] for one in found) for side in (0, 1))
+                cost = processor_seconds() - before
+                status = [self.program, "extract", "--status", plan, "--log", "json"]
+                rows = json.loads(subprocess.run(status, capture_output=True, check=True).stdout)["rows"]
+                found.append((rows / seconds, cost / rows * 1e3))
+            rate, cost = map(statistics.median, zip(*found, strict=True))
             base = base or (rate, cost)
             self.say(f"| {workers} | {rate:.1f} | {rate / base[0]:.2f} | {cost:.2f} | {cost / base[1]:.2f} |")
+
+    def work(self, plan, share, folder):
+        self.run("extract", "--plan", plan, "--shard", share, cwd=folder, threads=1)
 
 
 def processor_seconds():
@@ -183,8 +188,9 @@ def main():
             "",
             f"{SHARES} shares one after the other, each a process, against one `extract`:",
             "",
-            "| images | images/s of one run | shares take, times one run | peak memory of a share, MiB | of one run, MiB |",
-            "|---|---|---|---|---|",
+            "| images | images/s of one run | shares take, times one run | processor time, times one run's | peak memory of a share, MiB "
+            "| of one run, MiB |",
+            "|---|---|---|---|---|---|",
         )
         singles = [bench.share(plan, rows) for plan, rows in zip(plans, sizes, strict=True)]
         bench.say(
@@ -209,7 +215,7 @@ def main():
             place.mkdir()
             network = assets / "models" / "mobilenetv2_1.0_224.onnx"
             bench.run("models", "add", network, "--preprocess", "tf", "--crop", "--shorter-side", 256, cwd=place)
-            bench.workers(assets / "data" / "cats-dogs-horses-humans", place, [])
+            bench.workers(assets / "data" / "cats-dogs-horses-humans", place)
     options.write.write_text("\n".join(bench.lines) + "\n")
 
 

@@ -31,6 +31,7 @@ label, cls or class; --label-column names another field); several, a folder of t
 of their images are the classes
   an HDF5 array   FILE.h5:/DATASET, uint8 of images x height x width x 3, images x 3 x height x width or images x \
 height x width, reversed in MATLAB's files; --axes names any other order; --labels names the dataset of the labels
+  an address      s3://BUCKET/PREFIX/ (gs://, az://) in place of a folder; the address of a CSV file or of tar shards, https:// as well; and a CSV file may list addresses (docs/object-stores.md)
 
 JPEG, PNG, WebP, BMP, GIF (first frame), TIFF and HEIC are read, whatever their extension is. Other files below a \
 folder, hidden files and system files (@eaDir, $RECYCLE.BIN …) are passed over, counted, and recorded in the file. \
@@ -52,11 +53,13 @@ Examples:
   cnncodes extract photos.csv --layer fc6
   find photos -name '*.jpg' -print0 | cnncodes extract -0 -
   cnncodes extract 'shards/train-{000..010}.tar'
+  cnncodes extract 's3://bucket/train-{000..099}.tar' --layer fc7
   cnncodes extract cifar10.h5:/x_train --labels y_train --classes names.txt
   cnncodes extract --plan run1 --shard 0/8      the first of eight shares of a plan (`cnncodes plan`)
   cnncodes extract --status run1")]
 pub struct Args {
-    /// Images: a folder, a CSV file, - for a list on standard input, tar shards, or FILE.h5:/DATASET
+    /// Images: a folder, a CSV file, - for a list on standard input, tar shards, FILE.h5:/DATASET, or an address such as
+    /// s3://BUCKET/PREFIX/
     #[arg(value_name = "IMAGES", default_value = "data")]
     images: Vec<PathBuf>,
     #[command(flatten)]

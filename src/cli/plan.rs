@@ -32,14 +32,15 @@ Examples:
   cnncodes extract --status run1
   cnncodes merge run1 -o features/photos.h5")]
 pub struct Args {
-    /// Images: a folder, a CSV file, - for a list on standard input, tar shards, or FILE.h5:/DATASET
+    /// Images: a folder, a CSV file, - for a list on standard input, tar shards, FILE.h5:/DATASET, or an address such as
+    /// s3://BUCKET/PREFIX/
     #[arg(value_name = "IMAGES", default_value = "data")]
     images: Vec<PathBuf>,
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
     layers: LayerArgs,
-    /// Folder of the plan
+    /// Folder of the plan, or an address such as s3://BUCKET/PREFIX
     #[arg(short, long, value_name = "PLAN")]
     output: PathBuf,
     /// Rows of a part

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::labels::{parse_label, sort_class_names};
+use super::places::read_text;
 
 /// Why a list of class names cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ impl ClassNames {
     /// With the names of a text file: one a line, that of class 0 first.
     pub(super) fn read(path: &Path) -> Result<ClassNames, ClassesError> {
         let read = |source| ClassesError::Read { path: path.to_owned(), source };
-        let text = fs::read_to_string(path).map_err(read)?;
+        let text = read_text(path).map_err(read)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
         let invalid = |why: String| ClassesError::Invalid { path: path.to_owned(), why };
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();

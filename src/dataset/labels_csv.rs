@@ -11,8 +11,9 @@ use super::labels::{class_name_of, notes_of_labels, sort_class_names};
 use super::passed_over::PassedOver;
 use super::{
     Dataset, DatasetError, InputProblem, STDIN, SampleList, SourceOptions, has_image_extension, look_at,
-    not_a_file, not_utf8, reason_of, slashed,
+    not_a_file, not_utf8, places, reason_of, slashed,
 };
+use crate::remote::{self, RemoteError, is_url};
 
 /// Names of the column with the paths, as [`plain`] has them; where one is called `path`, it is that one.
 pub(crate) const PATH_COLUMNS: [&str; 12] = [
@@ -117,6 +118,9 @@ pub enum ManifestError {
         /// 1-based line where it came again.
         second: u64,
     },
+    /// The places that it names cannot be opened.
+    #[error("it names images in places that cannot be opened")]
+    Remote(#[source] RemoteError),
     /// Not one image of the list can be found.
     #[error("none of its {rows} images can be found{}; paths are relative to {folder}", .first.as_ref().map(|first| format!(" (the first: {}: {})", first.name, first.reason)).unwrap_or_default())]
     NoImages {
@@ -201,14 +205,17 @@ impl Dataset {
     /// labels, the file is refused, unless `options` want no labels. What a label means is the rule of
     /// [`labels`](super::labels). A path is absolute or relative to the folder of the CSV file. Names are the paths as
     /// written, '/'-separated, without "." and "..", and relative where an absolute path lies in the manifest's folder;
-    /// only a path that leads out of that folder keeps its leading "..". A file that is missing is a problem.
+    /// only a path that leads out of that folder keeps its leading "..". A file that is missing is a problem. The CSV file or any
+    /// of the paths may be an address; whether there is something at an address is found out when it is read.
     ///
     /// # Errors
     /// When the file cannot be read as such a CSV, names an image twice, or none of its images exists.
     pub fn from_manifest(csv: &Path, options: &SourceOptions) -> Result<Self, DatasetError> {
-        look_at(csv)?;
+        if !is_url(csv) {
+            look_at(csv)?;
+        }
         let fail = |source| DatasetError::Manifest { path: csv.to_owned(), source };
-        let bytes = fs::read(csv).map_err(|error| fail(ManifestError::Read(error)))?;
+        let bytes = places::read(csv).map_err(|error| fail(ManifestError::Read(error)))?;
         let listing = read_table(&bytes, options).map_err(fail)?;
         let folder = crate::files::folder_of(csv);
         collect(folder, listing, csv.display().to_string(), &MANIFEST).map_err(fail)
@@ -420,6 +427,9 @@ fn collect(
 ) -> Result<Dataset, ManifestError> {
     let ParsedList { rows, mut problems, mut notes, labelled } = listing;
     let n_rows = rows.len();
+    if let Some(first) = rows.iter().find(|row| is_url(&row.path)) {
+        remote::check(&first.path).map_err(ManifestError::Remote)?;
+    }
     let mut line_of_name: HashMap<String, u64> = HashMap::with_capacity(n_rows);
     let mut found: Vec<(String, String, Option<String>)> = Vec::with_capacity(n_rows);
     for ListRow { line, path, label } in rows {
@@ -428,6 +438,18 @@ fn collect(
             return Err(ManifestError::Duplicate { name, first, second: line });
         }
         line_of_name.insert(name.clone(), line);
+        if is_url(&written) || is_url(folder) && !Path::new(&written).is_absolute() {
+            if name.split('/').any(|part| part == "..") {
+                let reason = format!(
+                    "leads out of the folder of the {} (line {line}); write its whole address",
+                    kind.name
+                );
+                problems.push(InputProblem { name, reason });
+            } else {
+                found.push((name, written, label));
+            }
+            continue;
+        }
         let path = folder.join(&written);
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => found.push((name, written, label)),
@@ -465,6 +487,12 @@ fn collect(
 
 /// The path that the line names, relative to `folder` or absolute, and the name that the image gets.
 fn resolve(folder: &Path, written: String) -> (String, String) {
+    if is_url(&written) {
+        let below = folder.to_str().filter(|folder| is_url(folder));
+        let relative = below.and_then(|folder| written.strip_prefix(folder)?.strip_prefix('/'));
+        let name = relative.unwrap_or(&written).to_owned();
+        return (written, name);
+    }
     let written = if written.contains('\\') && !folder.join(&written).exists() {
         // Written on Windows, read elsewhere.
         written.replace('\\', "/")

@@ -18,7 +18,11 @@ mod duplicates;
 mod image_array;
 mod labels;
 mod labels_csv;
+mod object_state;
 mod passed_over;
+mod places;
+mod prefix;
+mod read_ahead;
 mod record;
 mod sample_list;
 mod shards;
@@ -31,6 +35,8 @@ mod unsupported;
 mod walk;
 
 use crate::messages::{Cause, with_causes};
+use crate::remote::is_url;
+pub use crate::remote::{Outage, RemoteError};
 pub use array_axes::{ArrayAxes, NoAxes};
 pub use classes::ClassesError;
 pub(crate) use column_values::column_values;
@@ -45,6 +51,7 @@ pub(crate) use labels::{class_name_of, sort_class_names};
 pub use labels_csv::ManifestError;
 pub(crate) use labels_csv::{LABEL_COLUMNS, PATH_COLUMNS, named_as};
 pub use passed_over::{PassedOver, PassedOverFiles, PassedOverReason};
+pub(crate) use read_ahead::{ReadAhead, ReadFailure};
 pub use record::{ContainerRecord, RecordError, SampleRecord};
 pub use sample_list::{MemoryImage, Sample, SampleContent, SampleList};
 #[doc(hidden)]
@@ -207,6 +214,9 @@ pub enum DatasetError {
         /// What was looked for, and what is there.
         why: String,
     },
+    /// An object store or a web server does not give what was named.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The list of class names cannot be used.
     #[error(transparent)]
     Classes(#[from] ClassesError),
@@ -270,8 +280,16 @@ impl Dataset {
         fs::read_dir(root).map_err(|source| DatasetError::Unreadable { path: root.to_owned(), source })?;
 
         let mut samples = SampleList::below(root);
-        let Walked { mut problems, passed_over, folders } =
-            walk(root, |name| samples.push_file(name, name, None));
+        let walked = walk(root, |name| samples.push_file(name, name, None));
+        Self::labelled_by_folders(root, samples, walked)
+    }
+
+    /// The set of what was found below `root`, labelled by first folders.
+    fn labelled_by_folders(
+        root: &Path,
+        mut samples: SampleList,
+        Walked { mut problems, passed_over, folders }: Walked,
+    ) -> Result<Self, DatasetError> {
         samples.sort_from(0);
         let classes = classes_of_folders(&samples);
         if classes.values().any(Result::is_err) {
@@ -341,7 +359,7 @@ impl Dataset {
     }
 
     /// The images named one by one, without labels: each argument a file (of any extension), a folder to walk, a tar
-    /// shard, an HDF5 array as `FILE.h5:/DATASET`, or "-" for a list of images on standard input.
+    /// shard, the address of an image or of a shard, that of a prefix with a / at its end, an HDF5 array as `FILE.h5:/DATASET`, or "-" for a list of images on standard input.
     ///
     /// The order is that of the arguments, and sorted by name inside each folder, shard or list. A name is the argument
     /// as written, '/'-separated. What is missing, or a folder without images, is a problem. `null` is for the list, `axes`
@@ -364,6 +382,10 @@ impl Dataset {
                 problems.push(not_utf8(path));
                 continue;
             };
+            if let Some(url) = written_url(path) {
+                prefix::add(&mut samples, &mut problems, &mut passed_over, url)?;
+                continue;
+            }
             if sources::add_container(&mut samples, &mut problems, &mut passed_over, path, axes)? {
                 continue;
             }
@@ -413,6 +435,11 @@ fn add_folder(
             .map(|InputProblem { name: inner, reason }| InputProblem { name: below(name, &inner), reason }),
     );
     passed_over.merge(walked.passed_over, |inner| below(name, inner));
+}
+
+/// The path as an address, if it is one.
+fn written_url(path: &Path) -> Option<&str> {
+    path.to_str().filter(|path| is_url(path))
 }
 
 /// The first folder of a name.

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::sample_list::{SampleList, SampleLocation};
+use super::sample_list::{SampleList, SampleLocation, place_below};
 use super::shards::Shard;
-use super::{ArrayError, Dataset, ImageArray, InputProblem, PassedOver};
+use super::{ArrayError, Dataset, ImageArray, InputProblem, PassedOver, SampleContent};
 use crate::files::Stamp;
+use crate::remote::is_url;
 
 /// A tar shard or an HDF5 file with an array of images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +30,11 @@ pub struct ContainerRecord {
     pub axes: Option<String>,
     /// Bytes of the file.
     pub size: u64,
-    /// Nanoseconds from 1970 to the last modification of the file.
+    /// Nanoseconds from 1970 to the last modification of the file; 0 in an object store.
     pub modified: i64,
+    /// What an object store calls its content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 /// One image.
@@ -59,6 +63,9 @@ pub struct SampleRecord {
     /// Nanoseconds from 1970 to the last modification of the image file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified: Option<i64>,
+    /// What an object store calls its content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
     /// SHA-256 of its bytes as they are stored, in lower-case hexadecimal, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
@@ -133,7 +140,8 @@ impl SampleList {
         };
         let shards = self.shards().iter().map(|shard| {
             let (size, modified) = shard.state();
-            Ok(ContainerRecord { path: path(shard.path())?, dataset: None, axes: None, size, modified })
+            let (path, etag) = (path(shard.path())?, shard.etag().map(str::to_owned));
+            Ok(ContainerRecord { path, dataset: None, axes: None, size, modified, etag })
         });
         let arrays = self.arrays().iter().map(|array| {
             let stamp = Stamp::of(&fs::metadata(array.path())?);
@@ -143,6 +151,7 @@ impl SampleList {
                 axes: array.unusual_axes().map(ToString::to_string),
                 size: stamp.len,
                 modified: stamp.modified(),
+                etag: None,
             })
         });
         shards.chain(arrays).collect()
@@ -156,15 +165,24 @@ impl SampleList {
     /// # Panics
     /// `index` is not below [`len`](Self::len), or the sample lies in memory, as no sample that can be named does.
     pub fn record(&self, index: usize, hash: bool) -> Result<SampleRecord, InputProblem> {
+        self.record_of(index, hash.then(|| self.get(index).read()))
+    }
+
+    /// As [`record`](Self::record), where `content` is what was read of the sample if its SHA-256 is wanted.
+    pub(crate) fn record_of(
+        &self,
+        index: usize,
+        content: Option<io::Result<SampleContent<'_>>>,
+    ) -> Result<SampleRecord, InputProblem> {
         let sample = self.get(index);
         let problem = |error: io::Error| InputProblem::from_error(sample.name, &error);
         let stamp = sample.stamp().map_err(problem)?;
-        let sha256 = match hash {
-            true => {
-                let digest = Sha256::digest(sample.read().map_err(problem)?.bytes());
+        let sha256 = match content {
+            Some(content) => {
+                let digest = Sha256::digest(content.map_err(problem)?.bytes());
                 Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
             }
-            false => None,
+            None => None,
         };
         let mut record = SampleRecord {
             name: sample.name.to_owned(),
@@ -174,11 +192,12 @@ impl SampleList {
             offset: None,
             row: None,
             size: stamp.map(|stamp| stamp.len),
-            modified: stamp.map(|stamp| stamp.modified()),
+            modified: stamp.filter(|_| !sample.is_remote()).map(|stamp| stamp.modified()),
+            etag: sample.version().etag,
             sha256,
         };
         match self.location(index) {
-            SampleLocation::Named => {}
+            SampleLocation::Named | SampleLocation::Object(_) => {}
             SampleLocation::At(path) => record.path = Some(self.text(path).to_owned()),
             SampleLocation::Member { shard, offset, size } => {
                 (record.container, record.offset, record.size) =
@@ -225,11 +244,16 @@ impl Dataset {
             };
             match record.container {
                 None => {
-                    samples.push_file(
-                        &record.name,
-                        record.path.as_deref().unwrap_or(&record.name),
-                        record.label,
-                    );
+                    let path = record.path.as_deref().unwrap_or(&record.name);
+                    let size = record.size.and_then(|size| u32::try_from(size).ok());
+                    match size.filter(|_| is_url(root) && record.path.is_none()) {
+                        Some(size) => {
+                            // Where their hashes say what images are, copies will do.
+                            let etag = record.etag.as_deref().filter(|_| !hashed);
+                            samples.push_object(&record.name, size, etag, record.label);
+                        }
+                        None => samples.push_file(&record.name, path, record.label),
+                    }
                 }
                 Some(number) => {
                     let number = number as usize;
@@ -244,7 +268,9 @@ impl Dataset {
                             }
                             let shard = *known[number].get_or_insert_with(|| {
                                 let state = (!hashed).then_some((container.size, container.modified));
-                                samples.add_shard(Shard::planned(root.join(&container.path), state))
+                                let etag = container.etag.clone().filter(|_| !hashed);
+                                let path = place_below(root, &container.path);
+                                samples.add_shard(Shard::planned(path, state, etag))
                             });
                             samples.push_member(&record.name, shard, offset, size, record.label);
                         }

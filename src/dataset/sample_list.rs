@@ -9,19 +9,22 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
+use super::object_state::{ObjectState, PackedEtag, etag_of, md5_of};
 use super::record::ExpectedImage;
 use super::shards::Shard;
 use crate::dataset::ImageArray;
 use crate::files::Stamp;
+use crate::remote::{self, Version, Wanted, is_url};
 
 /// The samples of a set. One takes 40 bytes and the length of its name, and where it is a file whose path is not
-/// simply its name below the set's root, the length of that path.
+/// simply its name below the set's root, the length of that path; an object that was listed in a bucket 24 bytes more.
 #[derive(Clone)]
 pub struct SampleList {
     root: PathBuf,
     /// Names, and the paths that differ from them, one after another, in blocks that never move.
     text: Vec<String>,
     entries: Vec<SampleEntry>,
+    objects: Vec<ObjectState>,
     shards: Vec<Shard>,
     arrays: Vec<Arc<ImageArray>>,
     memory: Vec<Arc<MemoryImage>>,
@@ -79,8 +82,10 @@ const BLOCK: usize = 1 << 20;
 pub(super) enum SampleLocation {
     /// In the file that has the sample's name, below the root.
     Named,
-    /// In the file at this path, which is relative to the root or absolute.
+    /// In the file at this path, which is relative to the root, absolute or an address.
     At(TextSpan),
+    /// In the object of the sample's name below the root, which is an address; it was listed.
+    Object(u32),
     /// In a tar shard, so many bytes from its beginning.
     Member { shard: u32, offset: u64, size: u32 },
     /// A row of an array.
@@ -120,6 +125,7 @@ impl SampleList {
             root: root.to_owned(),
             text: Vec::new(),
             entries: Vec::new(),
+            objects: Vec::new(),
             shards: Vec::new(),
             arrays: Vec::new(),
             memory: Vec::new(),
@@ -187,12 +193,25 @@ impl SampleList {
         });
     }
 
-    /// Adds an image file at `path`, which is relative to the root or absolute.
+    /// Adds an image file at `path`, which is relative to the root, absolute or an address.
     pub(super) fn push_file(&mut self, name: &str, path: &str, label: Option<usize>) {
         let name_text = self.add_text(name);
         let place =
             if path == name { SampleLocation::Named } else { SampleLocation::At(self.add_text(path)) };
         self.push(name_text, label, place);
+    }
+
+    /// Adds the object of this name below the root, which is an address, as it was listed.
+    pub(super) fn push_object(&mut self, name: &str, size: u32, etag: Option<&str>, label: Option<usize>) {
+        let name = self.add_text(name);
+        let etag = match etag.map(|etag| (etag, md5_of(etag))) {
+            None => PackedEtag::Absent,
+            Some((_, Some(md5))) => PackedEtag::Md5(md5),
+            Some((etag, None)) => PackedEtag::Text(self.add_text(etag)),
+        };
+        self.objects.push(ObjectState { size, etag });
+        let object = stored(Some(self.objects.len() - 1));
+        self.push(name, label, SampleLocation::Object(object));
     }
 
     /// Makes a tar shard known; gives its number.
@@ -348,6 +367,17 @@ impl TextSpan {
     }
 }
 
+/// The place of a path that is relative to `root`, absolute or an address.
+pub(super) fn place_below(root: &Path, path: &str) -> PathBuf {
+    if root == Path::new(".") || is_url(path) {
+        PathBuf::from(path)
+    } else if is_url(root) && !Path::new(path).is_absolute() {
+        PathBuf::from(format!("{}/{path}", root.display()))
+    } else {
+        root.join(path)
+    }
+}
+
 fn stored(label: Option<usize>) -> u32 {
     label.and_then(|label| u32::try_from(label).ok()).unwrap_or(NO_LABEL)
 }
@@ -357,26 +387,71 @@ impl<'a> Sample<'a> {
     /// name.
     pub fn file(&self) -> PathBuf {
         let path = match self.place {
-            SampleLocation::Named | SampleLocation::Memory(_) => self.name,
+            SampleLocation::Named | SampleLocation::Memory(_) | SampleLocation::Object(_) => self.name,
             SampleLocation::At(path) => self.list.text(path),
             SampleLocation::Member { shard, .. } => {
                 return self.list.shards[shard as usize].path().to_owned();
             }
             SampleLocation::Row { array, .. } => return self.list.arrays[array as usize].path().to_owned(),
         };
-        if self.list.root == Path::new(".") { PathBuf::from(path) } else { self.list.root.join(path) }
+        place_below(&self.list.root, path)
     }
 
-    /// What the image's file looks like from outside, `None` for what is no file of its own.
+    /// Whether the image's bytes come from an object store or from the web.
+    pub(crate) fn is_remote(&self) -> bool {
+        match self.place {
+            SampleLocation::Object(_) => true,
+            SampleLocation::Named | SampleLocation::At(_) => is_url(self.file()),
+            SampleLocation::Member { shard, .. } => self.list.shards[shard as usize].is_remote(),
+            SampleLocation::Row { .. } | SampleLocation::Memory(_) => false,
+        }
+    }
+
+    /// What has to be asked for to get the image's bytes from an object store or from the web, where that is where they are.
+    pub(super) fn wanted(&self) -> Option<Wanted> {
+        match self.place {
+            SampleLocation::Member { shard, offset, size } => {
+                self.list.shards[shard as usize].wanted(offset, size)
+            }
+            SampleLocation::Row { .. } | SampleLocation::Memory(_) => None,
+            SampleLocation::Named | SampleLocation::At(_) | SampleLocation::Object(_) => {
+                let url = self.file().to_str().filter(|path| is_url(path))?.to_owned();
+                Some(Wanted { url, range: None, version: self.version() })
+            }
+        }
+    }
+
+    /// What is known of the object that is the image.
+    pub(super) fn version(&self) -> Version {
+        let SampleLocation::Object(object) = self.place else { return Version::default() };
+        let ObjectState { size, etag } = self.list.objects[object as usize];
+        let etag = match etag {
+            PackedEtag::Absent => None,
+            PackedEtag::Md5(md5) => Some(etag_of(md5)),
+            PackedEtag::Text(text) => Some(self.list.text(text).to_owned()),
+        };
+        Version { size: Some(u64::from(size)), etag }
+    }
+
+    /// What the image's file looks like from outside, `None` for what is no file of its own. Of an object that was listed, and
+    /// of a member of a shard in an object store, it is what the listing said.
     ///
     /// # Errors
     /// The file is gone or may not be looked at.
     pub fn stamp(&self) -> io::Result<Option<Stamp>> {
         match self.place {
-            SampleLocation::Named | SampleLocation::At(_) => Ok(Some(Stamp::of(&fs::metadata(self.file())?))),
-            SampleLocation::Member { .. } | SampleLocation::Row { .. } | SampleLocation::Memory(_) => {
-                Ok(None)
+            SampleLocation::Named | SampleLocation::At(_) => match self.file() {
+                path if is_url(&path) => Ok(None),
+                path => Ok(Some(Stamp::of(&fs::metadata(path)?))),
+            },
+            SampleLocation::Object(_) => Ok(match self.version() {
+                Version { size: Some(size), etag: Some(etag) } => Some(Stamp::of_content(size, &etag)),
+                _ => None,
+            }),
+            SampleLocation::Member { shard, offset, size } => {
+                Ok(self.list.shards[shard as usize].stamp(offset, size))
             }
+            SampleLocation::Row { .. } | SampleLocation::Memory(_) => Ok(None),
         }
     }
 
@@ -388,10 +463,13 @@ impl<'a> Sample<'a> {
     /// Reads the image as it is stored. Members of shards and rows of arrays are read by themselves, at random.
     ///
     /// # Errors
-    /// The file cannot be read, or a shard is not what it was when it was listed.
+    /// The file cannot be read, or a shard or an object is not what it was when it was listed.
     pub fn read(&self) -> io::Result<SampleContent<'a>> {
+        if let Some(wanted) = self.wanted() {
+            return Ok(SampleContent::Encoded(Vec::from(remote::get(&wanted)?.bytes).into()));
+        }
         match self.place {
-            SampleLocation::Named | SampleLocation::At(_) => {
+            SampleLocation::Named | SampleLocation::At(_) | SampleLocation::Object(_) => {
                 fs::read(self.file()).map(|bytes| SampleContent::Encoded(bytes.into()))
             }
             SampleLocation::Member { shard, offset, size } => {

@@ -12,16 +12,20 @@ mod folders;
 mod index;
 mod pairing;
 mod remarks;
+mod remote_index;
 
 use super::classes::ClassNames;
 use super::passed_over::{PassedOver, PassedOverReason};
+use super::places::is_there;
 use super::sources::common_folder;
 use super::unsupported::unsupported;
 use super::{Dataset, DatasetError, InputProblem, SampleList, SourceOptions, not_utf8, slashed};
 use crate::files::Stamp;
+use crate::remote::{Version, Wanted, is_url};
 use index::{ShardMember, WantedMembers, index};
 use pairing::{ImageVerdict, LabelMember};
 use remarks::ShardRemarks;
+use remote_index::{IndexedShard, RemoteIndexes};
 
 /// A tar file that was gone through.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ pub(super) struct Shard {
     path: PathBuf,
     /// What tells whether it is still the same file; `None` if its images' hashes do.
     state: Option<ShardState>,
+    /// The store's name for its content, of one in an object store.
+    etag: Option<String>,
     /// What to do if it is not.
     remedy: &'static str,
 }
@@ -48,10 +54,11 @@ impl ShardState {
 }
 
 impl Shard {
-    /// A tar file that was listed elsewhere, with its size and the time of its last modification.
-    pub(super) fn planned(path: PathBuf, state: Option<(u64, i64)>) -> Self {
+    /// A tar file that was listed elsewhere, with its size, the time of its last modification, and the store's name for its
+    /// content.
+    pub(super) fn planned(path: PathBuf, state: Option<(u64, i64)>, etag: Option<String>) -> Self {
         let state = state.map(|(len, modified)| ShardState { len, modified });
-        Self { path, state, remedy: "restore it, or make a new plan" }
+        Self { path, state, etag, remedy: "restore it, or make a new plan" }
     }
 
     /// Its size in bytes and the time of its last modification in nanoseconds from 1970, when it was gone through.
@@ -59,8 +66,31 @@ impl Shard {
         self.state.map_or_else(Default::default, |state| (state.len, state.modified))
     }
 
+    /// The store's name for its content.
+    pub(super) fn etag(&self) -> Option<&str> {
+        self.etag.as_deref()
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the shard lies in an object store or on the web.
+    pub(super) fn is_remote(&self) -> bool {
+        is_url(&self.path)
+    }
+
+    /// What has to be asked for to get a member of a shard in an object store or on the web.
+    pub(super) fn wanted(&self, offset: u64, size: u32) -> Option<Wanted> {
+        let url = self.path.to_str().filter(|path| is_url(path))?.to_owned();
+        let version = Version { size: self.state.map(|state| state.len), etag: self.etag.clone() };
+        Some(Wanted { url, range: Some(offset..offset + u64::from(size)), version })
+    }
+
+    /// What stands for a member of a shard in an object store.
+    pub(super) fn stamp(&self, offset: u64, size: u32) -> Option<Stamp> {
+        let etag = self.etag()?;
+        Some(Stamp::of_content(u64::from(size), &format!("{offset} of {etag}")))
     }
 
     /// The member's bytes. The shard is opened each time: thousands of shards are more than may be open at once.
@@ -104,7 +134,7 @@ impl Dataset {
         let beside = root.join("classes.txt");
         let mut classes = match &options.classes {
             Some(classes) => ClassNames::read(classes)?,
-            None if beside.is_file() => ClassNames::read(&beside)?,
+            None if is_there(&beside)? => ClassNames::read(&beside)?,
             None => ClassNames::default(),
         };
         let mut samples = SampleList::below(&root);
@@ -113,6 +143,8 @@ impl Dataset {
         let field = options.label_column.as_deref();
         // Where the images of each shard begin, and bytes of their names that are the shard's.
         let mut parts = Vec::with_capacity(shards.len());
+        let wanted = WantedMembers::of(options.no_labels, field);
+        let mut indexes = RemoteIndexes::begin(&shards, wanted);
         for shard in &shards {
             let relative = shard.strip_prefix(&root).unwrap_or(shard).with_extension("");
             let Some(prefix) = slashed(&relative) else {
@@ -122,11 +154,13 @@ impl Dataset {
             let start = samples.len();
             parts.push((start, prefix.len() + 1));
             if options.no_labels {
-                add(&mut samples, &mut problems, &mut passed_over, shard, &prefix)?;
+                let shard = OpenShard { path: shard, prefix: &prefix, indexed: indexes.next(shard)? };
+                list(&mut samples, &mut problems, &mut passed_over, shard, None)?;
                 continue;
             }
             let mut found = LabelSink { field, members: Vec::new(), remarks: &mut remarks };
-            list(&mut samples, &mut problems, &mut passed_over, shard, &prefix, Some(&mut found))?;
+            let opened = OpenShard { path: shard, prefix: &prefix, indexed: indexes.next(shard)? };
+            list(&mut samples, &mut problems, &mut passed_over, opened, Some(&mut found))?;
             let labels = found.members;
             label(&mut samples, start, &labels, &mut classes, &mut problems, &mut passed_over, &mut remarks)
                 .map_err(|why| DatasetError::ShardLabels { path: shard.clone(), why })?;
@@ -159,7 +193,20 @@ pub(super) fn add(
     path: &Path,
     prefix: &str,
 ) -> Result<(), DatasetError> {
-    list(samples, problems, passed_over, path, prefix, None)
+    let indexed = match path.to_str().filter(|path| is_url(path)) {
+        Some(url) => Some(remote_index::index_remote(url, WantedMembers::Images)?),
+        None => None,
+    };
+    list(samples, problems, passed_over, OpenShard { path, prefix, indexed }, None)
+}
+
+/// A shard that is to be gone through.
+struct OpenShard<'a> {
+    path: &'a Path,
+    /// What the names of its images begin with.
+    prefix: &'a str,
+    /// What was found in it, if it lies in an object store or on the web.
+    indexed: Option<IndexedShard>,
 }
 
 /// Where the labels of a shard go.
@@ -175,27 +222,32 @@ fn list(
     samples: &mut SampleList,
     problems: &mut Vec<InputProblem>,
     passed_over: &mut PassedOver,
-    path: &Path,
-    prefix: &str,
+    OpenShard { path, prefix, indexed }: OpenShard<'_>,
     mut labels: Option<&mut LabelSink<'_>>,
 ) -> Result<(), DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let state = ShardState::of(&file).map_err(unreadable)?;
+    let (file, state, etag) = match &indexed {
+        Some(IndexedShard { len, etag, .. }) => (None, ShardState { len: *len, modified: 0 }, etag.clone()),
+        None => {
+            let file = File::open(path).map_err(unreadable)?;
+            let state = ShardState::of(&file).map_err(unreadable)?;
+            (Some(file), state, None)
+        }
+    };
     let len = state.len;
     let shard = samples.add_shard(Shard {
         path: path.to_owned(),
         state: Some(state),
+        etag,
         remedy: "run the command again",
     });
 
     let start = samples.len();
     let wanted = match &labels {
-        None => WantedMembers::Images,
-        Some(LabelSink { field: None, .. }) => WantedMembers::Labels,
-        Some(LabelSink { field: Some(field), .. }) => WantedMembers::Field(field),
+        None => WantedMembers::of(true, None),
+        Some(LabelSink { field, .. }) => WantedMembers::of(false, *field),
     };
-    let end = index(file, len, wanted, |name, member| {
+    let mut found = |name: &str, member: ShardMember| {
         let full = format!("{prefix}/{name}");
         match (member, &mut labels) {
             (ShardMember::Image { offset, size }, _) => samples.push_member(&full, shard, offset, size, None),
@@ -215,7 +267,15 @@ fn list(
             }
             (ShardMember::Label(_) | ShardMember::Fields(_), None) => {}
         }
-    });
+    };
+    let end = match (indexed, file) {
+        (Some(IndexedShard { members, end, .. }), _) => {
+            members.into_iter().for_each(|(name, member)| found(&name, member));
+            end
+        }
+        (None, Some(file)) => index(file, len, wanted, found),
+        (None, None) => Ok(()),
+    };
     if let Err(reason) = end {
         let reason = match unsupported(path) {
             Some(kind) if samples.len() == start => kind.to_string(),

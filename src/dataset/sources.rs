@@ -7,9 +7,14 @@ use std::sync::Arc;
 use super::classes::{ClassLabel, ClassNames};
 use super::labels::notes_of_labels;
 use super::passed_over::PassedOver;
+use super::prefix::{Below, is_prefix, matching};
 use super::unsupported::unsupported;
 use super::{ArrayAxes, ArrayLabels, ImageArray};
-use super::{Dataset, DatasetError, InputProblem, SampleList, has_image_extension, look_at, shards, slashed};
+use super::{
+    Dataset, DatasetError, InputProblem, RemoteError, SampleList, has_image_extension, look_at, shards,
+    slashed, written_url,
+};
+use crate::remote::{RemoteUrl, Scheme, is_url};
 
 /// What stands for standard input.
 pub const STDIN: &str = "-";
@@ -39,6 +44,8 @@ enum SampleSource<'a> {
     Shards(Vec<PathBuf>),
     Array(PathBuf, Option<&'a str>),
     Folder(&'a Path),
+    /// What lies below an address, as in a folder.
+    Prefix(&'a str),
     Manifest(&'a Path),
 }
 
@@ -49,6 +56,11 @@ impl SampleSource<'_> {
                 return Ok(SampleSource::Stdin);
             }
             if let Some((file, dataset)) = array_parts(only) {
+                if let Some(url) = written_url(only) {
+                    let why =
+                        "arrays in HDF5 files are read from a disk; download the file and name the copy";
+                    return Err(RemoteError::Address { url: url.to_owned(), why: why.to_owned() }.into());
+                }
                 return Ok(SampleSource::Array(file, dataset));
             }
         }
@@ -61,6 +73,13 @@ impl SampleSource<'_> {
             refuse_unsupported(&other)?;
             return Err(DatasetError::Several { other });
         };
+        if let Some(url) = written_url(only) {
+            return Ok(if is_prefix(url)? {
+                SampleSource::Prefix(url)
+            } else {
+                SampleSource::Manifest(only)
+            });
+        }
         if !look_at(only)?.is_dir() {
             if has_image_extension(only) {
                 return Err(DatasetError::NotADirectory { path: only.clone() });
@@ -74,7 +93,8 @@ impl SampleSource<'_> {
 
 impl Dataset {
     /// The images that `inputs` name: a folder, a CSV manifest, "-" for a list on standard input, an HDF5 array as
-    /// `FILE.h5:/DATASET`, or one or more tar shards, which may have the patterns `*`, `?`, `[…]` and `{a..b}`.
+    /// `FILE.h5:/DATASET`, or one or more tar shards, which may have the patterns `*`, `?`, `[…]` and `{a..b}`. In place of
+    /// a folder, a manifest or a shard there may be an address such as `s3://BUCKET/PREFIX/`.
     ///
     /// # Errors
     /// As those of the kind; and when an option does not go with the kind.
@@ -113,6 +133,17 @@ impl Dataset {
                     set
                 }
             },
+            SampleSource::Prefix(url) => {
+                let set = match Self::from_prefix(url)? {
+                    Below::Images(set) => {
+                        refuse(options.classes.is_some(), "--classes", "tar shards and HDF5 arrays")?;
+                        refuse(options.label_column.is_some(), "--label-column", "a CSV file or tar shards")?;
+                        *set
+                    }
+                    Below::Shards(shards) => Self::from_shards(&shards, options)?,
+                };
+                Ok(set)
+            }
             SampleSource::Stdin | SampleSource::Manifest(_) if options.classes.is_some() => {
                 return Err(DatasetError::OptionOfOtherKind {
                     option: "--classes",
@@ -306,7 +337,13 @@ pub(super) fn common_folder(files: &[PathBuf]) -> PathBuf {
 fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, DatasetError> {
     let mut paths = Vec::new();
     for input in inputs {
+        let web = written_url(input).and_then(RemoteUrl::parse).is_some_and(|url| url.scheme == Scheme::Web);
         let pattern = match input.to_str() {
+            // The address of a web server may have a query.
+            Some(text) if web && !text.contains(['{', '*']) => {
+                paths.push(PathBuf::from(text));
+                continue;
+            }
             Some(text) if text.contains(['*', '?', '[', '{']) && !input.exists() => text,
             _ => {
                 paths.push(input.clone());
@@ -314,11 +351,18 @@ fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, DatasetError> {
             }
         };
         for pattern in braces(pattern) {
-            if !pattern.contains(['*', '?', '[']) {
+            if !pattern.contains(['*', '?', '[']) || web && !pattern.contains('*') {
                 paths.push(PathBuf::from(pattern));
                 continue;
             }
             let before = paths.len();
+            if is_url(&pattern) {
+                paths.extend(matching(&pattern)?);
+                if paths.len() == before {
+                    return Err(DatasetError::NoMatch { pattern });
+                }
+                continue;
+            }
             let matches = glob::glob(&pattern).map_err(|source| DatasetError::Pattern {
                 pattern: pattern.clone(),
                 source: source.into(),

@@ -4,12 +4,14 @@
 //! [`Extractor`](super::Extractor), and the explanations of `classify --explain`.
 
 use std::io;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
 use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
-use crate::dataset::{InputProblem, Sample, SampleContent};
+use crate::dataset::{InputProblem, ReadAhead, ReadFailure, Sample, SampleContent};
 use crate::files::Stamp;
 use crate::images::{
     DecodeOptions, PerceptualHash, Preprocess, TensorLayout, decode_hash, load, load_and_hash,
@@ -45,6 +47,8 @@ pub(crate) struct ImageBatch {
     pub(super) rows: Vec<ImageRow>,
     /// Positions in the batch of those that could not be read, and why.
     pub(super) problems: Vec<(usize, InputProblem)>,
+    /// Whether images were not read because the run is over.
+    pub(super) is_over: bool,
     /// Whether the rows have digests.
     digests: bool,
 }
@@ -132,11 +136,48 @@ impl ImageReader {
         readers: Readers,
         strict: bool,
     ) -> ImageBatch {
-        images.resize(samples.len() * self.len, 0.0);
-        let read = |(slot, sample): (&mut [f32], &Sample<'_>)| self.read(sample, slot);
-        let read: Vec<Result<_, InputProblem>> = match readers {
-            Readers::One => images.chunks_mut(self.len).zip(samples).map(read).collect(),
-            Readers::Pool => images.par_chunks_mut(self.len).zip(samples).map(read).collect(),
+        let (sample, never) = (|position: usize| samples[position], AtomicBool::new(false));
+        let ahead = ReadAhead::new(&sample, samples.len(), &never);
+        let mut batch = self.read_ahead(&ahead, 0..samples.len(), images, readers, strict);
+        if let Some(outage) = ahead.outage() {
+            let is_known = |position: usize| {
+                batch.rows.iter().any(|row| row.position == position)
+                    || batch.problems.iter().any(|(known, _)| *known == position)
+            };
+            let unread: Vec<usize> = (0..samples.len()).filter(|&position| !is_known(position)).collect();
+            let problem = |position: usize| InputProblem::from_error(samples[position].name, &outage);
+            batch.problems.extend(unread.into_iter().map(|position| (position, problem(position))));
+            batch.problems.sort_by_key(|&(position, _)| position);
+        }
+        batch
+    }
+
+    /// As [`read_batch`](Self::read_batch), the samples at `positions` of `ahead`.
+    pub(super) fn read_ahead(
+        &self,
+        ahead: &ReadAhead<'_, '_>,
+        positions: Range<usize>,
+        images: &mut Vec<f32>,
+        readers: Readers,
+        strict: bool,
+    ) -> ImageBatch {
+        images.resize(positions.len() * self.len, 0.0);
+        let first = positions.start;
+        let read = |(position, slot): (usize, &mut [f32])| {
+            let sample = ahead.sample(first + position);
+            let mut is_over = false;
+            let content = read_unchanged_by(&sample, || {
+                let content = ahead.read(first + position);
+                is_over = matches!(content, Err(ReadFailure::Over));
+                Ok(content?)
+            });
+            // No image is to blame for the end of a run.
+            let outcome = content.and_then(|content| self.prepare(&sample, content, slot));
+            outcome.map_err(|problem| (!is_over).then_some(problem))
+        };
+        let read: Vec<Result<_, Option<InputProblem>>> = match readers {
+            Readers::One => images.chunks_mut(self.len).enumerate().map(read).collect(),
+            Readers::Pool => images.par_chunks_mut(self.len).enumerate().map(read).collect(),
         };
         let mut batch = ImageBatch { digests: self.digests, ..ImageBatch::default() };
         for (position, outcome) in read.into_iter().enumerate() {
@@ -148,7 +189,8 @@ impl ImageReader {
                     }
                     batch.rows.push(ImageRow { position, fingerprint, hash });
                 }
-                Err(problem) => {
+                Err(None) => batch.is_over = true,
+                Err(Some(problem)) => {
                     batch.problems.push((position, problem));
                     if strict {
                         break;
@@ -166,9 +208,18 @@ impl ImageReader {
         sample: &Sample<'_>,
         slot: &mut [f32],
     ) -> Result<(FileFingerprint, Option<PerceptualHash>), InputProblem> {
+        self.prepare(sample, read_unchanged(sample)?, slot)
+    }
+
+    /// Decodes and preprocesses an image into its slot.
+    fn prepare(
+        &self,
+        sample: &Sample<'_>,
+        (content, stamp): (SampleContent<'_>, Option<Stamp>),
+        slot: &mut [f32],
+    ) -> Result<(FileFingerprint, Option<PerceptualHash>), InputProblem> {
         let Self { preprocess, decode, layout, hashes, digests, .. } = self;
         let problem = |error: &dyn std::error::Error| InputProblem::from_error(sample.name, error);
-        let (content, stamp) = read_unchanged(sample)?;
         let hash = match &content {
             SampleContent::Pixels { image, .. } => {
                 preprocess.apply(image, *layout, slot).map_err(|error| problem(&error))?;
@@ -200,15 +251,23 @@ impl ImageReader {
 pub(super) fn read_unchanged<'a>(
     sample: &Sample<'a>,
 ) -> Result<(SampleContent<'a>, Option<Stamp>), InputProblem> {
+    read_unchanged_by(sample, || sample.read())
+}
+
+/// As [`read_unchanged`], where `read` reads the sample.
+pub(super) fn read_unchanged_by<'a>(
+    sample: &Sample<'a>,
+    read: impl FnOnce() -> io::Result<SampleContent<'a>>,
+) -> Result<(SampleContent<'a>, Option<Stamp>), InputProblem> {
     let problem = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => InputProblem {
+        io::ErrorKind::NotFound if !sample.is_remote() => InputProblem {
             name: sample.name.to_owned(),
             reason: "the file does not exist, or vanished during the run".to_owned(),
         },
         _ => InputProblem::from_error(sample.name, &error),
     };
     let before = sample.stamp().map_err(problem)?;
-    let content = sample.read().map_err(problem)?;
+    let content = read().map_err(problem)?;
     let after = sample.stamp().map_err(problem)?;
     if before == after && after.is_none_or(|stamp| stamp.len == content.bytes().len() as u64) {
         return match sample.change(after, content.bytes()) {

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::dataset::{Dataset, InputProblem, PassedOverFiles, PassedOverReason};
+use crate::dataset::{Dataset, InputProblem, Outage, PassedOverFiles, PassedOverReason};
 use crate::feature_spec::NetworkError;
 use crate::features::{FeatureFileError, FeatureFileHeader, PassedOverGroup, SkippedImage, WriteOptions};
 use crate::messages::Cause;
@@ -68,6 +68,10 @@ pub enum ExtractError {
     },
     #[error("cannot start the threads that decode images")]
     Threads(#[source] Cause),
+    #[error(
+        "the run stops here; what is done is kept, and the same command resumes when the images can be read"
+    )]
+    Unreachable(#[source] Outage),
     #[error("the extraction was stopped")]
     Stopped,
     #[error("interrupted; {done} of {total} images are done, and the same command resumes")]

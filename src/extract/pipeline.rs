@@ -15,7 +15,7 @@ use super::ExtractError;
 use super::batch::{ImageReader, ImageRow, Readers};
 use super::file_fingerprint::FileFingerprint;
 use super::finite::finite_rows;
-use crate::dataset::{InputProblem, Sample};
+use crate::dataset::{InputProblem, ReadAhead, Sample};
 use crate::images::PerceptualHash;
 use crate::network::{Backbone, ExecutionPlan, Runner, Tap, TapOutput};
 
@@ -123,6 +123,8 @@ pub(super) fn run<C: Collector>(
     let features: usize = backbone.taps().iter().map(Tap::width).sum();
     let sessions: Vec<Mutex<Runner<'_>>> = backbone.runners().map(Mutex::new).collect();
     let workers = workers(sessions.len());
+    let sample = |position: usize| (job.sample)(job.pending[position]);
+    let ahead_of_all = ReadAhead::new(&sample, job.pending.len(), job.stop);
     std::thread::scope(|scope| {
         let (computed_in, computed_out) = bounded::<Computed>(QUEUE);
         let (batches_in, batches_out) = unbounded::<(usize, &[usize])>();
@@ -130,11 +132,12 @@ pub(super) fn run<C: Collector>(
         for worker in 0..workers {
             let (batches, outcomes) = (batches_out.clone(), outcomes_in.clone());
             let session = &sessions[worker % sessions.len()];
-            let has_own = sessions.len() > 1;
+            let (has_own, images_ahead) = (sessions.len() > 1, &ahead_of_all);
             scope.spawn(move || {
                 let mut images = Vec::new();
                 for (number, batch) in batches {
-                    let work = || through(job, batch, &mut images, session, has_own);
+                    let first = number * job.batch.max(1);
+                    let work = || through(job, (images_ahead, first), batch, &mut images, session, has_own);
                     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(BatchOutcome::Panicked);
                     if outcomes.send((number, outcome)).is_err() {
                         return;
@@ -218,10 +221,11 @@ pub(super) fn run<C: Collector>(
     })
 }
 
-/// Decodes and preprocesses a batch into `images`, and runs it; in a worker that has a session of its own by this thread
+/// Decodes and preprocesses a batch, which begins at a position of what is read ahead, into `images`, and runs it; in a worker that has a session of its own by this thread
 /// alone, else by all threads.
 fn through(
     job: &ExtractionJob<'_>,
+    (ahead, first): (&ReadAhead<'_, '_>, usize),
     batch: &[usize],
     images: &mut Vec<f32>,
     session: &Mutex<Runner<'_>>,
@@ -230,12 +234,18 @@ fn through(
     if job.stop.load(Ordering::Relaxed) {
         return BatchOutcome::Stopped;
     }
-    let samples: Vec<Sample<'_>> = batch.iter().map(|&index| (job.sample)(index)).collect();
+    let positions = first..first + batch.len();
     let read = if has_own {
-        job.reader.read_batch(&samples, images, Readers::One, job.strict)
+        job.reader.read_ahead(ahead, positions, images, Readers::One, job.strict)
     } else {
-        job.pool.install(|| job.reader.read_batch(&samples, images, Readers::Pool, job.strict))
+        job.pool.install(|| job.reader.read_ahead(ahead, positions, images, Readers::Pool, job.strict))
     };
+    if read.is_over {
+        return match ahead.outage() {
+            Some(outage) => BatchOutcome::Failed(ExtractError::Unreachable(outage)),
+            None => BatchOutcome::Stopped,
+        };
+    }
     let named = |row: ImageRow| (batch[row.position], row.fingerprint, row.hash.unwrap_or_default());
     let mut rows: Vec<_> = read.rows.into_iter().map(named).collect();
     let mut problems: Vec<(usize, InputProblem)> =

@@ -5,14 +5,15 @@
 //! whatever the image is called now.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use super::batch::read_unchanged;
+use super::batch::read_unchanged_by;
 use super::digest::Sha256Digest;
 use super::file_fingerprint::{self, FileFingerprint};
 use super::{ExtractRequest, WantedLayer};
-use crate::dataset::InputProblem;
+use crate::dataset::{InputProblem, ReadAhead};
 use crate::feature_spec::FeatureSpec;
 use crate::features::{FeatureFile, FeatureFileHeader, StoredLayer};
 use crate::images::PerceptualHash;
@@ -171,26 +172,15 @@ impl ExtractPlan {
         let is_remembered = !request.settings.rehash && self.seen.iter().all(Option::is_none);
         let mut remembered =
             if is_remembered { file_fingerprint::read(request.output) } else { HashMap::new() };
-        self.seen = std::mem::take(&mut self.seen)
-            .into_par_iter()
-            .enumerate()
-            .map(|(index, known)| {
-                if known.is_some() {
-                    return known;
-                }
-                let sample = samples.get(index);
-                if let Some(seen) = remembered.get(sample.name)
-                    && seen.stamp.is_some()
-                    && sample.stamp().is_ok_and(|stamp| stamp == seen.stamp)
-                {
-                    return Some(*seen);
-                }
-                // What cannot be read is reported when it is to be decoded.
-                let (content, stamp) = read_unchanged(&sample).ok()?;
-                Some(FileFingerprint { digest: Sha256Digest::of(content.bytes()), stamp })
-            })
-            .collect();
+        self.seen.par_iter_mut().enumerate().filter(|(_, seen)| seen.is_none()).for_each(|(index, seen)| {
+            let sample = samples.get(index);
+            *seen = remembered
+                .get(sample.name)
+                .copied()
+                .filter(|then| then.stamp.is_some() && sample.stamp().is_ok_and(|stamp| stamp == then.stamp));
+        });
         remembered.clear();
+        self.read_unseen(request);
 
         let mut by_name = HashMap::with_capacity(file.rows());
         let mut by_digest = HashMap::with_capacity(file.rows());
@@ -210,6 +200,21 @@ impl ExtractPlan {
         if request.settings.rehash {
             self.hash_rows(request, file);
         }
+    }
+
+    /// Reads the images that nothing is known of.
+    fn read_unseen(&mut self, request: &ExtractRequest<'_>) {
+        let samples = &request.samples.samples;
+        let unseen: Vec<usize> = (0..self.seen.len()).filter(|&index| self.seen[index].is_none()).collect();
+        let (sample, never) = (|position: usize| samples.get(unseen[position]), AtomicBool::new(false));
+        let ahead = ReadAhead::new(&sample, unseen.len(), &never);
+        let read = ahead.map(|position| {
+            // What cannot be read is reported when it is to be decoded.
+            let read = || Ok(ahead.read(position)?);
+            let (content, stamp) = read_unchanged_by(&ahead.sample(position), read).ok()?;
+            Some(FileFingerprint { digest: Sha256Digest::of(content.bytes()), stamp })
+        });
+        unseen.iter().zip(read).for_each(|(&index, seen)| self.seen[index] = seen);
     }
 
     /// Hashes the images of the rows that an older program wrote, which knew no perceptual hash.

@@ -6,7 +6,7 @@ use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
 use super::plan::ExtractPlan;
 use super::{ExtractError, ExtractEvent, ExtractRequest, batch};
-use crate::dataset::{Dataset, InputProblem};
+use crate::dataset::InputProblem;
 use crate::features::{
     CommittedRow, FeatureFileHeader, FeatureWriter, SkippedImage, WriteOptions, WriterStart,
 };
@@ -46,7 +46,7 @@ pub(super) fn open_writer(
                 drop(writer);
                 return Ok((FeatureWriter::create(output, header, options)?, Resumed::default()));
             }
-            if pool.install(|| is_beginning_of(request.samples, &done, &skipped, &mut plan.seen)) {
+            if pool.install(|| is_beginning_of(request, &done, &skipped, &mut plan.seen)) {
                 let skipped = skipped
                     .into_iter()
                     .map(|SkippedImage { name, reason }| InputProblem { name, reason })
@@ -64,13 +64,15 @@ pub(super) fn open_writer(
     }
 }
 
-/// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were.
+/// Whether `done` and `skipped` together are the first samples, in order, and the files still what they were. Of images in object
+/// stores and on the web it is assumed, unless they are to be read again: they would have to be transferred a second time.
 fn is_beginning_of(
-    samples: &Dataset,
+    request: &ExtractRequest<'_>,
     done: &[CommittedRow],
     skipped: &[SkippedImage],
     seen: &mut [Option<FileFingerprint>],
 ) -> bool {
+    let samples = request.samples;
     let count = done.len() + skipped.len();
     if count > samples.samples.len() {
         return false;
@@ -92,9 +94,17 @@ fn is_beginning_of(
     seen[..count].par_iter_mut().zip(expected).enumerate().all(|(index, (seen, expected))| {
         let Some(expected) = expected else { return true };
         if seen.is_none() {
-            let read = batch::read_unchanged(&samples.samples.get(index)).ok();
-            *seen = read
-                .map(|(content, stamp)| FileFingerprint { digest: Sha256Digest::of(content.bytes()), stamp });
+            let sample = samples.samples.get(index);
+            *seen = if sample.is_remote() && !request.settings.rehash {
+                // Without a stamp, a later run looks for itself.
+                Some(FileFingerprint { digest: expected, stamp: None })
+            } else {
+                let read = batch::read_unchanged(&sample).ok();
+                read.map(|(content, stamp)| FileFingerprint {
+                    digest: Sha256Digest::of(content.bytes()),
+                    stamp,
+                })
+            };
         }
         seen.is_some_and(|seen| seen.digest == expected)
     })

@@ -311,3 +311,6 @@ impl<'a> Bytes<'a> {
         Ok(text.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;

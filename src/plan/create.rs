@@ -6,9 +6,10 @@ use std::path::Path;
 use super::document::{self, PlanContent, PlanDocument};
 use super::store::PlanStore;
 use super::{Plan, PlanError, manifest};
-use crate::dataset::{Dataset, InputProblem};
+use crate::dataset::{Dataset, InputProblem, Outage};
 use crate::extract::passed_over;
 use crate::features::{SkippedImage, StoredLayer};
+use crate::remote::is_url;
 
 /// A plan that is to be made.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,7 @@ pub struct Created {
 }
 
 impl PlanRequest<'_> {
-    /// Writes the plan into the folder `location`, which may hold the same plan already, but no other. `advance` hears how many
+    /// Writes the plan into the folder, or to the address, `location`, which may hold the same plan already, but no other. `advance` hears how many
     /// images are written.
     ///
     /// # Errors
@@ -55,15 +56,21 @@ impl PlanRequest<'_> {
         let written = manifest::write(&mut out, list, self.rows_per_part, self.hash, advance)
             .and_then(|written| out.flush().map(|()| written));
         drop(out);
-        let written = written.map_err(writing(manifest::NAME))?;
+        let written = written.map_err(|error| match error.downcast::<Outage>() {
+            Ok(outage) => PlanError::Unreachable(outage),
+            Err(error) => writing(manifest::NAME)(error),
+        })?;
         let mut problems = written.problems;
         problems.extend(self.samples.problems.iter().cloned());
         if written.images == 0 {
             let first = problems.first().map(|problem| format!("{}: {}", problem.name, problem.reason));
             return Err(PlanError::NoImages { first: first.unwrap_or_default() });
         }
-        let root = std::path::absolute(list.root())
-            .map_err(|source| PlanError::Read { path: list.root().to_owned(), source })?;
+        let root = match is_url(list.root()) {
+            true => list.root().to_owned(),
+            false => std::path::absolute(list.root())
+                .map_err(|source| PlanError::Read { path: list.root().to_owned(), source })?,
+        };
         let content = PlanContent {
             source: self.samples.source.clone(),
             root,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::dataset::RecordError;
+use crate::dataset::{Outage, RecordError};
 use crate::extract::ExtractError;
 use crate::feature_spec::NetworkError;
 use crate::features::{ConvertError, FeatureFileError};
@@ -49,6 +49,8 @@ pub enum PlanError {
         "the network gives {found} here and the plan expects {expected}; use the network that the plan was made with"
     )]
     OtherLayers { found: String, expected: String },
+    #[error("no plan was made; run the same command again when the images can be read")]
+    Unreachable(#[source] Outage),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error(transparent)]
@@ -74,6 +76,11 @@ pub enum PlanError {
          of one of them again, or accept both with --allow-mixed", first.display(), second.display()
     )]
     Mixed { first: PathBuf, here: String, second: PathBuf, there: String },
+    #[error(
+        "the parts of {} lie in an object store, and a virtual file refers to files on a disk; merge without --virtual",
+        path.display()
+    )]
+    NoFiles { path: PathBuf },
     #[error("none of the {images} images of the plan has features; the first: {first}")]
     NothingReadable { images: u64, first: String },
     #[error(transparent)]

@@ -4,6 +4,8 @@
 //! worker reads no more than its parts.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -14,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::PlanError;
 use super::document::{PlanDocument, PlannedPart, hexadecimal};
 use super::store::PlanStore;
-use crate::dataset::{InputProblem, SampleList, SampleRecord};
+use crate::dataset::{InputProblem, ReadAhead, SampleList, SampleRecord};
 
 /// The file's name in the folder of the plan.
 pub(super) const NAME: &str = "manifest.jsonl.gz";
@@ -72,7 +74,10 @@ pub(super) fn write(
     let window = rows.saturating_mul(AT_ONCE).min(1 << 18);
     for start in (0..samples.len()).step_by(window.max(1)) {
         let end = samples.len().min(start + window);
-        let records: Vec<_> = (start..end).into_par_iter().map(|index| samples.record(index, hash)).collect();
+        let records: Vec<_> = match hash {
+            true => read_records(samples, start..end)?,
+            false => (start..end).into_par_iter().map(|index| samples.record(index, false)).collect(),
+        };
         for record in records {
             match record {
                 Ok(record) => waiting.push(record),
@@ -84,6 +89,20 @@ pub(super) fn write(
     }
     flush(&mut waiting, true, &mut written)?;
     Ok(written)
+}
+
+/// The records of some samples with their SHA-256.
+fn read_records(
+    samples: &SampleList,
+    range: Range<usize>,
+) -> io::Result<Vec<Result<SampleRecord, InputProblem>>> {
+    let (sample, never) = (|position: usize| samples.get(range.start + position), AtomicBool::new(false));
+    let ahead = ReadAhead::new(&sample, range.len(), &never);
+    let records = ahead.map(|position| {
+        let content = ahead.read(position).map_err(io::Error::from);
+        samples.record_of(range.start + position, Some(content))
+    });
+    ahead.outage().map_or(Ok(records), |outage| Err(io::Error::other(outage)))
 }
 
 fn encode(records: &[SampleRecord]) -> io::Result<EncodedPart> {

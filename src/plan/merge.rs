@@ -15,6 +15,7 @@ use crate::features::{
     ConvertSettings, FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter,
     SkippedImage, VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
 };
+use crate::remote::is_url;
 
 /// Bytes of features that are copied at a time.
 const BLOCK_BYTES: usize = 8 << 20;
@@ -82,6 +83,9 @@ impl Plan {
         settings: MergeSettings,
         advance: &mut dyn FnMut(ExtractProgress),
     ) -> Result<Merged, PlanError> {
+        if settings.output == MergeOutput::Virtual && is_url(self.location()) {
+            return Err(PlanError::NoFiles { path: self.location().to_owned() });
+        }
         let (names, header) = self.find_parts(settings.allow_mixed)?;
         let mut merged = Merged { path: output.to_owned(), rows: 0, errors: 0, parts: self.parts() };
         let total = usize::try_from(self.images()).unwrap_or(usize::MAX);

@@ -1,12 +1,13 @@
 //! Extraction on many machines: a frozen list of images, cut into parts that any number of workers compute in any order, and the
 //! one features file that the parts become.
 //!
-//! A plan is a folder. `plan.json` holds the layers and all that decides their values, `manifest.jsonl.gz` the images, sorted by
+//! A plan is a folder, or a prefix in an object store. `plan.json` holds the layers and all that decides their values, `manifest.jsonl.gz` the images, sorted by
 //! name, and `parts/` the features files that workers write. The plan's id is a hash of all of it, and every part carries it, so
 //! that features of different plans never mix. A part has a fixed number of rows, whatever the number of workers, and appears
 //! complete or not at all, under a name of its own, without replacing another. A worker can therefore be killed, repeated, or run
 //! twice at once: images are computed at least once, and count exactly once.
 
+mod bucket_store;
 mod create;
 mod document;
 mod error;
@@ -44,7 +45,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Opens the plan in the folder `location`.
+    /// Opens the plan in the folder `location`, or at that address.
     ///
     /// # Errors
     /// The folder holds no plan, it cannot be read, or it is not what its id says.

@@ -1,27 +1,38 @@
-//! Where a plan and its parts lie: a folder that all workers see.
+//! Where a plan and its parts lie: a folder that all workers see, or a prefix in an object store.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::bucket_store::BucketStore;
 use crate::files::{sync_folder, write_atomically};
+use crate::remote::is_url;
 
 /// The folder of the parts in that of the plan.
-const PARTS: &str = "parts";
+pub(super) const PARTS: &str = "parts";
 
 /// Half-made parts that nobody has written to for so long were left by a worker that was killed.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
+/// Where a plan lies.
+#[derive(Debug)]
+pub(super) enum PlanStore {
+    Folder(FolderStore),
+    Bucket(BucketStore),
+}
+
 /// A plan's folder.
 #[derive(Debug)]
-pub(super) struct PlanStore {
+pub(super) struct FolderStore {
     folder: PathBuf,
 }
 
 /// A file of the plan, on this machine.
 pub(super) struct LocalFile {
     pub path: PathBuf,
+    /// Removes what was transferred for the purpose.
+    pub _transferred: Option<tempfile::TempPath>,
 }
 
 /// The name of a part's file in the plan.
@@ -29,11 +40,84 @@ pub(super) fn part_name(part: u64) -> String {
     format!("{PARTS}/{part:06}.h5")
 }
 
+/// Calls the same method of the store that there is.
+macro_rules! of_store {
+    ($self:ident, $method:ident($($argument:expr),*)) => {
+        match $self {
+            PlanStore::Folder(store) => store.$method($($argument),*),
+            PlanStore::Bucket(store) => store.$method($($argument),*),
+        }
+    };
+}
+
 impl PlanStore {
     pub(super) fn at(location: &Path) -> Self {
-        Self { folder: location.to_owned() }
+        match location.to_str().filter(|location| is_url(location)) {
+            None => Self::Folder(FolderStore { folder: location.to_owned() }),
+            Some(url) => Self::Bucket(BucketStore::at(url)),
+        }
     }
 
+    pub(super) fn location(&self) -> &Path {
+        of_store!(self, location())
+    }
+
+    /// Where a file lies, for messages.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        of_store!(self, path(name))
+    }
+
+    pub(super) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        of_store!(self, read(name))
+    }
+
+    /// `len` bytes from `offset` on.
+    pub(super) fn read_range(&self, name: &str, offset: u64, len: u64) -> io::Result<Vec<u8>> {
+        of_store!(self, read_range(name, offset, len))
+    }
+
+    /// An empty file on this machine, to be handed to [`replace`](Self::replace).
+    pub(super) fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
+        of_store!(self, temporary())
+    }
+
+    /// Stores a file, in place of one that may be there.
+    pub(super) fn replace(&self, name: &str, file: tempfile::NamedTempFile) -> io::Result<()> {
+        of_store!(self, replace(name, file))
+    }
+
+    /// Stores bytes: in a folder in place of a file that may be there, in a bucket where there is none.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        of_store!(self, write(name, bytes))
+    }
+
+    /// Names of the files of parts, sorted.
+    pub(super) fn part_files(&self) -> io::Result<Vec<String>> {
+        of_store!(self, part_files())
+    }
+
+    /// A file of the plan, to be opened by its path.
+    pub(super) fn local(&self, name: &str) -> io::Result<LocalFile> {
+        of_store!(self, local(name))
+    }
+
+    /// A folder on this machine for a part that is being made, which nobody else uses.
+    pub(super) fn workspace(&self, part: u64) -> io::Result<tempfile::TempDir> {
+        of_store!(self, workspace(part))
+    }
+
+    /// Gives a finished file its name, unless a file has it already; whether it got it.
+    pub(super) fn publish(&self, file: &Path, name: &str) -> io::Result<bool> {
+        of_store!(self, publish(file, name))
+    }
+
+    /// Removes a part that is not valid.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        of_store!(self, remove(name))
+    }
+}
+
+impl FolderStore {
     pub(super) fn location(&self) -> &Path {
         &self.folder
     }
@@ -100,7 +184,7 @@ impl PlanStore {
     pub(super) fn local(&self, name: &str) -> io::Result<LocalFile> {
         let path = self.path(name);
         fs::metadata(&path)?;
-        Ok(LocalFile { path })
+        Ok(LocalFile { path, _transferred: None })
     }
 
     /// A folder for a part that is being made, which nobody else uses. What killed workers left of the same part is removed.

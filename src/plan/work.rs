@@ -14,6 +14,7 @@ use crate::extract::{
 };
 use crate::features::{PlanPart, StoredLayer};
 use crate::network::{Catalogue, Graph, ModelsFolder, SessionSettings};
+use crate::remote::is_url;
 
 /// How a worker computes.
 #[derive(Debug, Clone)]
@@ -126,7 +127,7 @@ impl Plan {
             return Ok(summary);
         }
         let root = settings.root.as_deref().unwrap_or(self.root());
-        if !root.is_dir() {
+        if !is_url(root) && !root.is_dir() {
             return Err(PlanError::NoRoot { root: root.to_owned() });
         }
         let network = self.network(models)?;

@@ -26,6 +26,8 @@ mod listing;
 mod main_job;
 mod neighbors;
 mod network_inputs;
+#[cfg(feature = "object-store")]
+mod object_stores;
 mod out_of_core;
 mod parity;
 mod pixels;

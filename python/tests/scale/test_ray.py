@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +20,38 @@ from cnncodes.ray import extract, run_plan
 
 from .conftest import draw
 
-# So many are slow enough that something can die meanwhile: they are large, and most of them are links to others.
-COUNT, LINKS = 80, 5
+ASSETS = os.environ.get("CNNCODES_ASSETS")
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> list[str]:
-    """Drawn images; one is damaged, and one is missing."""
-    folder = draw(tmp_path_factory.mktemp("ray") / "drawn", COUNT, size=(1600, 1200))
-    paths = sorted(folder.rglob("*.jpg"))
-    damaged = folder / "damaged.jpg"
-    damaged.write_bytes(b"\xff\xd8 no image")
-    links = [path.with_stem(f"{path.stem}-{number}") for path in paths for number in range(1, LINKS)]
-    for link in links:
-        link.symlink_to(f"{link.stem.split('-')[0]}.jpg")
-    names = [*paths, *links, damaged, folder / "missing.jpg"]
-    return sorted(str(name) for name in names)
+@dataclass
+class Source:
+    """Images that take so long that something can die meanwhile, and what a single machine makes of them."""
+
+    folder: Path
+    network: dict
+    rows_per_part: int
+    missing: list[str]
+    """Paths of images that are not there."""
+    output: Path
+    """For the file of the single machine."""
+
+    @cached_property
+    def paths(self) -> list[str]:
+        return sorted([*(str(path) for path in self.folder.rglob("*.jpg")), *self.missing])
+
+    @cached_property
+    def expected(self) -> dict[str, np.ndarray | None]:
+        """Features of each image by one extractor, None where it has none."""
+        extractor = Extractor(**self.network, on_error="nan")
+        features = extractor.transform(self.paths)
+        failed = {problem.index for problem in extractor.problems_}
+        return {name: None if index in failed else features[index] for index, name in enumerate(self.paths)}
+
+    @cached_property
+    def single(self) -> bytes:
+        """The features file of a single machine."""
+        Extractor(**self.network).extract_to(self.output, self.folder, progress=None)
+        return self.output.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +60,34 @@ def network(demo) -> dict:
 
 
 @pytest.fixture(scope="module")
-def expected(images, network) -> dict[str, np.ndarray | None]:
-    """Features of each image by one extractor, None where it has none."""
-    extractor = Extractor(**network, on_error="nan")
-    features = extractor.transform(images)
-    failed = {problem.index for problem in extractor.problems_}
-    assert [Path(problem.name).name for problem in extractor.problems_] == ["damaged.jpg", "missing.jpg"]
-    return {name: None if index in failed else features[index] for index, name in enumerate(images)}
+def drawn(network, tmp_path_factory) -> Source:
+    """Large drawn images, most of them links to others; one is damaged, and one is missing."""
+    folder = tmp_path_factory.mktemp("ray")
+    images = draw(folder / "drawn", 40, size=(1600, 1200))
+    for path in sorted(images.rglob("*.jpg")):
+        for number in range(1, 10):
+            path.with_stem(f"{path.stem}-{number}").symlink_to(path.name)
+    (images / "damaged.jpg").write_bytes(b"\xff\xd8 no image")
+    return Source(images, network, 10, [str(images / "missing.jpg")], folder / "single.h5")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Source:
+    """The 808 real photos through MobileNetV2."""
+    if not ASSETS:
+        pytest.skip("CNNCODES_ASSETS names no folder of photos and networks")
+    folder = tmp_path_factory.mktemp("photos")
+    network = Path(ASSETS) / "models" / "mobilenetv2_1.0_224.onnx"
+    command = ["cnncodes", "models", "add", network, "--preprocess", "tf", "--crop", "--shorter-side", "256"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    images = Path(ASSETS) / "data" / "cats-dogs-horses-humans"
+    return Source(images, {"models": folder / "models"}, 16, [], folder / "single.h5")
+
+
+@pytest.fixture(scope="module", params=["drawn", pytest.param("photos", marks=pytest.mark.full)])
+def images(request) -> Source:
+    found: Source = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +142,13 @@ def assert_same(rows: list[dict], expected: dict[str, np.ndarray | None]) -> Non
             assert np.array_equal(np.asarray(row["features"], np.float32), expected[row["name"]])
 
 
-def test_rows_are_the_same_and_once_though_a_worker_and_a_node_die(cluster, nodes, images, network, expected):
+def test_rows_are_the_same_and_once_though_a_worker_and_a_node_die(cluster, nodes, images):
+    expected = images.expected
+    failed = [Path(name).name for name, features in expected.items() if features is None]
+    assert failed == (["damaged.jpg", "missing.jpg"] if images.missing else [])
     title = "ray::MapWorker(MapBatches(_Actor))"
     rows = []
-    for row in extract(images, **network, concurrency=2, rows_per_batch=10).iter_rows():
+    for row in extract(images.paths, **images.network, concurrency=2, rows_per_batch=10).iter_rows():
         rows.append(row)
         if len(rows) in (20, 100):
             # Actors live as long as there is work to do.
@@ -183,40 +226,27 @@ def test_mistakes_show_before_anything_runs(nodes, network):
         extract(ray.data.range(2), **network).take_all()
 
 
-@pytest.fixture(scope="module")
-def folder(images) -> Path:
-    """The folder of the drawn images."""
-    return Path(images[0]).parents[1]
-
-
-@pytest.fixture(scope="module")
-def single(folder, network, tmp_path_factory) -> bytes:
-    """The features file that one machine writes of them."""
-    output = tmp_path_factory.mktemp("single") / "single.h5"
-    Extractor(**network).extract_to(output, folder, progress=None)
-    return output.read_bytes()
-
-
-def test_a_plan_is_complete_and_right_though_a_worker_and_a_node_die(cluster, nodes, folder, network, single, tmp_path):
-    plan = Plan.create(tmp_path / "plan", folder, **network, rows_per_part=10)
-    assert plan.parts == 41
+def test_a_plan_is_complete_and_right_though_a_worker_and_a_node_die(cluster, nodes, images, tmp_path):
+    single = images.single
+    plan = Plan.create(tmp_path / "plan", images.folder, **images.network, rows_per_part=images.rows_per_part)
     title = "ray::cnncodes part"
-    alive = set()
+    killed = []
 
     def disturb(done: int, parts: int) -> None:
-        assert parts == 41
+        assert parts == plan.parts
         if done == 5:
-            alive.update(workers(title))
-            os.kill(min(alive), signal.SIGKILL)
+            killed.append(min(workers(title)))
+            os.kill(killed[0], signal.SIGKILL)
         if done == 15:
             cluster.remove_node(nodes[1], allow_graceful=False)
             cluster.add_node(num_cpus=1)
 
-    status = run_plan(plan, models=network["models"], progress=disturb)
-    assert alive
+    status = run_plan(plan, models=images.network["models"], progress=disturb)
+    assert killed
     assert status.is_complete
-    assert [Path(name).name for name, _ in status.errors] == ["damaged.jpg"]
-    assert plan.merge(tmp_path / "merged.h5") == (COUNT * LINKS, 1)
+    errors = 1 if images.missing else 0
+    assert [Path(name).name for name, _ in status.errors] == ["damaged.jpg"] * errors
+    assert plan.merge(tmp_path / "merged.h5") == (plan.images - errors, errors)
     assert (tmp_path / "merged.h5").read_bytes() == single
 
 

@@ -50,6 +50,17 @@ pub(super) enum WantedMembers<'a> {
     Field(&'a str),
 }
 
+impl<'a> WantedMembers<'a> {
+    /// What is wanted where labels are not, or are in `field` if that is named.
+    pub(super) fn of(no_labels: bool, field: Option<&'a str>) -> Self {
+        match field {
+            _ if no_labels => Self::Images,
+            None => Self::Labels,
+            Some(field) => Self::Field(field),
+        }
+    }
+}
+
 /// Goes through a tar file of `len` bytes and gives its members of interest, in order.
 ///
 /// # Errors

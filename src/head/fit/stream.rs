@@ -88,6 +88,11 @@ pub fn fit_head_streamed(data: &StreamedData<'_>, settings: &FitSettings) -> Res
         }
         let rows = FitRows { labels: data.labels, class_names: data.class_names, groups: data.groups };
         let mut fitted = fit_prepared(&rows, settings, &solver, &folds, &projected)?;
+        if !projected.is_exact() {
+            let text = "the principal components are not exact, because the passes over the features were too few: their variances \
+                        fall slowly; raise --max-memory";
+            fitted.evaluation.notes.push(Note::warning(text.to_owned()));
+        }
         let novelty = Novelty::fit(data.source, data.groups, settings.seed);
         fitted.model.novelty = novelty.map_err(HeadError::unreadable)?;
         return Ok(fitted);

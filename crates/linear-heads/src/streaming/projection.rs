@@ -24,7 +24,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 /// Directions that subspace iteration follows beside those that are asked for.
 const MORE_DIRECTIONS: usize = 16;
 /// Share of the first variance by which another one still may change when the iteration ends.
-const SETTLED: f64 = 1e-9;
+const SETTLED: f64 = 1e-12;
 /// Passes after which the iteration ends in any case.
 const MOST_PASSES: usize = 60;
 
@@ -59,6 +59,8 @@ pub struct StreamedProjection<'a> {
     /// Of the training rows of each fold, then of all rows.
     preparations: Vec<Preparation>,
     constant_columns: usize,
+    /// Whether all components are as exact as they get.
+    settled: bool,
     block: usize,
 }
 
@@ -149,20 +151,25 @@ impl<'a> StreamedProjection<'a> {
             .map(|((fold, own), &rows)| problem(fold, own, rows))
             .collect();
         let pass = Pass { rows: &rows, block: plan.block, everything, l2_normalize: settings.l2_normalize };
-        let found = match plan.exact {
-            true => pass.components(&described, settings.components)?,
+        let (found, settled) = match plan.exact {
+            true => (pass.components(&described, settings.components)?, true),
             false => pass.iterated(&described, settings.components, settings.seed)?,
         };
         let preparations = standardizers.iter().cloned().zip(found).map(|(standardizer, pca)| {
             Preparation::from_parts(settings.l2_normalize, standardizer, Some(pca))
                 .expect("the components are of these columns")
         });
-        Ok(Self { preparations: preparations.collect(), rows, constant_columns, block: plan.block })
+        Ok(Self { preparations: preparations.collect(), rows, constant_columns, settled, block: plan.block })
     }
 
     /// Number of columns that are the same for all rows.
     pub fn constant_columns(&self) -> usize {
         self.constant_columns
+    }
+
+    /// Whether the components are exact; if not, subspace iteration ended before they stood still.
+    pub fn is_exact(&self) -> bool {
+        self.settled
     }
 
     /// What is done to features before the model of a fold sees them, which was learned from its training rows; or before that of
@@ -270,8 +277,13 @@ impl Pass<'_> {
         Ok(found.collect())
     }
 
-    /// The components by subspace iteration.
-    fn iterated(&self, problems: &[Problem], components: usize, seed: u64) -> Result<Vec<Pca>, SolverError> {
+    /// The components by subspace iteration, and whether it came to an end.
+    fn iterated(
+        &self,
+        problems: &[Problem],
+        components: usize,
+        seed: u64,
+    ) -> Result<(Vec<Pca>, bool), SolverError> {
         let columns = self.rows.source.columns();
         let most = problems.iter().map(|problem| problem.rows - 1).min().unwrap_or(0).min(columns);
         let directions = (components + MORE_DIRECTIONS).min(most);
@@ -319,7 +331,8 @@ impl Pass<'_> {
             let total = problem.variance * problem.rows as f64;
             Pca::of_vectors(&subspace.vectors, &subspace.values, total, problem.rows)
         };
-        Ok(subspaces.into_iter().zip(problems).map(pca).collect())
+        let settled = subspaces.iter().all(|subspace| subspace.settled);
+        Ok((subspaces.into_iter().zip(problems).map(pca).collect(), settled))
     }
 }
 
