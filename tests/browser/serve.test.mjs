@@ -410,6 +410,7 @@ test("everything can be done with the keyboard alone, and nothing traps it", asy
   await page.focus("#skip");
   await tabTo((at) => at.dataset.place === "classify");
   await page.keyboard.press("Enter");
+  await until(page, () => document.activeElement.id === "main");
   await tabTo(withId, "classify-choose");
   await chooseByKey(page, unseen(A, 3));
   await until(page, () => document.querySelectorAll("#tiles [role=option]:not(.pending)").length === 3);
