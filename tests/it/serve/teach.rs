@@ -219,6 +219,12 @@ fn another_training_is_compared_with_the_one_before() {
         first["label_next"].as_array().unwrap().iter().map(|photo| photo["id"].as_str().unwrap()).collect();
     proposed.sort_unstable();
     assert_eq!(proposed, ["loose.jpg", "other.jpg"]);
+    // They are no training images, however alike.
+    let answer = client.files("/v1/classify?neighbors=20", &[("x.jpg", &more[10].2)]).of(200);
+    let near: Vec<&str> =
+        answer[0]["nearest"].as_array().unwrap().iter().map(|near| near["image"].as_str().unwrap()).collect();
+    assert_eq!(near.len(), 20);
+    assert!(near.iter().all(|near| near.contains('/')), "{near:?}");
 
     let back = client.json("POST", "/v1/photos/move", &json!({"photos": wrong, "class": "flower"})).of(200);
     assert_eq!(back["moved"][0]["to"], "flower/001.jpg");
