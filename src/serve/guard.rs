@@ -1,8 +1,8 @@
 //! Who may ask. A page of another origin, and a name that a stranger's DNS points here, get nothing; with a token, nobody else does
 //! either.
 //!
-//! - **Host** must be a name or an address of this machine's loopback, what the server listens on, or a name that it was given. A page whose own name was
-//!   rebound to 127.0.0.1 sends that name.
+//! - **Host** must be a name or an address of this machine's loopback, what the server listens on, or a name that it was given. A
+//!   page whose own name was rebound to 127.0.0.1 sends that name.
 //! - **Origin**, if it is sent, must be the origin of the host, and **Sec-Fetch-Site** must be `same-origin` or `none`. Without
 //!   these headers the client is no browser of today, or a link was followed.
 //! - What changes something needs the header **X-Cnncodes**, which a form of another page cannot send, and no other page may,
