@@ -56,6 +56,7 @@ api.connection.addEventListener("offline", () => banner("The server does not ans
 api.connection.addEventListener("online", () => { banner(null); begin(); });
 api.connection.addEventListener("unauthorized", () => {
   byId("no-access").hidden = false;
+  byId("open-project").hidden = true;
   for (const id of Object.keys(PLACES)) byId(id).hidden = true;
   document.querySelector(".places").hidden = true;
 });
@@ -77,6 +78,7 @@ async function begin() {
     await openSession();
     await loadAll();
     byId("no-access").hidden = true;
+    byId("open-project").hidden = false;
     route();
     if (!begun && state.status.teach) follow();
     begun = true;
