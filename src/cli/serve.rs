@@ -53,6 +53,9 @@ pub struct Args {
     /// Address to listen on, such as 0.0.0.0 for all of this computer's; others than 127.0.0.1 require the token
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     listen: IpAddr,
+    /// Name by which others reach the server, such as that of a proxy before it; may be given several times
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
     /// Open the page in the browser
     #[arg(long)]
     open: bool,
@@ -82,6 +85,7 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     settings.model.clone_from(&args.model);
     settings.layer.clone_from(&args.layer);
     settings.address = SocketAddr::from((args.listen, args.port));
+    settings.hosts.clone_from(&args.host);
     settings.token = std::env::var(TOKEN).ok();
     settings.extractor =
         ExtractorSettings { session: args.compute.settings(), ..ExtractorSettings::default() };

@@ -26,6 +26,8 @@ pub struct SimilarImage {
 pub(crate) struct TrainingFeatures {
     file: FeatureFile,
     layer: String,
+    /// Whether the head was fitted to each row; rows without a class, and those set apart for testing, are no training images.
+    trained: Vec<bool>,
 }
 
 impl TrainingFeatures {
@@ -36,11 +38,13 @@ impl TrainingFeatures {
         let file = FeatureFile::open(path).map_err(|error| with_causes(&error))?;
         let same = file.rows() == made.features_rows
             && file.spec(Some(&made.spec.layer)).is_ok_and(|spec| spec.difference(&made.spec).is_none());
-        if same {
-            Ok(Self { file, layer: made.spec.layer.clone() })
-        } else {
-            Err(format!("{} has changed since then", path.display()))
+        if !same {
+            return Err(format!("{} has changed since then", path.display()));
         }
+        // A head of images without hashes does not tell.
+        let is_told = !head.trained_on.is_empty();
+        let trained = file.sha256().iter().map(|sha256| !is_told || head.was_trained_on(sha256)).collect();
+        Ok(Self { file, layer: made.spec.layer.clone(), trained })
     }
 
     /// The file.
@@ -60,10 +64,10 @@ impl TrainingFeatures {
         sha256: &[String],
         k: usize,
     ) -> Result<Vec<Vec<SimilarImage>>, NeighborsError> {
-        let Self { file, layer } = self;
-        let itself = |query: usize, row: usize| file.sha256()[row] == sha256[query];
+        let Self { file, layer, trained } = self;
+        let left_out = |query: usize, row: usize| !trained[row] || file.sha256()[row] == sha256[query];
         let search =
-            NeighborSearch { queries: features.view(), k, metric: Metric::Cosine, left_out: &itself };
+            NeighborSearch { queries: features.view(), k, metric: Metric::Cosine, left_out: &left_out };
         let found = search.run(file, Some(layer), |_| {})?;
         let similar = |neighbor: &Neighbor| SimilarImage {
             image: file.image_names()[neighbor.row].clone(),

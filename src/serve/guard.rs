@@ -1,8 +1,8 @@
 //! Who may ask. A page of another origin, and a name that a stranger's DNS points here, get nothing; with a token, nobody else does
 //! either.
 //!
-//! - **Host** must be a name or an address of this machine's loopback, or what the server listens on. A page whose own name was
-//!   rebound to 127.0.0.1 sends that name.
+//! - **Host** must be a name or an address of this machine's loopback, what the server listens on, or a name that it was given. A
+//!   page whose own name was rebound to 127.0.0.1 sends that name.
 //! - **Origin**, if it is sent, must be the origin of the host, and **Sec-Fetch-Site** must be `same-origin` or `none`. Without
 //!   these headers the client is no browser of today, or a link was followed.
 //! - What changes something needs the header **X-Cnncodes**, which a form of another page cannot send, and no other page may,
@@ -42,6 +42,8 @@ pub(super) enum Access {
 #[derive(Debug)]
 pub(super) struct Guard {
     address: SocketAddr,
+    /// Further names of this server, such as that of a proxy before it.
+    hosts: Vec<String>,
     token: Option<Token>,
 }
 
@@ -69,11 +71,15 @@ pub(super) fn is_sound_token(token: &str) -> bool {
 }
 
 impl Guard {
-    /// For a server at `address`, with a token if one is required.
+    /// For a server at `address`, also known by the names `hosts`, with a token if one is required.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(address: SocketAddr, token: Option<String>) -> Result<Self, getrandom::Error> {
+    pub fn new(
+        address: SocketAddr,
+        hosts: Vec<String>,
+        token: Option<String>,
+    ) -> Result<Self, getrandom::Error> {
         let token = match token {
             None => None,
             Some(text) => {
@@ -81,7 +87,7 @@ impl Guard {
                 Some(Token { text, session: random_token()?, cookie: format!("cnncodes-{}", address.port()) })
             }
         };
-        Ok(Self { address, token })
+        Ok(Self { address, hosts, token })
     }
 
     /// Whether the request may pass.
@@ -120,7 +126,7 @@ impl Guard {
         let host = host.filter(|host| given.next().is_none() && !host.as_str().contains('@'));
         host.filter(|host| self.is_ours(host.host())).ok_or_else(|| {
             ApiError::forbidden(format!(
-                "the request's Host is not an address of this server; open http://{} or http://localhost:{}",
+                "the request's Host is not an address of this server; open http://{} or http://localhost:{}, or name the host with --host",
                 self.address,
                 self.address.port()
             ))
@@ -129,7 +135,8 @@ impl Guard {
 
     fn is_ours(&self, host: &str) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.eq_ignore_ascii_case("localhost") {
+        let named = |name: &str| host.eq_ignore_ascii_case(name);
+        if named("localhost") || self.hosts.iter().any(|name| named(name)) {
             return true;
         }
         let Ok(ip) = host.parse::<IpAddr>() else { return false };
@@ -207,7 +214,8 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef0123";
 
     fn guard(address: &str, token: Option<&str>) -> Guard {
-        Guard::new(address.parse().unwrap(), token.map(str::to_owned)).unwrap()
+        Guard::new(address.parse().unwrap(), vec!["photos.example".to_owned()], token.map(str::to_owned))
+            .unwrap()
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -222,9 +230,15 @@ mod tests {
     fn only_names_of_this_machine_are_hosts() {
         let local = guard("127.0.0.1:8080", None);
         let host = |guard: &Guard, host: &str| status(guard, Method::GET, Access::Page, &[("host", host)]);
-        for ours in
-            ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.2", "localhost:9000"]
-        {
+        for ours in [
+            "127.0.0.1:8080",
+            "localhost:8080",
+            "LOCALHOST",
+            "[::1]:8080",
+            "127.0.0.2",
+            "localhost:9000",
+            "Photos.example",
+        ] {
             assert_eq!(host(&local, ours), 200, "{ours}");
         }
         for other in

@@ -194,6 +194,7 @@ impl Jobs {
         self.status.send_if_modified(|status| {
             busy = status.is_running();
             if !busy {
+                self.stop.store(false, Ordering::Relaxed);
                 let (id, started) = (status.id + 1, Some(Timestamp::now()));
                 *status = JobStatus {
                     id,
@@ -209,7 +210,6 @@ impl Jobs {
         if busy {
             return Err(ApiError::conflict("busy", "another job is running; wait for its end, or cancel it"));
         }
-        self.stop.store(false, Ordering::Relaxed);
         let progress = JobProgress { status: Arc::clone(&self.status), stop: Arc::clone(&self.stop) };
         let file = self.file.clone();
         let started = self.status();

@@ -62,7 +62,7 @@ pub(super) struct Admission {
     bytes: Arc<Semaphore>,
     images: Arc<Semaphore>,
     /// Decoding and encoding of pictures: as many at a time as there are processors. These wait for their turn.
-    processors: Semaphore,
+    processors: Arc<Semaphore>,
 }
 
 impl Admission {
@@ -70,7 +70,7 @@ impl Admission {
         Self {
             bytes: Arc::new(Semaphore::new(blocks(limits.held_bytes) as usize)),
             images: Arc::new(Semaphore::new(limits.images)),
-            processors: Semaphore::new(threads.max(1)),
+            processors: Arc::new(Semaphore::new(threads.max(1))),
         }
     }
 
@@ -90,8 +90,15 @@ impl Admission {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _processor = self.processors.acquire().await.map_err(|_| ApiError::broken("the server"))?;
-        blocking(work).await
+        let processor = Arc::clone(&self.processors).acquire_owned().await;
+        let processor = processor.map_err(|_| ApiError::broken("the server"))?;
+        blocking(move || {
+            // Work goes on when nobody waits for it any more, and keeps its processor.
+            let done = work();
+            drop(processor);
+            done
+        })
+        .await
     }
 }
 

@@ -150,6 +150,8 @@ pub struct ServeSettings {
     pub layer: Option<String>,
     /// Where to listen. Port 0 takes a free one.
     pub address: SocketAddr,
+    /// Names in addresses of the server, beside its own address and those of this computer: such as that of a proxy before it.
+    pub hosts: Vec<String>,
     /// What clients must know. Without it, one is made where the address is not loopback.
     pub token: Option<String>,
     /// What networks run on.
@@ -168,6 +170,7 @@ impl ServeSettings {
             model: None,
             layer: None,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            hosts: Vec::new(),
             token: None,
             extractor: ExtractorSettings::default(),
             limits: Limits::default(),
@@ -226,7 +229,7 @@ impl Server {
         let teach = settings.project.as_deref().map(|folder| open_project(folder, &settings)).transpose()?;
         let head = open_head(&settings, &opener, teach.as_ref())?;
         let threads = threads_or_all(settings.extractor.session.threads);
-        let guard = Guard::new(address, token.clone()).map_err(random)?;
+        let guard = Guard::new(address, settings.hosts, token.clone()).map_err(random)?;
         let stop = Arc::new(watch::Sender::new(false));
         let app = App::new(settings.limits, threads, guard, opener, head, teach, stop.subscribe());
         let runtime = Builder::new_multi_thread()

@@ -472,11 +472,12 @@ pub(super) async fn train(State(app): State<Shared>, request: Request) -> Result
         let stored = trainer(app, teach).train(options, previous.as_deref(), progress)?;
         let path = stored.head_path(&teach.project);
         teach.forget_files();
-        teach.set_training(stored);
         let before = app.loaded_head();
         let served = app.opener.open(TRAINED, &path, None, before.as_deref());
-        app.set_head(served.map_err(|error| JobEnd::Failed(with_causes(&error)))?);
-        Ok(())
+        // Whoever hears of the result finds its head.
+        let opened = served.map(|served| app.set_head(served));
+        teach.set_training(stored);
+        opened.map_err(|error| JobEnd::Failed(with_causes(&error)))
     })
 }
 

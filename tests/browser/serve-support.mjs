@@ -68,18 +68,18 @@ const freePort = () => new Promise((resolve) => {
 const servers = new Set();
 
 /// A server for a project. `start()` and `kill()` may be called again and again; the port stays.
-export async function makeServer(project) {
+export async function makeServer(project, { args = ["--project", project], token = null } = {}) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const server = {
     url, process: null, said: "",
     async start() {
-      const child = spawn(PROGRAM, ["serve", "--project", project, "--port", String(port)], { cwd: project, stdio: ["ignore", "pipe", "pipe"] });
+      const child = spawn(PROGRAM, ["serve", ...args, "--port", String(port)], { cwd: project, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...(token && { CNNCODES_SERVE_TOKEN: token }) } });
       server.process = child;
       for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => { server.said += text; });
       for (let tries = 0; tries < 300; tries += 1) {
         assert.equal(child.exitCode, null, `the server ended: ${server.said}`);
-        if (await fetch(`${url}/healthz`).then(({ ok }) => ok, () => false)) return;
+        if (await fetch(`${url}/healthz`).then(({ status }) => status < 500, () => false)) return;
         await sleep(100);
       }
       assert.fail(`the server does not answer: ${server.said}`);
@@ -117,7 +117,7 @@ export function launch() {
 
 /// Opens the page; `trouble` collects errors, alerts and requests to elsewhere. `forgive` is a pattern of the console's
 /// messages that a test provokes.
-export async function open(browser, server, { at = "/", viewport = WIDE, theme = "light", forgive = null } = {}) {
+export async function open(browser, server, { at = "/", viewport = WIDE, theme = "light", forgive = null, ready = ".places [aria-current]" } = {}) {
   const context = await browser.createBrowserContext();
   const page = await context.newPage();
   const trouble = [];
@@ -135,7 +135,7 @@ export async function open(browser, server, { at = "/", viewport = WIDE, theme =
   await page.setViewport(viewport);
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: theme }]);
   await page.goto(server.url + at);
-  await page.waitForSelector(".places [aria-current]");
+  await page.waitForSelector(ready);
   return { page, trouble, close: () => context.close() };
 }
 

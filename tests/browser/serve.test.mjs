@@ -176,7 +176,7 @@ test("two classes are taught by drop, a suspect is relabelled, and the saved hea
     await server.start();
     await until(page, () => document.querySelector("#offline").hidden);
     await page.reload();
-    await page.waitForSelector("#classify-drop");
+    await page.waitForSelector(".places [aria-current]");
     assert.equal(await text(page, ".places [aria-current]"), "Classify", "a reload keeps the place");
   });
 
@@ -212,6 +212,24 @@ test("two classes are taught by drop, a suspect is relabelled, and the saved hea
       answer.classes.forEach(({ probability }, k) => assert.ok(Math.abs(probability - wanted.classes[k].probability) < 1e-5, `${probability} and ${wanted.classes[k].probability}`));
       assert.equal(answer.unknown, wanted.unknown);
     });
+  });
+
+  await step("a pasted photo is classified, and a corrected one is taught", async () => {
+    await page.evaluate(async (address) => {
+      const image = await (await fetch(address)).blob();
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([image], "image.png", { type: "image/png" }));
+      document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+    }, `/v1/thumbnails/${A}/${path.basename(learn(A)[0])}?size=300`);
+    await until(page, (n) => document.querySelectorAll("#tiles [role=option]:not(.pending)").length === n, questions.length + 1);
+    await until(page, () => document.querySelector(".answer figcaption").textContent.startsWith("pasted-"));
+    await page.waitForSelector(".teach-this button");
+    await page.select("#teach-class", B);
+    const before = photosOnDisk(project, B).length;
+    await page.click(".teach-this button");
+    await until(page, () => document.querySelector(".teach-this").textContent.includes("Added"));
+    await until(page, () => document.querySelector("#outbox").hidden);
+    assert.equal(photosOnDisk(project, B).length, before + 1);
   });
 
   await step("project, theme and camera can be looked at", async () => {
@@ -296,6 +314,27 @@ test("folders become classes, names of strangers stay text, and the camera takes
   await close();
 });
 
+test("with --listen the page opens with the token alone, and keeps it out of the address", async () => {
+  const project = makeProject("listening");
+  const server = await makeServer(project, { args: ["--project", project, "--listen", "0.0.0.0"], token: "a-secret-of-the-test" });
+  const stranger = await open(browser, server, { forgive: /401/, ready: "#no-access:not([hidden])" });
+  assert.match(await text(stranger.page, "#no-access"), /#token=/);
+  await lookAt(stranger.page, "no-access");
+  assert.deepEqual(stranger.trouble, []);
+  await stranger.close();
+
+  const { page, trouble, close } = await open(browser, server, { at: "/#token=a-secret-of-the-test" });
+  assert.equal(await page.evaluate(() => location.href.includes("token")), false);
+  await makeClass(page, A);
+  await drop(page, await cardOf(page, A), learn(A, 2));
+  await countOn(page, await cardOf(page, A), 2);
+  await until(page, () => [...document.querySelectorAll(".thumbs-button img")].every((image) => image.naturalWidth > 0));
+  await page.reload();
+  await page.waitForSelector(".card-title");
+  assert.deepEqual(trouble, []);
+  await close();
+});
+
 test("everything can be done with the keyboard alone, and nothing traps it", async () => {
   const project = makeProject("keyboard");
   const server = await makeServer(project);
@@ -371,6 +410,7 @@ test("everything can be done with the keyboard alone, and nothing traps it", asy
   await page.focus("#skip");
   await tabTo((at) => at.dataset.place === "classify");
   await page.keyboard.press("Enter");
+  await until(page, () => document.activeElement.id === "main");
   await tabTo(withId, "classify-choose");
   await chooseByKey(page, unseen(A, 3));
   await until(page, () => document.querySelectorAll("#tiles [role=option]:not(.pending)").length === 3);

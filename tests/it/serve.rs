@@ -59,7 +59,9 @@ fn with_head(per_class: usize) -> tempfile::TempDir {
     let folder = crate::common::workspace(per_class);
     let run = |args: &[&str]| drop(cnncodes(folder.path()).args(args).assert().success());
     run(&["extract", "--layer", "fc7"]);
-    run(&["fit-head", "--logistic", "-o", "models/demo.head.h5"]);
+    // By its whole path, because this process does not work in the folder.
+    let features = folder.path().join("features/demo-vgg-fc7.h5");
+    run(&["fit-head", "--logistic", features.to_str().unwrap(), "-o", "models/demo.head.h5"]);
     folder
 }
 

@@ -46,7 +46,7 @@ function unanswered(photo) {
     return element("div", { class: "answer-words" },
       element("h3", { id: "answer-name" }, "This file was not classified"),
       element("p", {}, `${isolated(photo.file.name)}: ${photo.reason}.`),
-      element("p", { class: "hint" }, "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and JPEG XL photos can be read. Convert the file, or leave it out."));
+      element("p", { class: "hint" }, "Convert it to JPEG or PNG, or leave it out."));
   }
   return element("div", { class: "answer-words", "aria-busy": "true" }, element("h3", { id: "answer-name", class: "hint" }, "Classifying …"),
     element("div", { class: "skeleton" }), element("div", { class: "skeleton" }), element("div", { class: "skeleton" }));
@@ -187,8 +187,8 @@ function updateNearest(photo) {
 function neighbor({ image, class: category, distance }) {
   const alt = `Training photo ${image}`;
   const picture = element("img", { src: api.trainingImage(image), alt, loading: "lazy", on: { error: (event) => event.target.replaceWith(element("span", { class: "absent" }, "moved or removed")) } });
-  const open = element("button", { type: "button", class: "picture-button", "aria-label": `${category}, distance ${distance.toFixed(2)}: open the training photo ${image}`, on: { click: () => view(image, api.trainingImage) } }, element("div", { class: "picture" }, picture));
-  return element("li", {}, open, element("span", { class: "line" }, classMark(classIndex(category)), element("strong", {}, name(category))), element("span", { class: "name" }, `distance ${distance.toFixed(2)}`));
+  const open = element("button", { type: "button", class: "picture-button", "aria-label": `${category ?? "no class"}, distance ${distance.toFixed(2)}: open the training photo ${image}`, on: { click: () => view(image, api.trainingImage) } }, element("div", { class: "picture" }, picture));
+  return element("li", {}, open, category ? element("span", { class: "line" }, classMark(classIndex(category)), element("strong", {}, name(category))) : null, element("span", { class: "name" }, `distance ${distance.toFixed(2)}`));
 }
 
 // --- from an answer to a lesson -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // The server's HTTP interface (docs/api.md): one function for each request. Errors carry the server's own words.
 
-export class ServerError extends Error {
+class ServerError extends Error {
   constructor(message, { code = "network", status = 0, retryAfter = null } = {}) {
     super(message);
     this.code = code;
@@ -30,7 +30,8 @@ async function knock() {
   while (!answering) {
     await new Promise((resolve) => setTimeout(resolve, 1500));
     try {
-      if ((await fetch("/healthz", { cache: "no-store" })).ok) heard(true);
+      // A server that wants the token first is there as well.
+      if ((await fetch("/healthz", { cache: "no-store" })).status < 500) heard(true);
     } catch { /* It is still away. */ }
   }
 }
@@ -108,16 +109,20 @@ export const trainingImage = (id, size = 176) => `/v1/training-images/${inPath(i
 /// `what` is head, onnx, features or report.
 export const download = (what) => `/v1/download/${what}`;
 
-/// Calls `handlers[event](data)` on the server's events; connects again by itself.
-export function listen(handlers) {
+/// Calls `handlers[event](data)` on the server's events; connects again by itself, and then calls `onAgain`.
+export function listen(handlers, onAgain, isFirst = true) {
   const source = new EventSource("/v1/events");
   for (const [event, handle] of Object.entries(handlers)) {
     source.addEventListener(event, ({ data }) => handle(JSON.parse(data)));
   }
-  source.addEventListener("open", () => heard(true));
+  source.addEventListener("open", () => {
+    heard(true);
+    if (!isFirst) onAgain();
+    isFirst = false;
+  });
   source.addEventListener("error", () => {
     if (source.readyState !== EventSource.CLOSED) return;
     // The browser gave up, because the server answered with an error.
-    setTimeout(() => listen(handlers), 3000);
+    setTimeout(() => listen(handlers, onAgain, false), 3000);
   });
 }

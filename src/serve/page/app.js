@@ -15,6 +15,7 @@ let place = null;
 
 /// The fragment names a place, or a section of one: a reload comes back to it.
 function route() {
+  if (!state.status) return;
   const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
   const wanted = target?.closest(".place")?.id ?? place ?? (state.status.head ? "classify" : "teach");
   go(state.status.teach ? wanted : "classify");
@@ -53,7 +54,12 @@ function banner(text) {
 
 api.connection.addEventListener("offline", () => banner("The server does not answer. Start cnncodes serve again: the page goes on by itself, and nothing is lost."));
 api.connection.addEventListener("online", () => { banner(null); begin(); });
-api.connection.addEventListener("unauthorized", () => banner("This page has no access. Open the address that the program printed, with its #token."));
+api.connection.addEventListener("unauthorized", () => {
+  byId("no-access").hidden = false;
+  byId("open-project").hidden = true;
+  for (const id of Object.keys(PLACES)) byId(id).hidden = true;
+  document.querySelector(".places").hidden = true;
+});
 
 async function openSession() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -62,13 +68,17 @@ async function openSession() {
   await api.openSession(token);
 }
 
-onChange("status", ({ teach }) => { document.querySelector(".places").hidden = !teach; });
+onChange("status", ({ teach }) => {
+  for (const part of document.querySelectorAll(".places, .only-teach")) part.hidden = !teach;
+});
 
 let begun = false;
 async function begin() {
   try {
     await openSession();
     await loadAll();
+    byId("no-access").hidden = true;
+    byId("open-project").hidden = false;
     route();
     if (!begun && state.status.teach) follow();
     begun = true;

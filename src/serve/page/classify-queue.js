@@ -8,7 +8,7 @@ const NEAREST = 6;
 
 /// A photo: `phase` is waiting, asking, done or failed; `answer` is the server's; `coverage` is that of its set;
 /// `close` holds nearest photos and explanation, once they were asked for.
-export function makePhoto(file) {
+function makePhoto(file) {
   return { file, url: URL.createObjectURL(file), phase: "waiting", answer: null, reason: null, coverage: null, close: null };
 }
 

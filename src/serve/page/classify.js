@@ -132,6 +132,8 @@ async function lookCloser() {
       photo.coverage = settings.coverage;
     }
   }
+  // The photo may have been cleared away meanwhile, and another one be looked at.
+  if (looking !== photo) return;
   looking = null;
   updateTile(photo);
   present();

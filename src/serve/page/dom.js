@@ -93,13 +93,6 @@ export function announce(text) {
   saying = setTimeout(() => { live.textContent = text; }, 60);
 }
 
-/// Replaces the children of `place`, and keeps the focus on the element with the same `data-key`.
-export function replaceKeepingFocus(place, ...children) {
-  const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  place.replaceChildren(...children);
-  if (key !== undefined) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
-}
-
 /// Opens a dialog; clicks beside it and buttons with `data-close` close it.
 export function openDialog(dialog) {
   if (!dialog.dataset.wired) {

@@ -2,7 +2,7 @@
 // `folder` is the name of the folder that holds the file, or null.
 import { byId } from "./dom.js";
 
-const PHOTO = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jxl|ico|pnm|ppm|pgm|tga|qoi)$/i;
+const PHOTO = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jxl|ico|pnm|ppm|pgm|tga|qoi)$/i;
 
 /// Folders also hold what is no photo; a file that was named one by one is sent in any case, and refused with a reason.
 const isPhoto = (file) => file.type.startsWith("image/") || PHOTO.test(file.name);
@@ -35,7 +35,7 @@ async function walk(entry, folder, found) {
 }
 
 /// What a drop or a paste holds. Must be called while the event is handled.
-export async function fromTransfer(transfer) {
+async function fromTransfer(transfer) {
   const items = [...transfer.items].filter(({ kind }) => kind === "file");
   const entries = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean);
   const found = [];

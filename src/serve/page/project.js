@@ -8,6 +8,7 @@ import { loadProject, loadStatus, state } from "./state.js";
 const dialog = byId("project");
 
 byId("open-project").addEventListener("click", async () => {
+  if (!state.status) return;
   draw([]);
   openDialog(dialog);
   const heads = await attempt(api.getHeads);

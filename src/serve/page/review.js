@@ -24,6 +24,8 @@ function keep(key) {
 }
 
 let drawnFor = null;
+let pictures = new Map(); // each section's pictures, which stay when a card is drawn anew
+let picturesOf = null;
 
 /// Draws the sections anew when a photo changed its place.
 export function drawReview(result) {
@@ -31,6 +33,10 @@ export function drawReview(result) {
   const key = JSON.stringify([result.trained_at, state.project.revision, kept.size, state.project.classes.map((one) => one.name)]);
   if (!place || drawnFor === key && place.children.length) return;
   drawnFor = key;
+  if (picturesOf !== result.trained_at) {
+    picturesOf = result.trained_at;
+    pictures = new Map();
+  }
   const focused = place.contains(document.activeElement) ? focusPlace(place) : null;
   place.replaceChildren(...[suspectsSection(result), duplicatesSection(result), nextSection(result)].filter(Boolean));
   if (focused) restoreFocus(focused);
@@ -51,11 +57,19 @@ function restoreFocus({ area, at }) {
   (card?.querySelector(".actions button") ?? byId(`${area}-title`) ?? byId("photos-title"))?.focus({ preventScroll: true });
 }
 
-/// A card of a photo: picture, words, what can be done with it.
-function card(id, lines, actions, settled = null) {
+function pictureOf(kind, id) {
+  const key = `${kind} ${id}`;
+  const made = () => element("div", { class: "picture" }, thumbnail(id, "", 320));
+  if (current(id) === null) return made();
+  if (!pictures.has(key)) pictures.set(key, made());
+  return pictures.get(key);
+}
+
+/// A card of a photo in a section: picture, words, what can be done with it.
+function card(kind, id, lines, actions, settled = null) {
   const now = current(id);
   const picture = element("button", { type: "button", class: "picture-button", "aria-label": `Open ${id} large`, disabled: now === null, on: { click: () => view(now) } },
-    element("div", { class: "picture" }, thumbnail(id, "", 320)));
+    pictureOf(kind, id));
   return element("li", { class: `card review-card ${settled ? "settled" : ""}` },
     element("figure", {}, picture, element("figcaption", {}, ...lines, element("span", { class: "name" }, name(id)))),
     settled ? element("p", { class: "settled-words" }, icon("check"), " ", settled) : element("div", { class: "actions" }, ...actions));
@@ -83,10 +97,10 @@ function suspectsSection({ suspects }) {
   const doubted = suspects.labels.filter((one) => one.predicted !== one.class && !kept.has(`label ${one.image}`)).slice(0, MOST);
   const strange = suspects.outliers.filter((one) => !kept.has(`outlier ${one.image}`)).slice(0, 6);
   const keepButton = (kind, image, words) => button(words, { class: "quiet small", "aria-label": `${words}: ${image} is right`, on: { click: () => { keep(`${kind} ${image}`); drawReview(state.result); } } }, "check");
-  const labels = doubted.map((one) => card(one.image,
+  const labels = doubted.map((one) => card("label", one.image,
     [line("given", one.class, one.probability), line("said", one.predicted, one.predicted_probability)],
     [moveButton(one.image, one.predicted, "primary"), keepButton("label", one.image, "Keep"), removeButton(one.image)], fate(one.image)));
-  const outliers = strange.map((one) => card(one.image, [line("given", one.class, `distance ${one.distance.toFixed(2)}`)],
+  const outliers = strange.map((one) => card("outlier", one.image, [line("given", one.class, `distance ${one.distance.toFixed(2)}`)],
     [keepButton("outlier", one.image, "Keep"), removeButton(one.image)], fate(one.image)));
   return section("suspects", "Photos that deserve a second look",
     element("p", {}, labels.length ? "A head that had not seen the photo finds its class improbable. The label is wrong, the photo is difficult, or it shows several things. Correct what is wrong, then train again."
@@ -129,7 +143,7 @@ function duplicateSet({ images, similarity, conflict }) {
 // --- what to label next -------------------------------------------------------------------------------------
 
 const REASONS = {
-  uncertain: ({ class: category, probability }) => [line("unsure:", category, probability)],
+  uncertain: ({ class: category, probability }) => [line("looks like", category, probability)],
   unlike: () => [line("unlike all training photos", null, null)],
 };
 
@@ -140,7 +154,7 @@ function nextSection({ label_next: next }) {
     return section("next", "What to label next", element("p", {}, "All proposed photos have their class. Train again to see which of the others teach most."));
   }
   return section("next", "What to label next",
-    element("p", {}, `Of the photos without a class, these ${open.length} teach most: the head is unsure of them, or has seen nothing like them. Give each its class; the keys 1 to 9 do so too.`),
+    element("p", {}, `Of the photos without a class, these ${open.length} teach most: the head is least sure of them, or has seen nothing like them. Give each its class; the keys 1 to 9 do so too.`),
     element("ul", { class: "cards" }, ...open.map(nextCard)));
 }
 
@@ -154,8 +168,8 @@ function nextCard(photo) {
   const others = offered.slice(MOST_BUTTONS);
   const more = others.length > 0 && element("select", { class: "small", "aria-label": `Another class for ${photo.id}` }, element("option", { value: "" }, "others"), ...others.map((category) => element("option", { value: `=${category}` }, category)));
   const set = more && button("Give", { class: "quiet small", "aria-label": `Give ${photo.id} the chosen class`, on: { click: () => { if (more.value) give(more.value.slice(1)); } } });
-  const made = card(photo.id, REASONS[photo.reason]?.(photo) ?? [], [...buttons, more, set].filter(Boolean));
-  made.setAttribute("aria-label", `${photo.id}, ${photo.reason === "unlike" ? "unlike all training photos" : `unsure: ${photo.class} ${percent(photo.probability)}`}`);
+  const made = card("next", photo.id, REASONS[photo.reason]?.(photo) ?? [], [...buttons, more, set].filter(Boolean));
+  made.setAttribute("aria-label", `${photo.id}, ${photo.reason === "unlike" ? "unlike all training photos" : `looks like ${photo.class} ${percent(photo.probability)}`}`);
   made.addEventListener("keydown", (event) => {
     const category = offered[Number(event.key) - 1];
     if (!category || !/^[1-9]$/.test(event.key) || event.ctrlKey || event.altKey || event.metaKey || event.target.matches("select")) return;

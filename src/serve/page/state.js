@@ -49,9 +49,14 @@ export const loadResult = latest(async () => {
   changed("result");
 });
 
+export const isRunning = (job) => job?.state === "running" || job?.state === "cancelling";
+
 export function setJob(job) {
+  const ended = isRunning(state.job) && !isRunning(job);
   state.job = job;
   changed("job");
+  // The server answers with another head now.
+  if (ended) loadStatus().catch(() => {});
 }
 
 /// Everything anew, as after a time without a connection.
@@ -82,5 +87,5 @@ export function follow() {
       if (trained_at === state.result?.trained_at) return;
       loadResult().then(() => Promise.all([loadStatus(), loadProject()])).then(() => changed("trained")).catch(() => {});
     },
-  });
+  }, () => loadAll().catch(() => {}));
 }

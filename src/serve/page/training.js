@@ -4,7 +4,8 @@ import { ENOUGH } from "./board.js";
 import { ago, announce, byId, list, many, percent, photos } from "./dom.js";
 import { attempt, done, trouble } from "./notices.js";
 import { onOutbox, pending } from "./outbox.js";
-import { onChange, setJob, state } from "./state.js";
+import { isRunning, onChange, setJob, state } from "./state.js";
+import { trainingSettings } from "./training-settings.js";
 
 const LEAST = 2; // photos of a class
 const STEPS = {
@@ -17,8 +18,6 @@ const waiting = new Map(); // task -> what to do when its job ends
 
 const start = byId("train-start");
 const cancel = byId("train-cancel");
-
-export const isRunning = (job) => job?.state === "running" || job?.state === "cancelling";
 
 /// Runs a job of the server and resolves when it is done; false if it failed or was cancelled.
 export async function runJob(task, settings) {
@@ -112,7 +111,7 @@ start.addEventListener("click", () => {
   const lacks = missing();
   if (lacks) { announce(lacks.join(". ")); return; }
   followed = true;
-  runJob("train").then((trained) => { if (!trained) { followed = false; start.focus(); } });
+  runJob("train", trainingSettings()).then((trained) => { if (!trained) { followed = false; start.focus(); } });
   cancel.hidden = false;
   cancel.focus();
 });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cnncodes::demo;
 use cnncodes::head::Head;
+use cnncodes::images::{DecodeOptions, decode};
 use serde_json::{Value, json};
 
 use super::client::{Client, FormFile};
@@ -212,11 +213,18 @@ fn another_training_is_compared_with_the_one_before() {
         .iter()
         .map(|suspect| suspect["image"].as_str().unwrap())
         .collect();
-    assert!(wrong.iter().all(|wrong| suspects[..5].contains(&wrong.as_str())), "{suspects:?}");
+    let found = suspects[..5].iter().filter(|suspect| wrong.iter().any(|wrong| wrong == *suspect)).count();
+    assert!(found >= 2, "{suspects:?}");
     let mut proposed: Vec<&str> =
         first["label_next"].as_array().unwrap().iter().map(|photo| photo["id"].as_str().unwrap()).collect();
     proposed.sort_unstable();
     assert_eq!(proposed, ["loose.jpg", "other.jpg"]);
+    // They are no training images, however alike.
+    let answer = client.files("/v1/classify?neighbors=20", &[("x.jpg", &more[10].2)]).of(200);
+    let near: Vec<&str> =
+        answer[0]["nearest"].as_array().unwrap().iter().map(|near| near["image"].as_str().unwrap()).collect();
+    assert_eq!(near.len(), 20);
+    assert!(near.iter().all(|near| near.contains('/')), "{near:?}");
 
     let back = client.json("POST", "/v1/photos/move", &json!({"photos": wrong, "class": "flower"})).of(200);
     assert_eq!(back["moved"][0]["to"], "flower/001.jpg");
@@ -281,7 +289,7 @@ fn photos_are_listed_removed_and_brought_back() {
     assert_eq!(emptied.of(200)["removed"], 3);
     let picture = client.get("/v1/thumbnails/flower/001.jpg?size=40");
     description.check("GET", "/v1/thumbnails/{id}", &picture);
-    let picture = image::load_from_memory(&picture.body).unwrap();
+    let picture = decode(&picture.body, &DecodeOptions::default()).unwrap();
     assert_eq!(picture.width().max(picture.height()), 40);
 }
 
