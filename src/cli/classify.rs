@@ -168,7 +168,13 @@ fn classify_features(
     let mut printer = Printer::new(args);
     head.answer_features(&file, &apply::head_at(head_path), options, |name, answer| {
         let explanation = ImageExplanation::default();
-        printer.print(AnswerRecord::new(name, answer, explanation, &head.model.class_names, usize::from(args.top)))
+        printer.print(AnswerRecord::new(
+            name,
+            answer,
+            explanation,
+            &head.model.class_names,
+            usize::from(args.top),
+        ))
     })?;
     printer.finish()?;
     Ok(Status::Done)

@@ -83,7 +83,8 @@ pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
     settings.layer.clone_from(&args.layer);
     settings.address = SocketAddr::from((args.listen, args.port));
     settings.token = std::env::var(TOKEN).ok();
-    settings.extractor = ExtractorSettings { session: args.compute.settings(), ..ExtractorSettings::default() };
+    settings.extractor =
+        ExtractorSettings { session: args.compute.settings(), ..ExtractorSettings::default() };
     settings.limits.pixels = args.max_pixels;
     settings.limits.images = args.max_images;
 

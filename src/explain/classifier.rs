@@ -142,7 +142,10 @@ impl<'h> ExplainingClassifier<'h> {
         }
         if let Some(training) = self.training.as_ref().ok().filter(|_| !batch.indices.is_empty()) {
             let nearest = training.nearest(batch.features.view(), &batch.sha256, NEAREST)?;
-            explained.iter_mut().zip(nearest).for_each(|(explanation, nearest)| explanation.nearest = nearest);
+            explained
+                .iter_mut()
+                .zip(nearest)
+                .for_each(|(explanation, nearest)| explanation.nearest = nearest);
         }
         Ok(explained)
     }

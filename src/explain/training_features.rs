@@ -62,7 +62,8 @@ impl TrainingFeatures {
     ) -> Result<Vec<Vec<SimilarImage>>, NeighborsError> {
         let Self { file, layer } = self;
         let itself = |query: usize, row: usize| file.sha256()[row] == sha256[query];
-        let search = NeighborSearch { queries: features.view(), k, metric: Metric::Cosine, left_out: &itself };
+        let search =
+            NeighborSearch { queries: features.view(), k, metric: Metric::Cosine, left_out: &itself };
         let found = search.run(file, Some(layer), |_| {})?;
         let similar = |neighbor: &Neighbor| SimilarImage {
             image: file.image_names()[neighbor.row].clone(),

@@ -72,7 +72,8 @@ impl ApiError {
 
     /// The work took longer than a request may take.
     pub fn too_slow(seconds: u64) -> Self {
-        let message = format!("the answer took more than {seconds} s; send fewer images at once, or try again later");
+        let message =
+            format!("the answer took more than {seconds} s; send fewer images at once, or try again later");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message)
     }
 

@@ -146,7 +146,9 @@ impl App {
     /// The server was started for a head alone.
     pub fn teach(&self) -> Result<&Teach, ApiError> {
         self.teach.as_ref().ok_or_else(|| {
-            ApiError::not_found("teaching is off, because the program was started with --head; give --project as well")
+            ApiError::not_found(
+                "teaching is off, because the program was started with --head; give --project as well",
+            )
         })
     }
 

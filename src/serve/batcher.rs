@@ -22,7 +22,8 @@ use crate::feature_spec::FeatureSpec;
 use crate::messages::with_causes;
 use crate::network::execution_plan::threads_or_all;
 use crate::network::{
-    Backbone, BackboneError, Device, ExecutionPlan, Graph, Layer, ModelFootprint, Runner, SessionSettings, TapOutput,
+    Backbone, BackboneError, Device, ExecutionPlan, Graph, Layer, ModelFootprint, Runner, SessionSettings,
+    TapOutput,
 };
 
 /// How long a session waits for images that are being decoded.
@@ -83,7 +84,8 @@ impl Batcher {
         settings: &ExtractorSettings,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ExtractError> {
-        let session = SessionSettings { device: settings.session.device.for_images(1), ..settings.session.clone() };
+        let session =
+            SessionSettings { device: settings.session.device.for_images(1), ..settings.session.clone() };
         let solo = open(&spec, &graph, &layer, &session)?;
         let tap = solo.taps().first();
         let (shape, layout) = (tap.map_or_else(Vec::new, |tap| tap.shape.clone()), solo.layout());
@@ -155,7 +157,8 @@ impl InNetwork {
     /// # Errors
     /// The network failed; or the features are no numbers that a head could use, which is a problem of the image.
     pub async fn features(self) -> Result<ImageFeatures, String> {
-        let features = self.features.await.map_err(|_| "the network ended without an answer".to_owned())??;
+        let features =
+            self.features.await.map_err(|_| "the network ended without an answer".to_owned())??;
         let samples: Vec<_> = self.set.samples.iter().collect();
         let layer = (&*self.layer, features.len());
         let batch = FeatureBatch::new(&samples, self.read, features, layer, |_| {});
@@ -298,7 +301,9 @@ impl Work {
         };
         let ran = catch_unwind(AssertUnwindSafe(|| run(&images)));
         let features = match ran {
-            Ok(Ok(layers)) => layers.into_iter().next().ok_or_else(|| "the network gives no features".to_owned()),
+            Ok(Ok(layers)) => {
+                layers.into_iter().next().ok_or_else(|| "the network gives no features".to_owned())
+            }
             Ok(Err(error)) => Err(with_causes(&error)),
             Err(_) => Err("the network ended by a panic; report this".to_owned()),
         };

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, BodyDataStream};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::{StreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -72,9 +72,12 @@ async fn read_at_most(
     admission: &Admission,
 ) -> Result<WholeBody, ApiError> {
     let too_large = || {
-        ApiError::too_large(format!("the request's body has more than {most} bytes; send fewer or smaller files at once"))
+        ApiError::too_large(format!(
+            "the request's body has more than {most} bytes; send fewer or smaller files at once"
+        ))
     };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > most) {
         drain(body, limits);
         return Err(too_large());
@@ -137,9 +140,9 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     let body = read_at_most(headers, body, MOST_JSON, limits, admission).await?;
     let object = serde_json::from_slice::<Map<String, Value>>(&body.bytes);
     // Through an object, because an array of the fields' values would do as well.
-    object.and_then(|object| serde_json::from_value(Value::Object(object))).map_err(|error| {
-        ApiError::bad_request(format!("the body is not the JSON that is expected: {error}"))
-    })
+    object
+        .and_then(|object| serde_json::from_value(Value::Object(object)))
+        .map_err(|error| ApiError::bad_request(format!("the body is not the JSON that is expected: {error}")))
 }
 
 /// The media type of the body, without parameters.
@@ -170,7 +173,8 @@ pub(super) async fn uploads(
         return Ok(vec![Upload { name: "image".to_owned(), bytes: body.bytes.clone() }]);
     }
     if !kind.eq_ignore_ascii_case("multipart/form-data") {
-        let or = if raw { ", or the bytes of one image as image/jpeg or application/octet-stream" } else { "" };
+        let or =
+            if raw { ", or the bytes of one image as image/jpeg or application/octet-stream" } else { "" };
         return Err(unsupported(format!("send the images as the files of multipart/form-data{or}")));
     }
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -179,17 +183,23 @@ pub(super) async fn uploads(
     let bytes = body.bytes.clone();
     let whole = stream::once(async move { Ok::<Bytes, std::convert::Infallible>(bytes) });
     let mut form = multer::Multipart::new(whole, boundary);
-    let damaged = |_: multer::Error| ApiError::bad_request("the form (multipart/form-data) is damaged or breaks off; send it again");
+    let damaged = |_: multer::Error| {
+        ApiError::bad_request("the form (multipart/form-data) is damaged or breaks off; send it again")
+    };
     let mut files = Vec::new();
     while let Some(field) = form.next_field().await.map_err(damaged)? {
         let Some(name) = field.file_name().map(str::to_owned) else { continue };
         if files.len() == most {
-            return Err(ApiError::too_large(format!("the form holds more than {most} files; send fewer at once")));
+            return Err(ApiError::too_large(format!(
+                "the form holds more than {most} files; send fewer at once"
+            )));
         }
         files.push(Upload { name, bytes: field.bytes().await.map_err(damaged)? });
     }
     if files.is_empty() {
-        return Err(ApiError::bad_request("the form holds no file; send each image as a part with a file name"));
+        return Err(ApiError::bad_request(
+            "the form holds no file; send each image as a part with a file name",
+        ));
     }
     Ok(files)
 }

@@ -58,7 +58,9 @@ impl Default for ClassifyQuery {
 impl ClassifyQuery {
     fn check(self, head: &Head) -> Result<Self, ApiError> {
         if self.top == 0 || self.top > MOST_CLASSES {
-            return Err(ApiError::bad_request(format!("top is the number of classes to name, 1 to {MOST_CLASSES}")));
+            return Err(ApiError::bad_request(format!(
+                "top is the number of classes to name, 1 to {MOST_CLASSES}"
+            )));
         }
         if self.neighbors > MOST_NEAREST {
             let message = format!("neighbors is the number of training images to name, 0 to {MOST_NEAREST}");
@@ -157,7 +159,8 @@ async fn answer(
     let options = AnswerOptions { coverage: asked.coverage, unknown: asked.unknown };
     let head = Arc::clone(served);
     let found = app.admission.compute(move || {
-        let answers = head.head.answers(batch.features.view(), options).map_err(|error| with_causes(&error))?;
+        let answers =
+            head.head.answers(batch.features.view(), options).map_err(|error| with_causes(&error))?;
         let nearest = match head.training.as_ref().filter(|_| asked.neighbors > 0) {
             None => Vec::new(),
             // The features file may have been replaced or removed meanwhile; the answer is right without it.
@@ -223,7 +226,8 @@ pub(super) async fn features_of_images(
     let head = app.head()?;
     asked?;
     let _room = app.admission.images(images.len())?;
-    let found = app.in_time(async { Ok(join_all(images.iter().map(|image| features(&app, &head, image))).await) });
+    let found =
+        app.in_time(async { Ok(join_all(images.iter().map(|image| features(&app, &head, image))).await) });
     let row = |(image, found): (&Upload, Result<ImageFeatures, ApiError>)| {
         Ok(match found? {
             Err(problem) => problem.into(),
@@ -268,11 +272,18 @@ pub(super) async fn heads(State(app): State<Shared>, request: Request) -> Result
     {
         let file = training.head_path(&teach.project);
         let head = blocking(move || Head::load(&file)).await?;
-        heads.extend(head.ok().map(|head| HeadInfo::new(TRAINED, None, &head, training.features_file.exists())));
+        heads.extend(
+            head.ok().map(|head| HeadInfo::new(TRAINED, None, &head, training.features_file.exists())),
+        );
     }
     for (name, file, head) in saved {
         if heads.iter().all(|known| known.name != name) {
-            heads.push(HeadInfo::new(&name, Some(&file), &head, Path::new(&head.provenance.features_file).exists()));
+            heads.push(HeadInfo::new(
+                &name,
+                Some(&file),
+                &head,
+                Path::new(&head.provenance.features_file).exists(),
+            ));
         }
     }
     let current = current.map(|current| current.info.name.clone());
@@ -287,7 +298,8 @@ fn saved_heads(app: &App) -> Vec<(String, PathBuf, Head)> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let stem = name.strip_suffix(HEAD_SUFFIX).filter(|stem| !stem.is_empty() && !stem.starts_with('.'))?;
+            let stem =
+                name.strip_suffix(HEAD_SUFFIX).filter(|stem| !stem.is_empty() && !stem.starts_with('.'))?;
             Some((stem.to_owned(), entry.path()))
         })
         .collect();
@@ -370,7 +382,9 @@ pub(super) async fn training_image(
     let head = app.head()?;
     let path = head.training.as_ref().and_then(|training| training.path(&name));
     let path = path.ok_or_else(|| {
-        ApiError::not_found(format!("the head was not fitted to an image {name:?}, or its features are not there"))
+        ApiError::not_found(format!(
+            "the head was not fitted to an image {name:?}, or its features are not there"
+        ))
     })?;
     picture(&app, path, side).await
 }

@@ -34,7 +34,12 @@ const REFUSED: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applica
      {\"error\":{\"code\":\"overloaded\",\"message\":\"the server has too many connections; close some, or try again later\"}}";
 
 /// Serves until `stopping` is true and the last answers are given.
-pub(super) async fn serve(listener: TcpListener, router: Router, app: Shared, mut stopping: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    app: Shared,
+    mut stopping: watch::Receiver<bool>,
+) {
     let most = app.limits.connections;
     let free = Arc::new(Semaphore::new(most));
     loop {
@@ -100,7 +105,10 @@ mod tests {
     #[test]
     fn the_refusal_has_the_length_that_it_announces() {
         let (head, body) = super::REFUSED.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())) || head.ends_with(&format!("content-length: {}", body.len())));
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len()))
+        );
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
     }
 }

@@ -54,7 +54,8 @@ pub(super) async fn download(
         }
         "report" => (teach.report(), format!("{project}-report.html"), "text/html; charset=utf-8"),
         other => {
-            let message = format!("there is no download {other:?}; there are head, onnx, features and report");
+            let message =
+                format!("there is no download {other:?}; there are head, onnx, features and report");
             return Err(ApiError::not_found(message));
         }
     };
@@ -83,8 +84,10 @@ pub(super) async fn download(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
-    let disposition = format!("attachment; filename=\"{}\"; filename*=UTF-8''{}", ascii(&name), encoded(&name));
-    headers.extend(HeaderValue::from_str(&disposition).ok().map(|value| (header::CONTENT_DISPOSITION, value)));
+    let disposition =
+        format!("attachment; filename=\"{}\"; filename*=UTF-8''{}", ascii(&name), encoded(&name));
+    headers
+        .extend(HeaderValue::from_str(&disposition).ok().map(|value| (header::CONTENT_DISPOSITION, value)));
     Ok(response)
 }
 

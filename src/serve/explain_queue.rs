@@ -74,10 +74,11 @@ impl ExplainQueue {
         let work = move || {
             let spec = &head.provenance.spec;
             let settings = ExplainSettings { session, ..ExplainSettings::default() };
-            let opened = network.open(spec).map_err(|error| with_causes(&error)).and_then(|(graph, layer)| {
-                Explainer::open(&graph, &layer, &head, &spec.preprocess, &settings)
-                    .map_err(|error| with_causes(&error))
-            });
+            let opened =
+                network.open(spec).map_err(|error| with_causes(&error)).and_then(|(graph, layer)| {
+                    Explainer::open(&graph, &layer, &head, &spec.preprocess, &settings)
+                        .map_err(|error| with_causes(&error))
+                });
             let mut explainer = match opened {
                 Ok(explainer) => explainer,
                 Err(message) => {
@@ -117,7 +118,8 @@ fn explain(
     let options = DecodeOptions::for_preprocess(preprocess, max_pixels);
     let photo = decode(bytes, &options).map_err(|error| with_causes(&error))?;
     let pass = explainer.run_on(&photo).map_err(|error| with_causes(&error))?;
-    let explained = explainer.explain(&pass, &[class], &mut |_, _| {}).map_err(|error| with_causes(&error))?;
+    let explained =
+        explainer.explain(&pass, &[class], &mut |_, _| {}).map_err(|error| with_causes(&error))?;
     let window = preprocess.window(photo.width(), photo.height());
     let drawn = explained.into_iter().map(|explanation| {
         let picture = overlay(&photo, window, &explanation.map);

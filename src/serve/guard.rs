@@ -179,7 +179,9 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 /// Makes sure that no page of another origin asks.
 fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
     let other = || {
-        ApiError::forbidden("the request comes from a page of another origin; open this server's own page, or use a program")
+        ApiError::forbidden(
+            "the request comes from a page of another origin; open this server's own page, or use a program",
+        )
     };
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().map_err(|_| other())?;
@@ -220,10 +222,14 @@ mod tests {
     fn only_names_of_this_machine_are_hosts() {
         let local = guard("127.0.0.1:8080", None);
         let host = |guard: &Guard, host: &str| status(guard, Method::GET, Access::Page, &[("host", host)]);
-        for ours in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.2", "localhost:9000"] {
+        for ours in
+            ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.2", "localhost:9000"]
+        {
             assert_eq!(host(&local, ours), 200, "{ours}");
         }
-        for other in ["evil.example", "localhost.evil.example", "192.168.1.5:8080", "a@localhost", "127.0.0.1.nip.io"] {
+        for other in
+            ["evil.example", "localhost.evil.example", "192.168.1.5:8080", "a@localhost", "127.0.0.1.nip.io"]
+        {
             assert_eq!(host(&local, other), 403, "{other}");
         }
         assert_eq!(status(&local, Method::GET, Access::Read, &[]), 403, "no host");
@@ -243,7 +249,8 @@ mod tests {
         let local = guard("127.0.0.1:8080", None);
         let ask = |fields: &[(&'static str, &str)]| {
             let fields = [&[("host", "localhost:8080"), ("x-cnncodes", "1")], fields].concat();
-            [(Method::GET, Access::Read), (Method::POST, Access::Change)].map(|(m, a)| status(&local, m, a, &fields))
+            [(Method::GET, Access::Read), (Method::POST, Access::Change)]
+                .map(|(m, a)| status(&local, m, a, &fields))
         };
         for own in [
             &[][..],
@@ -283,10 +290,15 @@ mod tests {
         let ask = |access: Access, fields: &[(&'static str, &str)]| {
             status(&open, Method::GET, access, &[&[("host", "10.0.0.1:8080")], fields].concat())
         };
-        assert_eq!((ask(Access::Page, &[]), ask(Access::Read, &[]), ask(Access::Change, &[])), (200, 401, 401));
+        assert_eq!(
+            (ask(Access::Page, &[]), ask(Access::Read, &[]), ask(Access::Change, &[])),
+            (200, 401, 401)
+        );
         let bearer = format!("Bearer {TOKEN}");
         assert_eq!(ask(Access::Read, &[("authorization", &bearer)]), 200);
-        for wrong in ["Bearer ", "Bearer 0123456789abcdef0124", "Basic x", TOKEN, "Bearer 0123456789abcdef01234"] {
+        for wrong in
+            ["Bearer ", "Bearer 0123456789abcdef0124", "Basic x", TOKEN, "Bearer 0123456789abcdef01234"]
+        {
             assert_eq!(ask(Access::Read, &[("authorization", wrong)]), 401, "{wrong}");
         }
         let cookie = open.session_cookie(TOKEN).unwrap().unwrap();

@@ -195,8 +195,14 @@ impl Jobs {
             busy = status.is_running();
             if !busy {
                 let (id, started) = (status.id + 1, Some(Timestamp::now()));
-                *status =
-                    JobStatus { id, task: Some(task), state: JobState::Running, started, text: STARTING.to_owned(), ..JobStatus::NONE };
+                *status = JobStatus {
+                    id,
+                    task: Some(task),
+                    state: JobState::Running,
+                    started,
+                    text: STARTING.to_owned(),
+                    ..JobStatus::NONE
+                };
             }
             !busy
         });
@@ -216,7 +222,8 @@ impl Jobs {
                 Ok(Err(JobEnd::Failed(error))) => (JobState::Failed, Some(error)),
                 Err(_) => (JobState::Failed, Some("the job ended by a panic; report this".to_owned())),
             };
-            let status = JobStatus { state, error, ended: Some(Timestamp::now()), ..progress.status.borrow().clone() };
+            let status =
+                JobStatus { state, error, ended: Some(Timestamp::now()), ..progress.status.borrow().clone() };
             keep(&file, &status);
             progress.status.send_replace(status);
         };

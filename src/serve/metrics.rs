@@ -61,7 +61,8 @@ impl<const N: usize> Histogram<N> {
             let _ = writeln!(text, "{name}_bucket{{le=\"{end}\"}} {count}");
         }
         let Self { count, sum, .. } = self;
-        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
+        let _ =
+            writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
     }
 }
 
@@ -98,7 +99,12 @@ impl Metrics {
                 "Requests that are being answered.",
                 self.in_flight.load(Ordering::Relaxed) as u64,
             ),
-            ("cnncodes_connections", "gauge", "Open connections.", self.connections.load(Ordering::Relaxed) as u64),
+            (
+                "cnncodes_connections",
+                "gauge",
+                "Open connections.",
+                self.connections.load(Ordering::Relaxed) as u64,
+            ),
         ] {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         }

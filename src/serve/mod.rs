@@ -96,7 +96,9 @@ pub enum ServeError {
     #[error("the token is too short or holds spaces; give at least 16 letters, digits or signs")]
     Token,
     /// There is nothing to serve.
-    #[error("there is neither a head nor a network to teach one with; name a head with --head FILE, or {remedy}")]
+    #[error(
+        "there is neither a head nor a network to teach one with; name a head with --head FILE, or {remedy}"
+    )]
     Nothing {
         /// How to get a network.
         remedy: &'static str,
@@ -305,7 +307,10 @@ fn open_project(folder: &Path, settings: &ServeSettings) -> Result<Teach, ServeE
         }
         error => error,
     })?;
-    let failed = |source: project::ProjectError| ServeError::Project { folder: folder.to_owned(), source: source.into() };
+    let failed = |source: project::ProjectError| ServeError::Project {
+        folder: folder.to_owned(),
+        source: source.into(),
+    };
     Ok(Teach::new(Project::open(folder).map_err(failed)?, network))
 }
 
@@ -321,9 +326,12 @@ fn open_head(
     let Some(teach) = teach else { return Ok(None) };
     if let Some(training) = teach.training() {
         let path = training.head_path(&teach.project);
-        let saved = training.result.head.saved_as.as_deref().map(|name| {
-            (name.to_owned(), settings.models.path.join(format!("{name}{HEAD_SUFFIX}")))
-        });
+        let saved = training
+            .result
+            .head
+            .saved_as
+            .as_deref()
+            .map(|name| (name.to_owned(), settings.models.path.join(format!("{name}{HEAD_SUFFIX}"))));
         let saved = saved.filter(|(_, file)| file.is_file());
         let opened = match &saved {
             Some((name, file)) => opener.open(name, file, Some(file), None),

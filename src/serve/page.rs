@@ -65,9 +65,11 @@ pub(super) fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError
         return Ok(response);
     }
     let file = BY_NAME.get(name);
-    let file = file.ok_or_else(|| ApiError::not_found(format!("the page has no file {name:?}; open / for the page")))?;
+    let file = file
+        .ok_or_else(|| ApiError::not_found(format!("the page has no file {name:?}; open / for the page")))?;
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let is_known = known.flat_map(|tags| tags.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == file.tag);
+    let is_known =
+        known.flat_map(|tags| tags.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == file.tag);
     let mut response = Response::new(if is_known { Body::empty() } else { Body::from(file.bytes) });
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -85,7 +87,8 @@ mod tests {
 
     #[test]
     fn every_file_of_the_page_has_a_type_and_the_index_is_the_page() {
-        let untyped: Vec<&str> = FILES.iter().map(|file| file.0).filter(|name| media_type(name).is_none()).collect();
+        let untyped: Vec<&str> =
+            FILES.iter().map(|file| file.0).filter(|name| media_type(name).is_none()).collect();
         assert_eq!(untyped, Vec::<&str>::new());
         let index = file("", &HeaderMap::new()).unwrap();
         assert_eq!(index.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");

@@ -15,7 +15,8 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     match Query::<T>::try_from_uri(uri) {
         Ok(Query(query)) => Ok(query),
         Err(error) => {
-            let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let text =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             Err(ApiError::bad_request(format!("the query of the address is not what is expected: {text}")))
         }
     }

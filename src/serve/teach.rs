@@ -125,7 +125,9 @@ struct PhotosAnswer {
 pub(super) async fn photos(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let PhotosQuery { class, offset, limit } = query(request.uri())?;
     if limit == 0 || limit > MOST_LISTED {
-        return Err(ApiError::bad_request(format!("limit is the number of photos to list, 1 to {MOST_LISTED}")));
+        return Err(ApiError::bad_request(format!(
+            "limit is the number of photos to list, 1 to {MOST_LISTED}"
+        )));
     }
     let answer = on_project(&app, move |teach| {
         let listing = teach.project.list()?;
@@ -263,7 +265,9 @@ pub(super) async fn add_photos(State(app): State<Shared>, request: Request) -> R
         let photos: Vec<(&str, &str, &[u8])> =
             sound.iter().map(|(file, extension)| (file.name.as_str(), *extension, &file.bytes[..])).collect();
         let (mut added, mut duplicates) = (Vec::new(), Vec::new());
-        for (stored, (file, _)) in teach.project.add_photos(class.as_deref(), &photos)?.into_iter().zip(&sound) {
+        for (stored, (file, _)) in
+            teach.project.add_photos(class.as_deref(), &photos)?.into_iter().zip(&sound)
+        {
             match stored {
                 Added::Stored(photo) => added.push(photo),
                 Added::Duplicate(of) => duplicates.push(Duplicate { name: file.name.clone(), of }),
@@ -497,7 +501,10 @@ pub(super) async fn export_head(State(app): State<Shared>, request: Request) -> 
     app.teach()?;
     let head = app.head()?;
     let NetworkSource::Models(models) = head.network.clone() else {
-        return Err(ApiError::conflict("conflict", "the head is an exported classifier already; use its file"));
+        return Err(ApiError::conflict(
+            "conflict",
+            "the head is an exported classifier already; use its file",
+        ));
     };
     start(&app, Task::Export, move |_, teach, progress| {
         progress.step(Step::Network)?;
@@ -507,7 +514,8 @@ pub(super) async fn export_head(State(app): State<Shared>, request: Request) -> 
         let (graph, layer) = spec.network_of(&model).map_err(|error| failed(&error))?;
         progress.step(Step::Export)?;
         let network = NetworkOfHead { graph: &graph, layer: &layer, licence: model.manifest.note.as_deref() };
-        let exported = export(&head.head, network, &ExportSettings::default()).map_err(|error| failed(&error))?;
+        let exported =
+            export(&head.head, network, &ExportSettings::default()).map_err(|error| failed(&error))?;
         exported.save(&teach.export(), false).map_err(|error| failed(&error))?;
         Ok(())
     })
@@ -544,7 +552,12 @@ pub(super) async fn save_head(State(app): State<Shared>, request: Request) -> Re
     let (parts, body) = request.into_parts();
     let SaveRequest { name, replace } = app.json(&parts.headers, body).await?;
     let training = app.teach()?.training().ok_or_else(no_result)?;
-    if name.is_empty() || name.len() > 100 || name == TRAINED || name.starts_with('.') || safe_name(&name) != name {
+    if name.is_empty()
+        || name.len() > 100
+        || name == TRAINED
+        || name.starts_with('.')
+        || safe_name(&name) != name
+    {
         return Err(ApiError::bad_request(format!(
             "{name:?} cannot be the name of a head; use letters, digits, hyphens and underscores, and not {TRAINED:?}"
         )));
@@ -572,7 +585,8 @@ fn save(
     head.save(&target).map_err(|error| ApiError::internal(&error))?;
     teach.saved_training(training, name);
     // The head that answers is now the saved one, if it was the trained one.
-    let mut info = HeadInfo::new(name, Some(&target), &head, Path::new(&head.provenance.features_file).exists());
+    let mut info =
+        HeadInfo::new(name, Some(&target), &head, Path::new(&head.provenance.features_file).exists());
     if let Some(before) = app.loaded_head().filter(|before| *before.head == head) {
         let served = app.opener.open(name, &target, Some(&target), Some(&before));
         let served = served.map_err(|error| ApiError::internal(&error))?;

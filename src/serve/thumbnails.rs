@@ -52,7 +52,8 @@ impl Thumbnails {
         let bytes = fs::read(path).map_err(|_| gone())?;
         let options = DecodeOptions { max_pixels, ..DecodeOptions::default() };
         let picture = decode(&bytes, &options).map_err(|error| ApiError::unreadable(with_causes(&error)))?;
-        let jpeg = encode_jpeg(&shrunk(&picture, side), QUALITY).map_err(|error| ApiError::internal(&error))?;
+        let jpeg =
+            encode_jpeg(&shrunk(&picture, side), QUALITY).map_err(|error| ApiError::internal(&error))?;
         let jpeg = Bytes::from(jpeg);
         self.keep(path, side, stamp, jpeg.clone());
         Ok(jpeg)
@@ -62,7 +63,8 @@ impl Thumbnails {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clock += 1;
         let clock = kept.clock;
-        let picture = kept.pictures.get_mut(&(path.to_owned(), side)).filter(|picture| picture.stamp == stamp)?;
+        let picture =
+            kept.pictures.get_mut(&(path.to_owned(), side)).filter(|picture| picture.stamp == stamp)?;
         picture.used = clock;
         Some(picture.jpeg.clone())
     }
@@ -71,7 +73,8 @@ impl Thumbnails {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.bytes += jpeg.len();
         let used = kept.clock;
-        if let Some(before) = kept.pictures.insert((path.to_owned(), side), KeptPicture { stamp, jpeg, used }) {
+        if let Some(before) = kept.pictures.insert((path.to_owned(), side), KeptPicture { stamp, jpeg, used })
+        {
             kept.bytes -= before.jpeg.len();
         }
         if kept.bytes > KEPT_BYTES {

@@ -253,7 +253,8 @@ impl Trainer<'_> {
         progress.step(Step::Listing)?;
         let revision = self.project.list().map_err(|error| failed(&error))?.revision;
         let set = self.project.dataset().map_err(|error| failed(&error))?;
-        let set = set.ok_or_else(|| JobEnd::Failed("the project has no photos; add some to two classes".to_owned()))?;
+        let set = set
+            .ok_or_else(|| JobEnd::Failed("the project has no photos; add some to two classes".to_owned()))?;
         let (features_file, problems) = self.extract(&set, progress)?;
         let file = FeatureFile::open(&features_file).map_err(|error| failed(&error))?;
         let layer = &self.network.layer.name;
@@ -305,8 +306,14 @@ impl Trainer<'_> {
             memory: self.extractor.memory,
             ..ExtractSettings::default()
         };
-        let request =
-            ExtractRequest { samples: set, graph, layers: &layers, session, output: &output, settings: &settings };
+        let request = ExtractRequest {
+            samples: set,
+            graph,
+            layers: &layers,
+            session,
+            output: &output,
+            settings: &settings,
+        };
         let mut stopped = Ok(());
         let extracted = extract(&request, progress.stop(), &mut |event| match event {
             ExtractEvent::Arranged(_) => stopped = progress.step(Step::Features),
@@ -318,7 +325,10 @@ impl Trainer<'_> {
             error => failed(&error),
         })?;
         stopped?;
-        let problems = summary.problems.into_iter().map(|problem| Problem { name: problem.name, reason: problem.reason });
+        let problems = summary
+            .problems
+            .into_iter()
+            .map(|problem| Problem { name: problem.name, reason: problem.reason });
         Ok((output, problems.collect()))
     }
 
@@ -344,12 +354,7 @@ impl Trainer<'_> {
     }
 
     /// Writes the report of a training to `path`.
-    pub fn report(
-        &self,
-        stored: &StoredTraining,
-        path: &Path,
-        progress: &JobProgress,
-    ) -> Result<(), JobEnd> {
+    pub fn report(&self, stored: &StoredTraining, path: &Path, progress: &JobProgress) -> Result<(), JobEnd> {
         let file = FeatureFile::open(&stored.features_file).map_err(|error| failed(&error))?;
         let trained = self.fit(&file, stored.options, progress)?;
         progress.step(Step::Report)?;
@@ -413,9 +418,12 @@ fn compare(trained: &TrainedHead, previous: &StoredTraining) -> Option<Compariso
         previous.judged.iter().map(|(sha256, class)| (sha256.as_str(), class.as_str())).collect();
     let TrainedHead { labelled, out_of_fold, .. } = trained;
     let (mut seen, mut now_right, mut then_right) = (HashSet::new(), Vec::new(), Vec::new());
-    for ((sha256, &label), answer) in labelled.sha256.iter().zip(&labelled.labels).zip(out_of_fold.answers()) {
+    for ((sha256, &label), answer) in labelled.sha256.iter().zip(&labelled.labels).zip(out_of_fold.answers())
+    {
         // Of photos with the same bytes one counts.
-        let Some(then) = before.get(sha256.as_str()).filter(|_| seen.insert(sha256.as_str())) else { continue };
+        let Some(then) = before.get(sha256.as_str()).filter(|_| seen.insert(sha256.as_str())) else {
+            continue;
+        };
         now_right.push(answer == label);
         then_right.push(*then == labelled.class_names[label]);
     }
@@ -459,7 +467,8 @@ fn proposals(head: &Head, file: &FeatureFile, layer: &str) -> Result<Vec<Proposa
             file.read_rows(Some(layer), row..row + 1, values).map_err(|error| failed(&error))?;
         }
         let features = Array2::from_shape_vec((rows.len(), width), values).map_err(|error| failed(&error))?;
-        let found = head.answers(features.view(), AnswerOptions::default()).map_err(|error| failed(&error))?;
+        let found =
+            head.answers(features.view(), AnswerOptions::default()).map_err(|error| failed(&error))?;
         answers.extend(rows.iter().copied().zip(found));
     }
     let propose = |reason: Reason, (row, answer): &(usize, crate::classifier::Answer)| Proposal {
@@ -492,6 +501,9 @@ mod tests {
         let said = verdict(&Difference::paired(20, 0, 100), 100);
         assert!(said.starts_with("Better than before: +20.0 points on the 100 photos of both"), "{said}");
         assert!(verdict(&Difference::paired(0, 20, 100), 100).starts_with("Worse than before: −20.0 points"));
-        assert!(verdict(&Difference::paired(1, 0, 40), 40).starts_with("No difference that these photos can show"));
+        assert!(
+            verdict(&Difference::paired(1, 0, 40), 40)
+                .starts_with("No difference that these photos can show")
+        );
     }
 }

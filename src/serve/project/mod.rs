@@ -92,7 +92,9 @@ pub(super) enum ProjectError {
     NoClass { name: String },
     #[error("the class {name:?} exists already; choose another name")]
     ClassExists { name: String },
-    #[error("the folder of the class {name:?} also holds files that are no photos; remove them from {folder}")]
+    #[error(
+        "the folder of the class {name:?} also holds files that are no photos; remove them from {folder}"
+    )]
     OtherFiles { name: String, folder: String },
     #[error("there is no photo {id:?}; it was moved or removed meanwhile")]
     NoPhoto { id: String },
@@ -401,7 +403,8 @@ mod tests {
         let added = project.add_photos(Some("cats"), &photos).unwrap();
         assert_eq!(added[2], Added::Duplicate("cats/passwd.jpg".to_owned()));
         assert_eq!(ids(&project), ["cats/a_b.JPG", "cats/passwd.jpg"]);
-        let more = project.add_photos(None, &[("passwd.jpg", "jpg", &one), ("a_b.JPG", "jpg", &jpeg(3))]).unwrap();
+        let more =
+            project.add_photos(None, &[("passwd.jpg", "jpg", &one), ("a_b.JPG", "jpg", &jpeg(3))]).unwrap();
         assert_eq!(more[0], Added::Duplicate("cats/passwd.jpg".to_owned()), "in another class as well");
         assert_eq!(ids(&project), ["a_b.JPG", "cats/a_b.JPG", "cats/passwd.jpg"]);
         let again = project.add_photos(Some("cats"), &[("a b.JPG", "jpg", &jpeg(4))]).unwrap();

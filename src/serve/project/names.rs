@@ -108,8 +108,8 @@ mod tests {
             assert_eq!(check_class_name(name), Ok(()), "{name}");
         }
         for name in [
-            "", " cats", "cats.", ".hidden", "..", "a/b", "a\\b", "a:b", "a\nb", "nan", "-1", "1.0", "@eaDir",
-            "CON", "lpt1.txt",
+            "", " cats", "cats.", ".hidden", "..", "a/b", "a\\b", "a:b", "a\nb", "nan", "-1", "1.0",
+            "@eaDir", "CON", "lpt1.txt",
         ] {
             assert!(check_class_name(name).is_err(), "{name:?}");
         }

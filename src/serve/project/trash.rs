@@ -44,7 +44,9 @@ impl Project {
         match fs::read_dir(&trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(numbers),
             Err(error) => return Err(failed(&trash)(error)),
-            Ok(entries) => numbers.extend(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok())),
+            Ok(entries) => {
+                numbers.extend(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()))
+            }
         }
         numbers.retain(|name| is_number(name));
         numbers.sort();
@@ -103,7 +105,8 @@ impl Project {
         // Folders without a photo are no entries.
         let _ = remove_empty(&folder);
         let name = to.file_name().unwrap_or_default().to_string_lossy();
-        let id = was.rsplit_once('/').map_or_else(|| name.to_string(), |(class, _)| format!("{class}/{name}"));
+        let id =
+            was.rsplit_once('/').map_or_else(|| name.to_string(), |(class, _)| format!("{class}/{name}"));
         Ok(TrashEntry { entry: entry.to_owned(), id })
     }
 

@@ -28,7 +28,10 @@ fn assert_alike(a: &Value, b: &Value) {
         }
         (Value::Object(a), Value::Object(b)) => {
             assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "in this order");
-            a.iter().zip(b).filter(|((name, _), _)| *name != "image").for_each(|((_, a), (_, b))| assert_alike(a, b));
+            a.iter()
+                .zip(b)
+                .filter(|((name, _), _)| *name != "image")
+                .for_each(|((_, a), (_, b))| assert_alike(a, b));
         }
         (Value::Number(a), Value::Number(b)) => {
             let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
@@ -51,7 +54,12 @@ fn answers_are_those_of_the_command_line() {
         ("?top=1", &["--top", "1"]),
         ("?coverage=0.9&unknown=false&top=1000", &["--coverage", "0.9", "--no-unknown", "--top", "1000"]),
     ] {
-        let run = cnncodes(folder.path()).arg("classify").args(names).args(["--format", "json"]).args(options).output();
+        let run = cnncodes(folder.path())
+            .arg("classify")
+            .args(names)
+            .args(["--format", "json"])
+            .args(options)
+            .output();
         let printed: Value = serde_json::from_slice(&run.unwrap().stdout).unwrap();
         let files = [0, 1, 2].map(|index| (names[index], &bytes[index][..]));
         let answer = client.files(&format!("/v1/classify{query}"), &files);
@@ -70,13 +78,19 @@ fn what_cannot_be_read_is_told_in_its_place() {
     let client = &running.client;
     let description = Description::of(client);
     let image = fs::read(folder.path().join("image.jpg")).unwrap();
-    let files = [("a.jpg", &image[..]), ("letter.jpg", b"Dear Sir"), ("cut.jpg", &image[..image.len() / 2]), ("b.jpg", &image)];
+    let files = [
+        ("a.jpg", &image[..]),
+        ("letter.jpg", b"Dear Sir"),
+        ("cut.jpg", &image[..image.len() / 2]),
+        ("b.jpg", &image),
+    ];
     for path in ["/v1/classify", "/v1/features"] {
         let answer = client.files(path, &files);
         description.check("POST", path, &answer);
         let found = answer.of(200);
         let images = if path == "/v1/classify" { &found } else { &found["images"] };
-        let names: Vec<&str> = images.as_array().unwrap().iter().map(|image| image["image"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            images.as_array().unwrap().iter().map(|image| image["image"].as_str().unwrap()).collect();
         assert_eq!(names, ["a.jpg", "letter.jpg", "cut.jpg", "b.jpg"]);
         let told = |index: usize| images[index]["error"].as_str().unwrap_or_default();
         assert!(told(1).starts_with("not an image: it looks like text"), "{}", told(1));
@@ -117,12 +131,16 @@ fn an_explanation_is_a_picture_and_names_training_images_that_can_be_seen() {
     let why = &found["explanations"][0];
     assert_eq!(why["class"], found["classes"][0]["class"]);
     assert!(why["overlay"].as_str().unwrap().starts_with("data:image/jpeg;base64,/9j/"), "a JPEG");
-    let nearest: Vec<&str> = found["nearest"].as_array().unwrap().iter().map(|near| near["image"].as_str().unwrap()).collect();
+    let nearest: Vec<&str> =
+        found["nearest"].as_array().unwrap().iter().map(|near| near["image"].as_str().unwrap()).collect();
     assert_eq!(nearest.len(), 2);
     let picture = client.get(&format!("/v1/training-images/{}?size=64", nearest[0]));
     description.check("GET", "/v1/training-images/{name}", &picture);
     assert_eq!((picture.status, picture.header("content-type")), (200, Some("image/jpeg")));
-    assert_eq!(image::load_from_memory(&picture.body).map_or(0, |picture| picture.width().max(picture.height())), 64);
+    assert_eq!(
+        image::load_from_memory(&picture.body).map_or(0, |picture| picture.width().max(picture.height())),
+        64
+    );
     // A request with more images than may wait for their pictures gets all of them.
     let many = client.files("/v1/classify?explain=true&top=1", &[("x.jpg", &bytes[..]); 9]).of(200);
     assert!(many.as_array().unwrap().iter().all(|answer| answer["explanations"][0]["class"] == why["class"]));
@@ -138,7 +156,16 @@ fn requests_that_make_no_sense_are_told_what_does() {
     let client = &running.client;
     let description = Description::of(client);
     let image = fs::read(folder.path().join("image.jpg")).unwrap();
-    for query in ["top=0", "top=many", "coverage=1", "coverage=nan", "neighbors=21", "unknown=maybe", "topp=1", "top=1&top=2"] {
+    for query in [
+        "top=0",
+        "top=many",
+        "coverage=1",
+        "coverage=nan",
+        "neighbors=21",
+        "unknown=maybe",
+        "topp=1",
+        "top=1&top=2",
+    ] {
         let answer = client.send("POST", &format!("/v1/classify?{query}"), "image/jpeg", &image);
         description.check("POST", "/v1/classify", &answer);
         assert_eq!(answer.code(400), "bad_request", "{query}");
@@ -150,7 +177,10 @@ fn requests_that_make_no_sense_are_told_what_does() {
     assert_eq!(client.files("/v1/classify", &many).code(413), "too_large");
     assert_eq!(client.get("/v1/nothing").code(404), "not_found");
     let not_taken = client.get("/v1/classify");
-    assert_eq!((not_taken.code(405).as_str(), not_taken.header("allow")), ("method_not_allowed", Some("POST")));
+    assert_eq!(
+        (not_taken.code(405).as_str(), not_taken.header("allow")),
+        ("method_not_allowed", Some("POST"))
+    );
     assert_eq!(client.get("/v1/project").code(404), "not_found", "teaching is off");
     assert_eq!(client.get("/v1/status").of(200)["teach"], false);
 }
@@ -186,7 +216,9 @@ fn sixteen_clients_get_the_answers_of_one() {
     let running = serve_head(folder.path());
     let client = &running.client;
     let images: Vec<Vec<u8>> = (1..=8)
-        .flat_map(|number| ["fish", "flower"].map(|class| folder.path().join(format!("data/{class}/{number:03}.jpg"))))
+        .flat_map(|number| {
+            ["fish", "flower"].map(|class| folder.path().join(format!("data/{class}/{number:03}.jpg")))
+        })
         .filter_map(|path| fs::read(path).ok())
         .collect();
     assert!(images.len() >= 8);
@@ -258,7 +290,9 @@ fn bodies_and_images_beyond_the_limits_are_refused() {
     assert!(answer.of(422)["error"]["message"].as_str().unwrap().contains("limit of 1000 pixels"));
     // Without a length, and longer than allowed.
     let mut stream = client.connect();
-    let head = client.head("POST", "/v1/classify", "image/jpeg", 0).replace("content-length: 0", "transfer-encoding: chunked");
+    let head = client
+        .head("POST", "/v1/classify", "image/jpeg", 0)
+        .replace("content-length: 0", "transfer-encoding: chunked");
     stream.write_all(head.as_bytes()).unwrap();
     for _ in 0..30 {
         if stream.write_all(&[&b"1388\r\n"[..], &[7; 5000], b"\r\n"].concat()).is_err() {

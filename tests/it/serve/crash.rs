@@ -60,7 +60,8 @@ fn twenty_kills_lose_no_acknowledged_photo_and_leave_no_half_head() {
                         let path = format!("/v1/photos?class={class}");
                         let Ok(answer) = client.try_files(&path, &[(&name, &bytes)]) else { return number };
                         let answer = answer.of(200);
-                        let stored = answer["added"][0]["id"].as_str().or(answer["duplicates"][0]["of"].as_str());
+                        let stored =
+                            answer["added"][0]["id"].as_str().or(answer["duplicates"][0]["of"].as_str());
                         let stored = stored.unwrap().to_owned();
                         acknowledged.lock().unwrap().push((stored, bytes));
                     }

@@ -28,7 +28,9 @@ fn malformed(random: &mut Xoshiro256PlusPlus, image: &[u8]) -> (String, Vec<u8>)
         3 => kind = format!("multipart/form-data; boundary={}", "x".repeat(random.random_range(0..5000))),
         4 => body = (0..random.random_range(0..5000)).map(|_| random.random()).collect(),
         // Heads of parts without an end.
-        5 => body = format!("--{BOUNDARY}\r\n{}", "x: y\r\n".repeat(random.random_range(1..3000))).into_bytes(),
+        5 => {
+            body = format!("--{BOUNDARY}\r\n{}", "x: y\r\n".repeat(random.random_range(1..3000))).into_bytes()
+        }
         // A picture of 4 billion pixels in a few bytes.
         6 => {
             let mut png = vec![0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13];
@@ -42,7 +44,10 @@ fn malformed(random: &mut Xoshiro256PlusPlus, image: &[u8]) -> (String, Vec<u8>)
             (kind, body) = ("image/png".to_owned(), png);
         }
         7 => {
-            kind = ["application/json", "image/jpeg", "text/html", "", "image/\u{e9}"].choose(random).unwrap().to_string();
+            kind = ["application/json", "image/jpeg", "text/html", "", "image/\u{e9}"]
+                .choose(random)
+                .unwrap()
+                .to_string();
             body.truncate(random.random_range(0..2000));
         }
         _ => body = form(&vec![("n.jpg", &b"x"[..]); random.random_range(33..200)]),
@@ -52,7 +57,16 @@ fn malformed(random: &mut Xoshiro256PlusPlus, image: &[u8]) -> (String, Vec<u8>)
 
 /// Sends a malformed request in one of several ways; gives the status, if there was an answer.
 fn misbehave(client: &Client, random: &mut Xoshiro256PlusPlus, image: &[u8]) -> Option<u16> {
-    let paths = ["/v1/classify", "/v1/features", "/v1/photos?class=fish", "/v1/classes", "/v1/photos/move", "/v1/train", "/%ff%fe", "/v1/trash/restore"];
+    let paths = [
+        "/v1/classify",
+        "/v1/features",
+        "/v1/photos?class=fish",
+        "/v1/classes",
+        "/v1/photos/move",
+        "/v1/train",
+        "/%ff%fe",
+        "/v1/trash/restore",
+    ];
     let (kind, body) = malformed(random, image);
     let mut length = body.len();
     let manner = random.random_range(0..6);
@@ -138,7 +152,11 @@ fn slow_and_silent_clients_are_cut_off_and_hinder_nobody() {
         let mut answer = Vec::new();
         // Closed, with or without a word.
         let _ = stream.read_to_end(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     // A byte now and then does not help.
     let mut stream = client.connect();

@@ -16,7 +16,8 @@ impl Description {
     pub fn operations(&self) -> Vec<(String, String)> {
         let paths = self.0["paths"].as_object().unwrap();
         let of_path = |(path, item): (&String, &Value)| {
-            let methods: Vec<String> = item.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
+            let methods: Vec<String> =
+                item.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
             methods.into_iter().map(|method| (method, path.clone())).collect::<Vec<_>>()
         };
         paths.iter().flat_map(of_path).collect()
@@ -35,7 +36,8 @@ impl Description {
         };
         let kind = answer.header("content-type").unwrap().split(';').next().unwrap();
         let described = content.get(kind);
-        let schema = &described.unwrap_or_else(|| panic!("{method} {path}: {kind} is not described"))["schema"];
+        let schema =
+            &described.unwrap_or_else(|| panic!("{method} {path}: {kind} is not described"))["schema"];
         if kind == "application/json" {
             let value = serde_json::from_slice(&answer.body).unwrap();
             self.validate(schema, &value).unwrap_or_else(|why| panic!("{method} {path}: {why} in {value}"));
@@ -95,7 +97,9 @@ impl Description {
             for (name, field) in fields {
                 match known.and_then(|known| known.get(name)) {
                     Some(schema) => self.validate(schema, field)?,
-                    None if schema["additionalProperties"] == false => return Err(format!("{name} is not described")),
+                    None if schema["additionalProperties"] == false => {
+                        return Err(format!("{name} is not described"));
+                    }
                     None => {}
                 }
             }

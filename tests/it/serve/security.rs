@@ -43,11 +43,19 @@ fn a_page_of_another_origin_reads_and_changes_nothing() {
         assert_eq!(forged(client, headers), 403, "{headers:?}");
     }
     // No answer lets another origin read it, and the permission that a browser asks for beforehand is not given.
-    let asked = [("origin", "http://evil.example"), ("access-control-request-method", "POST"), ("access-control-request-headers", "x-cnncodes")];
+    let asked = [
+        ("origin", "http://evil.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "x-cnncodes"),
+    ];
     let preflight = client.with(&asked).send("OPTIONS", "/v1/photos", "", b"");
     assert_eq!(preflight.status, 403);
     for answer in [preflight, client.get("/v1/status"), client.get("/")] {
-        assert!(answer.headers.iter().all(|(name, _)| !name.starts_with("access-control")), "{:?}", answer.headers);
+        assert!(
+            answer.headers.iter().all(|(name, _)| !name.starts_with("access-control")),
+            "{:?}",
+            answer.headers
+        );
         assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"));
     }
     assert_eq!(client.get("/v1/project").of(200)["unlabelled"], 0);
@@ -61,13 +69,31 @@ fn a_name_that_is_rebound_to_this_computer_gets_nothing() {
     let running = Running::teach(folder.path());
     let client = &running.client;
     let port = client.address.port();
-    for host in [format!("evil.example:{port}"), "evil.example".to_owned(), format!("127.0.0.1.evil.example:{port}"), String::new()] {
-        for path in ["/", "/v1/status", "/v1/photos", "/v1/thumbnails/fish/001.jpg", "/healthz", "/metrics", "/openapi.json"] {
+    for host in [
+        format!("evil.example:{port}"),
+        "evil.example".to_owned(),
+        format!("127.0.0.1.evil.example:{port}"),
+        String::new(),
+    ] {
+        for path in [
+            "/",
+            "/v1/status",
+            "/v1/photos",
+            "/v1/thumbnails/fish/001.jpg",
+            "/healthz",
+            "/metrics",
+            "/openapi.json",
+        ] {
             let answer = client.with(&[("host", &host)]).get(path);
             assert!([400, 403].contains(&answer.status), "{host} {path}: {}", answer.status);
         }
         let origin = format!("http://{host}");
-        let fields = [("host", host.as_str()), ("origin", &origin), ("x-cnncodes", "1"), ("sec-fetch-site", "same-origin")];
+        let fields = [
+            ("host", host.as_str()),
+            ("origin", &origin),
+            ("x-cnncodes", "1"),
+            ("sec-fetch-site", "same-origin"),
+        ];
         let answer = client.with(&fields).json("POST", "/v1/classes", &json!({"name": "evil"}));
         assert!([400, 403].contains(&answer.status), "{host}");
     }
@@ -115,7 +141,13 @@ fn beyond_loopback_nothing_works_without_the_token() {
     let mut client = running.client.clone();
     client.address.set_ip(Ipv4Addr::LOCALHOST.into());
     let description = Description::of(&client.with(&[("authorization", &format!("Bearer {token}"))]));
-    for wrong in ["", "Bearer ", "Bearer correct-horse-batterx", "Bearer correct-horse-batter", "Basic correct-horse-battery"] {
+    for wrong in [
+        "",
+        "Bearer ",
+        "Bearer correct-horse-batterx",
+        "Bearer correct-horse-batter",
+        "Basic correct-horse-battery",
+    ] {
         let client = client.with(&[("x-cnncodes", "1"), ("authorization", wrong)]);
         for (method, path) in description.operations() {
             if path == "/v1/session" {
@@ -127,7 +159,11 @@ fn beyond_loopback_nothing_works_without_the_token() {
             description.check(&method, &path, &answer);
         }
         assert_eq!(client.get("/v1/nothing").status, 401);
-        assert_eq!(client.get(&format!("/v1/status?token={token}")).status, 401, "not in an address, which logs keep");
+        assert_eq!(
+            client.get(&format!("/v1/status?token={token}")).status,
+            401,
+            "not in an address, which logs keep"
+        );
     }
     // The page itself holds no data.
     assert_eq!(client.get("/").status, 200);
@@ -136,19 +172,27 @@ fn beyond_loopback_nothing_works_without_the_token() {
     let session = client.json("POST", "/v1/session", &json!({"token": token}));
     description.check("POST", "/v1/session", &session);
     let cookie = session.header("set-cookie").unwrap();
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains(&token), "{cookie}");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains(&token),
+        "{cookie}"
+    );
     let cookie = cookie.split(';').next().unwrap().to_owned();
     assert_eq!(client.with(&[("cookie", &cookie)]).get("/v1/status").status, 200);
     // The cookie alone is what a page of another origin would ride on.
     let ridden = client.with(&[("cookie", &cookie), ("origin", "http://evil.example"), ("x-cnncodes", "1")]);
     assert_eq!(ridden.json("POST", "/v1/classes", &json!({"name": "evil"})).status, 403);
-    assert_eq!(client.with(&[("cookie", &cookie)]).json("POST", "/v1/classes", &json!({"name": "evil"})).status, 403);
+    assert_eq!(
+        client.with(&[("cookie", &cookie)]).json("POST", "/v1/classes", &json!({"name": "evil"})).status,
+        403
+    );
 }
 
 #[test]
 fn a_server_beyond_loopback_makes_a_token_if_it_is_given_none() {
     let folder = empty_project();
-    let mut settings = cnncodes::serve::ServeSettings::new(cnncodes::network::ModelsFolder { path: folder.path().join("models") });
+    let mut settings = cnncodes::serve::ServeSettings::new(cnncodes::network::ModelsFolder {
+        path: folder.path().join("models"),
+    });
     settings.project = Some(folder.path().to_owned());
     settings.address = (Ipv4Addr::UNSPECIFIED, 0).into();
     let server = cnncodes::serve::Server::bind(settings.clone()).unwrap();
@@ -156,7 +200,10 @@ fn a_server_beyond_loopback_makes_a_token_if_it_is_given_none() {
     assert_eq!(token.len(), 48);
     assert_eq!(server.url(), format!("http://localhost:{}/#token={token}", server.address().port()));
     settings.token = Some("short".to_owned());
-    assert!(matches!(cnncodes::serve::Server::bind(settings.clone()), Err(cnncodes::serve::ServeError::Token)));
+    assert!(matches!(
+        cnncodes::serve::Server::bind(settings.clone()),
+        Err(cnncodes::serve::ServeError::Token)
+    ));
     settings.address = (Ipv4Addr::LOCALHOST, 0).into();
     settings.token = None;
     assert_eq!(cnncodes::serve::Server::bind(settings).unwrap().token(), None);
@@ -170,7 +217,13 @@ fn every_answer_has_the_headers_that_keep_browsers_in_bounds() {
     for path in ["/", "/v1/status", "/v1/nothing", "/v1/thumbnails/fish/001.jpg", "/healthz"] {
         let answer = client.get(path);
         let policy = answer.header("content-security-policy").unwrap();
-        for part in ["default-src 'self'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+        for part in [
+            "default-src 'self'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{policy}");
@@ -180,9 +233,15 @@ fn every_answer_has_the_headers_that_keep_browsers_in_bounds() {
     }
     let page = client.get("/");
     let html = String::from_utf8(page.body.clone()).unwrap();
-    assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick="), "the policy would forbid it");
+    assert!(
+        !html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick="),
+        "the policy would forbid it"
+    );
     for script in html.split("<script").skip(1) {
-        assert!(script.starts_with(" ") && script.split('>').next().unwrap().contains("src="), "inline: {script}");
+        assert!(
+            script.starts_with(" ") && script.split('>').next().unwrap().contains("src="),
+            "inline: {script}"
+        );
     }
     let known = client.with(&[("if-none-match", page.header("etag").unwrap())]).get("/");
     assert_eq!((known.status, known.body.len()), (304, 0));

@@ -38,8 +38,11 @@ fn add_pictures(client: &Client, per_class: usize) {
     let pictures = pictures(per_class);
     for class in ["fish", "flower"] {
         add_class(client, class);
-        let files: Vec<FormFile<'_>> =
-            pictures.iter().filter(|(of, ..)| of == class).map(|(_, name, bytes)| (name.as_str(), &bytes[..])).collect();
+        let files: Vec<FormFile<'_>> = pictures
+            .iter()
+            .filter(|(of, ..)| of == class)
+            .map(|(_, name, bytes)| (name.as_str(), &bytes[..]))
+            .collect();
         for files in files.chunks(32) {
             let answer = client.files(&format!("/v1/photos?class={class}"), files).of(200);
             assert_eq!(answer["added"].as_array().unwrap().len(), files.len(), "{answer}");
@@ -71,7 +74,12 @@ fn train(client: &Client) -> Value {
 
 fn listed(client: &Client, query: &str) -> Vec<String> {
     let photos = client.get(&format!("/v1/photos{query}")).of(200);
-    photos["photos"].as_array().unwrap().iter().map(|photo| photo["id"].as_str().unwrap().to_owned()).collect()
+    photos["photos"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|photo| photo["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -87,8 +95,14 @@ fn a_taught_head_is_that_of_the_command_line_and_outlives_the_server() {
     add_pictures(client, 12);
     let project = client.get("/v1/project");
     description.check("GET", "/v1/project", &project);
-    assert_eq!(project.of(200)["classes"], json!([{"name": "fish", "photos": 12}, {"name": "flower", "photos": 12}]));
-    assert_eq!((&project.of(200)["trained"], &project.of(200)["network"]), (&json!(false), &json!("demo-vgg")));
+    assert_eq!(
+        project.of(200)["classes"],
+        json!([{"name": "fish", "photos": 12}, {"name": "flower", "photos": 12}])
+    );
+    assert_eq!(
+        (&project.of(200)["trained"], &project.of(200)["network"]),
+        (&json!(false), &json!("demo-vgg"))
+    );
 
     let result = train(client);
     description.check("GET", "/v1/result", &client.get("/v1/result"));
@@ -106,7 +120,8 @@ fn a_taught_head_is_that_of_the_command_line_and_outlives_the_server() {
         .unwrap();
     let evaluation: Value = serde_json::from_slice(&fitted.stdout).unwrap();
     assert_eq!(result["evaluation"], evaluation);
-    let counts: Vec<u64> = result["cells"].as_array().unwrap().iter().map(|cell| cell["count"].as_u64().unwrap()).collect();
+    let counts: Vec<u64> =
+        result["cells"].as_array().unwrap().iter().map(|cell| cell["count"].as_u64().unwrap()).collect();
     assert_eq!(counts.iter().sum::<u64>(), 24);
     assert_eq!(result["comparison"], Value::Null, "nothing to compare with");
 
@@ -118,7 +133,11 @@ fn a_taught_head_is_that_of_the_command_line_and_outlives_the_server() {
     assert_eq!(again.code(409), "conflict");
     client.json("POST", "/v1/heads", &json!({"name": "pets", "replace": true})).of(201);
     for name in ["../pets", "a/b", "", ".x", "trained", "a b"] {
-        assert_eq!(client.json("POST", "/v1/heads", &json!({"name": name})).code(400), "bad_request", "{name}");
+        assert_eq!(
+            client.json("POST", "/v1/heads", &json!({"name": name})).code(400),
+            "bad_request",
+            "{name}"
+        );
     }
     let head = Head::load(&path.join("models/pets.head.h5")).unwrap();
     assert_eq!(head.model.class_names, ["fish", "flower"]);
@@ -126,7 +145,8 @@ fn a_taught_head_is_that_of_the_command_line_and_outlives_the_server() {
     assert_eq!(client.get("/v1/download/onnx").code(409), "no_result", "before the export");
     assert_eq!(run_job(client, "/v1/export", &json!({}))["state"], "done");
     assert_eq!(run_job(client, "/v1/report", &json!({}))["state"], "done");
-    for (what, start) in [("head", &b"\x89HDF"[..]), ("features", b"\x89HDF"), ("report", b"<!DOCTYPE html>")] {
+    for (what, start) in [("head", &b"\x89HDF"[..]), ("features", b"\x89HDF"), ("report", b"<!DOCTYPE html>")]
+    {
         let file = client.get(&format!("/v1/download/{what}"));
         description.check("GET", "/v1/download/{what}", &file);
         assert!(file.body.starts_with(start), "{what}");
@@ -145,7 +165,10 @@ fn a_taught_head_is_that_of_the_command_line_and_outlives_the_server() {
     let after = client.send("POST", "/v1/classify", "image/jpeg", &image).of(200);
     let mut answers = vec![before, after];
     for head in ["models/pets.head.h5", "sealed.onnx"] {
-        let run = cnncodes(path).args(["classify", "new.jpg", "--format", "json", "--head", head]).output().unwrap();
+        let run = cnncodes(path)
+            .args(["classify", "new.jpg", "--format", "json", "--head", head])
+            .output()
+            .unwrap();
         answers.push(serde_json::from_slice(&run.stdout).unwrap());
     }
     for answer in &answers {
@@ -172,15 +195,23 @@ fn another_training_is_compared_with_the_one_before() {
     let flowers = ["flower/001.jpg", "flower/002.jpg", "flower/003.jpg"];
     let moved = client.json("POST", "/v1/photos/move", &json!({"photos": flowers, "class": "fish"}));
     description.check("POST", "/v1/photos/move", &moved);
-    let wrong: Vec<String> =
-        moved.of(200)["moved"].as_array().unwrap().iter().map(|moved| moved["to"].as_str().unwrap().to_owned()).collect();
+    let wrong: Vec<String> = moved.of(200)["moved"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|moved| moved["to"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(wrong, ["fish/001-2.jpg", "fish/002-2.jpg", "fish/003-2.jpg"]);
     let more = pictures(12);
     let loose = [("loose.jpg", &more[10].2[..]), ("other.jpg", &more[11].2)];
     client.files("/v1/photos", &loose).of(200);
     let first = train(client);
-    let suspects: Vec<&str> =
-        first["suspects"]["labels"].as_array().unwrap().iter().map(|suspect| suspect["image"].as_str().unwrap()).collect();
+    let suspects: Vec<&str> = first["suspects"]["labels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|suspect| suspect["image"].as_str().unwrap())
+        .collect();
     assert!(wrong.iter().all(|wrong| suspects[..5].contains(&wrong.as_str())), "{suspects:?}");
     let mut proposed: Vec<&str> =
         first["label_next"].as_array().unwrap().iter().map(|photo| photo["id"].as_str().unwrap()).collect();
@@ -205,7 +236,11 @@ fn another_training_is_compared_with_the_one_before() {
     // By the classes of today the first heads were right where they saw through the wrong labels.
     let only = |which: &str| difference[which].as_i64().unwrap();
     let then_right = accuracy(&second) - only("only_first") + only("only_second");
-    assert!((accuracy(&first)..=accuracy(&first) + 3).contains(&then_right), "{comparison}, {}", accuracy(&first));
+    assert!(
+        (accuracy(&first)..=accuracy(&first) + 3).contains(&then_right),
+        "{comparison}, {}",
+        accuracy(&first)
+    );
     assert!(comparison["verdict"].as_str().unwrap().contains("20 photos of both trainings"));
     assert_eq!(second["evaluation"]["class_names"], json!(["blossom", "fish"]));
 }
@@ -226,7 +261,10 @@ fn photos_are_listed_removed_and_brought_back() {
     let removed = client.json("POST", "/v1/photos/remove", &ids);
     description.check("POST", "/v1/photos/remove", &removed);
     let removed = removed.of(200);
-    assert_eq!((&removed["removed"][0]["id"], &removed["problems"][0]["name"]), (&json!("fish/002.jpg"), &json!("fish/999.jpg")));
+    assert_eq!(
+        (&removed["removed"][0]["id"], &removed["problems"][0]["name"]),
+        (&json!("fish/002.jpg"), &json!("fish/999.jpg"))
+    );
     assert_eq!(listed(client, "?class=fish"), ["fish/001.jpg", "fish/003.jpg"]);
     let trash = client.get("/v1/trash");
     description.check("GET", "/v1/trash", &trash);
@@ -254,19 +292,34 @@ fn the_same_bytes_are_stored_once_and_what_is_no_image_not_at_all() {
     let client = &running.client;
     add_class(client, "fish");
     let picture = pictures(1).remove(0).2;
-    let files = [("a.jpg", &picture[..]), ("b.jpg", &picture), ("letter.jpg", b"Dear Sir"), ("cut.jpg", &picture[..900])];
+    let files = [
+        ("a.jpg", &picture[..]),
+        ("b.jpg", &picture),
+        ("letter.jpg", b"Dear Sir"),
+        ("cut.jpg", &picture[..900]),
+    ];
     let answer = client.files("/v1/photos?class=fish", &files);
     Description::of(client).check("POST", "/v1/photos", &answer);
     let answer = answer.of(200);
-    assert_eq!(answer["added"], json!([{"id": "fish/a.jpg", "class": "fish", "name": "a.jpg", "bytes": picture.len()}]));
+    assert_eq!(
+        answer["added"],
+        json!([{"id": "fish/a.jpg", "class": "fish", "name": "a.jpg", "bytes": picture.len()}])
+    );
     assert_eq!(answer["duplicates"], json!([{"name": "b.jpg", "of": "fish/a.jpg"}]));
-    let problems: Vec<&str> = answer["problems"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let problems: Vec<&str> =
+        answer["problems"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(problems, ["letter.jpg", "cut.jpg"]);
     // A request that is sent again because its answer was lost changes nothing.
     let again = client.files("/v1/photos?class=fish", &files[..1]).of(200);
-    assert_eq!((again["added"].clone(), again["duplicates"][0]["of"].clone()), (json!([]), json!("fish/a.jpg")));
+    assert_eq!(
+        (again["added"].clone(), again["duplicates"][0]["of"].clone()),
+        (json!([]), json!("fish/a.jpg"))
+    );
     assert_eq!(client.files("/v1/photos?class=birds", &files[..1]).code(404), "not_found");
-    assert_eq!(client.send("POST", "/v1/photos?class=fish", "image/jpeg", &picture).code(415), "unsupported_media_type");
+    assert_eq!(
+        client.send("POST", "/v1/photos?class=fish", "image/jpeg", &picture).code(415),
+        "unsupported_media_type"
+    );
 }
 
 /// All files below a folder.
@@ -292,8 +345,22 @@ fn no_name_of_a_client_leads_out_of_the_folder_of_its_class() {
     add_class(client, "fish");
     let before = files_below(outer.path());
     let names = [
-        "../../../evil.jpg", "/etc/evil.jpg", "..\\..\\evil.jpg", "C:\\evil.jpg", "evil.jpg\0.png", "a/../../evil.jpg", "....//evil.jpg",
-        "%2e%2e%2fevil.jpg", ".bashrc", "..", "~/evil.jpg", "evil\nname.jpg", "con.jpg", "", "fish/../../evil.jpg", "evil.html",
+        "../../../evil.jpg",
+        "/etc/evil.jpg",
+        "..\\..\\evil.jpg",
+        "C:\\evil.jpg",
+        "evil.jpg\0.png",
+        "a/../../evil.jpg",
+        "....//evil.jpg",
+        "%2e%2e%2fevil.jpg",
+        ".bashrc",
+        "..",
+        "~/evil.jpg",
+        "evil\nname.jpg",
+        "con.jpg",
+        "",
+        "fish/../../evil.jpg",
+        "evil.html",
     ];
     let pictures = pictures(names.len());
     for (name, (_, _, bytes)) in names.iter().zip(&pictures) {
@@ -302,17 +369,31 @@ fn no_name_of_a_client_leads_out_of_the_folder_of_its_class() {
         let answer = client.files("/v1/photos?class=fish", &[(&quoted, bytes)]);
         assert!([200, 400].contains(&answer.status), "{name:?}: {}", answer.status);
     }
-    let added: Vec<String> = files_below(outer.path()).into_iter().filter(|file| !before.contains(file)).collect();
+    let added: Vec<String> =
+        files_below(outer.path()).into_iter().filter(|file| !before.contains(file)).collect();
     assert!(added.len() >= names.len() - 2, "{added:?}");
     for file in &added {
         let name = file.strip_prefix("project/data/fish/").unwrap_or_else(|| panic!("{file} is elsewhere"));
-        assert!(!name.contains('/') && !name.starts_with('.') && name.to_lowercase().ends_with(".jpg"), "{name}");
+        assert!(
+            !name.contains('/') && !name.starts_with('.') && name.to_lowercase().ends_with(".jpg"),
+            "{name}"
+        );
     }
     for class in ["..", "../..", "/tmp", "a/b", "a\\b", ".hidden", "nul", "", "fish/../x"] {
-        assert_eq!(client.json("POST", "/v1/classes", &json!({"name": class})).code(400), "bad_request", "{class}");
+        assert_eq!(
+            client.json("POST", "/v1/classes", &json!({"name": class})).code(400),
+            "bad_request",
+            "{class}"
+        );
         assert_ne!(client.json("PATCH", "/v1/classes/fish", &json!({"name": class})).status, 200, "{class}");
     }
-    for id in ["../../secret.jpg", "..%2F..%2Fsecret.jpg", "fish/../../../secret.jpg", "%2E%2E/%2E%2E/secret.jpg", "/etc/passwd"] {
+    for id in [
+        "../../secret.jpg",
+        "..%2F..%2Fsecret.jpg",
+        "fish/../../../secret.jpg",
+        "%2E%2E/%2E%2E/secret.jpg",
+        "/etc/passwd",
+    ] {
         assert_eq!(client.get(&format!("/v1/thumbnails/{id}")).status, 404, "{id}");
         let moved = client.json("POST", "/v1/photos/move", &json!({"photos": [id], "class": "fish"})).of(200);
         assert_eq!(moved["moved"], json!([]), "{id}");
@@ -321,13 +402,20 @@ fn no_name_of_a_client_leads_out_of_the_folder_of_its_class() {
     }
     for class in ["..", "%2E%2E", "..%2F..", "fish%2F..%2F.."] {
         assert_eq!(client.send("DELETE", &format!("/v1/classes/{class}"), "", b"").status, 404, "{class}");
-        assert_ne!(client.json("POST", "/v1/photos/move", &json!({"photos": ["fish/evil.jpg"], "class": class})).status, 200);
+        assert_ne!(
+            client
+                .json("POST", "/v1/photos/move", &json!({"photos": ["fish/evil.jpg"], "class": class}))
+                .status,
+            200
+        );
     }
     for entry in ["..", "../../..", "000001/../..", ""] {
         let restored = client.json("POST", "/v1/trash/restore", &json!({"entries": [entry]})).of(200);
         assert_eq!(restored["restored"], json!([]), "{entry}");
     }
-    for page in ["/page/../mod.rs", "/page/%2e%2e/mod.rs", "/page/..%2f..%2f..%2fCargo.toml", "/page//etc/passwd"] {
+    for page in
+        ["/page/../mod.rs", "/page/%2e%2e/mod.rs", "/page/..%2f..%2f..%2fCargo.toml", "/page//etc/passwd"]
+    {
         assert_eq!(client.get(page).status, 404, "{page}");
     }
     assert_eq!(fs::read(outer.path().join("secret.jpg")).unwrap(), b"secret");
@@ -349,7 +437,10 @@ fn events_tell_of_jobs_and_changes_and_end_with_the_server() {
     assert!(text.contains("content-type: text/event-stream"), "{text}");
     let of = |kind: &str| -> Vec<Value> {
         let start = format!("event: {kind}\ndata: ");
-        text.split(&start).skip(1).map(|rest| serde_json::from_str(rest.lines().next().unwrap()).unwrap()).collect()
+        text.split(&start)
+            .skip(1)
+            .map(|rest| serde_json::from_str(rest.lines().next().unwrap()).unwrap())
+            .collect()
     };
     let jobs = of("job");
     assert_eq!(jobs[0]["state"], "none", "how things stand is told at once");
@@ -374,7 +465,10 @@ fn a_job_can_be_cancelled_and_the_next_one_goes_on() {
     let second = client.json("POST", "/v1/train", &json!({}));
     let cancelled = client.send("DELETE", "/v1/job", "", b"");
     description.check("DELETE", "/v1/job", &cancelled);
-    assert_eq!((second.code(409).as_str(), cancelled.of(202)["state"].as_str()), ("busy", Some("cancelling")));
+    assert_eq!(
+        (second.code(409).as_str(), cancelled.of(202)["state"].as_str()),
+        ("busy", Some("cancelling"))
+    );
     while client.get("/v1/job").of(200)["ended"].is_null() {
         std::thread::sleep(Duration::from_millis(20));
     }
