@@ -17,6 +17,12 @@ def count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
+def located(path: PathLike) -> str:
+    """The absolute path of a file or folder; an address such as `s3://bucket/run1` as it is."""
+    place = os.fspath(path)
+    return place if "://" in place else os.path.abspath(place)
+
+
 def min_per_class(number: int | None) -> int | None:
     if number is not None and number < 2:
         raise ValueError(f"min_per_class is {number}, but must be at least 2")

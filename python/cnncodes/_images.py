@@ -27,7 +27,13 @@ def is_source(images: object) -> bool:
         return False
     path = os.fspath(images)
     is_prefix = "://" in path and path.endswith("/")
-    return is_prefix or os.path.isdir(path) or path.lower().endswith((".csv", ".tsv", ".tar")) or ".h5:" in path or ".hdf5:" in path
+    return (
+        is_prefix
+        or os.path.isdir(path)
+        or path.lower().endswith((".csv", ".tsv", ".tar"))
+        or ".h5:" in path
+        or ".hdf5:" in path
+    )
 
 
 def as_sequence(images: Any) -> Sequence[ImageLike]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _cnncodes
-from ._arguments import PathLike, at_least, count
+from ._arguments import PathLike, at_least, count, located
 from ._extractor import Preprocess, Progress, compute_arguments, parse_spec, preprocess_arguments
 
 
@@ -73,7 +73,7 @@ class Plan:
     Parameters
     ----------
     path : path
-        The folder of a plan that was made before (`Plan.create` makes one).
+        The folder of a plan that was made before (`Plan.create` makes one), or its address in an object store (`s3://bucket/run1`).
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Plan:
     """
 
     def __init__(self, path: PathLike) -> None:
-        self._path = os.path.abspath(path)
+        self._path = located(path)
         self._core = _cnncodes.Plan(self._path)
 
     @classmethod
@@ -116,7 +116,7 @@ class Plan:
         Parameters
         ----------
         path : path
-            Folder of the plan.
+            Folder or address of the plan.
         images : path, or sequence of paths
             A folder with a folder for each class, a CSV file, tar shards, or `FILE.h5:/DATASET`.
         model, pool, preprocess, precision, models, max_pixels
@@ -148,7 +148,7 @@ class Plan:
             "label_column": label_column,
         }
         plan = cls.__new__(cls)
-        plan._path = os.path.abspath(path)
+        plan._path = located(path)
         plan._core, _, _ = _cnncodes.Plan.create(
             plan._path,
             [os.fspath(image) for image in paths],
@@ -167,7 +167,7 @@ class Plan:
 
     @property
     def path(self) -> str:
-        """The folder."""
+        """The folder, as an absolute path, or the address."""
         return self._path
 
     @property

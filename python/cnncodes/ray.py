@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any, Literal
 
-from ._arguments import PathLike, count
+from ._arguments import PathLike, count, located
 from ._cnncodes import Error
 from ._extractor import Extractor, Preprocess, Progress
 from ._plan import Plan, PlanStatus
@@ -142,7 +142,7 @@ def run_plan(
     Parameters
     ----------
     plan : Plan or path
-        The plan; its folder lies on storage that all nodes share.
+        The plan; its folder lies on storage that all nodes share, or in an object store.
     models, root, device, batch_size
         As of `Plan.extract`. The device "auto" means "cuda" if `num_gpus` is not 0.
     num_cpus, num_gpus : float
@@ -173,7 +173,7 @@ def run_plan(
     )
     settings = {
         "models": os.path.abspath(models),
-        "root": root if root is None else os.path.abspath(root),
+        "root": None if root is None else located(root),
         "device": _device(device, num_gpus),
         "threads": max(1, int(num_cpus)),
         "batch_size": batch_size,
@@ -301,8 +301,7 @@ def _checkpoint(data: Any, column: str, folder: PathLike) -> Any:
         kind = import_module("ray.data.checkpoint").CheckpointConfig
     except (ImportError, AttributeError) as error:
         raise ImportError("this Ray has no CheckpointConfig; run `pip install --upgrade 'ray[data]'`") from error
-    place = os.fspath(folder)
-    return kind(id_column=column, checkpoint_path=place if "://" in place else os.path.abspath(place))
+    return kind(id_column=column, checkpoint_path=located(folder))
 
 
 def _actors(data: Any, concurrency: int | tuple[int, int] | None) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cnncodes import Error, Extractor, Plan, PlanStatus, WorkSummary, read_features
+from cnncodes._arguments import located
 from cnncodes.ray import extract, run_plan
 
 
@@ -67,6 +68,12 @@ def test_shares_and_parts_add_up_to_the_file_of_one_machine(plan, demo, images, 
     assert plan.merge(tmp_path / "merged.h5") == (24, 1)
     Extractor("demo-vgg", "fc7", models=models).extract_to(tmp_path / "single.h5", images, progress=None)
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "single.h5").read_bytes()
+
+
+def test_a_folder_is_absolute_and_an_address_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert located("run1") == str(tmp_path / "run1")
+    assert located("s3://bucket/run1") == "s3://bucket/run1"
 
 
 def test_features_may_stay_in_the_parts(plan, demo, tmp_path):

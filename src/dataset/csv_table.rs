@@ -184,6 +184,17 @@ impl<'t> CsvTable<'t> {
         }
     }
 
+    /// The table that goes on with `text` where another one, of the same columns, has ended.
+    pub(super) fn continued(header: Vec<String>, before: &CsvBlock, text: &'t str) -> Self {
+        let CsvBlock { line, separator } = *before;
+        Self { header, records: Records { rest: text, line, separator } }
+    }
+
+    /// Where the next block begins, once all rows are read.
+    pub(super) fn block(&self) -> CsvBlock {
+        CsvBlock { line: self.records.line, separator: self.records.separator }
+    }
+
     /// What stands between fields.
     pub(crate) fn separator(&self) -> char {
         self.records.separator
@@ -204,6 +215,13 @@ impl<'t> CsvTable<'t> {
         }
         Ok(None)
     }
+}
+
+/// Where a block of a CSV file begins that is read in several.
+pub(super) struct CsvBlock {
+    /// 1-based line of the file.
+    line: u64,
+    separator: char,
 }
 
 /// What is left of a CSV file.

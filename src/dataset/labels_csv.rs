@@ -10,8 +10,8 @@ use super::csv_table::{CsvError, CsvTable, text_of};
 use super::labels::{class_name_of, notes_of_labels, sort_class_names};
 use super::passed_over::PassedOver;
 use super::{
-    Dataset, DatasetError, InputProblem, STDIN, SampleList, SourceOptions, has_image_extension, look_at,
-    not_a_file, not_utf8, places, reason_of, slashed,
+    Dataset, DatasetError, InputProblem, STDIN, SampleList, SourceOptions, has_image_extension, large_list,
+    look_at, not_a_file, not_utf8, places, reason_of, slashed,
 };
 use crate::remote::{self, RemoteError, is_url};
 
@@ -188,13 +188,13 @@ struct ParsedList {
 }
 
 /// What kind of list it is, in words.
-struct ListKind {
+pub(super) struct ListKind {
     name: &'static str,
     /// What its paths are relative to.
     folder: &'static str,
 }
 
-const MANIFEST: ListKind = ListKind { name: "manifest", folder: "the folder of the manifest" };
+pub(super) const MANIFEST: ListKind = ListKind { name: "manifest", folder: "the folder of the manifest" };
 const LIST: ListKind = ListKind { name: "list", folder: "the current folder" };
 
 impl Dataset {
@@ -213,6 +213,9 @@ impl Dataset {
     pub fn from_manifest(csv: &Path, options: &SourceOptions) -> Result<Self, DatasetError> {
         if !is_url(csv) {
             look_at(csv)?;
+        }
+        if let Some(set) = large_list::read_if_large(csv, options) {
+            return Ok(set);
         }
         let fail = |source| DatasetError::Manifest { path: csv.to_owned(), source };
         let bytes = places::read(csv).map_err(|error| fail(ManifestError::Read(error)))?;
@@ -340,7 +343,7 @@ pub(crate) fn named_as(columns: &[String], names: &[&str]) -> Vec<usize> {
     if first.is_empty() { with(&|name| names.contains(&name)) } else { first }
 }
 
-fn has_path_column(columns: &[String], options: &SourceOptions) -> bool {
+pub(super) fn has_path_column(columns: &[String], options: &SourceOptions) -> bool {
     match &options.path_column {
         Some(wanted) => columns.iter().any(|column| column.eq_ignore_ascii_case(wanted)),
         None => !named_as(columns, &PATH_COLUMNS).is_empty(),
@@ -359,7 +362,7 @@ fn several(table: &CsvTable<'_>, what: &'static str, found: &[usize]) -> Manifes
     ManifestError::SeveralColumns { what, columns }
 }
 
-fn path_column(table: &CsvTable<'_>, options: &SourceOptions) -> Result<usize, ManifestError> {
+pub(super) fn path_column(table: &CsvTable<'_>, options: &SourceOptions) -> Result<usize, ManifestError> {
     if let Some(wanted) = &options.path_column {
         return named_column(table, "path", wanted);
     }
@@ -371,7 +374,7 @@ fn path_column(table: &CsvTable<'_>, options: &SourceOptions) -> Result<usize, M
 }
 
 /// Where the labels are.
-enum LabelColumn {
+pub(super) enum LabelColumn {
     At(usize),
     /// Nobody wants any, or there is nothing beside the paths.
     Unwanted,
@@ -379,7 +382,7 @@ enum LabelColumn {
     Missing,
 }
 
-fn label_column(
+pub(super) fn label_column(
     table: &CsvTable<'_>,
     path_column: usize,
     options: &SourceOptions,
@@ -425,7 +428,7 @@ fn collect(
     source: String,
     kind: &ListKind,
 ) -> Result<Dataset, ManifestError> {
-    let ParsedList { rows, mut problems, mut notes, labelled } = listing;
+    let ParsedList { rows, mut problems, notes, labelled } = listing;
     let n_rows = rows.len();
     if let Some(first) = rows.iter().find(|row| is_url(&row.path)) {
         remote::check(&first.path).map_err(ManifestError::Remote)?;
@@ -433,31 +436,15 @@ fn collect(
     let mut line_of_name: HashMap<String, u64> = HashMap::with_capacity(n_rows);
     let mut found: Vec<(String, String, Option<String>)> = Vec::with_capacity(n_rows);
     for ListRow { line, path, label } in rows {
-        let (written, name) = resolve(folder, path);
-        if let Some(&first) = line_of_name.get(&name) {
-            return Err(ManifestError::Duplicate { name, first, second: line });
+        let located = locate(folder, line, path, kind);
+        let (Located::Found { name, .. } | Located::Problem(InputProblem { name, .. })) = &located;
+        if let Some(&first) = line_of_name.get(name) {
+            return Err(ManifestError::Duplicate { name: name.clone(), first, second: line });
         }
         line_of_name.insert(name.clone(), line);
-        if is_url(&written) || is_url(folder) && !Path::new(&written).is_absolute() {
-            if name.split('/').any(|part| part == "..") {
-                let reason = format!(
-                    "leads out of the folder of the {} (line {line}); write its whole address",
-                    kind.name
-                );
-                problems.push(InputProblem { name, reason });
-            } else {
-                found.push((name, written, label));
-            }
-            continue;
-        }
-        let path = folder.join(&written);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => found.push((name, written, label)),
-            Ok(_) => problems.push(not_a_file(name)),
-            Err(error) => {
-                let reason = format!("{} (line {line} of the {})", reason_of(&path, &error), kind.name);
-                problems.push(InputProblem { name, reason });
-            }
+        match located {
+            Located::Found { name, written } => found.push((name, written, label)),
+            Located::Problem(problem) => problems.push(problem),
         }
     }
     if found.is_empty() {
@@ -477,12 +464,56 @@ fn collect(
         samples.push_file(name, path, label);
     }
     samples.sort_from(0);
+    Ok(finish(samples, class_names, problems, notes, source, labelled))
+}
+
+/// The set of sorted samples.
+pub(super) fn finish(
+    mut samples: SampleList,
+    class_names: Vec<String>,
+    mut problems: Vec<InputProblem>,
+    mut notes: Vec<String>,
+    source: String,
+    labelled: bool,
+) -> Dataset {
     samples.shrink();
     problems.sort_by(|a, b| a.name.cmp(&b.name));
     if labelled {
         notes.extend(notes_of_labels(&samples, &class_names));
     }
-    Ok(Dataset { samples, class_names, problems, source, notes, passed_over: PassedOver::default() })
+    Dataset { samples, class_names, problems, source, notes, passed_over: PassedOver::default() }
+}
+
+/// What a line of a list names.
+pub(super) enum Located {
+    /// An image: its name, and its path relative to the folder or absolute.
+    Found { name: String, written: String },
+    /// Nothing that can be used.
+    Problem(InputProblem),
+}
+
+/// What the path on a line names.
+pub(super) fn locate(folder: &Path, line: u64, path: String, kind: &ListKind) -> Located {
+    let (written, name) = resolve(folder, path);
+    if is_url(&written) || is_url(folder) && !Path::new(&written).is_absolute() {
+        if name.split('/').any(|part| part == "..") {
+            let reason = format!(
+                "leads out of the folder of the {} (line {line}); write its whole address",
+                kind.name
+            );
+            return Located::Problem(InputProblem { name, reason });
+        }
+        return Located::Found { name, written };
+    }
+    let path = folder.join(&written);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Located::Found { name, written },
+        Ok(_) => Located::Problem(not_a_file(name)),
+        Err(error) => {
+            let reason = format!("{} (line {line} of the {})", reason_of(&path, &error), kind.name);
+            Located::Problem(InputProblem { name, reason })
+        }
+    }
 }
 
 /// The path that the line names, relative to `folder` or absolute, and the name that the image gets.

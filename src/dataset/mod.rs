@@ -18,6 +18,7 @@ mod duplicates;
 mod image_array;
 mod labels;
 mod labels_csv;
+mod large_list;
 mod object_state;
 mod passed_over;
 mod places;

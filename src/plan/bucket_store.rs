@@ -91,7 +91,7 @@ impl BucketStore {
         let mut file = tempfile::Builder::new().suffix(".h5").tempfile()?;
         remote::download(&self.url(name), file.as_file_mut())?;
         let transferred = file.into_temp_path();
-        Ok(LocalFile { path: transferred.to_path_buf(), _transferred: Some(transferred) })
+        Ok(LocalFile { path: transferred.to_path_buf(), transferred: Some(transferred) })
     }
 
     pub(super) fn workspace(&self, part: u64) -> io::Result<tempfile::TempDir> {

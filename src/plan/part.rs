@@ -8,7 +8,6 @@ use super::store::{LocalFile, part_name};
 use super::{Plan, PlanError};
 use crate::dataset::SampleRecord;
 use crate::features::{FeatureFile, SkippedImage};
-use crate::messages::with_causes;
 
 /// What is there of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl Plan {
         };
         let file = match FeatureFile::open(&local.path) {
             Ok(file) => file,
-            Err(error) => return Ok(PartState::Invalid(with_causes(&error))),
+            Err(error) => return Ok(PartState::Invalid(self.store.in_words(&local, &name, &error))),
         };
         let state = match self.number_of(&file) {
             Err(found) => PartState::Invalid(format!("it belongs to another plan ({found})")),
@@ -66,8 +65,10 @@ impl Plan {
         let path = self.store.path(name);
         let local =
             self.store.local(name).map_err(|source| PlanError::Read { path: path.clone(), source })?;
-        let file = FeatureFile::open(&local.path)
-            .map_err(|error| PlanError::InvalidPart { path: path.clone(), why: with_causes(&error) })?;
+        let file = FeatureFile::open(&local.path).map_err(|error| PlanError::InvalidPart {
+            path: path.clone(),
+            why: self.store.in_words(&local, name, &error),
+        })?;
         let number = match self.number_of(&file) {
             Ok(number) => number,
             Err(found) => return Err(PlanError::ForeignPart { path, found }),

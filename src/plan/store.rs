@@ -1,5 +1,6 @@
 //! Where a plan and its parts lie: a folder that all workers see, or a prefix in an object store.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::bucket_store::BucketStore;
 use crate::files::{sync_folder, write_atomically};
+use crate::messages::with_causes;
 use crate::remote::is_url;
 
 /// The folder of the parts in that of the plan.
@@ -32,7 +34,7 @@ pub(super) struct FolderStore {
 pub(super) struct LocalFile {
     pub path: PathBuf,
     /// Removes what was transferred for the purpose.
-    pub _transferred: Option<tempfile::TempPath>,
+    pub transferred: Option<tempfile::TempPath>,
 }
 
 /// The name of a part's file in the plan.
@@ -99,6 +101,16 @@ impl PlanStore {
     /// A file of the plan, to be opened by its path.
     pub(super) fn local(&self, name: &str) -> io::Result<LocalFile> {
         of_store!(self, local(name))
+    }
+
+    /// What is wrong with a file of the plan that `local` stands for.
+    pub(super) fn in_words(&self, local: &LocalFile, name: &str, error: &dyn Error) -> String {
+        let text = with_causes(error);
+        match local.transferred {
+            None => text,
+            // Nobody has seen the copy.
+            Some(_) => text.replace(&*local.path.to_string_lossy(), &self.path(name).display().to_string()),
+        }
     }
 
     /// A folder on this machine for a part that is being made, which nobody else uses.
@@ -184,7 +196,7 @@ impl FolderStore {
     pub(super) fn local(&self, name: &str) -> io::Result<LocalFile> {
         let path = self.path(name);
         fs::metadata(&path)?;
-        Ok(LocalFile { path, _transferred: None })
+        Ok(LocalFile { path, transferred: None })
     }
 
     /// A folder for a part that is being made, which nobody else uses. What killed workers left of the same part is removed.
