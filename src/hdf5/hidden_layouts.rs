@@ -40,9 +40,11 @@ pub(super) struct VirtualLayout {
 pub(super) struct HiddenLayouts {
     /// By the address of the dataset's header.
     layouts: HashMap<u64, VirtualLayout>,
-    /// What stands at a position of the file instead.
-    patches: Vec<(u64, Vec<u8>)>,
+    patches: Patches,
 }
+
+/// Bytes that stand at positions of the file instead of its own.
+type Patches = Vec<(u64, Vec<u8>)>;
 
 /// How a file writes addresses, and where its HDF5 part begins.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +117,7 @@ struct Message<'a> {
 
 impl HeaderPieces<'_> {
     /// The virtual layout of a header, and what is to stand in its place.
-    fn virtual_layout(&self, position: u64) -> Option<(VirtualLayout, Vec<(u64, Vec<u8>)>)> {
+    fn virtual_layout(&self, position: u64) -> Option<(VirtualLayout, Patches)> {
         let (first, version) = self.first(position)?;
         let (mut waiting, mut seen, mut size) = (VecDeque::new(), HashSet::new(), 0);
         let mut next = Some(first);
@@ -240,7 +242,7 @@ fn messages(piece: &Piece, version: Version) -> impl Iterator<Item = Message<'_>
 }
 
 /// What stands in place of a layout: the message, and the checksum of its piece.
-fn patches(mut piece: Piece, version: Version, start: usize, shown: Vec<u8>) -> Vec<(u64, Vec<u8>)> {
+fn patches(mut piece: Piece, version: Version, start: usize, shown: Vec<u8>) -> Patches {
     piece.bytes[start..start + shown.len()].copy_from_slice(&shown);
     let mut patches = vec![(piece.position + start as u64, shown)];
     if let Version::Two { .. } = version {

@@ -200,9 +200,12 @@ fn who(row: usize, name: &Option<String>) -> String {
 }
 
 impl HeadError {
-    /// The rows cannot be read from where they lie.
+    /// The rows cannot be read from where they lie, or hold what no features are.
     pub(crate) fn unreadable(error: BoxedError) -> Self {
-        SolverError::Read(error).into()
+        match error.downcast::<SolverError>() {
+            Ok(error) => (*error).into(),
+            Err(error) => SolverError::Read(error).into(),
+        }
     }
 
     pub(super) fn check_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Self> {
@@ -220,7 +223,7 @@ impl HeadError {
     }
 
     /// With the name of the image, where the error is about one.
-    pub(super) fn named(self, names: Option<&[String]>) -> Self {
+    pub(crate) fn named(self, names: Option<&[String]>) -> Self {
         match self {
             Self::NotFinite { row, column, value, .. } => {
                 Self::NotFinite { row, name: names.and_then(|names| names.get(row)).cloned(), column, value }

@@ -10,7 +10,7 @@
 //! three, with MobileNetV2 and SqueezeNet: area under the ROC curve 0.955 and 0.935. Centred features give 0.959 and 0.845,
 //! standardised ones 0.945 and 0.780, and with SqueezeNet both take blank images and noise for known ones.
 
-use cnncodes_linear_heads::{BoxedError, RowSource};
+use cnncodes_linear_heads::{BoxedError, RowSource, SolverError};
 use ndarray::{Array2, ArrayView2};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -79,7 +79,7 @@ impl Novelty {
     /// Distance of every training row from the others that are no duplicates of it.
     ///
     /// # Errors
-    /// The features cannot be read.
+    /// The features cannot be read, or a value is not finite ([`SolverError::NotFinite`]).
     pub fn held_out_distances(
         features: &dyn RowSource,
         groups: &[usize],
@@ -115,6 +115,7 @@ impl Novelty {
     /// A feature is not finite; [`HeadModel::scores`](super::HeadModel::scores) tells.
     pub fn distances(&self, features: ArrayView2<'_, f32>) -> Vec<f64> {
         nearest(features, &self.directions, self.limits.neighbours, |_, _| true)
+            .expect("features were checked, and stored directions are of length 1")
     }
 
     /// Whether an image at this distance is of none of the classes.
@@ -186,7 +187,11 @@ impl References {
                 from = to;
             }
             let other = |query: usize, reference: usize| groups[rows[query]] != self.groups[reference];
-            distances.extend(nearest(block.view(), &self.directions, NEIGHBOURS, other));
+            let found = nearest(block.view(), &self.directions, NEIGHBOURS, other);
+            distances.extend(found.map_err(|(at, value)| {
+                let column = block.row(at).iter().position(|x| !x.is_finite()).unwrap_or(0);
+                SolverError::NotFinite { row: rows[at], column, value }
+            })?);
         }
         Ok(distances)
     }
@@ -205,21 +210,20 @@ fn directions(features: &Array2<i8>) -> Array2<f32> {
 }
 
 /// Mean of 1 - cosine between each row of `features` and the `neighbours` nearest of the `directions` (m x d) that it may be
-/// compared with; 1, as for perpendicular ones, where there are none.
+/// compared with; 1, as for perpendicular ones, where there are none. Refuses a value that is not finite, and gives its row.
 fn nearest(
     features: ArrayView2<'_, f32>,
     directions: &Array2<f32>,
     neighbours: usize,
     comparable: impl Fn(usize, usize) -> bool + Sync,
-) -> Vec<f64> {
+) -> Result<Vec<f64>, (usize, f32)> {
     let left_out = |query: usize, reference: usize| !comparable(query, reference);
-    let found = nearest_rows(features, directions.view(), neighbours, left_out)
-        .expect("features were checked, and stored directions are of length 1");
+    let found = nearest_rows(features, directions.view(), neighbours, left_out)?;
     let mean = |nearest: &Vec<Neighbor>| match nearest.len() {
         0 => 1.0,
         count => nearest.iter().map(|neighbor| neighbor.distance).sum::<f64>() / count as f64,
     };
-    found.iter().map(mean).collect()
+    Ok(found.iter().map(mean).collect())
 }
 
 #[cfg(test)]
@@ -265,7 +269,7 @@ mod tests {
             let length = row.dot(&row).sqrt();
             row /= length;
         }
-        let found = nearest(queries.view(), &exact, neighbours, |_, _| true);
+        let found = nearest(queries.view(), &exact, neighbours, |_, _| true).unwrap();
         let stored = novelty.distances(queries.view());
         for ((found, stored), expected) in found.into_iter().zip(stored).zip(distances) {
             assert_abs_diff_eq!(found, expected, epsilon = 1e-6);

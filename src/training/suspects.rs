@@ -87,6 +87,11 @@ pub fn find_suspects(
     let fit = FitSettings { folds: *folds, seed: *seed, ..FitSettings::new(HeadKind::Logistic) };
     on_step(TrainingStep::Fitting);
     let (labelled, groups) = (&set.labelled, &set.duplicates.groups);
+    // First, so that its memory is free again when the fit takes all that it may.
+    let distances = labelled.with_rows(streamed.as_ref(), |source, _| {
+        let distances = Novelty::held_out_distances(source, groups, *seed);
+        distances.map_err(|error| HeadError::unreadable(error).named(Some(&labelled.names)))
+    })?;
     let fitted = match &streamed {
         None => fit_head(&labelled.training_data(groups), &fit)?,
         Some(layer) => {
@@ -106,9 +111,6 @@ pub fn find_suspects(
     let text = |note: &Note| note.text.clone();
     let mut notes = set.labelled.notes.clone();
     notes.extend(left_out.iter().chain(warnings).map(text));
-    let distances = labelled.with_rows(streamed.as_ref(), |source, _| {
-        Novelty::held_out_distances(source, groups, *seed).map_err(HeadError::unreadable)
-    })?;
     let suspects = rank(labelled, &set.duplicates, &fitted.out_of_fold, &distances, settings.most);
     Ok(FoundSuspects { suspects, notes })
 }
@@ -119,7 +121,7 @@ impl TrainedHead {
         let Self { head, labelled, duplicates, out_of_fold } = self;
         let (source, seed) = (labelled.features.view(), head.model.settings.seed);
         let distances = Novelty::held_out_distances(&source, &duplicates.groups, seed)
-            .expect("features in memory can be read");
+            .expect("features in memory can be read, and a head was fitted to them");
         rank(labelled, duplicates, out_of_fold, &distances, most)
     }
 }
