@@ -27,6 +27,7 @@ from heads import objective, processor
 
 C = {"svm": 0.01, "logistic": 1.0, "ridge": 1000.0}  # of ridge regression the penalty, which is 1 / 2C
 CLASSES = 10
+COMPONENTS = 64
 SEPARATOR = "\n## Other work within a bound\n"
 
 
@@ -119,7 +120,7 @@ def bounded(program, maker, folder, options):
     reference = None
     for index, (form, path) in enumerate([forms[0], *forms]):
         memory = "64GiB" if index == 0 else options.bound
-        command = [program, "fit-head", "--svm", "--pca", "256", path, "-o", head, "--max-memory", memory]
+        command = [program, "fit-head", "--svm", "--pca", str(COMPONENTS), path, "-o", head, "--max-memory", memory]
         seconds, peak, evaluation = measured(command)
         with h5py.File(head) as file:
             components = file["components"][:]
@@ -127,7 +128,7 @@ def bounded(program, maker, folder, options):
             reference = components
         difference = np.abs(components - reference).max()
         result = f"accuracy {100 * evaluation['accuracy']['value']:.3f} %, components within {difference:.0e}"
-        add("`fit-head --svm --pca 256`", form, memory, result, seconds, peak)
+        add(f"`fit-head --svm --pca {COMPONENTS}`", form, memory, result, seconds, peak)
     first = None
     for memory in ("64GiB", options.bound):
         seconds, peak, found = measured([program, "suspects", features, "--max-memory", memory])

@@ -10,7 +10,8 @@ import path from "node:path";
 const modules = createRequire(path.join(process.env.NODE_MODULES, "package.json"));
 const puppeteer = (await import(modules.resolve("puppeteer-core"))).default;
 const axe = readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8");
-const { PROGRAM, CNNCODES_ASSETS: assets } = process.env;
+const { PROGRAM, SCREENSHOTS, CNNCODES_ASSETS: assets } = process.env;
+if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
 
 export const WIDE = { width: 1280, height: 900 };
 export const NARROW = { width: 390, height: 844, hasTouch: true, isMobile: true };
@@ -186,7 +187,7 @@ export async function until(page, what, ...args) {
 
 /// A picture of the page, if the folder SCREENSHOTS is set.
 async function picture(page, name) {
-  if (process.env.SCREENSHOTS) await page.screenshot({ path: path.join(process.env.SCREENSHOTS, `${name}.png`) });
+  if (SCREENSHOTS) await page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });
 }
 
 /// What is wrong with the page as it is: axe-core's findings, and whether it scrolls sideways.

@@ -327,3 +327,16 @@ fn a_folder_without_permission_is_reported_and_the_rest_goes_on() {
         eprintln!("SKIPPED: a_folder_without_permission_is_reported: this user may read everything");
     }
 }
+
+#[cfg(not(feature = "object-store"))]
+#[test]
+fn an_address_is_refused_by_a_build_without_object_stores() {
+    use cnncodes::dataset::{Dataset, SourceOptions};
+    let refused =
+        |inputs: &str| Dataset::open(&[inputs.into()], &SourceOptions::default()).unwrap_err().to_string();
+    for inputs in ["s3://bucket/data/", "gs://bucket/data", "https://host/a.tar"] {
+        let expected = "this build of cnncodes has no object stores; install the wheel, or build with `cargo build \
+                        --features object-store`";
+        assert!(refused(inputs).ends_with(expected), "{}", refused(inputs));
+    }
+}

@@ -80,8 +80,11 @@ export function follow() {
     job: setJob,
     project: ({ revision }) => {
       if (revision === state.project?.revision) return;
-      clearTimeout(waiting);
-      waiting = setTimeout(() => loadProject().catch(() => {}), 200);
+      // Many photos come at once: the project is read at most five times a second, and after the last.
+      waiting ??= setTimeout(() => {
+        waiting = null;
+        loadProject().catch(() => {});
+      }, 200);
     },
     result: ({ trained_at }) => {
       if (trained_at === state.result?.trained_at) return;

@@ -77,10 +77,9 @@ impl ProjectionPlan {
         let problems = data.fold_count + 1;
         let of_row = 4 * columns;
         let block = (BLOCK_BYTES.min(bound / 32) / of_row.max(1)).clamp(1, rows.max(1));
-        // Two blocks, and one in float64.
-        let reading = 4 * block * of_row;
-        // Of each row: what the caller keeps, its components, and a good half of that for the solver.
-        let always = rows.saturating_mul(settings.kept_of_row + 6 * settings.components)
+        // Two blocks, and one in float64, twice.
+        let reading = 6 * block * of_row;
+        let always = rows.saturating_mul(settings.kept_of_row)
             + problems * (of_row * settings.components + 24 * columns);
         // Sums of each fold and of one problem, which becomes a whole matrix with its eigenvectors.
         let exact =
@@ -88,7 +87,9 @@ impl ProjectionPlan {
         // Directions of each problem, and their products.
         let directions = settings.components + MORE_DIRECTIONS;
         let iterated = (problems + 1) * 2 * 8 * columns * directions;
-        let least = always + reading + iterated.min(exact);
+        // Afterwards the components of each row, and a good half of that for the solver.
+        let projected = rows.saturating_mul(6 * settings.components);
+        let least = always + reading + projected.max(iterated.min(exact));
         if least > bound {
             return Err(SolverError::TooLittleMemory { needed: (least >> 20) + 1, bound: bound >> 20 });
         }
