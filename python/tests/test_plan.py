@@ -165,3 +165,13 @@ def test_without_ray_the_message_says_how_to_install_it(plan, demo):
     for call in (lambda: run_plan(plan), lambda: extract(["a.jpg"], "demo-vgg", models=demo / "models")):
         with pytest.raises(ImportError, match=r"pip install 'ray\[data\]'"):
             call()
+
+
+def test_another_network_than_the_plan_is_refused(plan, demo, tmp_path):
+    shutil.copytree(demo / "models", tmp_path / "models")
+    with (tmp_path / "models" / "demo-vgg.onnx").open("ab") as network:
+        # A field that ONNX does not know.
+        network.write(b"\x7a\x02\x08\x01")
+    with pytest.raises(Error, match="SHA-256|hash|another network"):
+        plan.extract(models=tmp_path / "models")
+    assert plan.status().done == 0

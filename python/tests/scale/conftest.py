@@ -15,7 +15,7 @@ import pytest
 import cnncodes
 
 PROJECT = Path(__file__).parents[3]
-CODE = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```(python|console|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from cnncodes import Extractor, read_features
+from cnncodes import Extractor, Plan, read_features
 
 from .conftest import PROJECT
 
@@ -75,6 +76,21 @@ def test_the_commands_of_the_contract(documented, folder):
     merged = read_features(folder / "features" / "photos.h5")
     assert [Path(skipped["name"]).name for skipped in merged.skipped] == ["damaged.jpg"]
     assert np.array_equal(merged.array, read_features(folder / "single.h5").array)
+
+
+def test_pods_of_the_kubernetes_job_compute_all_parts(documented, folder):
+    [text] = documented("Kubernetes and AWS Batch", "yaml")
+    [container] = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
+    Plan.create(folder / "run1", folder / "data", "demo-vgg", "fc7", models=folder / "models", rows_per_part=64)
+    command = [word.replace("/shared/run1", "run1") for word in container["command"]]
+    # The job has more pods than the plan has parts. Some have nothing to do.
+    for pod in range(6):
+        given = {variable["name"]: variable["value"] for variable in container["env"]}
+        environment = {**os.environ, **given, "JOB_COMPLETION_INDEX": str(pod)}
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    status = Plan(folder / "run1").status()
+    assert status.is_complete
+    assert [name for name, _ in status.errors] == ["fish/damaged.jpg"]
 
 
 def test_ray(execute, folder):
