@@ -58,9 +58,9 @@ impl Drop for Running {
 fn with_head(per_class: usize) -> tempfile::TempDir {
     let folder = crate::common::workspace(per_class);
     let run = |args: &[&str]| drop(cnncodes(folder.path()).args(args).assert().success());
-    run(&["extract", "--layer", "fc7"]);
-    // By its whole path, because this process does not work in the folder.
-    let features = folder.path().join("features/demo-vgg-fc7.h5");
+    // By whole paths, because this process does not work in the folder.
+    let [data, features] = ["data", "features/demo-vgg-fc7.h5"].map(|path| folder.path().join(path));
+    run(&["extract", data.to_str().unwrap(), "--layer", "fc7"]);
     run(&["fit-head", "--logistic", features.to_str().unwrap(), "-o", "models/demo.head.h5"]);
     folder
 }

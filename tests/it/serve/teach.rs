@@ -227,7 +227,7 @@ fn another_training_is_compared_with_the_one_before() {
     assert!(near.iter().all(|near| near.contains('/')), "{near:?}");
 
     let back = client.json("POST", "/v1/photos/move", &json!({"photos": wrong, "class": "flower"})).of(200);
-    assert_eq!(back["moved"][0]["to"], "flower/001.jpg");
+    assert_eq!(back["moved"][0]["to"], "flower/001-2.jpg", "it keeps the name that it got");
     assert_eq!(client.get("/v1/project").of(200)["changed"], true);
     assert_eq!(client.get("/v1/result").of(200)["changed"], true);
     // A renamed class is the same class.
