@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::client::HttpError;
 use object_store::path::Path as Key;
@@ -174,6 +175,10 @@ impl Pauses {
 
 /// Reads what is wanted, in as many tries as there is time for.
 async fn fetch(wanted: &Wanted) -> Result<Fetched, RemoteError> {
+    if wanted.range.as_ref().is_some_and(Range::is_empty) {
+        // Nobody can be asked for nothing.
+        return Ok(Fetched { bytes: Bytes::new(), version: wanted.version.clone() });
+    }
     persist(|| async {
         let fetched = fetch_once(wanted).await?;
         verify(wanted, &fetched)?;
@@ -353,8 +358,6 @@ pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn check(
@@ -380,6 +383,13 @@ mod tests {
         assert_eq!(check(None, None, (b"0123", 10, "a")), cut("4 of 10 bytes came"));
         assert_eq!(check(None, Some(2..5), (b"234", 10, "a")), Ok(()));
         assert_eq!(check(None, Some(2..5), (b"23", 10, "a")), cut("2 of 3 bytes came"));
+    }
+
+    #[test]
+    fn nothing_of_an_object_is_had_without_a_request() {
+        let wanted = Wanted { url: "s3://b/x".to_owned(), range: Some(5..5), version: Version::default() };
+        let nothing = Fetched { bytes: Bytes::new(), version: Version::default() };
+        assert_eq!(get(&wanted), Ok(nothing));
     }
 
     #[test]
