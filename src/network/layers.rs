@@ -117,9 +117,13 @@ impl Catalogue {
     /// # Errors
     /// There is no such layer, or a layer is named twice.
     pub fn wanted(&self, model: &Model, names: &[String]) -> Result<Vec<Layer>, WantedLayersError> {
-        let names: Vec<&str> = match names {
-            [] => vec![model.manifest.layer.as_deref().unwrap_or(PENULTIMATE)],
-            names => names.iter().map(String::as_str).collect(),
+        if let ([], None, Some(layer)) = (names, &model.manifest.layer, self.penultimate()) {
+            // Whatever the network itself calls by this name.
+            return Ok(vec![layer.clone()]);
+        }
+        let names: Vec<&str> = match (names, &model.manifest.layer) {
+            ([], own) => vec![own.as_deref().unwrap_or(PENULTIMATE)],
+            (names, _) => names.iter().map(String::as_str).collect(),
         };
         let mut layers: Vec<Layer> = Vec::with_capacity(names.len());
         for name in names {

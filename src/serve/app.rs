@@ -99,7 +99,6 @@ impl Teach {
 }
 
 impl App {
-    #[expect(clippy::too_many_arguments, reason = "called once, with all that there is")]
     pub fn new(
         limits: Limits,
         threads: usize,

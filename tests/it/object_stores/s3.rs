@@ -139,9 +139,12 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
+/// What happens to a request, by its number and its path.
+type FaultOf = dyn Fn(usize, &str) -> Fault + Send + Sync;
+
 struct Shared {
     upstream: String,
-    fault: Box<dyn Fn(usize, &str) -> Fault + Send + Sync>,
+    fault: Box<FaultOf>,
     count: AtomicUsize,
     /// The first line of each request, and what became of it.
     asked: Mutex<Vec<(String, Fault)>>,
