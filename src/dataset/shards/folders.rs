@@ -27,7 +27,11 @@ pub(super) fn label(
     classes: &mut ClassNames,
     problems: &mut Vec<InputProblem>,
 ) -> Result<ClassFolders, Option<String>> {
-    let found = find(&inner_names(samples, parts));
+    // The usual shards have no folders; tens of millions of names need not be collected to see that.
+    if !inner_names(samples, parts).any(|name| name.contains('/')) {
+        return Err(None);
+    }
+    let found = find(&inner_names(samples, parts).collect::<Vec<_>>());
     let (root, folders) = found.map_err(|image| image.map(|image| samples.get(image).name.to_owned()))?;
     let names: BTreeSet<String> = folders.iter().map(|&folder| folder.to_owned()).collect();
     let root = root.to_owned();
@@ -49,12 +53,12 @@ pub(super) fn label(
 }
 
 /// The names of all images as the shards have them.
-fn inner_names<'a>(samples: &'a SampleList, parts: &[(usize, usize)]) -> Vec<&'a str> {
+fn inner_names<'a>(samples: &'a SampleList, parts: &[(usize, usize)]) -> impl Iterator<Item = &'a str> {
     let ends = parts.iter().skip(1).map(|&(start, _)| start).chain([samples.len()]);
-    let of_part = |(&(start, prefix), end): (&(usize, usize), usize)| {
+    let of_part = move |(&(start, prefix), end): (&(usize, usize), usize)| {
         (start..end).map(move |index| &samples.get(index).name[prefix..])
     };
-    parts.iter().zip(ends).flat_map(of_part).collect()
+    parts.iter().zip(ends).flat_map(of_part)
 }
 
 /// The deepest folder that holds all of the images, and the folder that is the class of each; else an image outside of
