@@ -66,6 +66,7 @@ pub mod classifier;
 pub mod cli;
 pub mod dataset;
 pub mod demo;
+mod digest;
 pub mod download;
 pub mod evaluate;
 pub mod explain;

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::sample_list::{SampleList, SampleLocation, place_below};
 use super::shards::Shard;
 use super::{ArrayError, Dataset, ImageArray, InputProblem, PassedOver, SampleContent};
+use crate::digest::Sha256Digest;
 use crate::files::Stamp;
 use crate::remote::is_url;
 
@@ -76,7 +76,7 @@ pub struct SampleRecord {
 pub(super) struct ExpectedImage {
     size: Option<u64>,
     modified: Option<i64>,
-    sha256: Option<[u8; 32]>,
+    sha256: Option<Sha256Digest>,
 }
 
 impl ExpectedImage {
@@ -84,7 +84,7 @@ impl ExpectedImage {
     pub(super) fn change(&self, stamp: Option<Stamp>, bytes: &[u8]) -> Option<&'static str> {
         let changed = match (self.sha256, stamp) {
             // The bytes decide, wherever they were copied to.
-            (Some(sha256), _) => sha256 != <[u8; 32]>::from(Sha256::digest(bytes)),
+            (Some(sha256), _) => sha256 != Sha256Digest::of(bytes),
             (None, Some(stamp)) => {
                 self.size.is_some_and(|size| size != stamp.len)
                     || self.modified.is_some_and(|modified| modified != stamp.modified())
@@ -178,10 +178,7 @@ impl SampleList {
         let problem = |error: io::Error| InputProblem::from_error(sample.name, &error);
         let stamp = sample.stamp().map_err(problem)?;
         let sha256 = match content {
-            Some(content) => {
-                let digest = Sha256::digest(content.map_err(problem)?.bytes());
-                Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-            }
+            Some(content) => Some(Sha256Digest::of(content.map_err(problem)?.bytes()).to_string()),
             None => None,
         };
         let mut record = SampleRecord {
@@ -239,7 +236,9 @@ impl Dataset {
                 return Err(invalid("there is no such class"));
             }
             let sha256 = match &record.sha256 {
-                Some(text) => Some(digest(text).ok_or_else(|| invalid("its SHA-256 is malformed"))?),
+                Some(text) => {
+                    Some(Sha256Digest::parse(text).ok_or_else(|| invalid("its SHA-256 is malformed"))?)
+                }
                 None => None,
             };
             match record.container {
@@ -320,15 +319,4 @@ fn open_array(
         None => None,
     };
     Ok(Arc::new(ImageArray::open(&path, Some(dataset), axes.as_ref())?))
-}
-
-fn digest(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..][..2], 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
 use crate::dataset::{InputProblem, ReadAhead, ReadFailure, Sample, SampleContent};
+use crate::digest::Sha256Digest;
 use crate::files::Stamp;
 use crate::images::{
     DecodeOptions, PerceptualHash, Preprocess, TensorLayout, decode_hash, load, load_and_hash,

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Sha256Digest;
 use crate::dataset::Dataset;
+use crate::digest::Sha256Digest;
 use crate::files::{Stamp, folder_of, temporary_beside};
 
 /// The version of the format, which is the file's first line.

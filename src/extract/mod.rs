@@ -7,7 +7,6 @@
 //! be read is recorded and skipped.
 
 mod batch;
-mod digest;
 mod extractor;
 mod file_fingerprint;
 mod file_series;

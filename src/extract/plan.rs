@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicBool;
 use rayon::prelude::*;
 
 use super::batch::read_unchanged_by;
-use super::digest::Sha256Digest;
 use super::file_fingerprint::{self, FileFingerprint};
 use super::{ExtractRequest, WantedLayer};
 use crate::dataset::{InputProblem, ReadAhead};
+use crate::digest::Sha256Digest;
 use crate::feature_spec::FeatureSpec;
 use crate::features::{FeatureFile, FeatureFileHeader, StoredLayer};
 use crate::images::PerceptualHash;

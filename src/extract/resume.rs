@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::digest::Sha256Digest;
 use super::file_fingerprint::FileFingerprint;
 use super::plan::ExtractPlan;
 use super::{ExtractError, ExtractEvent, ExtractRequest, batch};
 use crate::dataset::InputProblem;
+use crate::digest::Sha256Digest;
 use crate::features::{
     CommittedRow, FeatureFileHeader, FeatureWriter, SkippedImage, WriteOptions, WriterStart,
 };

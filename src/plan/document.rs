@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::PlanError;
 use crate::dataset::ContainerRecord;
+use crate::digest::Sha256Digest;
 use crate::features::{PassedOverGroup, SkippedImage, StoredLayer};
 
 /// The file's name in the folder of the plan.
@@ -118,10 +118,6 @@ impl PlanDocument {
 
 impl PlanContent {
     fn id(&self) -> Result<String, serde_json::Error> {
-        Ok(hexadecimal(&Sha256::digest(serde_json::to_vec(self)?)))
+        Ok(Sha256Digest::of(&serde_json::to_vec(self)?).to_string())
     }
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

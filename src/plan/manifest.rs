@@ -11,12 +11,12 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::PlanError;
-use super::document::{PlanDocument, PlannedPart, hexadecimal};
+use super::document::{PlanDocument, PlannedPart};
 use super::store::PlanStore;
 use crate::dataset::{InputProblem, ReadAhead, SampleList, SampleRecord};
+use crate::digest::Sha256Digest;
 
 /// The file's name in the folder of the plan.
 pub(super) const NAME: &str = "manifest.jsonl.gz";
@@ -113,7 +113,7 @@ fn encode(records: &[SampleRecord]) -> io::Result<EncodedPart> {
     }
     let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), Compression::fast());
     encoder.write_all(&lines)?;
-    let part = PlannedPart { images: records.len() as u64, sha256: hexadecimal(&Sha256::digest(&lines)) };
+    let part = PlannedPart { images: records.len() as u64, sha256: Sha256Digest::of(&lines).to_string() };
     Ok(EncodedPart { compressed: encoder.finish()?, part })
 }
 
@@ -137,7 +137,7 @@ pub(super) fn read_part(
     let mut lines = Vec::new();
     let most = part.images.saturating_mul(MAX_LINE);
     GzDecoder::new(&compressed[..]).take(most).read_to_end(&mut lines).map_err(|_| changed())?;
-    if hexadecimal(&Sha256::digest(&lines)) != part.sha256 {
+    if Sha256Digest::of(&lines).to_string() != part.sha256 {
         return Err(changed());
     }
     let records: Vec<SampleRecord> = serde_json::Deserializer::from_slice(&lines)

@@ -6,20 +6,20 @@ use sha2::{Digest as _, Sha256};
 
 /// A SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Sha256Digest([u8; 32]);
+pub(crate) struct Sha256Digest([u8; 32]);
 
 impl Sha256Digest {
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
     /// In place of one that nobody wants.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self([0; 32])
     }
 
     /// From 64 hexadecimal digits.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.is_ascii() {
             return None;
