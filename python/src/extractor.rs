@@ -373,12 +373,7 @@ impl FileOptions {
             label_column: self.label_column.clone(),
             ..SourceOptions::default()
         };
-        let mut samples = Dataset::open(images, &source).map_err(failed)?;
-        if !self.labels {
-            samples.class_names.clear();
-            samples.samples.forget_labels();
-        }
-        Ok(samples)
+        Dataset::open(images, &source).map_err(failed)
     }
 }
 

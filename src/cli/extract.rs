@@ -126,12 +126,8 @@ fn run_logged(args: &Args, models: &ModelsFolder, log: &Log) -> anyhow::Result<S
     if let Some(plan) = &args.work.plan {
         return work::run(plan, args, models, log);
     }
-    let mut samples = args.inputs.list(&args.images, args.no_labels)?;
+    let samples = args.inputs.list(&args.images, args.no_labels)?;
     log.listed(&samples);
-    if args.no_labels {
-        samples.class_names.clear();
-        samples.samples.forget_labels();
-    }
     let session = args.compute.settings();
     let NamedLayers { model, graph, layers, unusual_pooling } =
         args.layers.find(models, session.precision)?;

@@ -57,13 +57,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &ModelsFolder) -> anyhow::Result<Status> {
-    let mut samples = args.inputs.list(&args.images, args.no_labels)?;
+    let samples = args.inputs.list(&args.images, args.no_labels)?;
     samples.notes.iter().for_each(|note| show::warning(note));
     show::passed_over(&samples.passed_over);
-    if args.no_labels {
-        samples.class_names.clear();
-        samples.samples.forget_labels();
-    }
     let session = args.compute.settings();
     let NamedLayers { graph, layers, .. } = args.layers.find(models, session.precision)?;
     let settings = ExtractSettings { max_pixels: args.layers.max_pixels, ..ExtractSettings::default() };

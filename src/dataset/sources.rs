@@ -32,7 +32,8 @@ pub struct SourceOptions {
     pub path_column: Option<String>,
     /// Column with the labels of a CSV manifest, or field with the label in the `.json` of tar shards.
     pub label_column: Option<String>,
-    /// A CSV manifest may have columns none of which is of labels, and tar shards are not asked for any.
+    /// Nobody wants labels: those of folders are forgotten, a CSV manifest may have columns none of which is of labels, and tar
+    /// shards are not asked for any.
     pub no_labels: bool,
     /// The order of an HDF5 array's dimensions, where its file does not say.
     pub axes: Option<ArrayAxes>,
@@ -115,7 +116,7 @@ impl Dataset {
         refuse(options.path_column.is_some() && !is_list, "--path-column", "a CSV file")?;
         refuse(options.label_column.is_some() && is_array, "--label-column", "a CSV file or tar shards")?;
         refuse(options.axes.is_some() && !is_array, "--axes", "an HDF5 array (FILE.h5:/DATASET)")?;
-        let set = match source {
+        let mut set = match source {
             SampleSource::Shards(shards) => Self::from_shards(&shards, options),
             SampleSource::Array(file, dataset) => Self::from_array(&file, dataset, options),
             SampleSource::Folder(folder) => match Self::from_folder(folder) {
@@ -153,6 +154,10 @@ impl Dataset {
             SampleSource::Stdin => Self::from_list(&read_stdin()?, options),
             SampleSource::Manifest(csv) => Self::from_manifest(csv, options),
         }?;
+        if options.no_labels {
+            set.class_names.clear();
+            set.samples.forget_labels();
+        }
         if is_array {
             // With the order of its dimensions, where that is not the usual one.
             return Ok(set);
