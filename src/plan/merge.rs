@@ -60,8 +60,15 @@ struct FoundPart {
     number: u64,
     name: String,
     rows: usize,
-    first_error: Option<String>,
+    errors: Vec<SkippedImage>,
     header: FeatureFileHeader,
+}
+
+/// A part that is to be merged.
+struct MergedPart {
+    name: String,
+    rows: usize,
+    errors: Vec<SkippedImage>,
 }
 
 /// Where a part is computed.
@@ -86,7 +93,7 @@ impl Plan {
         if settings.output == MergeOutput::Virtual && is_url(self.location()) {
             return Err(PlanError::NoFiles { path: self.location().to_owned() });
         }
-        let (names, header) = self.find_parts(settings.allow_mixed)?;
+        let (parts, header) = self.find_parts(settings.allow_mixed)?;
         let mut merged = Merged { path: output.to_owned(), rows: 0, errors: 0, parts: self.parts() };
         let total = usize::try_from(self.images()).unwrap_or(usize::MAX);
         let mut tell = |merged: &Merged| {
@@ -95,18 +102,18 @@ impl Plan {
         };
         match settings.output {
             MergeOutput::File => {
-                self.merge_file(output, &names, &header, settings, &mut merged, &mut tell)?
+                self.merge_file(output, &parts, &header, settings, &mut merged, &mut tell)?
             }
             MergeOutput::Virtual => {
-                self.merge_virtual(output, &names, &header, settings, &mut merged, &mut tell)?;
+                self.merge_virtual(output, &parts, &header, settings, &mut merged, &mut tell)?;
             }
-            MergeOutput::Parquet => self.merge_parquet(output, &names, settings, &mut merged, &mut tell)?,
+            MergeOutput::Parquet => self.merge_parquet(output, &parts, settings, &mut merged, &mut tell)?,
         }
         Ok(merged)
     }
 
-    /// The name of the file of each part in its order, and what the merged file says of itself.
-    fn find_parts(&self, allow_mixed: bool) -> Result<(Vec<String>, FeatureFileHeader), PlanError> {
+    /// The parts in their order, and what the merged file says of itself.
+    fn find_parts(&self, allow_mixed: bool) -> Result<(Vec<MergedPart>, FeatureFileHeader), PlanError> {
         let files = self
             .store
             .part_files()
@@ -115,25 +122,18 @@ impl Plan {
             .into_par_iter()
             .map(|name| {
                 let OpenPart { number, file, .. } = self.open_part(&name)?;
-                let first_error = file.errors().first();
-                Ok(FoundPart {
-                    number,
-                    rows: file.rows(),
-                    first_error: first_error.map(|error| format!("{}: {}", error.name, error.reason)),
-                    header: file.header().clone(),
-                    name,
-                })
+                let (rows, errors, header) = (file.rows(), file.errors().to_vec(), file.header().clone());
+                Ok(FoundPart { number, name, rows, errors, header })
             })
             .collect::<Result<_, PlanError>>()?;
-        let mut found: BTreeMap<u64, String> = BTreeMap::new();
+        let mut found: BTreeMap<u64, MergedPart> = BTreeMap::new();
         let mut first_of: Vec<(Provenance, PathBuf)> = Vec::new();
         let mut header: Option<FeatureFileHeader> = None;
-        let (mut rows, mut first_error) = (0, None);
         for part in opened {
             if let Some(other) = found.get(&part.number) {
-                let (one, two) = (self.open_part(other)?, self.open_part(&part.name)?);
+                let (one, two) = (self.open_part(&other.name)?, self.open_part(&part.name)?);
                 if !same_contents(&one.file, &two.file)? {
-                    let (first, second) = (self.store.path(other), self.store.path(&part.name));
+                    let (first, second) = (self.store.path(&other.name), self.store.path(&part.name));
                     return Err(PlanError::Conflict { part: part.number, first, second });
                 }
                 continue;
@@ -143,10 +143,9 @@ impl Plan {
             if !first_of.iter().any(|(known, _)| *known == here) {
                 first_of.push((here, self.store.path(&part.name)));
             }
-            rows += part.rows;
-            first_error = first_error.or(part.first_error);
-            header.get_or_insert(part.header);
-            found.insert(part.number, part.name);
+            let FoundPart { number, name, rows, errors, header: own } = part;
+            header.get_or_insert(own);
+            found.insert(number, MergedPart { name, rows, errors });
         }
         let missing: Vec<u64> = (0..self.parts()).filter(|part| !found.contains_key(part)).collect();
         let (true, Some(mut header)) = (missing.is_empty(), header) else {
@@ -157,8 +156,9 @@ impl Plan {
             let (first, second) = (first.clone(), second.clone());
             return Err(PlanError::Mixed { first, here: says(here), second, there: says(there) });
         }
-        if rows == 0 {
-            let first = first_error.unwrap_or_default();
+        if found.values().all(|part| part.rows == 0) {
+            let first = found.values().find_map(|part| part.errors.first());
+            let first = first.map_or_else(String::new, |error| format!("{}: {}", error.name, error.reason));
             return Err(PlanError::NothingReadable { images: self.images(), first });
         }
         let all = |of: fn(&Provenance) -> &String| {
@@ -174,7 +174,7 @@ impl Plan {
     fn merge_file(
         &self,
         output: &Path,
-        names: &[String],
+        parts: &[MergedPart],
         header: &FeatureFileHeader,
         settings: MergeSettings,
         merged: &mut Merged,
@@ -187,7 +187,7 @@ impl Plan {
         writer.expect_ascending_names();
         let widths: Vec<usize> = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
         let block = (BLOCK_BYTES / (size_of::<f32>() * widths.iter().sum::<usize>().max(1))).max(1);
-        for name in names {
+        for MergedPart { name, .. } in parts {
             let part = self.open_part(name)?;
             copy_rows(&part.file, &widths, block, &mut writer)?;
             writer.append(&[], part.file.errors())?;
@@ -204,7 +204,7 @@ impl Plan {
     fn merge_virtual(
         &self,
         output: &Path,
-        names: &[String],
+        parts: &[MergedPart],
         header: &FeatureFileHeader,
         settings: MergeSettings,
         merged: &mut Merged,
@@ -214,13 +214,10 @@ impl Plan {
             return Err(FeatureFileError::Exists { path: output.to_owned() }.into());
         }
         let content = &self.document.content;
-        let mut skipped = Vec::new();
-        let mut parts = Vec::with_capacity(names.len());
-        for name in names {
-            let part = self.open_part(name)?;
-            skipped.extend_from_slice(part.file.errors());
-            parts.push((self.store.path(name), part.file.rows()));
-        }
+        let mut skipped: Vec<SkippedImage> =
+            parts.iter().flat_map(|part| part.errors.iter().cloned()).collect();
+        let parts: Vec<(PathBuf, usize)> =
+            parts.iter().map(|part| (self.store.path(&part.name), part.rows)).collect();
         let errors = skipped.len() as u64;
         skipped.extend_from_slice(&content.problems);
         let file =
@@ -236,12 +233,12 @@ impl Plan {
     fn merge_parquet(
         &self,
         output: &Path,
-        names: &[String],
+        parts: &[MergedPart],
         settings: MergeSettings,
         merged: &mut Merged,
         tell: &mut dyn FnMut(&Merged),
     ) -> Result<(), PlanError> {
-        for (name, number) in names.iter().zip(0_u64..) {
+        for (MergedPart { name, .. }, number) in parts.iter().zip(0_u64..) {
             let part = self.open_part(name)?;
             for layer in self.layers() {
                 let layer = &layer.spec.layer;

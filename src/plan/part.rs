@@ -40,24 +40,25 @@ impl Plan {
     /// The plan cannot be read.
     pub fn part_state(&self, part: u64) -> Result<PartState, PlanError> {
         let name = part_name(part);
-        let local = match self.store.local(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PartState::Missing),
-            Err(source) => return Err(PlanError::Read { path: self.store.path(&name), source }),
-            Ok(local) => local,
-        };
-        let file = match FeatureFile::open(&local.path) {
-            Ok(file) => file,
-            Err(error) => return Ok(PartState::Invalid(self.store.in_words(&local, &name, &error))),
-        };
-        let state = match self.number_of(&file) {
-            Err(found) => PartState::Invalid(format!("it belongs to another plan ({found})")),
-            Ok(number) if number != part => PartState::Invalid(format!("it holds part {number}")),
-            Ok(_) => match self.check(&file, &self.records(part)?) {
-                Some(why) => PartState::Invalid(why),
-                None => PartState::Done { rows: file.rows() as u64, errors: file.errors().to_vec() },
-            },
-        };
-        Ok(state)
+        Ok(match self.open_part(&name) {
+            Ok(OpenPart { number, .. }) if number != part => {
+                PartState::Invalid(format!("it holds part {number}"))
+            }
+            Ok(OpenPart { file, .. }) => {
+                PartState::Done { rows: file.rows() as u64, errors: file.errors().to_vec() }
+            }
+            // Of the part, not of the manifest.
+            Err(PlanError::Read { path, source })
+                if source.kind() == io::ErrorKind::NotFound && path == self.store.path(&name) =>
+            {
+                PartState::Missing
+            }
+            Err(PlanError::InvalidPart { why, .. }) => PartState::Invalid(why),
+            Err(PlanError::ForeignPart { found, .. }) => {
+                PartState::Invalid(format!("it belongs to another plan ({found})"))
+            }
+            Err(error) => return Err(error),
+        })
     }
 
     /// The file of the plan under `name`, which must hold a part of it and be whole.
