@@ -83,6 +83,7 @@ mod messages;
 pub mod network;
 mod panics;
 pub mod plan;
+mod positional;
 pub mod preprocess_check;
 mod remote;
 pub mod report;

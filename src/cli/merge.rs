@@ -8,7 +8,7 @@ use crate::plan::{MergeOutput, MergeSettings, Plan};
 /// Merge the parts of a plan into one features file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The merged file is the one that a single machine would have written, byte for byte. Before anything is written, every part is \
+The merged file is the one that a single machine would have written, byte for byte. It appears only when every part has been \
 checked: merge refuses if a part is missing or unusable, if a file is part of another plan, if two files claim the same part \
 with different contents, and if parts were computed on different devices or versions of ONNX Runtime (--allow-mixed accepts \
 that). The parts stay; remove the plan when you no longer need them.

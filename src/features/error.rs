@@ -107,6 +107,12 @@ pub enum FeatureFileError {
     /// A row or a skipped image that the caller gave cannot be stored.
     #[error("cannot store image {name:?} in {}: {why}", path.display())]
     BadRow { path: PathBuf, name: String, why: String },
+    /// Another features file whose rows cannot be added.
+    #[error(
+        "cannot add the rows of {} to {}: they differ in {what}; merge features that were extracted alike",
+        other.display(), path.display()
+    )]
+    Incomparable { path: PathBuf, other: PathBuf, what: &'static str },
     /// Writing failed on the way: most often a full disk.
     #[error(
         "writing {} failed after {rows} safe rows; make room on its disk (or remove the cause) and run the \

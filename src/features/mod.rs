@@ -7,6 +7,7 @@
 //! Types of libhdf5 and ndarray 0.17 stay inside; callers see slices, strings and ndarray 0.16.
 //! The layout for users of h5py, MATLAB and R is in `docs/features-format.md`.
 
+mod background_sync;
 mod checked_read;
 mod convert;
 mod error;
@@ -14,6 +15,7 @@ mod hdf5_objects;
 mod header;
 mod journal;
 mod lock;
+mod raw_rows;
 mod reader;
 pub mod schema;
 mod strings;
@@ -26,7 +28,7 @@ mod writer;
 pub use convert::{ColumnNames, ConvertError, ConvertSettings, Converted, convert};
 pub use error::FeatureFileError;
 pub use header::{FeatureFileHeader, StoredLayer};
-pub use reader::{FeatureFile, NonFinite};
+pub use reader::{FeatureFile, FeatureFileSummary, NonFinite};
 pub use schema::{FeatureRow, PassedOverGroup, PlanPart, SkippedImage, escape_layer_name};
 pub use virtual_file::{VirtualFile, write_virtual};
 pub use writer::{CommittedRow, FeatureWriter, NotResumed, WriteOptions, WriterStart};

@@ -14,7 +14,7 @@ use super::schema::{self, HASH_BYTES, PassedOverGroup, PlanPart, SkippedImage};
 use super::strings::{read_sha256, read_strings};
 use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
-use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error};
+use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error, RowPlaces};
 
 #[cfg(feature = "parquet")]
 use super::convert::{ParquetParts, ParquetRows, parts_of};
@@ -26,6 +26,19 @@ const SCAN_VALUES: usize = 1 << 20;
 pub struct FeatureFile {
     contents: FileContents,
     path: PathBuf,
+}
+
+/// What a features file says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureFileSummary {
+    /// What its rows are.
+    pub header: FeatureFileHeader,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of images that could not be read.
+    pub errors: usize,
+    /// Which part of which plan it holds, if it is one.
+    pub part: Option<PlanPart>,
 }
 
 /// A value that is not a number or infinite.
@@ -77,13 +90,18 @@ impl FeatureFile {
             return Ok(Self { contents: contents.into(), path: path.to_owned() });
         }
         let file = open_hdf5(path)?;
-        let attributes = read_attributes(&file, path)?;
-        check_format(&attributes, path)?;
-        if read_number::<u8>(&attributes, schema::COMPLETE, path)? != 1 {
-            return Err(FeatureFileError::Incomplete { path: path.to_owned() });
-        }
-        let contents = FileContents::read(&file, &attributes, path)?;
+        let (summary, layers) = read_summary(&file, path)?;
+        let contents = FileContents::read(&file, summary, layers, path)?;
         Ok(Self { contents, path: path.to_owned() })
+    }
+
+    /// Reads what an HDF5 features file says of itself, but nothing of its rows and what they are called. The file is whole, but only
+    /// [`FeatureFile::open`] finds out whether all in it can be used.
+    ///
+    /// # Errors
+    /// As [`FeatureFile::open`].
+    pub fn summary(path: &Path) -> Result<FeatureFileSummary, FeatureFileError> {
+        Ok(read_summary(&open_hdf5(path)?, path)?.0)
     }
 
     /// Whether a path names a features file, by its ending: an HDF5 file, or (with the feature `parquet`) a Parquet file, or a folder
@@ -256,11 +274,15 @@ impl FeatureFile {
     /// # Errors
     /// [`FeatureFileError::NoSuchLayer`], or [`FeatureFileError::Damaged`].
     pub fn position_of_features(&self, name: Option<&str>) -> Result<Option<u64>, FeatureFileError> {
-        let index = self.index(name)?;
-        match &self.contents.layers[index] {
+        Ok(self.places_of_rows(self.index(name)?)?.and_then(|places| places.in_one_piece()))
+    }
+
+    /// Where the rows of a layer lie in the file, if each lies there in one piece, as float32 of this machine.
+    pub(super) fn places_of_rows(&self, layer: usize) -> Result<Option<RowPlaces>, FeatureFileError> {
+        match &self.contents.layers[layer] {
             LayerRows::Hdf5(dataset) => {
-                let damaged = FeatureFileError::damaged(&self.path, self.object(index));
-                dataset.position_of_f32().map_err(damaged)
+                let damaged = FeatureFileError::damaged(&self.path, self.object(layer));
+                dataset.places_of_f32_rows().map_err(damaged)
             }
             #[cfg(feature = "parquet")]
             LayerRows::Parquet(_) => Ok(None),
@@ -311,10 +333,13 @@ impl FeatureFile {
 }
 
 impl FileContents {
-    fn read(file: &Hdf5, attributes: &[Attribute], path: &Path) -> Result<Self, FeatureFileError> {
-        let rows = read_count(attributes, schema::ROWS, path)?;
-        let error_rows = read_count(attributes, schema::ERROR_ROWS, path)?;
-        let (header, layers) = read_header(file, attributes, path)?;
+    fn read(
+        file: &Hdf5,
+        summary: FeatureFileSummary,
+        layers: Vec<Hdf5Dataset>,
+        path: &Path,
+    ) -> Result<Self, FeatureFileError> {
+        let FeatureFileSummary { header, rows, errors: error_rows, part } = summary;
         for (dataset, layer) in layers.iter().zip(&header.layers) {
             let object = schema::layer_path(&layer.spec.layer);
             check_length(dataset.shape()[0], rows, path, &object)?;
@@ -357,14 +382,6 @@ impl FileContents {
             .map(|(name, reason)| SkippedImage { name, reason })
             .collect();
         let passed_over = read_passed_over(file, path)?;
-        let is_part = attributes.iter().any(|attribute| attribute.name() == schema::PLAN_ID);
-        let part = match is_part {
-            true => Some(PlanPart {
-                plan: read_text(attributes, schema::PLAN_ID, path)?,
-                part: read_number::<u64>(attributes, schema::PLAN_PART, path)?,
-            }),
-            false => None,
-        };
         let layers = layers.into_iter().map(LayerRows::Hdf5).collect();
         Ok(Self { header, layers, image_names, labels, sha256, hashes, skipped, passed_over, part })
     }
@@ -398,6 +415,30 @@ pub(super) fn open_hdf5(path: &Path) -> Result<Hdf5, FeatureFileError> {
             source => FeatureFileError::Damaged { path, object: "its header".to_owned(), source },
         }
     })
+}
+
+/// What a file says of itself, and its layers' datasets.
+fn read_summary(
+    file: &Hdf5,
+    path: &Path,
+) -> Result<(FeatureFileSummary, Vec<Hdf5Dataset>), FeatureFileError> {
+    let attributes = &read_attributes(file, path)?[..];
+    check_format(attributes, path)?;
+    if read_number::<u8>(attributes, schema::COMPLETE, path)? != 1 {
+        return Err(FeatureFileError::Incomplete { path: path.to_owned() });
+    }
+    let rows = read_count(attributes, schema::ROWS, path)?;
+    let errors = read_count(attributes, schema::ERROR_ROWS, path)?;
+    let (header, layers) = read_header(file, attributes, path)?;
+    let is_part = attributes.iter().any(|attribute| attribute.name() == schema::PLAN_ID);
+    let part = match is_part {
+        true => Some(PlanPart {
+            plan: read_text(attributes, schema::PLAN_ID, path)?,
+            part: read_number::<u64>(attributes, schema::PLAN_PART, path)?,
+        }),
+        false => None,
+    };
+    Ok((FeatureFileSummary { header, rows, errors, part }, layers))
 }
 
 fn read_count(attributes: &[Attribute], name: &str, path: &Path) -> Result<usize, FeatureFileError> {

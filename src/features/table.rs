@@ -5,7 +5,8 @@
 //! rows are written:
 //!
 //! 1. Space for all rows is reserved at the start, under another name, when there is nothing to lose
-//!    ([`Table::create`]). From then on a row is written into chunks that the file's index knows already.
+//!    ([`Table::create`]). From then on a row is written into chunks that the file's index knows already; those of layers are
+//!    written past HDF5 ([`super::raw_rows`]).
 //!    If a resumed run has to reserve more, it does so in a copy.
 //! 2. Strings, and what is safe, go to the [`Journal`]; a commit is written there after all its rows have been
 //!    brought to the disk ([`Table::commit`]).
@@ -22,11 +23,14 @@ use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
 
 use super::SkippedImage;
+use super::background_sync::BackgroundSync;
 use super::hdf5_objects::{Hdf5Objects, forget_strings, write_strings};
 use super::header::{FeatureFileHeader, write_text};
 use super::journal::{self, Journal, JournalContents, JournalEntry};
+use super::raw_rows::{RowValues, places_of, write_rows};
 use super::schema::{HASH_BYTES, PLAN_ID, PLAN_PART, PassedOverGroup, PlanPart};
 use super::strings::Sha256Hex;
+use crate::hdf5::{Hdf5Error, RowPlaces};
 
 /// The files of an unfinished output.
 pub(super) struct Paths {
@@ -43,8 +47,8 @@ pub(super) struct CheckedBatch<'a> {
     pub(super) sha256: Vec<Sha256Hex>,
     /// One after another; zeros where there is none.
     pub(super) hashes: Vec<u8>,
-    /// One matrix a layer, row by row.
-    pub(super) features: Vec<Vec<f32>>,
+    /// One a layer.
+    pub(super) features: Vec<RowValues<'a>>,
     pub(super) skipped: &'a [SkippedImage],
 }
 
@@ -53,18 +57,36 @@ pub(super) struct Table {
     // Dropped before `file`: HDF5 closes a file after its objects.
     objects: Hdf5Objects,
     file: File,
-    /// The same file, opened beside HDF5 to set its length and to bring it to the disk.
+    /// The same file, opened beside HDF5 to write the layers' rows, to set its length and to bring it to the disk.
     plain: fs::File,
+    /// Where the rows of each layer lie in it.
+    places: Vec<RowPlaces>,
+    background: BackgroundSync,
     journal: Journal,
     rows: usize,
     skipped: usize,
     capacity: usize,
 }
 
-/// HDF5's error, or that of the plain file beside it.
+/// What HDF5, the file beside it or the look for the places of the rows ran into.
 pub(super) enum TableError {
     Hdf5(hdf5_metno::Error),
     Io(io::Error),
+    Places(Hdf5Error),
+}
+
+impl TableError {
+    /// The damage to the file that the error speaks of; else the error, which then stems from the disk or its permissions.
+    pub(super) fn damage(self) -> Result<Hdf5Error, Self> {
+        match self {
+            Self::Hdf5(error) if !super::error::is_of_system(&error) => {
+                Ok(Hdf5Error::damaged("the file", error.to_string()))
+            }
+            Self::Places(Hdf5Error::Io(error)) => Err(Self::Io(error)),
+            Self::Places(error) => Ok(error),
+            error => Err(error),
+        }
+    }
 }
 
 impl From<hdf5_metno::Error> for TableError {
@@ -79,11 +101,18 @@ impl From<io::Error> for TableError {
     }
 }
 
+impl From<Hdf5Error> for TableError {
+    fn from(error: Hdf5Error) -> Self {
+        Self::Places(error)
+    }
+}
+
 impl From<TableError> for Box<dyn std::error::Error + Send + Sync> {
     fn from(error: TableError) -> Self {
         match error {
             TableError::Hdf5(error) => super::error::cause(error),
             TableError::Io(error) => error.into(),
+            TableError::Places(error) => error.into(),
         }
     }
 }
@@ -133,7 +162,7 @@ impl Table {
             drop(table);
             fs::copy(&paths.partial, &paths.reserving)?;
             table = Self::open(&paths.reserving, paths, record)?;
-            if let Err(error) = table.reserve(expected) {
+            if let Err(error) = table.reserve(expected, &paths.reserving) {
                 table.abandon();
                 let _ = fs::remove_file(&paths.reserving);
                 return Err(error);
@@ -148,6 +177,7 @@ impl Table {
         let plain = fs::OpenOptions::new().write(true).open(path)?;
         let file = without_hdf5_locks().open_rw(path)?;
         let objects = Hdf5Objects::open(&file)?;
+        let places = places_of(path, &objects.layers)?;
         // A run killed while it was finishing leaves strings, or references to them, and may have marked the
         // file as complete.
         for dataset in objects.strings() {
@@ -156,7 +186,8 @@ impl Table {
         objects.complete.write_scalar(&0_u8)?;
         let capacity = objects.per_row().map(|dataset| dataset.shape()[0]).min().unwrap_or(0);
         let (rows, skipped) = (record.names.len(), record.skipped.len());
-        Ok(Self { objects, file, plain, journal, rows, skipped, capacity })
+        let background = BackgroundSync::default();
+        Ok(Self { objects, file, plain, places, background, journal, rows, skipped, capacity })
     }
 
     /// Rows that have been appended, committed or not.
@@ -174,10 +205,9 @@ impl Table {
         let end = self.rows + batch.names.len();
         let (to, rows) = (&self.objects, self.rows..end);
         if !rows.is_empty() {
-            for (dataset, features) in to.layers.iter().zip(&batch.features) {
-                let features = ArrayView2::from_shape((rows.len(), features.len() / rows.len()), features)
-                    .map_err(hdf5_metno::Error::from)?;
-                dataset.write_slice(features, s![rows.clone(), ..])?;
+            for (places, values) in self.places.iter().zip(&batch.features) {
+                write_rows(&self.plain, places, &rows, values)?;
+                self.background.written(&self.plain, rows.len() as u64 * places.row_bytes())?;
             }
             to.labels.write_slice(&batch.labels, rows.clone())?;
             to.sha256.write_slice(&batch.sha256, rows.clone())?;
@@ -197,7 +227,9 @@ impl Table {
     /// Makes all appended rows safe against a kill of the process and a failure of the machine's power.
     pub(super) fn commit(&mut self) -> Result<(), TableError> {
         self.flush()?;
+        self.background.wait()?;
         self.plain.sync_data()?;
+        self.background = BackgroundSync::default();
         Ok(self.journal.commit(self.rows, self.skipped)?)
     }
 
@@ -259,10 +291,11 @@ impl Table {
         discard(file, Some(objects));
     }
 
-    fn reserve(&mut self, rows: usize) -> Result<(), TableError> {
+    fn reserve(&mut self, rows: usize, path: &Path) -> Result<(), TableError> {
         self.objects.resize(rows)?;
         self.capacity = rows;
         self.flush()?;
+        self.places = places_of(path, &self.objects.layers)?;
         Ok(self.plain.sync_data()?)
     }
 
@@ -278,6 +311,9 @@ fn write_from_journal(
     count: usize,
     text: impl Fn(JournalEntry) -> Option<String>,
 ) -> Result<(), TableError> {
+    if count == 0 {
+        return Ok(());
+    }
     let mut failed = None;
     let mut texts = journal::entries(path)?
         .map_while(|entry| entry.map_err(|error| failed = Some(error)).ok())

@@ -1,6 +1,9 @@
 //! Writing a features file: a sibling partial file, committed batch by batch, resumed after a crash, and
 //! renamed onto the output when it is complete.
 
+mod append_file;
+mod batch;
+
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
@@ -8,16 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::checked_read::open_dataset;
-use super::error::{self, FeatureFileError};
+use super::error::FeatureFileError;
 use super::header::{FeatureFileHeader, check_format, read_attributes, read_header};
 use super::journal::JournalContents;
 use super::lock::RunLock;
 use super::reader::open_hdf5;
 use super::schema::{self, FeatureRow, PassedOverGroup, PlanPart, SkippedImage};
-use super::strings::{read_sha256, to_sha256};
+use super::strings::read_sha256;
 use super::table::{CheckedBatch, Paths, Table, TableError};
 use crate::files::{folder_of, sync_folder};
-use crate::hdf5::Hdf5Error;
+use batch::{ExpectedRows, SeenNames};
 
 const PARTIAL: &str = ".partial";
 const JOURNAL: &str = ".journal";
@@ -110,8 +113,7 @@ pub struct FeatureWriter {
     final_path: PathBuf,
     paths: Paths,
     overwrite: bool,
-    widths: Vec<usize>,
-    classes: usize,
+    header: FeatureFileHeader,
     names: SeenNames,
     passed_over: Vec<PassedOverGroup>,
     part: Option<PlanPart>,
@@ -158,18 +160,18 @@ impl FeatureWriter {
                     let done = names.map(|(name, sha256)| CommittedRow { name, sha256 }).collect();
                     (table, WriterStart::Resumed { done, skipped: record.skipped })
                 }
-                // Neither the disk nor its permissions: damage in what the checks above do not read.
-                Err(TableError::Hdf5(error)) if !error::is_of_system(&error) => {
-                    let source = Hdf5Error::Damaged { object: "the file".into(), why: error.to_string() };
-                    let (path, object) = (paths.partial, "what a new row needs".into());
-                    let why =
-                        NotResumed::Damaged(Box::new(FeatureFileError::Damaged { path, object, source }));
-                    (create_table(final_path, header, options)?, WriterStart::Anew(why))
-                }
-                Err(error) => {
-                    let rows = record.names.len() as u64;
-                    return Err(FeatureFileError::Write { path: paths.partial, rows, source: error.into() });
-                }
+                Err(error) => match error.damage() {
+                    Ok(source) => {
+                        let (path, object) = (paths.partial, "what a new row needs".into());
+                        let why =
+                            NotResumed::Damaged(Box::new(FeatureFileError::Damaged { path, object, source }));
+                        (create_table(final_path, header, options)?, WriterStart::Anew(why))
+                    }
+                    Err(error) => {
+                        let (path, rows) = (paths.partial, record.names.len() as u64);
+                        return Err(FeatureFileError::Write { path, rows, source: error.into() });
+                    }
+                },
             },
         };
         let mut writer = Self::with(table, lock, final_path, header, options);
@@ -192,8 +194,7 @@ impl FeatureWriter {
             final_path: final_path.to_owned(),
             paths: paths_of(final_path),
             overwrite: options.overwrite,
-            widths: header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect(),
-            classes: header.class_names.len(),
+            header: header.clone(),
             names: SeenNames::All(HashSet::new()),
             passed_over: Vec::new(),
             part: None,
@@ -213,20 +214,28 @@ impl FeatureWriter {
         rows: &[FeatureRow<'_>],
         skipped: &[SkippedImage],
     ) -> Result<(), FeatureFileError> {
+        let fit = ExpectedRows { path: &self.final_path, header: &self.header };
+        let batch = fit.batch(rows, skipped)?;
+        let due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
+        self.append_batch(&batch, due)
+    }
+
+    fn append_batch(&mut self, batch: &CheckedBatch<'_>, commit: bool) -> Result<(), FeatureFileError> {
         let table =
             self.table.as_mut().ok_or(FeatureFileError::Failed { path: self.paths.partial.clone() })?;
-        let fit = ExpectedRows { path: &self.final_path, widths: &self.widths, classes: self.classes };
-        let batch = fit.batch(rows, skipped)?;
-        if let Some(surplus) = rows.get(table.capacity().saturating_sub(table.rows())) {
+        let bad = |name: &str, why: String| {
+            let (path, name) = (self.final_path.clone(), name.to_owned());
+            FeatureFileError::BadRow { path, name, why }
+        };
+        if let Some(surplus) = batch.names.get(table.capacity().saturating_sub(table.rows())) {
             let why = format!("there are more than the {} announced rows", table.capacity());
-            return Err(fit.bad(surplus.name, why));
+            return Err(bad(surplus, why));
         }
-        if let Err(name) = self.names.add(rows) {
-            return Err(fit.bad(name, "an image of this name is stored already"));
+        if let Err(name) = self.names.add(&batch.names) {
+            return Err(bad(name, "an image of this name is stored already".to_owned()));
         }
-        let due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
-        let result = table.append(&batch).and_then(|()| if due { table.commit() } else { Ok(()) });
-        self.settle(result, due)
+        let result = table.append(batch).and_then(|()| if commit { table.commit() } else { Ok(()) });
+        self.settle(result, commit)
     }
 
     /// Says that names come in ascending order, of which the writer then remembers the last one only. A name that does not come
@@ -297,6 +306,15 @@ impl FeatureWriter {
             .map_err(|e| FeatureFileError::Create { path: self.paths.journal.clone(), source: e.into() })
     }
 
+    /// Gives the file up: what was written of it is removed, as far as that is possible.
+    pub fn discard(mut self) {
+        if let Some(table) = self.table.take() {
+            table.abandon();
+        }
+        let _ = fs::remove_file(&self.paths.partial);
+        let _ = fs::remove_file(&self.paths.journal);
+    }
+
     fn settle(&mut self, result: Result<(), TableError>, committed: bool) -> Result<(), FeatureFileError> {
         match result {
             Ok(()) => {
@@ -330,99 +348,6 @@ impl Drop for FeatureWriter {
                 Err(_) => table.abandon(),
             }
         }
-    }
-}
-
-/// The names of the rows so far, none of which may come again.
-enum SeenNames {
-    All(HashSet<String>),
-    /// The last of names that come in ascending order.
-    Ascending(String),
-}
-
-impl SeenNames {
-    /// Adds the names of `rows`, or none of them if one is there already; gives that one.
-    fn add<'a>(&mut self, rows: &[FeatureRow<'a>]) -> Result<(), &'a str> {
-        match self {
-            Self::All(names) => {
-                for (i, row) in rows.iter().enumerate() {
-                    if !names.insert(row.name.to_owned()) {
-                        rows[..i].iter().for_each(|earlier| {
-                            names.remove(earlier.name);
-                        });
-                        return Err(row.name);
-                    }
-                }
-            }
-            Self::Ascending(last) => {
-                let mut before = last.as_str();
-                for row in rows {
-                    if row.name <= before {
-                        return Err(row.name);
-                    }
-                    before = row.name;
-                }
-                if let Some(row) = rows.last() {
-                    row.name.clone_into(last);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What rows must fit.
-struct ExpectedRows<'a> {
-    path: &'a Path,
-    widths: &'a [usize],
-    classes: usize,
-}
-
-impl ExpectedRows<'_> {
-    fn bad(&self, name: &str, why: impl Into<String>) -> FeatureFileError {
-        FeatureFileError::BadRow { path: self.path.to_owned(), name: name.to_owned(), why: why.into() }
-    }
-
-    /// Checks the rows and turns them into columns.
-    fn batch<'a>(
-        &self,
-        rows: &[FeatureRow<'a>],
-        skipped: &'a [SkippedImage],
-    ) -> Result<CheckedBatch<'a>, FeatureFileError> {
-        let mut sha256 = Vec::with_capacity(rows.len());
-        let mut hashes = Vec::with_capacity(rows.len() * schema::HASH_BYTES);
-        let mut features: Vec<_> =
-            self.widths.iter().map(|width| Vec::with_capacity(width * rows.len())).collect();
-        for row in rows {
-            let known = -1..self.classes as i64;
-            if !known.contains(&row.label) {
-                let why = format!("its label is {}, but there are {} classes", row.label, self.classes);
-                return Err(self.bad(row.name, why));
-            }
-            let widths = row.features.iter().map(|features| features.len());
-            if !widths.clone().eq(self.widths.iter().copied()) {
-                let found: Vec<_> = widths.collect();
-                let why =
-                    format!("its features have {found:?} values, and the layers have {:?}", self.widths);
-                return Err(self.bad(row.name, why));
-            }
-            let hash = to_sha256(row.sha256);
-            hashes.extend_from_slice(&row.perceptual_hash.unwrap_or_default());
-            sha256.push(hash.ok_or_else(|| self.bad(row.name, "its SHA-256 is malformed"))?);
-            for (column, values) in features.iter_mut().zip(row.features) {
-                column.extend_from_slice(values);
-            }
-        }
-        let texts = rows.iter().map(|row| (row.name, ""));
-        let texts = texts.chain(skipped.iter().map(|image| (image.name.as_str(), image.reason.as_str())));
-        for (name, reason) in texts {
-            if name.contains('\0') || reason.contains('\0') {
-                return Err(self.bad(name, "its name or reason holds a NUL character"));
-            }
-        }
-        let names = rows.iter().map(|row| row.name).collect();
-        let labels = rows.iter().map(|row| row.label).collect();
-        Ok(CheckedBatch { names, labels, sha256, hashes, features, skipped })
     }
 }
 

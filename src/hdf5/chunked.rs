@@ -40,20 +40,18 @@ impl Chunked {
         self.grid.shape.iter().zip(&self.grid.chunk).skip(1).all(|(size, chunk)| size == chunk)
     }
 
-    /// Where the values begin, if the chunks hold whole rows as they are and lie one after the other, none left out.
-    pub(super) fn one_piece(&self, place: &DatasetStorage) -> Result<Option<u64>, Hdf5Error> {
+    /// The rows at which the chunks begin and their addresses, if they hold whole rows as they are and none is left out.
+    pub(super) fn whole_rows(
+        &self,
+        place: &DatasetStorage,
+    ) -> Result<Option<impl Iterator<Item = (u64, u64)> + '_>, Hdf5Error> {
         if !self.holds_whole_rows() || self.pipeline.is_some() {
             return Ok(None);
         }
-        let (chunks, bytes) = (self.chunks(place)?, self.bytes as u64);
-        let count = self.grid.shape[0].div_ceil(self.grid.chunk[0]);
-        let Some(first) = chunks.first().filter(|_| chunks.len() as u64 == count) else { return Ok(None) };
-        let follows = |(number, chunk): (u64, &Chunk)| {
-            chunk.number == number
-                && number.checked_mul(bytes).and_then(|gap| first.address.checked_add(gap))
-                    == Some(chunk.address)
-        };
-        Ok((0..).zip(chunks).all(follows).then_some(first.address))
+        let (chunks, rows) = (self.chunks(place)?, self.grid.chunk[0]);
+        // They are sorted by their numbers, which occur once.
+        let complete = chunks.len() as u64 == self.grid.shape[0].div_ceil(rows);
+        Ok(complete.then(|| chunks.iter().map(move |chunk| (chunk.number * rows, chunk.address))))
     }
 
     pub(super) fn chunks(&self, place: &DatasetStorage) -> Result<&[Chunk], Hdf5Error> {

@@ -13,7 +13,7 @@ use super::chunks::ChunkGrid;
 use super::filters::FilterChain;
 use super::source::{Hdf5Source, guarded};
 use super::virtual_rows::VirtualRows;
-use super::{Attribute, ElementType, Hdf5Error, Number, strings};
+use super::{Attribute, ElementType, Hdf5Error, Number, RowPlaces, strings};
 
 /// Bytes of an element at most.
 const MAX_ELEMENT: usize = 64 << 20;
@@ -207,22 +207,32 @@ impl Hdf5Dataset {
         }
     }
 
-    /// Where its values begin in the file, if they lie there in one piece, row by row, and are float32 as this machine has
-    /// them: the file's bytes from there on are the array.
+    /// Where its rows lie in the file, if each lies there in one piece and they are float32 as this machine has them: the file's
+    /// bytes are the values.
     ///
     /// # Errors
     /// [`Hdf5Error::Damaged`].
-    pub fn position_of_f32(&self) -> Result<Option<u64>, Hdf5Error> {
-        if !self.kind.is_native::<f32>() || self.bytes() == 0 {
+    pub fn places_of_f32_rows(&self) -> Result<Option<RowPlaces>, Hdf5Error> {
+        let (Some(&rows), Some(row), true) = (
+            self.shape.first(),
+            bytes_of(self.shape.get(1..).unwrap_or_default(), self.element),
+            self.kind.is_native::<f32>(),
+        ) else {
             return Ok(None);
-        }
-        let (source, bytes) = (&self.place.source, self.bytes());
-        let address = match &self.layout {
-            StorageLayout::Contiguous(address) => Some(*address),
-            StorageLayout::Chunked(chunked) => chunked.one_piece(&self.place)?,
-            StorageLayout::Compact(_) | StorageLayout::Virtual(_) | StorageLayout::Nowhere => None,
         };
-        Ok(address.filter(|&address| source.holds(address, bytes)).map(|address| address + source.base()))
+        let source = &self.place.source;
+        let absolute = |(first, address)| (first, address + source.base());
+        Ok(match &self.layout {
+            _ if rows == 0 => Some(RowPlaces::new(std::iter::empty(), 0, row)),
+            // It was checked against the file's size when the dataset was opened.
+            StorageLayout::Contiguous(address) => {
+                Some(RowPlaces::new(std::iter::once(absolute((0, *address))), rows, row))
+            }
+            StorageLayout::Chunked(chunked) => {
+                chunked.whole_rows(&self.place)?.map(|pieces| RowPlaces::new(pieces.map(absolute), rows, row))
+            }
+            StorageLayout::Compact(_) | StorageLayout::Virtual(_) | StorageLayout::Nowhere => None,
+        })
     }
 
     /// Finds out where its values lie, which reading does otherwise, and opens the files of a virtual dataset.

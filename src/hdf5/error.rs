@@ -46,7 +46,7 @@ pub enum Hdf5Error {
 }
 
 impl Hdf5Error {
-    pub(super) fn damaged(object: impl Into<String>, why: impl Into<String>) -> Self {
+    pub(crate) fn damaged(object: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Damaged { object: object.into(), why: why.into() }
     }
 

@@ -16,6 +16,7 @@ mod error;
 mod filters;
 mod hidden_layouts;
 mod lzf;
+mod row_places;
 mod source;
 mod strings;
 mod virtual_mapping;
@@ -32,6 +33,7 @@ pub use attribute::Attribute;
 pub use dataset::{Hdf5Dataset, describe};
 pub use element_type::{ElementType, Integer, Number, Padding};
 pub use error::Hdf5Error;
+pub use row_places::RowPlaces;
 
 use source::{Hdf5Source, guarded};
 

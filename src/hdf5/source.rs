@@ -16,6 +16,7 @@ use hdf5_reader::{Storage, StorageBuffer};
 use super::Hdf5Error;
 use super::hidden_layouts::{Addressing, HiddenLayouts, VirtualLayout};
 use crate::panics;
+use crate::positional::read_exact_at;
 
 /// What the structure of a file of any size may cost to read, in bytes.
 const BUDGET: u64 = 64 << 20;
@@ -117,24 +118,8 @@ impl Hdf5Source {
     }
 
     /// Reads from the start of the file, not of its HDF5 part.
-    #[cfg(unix)]
     pub(super) fn read_absolute(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&*self.file, out, position)
-    }
-
-    /// Reads from the start of the file, not of its HDF5 part.
-    #[cfg(windows)]
-    pub(super) fn read_absolute(&self, mut position: u64, mut out: &mut [u8]) -> io::Result<()> {
-        while !out.is_empty() {
-            match std::os::windows::fs::FileExt::seek_read(&*self.file, out, position)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => {
-                    position += read as u64;
-                    out = &mut out[read..];
-                }
-            }
-        }
-        Ok(())
+        read_exact_at(&self.file, out, position)
     }
 
     /// The file's structure as the crate reads it: addresses count from the start of the HDF5 part.

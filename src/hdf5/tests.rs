@@ -57,7 +57,7 @@ fn rows_are_the_same_however_the_file_lays_them_out() {
 }
 
 #[test]
-fn the_position_of_values_in_one_piece_is_where_their_bytes_are() {
+fn the_places_of_rows_are_where_their_bytes_are() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pieces.h5");
     let file = File::create(&path).unwrap();
@@ -80,19 +80,24 @@ fn the_position_of_values_in_one_piece_is_where_their_bytes_are() {
     file.new_dataset_builder().with_data(&values.mapv(f64::from)).create("float64").unwrap();
     file.close().unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    let position = |name: &str| Hdf5::open(&path).unwrap().dataset(name).unwrap().position_of_f32().unwrap();
-    for name in ["contiguous", "consecutive"] {
-        let position = position(name).unwrap() as usize;
-        let found: Vec<f32> = bytes[position..position + values.len() * 4]
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| f32::from_ne_bytes(bytes))
-            .collect();
-        assert_eq!(found, values.as_slice().unwrap(), "{name}");
+    let places = |name: &str| Hdf5::open(&path).unwrap().dataset(name).unwrap().places_of_f32_rows().unwrap();
+    for (name, pieces) in [("contiguous", true), ("consecutive", true), ("scattered", false)] {
+        let places = places(name).unwrap();
+        assert_eq!(places.in_one_piece().is_some(), pieces, "{name}");
+        for (row, expected) in (0..).zip(values.outer_iter()) {
+            let (position, follow) = places.at(row).unwrap();
+            assert!((1..=11 - row).contains(&follow), "{name}");
+            let found: Vec<f32> = bytes[position as usize..][..WIDTH * 4]
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_ne_bytes(bytes))
+                .collect();
+            assert_eq!(found, expected.to_vec(), "{name}");
+        }
     }
-    for name in ["parts", "filtered", "scattered", "holes", "float64"] {
-        assert_eq!(position(name), None, "{name}");
+    for name in ["parts", "filtered", "holes", "float64"] {
+        assert_eq!(places(name), None, "{name}");
     }
 }
 

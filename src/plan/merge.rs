@@ -1,10 +1,13 @@
 //! From the parts of a plan to one features file, or to a folder of Parquet files.
 //!
-//! Every file among the parts is looked at. A gap, a part of another plan, and two files that claim the same part with different
-//! contents are refused before anything is written. The merged file is the one that a single machine would have written.
+//! First, every file among the parts says what it is: a gap, a part that is cut short or of another plan, parts of different devices,
+//! and two files that claim the same part with different contents are refused before anything is written. Then each part is checked
+//! image by image as its turn comes, so that no part is read twice. The output appears only when all have passed, and it is the file
+//! that a single machine would have written.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use rayon::prelude::*;
 
@@ -12,13 +15,10 @@ use super::part::{OpenPart, same_contents};
 use super::{Plan, PlanError};
 use crate::extract::ExtractProgress;
 use crate::features::{
-    ConvertSettings, FeatureFile, FeatureFileError, FeatureFileHeader, FeatureRow, FeatureWriter,
-    SkippedImage, VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
+    ConvertSettings, FeatureFileError, FeatureFileHeader, FeatureFileSummary, FeatureWriter, SkippedImage,
+    VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
 };
 use crate::remote::is_url;
-
-/// Bytes of features that are copied at a time.
-const BLOCK_BYTES: usize = 8 << 20;
 
 /// What the parts become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,22 +53,6 @@ pub struct Merged {
     pub errors: u64,
     /// Parts.
     pub parts: u64,
-}
-
-/// What is to be known of a part before any is copied.
-struct FoundPart {
-    number: u64,
-    name: String,
-    rows: usize,
-    errors: Vec<SkippedImage>,
-    header: FeatureFileHeader,
-}
-
-/// A part that is to be merged.
-struct MergedPart {
-    name: String,
-    rows: usize,
-    errors: Vec<SkippedImage>,
 }
 
 /// Where a part is computed.
@@ -112,40 +96,35 @@ impl Plan {
         Ok(merged)
     }
 
-    /// The parts in their order, and what the merged file says of itself.
-    fn find_parts(&self, allow_mixed: bool) -> Result<(Vec<MergedPart>, FeatureFileHeader), PlanError> {
+    /// The names of the parts in their order, and what the merged file says of itself.
+    fn find_parts(&self, allow_mixed: bool) -> Result<(Vec<String>, FeatureFileHeader), PlanError> {
         let files = self
             .store
             .part_files()
             .map_err(|source| PlanError::Read { path: self.store.path("parts"), source })?;
-        let opened: Vec<FoundPart> = files
-            .into_par_iter()
-            .map(|name| {
-                let OpenPart { number, file, .. } = self.open_part(&name)?;
-                let (rows, errors, header) = (file.rows(), file.errors().to_vec(), file.header().clone());
-                Ok(FoundPart { number, name, rows, errors, header })
-            })
-            .collect::<Result<_, PlanError>>()?;
-        let mut found: BTreeMap<u64, MergedPart> = BTreeMap::new();
+        let summaries: Vec<(u64, FeatureFileSummary)> =
+            files.par_iter().map(|name| self.part_summary(name)).collect::<Result<_, _>>()?;
+        let mut found: BTreeMap<u64, String> = BTreeMap::new();
         let mut first_of: Vec<(Provenance, PathBuf)> = Vec::new();
         let mut header: Option<FeatureFileHeader> = None;
-        for part in opened {
-            if let Some(other) = found.get(&part.number) {
-                let (one, two) = (self.open_part(&other.name)?, self.open_part(&part.name)?);
+        let mut rows = 0;
+        for (name, (number, summary)) in files.into_iter().zip(summaries) {
+            if let Some(other) = found.get(&number) {
+                let (one, two) = (self.open_part(other)?, self.open_part(&name)?);
                 if !same_contents(&one.file, &two.file)? {
-                    let (first, second) = (self.store.path(&other.name), self.store.path(&part.name));
-                    return Err(PlanError::Conflict { part: part.number, first, second });
+                    let (first, second) = (self.store.path(other), self.store.path(&name));
+                    return Err(PlanError::Conflict { part: number, first, second });
                 }
                 continue;
             }
-            let here =
-                Provenance { runtime: part.header.runtime.clone(), device: part.header.device.clone() };
+            let FeatureFileHeader { runtime, device, .. } = &summary.header;
+            let here = Provenance { runtime: runtime.clone(), device: device.clone() };
             if !first_of.iter().any(|(known, _)| *known == here) {
-                first_of.push((here, self.store.path(&part.name)));
+                first_of.push((here, self.store.path(&name)));
             }
-            let FoundPart { number, name, rows, errors, header: own } = part;
-            header.get_or_insert(own);
-            found.insert(number, MergedPart { name, rows, errors });
+            rows += summary.rows;
+            header.get_or_insert(summary.header);
+            found.insert(number, name);
         }
         let missing: Vec<u64> = (0..self.parts()).filter(|part| !found.contains_key(part)).collect();
         let (true, Some(mut header)) = (missing.is_empty(), header) else {
@@ -156,10 +135,9 @@ impl Plan {
             let (first, second) = (first.clone(), second.clone());
             return Err(PlanError::Mixed { first, here: says(here), second, there: says(there) });
         }
-        if found.values().all(|part| part.rows == 0) {
-            let first = found.values().find_map(|part| part.errors.first());
-            let first = first.map_or_else(String::new, |error| format!("{}: {}", error.name, error.reason));
-            return Err(PlanError::NothingReadable { images: self.images(), first });
+        let parts: Vec<String> = found.into_values().collect();
+        if rows == 0 {
+            return Err(self.nothing_readable(&parts)?);
         }
         let all = |of: fn(&Provenance) -> &String| {
             let mut texts: Vec<&str> = first_of.iter().map(|(at, _)| of(at).as_str()).collect();
@@ -168,13 +146,24 @@ impl Plan {
             texts.join(" + ")
         };
         (header.runtime, header.device) = (all(|at| &at.runtime), all(|at| &at.device));
-        Ok((found.into_values().collect(), header))
+        Ok((parts, header))
+    }
+
+    /// The error for parts without rows, which tells the first of their errors.
+    fn nothing_readable(&self, parts: &[String]) -> Result<PlanError, PlanError> {
+        let mut first = String::new();
+        if let [name, ..] = parts {
+            let part = self.open_part(name)?;
+            first =
+                part.file.errors().first().map_or(first, |error| format!("{}: {}", error.name, error.reason));
+        }
+        Ok(PlanError::NothingReadable { images: self.images(), first })
     }
 
     fn merge_file(
         &self,
         output: &Path,
-        parts: &[MergedPart],
+        parts: &[String],
         header: &FeatureFileHeader,
         settings: MergeSettings,
         merged: &mut Merged,
@@ -185,26 +174,49 @@ impl Plan {
         let options = WriteOptions { overwrite: settings.overwrite, expected_rows };
         let mut writer = FeatureWriter::create(output, header, options)?;
         writer.expect_ascending_names();
-        let widths: Vec<usize> = header.layers.iter().map(|layer| layer.width().unwrap_or(0)).collect();
-        let block = (BLOCK_BYTES / (size_of::<f32>() * widths.iter().sum::<usize>().max(1))).max(1);
-        for MergedPart { name, .. } in parts {
-            let part = self.open_part(name)?;
-            copy_rows(&part.file, &widths, block, &mut writer)?;
-            writer.append(&[], part.file.errors())?;
-            merged.rows += part.file.rows() as u64;
-            merged.errors += part.file.errors().len() as u64;
-            tell(merged);
+        let copied = self.copy_parts(parts, &mut writer, merged, tell).and_then(|()| {
+            writer.append(&[], &content.problems)?;
+            Ok(writer.pass_over(&content.passed_over)?)
+        });
+        match copied {
+            Ok(()) => Ok(writer.finish()?),
+            Err(error) => {
+                // A merge does not resume.
+                writer.discard();
+                Err(error)
+            }
         }
-        writer.append(&[], &content.problems)?;
-        writer.pass_over(&content.passed_over)?;
-        writer.finish()?;
-        Ok(())
+    }
+
+    /// Appends the parts. The next one is opened, and transferred, while one is copied.
+    fn copy_parts(
+        &self,
+        parts: &[String],
+        writer: &mut FeatureWriter,
+        merged: &mut Merged,
+        tell: &mut dyn FnMut(&Merged),
+    ) -> Result<(), PlanError> {
+        std::thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel(1);
+            scope.spawn(move || {
+                // Whoever does not receive any more has failed.
+                let _ = parts.iter().try_for_each(|name| send.send(self.open_part(name)));
+            });
+            for part in receive {
+                let part = part?;
+                writer.append_file(&part.file)?;
+                merged.rows += part.file.rows() as u64;
+                merged.errors += part.file.errors().len() as u64;
+                tell(merged);
+            }
+            Ok(())
+        })
     }
 
     fn merge_virtual(
         &self,
         output: &Path,
-        parts: &[MergedPart],
+        parts: &[String],
         header: &FeatureFileHeader,
         settings: MergeSettings,
         merged: &mut Merged,
@@ -214,10 +226,16 @@ impl Plan {
             return Err(FeatureFileError::Exists { path: output.to_owned() }.into());
         }
         let content = &self.document.content;
+        let checked: Vec<(PathBuf, usize, Vec<SkippedImage>)> = parts
+            .par_iter()
+            .map(|name| {
+                let OpenPart { file, .. } = self.open_part(name)?;
+                Ok((file.path().to_owned(), file.rows(), file.errors().to_vec()))
+            })
+            .collect::<Result<_, PlanError>>()?;
         let mut skipped: Vec<SkippedImage> =
-            parts.iter().flat_map(|part| part.errors.iter().cloned()).collect();
-        let parts: Vec<(PathBuf, usize)> =
-            parts.iter().map(|part| (self.store.path(&part.name), part.rows)).collect();
+            checked.iter().flat_map(|(_, _, errors)| errors.iter().cloned()).collect();
+        let parts: Vec<(PathBuf, usize)> = checked.into_iter().map(|(path, rows, _)| (path, rows)).collect();
         let errors = skipped.len() as u64;
         skipped.extend_from_slice(&content.problems);
         let file =
@@ -233,12 +251,12 @@ impl Plan {
     fn merge_parquet(
         &self,
         output: &Path,
-        parts: &[MergedPart],
+        parts: &[String],
         settings: MergeSettings,
         merged: &mut Merged,
         tell: &mut dyn FnMut(&Merged),
     ) -> Result<(), PlanError> {
-        for (MergedPart { name, .. }, number) in parts.iter().zip(0_u64..) {
+        for (name, number) in parts.iter().zip(0_u64..) {
             let part = self.open_part(name)?;
             for layer in self.layers() {
                 let layer = &layer.spec.layer;
@@ -265,39 +283,4 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-/// Appends all rows of a part, `block` at a time.
-fn copy_rows(
-    part: &FeatureFile,
-    widths: &[usize],
-    block: usize,
-    writer: &mut FeatureWriter,
-) -> Result<(), PlanError> {
-    let mut buffers: Vec<Vec<f32>> =
-        widths.iter().map(|width| vec![0.0; width * block.min(part.rows())]).collect();
-    for start in (0..part.rows()).step_by(block) {
-        let rows = start..part.rows().min(start + block);
-        for ((layer, buffer), width) in part.layers().iter().zip(&mut buffers).zip(widths) {
-            let name = Some(layer.spec.layer.as_str());
-            part.read_rows(name, rows.clone(), &mut buffer[..rows.len() * width])?;
-        }
-        let features: Vec<Vec<&[f32]>> = (0..rows.len())
-            .map(|row| {
-                buffers.iter().zip(widths).map(|(buffer, width)| &buffer[row * width..][..*width]).collect()
-            })
-            .collect();
-        let appended: Vec<FeatureRow<'_>> = rows
-            .zip(&features)
-            .map(|(row, features)| FeatureRow {
-                name: &part.image_names()[row],
-                label: part.labels()[row],
-                sha256: &part.sha256()[row],
-                perceptual_hash: part.perceptual_hash(row),
-                features,
-            })
-            .collect();
-        writer.append(&appended, &[] as &[SkippedImage])?;
-    }
-    Ok(())
 }

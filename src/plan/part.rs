@@ -7,7 +7,9 @@ use super::create::short;
 use super::store::{LocalFile, part_name};
 use super::{Plan, PlanError};
 use crate::dataset::SampleRecord;
-use crate::features::{FeatureFile, SkippedImage};
+use crate::features::{
+    FeatureFile, FeatureFileError, FeatureFileHeader, FeatureFileSummary, PlanPart, SkippedImage,
+};
 
 /// What is there of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,40 +65,63 @@ impl Plan {
 
     /// The file of the plan under `name`, which must hold a part of it and be whole.
     pub(super) fn open_part(&self, name: &str) -> Result<OpenPart, PlanError> {
+        let (file, local) = self.read_part(name, FeatureFile::open)?;
+        let number = self.number_of(name, file.part())?;
+        match self.check(&file, &self.records(number)?) {
+            None => Ok(OpenPart { number, file, _local: local }),
+            Some(why) => Err(PlanError::InvalidPart { path: self.store.path(name), why }),
+        }
+    }
+
+    /// What the file of the plan under `name` says of itself, and which part that is.
+    pub(super) fn part_summary(&self, name: &str) -> Result<(u64, FeatureFileSummary), PlanError> {
+        let (summary, _) = self.read_part(name, FeatureFile::summary)?;
+        let number = self.number_of(name, summary.part.as_ref())?;
+        match self.check_header(&summary.header) {
+            None => Ok((number, summary)),
+            Some(why) => Err(PlanError::InvalidPart { path: self.store.path(name), why }),
+        }
+    }
+
+    fn read_part<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Path) -> Result<T, FeatureFileError>,
+    ) -> Result<(T, LocalFile), PlanError> {
         let path = self.store.path(name);
         let local =
             self.store.local(name).map_err(|source| PlanError::Read { path: path.clone(), source })?;
-        let file = FeatureFile::open(&local.path).map_err(|error| PlanError::InvalidPart {
-            path: path.clone(),
-            why: self.store.in_words(&local, name, &error),
-        })?;
-        let number = match self.number_of(&file) {
-            Ok(number) => number,
-            Err(found) => return Err(PlanError::ForeignPart { path, found }),
-        };
-        if let Some(why) = self.check(&file, &self.records(number)?) {
-            return Err(PlanError::InvalidPart { path, why });
+        match read(&local.path) {
+            Ok(found) => Ok((found, local)),
+            Err(error) => {
+                Err(PlanError::InvalidPart { path, why: self.store.in_words(&local, name, &error) })
+            }
         }
-        Ok(OpenPart { number, file, _local: local })
     }
 
-    /// Which part of this plan a file says that it is; else what it is.
-    pub(super) fn number_of(&self, file: &FeatureFile) -> Result<u64, String> {
-        match file.part() {
-            Some(part) if part.plan == self.id() && part.part < self.parts() => Ok(part.part),
-            Some(part) if part.plan == self.id() => Err(format!("part {} of {}", part.part, self.parts())),
-            Some(part) => Err(short(&part.plan).to_owned()),
-            None => Err("an ordinary features file".to_owned()),
+    /// Which part of this plan the file under `name` says that it is.
+    fn number_of(&self, name: &str, part: Option<&PlanPart>) -> Result<u64, PlanError> {
+        let found = match part {
+            Some(part) if part.plan == self.id() && part.part < self.parts() => return Ok(part.part),
+            Some(part) if part.plan == self.id() => format!("part {} of {}", part.part, self.parts()),
+            Some(part) => short(&part.plan).to_owned(),
+            None => "an ordinary features file".to_owned(),
+        };
+        Err(PlanError::ForeignPart { path: self.store.path(name), found })
+    }
+
+    /// Why what a part's file says of itself is not what the plan says.
+    fn check_header(&self, header: &FeatureFileHeader) -> Option<String> {
+        if header.layers != self.layers() {
+            return Some("its layers are not those of the plan".to_owned());
         }
+        (header.class_names != self.class_names()).then(|| "its classes are not those of the plan".to_owned())
     }
 
     /// Why the contents of a part's file are not those of `records`.
     fn check(&self, file: &FeatureFile, records: &[SampleRecord]) -> Option<String> {
-        if file.layers() != self.layers() {
-            return Some("its layers are not those of the plan".to_owned());
-        }
-        if file.class_names() != self.class_names() {
-            return Some("its classes are not those of the plan".to_owned());
+        if let Some(why) = self.check_header(file.header()) {
+            return Some(why);
         }
         let (found, planned) = (file.rows() + file.errors().len(), records.len());
         if found != planned {

@@ -87,7 +87,7 @@ fn rows_of_a_virtual_dataset_are_those_of_the_files_that_it_maps() {
                 dataset.read_rows_f32(start as u64..end as u64, &mut out).unwrap();
                 assert_eq!(out, values[start * 6..end * 6], "{name}: {start}..{end}");
             }
-            assert_eq!(dataset.position_of_f32().unwrap(), None);
+            assert_eq!(dataset.places_of_f32_rows().unwrap(), None);
         }
         let own = file.dataset("own").unwrap().numbers::<f32>().unwrap();
         assert_eq!(own, [&values[..2 * 6], &values[3 * 6..7 * 6]].concat(), "{name}");
