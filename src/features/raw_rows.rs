@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use crc32fast::Hasher as Crc32;
 use hdf5_metno::Dataset;
 use rayon::prelude::*;
 
@@ -37,27 +38,43 @@ pub(super) fn places_of(path: &Path, layers: &[Dataset]) -> Result<Vec<RowPlaces
     layers.iter().map(places).collect()
 }
 
-/// Writes `values` into the rows `rows`, which lie at `places` of the file `to`. Rows of another file are copied by several threads at
-/// once.
+/// Writes `values` into the rows `rows`, which lie at `places` of the file `to`, and gives the CRC-32 of their bytes. Rows of another
+/// file are copied by several threads at once.
 pub(super) fn write_rows(
     to: &File,
     places: &RowPlaces,
     rows: &Range<usize>,
     values: &RowValues<'_>,
-) -> io::Result<()> {
+) -> io::Result<Crc32> {
     let (file, path, from) = match values {
-        RowValues::Memory(values) => return write(to, places, rows.start, bytemuck::cast_slice(values)),
+        RowValues::Memory(values) => {
+            let bytes = bytemuck::cast_slice(values);
+            write(to, places, rows.start, bytes)?;
+            return Ok(crc32_of(bytes));
+        }
         RowValues::File { file, path, places } => (*file, *path, places),
     };
     let row_bytes = places.row_bytes() as usize;
     let block = (COPIED_AT_A_TIME / row_bytes.max(1)).max(1);
     let blocks = (0..rows.len()).into_par_iter().step_by(block);
-    blocks.try_for_each_init(Vec::new, |buffer: &mut Vec<u8>, start| {
+    let copied = blocks.map_init(Vec::new, |buffer: &mut Vec<u8>, start| {
         buffer.resize(block.min(rows.len() - start) * row_bytes, 0);
         read(file, from, start, buffer)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        write(to, places, rows.start + start, buffer)
-    })
+        write(to, places, rows.start + start, buffer)?;
+        Ok(crc32_of(buffer))
+    });
+    let checksums: Vec<Crc32> = copied.collect::<io::Result<_>>()?;
+    Ok(checksums.iter().fold(Crc32::new(), |mut all, block| {
+        all.combine(block);
+        all
+    }))
+}
+
+pub(super) fn crc32_of(bytes: &[u8]) -> Crc32 {
+    let mut checksum = Crc32::new();
+    checksum.update(bytes);
+    checksum
 }
 
 /// Reads the rows from `row` on that fill `bytes`.

@@ -2,6 +2,8 @@
 //!
 //! A folder of Parquet parts is read like a file: what is not HDF5 about it is known to [`LayerRows`] alone.
 
+mod values;
+
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,11 +18,10 @@ use super::{FeatureFileError, escape_layer_name};
 use crate::feature_spec::FeatureSpec;
 use crate::hdf5::{Attribute, Hdf5, Hdf5Dataset, Hdf5Error, RowPlaces};
 
+pub use values::NonFinite;
+
 #[cfg(feature = "parquet")]
 use super::convert::{ParquetParts, ParquetRows, parts_of};
-
-/// Values that are read at a time where a whole layer is only looked through: 4 MiB.
-const SCAN_VALUES: usize = 1 << 20;
 
 /// An open, complete features file. Features are read on demand, all else when it is opened.
 pub struct FeatureFile {
@@ -39,19 +40,6 @@ pub struct FeatureFileSummary {
     pub errors: usize,
     /// Which part of which plan it holds, if it is one.
     pub part: Option<PlanPart>,
-}
-
-/// A value that is not a number or infinite.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NonFinite {
-    /// Row in the layer.
-    pub row: usize,
-    /// Index within the row.
-    pub column: usize,
-    /// Name of the row's image.
-    pub image: String,
-    /// The value itself.
-    pub value: f32,
 }
 
 /// All of a file but the features, checked.
@@ -287,27 +275,6 @@ impl FeatureFile {
             #[cfg(feature = "parquet")]
             LayerRows::Parquet(_) => Ok(None),
         }
-    }
-
-    /// The first value of a layer that is not a number or infinite, with the image it belongs to.
-    ///
-    /// # Errors
-    /// As [`FeatureFile::read_rows`].
-    pub fn first_non_finite(&self, name: Option<&str>) -> Result<Option<NonFinite>, FeatureFileError> {
-        let width = self.width(self.index(name)?);
-        let step = (SCAN_VALUES / width).max(1);
-        let mut values = vec![0.0; step.min(self.rows()) * width];
-        for start in (0..self.rows()).step_by(step) {
-            let end = self.rows().min(start + step);
-            let values = &mut values[..(end - start) * width];
-            self.read_rows(name, start..end, values)?;
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                let (row, column) = (start + at / width, at % width);
-                let image = self.image_names()[row].clone();
-                return Ok(Some(NonFinite { row, column, image, value: values[at] }));
-            }
-        }
-        Ok(None)
     }
 
     fn index(&self, name: Option<&str>) -> Result<usize, FeatureFileError> {

@@ -27,6 +27,8 @@ pub(super) const ERROR_ROWS: &str = "error_rows";
 pub(super) const COMPLETE: &str = "complete";
 pub(super) const PLAN_ID: &str = "plan_id";
 pub(super) const PLAN_PART: &str = "plan_part";
+/// Of a layer's dataset.
+pub(super) const CRC32: &str = "crc32";
 
 /// Bytes of a perceptual hash.
 pub(super) const HASH_BYTES: usize = 32;

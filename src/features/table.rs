@@ -18,6 +18,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use crc32fast::Hasher as Crc32;
 use hdf5_metno::{Dataset, File, FileBuilder};
 use hdf5_metno_sys::h5p::H5P_DEFAULT;
 use ndarray17::{ArrayView2, s};
@@ -28,7 +29,7 @@ use super::hdf5_objects::{Hdf5Objects, forget_strings, write_strings};
 use super::header::{FeatureFileHeader, write_text};
 use super::journal::{self, Journal, JournalContents, JournalEntry};
 use super::raw_rows::{RowValues, places_of, write_rows};
-use super::schema::{HASH_BYTES, PLAN_ID, PLAN_PART, PassedOverGroup, PlanPart};
+use super::schema::{CRC32, HASH_BYTES, PLAN_ID, PLAN_PART, PassedOverGroup, PlanPart};
 use super::strings::Sha256Hex;
 use crate::hdf5::{Hdf5Error, RowPlaces};
 
@@ -62,6 +63,8 @@ pub(super) struct Table {
     /// Where the rows of each layer lie in it.
     places: Vec<RowPlaces>,
     background: BackgroundSync,
+    /// CRC-32 of each layer's rows so far; `None` if another run wrote some of them.
+    checksums: Option<Vec<Crc32>>,
     journal: Journal,
     rows: usize,
     skipped: usize,
@@ -186,8 +189,9 @@ impl Table {
         objects.complete.write_scalar(&0_u8)?;
         let capacity = objects.per_row().map(|dataset| dataset.shape()[0]).min().unwrap_or(0);
         let (rows, skipped) = (record.names.len(), record.skipped.len());
+        let checksums = (rows == 0).then(|| vec![Crc32::new(); places.len()]);
         let background = BackgroundSync::default();
-        Ok(Self { objects, file, plain, places, background, journal, rows, skipped, capacity })
+        Ok(Self { objects, file, plain, places, background, checksums, journal, rows, skipped, capacity })
     }
 
     /// Rows that have been appended, committed or not.
@@ -200,13 +204,14 @@ impl Table {
         self.capacity
     }
 
-    /// Appends without committing; the rows must fit into the capacity.
-    pub(super) fn append(&mut self, batch: &CheckedBatch<'_>) -> Result<(), TableError> {
+    /// Appends without committing; the rows must fit into the capacity. Gives the CRC-32 of what was written of each layer.
+    pub(super) fn append(&mut self, batch: &CheckedBatch<'_>) -> Result<Vec<Crc32>, TableError> {
+        let mut written = vec![Crc32::new(); self.places.len()];
         let end = self.rows + batch.names.len();
         let (to, rows) = (&self.objects, self.rows..end);
         if !rows.is_empty() {
-            for (places, values) in self.places.iter().zip(&batch.features) {
-                write_rows(&self.plain, places, &rows, values)?;
+            for ((places, values), checksum) in self.places.iter().zip(&batch.features).zip(&mut written) {
+                *checksum = write_rows(&self.plain, places, &rows, values)?;
                 self.background.written(&self.plain, rows.len() as u64 * places.row_bytes())?;
             }
             to.labels.write_slice(&batch.labels, rows.clone())?;
@@ -221,7 +226,10 @@ impl Table {
         batch.skipped.iter().try_for_each(|image| self.journal.add_skipped(image))?;
         self.rows = end;
         self.skipped += batch.skipped.len();
-        Ok(())
+        for (all, written) in self.checksums.iter_mut().flatten().zip(&written) {
+            all.combine(written);
+        }
+        Ok(written)
     }
 
     /// Makes all appended rows safe against a kill of the process and a failure of the machine's power.
@@ -264,6 +272,9 @@ impl Table {
         if let Some(part) = part {
             write_text(&self.file, PLAN_ID, &part.plan)?;
             self.file.new_attr::<u64>().create(PLAN_PART)?.write_scalar(&part.part)?;
+            for (layer, checksum) in to.layers.iter().zip(self.checksums.iter().flatten()) {
+                layer.new_attr::<u32>().create(CRC32)?.write_scalar(&checksum.clone().finalize())?;
+            }
         }
         to.rows.write_scalar(&(self.rows as i64))?;
         to.error_rows.write_scalar(&(self.skipped as i64))?;

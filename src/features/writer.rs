@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crc32fast::Hasher as Crc32;
+
 use super::checked_read::open_dataset;
 use super::error::FeatureFileError;
 use super::header::{FeatureFileHeader, check_format, read_attributes, read_header};
@@ -217,10 +219,15 @@ impl FeatureWriter {
         let fit = ExpectedRows { path: &self.final_path, header: &self.header };
         let batch = fit.batch(rows, skipped)?;
         let due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
-        self.append_batch(&batch, due)
+        self.append_batch(&batch, due).map(drop)
     }
 
-    fn append_batch(&mut self, batch: &CheckedBatch<'_>, commit: bool) -> Result<(), FeatureFileError> {
+    /// Gives the CRC-32 of what was written of each layer.
+    fn append_batch(
+        &mut self,
+        batch: &CheckedBatch<'_>,
+        commit: bool,
+    ) -> Result<Vec<Crc32>, FeatureFileError> {
         let table =
             self.table.as_mut().ok_or(FeatureFileError::Failed { path: self.paths.partial.clone() })?;
         let bad = |name: &str, why: String| {
@@ -234,7 +241,10 @@ impl FeatureWriter {
         if let Err(name) = self.names.add(&batch.names) {
             return Err(bad(name, "an image of this name is stored already".to_owned()));
         }
-        let result = table.append(batch).and_then(|()| if commit { table.commit() } else { Ok(()) });
+        let result = table.append(batch).and_then(|written| match commit {
+            true => table.commit().map(|()| written),
+            false => Ok(written),
+        });
         self.settle(result, commit)
     }
 
@@ -260,7 +270,7 @@ impl FeatureWriter {
         Ok(())
     }
 
-    /// Records that the file is a part of a plan; it is written when the file is finished.
+    /// Records that the file is a part of a plan; it is written when the file is finished, with the CRC-32 of each layer's rows.
     pub fn mark_as_part(&mut self, part: &PlanPart) {
         self.part = Some(part.clone());
     }
@@ -315,14 +325,14 @@ impl FeatureWriter {
         let _ = fs::remove_file(&self.paths.journal);
     }
 
-    fn settle(&mut self, result: Result<(), TableError>, committed: bool) -> Result<(), FeatureFileError> {
+    fn settle<T>(&mut self, result: Result<T, TableError>, committed: bool) -> Result<T, FeatureFileError> {
         match result {
-            Ok(()) => {
+            Ok(done) => {
                 if committed {
                     self.committed_at = Instant::now();
                     self.committed_rows = self.rows();
                 }
-                Ok(())
+                Ok(done)
             }
             Err(error) => {
                 if let Some(table) = self.table.take() {

@@ -15,8 +15,8 @@ use super::part::{OpenPart, same_contents};
 use super::{Plan, PlanError};
 use crate::extract::ExtractProgress;
 use crate::features::{
-    ConvertSettings, FeatureFileError, FeatureFileHeader, FeatureFileSummary, FeatureWriter, SkippedImage,
-    VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
+    ConvertSettings, FeatureFile, FeatureFileError, FeatureFileHeader, FeatureFileSummary, FeatureWriter,
+    SkippedImage, VirtualFile, WriteOptions, convert, escape_layer_name, write_virtual,
 };
 use crate::remote::is_url;
 
@@ -78,22 +78,14 @@ impl Plan {
             return Err(PlanError::NoFiles { path: self.location().to_owned() });
         }
         let (parts, header) = self.find_parts(settings.allow_mixed)?;
-        let mut merged = Merged { path: output.to_owned(), rows: 0, errors: 0, parts: self.parts() };
-        let total = usize::try_from(self.images()).unwrap_or(usize::MAX);
-        let mut tell = |merged: &Merged| {
-            let done = usize::try_from(merged.rows + merged.errors).unwrap_or(usize::MAX);
-            advance(ExtractProgress { done, total });
-        };
+        let merged = Merged { path: output.to_owned(), rows: 0, errors: 0, parts: self.parts() };
+        let mut merge = Merge { plan: self, parts: &parts, settings, merged, advance };
         match settings.output {
-            MergeOutput::File => {
-                self.merge_file(output, &parts, &header, settings, &mut merged, &mut tell)?
-            }
-            MergeOutput::Virtual => {
-                self.merge_virtual(output, &parts, &header, settings, &mut merged, &mut tell)?;
-            }
-            MergeOutput::Parquet => self.merge_parquet(output, &parts, settings, &mut merged, &mut tell)?,
+            MergeOutput::File => merge.write_file(&header)?,
+            MergeOutput::Virtual => merge.write_virtual(&header)?,
+            MergeOutput::Parquet => merge.write_parquet()?,
         }
-        Ok(merged)
+        Ok(merge.merged)
     }
 
     /// The names of the parts in their order, and what the merged file says of itself.
@@ -149,6 +141,16 @@ impl Plan {
         Ok((parts, header))
     }
 
+    /// The error for a part whose rows cannot be copied.
+    fn of_part(&self, name: &str, error: FeatureFileError) -> PlanError {
+        match error {
+            FeatureFileError::BadValue { object, why, .. } => {
+                PlanError::InvalidPart { path: self.store.path(name), why: format!("{object}: {why}") }
+            }
+            error => error.into(),
+        }
+    }
+
     /// The error for parts without rows, which tells the first of their errors.
     fn nothing_readable(&self, parts: &[String]) -> Result<PlanError, PlanError> {
         let mut first = String::new();
@@ -159,22 +161,40 @@ impl Plan {
         }
         Ok(PlanError::NothingReadable { images: self.images(), first })
     }
+}
 
-    fn merge_file(
-        &self,
-        output: &Path,
-        parts: &[String],
-        header: &FeatureFileHeader,
-        settings: MergeSettings,
-        merged: &mut Merged,
-        tell: &mut dyn FnMut(&Merged),
-    ) -> Result<(), PlanError> {
-        let content = &self.document.content;
-        let expected_rows = usize::try_from(self.images()).unwrap_or(usize::MAX);
-        let options = WriteOptions { overwrite: settings.overwrite, expected_rows };
-        let mut writer = FeatureWriter::create(output, header, options)?;
+/// A merge under way.
+struct Merge<'a> {
+    plan: &'a Plan,
+    /// Names of their files, in their order.
+    parts: &'a [String],
+    settings: MergeSettings,
+    /// What is merged so far.
+    merged: Merged,
+    advance: &'a mut dyn FnMut(ExtractProgress),
+}
+
+impl Merge<'_> {
+    fn tell(&mut self) {
+        let count = |images: u64| usize::try_from(images).unwrap_or(usize::MAX);
+        let done = count(self.merged.rows + self.merged.errors);
+        (self.advance)(ExtractProgress { done, total: count(self.plan.images()) });
+    }
+
+    /// Counts a part as merged.
+    fn add(&mut self, part: &FeatureFile) {
+        self.merged.rows += part.rows() as u64;
+        self.merged.errors += part.errors().len() as u64;
+        self.tell();
+    }
+
+    fn write_file(&mut self, header: &FeatureFileHeader) -> Result<(), PlanError> {
+        let content = &self.plan.document.content;
+        let expected_rows = usize::try_from(self.plan.images()).unwrap_or(usize::MAX);
+        let options = WriteOptions { overwrite: self.settings.overwrite, expected_rows };
+        let mut writer = FeatureWriter::create(&self.merged.path, header, options)?;
         writer.expect_ascending_names();
-        let copied = self.copy_parts(parts, &mut writer, merged, tell).and_then(|()| {
+        let copied = self.copy_parts(&mut writer).and_then(|()| {
             writer.append(&[], &content.problems)?;
             Ok(writer.pass_over(&content.passed_over)?)
         });
@@ -189,47 +209,34 @@ impl Plan {
     }
 
     /// Appends the parts. The next one is opened, and transferred, while one is copied.
-    fn copy_parts(
-        &self,
-        parts: &[String],
-        writer: &mut FeatureWriter,
-        merged: &mut Merged,
-        tell: &mut dyn FnMut(&Merged),
-    ) -> Result<(), PlanError> {
+    fn copy_parts(&mut self, writer: &mut FeatureWriter) -> Result<(), PlanError> {
+        let (plan, parts) = (self.plan, self.parts);
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::sync_channel(1);
             scope.spawn(move || {
                 // Whoever does not receive any more has failed.
-                let _ = parts.iter().try_for_each(|name| send.send(self.open_part(name)));
+                let _ = parts.iter().try_for_each(|name| send.send((name, plan.open_part(name))));
             });
-            for part in receive {
+            for (name, part) in receive {
                 let part = part?;
-                writer.append_file(&part.file)?;
-                merged.rows += part.file.rows() as u64;
-                merged.errors += part.file.errors().len() as u64;
-                tell(merged);
+                writer.append_file(&part.file).map_err(|error| plan.of_part(name, error))?;
+                self.add(&part.file);
             }
             Ok(())
         })
     }
 
-    fn merge_virtual(
-        &self,
-        output: &Path,
-        parts: &[String],
-        header: &FeatureFileHeader,
-        settings: MergeSettings,
-        merged: &mut Merged,
-        tell: &mut dyn FnMut(&Merged),
-    ) -> Result<(), PlanError> {
-        if !settings.overwrite && output.exists() {
-            return Err(FeatureFileError::Exists { path: output.to_owned() }.into());
+    fn write_virtual(&mut self, header: &FeatureFileHeader) -> Result<(), PlanError> {
+        let output = self.merged.path.clone();
+        if !self.settings.overwrite && output.exists() {
+            return Err(FeatureFileError::Exists { path: output }.into());
         }
-        let content = &self.document.content;
-        let checked: Vec<(PathBuf, usize, Vec<SkippedImage>)> = parts
+        let content = &self.plan.document.content;
+        let checked: Vec<(PathBuf, usize, Vec<SkippedImage>)> = self
+            .parts
             .par_iter()
             .map(|name| {
-                let OpenPart { file, .. } = self.open_part(name)?;
+                let OpenPart { file, .. } = self.plan.open_part(name)?;
                 Ok((file.path().to_owned(), file.rows(), file.errors().to_vec()))
             })
             .collect::<Result<_, PlanError>>()?;
@@ -240,29 +247,23 @@ impl Plan {
         skipped.extend_from_slice(&content.problems);
         let file =
             VirtualFile { header, parts: &parts, skipped: &skipped, passed_over: &content.passed_over };
-        write_virtual(output, &file, &mut |rows| {
-            merged.rows = rows as u64;
-            tell(merged);
+        write_virtual(&output, &file, &mut |rows| {
+            self.merged.rows = rows as u64;
+            self.tell();
         })?;
-        (merged.rows, merged.errors) = (parts.iter().map(|(_, rows)| *rows as u64).sum(), errors);
+        (self.merged.rows, self.merged.errors) = (parts.iter().map(|(_, rows)| *rows as u64).sum(), errors);
         Ok(())
     }
 
-    fn merge_parquet(
-        &self,
-        output: &Path,
-        parts: &[String],
-        settings: MergeSettings,
-        merged: &mut Merged,
-        tell: &mut dyn FnMut(&Merged),
-    ) -> Result<(), PlanError> {
-        for (name, number) in parts.iter().zip(0_u64..) {
-            let part = self.open_part(name)?;
-            for layer in self.layers() {
+    fn write_parquet(&mut self) -> Result<(), PlanError> {
+        for (name, number) in self.parts.iter().zip(0_u64..) {
+            let part = self.plan.open_part(name)?;
+            part.file.verify_features().map_err(|error| self.plan.of_part(name, error))?;
+            for layer in self.plan.layers() {
                 let layer = &layer.spec.layer;
-                let folder = match self.layers() {
-                    [_] => output.to_owned(),
-                    _ => output.join(escape_layer_name(layer)),
+                let folder = match self.plan.layers() {
+                    [_] => self.merged.path.clone(),
+                    _ => self.merged.path.join(escape_layer_name(layer)),
                 };
                 std::fs::create_dir_all(&folder)
                     .map_err(|source| PlanError::Write { path: folder.clone(), source })?;
@@ -271,15 +272,13 @@ impl Plan {
                 }
                 let convert_settings = ConvertSettings {
                     layer: Some(layer.clone()),
-                    overwrite: settings.overwrite,
+                    overwrite: self.settings.overwrite,
                     ..ConvertSettings::default()
                 };
                 let to = folder.join(format!("part-{number:06}.parquet"));
                 convert(part.file.path(), &to, &convert_settings, &mut |_, _| ())?;
             }
-            merged.rows += part.file.rows() as u64;
-            merged.errors += part.file.errors().len() as u64;
-            tell(merged);
+            self.add(&part.file);
         }
         Ok(())
     }

@@ -269,7 +269,14 @@ fn damaged_parts_are_made_anew_and_strangers_refused() {
     run(folder, "merge run -o m.h5 --force")
         .code(2)
         .stderr(contains("are both part 0, and their contents differ"));
-    fs::remove_file(folder.join("run/parts/copy.h5")).unwrap();
+    fs::rename(folder.join("run/parts/copy.h5"), folder.join(part(0))).unwrap();
+    run(folder, "merge run -o m.h5 --force").code(2).stderr(
+        contains(
+            "000000.h5: /layers/fc7: its bytes are no longer those that were written (CRC-32); remove it",
+        )
+        .and(contains("cnncodes extract --plan")),
+    );
+    write(0, &whole[0]);
 
     // A part of another plan.
     run(folder, "plan --layer fc6 -o other --rows-per-part 7").success();
@@ -282,6 +289,22 @@ fn damaged_parts_are_made_anew_and_strangers_refused() {
     assert!(fs::read(folder.join(part(3))).unwrap() == whole[3]);
     run(folder, "merge run -o m.h5").code(2).stderr(contains("m.h5 exists already"));
     assert_merged_is_whole(folder, "data", "--layer fc7");
+}
+
+#[test]
+fn the_checksum_of_a_part_is_that_of_zlib() {
+    let folder = done();
+    let program = "\
+import glob, h5py, zlib
+rows = []
+for path in sorted(glob.glob('run/parts/*.h5')):
+    layer = h5py.File(path)['layers/fc7']
+    assert (layer.dtype, layer.attrs['crc32'].dtype) == ('<f4', 'u4')
+    assert layer.attrs['crc32'] == zlib.crc32(layer[:].tobytes()), path
+    rows.append(len(layer))
+assert rows == [7, 7, 7, 3], rows
+";
+    python("the_checksum_of_a_part_is_that_of_zlib", folder.path(), program);
 }
 
 #[test]
@@ -323,6 +346,9 @@ fn parts_with_other_rows_or_of_another_machine_are_refused() {
     fs::write(folder.join(part(1)), &whole).unwrap();
     again(&|_, rows| rows.swap(2, 3));
     run(folder, "merge run -o m.h5").code(2).stderr(contains("or has it in another place"));
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = files.filter(|name| name.starts_with("m.h5")).collect();
+    assert!(left.is_empty(), "a merge that is refused leaves {left:?}");
     fs::write(folder.join(part(1)), &whole).unwrap();
     again(&|header, _| header.class_names.reverse());
     run(folder, "merge run -o m.h5").code(2).stderr(contains("its classes are not those of the plan"));

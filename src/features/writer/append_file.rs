@@ -2,6 +2,8 @@
 
 use std::fs::File;
 
+use crc32fast::Hasher as Crc32;
+
 use super::super::FeatureFileError;
 use super::super::header::FeatureFileHeader;
 use super::super::raw_rows::RowValues;
@@ -20,7 +22,8 @@ impl FeatureWriter {
     /// Features that lie in the file as they are, are copied as bytes; compressed ones and those of other formats are read. No commit is made: after a crash the rows can be had from their file again.
     ///
     /// # Errors
-    /// [`FeatureFileError::Incomparable`] if the file has other layers or classes, or its features are not comparable; those of
+    /// [`FeatureFileError::Incomparable`] if the file has other layers or classes, or its features are not comparable;
+    /// [`FeatureFileError::BadValue`] if it is a part of a plan and its bytes are not those that were written; those of
     /// [`FeatureWriter::append`] and of [`FeatureFile::read_rows`].
     pub fn append_file(&mut self, file: &FeatureFile) -> Result<(), FeatureFileError> {
         // What the user named as the source is no matter of the rows.
@@ -49,7 +52,8 @@ impl FeatureWriter {
                     features: places.into_iter().map(values).collect(),
                     skipped: file.errors(),
                 };
-                self.append_batch(&batch, false)
+                let written = self.append_batch(&batch, false)?;
+                self.verify(file, written)
             }
             None => self.append_by_reading(file),
         }
@@ -60,6 +64,7 @@ impl FeatureWriter {
         let block = (BLOCK_BYTES / (size_of::<f32>() * widths.iter().sum::<usize>().max(1))).max(1);
         let mut buffers: Vec<Vec<f32>> =
             widths.iter().map(|width| vec![0.0; width * block.min(file.rows())]).collect();
+        file.verify_features()?;
         for start in (0..file.rows()).step_by(block) {
             let rows = start..file.rows().min(start + block);
             for ((layer, buffer), width) in file.layers().iter().zip(&mut buffers).zip(&widths) {
@@ -85,6 +90,19 @@ impl FeatureWriter {
             self.append(&rows, &[])?;
         }
         self.append(&[], file.errors())
+    }
+
+    /// Compares what was written of each layer with what the file states of itself. After a difference the writer is of no more use.
+    fn verify(&mut self, file: &FeatureFile, written: Vec<Crc32>) -> Result<(), FeatureFileError> {
+        for (layer, written) in written.into_iter().enumerate() {
+            if let Err(error) = file.verify_crc32(layer, written) {
+                if let Some(table) = self.table.take() {
+                    table.abandon();
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::super::super::testing::{append_wide, assert_rows, header, options, skipped};
-use super::super::super::{SkippedImage, VirtualFile, write_virtual};
+use super::super::super::testing::{append_wide, assert_rows, header, options, skipped, value};
+use super::super::super::{PlanPart, SkippedImage, VirtualFile, escape_layer_name, write_virtual};
 use super::*;
 
 /// So wide that 32 rows of the first layer are a chunk.
@@ -106,6 +106,39 @@ fn a_file_that_does_not_fit_is_refused_and_leaves_no_trace() {
     append_wide(&mut writer, &WIDTHS, 40..60, &[]).unwrap();
     writer.finish().unwrap();
     assert_rows(&FeatureFile::open(&output).unwrap(), 60);
+}
+
+#[test]
+fn a_part_of_which_a_bit_has_changed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.h5");
+    let mut writer = FeatureWriter::create(&path, &wide(), options(70)).unwrap();
+    append_wide(&mut writer, &WIDTHS, 0..33, &[]).unwrap();
+    append_wide(&mut writer, &WIDTHS, 33..70, &[]).unwrap();
+    writer.mark_as_part(&PlanPart { plan: "1".into(), part: 0 });
+    writer.finish().unwrap();
+    let whole = fs::read(&path).unwrap();
+    let merged = || {
+        let output = folder.path().join("features.h5");
+        let mut writer = FeatureWriter::create(&output, &wide(), options(ROWS))?;
+        let result = writer.append_file(&FeatureFile::open(&path)?);
+        assert_eq!(result.is_err(), writer.append(&[], &[]).is_err(), "a writer with wrong rows can be used");
+        writer.discard();
+        assert!(!output.with_extension("h5.partial").exists());
+        result
+    };
+    merged().unwrap();
+    // One bit in the last row of either layer.
+    for (layer, name) in ["fire9/concat", "fc7"].into_iter().enumerate() {
+        let bytes = value(69, layer, WIDTHS[layer] - 1).to_le_bytes();
+        let at = whole.windows(4).rposition(|window| window == bytes).unwrap();
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        fs::write(&path, changed).unwrap();
+        let error = merged().unwrap_err().to_string();
+        assert!(error.contains("part.h5: /layers/"), "{error}");
+        assert!(error.contains(&escape_layer_name(name)) && error.contains("no longer those"), "{error}");
+    }
 }
 
 #[test]
