@@ -4,7 +4,6 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cnncodes::dataset::{Dataset, SourceOptions};
 use cnncodes::export::SealedClassifier;
@@ -27,6 +26,7 @@ use crate::errors::{failed, invalid};
 use crate::heads::{HeadFile, is_exported};
 use crate::images::image_of;
 use crate::process::not_forked;
+use crate::progress::Progress;
 
 /// Which of the images could be read, the features of these, and of the others their index, name and reason.
 type Extracted<'py> = (Bound<'py, PyArray2<f32>>, Vec<usize>, Vec<(usize, String, String)>);
@@ -146,39 +146,20 @@ impl Extractor {
         &self,
         py: Python<'py>,
         set: &Dataset,
-        progress: Option<&Py<PyAny>>,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Extracted<'py>> {
         not_forked()?;
-        let (stop, mut interrupted) = (AtomicBool::new(false), None);
+        let progress = Progress::new(progress);
         let total = set.samples.len();
         let found = py.detach(|| {
             let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            inner.extract_until(set.samples.iter(), &stop, |done| {
-                if let Err(error) = heed(progress, done, total) {
-                    interrupted.get_or_insert(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            })
+            inner.extract_until(set.samples.iter(), progress.stop(), |done| progress.tell(done, total))
         });
-        if let Some(error) = interrupted {
-            return Err(error);
-        }
-        let batch = found.map_err(failed)?;
+        let batch = progress.result(found.map_err(failed))?;
         let problems = batch.failed.into_iter().zip(batch.problems);
         let problems = problems.map(|(index, problem)| (index, problem.name, problem.reason)).collect();
         Ok((to_numpy(py, batch.features)?, batch.indices, problems))
     }
-}
-
-/// Lets Python's signal handlers run, and tells `progress`.
-pub fn heed(progress: Option<&Py<PyAny>>, done: usize, total: usize) -> PyResult<()> {
-    Python::attach(|py| {
-        py.check_signals()?;
-        match progress {
-            Some(progress) => progress.call1(py, (done, total)).map(drop),
-            None => Ok(()),
-        }
-    })
 }
 
 #[pymethods]
@@ -234,7 +215,7 @@ impl Extractor {
             .into_iter()
             .map(|(name, image)| Ok((name, image_of(image.as_ref())?)))
             .collect::<PyResult<_>>()?;
-        self.extract(py, &Dataset::from_images(images), progress.as_ref())
+        self.extract(py, &Dataset::from_images(images), progress)
     }
 
     /// Features of all images of a folder, a CSV file, tar shards or an array, with their names.
@@ -248,7 +229,7 @@ impl Extractor {
         let options = SourceOptions { no_labels: true, ..SourceOptions::default() };
         let set = py.detach(|| Dataset::open(&[source], &options)).map_err(failed)?;
         let names = set.samples.iter().map(|sample| sample.name.to_owned()).collect();
-        Ok((self.extract(py, &set, progress.as_ref())?, names))
+        Ok((self.extract(py, &set, progress)?, names))
     }
 }
 
@@ -273,7 +254,7 @@ fn extract_to<'py>(
     not_forked()?;
     let ExtractorSettings { session, max_pixels, batch_size, memory, .. } =
         compute.settings(Precision::Fp32)?;
-    let (stop, mut interrupted, mut notes) = (AtomicBool::new(false), None, Vec::new());
+    let (progress, mut notes) = (Progress::new(progress), Vec::new());
     let summary = py.detach(|| {
         let model = model_of(model, models, preset, changes)?;
         let graph = model.open().map_err(failed)?;
@@ -297,25 +278,16 @@ fn extract_to<'py>(
             settings: &settings,
         };
         let mut tell = |event: ExtractEvent<'_>| match event {
-            ExtractEvent::Progress(at) => {
-                if let Err(error) = heed(progress.as_ref(), at.done, at.total) {
-                    interrupted.get_or_insert(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
+            ExtractEvent::Progress(at) => progress.tell(at.done, at.total),
             ExtractEvent::Note(note) => notes.push(note.to_owned()),
             _ => {}
         };
-        extract::extract(&request, &stop, &mut tell).map_err(|error| match error {
+        extract::extract(&request, progress.stop(), &mut tell).map_err(|error| match error {
             ExtractError::Interrupted { .. } => PyKeyboardInterrupt::new_err(error.to_string()),
             error => failed(error),
         })
     });
-    // What the callback or a signal handler raised says more than that the run was stopped.
-    if let Some(error) = interrupted.filter(|_| summary.is_err()) {
-        return Err(error);
-    }
-    let summary = summary?;
+    let summary = progress.result(summary)?;
     let done = PyDict::new(py);
     done.set_item("path", summary.path)?;
     done.set_item("rows", summary.rows)?;

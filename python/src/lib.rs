@@ -12,6 +12,7 @@ mod heads;
 mod images;
 mod plan;
 mod process;
+mod progress;
 mod solvers;
 mod sweep;
 

@@ -1,7 +1,6 @@
 //! Plans: making one, working on its parts, and merging them.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cnncodes::extract::{ExtractRequest, ExtractSettings, ExtractorSettings};
 use cnncodes::network::{ModelsFolder, Precision};
@@ -13,8 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::failed;
-use crate::extractor::{Compute, FileOptions, heed, model_of, wanted_layers};
+use crate::extractor::{Compute, FileOptions, model_of, wanted_layers};
 use crate::process::not_forked;
+use crate::progress::Progress;
 
 /// A plan in its folder.
 #[pyclass(module = "cnncodes._cnncodes", frozen)]
@@ -53,7 +53,7 @@ impl Plan {
     ) -> PyResult<(Self, bool, Vec<(String, String)>)> {
         not_forked()?;
         let ExtractorSettings { session, max_pixels, .. } = compute.settings(Precision::Fp32)?;
-        let mut raised = None;
+        let progress = Progress::new(progress);
         let created = py.detach(|| {
             let model = model_of(model, models, preset, changes)?;
             let graph = model.open().map_err(failed)?;
@@ -73,14 +73,11 @@ impl Plan {
             let plan = PlanRequest { samples: &samples, layers: &layers, max_pixels, rows_per_part, hash };
             plan.write(&path, &mut |done| {
                 let done = usize::try_from(done).unwrap_or(usize::MAX);
-                raised = raised.take().or_else(|| heed(progress.as_ref(), done, total).err());
+                progress.tell(done, total);
             })
             .map_err(failed)
         });
-        if let Some(error) = raised {
-            return Err(error);
-        }
-        let Created { plan: inner, up_to_date, problems } = created?;
+        let Created { plan: inner, up_to_date, problems } = progress.result(created)?;
         let problems = problems.into_iter().map(|problem| (problem.name, problem.reason)).collect();
         Ok((Self { inner }, up_to_date, problems))
     }
@@ -147,27 +144,20 @@ impl Plan {
         let extract =
             ExtractSettings { batch_size, threads: session.threads, memory, ..ExtractSettings::default() };
         let settings = WorkSettings { extract, session, root };
-        let (stop, mut raised, mut notes) = (AtomicBool::new(false), None, Vec::new());
+        let (progress, mut notes) = (Progress::new(progress), Vec::new());
         let worked = py.detach(|| {
             let mut tell = |event: WorkEvent<'_>| match event {
-                WorkEvent::Progress(at) => {
-                    if let Err(error) = heed(progress.as_ref(), at.done, at.total) {
-                        raised.get_or_insert(error);
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                }
+                WorkEvent::Progress(at) => progress.tell(at.done, at.total),
                 WorkEvent::Note(note) => notes.push(note.to_owned()),
                 _ => {}
             };
-            self.inner.extract(parts, &ModelsFolder { path: models }, &settings, &stop, &mut tell)
+            let models = ModelsFolder { path: models };
+            self.inner.extract(parts, &models, &settings, progress.stop(), &mut tell)
         });
-        if let Some(error) = raised {
-            return Err(error);
-        }
-        let summary = worked.map_err(|error| match error {
+        let summary = progress.result(worked.map_err(|error| match error {
             PlanError::Interrupted { .. } => PyKeyboardInterrupt::new_err(error.to_string()),
             error => failed(error),
-        })?;
+        }))?;
         let done = PyDict::new(py);
         done.set_item("parts", summary.parts)?;
         done.set_item("done_before", summary.skipped)?;
@@ -203,16 +193,10 @@ impl Plan {
             }
         };
         let settings = MergeSettings { output: output_kind, allow_mixed, overwrite };
-        let mut raised = None;
-        let merged = py.detach(|| {
-            self.inner.merge(&output, settings, &mut |at| {
-                raised = raised.take().or_else(|| heed(progress.as_ref(), at.done, at.total).err());
-            })
-        });
-        if let Some(error) = raised {
-            return Err(error);
-        }
-        let merged = merged.map_err(failed)?;
+        let progress = Progress::new(progress);
+        let merged =
+            py.detach(|| self.inner.merge(&output, settings, &mut |at| progress.tell(at.done, at.total)));
+        let merged = progress.result(merged.map_err(failed))?;
         Ok((merged.rows, merged.errors))
     }
 }

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use cnncodes::dataset::{Dataset, SourceOptions};
-use cnncodes::extract::{ExtractProgress, ExtractSettings};
+use cnncodes::extract::ExtractSettings;
 use cnncodes::head::HeadKind;
 use cnncodes::network::{ModelsFolder, Pooling, Precision};
 use cnncodes::sweep::{LayerChoice, POOLINGS, SPREAD_LAYERS, SearchSpace, Sweep, SweepEvent, SweepSettings};
@@ -15,6 +14,7 @@ use pyo3::prelude::*;
 use crate::errors::failed;
 use crate::extractor::{Compute, parsed};
 use crate::process::not_forked;
+use crate::progress::Progress;
 
 /// What is to be tried, and how.
 #[derive(FromPyObject)]
@@ -58,6 +58,7 @@ fn sweep(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(String, String)> {
     not_forked()?;
+    let progress = Progress::new(progress);
     let settings = compute.settings(Precision::Fp32)?;
     let space = SearchSpace { folds: trials.folds, seed: trials.seed, ..SearchSpace::default() };
     let kinds = trials.heads.iter().map(|kind| kind_of(kind)).collect::<PyResult<Vec<_>>>()?;
@@ -78,6 +79,7 @@ fn sweep(
             ..ExtractSettings::default()
         },
         session: settings.session,
+        stop: Arc::clone(progress.stop()),
         ..SweepSettings::default()
     };
     py.detach(|| {
@@ -89,36 +91,17 @@ fn sweep(
                 names.iter().map(|name| folder.find(Some(name)).map_err(failed)).collect::<PyResult<_>>()?
             }
         };
-        let mut interrupted = None;
-        let stop = Arc::clone(&sweep.stop);
         let swept = Sweep::run(images, networks, &sweep, &mut |event| {
             let (what, at) = match event {
                 SweepEvent::Extracted(at) => ("features", at),
                 SweepEvent::Timed(at) => ("timing", at),
                 SweepEvent::Fitted(at) => ("heads", at),
-                _ => ("", ExtractProgress { done: 0, total: 0 }),
+                _ => return,
             };
-            if let Err(error) = heed_phase(progress.as_ref(), what, at) {
-                interrupted.get_or_insert(error);
-                stop.store(true, Ordering::Relaxed);
-            }
+            progress.tell_phase(what, at.done, at.total);
         });
-        if let Some(error) = interrupted {
-            return Err(error);
-        }
-        let result = swept.map_err(failed)?.result;
+        let result = progress.result(swept.map_err(failed))?.result;
         Ok((serde_json::to_string(&result).map_err(failed)?, result.to_text()))
-    })
-}
-
-/// Lets Python's signal handlers run, and tells `progress` how far a phase is.
-fn heed_phase(progress: Option<&Py<PyAny>>, phase: &str, at: ExtractProgress) -> PyResult<()> {
-    Python::attach(|py| {
-        py.check_signals()?;
-        match progress.filter(|_| at.total > 0) {
-            Some(progress) => progress.call1(py, (phase, at.done, at.total)).map(drop),
-            None => Ok(()),
-        }
     })
 }
 

@@ -87,7 +87,7 @@ fn images_of_any_bytes_are_decoded_or_refused() {
         read += if is_read { modern.len() } else { 0 };
         seeds.extend(modern);
     }
-    run(targets::image, &seeds, read, 3_000);
+    run(targets::image, &seeds, read, 2_000);
 }
 
 #[test]
