@@ -397,6 +397,22 @@ impl Backbone {
         sessions.into_iter().map(move |session| Runner { cut, session })
     }
 
+    /// The loaded sessions, each a network of its own.
+    pub(crate) fn into_sessions(self) -> impl Iterator<Item = Backbone> {
+        let Self { cut, session, more, runtime_version, device, precision, why_not_cuda, own_layers } = self;
+        let mut why_not_cuda = why_not_cuda;
+        std::iter::once(session).chain(more).map(move |session| Backbone {
+            cut: cut.clone(),
+            session,
+            more: Vec::new(),
+            runtime_version: runtime_version.clone(),
+            device,
+            precision,
+            why_not_cuda: why_not_cuda.take(),
+            own_layers,
+        })
+    }
+
     /// What the network really runs on; never [`Device::Auto`].
     pub fn device(&self) -> Device {
         self.device
