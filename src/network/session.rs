@@ -63,8 +63,8 @@ pub struct SessionSettings {
     pub device: Device,
     /// What to compute in.
     pub precision: Precision,
-    /// Whether other threads have work for the same cores. If so, threads that wait for one another sleep at once; otherwise
-    /// they first keep their core busy for a while.
+    /// Whether other threads have work for the same cores during a run. If so, threads that wait for one another sleep at once;
+    /// otherwise they first keep their core busy for a while.
     pub shared_cores: bool,
     /// Whether to leave every operation to ONNX Runtime. Otherwise [`cnncodes_convolution`] computes those that it is faster at.
     pub runtime_only: bool,
@@ -486,6 +486,8 @@ fn session_builder(
         .with_prepacking(purpose == SessionPurpose::Runs)?
         .with_intra_threads(threads)?
         .with_intra_op_spinning(spin)?
+        // Within a run alone: between two runs the cores are for what reads the next image and answers for the last.
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_config_entry(
             "session.model_external_initializers_file_folder_path",
             weights_folder.to_string_lossy(),

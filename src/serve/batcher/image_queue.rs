@@ -146,10 +146,8 @@ impl ImageQueue {
         state.waiting.push_back(image);
         if state.with_room > 0 {
             self.ready.notify_all();
-        } else if state.sharing_ended {
-            self.came.notify_one();
         } else {
-            self.came.notify_all();
+            self.came.notify_one();
         }
     }
 
@@ -199,6 +197,9 @@ impl ImageQueue {
         loop {
             let images = state.take(room);
             if !images.is_empty() {
+                if !state.waiting.is_empty() {
+                    self.came.notify_one();
+                }
                 return Next::Images(images);
             }
             if !state.session_runs && state.turns.first().is_none_or(|first| *first > turn) {
