@@ -125,7 +125,7 @@ class Bench:
     def beyond_capacity(self):
         """How often each status came while there were more images than the server takes."""
         with self.serve("--max-images", str(ROOM)) as server:
-            statuses = http_clients.flood(server.port, self.requests, 2000, TOO_MANY)[2]
+            statuses = http_clients.flood(server.port, self.requests, 20_000, TOO_MANY)[2]
         only_answers(statuses, (200, 503))
         return statuses
 

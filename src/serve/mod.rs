@@ -1,7 +1,7 @@
 //! The page and the HTTP interface: people and programs classify with a head, and people teach one, in a browser.
 //!
 //! [`Server`] listens on one address and has a runtime of its own. What computes runs on other threads: images of all requests
-//! share the threads of one network , jobs such as training have one. The state of a project is its folder.
+//! share the threads of one network, jobs such as training have one. The state of a project is its folder.
 //! Everything is bounded: bodies, pixels, images, connections, time ([`Limits`]); what is more is refused at once.
 //!
 //! ```no_run

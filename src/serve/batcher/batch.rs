@@ -13,7 +13,7 @@ use crate::messages::with_causes;
 use crate::network::{BackboneError, TapOutput};
 
 /// The features of one image, or why there are none.
-pub(crate) type ImageFeatures = Result<FeatureBatch, InputProblem>;
+pub(in crate::serve) type ImageFeatures = Result<FeatureBatch, InputProblem>;
 
 /// An image that was read.
 struct ReadImage {

@@ -246,3 +246,130 @@ impl ImageQueue {
         Some(SessionPermit(self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Adds images of these names; nobody is told of them before the receivers are dropped.
+    fn push(queue: &ImageQueue, names: &[&str]) -> Vec<oneshot::Receiver<Result<(), String>>> {
+        let push = |name: &&str| {
+            let (answer, receiver) = oneshot::channel();
+            queue.push((*name).to_owned(), Bytes::new(), |_| (), answer);
+            receiver
+        };
+        names.iter().map(push).collect()
+    }
+
+    fn names(images: &[WantedImage]) -> Vec<&str> {
+        images.iter().map(|image| image.name.as_str()).collect()
+    }
+
+    /// A batch for the shared session of so many images at most: its turn and what it holds.
+    fn shared(queue: &ImageQueue, most: usize) -> (u64, Vec<WantedImage>) {
+        queue.next_of_shared(most).unwrap()
+    }
+
+    fn until(queue: &ImageQueue, holds: impl Fn(&State) -> bool) {
+        while !holds(&queue.lock()) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn images_that_nobody_waits_for_are_left_out() {
+        let queue = ImageQueue::default();
+        let mut waiting = push(&queue, &["a", "b", "c"]);
+        drop(waiting.remove(1));
+        let (_, images) = shared(&queue, 8);
+        assert_eq!(names(&images), ["a", "c"]);
+        assert_eq!(queue.in_flight(), 2);
+        drop(images);
+        assert_eq!(queue.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_worker_leaves_an_image_to_another_that_has_nothing_to_do() {
+        let queue = ImageQueue::default();
+        let _waiting = push(&queue, &["a", "b", "c"]);
+        let first = queue.next().unwrap();
+        queue.lock().idle = 1;
+        let second = queue.more().unwrap();
+        assert_eq!(names(&[first, second]), ["a", "b"]);
+        assert!(queue.more().is_none(), "the other one takes it");
+        queue.lock().idle = 0;
+        assert_eq!(queue.more().unwrap().name, "c");
+        assert!(queue.more().is_none());
+    }
+
+    #[test]
+    fn all_processors_are_for_an_image_that_is_alone() {
+        let queue = ImageQueue::default();
+        let _waiting = push(&queue, &["a"]);
+        let only = queue.next().unwrap();
+        let permit = queue.session_for_one().unwrap();
+        assert!(queue.session_for_one().is_none(), "it runs");
+        drop(permit);
+        let _other = push(&queue, &["b"]);
+        assert!(queue.session_for_one().is_none(), "b waits");
+        only.asker.take(Err("no network".to_owned()));
+        let _last = queue.next().unwrap();
+        assert!(queue.session_for_one().is_some(), "a is done");
+    }
+
+    #[test]
+    fn the_earliest_batch_gets_the_session() {
+        let queue = ImageQueue::default();
+        let _waiting = push(&queue, &["a", "b", "c"]);
+        let batches = [shared(&queue, 1), shared(&queue, 1), shared(&queue, 1)];
+        let [first, second, third] = batches.each_ref().map(|(turn, _)| *turn);
+        let Next::Session(permit) = queue.more_or_session(first, 0) else { panic!("nothing waits") };
+        let order = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for (waiting, turn) in [(1, third), (2, second)] {
+                let (queue, order) = (&queue, &order);
+                scope.spawn(move || {
+                    let Next::Session(permit) = queue.more_or_session(turn, 0) else {
+                        panic!("nothing waits")
+                    };
+                    order.lock().unwrap().push(turn);
+                    drop(permit);
+                });
+                until(queue, |state| state.turns.len() == waiting);
+            }
+            drop(permit);
+        });
+        assert_eq!(order.into_inner().unwrap(), [second, third]);
+    }
+
+    #[test]
+    fn a_batch_that_waits_for_the_session_takes_what_comes() {
+        let queue = ImageQueue::default();
+        let _waiting = push(&queue, &["a", "b"]);
+        let [(first, _a), (second, _b)] = [shared(&queue, 1), shared(&queue, 1)];
+        let Next::Session(permit) = queue.more_or_session(first, 1) else { panic!("nothing waits") };
+        thread::scope(|scope| {
+            let grown = scope.spawn(|| match queue.more_or_session(second, 1) {
+                Next::Images(images) => names(&images).join(" "),
+                Next::Session(_) => "the session".to_owned(),
+            });
+            until(&queue, |state| state.with_room == 1);
+            let _more = push(&queue, &["c"]);
+            assert_eq!(grown.join().unwrap(), "c");
+        });
+        drop(permit);
+    }
+
+    #[test]
+    fn workers_end_when_they_are_not_needed() {
+        let queue = ImageQueue::default();
+        let _waiting = push(&queue, &["a"]);
+        queue.end_sharing();
+        assert!(queue.next_of_shared(1).is_none(), "a is for those with sessions of their own");
+        queue.close();
+        assert_eq!(queue.next().unwrap().name, "a", "it came before the end");
+        assert!(queue.next().is_none());
+    }
+}
