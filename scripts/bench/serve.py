@@ -189,21 +189,21 @@ def main():
     first, photos, threads = pathlib.Path(options.network[0].rpartition("=")[0]).stem, len(bench.photos), bench.threads
     text = f"""# The server, measured
 
-Measured on {datetime.date.today()} by `scripts/bench/serve` on {threads} processors ({processor()}), {platform.system()}, {photos} photos, medians of \
-{options.rounds} rounds; load before it began {load:.2f}. Server, clients and `extract` share the processors; within a round they take turns with what \
-they are compared with. The ratios are those of each round.
+Measured on {datetime.date.today()} by `scripts/bench/serve` on {threads} processors ({processor()}), {platform.system()}, {photos} photos, medians of
+{options.rounds} rounds; load before it began {load:.2f}. Server, clients and `extract` share the processors; within a round they take turns with
+what they are compared with. The ratios are those of each round.
 
 ## Many clients
 
-{CLIENTS} clients on loopback, each of which asks `POST /v1/classify` again once it has its answer, beside `extract` from the same photos to HDF5. The
-clients are one thread that sends prepared bytes; the last column says what they took of one processor.
+{CLIENTS} clients on loopback, each of which asks `POST /v1/classify` again once it has its answer, beside `extract` from the same
+photos to HDF5. The clients are one thread that sends prepared bytes; the last column says what they took of one processor.
 
 {table(["network", "server, images/s", "`extract`, images/s", "ratio", "of the rounds", "clients"], throughput)}
 
 ## One client
 
-The time of a request, from the first byte sent to the last byte received, beside a forward run of the loaded network on all processors and the decoding of a
-photo on one, which the same request waits for. Milliseconds.
+Milliseconds of a request, from the first byte sent to the last byte received, beside what it waits for: a forward run of the
+loaded network on all processors, and the decoding of a photo on one.
 
 {table(["network", "request", "forward", "decode", "request / (forward + decode)", "of the rounds"], latency)}
 
