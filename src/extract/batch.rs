@@ -202,6 +202,20 @@ impl ImageReader {
         batch
     }
 
+    /// Reads one image into its slot: a batch of one, whose image lies there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn read_into(
+        &self,
+        slot: &mut [f32],
+        sample: &Sample<'_>,
+    ) -> Result<ImageBatch, InputProblem> {
+        let (fingerprint, hash) = self.read(sample, slot)?;
+        let rows = vec![ImageRow { position: 0, fingerprint, hash }];
+        Ok(ImageBatch { rows, digests: self.digests, ..ImageBatch::default() })
+    }
+
     /// Reads one image into its slot.
     pub(super) fn read(
         &self,

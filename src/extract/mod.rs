@@ -25,7 +25,7 @@ pub(crate) use extractor::batches;
 pub use extractor::{Extractor, ExtractorSettings, FeatureBatch};
 pub use file_series::{FileSeries, SeriesFile};
 pub use plan::{ExtractPlan, PlanTally};
-use request::thread_pool;
+pub(crate) use request::thread_pool;
 pub use request::{ExtractRequest, ExtractSettings, WantedLayer, fallback_note, features_file_name};
 
 use std::collections::HashSet;

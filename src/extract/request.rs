@@ -254,7 +254,7 @@ impl ExtractRequest<'_> {
 }
 
 /// Threads that decode: as many as are said, or one for every core.
-pub(super) fn thread_pool(threads: Option<usize>) -> Result<rayon::ThreadPool, ExtractError> {
+pub(crate) fn thread_pool(threads: Option<usize>) -> Result<rayon::ThreadPool, ExtractError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
         .thread_name(|index| format!("decode-{index}"))

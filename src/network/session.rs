@@ -63,8 +63,8 @@ pub struct SessionSettings {
     pub device: Device,
     /// What to compute in.
     pub precision: Precision,
-    /// Whether other threads have work for the same cores. If so, threads that wait for one another sleep at once; otherwise
-    /// they first keep their core busy for a while.
+    /// Whether other threads have work for the same cores during a run. If so, threads that wait for one another sleep at once;
+    /// otherwise they first keep their core busy for a while.
     pub shared_cores: bool,
     /// Whether to leave every operation to ONNX Runtime. Otherwise [`cnncodes_convolution`] computes those that it is faster at.
     pub runtime_only: bool,
@@ -397,6 +397,22 @@ impl Backbone {
         sessions.into_iter().map(move |session| Runner { cut, session })
     }
 
+    /// The loaded sessions, each a network of its own.
+    pub(crate) fn into_sessions(self) -> impl Iterator<Item = Backbone> {
+        let Self { cut, session, more, runtime_version, device, precision, why_not_cuda, own_layers } = self;
+        let mut why_not_cuda = why_not_cuda;
+        std::iter::once(session).chain(more).map(move |session| Backbone {
+            cut: cut.clone(),
+            session,
+            more: Vec::new(),
+            runtime_version: runtime_version.clone(),
+            device,
+            precision,
+            why_not_cuda: why_not_cuda.take(),
+            own_layers,
+        })
+    }
+
     /// What the network really runs on; never [`Device::Auto`].
     pub fn device(&self) -> Device {
         self.device
@@ -470,6 +486,8 @@ fn session_builder(
         .with_prepacking(purpose == SessionPurpose::Runs)?
         .with_intra_threads(threads)?
         .with_intra_op_spinning(spin)?
+        // Within a run alone: between two runs the cores are for what reads the next image and answers for the last.
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_config_entry(
             "session.model_external_initializers_file_folder_path",
             weights_folder.to_string_lossy(),

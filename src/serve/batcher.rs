@@ -1,76 +1,62 @@
 //! [`Batcher`]: one network for all requests. Images of different requests that wait at the same time go through it together.
 //!
-//! An image that comes alone is run at once, by a session that all processors work on. Where several wait, each processor has a
-//! session of its own, as [`ExecutionPlan`] arranges it for many images; these sessions are loaded when they are first needed.
-//! A session that is free takes what waits, up to the plan's batch. It waits for more at most [`GATHERING`], and only while
-//! images that will come are being decoded.
+//! As in an extraction, who runs an image has read it before, so that it stays in the processor's cache and nobody waits for
+//! another thread. There are two arrangements:
+//! - At first one session has all processors. It suits an image that comes alone, and networks with large weights or on a GPU keep
+//!   it. Few workers share it: while it runs a batch, the others read the next ones.
+//! - Where more images wait than [`ExecutionPlan`] has sessions for, these are loaded, while the first goes on. From then on each
+//!   processor has a worker with a session of its own; an image that comes alone still goes through the first one.
+//!
+//! Nobody waits for a batch to fill: it grows while its images are read, and while the session that it needs is busy.
+
+mod batch;
+mod image_queue;
 
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{io, thread};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use axum::body::Bytes;
+use rayon::ThreadPool;
 use tokio::sync::oneshot;
 
+use self::batch::Batch;
+pub(super) use self::batch::ImageFeatures;
+use self::image_queue::{ImageQueue, Next, SessionPermit};
 use super::metrics::Metrics;
-use crate::dataset::{Dataset, InputProblem, MemoryImage};
-use crate::extract::{ExtractError, ExtractorSettings, FeatureBatch, ImageBatch, ImageReader, Readers};
+use crate::extract::{ExtractError, ExtractorSettings, ImageReader, thread_pool};
 use crate::feature_spec::FeatureSpec;
-use crate::messages::with_causes;
 use crate::network::execution_plan::threads_or_all;
 use crate::network::{
-    Backbone, BackboneError, Device, ExecutionPlan, Graph, Layer, ModelFootprint, Runner, SessionSettings,
-    TapOutput,
+    Backbone, BackboneError, Device, ExecutionPlan, Graph, Layer, ModelFootprint, SessionSettings,
 };
 
-/// How long a session waits for images that are being decoded.
-const GATHERING: Duration = Duration::from_millis(3);
-
-/// An image on its way to the network, and who waits for its features.
-struct Waiting {
-    image: Vec<f32>,
-    features: oneshot::Sender<Result<Vec<f32>, String>>,
-}
+/// Workers that share a session: while one runs it, the others read what comes next, and one of them may be held up by a large photo.
+const WORKERS_OF_ONE: usize = 3;
 
 /// A network that makes features for all requests.
 pub(super) struct Batcher {
     spec: FeatureSpec,
     shape: Vec<usize>,
+    work: Arc<Work>,
+}
+
+/// What the workers share.
+struct Work {
+    queue: ImageQueue,
     reader: ImageReader,
-    /// The thread ends when this is dropped.
-    queue: Sender<Waiting>,
-    decoding: Arc<AtomicUsize>,
-}
-
-/// The features of one image, or why there are none.
-pub(super) type ImageFeatures = Result<FeatureBatch, InputProblem>;
-
-/// Counts an image while it is decoded.
-struct Decoding(Arc<AtomicUsize>);
-
-impl Decoding {
-    fn of(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Decoding {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// An image that was read, and is on its way through the network.
-pub(super) struct InNetwork {
     layer: String,
-    set: Dataset,
-    read: ImageBatch,
-    features: oneshot::Receiver<Result<Vec<f32>, String>>,
+    plan: ExecutionPlan,
+    metrics: Arc<Metrics>,
+    /// Reads the images of a batch for a session that all processors share.
+    pool: ThreadPool,
+    /// The session that has all processors; the queue says who may run it.
+    solo: Mutex<Backbone>,
+    /// Opens the sessions of the plan, if it has several and nobody has begun to.
+    open_many: Mutex<Option<OpenMany>>,
 }
+
+type OpenMany = Box<dyn FnOnce() -> Result<Backbone, BackboneError> + Send>;
 
 impl Batcher {
     /// Opens the network of `spec` at its layer.
@@ -87,11 +73,7 @@ impl Batcher {
         let session =
             SessionSettings { device: settings.session.device.for_images(1), ..settings.session.clone() };
         let solo = open(&spec, &graph, &layer, &session)?;
-        let tap = solo.taps().first();
-        let (shape, layout) = (tap.map_or_else(Vec::new, |tap| tap.shape.clone()), solo.layout());
-        let reader = ImageReader::new(&spec.preprocess, layout, settings.max_pixels);
-        let (queue, waiting) = unbounded();
-        let decoding = Arc::new(AtomicUsize::new(0));
+        let shape = solo.taps().first().map_or_else(Vec::new, |tap| tap.shape.clone());
         let footprint = ModelFootprint::of(&graph, std::slice::from_ref(&layer), spec.preprocess.size());
         let threads = threads_or_all(settings.session.threads);
         let plan = ExecutionPlan::choose(&footprint, usize::MAX, threads, settings.memory);
@@ -100,22 +82,33 @@ impl Batcher {
             Device::Cuda(_) => plan.on_gpu(settings.batch_size, &footprint),
             _ => plan.together(),
         };
-        let work = Work { waiting, decoding: Arc::clone(&decoding), plan, metrics };
         let many = SessionSettings {
             threads: Some(plan.threads),
             sessions: NonZero::new(plan.sessions),
             shared_cores: true,
             ..session
         };
-        let open_many = {
+        let open_many: OpenMany = {
             let spec = spec.clone();
-            move || open(&spec, &graph, &layer, &many)
+            Box::new(move || open(&spec, &graph, &layer, &many))
         };
-        thread::Builder::new()
-            .name("batcher".to_owned())
-            .spawn(move || work.run(solo, open_many))
-            .map_err(|error| ExtractError::Threads(error.into()))?;
-        Ok(Self { spec, shape, reader, queue, decoding })
+        let work = Arc::new(Work {
+            queue: ImageQueue::default(),
+            reader: ImageReader::new(&spec.preprocess, solo.layout(), settings.max_pixels),
+            layer: spec.layer.clone(),
+            plan,
+            metrics,
+            pool: thread_pool(settings.session.threads)?,
+            solo: Mutex::new(solo),
+            open_many: Mutex::new((plan.sessions > 1).then_some(open_many)),
+        });
+        // Dropped where a thread cannot be started, which ends those that were.
+        let batcher = Self { spec, shape, work };
+        for _ in 0..WORKERS_OF_ONE {
+            let work = Arc::clone(&batcher.work);
+            start(move || work.share_session()).map_err(|error| ExtractError::Threads(error.into()))?;
+        }
+        Ok(batcher)
     }
 
     /// What decides the features' values.
@@ -128,46 +121,94 @@ impl Batcher {
         &self.shape
     }
 
-    /// Reads an image and sends it to the network. It keeps a processor busy; the features come later.
+    /// What `then` makes of the features of an image, or of the reason why there are none. The thread that has computed them calls it.
     ///
     /// # Errors
-    /// The image cannot be read.
-    pub fn send(&self, name: &str, bytes: Vec<u8>) -> Result<InNetwork, InputProblem> {
-        let decoding = Decoding::of(&self.decoding);
-        let set = Dataset::from_images([(name.to_owned(), Some(MemoryImage::Encoded(bytes)))]);
-        let samples: Vec<_> = set.samples.iter().collect();
-        let mut image = Vec::new();
-        let read = self.reader.read_batch(&samples, &mut image, Readers::One, false);
-        drop(samples);
-        if image.is_empty() {
-            let unread = || InputProblem { name: name.to_owned(), reason: "it cannot be read".to_owned() };
-            return Err(read.into_problems().into_iter().next().unwrap_or_else(unread));
-        }
-        let (features, receiver) = oneshot::channel();
-        // A thread that is gone drops what it is sent, and the receiver learns of it.
-        let _ = self.queue.send(Waiting { image, features });
-        drop(decoding);
-        Ok(InNetwork { layer: self.spec.layer.clone(), set, read, features: receiver })
+    /// The network failed.
+    pub async fn features<T: Send + 'static>(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        then: impl FnOnce(ImageFeatures) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let (answer, made) = oneshot::channel();
+        self.work.queue.push(name.to_owned(), bytes, then, answer);
+        made.await.unwrap_or_else(|_| Err("the network ended without an answer".to_owned()))
     }
 }
 
-impl InNetwork {
-    /// The features.
-    ///
-    /// # Errors
-    /// The network failed; or the features are no numbers that a head could use, which is a problem of the image.
-    pub async fn features(self) -> Result<ImageFeatures, String> {
-        let features =
-            self.features.await.map_err(|_| "the network ended without an answer".to_owned())??;
-        let samples: Vec<_> = self.set.samples.iter().collect();
-        let layer = (&*self.layer, features.len());
-        let batch = FeatureBatch::new(&samples, self.read, features, layer, |_| {});
-        let mut batch = batch.map_err(|error| with_causes(&error))?;
-        Ok(match batch.problems.pop() {
-            Some(problem) => Err(problem),
-            None => Ok(batch),
-        })
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        self.work.queue.close();
     }
+}
+
+impl Work {
+    /// Works with the session that all processors share, until there are others.
+    fn share_session(self: Arc<Self>) {
+        let most = self.plan.batch * self.plan.sessions;
+        let mut batch = Batch::new(&self.reader);
+        while let Some((turn, mut images)) = self.queue.next_of_shared(most) {
+            if self.queue.in_flight() > self.plan.sessions {
+                self.open_many();
+            }
+            let permit = loop {
+                batch.read(images, &self.pool);
+                match self.queue.more_or_session(turn, most.saturating_sub(batch.len())) {
+                    Next::Images(more) => images = more,
+                    Next::Session(permit) => break permit,
+                }
+            };
+            self.run_solo(&mut batch, permit);
+        }
+    }
+
+    /// Works with a session of its own.
+    fn own_session(&self, mut session: Backbone) {
+        let mut batch = Batch::new(&self.reader);
+        while let Some(first) = self.queue.next() {
+            let mut next = Some(first);
+            while let Some(image) = next {
+                batch.read(vec![image], &self.pool);
+                next = if batch.len() < self.plan.batch { self.queue.more() } else { None };
+            }
+            match self.queue.session_for_one() {
+                Some(permit) => self.run_solo(&mut batch, permit),
+                None => batch.run(&self.layer, &self.metrics, |images| session.run(images)),
+            }
+        }
+    }
+
+    /// Runs a batch by the session that has all processors.
+    fn run_solo(&self, batch: &mut Batch<'_>, permit: SessionPermit<'_>) {
+        batch.run(&self.layer, &self.metrics, |images| {
+            // Somebody else may run it before the answers are given.
+            let _permit = permit;
+            self.solo.lock().unwrap_or_else(PoisonError::into_inner).run(images)
+        });
+    }
+
+    /// Has the sessions for many images opened, and workers for them, once.
+    fn open_many(self: &Arc<Self>) {
+        let open = self.open_many.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(open) = open else { return };
+        let work = Arc::clone(self);
+        // Where that fails, such as for want of memory, all goes on with one session.
+        let _ = start(move || {
+            let Ok(many) = open() else { return };
+            let started = many.into_sessions().map(|session| {
+                let work = Arc::clone(&work);
+                start(move || work.own_session(session))
+            });
+            if started.filter(Result::is_ok).count() > 0 {
+                work.queue.end_sharing();
+            }
+        });
+    }
+}
+
+fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("batcher".to_owned()).spawn(work).map(drop)
 }
 
 fn open(
@@ -178,148 +219,4 @@ fn open(
 ) -> Result<Backbone, BackboneError> {
     let layers = std::slice::from_ref(layer);
     Backbone::open_pooled(graph, layers, &[spec.pooling], spec.preprocess.size(), settings)
-}
-
-/// What the thread of a [`Batcher`] works on.
-struct Work {
-    waiting: Receiver<Waiting>,
-    decoding: Arc<AtomicUsize>,
-    plan: ExecutionPlan,
-    metrics: Arc<Metrics>,
-}
-
-impl Work {
-    fn run(self, mut solo: Backbone, open_many: impl Fn() -> Result<Backbone, BackboneError>) {
-        if self.plan.sessions == 1 {
-            while let Some(batch) = self.next_batch(self.plan.batch) {
-                self.answer(batch, |images| solo.run(images));
-            }
-            return;
-        }
-        while let Some(batch) = self.next_batch(self.plan.batch * self.plan.sessions) {
-            if batch.len() <= self.plan.sessions {
-                self.answer(batch, |images| solo.run(images));
-                continue;
-            }
-            match open_many() {
-                Ok(many) => return self.run_many(solo, many, batch),
-                // As it was: by one session.
-                Err(_) => self.answer(batch, |images| solo.run(images)),
-            }
-        }
-    }
-
-    /// With a session for each processor.
-    fn run_many(&self, mut solo: Backbone, mut many: Backbone, first: Vec<Waiting>) {
-        let sessions: Vec<Mutex<Runner<'_>>> = many.runners().map(Mutex::new).collect();
-        let (free_in, free) = bounded(sessions.len());
-        for session in 0..sessions.len() {
-            // There is room for all of them.
-            let _ = free_in.send(session);
-        }
-        thread::scope(|scope| {
-            let mut inputs = Vec::with_capacity(sessions.len());
-            for (number, session) in sessions.iter().enumerate() {
-                let (input, batches) = bounded::<Vec<Waiting>>(1);
-                inputs.push(input);
-                let free_in = free_in.clone();
-                scope.spawn(move || {
-                    let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
-                    for batch in batches {
-                        self.answer(batch, |images| session.run(images));
-                        if free_in.send(number).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            let mut left = first;
-            loop {
-                // Nobody else works, and nothing else waits or is coming: all processors are for this image.
-                let alone = left.is_empty() && free.len() == inputs.len();
-                let Ok(session) = free.recv() else { return };
-                let batch = if left.is_empty() {
-                    match self.next_batch(self.plan.batch) {
-                        Some(batch) => batch,
-                        None => return,
-                    }
-                } else {
-                    let rest = left.split_off(left.len().min(self.plan.batch));
-                    std::mem::replace(&mut left, rest)
-                };
-                let all_free = free.len() + 1 == inputs.len();
-                if (alone || all_free) && batch.len() == 1 && left.is_empty() && self.is_quiet() {
-                    self.answer(batch, |images| solo.run(images));
-                    let _ = free_in.send(session);
-                } else if inputs[session].send(batch).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    /// Whether nothing waits, and nothing that will come is being decoded.
-    fn is_quiet(&self) -> bool {
-        self.waiting.is_empty() && self.decoding.load(Ordering::SeqCst) == 0
-    }
-
-    /// The images that wait, at most `most`; none when there will be none any more.
-    fn next_batch(&self, most: usize) -> Option<Vec<Waiting>> {
-        let mut batch = vec![self.waiting.recv().ok()?];
-        let begin = Instant::now();
-        while batch.len() < most {
-            if let Ok(next) = self.waiting.try_recv() {
-                batch.push(next);
-                continue;
-            }
-            let left = GATHERING.saturating_sub(begin.elapsed());
-            if left.is_zero() || self.decoding.load(Ordering::SeqCst) == 0 {
-                break;
-            }
-            match self.waiting.recv_timeout(left) {
-                Ok(next) => batch.push(next),
-                Err(_) => break,
-            }
-        }
-        Some(batch)
-    }
-
-    /// Runs a batch, without the images that nobody waits for any more, and gives each its features.
-    fn answer(
-        &self,
-        mut batch: Vec<Waiting>,
-        run: impl FnOnce(&[f32]) -> Result<Vec<TapOutput>, BackboneError>,
-    ) {
-        batch.retain(|waiting| !waiting.features.is_closed());
-        if batch.is_empty() {
-            return;
-        }
-        self.metrics.batches.record(batch.len());
-        let images: Vec<f32> = match &mut batch[..] {
-            [only] => std::mem::take(&mut only.image),
-            all => all.iter().flat_map(|waiting| &waiting.image).copied().collect(),
-        };
-        let ran = catch_unwind(AssertUnwindSafe(|| run(&images)));
-        let features = match ran {
-            Ok(Ok(layers)) => {
-                layers.into_iter().next().ok_or_else(|| "the network gives no features".to_owned())
-            }
-            Ok(Err(error)) => Err(with_causes(&error)),
-            Err(_) => Err("the network ended by a panic; report this".to_owned()),
-        };
-        match features {
-            Ok(rows) => {
-                let width = rows.len() / batch.len();
-                for (waiting, row) in batch.into_iter().zip(rows.chunks(width.max(1))) {
-                    // Somebody who has gone needs none.
-                    let _ = waiting.features.send(Ok(row.to_vec()));
-                }
-            }
-            Err(error) => {
-                for waiting in batch {
-                    let _ = waiting.features.send(Err(error.clone()));
-                }
-            }
-        }
-    }
 }

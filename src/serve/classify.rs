@@ -152,26 +152,29 @@ async fn answer(
     image: &Upload,
     asked: ClassifyQuery,
 ) -> Result<ImageAnswer<(AnswerRecord, usize)>, ApiError> {
-    let batch = match features(app, served, image).await? {
-        Ok(batch) => batch,
+    let options = AnswerOptions { coverage: asked.coverage, unknown: asked.unknown };
+    let head = Arc::clone(&served.head);
+    let answers = move |found: ImageFeatures| {
+        found.map(|batch| {
+            let answers = head.answers(batch.features.view(), options);
+            answers.map(|answers| (answers, batch)).map_err(|error| with_causes(&error))
+        })
+    };
+    let (answers, batch) = match features(app, served, image, answers).await? {
+        Ok(answered) => answered.map_err(failed)?,
         Err(problem) => return Ok(problem.into()),
     };
-    let options = AnswerOptions { coverage: asked.coverage, unknown: asked.unknown };
-    let head = Arc::clone(served);
-    let found = app.admission.compute(move || {
-        let answers =
-            head.head.answers(batch.features.view(), options).map_err(|error| with_causes(&error))?;
-        let nearest = match head.training.as_ref().filter(|_| asked.neighbors > 0) {
-            None => Vec::new(),
+    let nearest = if asked.neighbors > 0 {
+        let served = Arc::clone(served);
+        let nearest = app.admission.compute(move || {
+            let training = served.training.as_ref()?;
             // The features file may have been replaced or removed meanwhile; the answer is right without it.
-            Some(training) => training
-                .features
-                .nearest(batch.features.view(), &batch.sha256, asked.neighbors)
-                .unwrap_or_default(),
-        };
-        Ok::<_, String>((answers, nearest))
-    });
-    let (answers, nearest) = found.await?.map_err(failed)?;
+            training.features.nearest(batch.features.view(), &batch.sha256, asked.neighbors).ok()
+        });
+        nearest.await?.unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     let answer = answers.into_iter().next().ok_or_else(|| ApiError::broken("the head"))?;
     let nearest = nearest.into_iter().next().unwrap_or_default();
     let explanation = ImageExplanation { classes: Vec::new(), nearest };
@@ -180,16 +183,16 @@ async fn answer(
     Ok(ImageAnswer::Answer((record, top)))
 }
 
-/// The features of an image, which goes through the network with those of other requests.
-async fn features(app: &App, served: &Arc<ServedHead>, image: &Upload) -> Result<ImageFeatures, ApiError> {
-    let (batcher, name, bytes) = (Arc::clone(&served.batcher), image.name.clone(), image.bytes.clone());
-    let sent = app.admission.compute(move || batcher.send(&name, bytes.to_vec())).await?;
-    let found = match sent {
-        Ok(sent) => sent.features().await.map_err(failed)?,
-        Err(problem) => Err(problem),
-    };
+/// What `then` makes of the features of an image, which goes through the network with those of other requests.
+async fn features<T: Send + 'static>(
+    app: &App,
+    served: &ServedHead,
+    image: &Upload,
+    then: impl FnOnce(ImageFeatures) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let made = served.batcher.features(&image.name, image.bytes.clone(), then).await.map_err(failed)?;
     app.metrics.images.fetch_add(1, Ordering::Relaxed);
-    Ok(found)
+    Ok(made)
 }
 
 fn failed(message: String) -> ApiError {
@@ -226,8 +229,9 @@ pub(super) async fn features_of_images(
     let head = app.head()?;
     asked?;
     let _room = app.admission.images(images.len())?;
-    let found =
-        app.in_time(async { Ok(join_all(images.iter().map(|image| features(&app, &head, image))).await) });
+    let found = app.in_time(async {
+        Ok(join_all(images.iter().map(|image| features(&app, &head, image, |found| found))).await)
+    });
     let row = |(image, found): (&Upload, Result<ImageFeatures, ApiError>)| {
         Ok(match found? {
             Err(problem) => problem.into(),

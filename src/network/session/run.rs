@@ -17,7 +17,7 @@ use super::{BackboneError, Tap};
 use crate::images::TensorLayout;
 
 /// The inputs and outputs of the sessions of a cut network.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SessionInterface {
     pub(super) network: String,
     pub(super) layout: TensorLayout,

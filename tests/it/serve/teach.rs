@@ -436,11 +436,16 @@ fn events_tell_of_jobs_and_changes_and_end_with_the_server() {
     let client = &running.client;
     let mut stream = client.connect();
     stream.write_all(client.head("GET", "/v1/events", "", 0).as_bytes()).unwrap();
+    let (mut text, mut piece) = (String::new(), [0; 4096]);
+    while !text.contains("event: project") {
+        let came = stream.read(&mut piece).unwrap();
+        assert_ne!(came, 0, "{text}");
+        text.push_str(std::str::from_utf8(&piece[..came]).unwrap());
+    }
     add_pictures(client, 4);
     let trained_at = train(client)["trained_at"].clone();
     std::thread::sleep(Duration::from_millis(500));
     running.stop.stop();
-    let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.contains("content-type: text/event-stream"), "{text}");
     let of = |kind: &str| -> Vec<Value> {
