@@ -214,8 +214,12 @@ impl Merge<'_> {
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::sync_channel(1);
             scope.spawn(move || {
-                // Whoever does not receive any more has failed.
-                let _ = parts.iter().try_for_each(|name| send.send((name, plan.open_part(name))));
+                for name in parts {
+                    if send.send((name, plan.open_part(name))).is_err() {
+                        // Whoever does not receive any more has failed.
+                        return;
+                    }
+                }
             });
             for (name, part) in receive {
                 let part = part?;
