@@ -206,6 +206,7 @@ impl ImageReader {
     ///
     /// # Errors
     /// It cannot be read.
+    #[cfg(feature = "serve")]
     pub(crate) fn read_into(
         &self,
         slot: &mut [f32],

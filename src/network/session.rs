@@ -398,6 +398,7 @@ impl Backbone {
     }
 
     /// The loaded sessions, each a network of its own.
+    #[cfg(feature = "serve")]
     pub(crate) fn into_sessions(self) -> impl Iterator<Item = Backbone> {
         let Self { cut, session, more, runtime_version, device, precision, why_not_cuda, own_layers } = self;
         let mut why_not_cuda = why_not_cuda;
