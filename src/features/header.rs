@@ -87,6 +87,11 @@ impl FeatureFileHeader {
     /// The first thing in which features under `other` would not be comparable with features under `self`.
     /// The program's version, the runtime and the device are provenance and may differ.
     pub(super) fn difference(&self, other: &FeatureFileHeader) -> Option<&'static str> {
+        self.row_difference(other).or_else(|| (self.source != other.source).then_some("the source"))
+    }
+
+    /// As [`FeatureFileHeader::difference`], but for rows alone: what the user named as the source is no matter of theirs.
+    pub(super) fn row_difference(&self, other: &FeatureFileHeader) -> Option<&'static str> {
         if let Some(SpecDifference { what, .. }) = self.spec().network_difference(other.spec()) {
             return Some(what);
         }
@@ -97,13 +102,9 @@ impl FeatureFileHeader {
         };
         let same_layers =
             self.layers.len() == other.layers.len() && self.layers.iter().zip(&other.layers).all(same);
-        [
-            ("the layers", same_layers),
-            ("the class names", self.class_names == other.class_names),
-            ("the source", self.source == other.source),
-        ]
-        .into_iter()
-        .find_map(|(what, same)| (!same).then_some(what))
+        [("the layers", same_layers), ("the class names", self.class_names == other.class_names)]
+            .into_iter()
+            .find_map(|(what, same)| (!same).then_some(what))
     }
 
     /// Writes the root attributes and the class names; the layers are written with their datasets.

@@ -71,7 +71,7 @@ pub(super) fn write_rows(
     }))
 }
 
-pub(super) fn crc32_of(bytes: &[u8]) -> Crc32 {
+fn crc32_of(bytes: &[u8]) -> Crc32 {
     let mut checksum = Crc32::new();
     checksum.update(bytes);
     checksum

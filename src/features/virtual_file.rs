@@ -175,9 +175,7 @@ fn read_part(
         why: "it cannot be read".to_owned(),
         source: Some(error.into()),
     })?;
-    // What the user named as the source is no matter of the rows.
-    let own = FeatureFileHeader { source: header.source.clone(), ..part.header().clone() };
-    match header.difference(&own) {
+    match header.row_difference(part.header()) {
         Some(what) => Err(refused(format!("it differs from the other parts in {what}"))),
         None if part.rows() != rows => Err(refused(format!("it has {} rows and not {rows}", part.rows()))),
         None => Ok(part),

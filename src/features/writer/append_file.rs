@@ -5,7 +5,6 @@ use std::fs::File;
 use crc32fast::Hasher as Crc32;
 
 use super::super::FeatureFileError;
-use super::super::header::FeatureFileHeader;
 use super::super::raw_rows::RowValues;
 use super::super::reader::FeatureFile;
 use super::super::schema::{FeatureRow, HASH_BYTES};
@@ -26,9 +25,7 @@ impl FeatureWriter {
     /// [`FeatureFileError::BadValue`] if it is a part of a plan and its bytes are not those that were written; those of
     /// [`FeatureWriter::append`] and of [`FeatureFile::read_rows`].
     pub fn append_file(&mut self, file: &FeatureFile) -> Result<(), FeatureFileError> {
-        // What the user named as the source is no matter of the rows.
-        let own = FeatureFileHeader { source: self.header.source.clone(), ..file.header().clone() };
-        if let Some(what) = self.header.difference(&own) {
+        if let Some(what) = self.header.row_difference(file.header()) {
             let (path, other) = (self.final_path.clone(), file.path().to_owned());
             return Err(FeatureFileError::Incomparable { path, other, what });
         }

@@ -3,7 +3,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::super::super::testing::{append_wide, assert_rows, header, options, skipped, value};
-use super::super::super::{PlanPart, SkippedImage, VirtualFile, escape_layer_name, write_virtual};
+use super::super::super::{
+    FeatureFileHeader, PlanPart, SkippedImage, VirtualFile, escape_layer_name, write_virtual,
+};
 use super::*;
 
 /// So wide that 32 rows of the first layer are a chunk.
