@@ -56,3 +56,18 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64) -> 
     }
     Ok(())
 }
+
+/// Tells the system that it need not keep `len` bytes of the file from `position` on in memory. Nobody depends on it: what is not on the
+/// disk yet stays, and systems without such an advice go on as they are.
+#[cfg(target_os = "linux")]
+pub(crate) fn drop_cached(file: &File, position: u64, len: usize) {
+    use rustix::fs::{Advice, fadvise};
+    // Without a length the advice would be on the rest of the file.
+    if let Some(len) = std::num::NonZeroU64::new(len as u64) {
+        let _ = fadvise(file, position, Some(len), Advice::DontNeed);
+    }
+}
+
+/// Tells the system nothing: it has no such advice.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn drop_cached(_file: &File, _position: u64, _len: usize) {}

@@ -191,7 +191,7 @@ def main():
             "# Many workers",
             "",
             f"Written by `scripts/bench/scale` on {datetime.date.today()}: {os.cpu_count()} processors ({processor()}), load average "
-            f"{os.getloadavg()[0]:.1f} at the start, {options.rounds} rounds ({max(options.rounds, MERGES)} of merging). Drawn images of 3 kB in tar shards; the demo's network gives "
+            f"{os.getloadavg()[0]:.1f} at the start, {options.rounds} round{'s' * (options.rounds != 1)} ({max(options.rounds, MERGES)} of merging). Drawn images of 3 kB in tar shards; the demo's network gives "
             "2048 features of each.",
             "",
             "Making a plan:",

@@ -8,7 +8,7 @@
 
 mod hamming;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 
@@ -162,31 +162,33 @@ impl UnionFind {
     /// The groups that have come about.
     fn finish(mut self) -> Duplicates {
         let rows = self.parents.len();
-        let mut numbers = HashMap::new();
-        let mut members: Vec<Vec<usize>> = Vec::new();
+        // By root; `rows` where a group has none yet.
+        let mut numbers = vec![rows; rows];
+        let mut sizes: Vec<usize> = Vec::new();
         let groups: Vec<usize> = (0..rows)
             .map(|row| {
                 let root = self.root(row);
-                let number = *numbers.entry(root).or_insert_with(|| {
-                    members.push(Vec::new());
-                    members.len() - 1
-                });
-                members[number].push(row);
-                number
+                if numbers[root] == rows {
+                    numbers[root] = sizes.len();
+                    sizes.push(0);
+                }
+                sizes[numbers[root]] += 1;
+                numbers[root]
             })
             .collect();
-        let mut lowest = vec![1.0f64; members.len()];
-        for &(row, similarity) in &self.links {
-            let of_group = &mut lowest[groups[row]];
-            *of_group = of_group.min(similarity);
+        // Most images stand alone, and those of a few million are not worth a list each.
+        let mut sets: BTreeMap<usize, DuplicateSet<usize>> = BTreeMap::new();
+        for (row, group) in groups.iter().enumerate().filter(|&(_, group)| sizes[*group] > 1) {
+            let set = sets.entry(*group);
+            let set = set.or_insert_with(|| DuplicateSet { images: Vec::new(), similarity: 1.0 });
+            set.images.push(row);
         }
-        let sets = members
-            .into_iter()
-            .zip(lowest)
-            .filter(|(images, _)| images.len() > 1)
-            .map(|(images, similarity)| DuplicateSet { images, similarity })
-            .collect();
-        Duplicates { groups, sets }
+        for (row, similarity) in self.links {
+            if let Some(set) = sets.get_mut(&groups[row]) {
+                set.similarity = set.similarity.min(similarity);
+            }
+        }
+        Duplicates { groups, sets: sets.into_values().collect() }
     }
 
     fn root(&mut self, mut row: usize) -> usize {

@@ -14,7 +14,7 @@ use hdf5_metno::Dataset;
 use rayon::prelude::*;
 
 use crate::hdf5::{Hdf5, Hdf5Error, RowPlaces};
-use crate::positional::{read_exact_at, write_all_at};
+use crate::positional::{drop_cached, read_exact_at, write_all_at};
 
 /// Bytes that a thread copies at a time: few enough to stay in its processor's cache.
 const COPIED_AT_A_TIME: usize = 1 << 20;
@@ -77,12 +77,14 @@ fn crc32_of(bytes: &[u8]) -> Crc32 {
     checksum
 }
 
-/// Reads the rows from `row` on that fill `bytes`.
+/// Reads the rows from `row` on that fill `bytes`. They are read this once: were they to stay in the system's memory, the rows that are
+/// written would need memory that is new to it, which costs more than the copy.
 fn read(file: &File, places: &RowPlaces, mut row: usize, mut bytes: &mut [u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let (position, rows, len) = run(places, row, bytes.len())?;
         let (here, rest) = bytes.split_at_mut(len);
         read_exact_at(file, here, position)?;
+        drop_cached(file, position, len);
         (row, bytes) = (row + rows, rest);
     }
     Ok(())

@@ -154,7 +154,7 @@ impl LabelledFeatures {
             |likeness| Duplicates::find(&self.sha256, &groups, likeness).map_err(HeadError::unreadable);
         let found = find(likeness)?;
         let was_asked_for = settings.distance.is_some() || settings.cosine.is_some();
-        if !was_asked_for {
+        if !was_asked_for && !matches!(likeness, Likeness::None) {
             let certain = find(Likeness::None)?;
             if let Some(note) = self.distrust(likeness, &found, &certain, folds) {
                 notes.push(note);
