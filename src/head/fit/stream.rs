@@ -20,8 +20,9 @@ use super::{
 use crate::evaluate::{Folds, Note};
 use crate::head::{ClassWeights, Conformal, HeadError, HeadModel, Novelty, ranking};
 
-/// Bytes that the command line keeps of each image: its name, hash and label.
-const KEPT_OF_ROW: usize = 300;
+/// Bytes that the command line keeps of each image, measured: its name, hashes and label, in the file's columns and among the images
+/// that are fitted to, and its group of duplicates.
+const KEPT_OF_ROW: usize = 640;
 
 /// Features that a head is fitted to without having them in memory. Slices have one element a row.
 #[derive(Clone, Copy)]

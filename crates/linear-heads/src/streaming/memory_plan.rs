@@ -39,10 +39,13 @@ impl MemoryPlan {
         // Ridge regression brings them to float64, twice.
         let reading = if is_ridge { 10 } else { 6 } * block * of_row;
         let least = always + reading + 64 * of_row + of_ridge;
-        if least > max_memory {
-            return Err(SolverError::TooLittleMemory { needed: (least >> 20) + 1, bound: max_memory >> 20 });
+        // The program itself, what matrix products put in order, and what the allocator does not give back have the rest.
+        let usable = max_memory / 8 * 7;
+        if least > usable {
+            let needed = ((least / 7 * 8) >> 20) + 1;
+            return Err(SolverError::TooLittleMemory { needed, bound: max_memory >> 20 });
         }
-        let free = max_memory - always - reading - of_ridge;
+        let free = usable - always - reading - of_ridge;
         let of_matrices = problems * PackedLowerTriangle::<f32>::bytes(columns + 1);
         let matrix = !is_ridge && of_matrices <= free / 2;
         let left = if matrix { free - of_matrices } else { free };
