@@ -154,9 +154,9 @@ impl LabelledFeatures {
             |likeness| Duplicates::find(&self.sha256, &groups, likeness).map_err(HeadError::unreadable);
         let found = find(likeness)?;
         let was_asked_for = settings.distance.is_some() || settings.cosine.is_some();
-        if !was_asked_for && !matches!(likeness, Likeness::None) {
-            let certain = find(Likeness::None)?;
-            if let Some(note) = self.distrust(likeness, &found, &certain, folds) {
+        if !was_asked_for {
+            let certain = || find(Likeness::None);
+            if let Some((certain, note)) = self.distrust(likeness, &found, certain, folds)? {
                 notes.push(note);
                 return Ok((certain, notes));
             }
@@ -176,18 +176,18 @@ impl LabelledFeatures {
         Ok((found, notes))
     }
 
-    /// Why what was `found` by likeness is not relied on, but only what is `certain`.
+    /// What is `certain`, where what was `found` by likeness is not relied on, and why it is not.
     fn distrust(
         &self,
         likeness: Likeness<'_>,
         found: &Duplicates,
-        certain: &Duplicates,
+        certain: impl Fn() -> Result<Duplicates, HeadError>,
         folds: usize,
-    ) -> Option<Note> {
+    ) -> Result<Option<(Duplicates, Note)>, HeadError> {
         // Hashes are seldom alike by chance, and duplicates are better off in fewer folds than in several at once. Features of an
         // early layer, or of few values, are often alike.
         let (what, option, least, share) = match likeness {
-            Likeness::None => return None,
+            Likeness::None => return Ok(None),
             Likeness::Hashes(_, distance) => (
                 format!("perceptual hashes (up to {distance} bits of 256 differ)"),
                 format!("--duplicate-distance {distance}"),
@@ -201,22 +201,25 @@ impl LabelledFeatures {
                 MOST_ACROSS_BY_FEATURE,
             ),
         };
+        let certain = certain()?;
         let fewest = found.fewest_of_a_class(&self.labels);
         if fewest < least && certain.fewest_of_a_class(&self.labels) > fewest {
             let different = count(fewest, "different image");
-            return Some(Note::warning(format!(
+            let note = Note::warning(format!(
                 "with similar {what} as duplicates, a class would have only {different}, so only \
                  byte-identical images were kept together; if the others are duplicates, the accuracy is \
                  too high, and {option} keeps them together"
-            )));
+            ));
+            return Ok(Some((certain, note)));
         }
-        let (crossed, set) = self.alike_across_classes(found, share)?;
-        Some(Note::info(format!(
+        let Some((crossed, set)) = self.alike_across_classes(found, share) else { return Ok(None) };
+        let note = Note::info(format!(
             "{crossed} images of different classes have nearly the same {what}, such as {} and {}: this \
              does not distinguish duplicates from similar images here, so only byte-identical images were \
              kept together; {option} keeps similar ones together as well",
             self.names[set[0]], self.names[set[1]]
-        )))
+        ));
+        Ok(Some((certain, note)))
     }
 }
 
