@@ -22,7 +22,7 @@ use crate::head::{ClassWeights, Conformal, HeadError, HeadModel, Novelty, rankin
 
 /// Bytes that the command line keeps of each image, measured: its name, hashes and label, in the file's columns and among the images
 /// that are fitted to, and its group of duplicates.
-const KEPT_OF_ROW: usize = 640;
+const KEPT_OF_ROW: usize = 500;
 
 /// Features that a head is fitted to without having them in memory. Slices have one element a row.
 #[derive(Clone, Copy)]

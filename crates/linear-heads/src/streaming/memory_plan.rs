@@ -10,6 +10,14 @@ const SAMPLE: usize = 4;
 const DRAWN: usize = 32;
 /// Most bytes of the features that are read at a time.
 const BLOCK_BYTES: usize = 16 << 20;
+/// Bytes that a fit takes beside what it reckons with, measured (up to 83 MiB): the program itself, what matrix products put in order, and
+/// what the allocator keeps.
+const BESIDE: usize = 112 << 20;
+
+/// What a fit may reckon with. Bounds up to [`BESIDE`], which no program could keep, are bounds on what it reckons with alone.
+fn usable(max_memory: usize) -> usize {
+    max_memory.saturating_sub(BESIDE).max(max_memory.min(BESIDE))
+}
 
 /// How the memory is divided.
 pub(super) struct MemoryPlan {
@@ -39,11 +47,10 @@ impl MemoryPlan {
         // Ridge regression brings them to float64, twice.
         let reading = if is_ridge { 10 } else { 6 } * block * of_row;
         let least = always + reading + 64 * of_row + of_ridge;
-        // The program itself, what matrix products put in order, and what the allocator does not give back have the rest.
-        let usable = max_memory / 8 * 7;
+        let usable = usable(max_memory);
         if least > usable {
-            let needed = ((least / 7 * 8) >> 20) + 1;
-            return Err(SolverError::TooLittleMemory { needed, bound: max_memory >> 20 });
+            let needed = if least > BESIDE { least + BESIDE } else { least };
+            return Err(SolverError::TooLittleMemory { needed: (needed >> 20) + 1, bound: max_memory >> 20 });
         }
         let free = usable - always - reading - of_ridge;
         let of_matrices = problems * PackedLowerTriangle::<f32>::bytes(columns + 1);
@@ -55,5 +62,16 @@ impl MemoryPlan {
         let of_drawn = of_row + 8 * (classes + 4) * problems;
         let drawn = (DRAWN * (columns + 1)).min((left - sample * columns) / of_drawn).clamp(1, rows);
         Ok(Self { block, sample, drawn, matrix })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_fit_takes_beside_is_left_of_bounds_that_can_be_kept() {
+        let mebibytes = |bound: usize| usable(bound << 20) >> 20;
+        assert_eq!([1, 112, 150, 224, 512].map(mebibytes), [1, 112, 112, 112, 400]);
     }
 }
